@@ -1,0 +1,203 @@
+//! The one error type: what was being done, to what, why it failed, and the next move.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure an [`Error`] is. Callers branch on it; people read the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The command line, a configuration file or a name is wrong. Exit code 2.
+    Usage,
+    /// A named thing does not exist: an image, a tag, a package, a file.
+    NotFound,
+    /// Credentials are missing, wrong or not sufficient.
+    Denied,
+    /// Bytes from outside do not have the form that their format demands.
+    Invalid,
+    /// Bytes do not have the digest or size that names them.
+    Corrupt,
+    /// The operating system refused: a file, a pipe, a child process.
+    Io,
+    /// A host could not be reached, or it stopped answering.
+    Network,
+    /// A child process such as `go` ended with a failure of its own.
+    Program,
+    /// What was asked for exists in the format but not in gondola or on this machine.
+    Unsupported,
+    /// Ctrl-C or SIGTERM. Exit code 130.
+    Interrupted,
+}
+
+/// A failure, in the form `cannot <action>: <cause>; hint: <hint>`.
+///
+/// Messages are lower case, have no final period and never hold a credential.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    action: String,
+    cause: Option<Cause>,
+    hint: Option<String>,
+}
+
+enum Cause {
+    Reason(String),
+    Source(Box<dyn StdError + Send + Sync>),
+}
+
+impl Error {
+    /// Makes an error whose action completes the sentence "cannot …".
+    pub fn new(kind: ErrorKind, action: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, action: action.into(), cause: None, hint: None }))
+    }
+
+    /// Says why in words: what was found, and what was expected.
+    #[must_use]
+    pub fn because(mut self, reason: impl fmt::Display) -> Self {
+        self.0.cause = Some(Cause::Reason(reason.to_string()));
+        self
+    }
+
+    /// Keeps the error underneath as the reason and as [`StdError::source`].
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Some(Cause::Source(source.into()));
+        self
+    }
+
+    /// Names the next move, as a command where there is one.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// The sort of failure.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The innermost hint, which is the most specific one.
+    fn deepest_hint(&self) -> Option<&str> {
+        if let Some(Cause::Source(source)) = &self.0.cause
+            && let Some(inner) = source.downcast_ref::<Error>()
+            && let Some(hint) = inner.deepest_hint()
+        {
+            return Some(hint);
+        }
+        self.0.hint.as_deref()
+    }
+
+    fn write_without_hint(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}", self.0.action)?;
+        match &self.0.cause {
+            None => Ok(()),
+            Some(Cause::Reason(reason)) => write!(f, ": {reason}"),
+            Some(Cause::Source(source)) => match source.downcast_ref::<Error>() {
+                Some(inner) => {
+                    f.write_str(": ")?;
+                    inner.write_without_hint(f)
+                }
+                None => write_chain(f, source.as_ref()),
+            },
+        }
+    }
+}
+
+/// Writes a foreign error and its sources, leaving out a source that its parent already quotes.
+fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
+    let mut said = error.to_string();
+    write!(f, ": {said}")?;
+    let mut next = error.source();
+    while let Some(source) = next {
+        let text = source.to_string();
+        if !said.contains(&text) {
+            write!(f, ": {text}")?;
+        }
+        said = text;
+        next = source.source();
+    }
+    Ok(())
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_without_hint(f)?;
+        match self.deepest_hint() {
+            Some(hint) => write!(f, "; hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.cause {
+            Some(Cause::Source(source)) => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// Adds the action to a foreign error: `file.read(..).cannot(|| format!("read {path}"))?`.
+pub trait Cannot<T> {
+    /// Wraps the error, if any, as the cause of "cannot `action`".
+    ///
+    /// An [`Error`] underneath keeps its kind; any other error becomes [`ErrorKind::Io`].
+    fn cannot<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E> Cannot<T> for std::result::Result<T, E>
+where
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    fn cannot<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| {
+            let source = error.into();
+            let kind = source.downcast_ref::<Error>().map_or(ErrorKind::Io, Error::kind);
+            Error::new(kind, action()).caused_by(source)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_message_names_the_action_the_reason_and_the_next_move() {
+        let error = Error::new(ErrorKind::Denied, "push ghcr.io/a/b:v1")
+            .because("the registry answered 403 DENIED")
+            .hint("gondola login ghcr.io");
+        assert_eq!(
+            error.to_string(),
+            "cannot push ghcr.io/a/b:v1: the registry answered 403 DENIED; hint: gondola login ghcr.io"
+        );
+    }
+
+    #[test]
+    fn the_kind_and_hint_of_the_innermost_error_win() {
+        let inner = Error::new(ErrorKind::Corrupt, "read blob").because("short").hint("prune");
+        let outer = Err::<(), _>(inner).cannot(|| "push app").unwrap_err().hint("try again");
+        assert_eq!(outer.kind(), ErrorKind::Corrupt);
+        assert_eq!(outer.to_string(), "cannot push app: cannot read blob: short; hint: prune");
+    }
+
+    #[test]
+    fn a_foreign_error_keeps_its_text() {
+        let io = Err::<(), _>(io::Error::other("disk on fire"));
+        let error = io.cannot(|| "write x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.to_string(), "cannot write x: disk on fire");
+    }
+}

@@ -1,0 +1,203 @@
+//! What a running job tells its watcher: a closed set of events, and the handle that emits them.
+//!
+//! The library draws nothing. The terminal, plain and JSON views and the timings page are
+//! readers of [`Event`], and live in `cli`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Names one task among all tasks of a [`Reporter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub u64);
+
+/// What kind of work a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskKind {
+    /// Finding out what a name stands for: a base image, a tag, a set of packages.
+    Resolve,
+    /// A compiler at work.
+    Compile,
+    /// Making a layer: archiving, compressing, hashing.
+    Layer,
+    /// A blob or document coming from a registry.
+    Download,
+    /// A blob or document going to a registry.
+    Upload,
+    /// Writing an archive or layout, or feeding another engine's `load`.
+    Export,
+}
+
+impl TaskKind {
+    /// The name used in plain and JSON output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Compile => "compile",
+            Self::Layer => "layer",
+            Self::Download => "download",
+            Self::Upload => "upload",
+            Self::Export => "export",
+        }
+    }
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The work was done.
+    Done,
+    /// The work was not needed; says why, such as `cached`, `exists` or `mounted`.
+    Skipped(&'static str),
+    /// The task was dropped before it was finished.
+    Failed,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A task began.
+    Started {
+        /// The task that the later events of this work name.
+        task: TaskId,
+        /// What kind of work it is.
+        kind: TaskKind,
+        /// What it works on, for people.
+        name: String,
+        /// The bytes it will handle, where known.
+        total_bytes: Option<u64>,
+    },
+    /// A task handled more bytes; a negative count is never sent.
+    Advanced {
+        /// The task.
+        task: TaskId,
+        /// Bytes since the last event of this task.
+        bytes: u64,
+    },
+    /// A task ended.
+    Finished {
+        /// The task.
+        task: TaskId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Something to read that belongs to no task.
+    Note(String),
+    /// Something is not as it should be, and the work goes on.
+    Warning(String),
+}
+
+/// A reader of events. Called from many threads; it must not block for long.
+pub trait Progress: Send + Sync {
+    /// Takes one event.
+    fn event(&self, event: Event);
+}
+
+/// A reader that ignores everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _: Event) {}
+}
+
+/// The handle through which work reports. Clones report to the same reader.
+#[derive(Clone)]
+pub struct Reporter {
+    reader: Arc<dyn Progress>,
+    next: Arc<AtomicU64>,
+}
+
+impl Reporter {
+    /// Makes a handle that reports to `reader`.
+    pub fn new(reader: Arc<dyn Progress>) -> Self {
+        Self { reader, next: Arc::default() }
+    }
+
+    /// Makes a handle whose events go nowhere.
+    pub fn silent() -> Self {
+        Self::new(Arc::new(Silent))
+    }
+
+    /// Starts a task; dropping the returned [`Task`] unfinished reports it as failed.
+    pub fn start(&self, kind: TaskKind, name: impl Into<String>, total_bytes: Option<u64>) -> Task {
+        let task = TaskId(self.next.fetch_add(1, Ordering::Relaxed));
+        self.reader.event(Event::Started { task, kind, name: name.into(), total_bytes });
+        Task { reporter: self.clone(), task, open: true }
+    }
+
+    /// Reports something to read.
+    pub fn note(&self, text: impl Into<String>) {
+        self.reader.event(Event::Note(text.into()));
+    }
+
+    /// Reports something that is not as it should be.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.reader.event(Event::Warning(text.into()));
+    }
+}
+
+/// A running piece of work.
+pub struct Task {
+    reporter: Reporter,
+    task: TaskId,
+    open: bool,
+}
+
+impl Task {
+    /// Reports that `bytes` more were handled.
+    pub fn advance(&self, bytes: u64) {
+        self.reporter.reader.event(Event::Advanced { task: self.task, bytes });
+    }
+
+    /// Ends the task: the work was done.
+    pub fn done(self) {
+        self.finish(Outcome::Done);
+    }
+
+    /// Ends the task: the work was not needed, for the reason given.
+    pub fn skipped(self, why: &'static str) {
+        self.finish(Outcome::Skipped(why));
+    }
+
+    fn finish(mut self, outcome: Outcome) {
+        self.open = false;
+        self.reporter.reader.event(Event::Finished { task: self.task, outcome });
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.open {
+            let event = Event::Finished { task: self.task, outcome: Outcome::Failed };
+            self.reporter.reader.event(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<Event>>);
+
+    impl Progress for Recorder {
+        fn event(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+
+    #[test]
+    fn a_dropped_task_is_reported_as_failed_and_a_finished_one_is_not() {
+        let recorder = Arc::new(Recorder::default());
+        let reporter = Reporter::new(recorder.clone());
+        drop(reporter.start(TaskKind::Layer, "app", None));
+        reporter.start(TaskKind::Layer, "lib", None).skipped("cached");
+        let events = recorder.0.lock().unwrap();
+        assert_eq!(events[1], Event::Finished { task: TaskId(0), outcome: Outcome::Failed });
+        let cached = Outcome::Skipped("cached");
+        assert_eq!(events[3], Event::Finished { task: TaskId(1), outcome: cached });
+        assert_eq!(events.len(), 4);
+    }
+}
