@@ -1,5 +1,36 @@
 //! From Go source to an OCI image: no Docker, no daemon, no root.
+//!
+//! ```text
+//!   front end              engine                                transports
+//!   Go packages ─► golang ─► Tree ─► Layer ─► Image ─► Artifact ─► registry, layouts, archives,
+//!                                               ▲                  other engines, the local store
+//!                                    base image ┘ from any of these, or built in
+//! ```
+//!
+//! Everything that becomes a layer is a sorted tree first, and equal trees give equal bytes. A blob
+//! in the store is a verified blob. Whatever is pulled keeps its bytes; whatever is written has one
+//! canonical form. Nothing below `cli` reads the environment, the clock or the working folder, and
+//! nothing below it prints.
+//!
+//! Modules use each other downwards only. A test compares this list with the code:
+//!
+//! ```text
+//! error:
+//! progress:
+//! oci: error
+//! layer: error oci progress
+//! registry: error oci progress
+//! store: error oci progress
+//! image: error oci layer registry store
+//! transport: error oci progress layer registry store image
+//! golang: error oci progress layer
+//! config: error oci layer
+//! pipeline: error oci progress layer registry store image transport golang
+//! cli: error oci progress layer registry store image transport golang config pipeline
+//! ```
 
 pub mod error;
+pub mod image;
 pub mod oci;
 pub mod progress;
+pub mod registry;

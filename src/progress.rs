@@ -122,7 +122,7 @@ impl Reporter {
     pub fn start(&self, kind: TaskKind, name: impl Into<String>, total_bytes: Option<u64>) -> Task {
         let task = TaskId(self.next.fetch_add(1, Ordering::Relaxed));
         self.reader.event(Event::Started { task, kind, name: name.into(), total_bytes });
-        Task { reporter: self.clone(), task, open: true }
+        Task { reporter: self.clone(), id: task, open: true }
     }
 
     /// Reports something to read.
@@ -139,14 +139,14 @@ impl Reporter {
 /// A running piece of work.
 pub struct Task {
     reporter: Reporter,
-    task: TaskId,
+    id: TaskId,
     open: bool,
 }
 
 impl Task {
     /// Reports that `bytes` more were handled.
     pub fn advance(&self, bytes: u64) {
-        self.reporter.reader.event(Event::Advanced { task: self.task, bytes });
+        self.reporter.reader.event(Event::Advanced { task: self.id, bytes });
     }
 
     /// Ends the task: the work was done.
@@ -161,14 +161,14 @@ impl Task {
 
     fn finish(mut self, outcome: Outcome) {
         self.open = false;
-        self.reporter.reader.event(Event::Finished { task: self.task, outcome });
+        self.reporter.reader.event(Event::Finished { task: self.id, outcome });
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
         if self.open {
-            let event = Event::Finished { task: self.task, outcome: Outcome::Failed };
+            let event = Event::Finished { task: self.id, outcome: Outcome::Failed };
             self.reporter.reader.event(event);
         }
     }

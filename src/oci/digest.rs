@@ -168,7 +168,7 @@ impl<R: Read> VerifyingReader<R> {
 
     fn check_end(&mut self) -> io::Result<()> {
         if self.seen != self.size {
-            return Err(self.mismatch(format!("{} bytes", self.seen), format!("{}", self.size)));
+            return Err(self.mismatch(&format!("{} bytes", self.seen), &self.size.to_string()));
         }
         // A reader that was already at its end stays there.
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
@@ -176,11 +176,10 @@ impl<R: Read> VerifyingReader<R> {
         if found == self.digest {
             return Ok(());
         }
-        let expected = self.digest.to_string();
-        Err(self.mismatch(format!("digest {found}"), expected))
+        Err(self.mismatch(&format!("digest {found}"), self.digest.as_str()))
     }
 
-    fn mismatch(&self, found: String, expected: String) -> io::Error {
+    fn mismatch(&self, found: &str, expected: &str) -> io::Error {
         let message = format!("content of {} has {found}, expected {expected}", self.digest);
         io::Error::new(io::ErrorKind::InvalidData, message)
     }
@@ -194,7 +193,7 @@ impl<R: Read> Read for VerifyingReader<R> {
         let count = self.inner.read(buffer)?;
         self.seen += count as u64;
         if self.seen > self.size {
-            return Err(self.mismatch("more bytes".to_owned(), format!("{}", self.size)));
+            return Err(self.mismatch("more bytes", &self.size.to_string()));
         }
         if count == 0 {
             self.check_end()?;

@@ -53,9 +53,8 @@ impl Platform {
     #[must_use]
     pub fn normalized(&self) -> Self {
         let variant = match (self.architecture.as_str(), self.variant.as_deref()) {
-            ("arm64", Some("v8" | "8")) | ("amd64", Some("v1")) => None,
+            ("arm64", Some("v8" | "8")) | ("amd64", Some("v1")) | (_, Some("")) => None,
             ("arm", None) => Some("v7".to_owned()),
-            (_, Some("")) => None,
             (_, other) => other.map(str::to_owned),
         };
         Self { variant, ..self.clone() }
@@ -114,7 +113,7 @@ impl FromStr for Platform {
             !part.is_empty()
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
-        if !parts.iter().all(|part| is_word(&part)) {
+        if !parts.iter().all(is_word) {
             return Err(fail("a part is empty or has a character that platforms do not have"));
         }
         let (os, architecture, variant) = match parts[..] {
@@ -123,7 +122,7 @@ impl FromStr for Platform {
             _ => return Err(fail("expected two or three parts between slashes")),
         };
         let (architecture, implied) = canonical_architecture(&architecture.to_ascii_lowercase());
-        let variant = variant.map(|v| v.to_ascii_lowercase()).or(implied);
+        let variant = variant.map(str::to_ascii_lowercase).or(implied);
         let os = os.to_ascii_lowercase();
         Ok(Self { os, architecture, variant, os_version, os_features: Vec::new() })
     }

@@ -1,0 +1,143 @@
+//! An image in the making: a base, layers on top, edits of its config.
+
+use super::{Blob, BlobSource, Image};
+use crate::oci::{
+    ContainerConfig, Descriptor, Digest, Document, History, ImageConfig, Manifest, MediaType,
+    Platform,
+};
+
+/// A finished layer: the stored blob, and what the config must know of it.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The compressed archive. Its media type is put right for the image's family.
+    pub blob: Blob,
+    /// The digest of the uncompressed archive.
+    pub diff_id: Digest,
+}
+
+/// An image in the making. Everything of the base that is not edited stays as it was.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    family: MediaType,
+    config: ImageConfig,
+    layers: Vec<Blob>,
+    annotations: Vec<(String, String)>,
+}
+
+impl Draft {
+    /// Starts without a base.
+    pub fn scratch(platform: Platform) -> Self {
+        Self {
+            family: MediaType::OCI_MANIFEST,
+            config: ImageConfig::empty(platform),
+            layers: Vec::new(),
+            annotations: Vec::new(),
+        }
+    }
+
+    /// Starts from `base`: its layers, config and manifest family (OCI or Docker).
+    ///
+    /// The base's manifest annotations describe the base and are not inherited.
+    pub fn from_base(base: &Image) -> Self {
+        Self {
+            family: base.manifest.media_type().clone(),
+            config: base.config.value().clone(),
+            layers: base.layers.clone(),
+            annotations: Vec::new(),
+        }
+    }
+
+    /// Puts a layer on top, with the history entry that says who made it and why.
+    pub fn push_layer(&mut self, layer: Layer, history: History) {
+        let mut blob = layer.blob;
+        if let Some(compression) = blob.descriptor.media_type.layer_compression() {
+            blob.descriptor.media_type = MediaType::layer_for(&self.family, compression);
+        }
+        self.layers.push(blob);
+        self.config.rootfs.diff_ids.push(layer.diff_id);
+        self.config.history.push(History { empty_layer: false, ..history });
+    }
+
+    /// How a container of the image runs.
+    pub fn container(&mut self) -> &mut ContainerConfig {
+        &mut self.config.config
+    }
+
+    /// The whole configuration.
+    pub fn config(&mut self) -> &mut ImageConfig {
+        &mut self.config
+    }
+
+    /// Adds an annotation to the manifest.
+    pub fn annotate(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.annotations.push((key.into(), value.into()));
+    }
+
+    /// Writes the config and the manifest.
+    pub fn finish(self) -> Image {
+        let (config_type, annotations) = if self.family.is_docker() {
+            // Docker's schema has no annotations; tools that know them read them all the same.
+            (MediaType::DOCKER_CONFIG, self.annotations)
+        } else {
+            (MediaType::OCI_CONFIG, self.annotations)
+        };
+        let config = Document::new(config_type, self.config);
+        let layers = self.layers.iter().map(|blob| described(&blob.descriptor)).collect();
+        let mut manifest = Manifest::new(self.family, config.descriptor().clone(), layers);
+        manifest.annotations.extend(annotations);
+        let family = manifest.media_type.clone().expect("set by Manifest::new");
+        Image { manifest: Document::new(family, manifest), config, layers: self.layers }
+    }
+}
+
+/// A base layer's descriptor as it stands in the new manifest: nothing but what names it.
+fn described(descriptor: &Descriptor) -> Descriptor {
+    Descriptor { platform: None, ..descriptor.clone() }
+}
+
+impl From<(Descriptor, std::path::PathBuf)> for Blob {
+    fn from((descriptor, path): (Descriptor, std::path::PathBuf)) -> Self {
+        Self { descriptor, source: BlobSource::File(path) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn layer(bytes: &'static [u8]) -> Layer {
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER_GZIP, bytes);
+        let blob = Blob::in_memory(descriptor, Bytes::from_static(bytes));
+        Layer { blob, diff_id: Digest::of(bytes) }
+    }
+
+    fn draft(family: MediaType) -> Draft {
+        let mut draft = Draft::scratch("linux/amd64".parse().unwrap());
+        draft.family = family;
+        draft.push_layer(layer(b"base"), History::default());
+        draft
+    }
+
+    #[test]
+    fn layers_take_the_family_of_the_base() {
+        for family in [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST] {
+            let base = draft(family.clone()).finish();
+            let mut child = Draft::from_base(&base);
+            child.push_layer(layer(b"app"), History::default());
+            let image = child.finish();
+            assert_eq!(image.manifest.media_type(), &family);
+            let docker: Vec<bool> =
+                image.layers.iter().map(|l| l.descriptor.media_type.is_docker()).collect();
+            assert_eq!(docker, [family.is_docker(); 2]);
+            assert_eq!(image.manifest.value().layers.len(), 2);
+            assert_eq!(image.config.value().rootfs.diff_ids.len(), 2);
+        }
+    }
+
+    #[test]
+    fn equal_drafts_have_equal_digests() {
+        let digest = || draft(MediaType::OCI_MANIFEST).finish().manifest.digest().clone();
+        assert_eq!(digest(), digest());
+    }
+}

@@ -1,0 +1,38 @@
+//! Images and what is published of them, wherever their bytes are.
+//!
+//! An [`Image`] is a manifest, a config and layers; its [`Blob`]s may be in memory, in a file, or
+//! still in a registry. An [`Artifact`] is one image or an index over several.
+
+mod artifact;
+mod blob;
+mod draft;
+
+pub use artifact::{Artifact, Named};
+pub use blob::{Blob, BlobSource};
+pub use draft::{Draft, Layer};
+
+use crate::oci::{Document, ImageConfig, Manifest, Platform};
+
+/// One image for one platform.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The manifest; its digest is the image's.
+    pub manifest: Document<Manifest>,
+    /// The configuration that the manifest names.
+    pub config: Document<ImageConfig>,
+    /// The layers that the manifest names, in its order.
+    pub layers: Vec<Blob>,
+}
+
+impl Image {
+    /// Where the image runs.
+    pub fn platform(&self) -> &Platform {
+        &self.config.value().platform
+    }
+
+    /// The config as a blob like the layers.
+    pub fn config_blob(&self) -> Blob {
+        let source = BlobSource::Memory(self.config.bytes().clone());
+        Blob { descriptor: self.manifest.value().config.clone(), source }
+    }
+}
