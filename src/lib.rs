@@ -31,6 +31,7 @@
 
 pub mod error;
 pub mod image;
+pub mod layer;
 pub mod oci;
 pub mod progress;
 pub mod registry;

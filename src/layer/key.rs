@@ -1,0 +1,92 @@
+//! Finding a layer that was made before, without making it again.
+
+use blake3::Hasher;
+
+use super::content::Source;
+use super::header::type_flag;
+use super::{Content, Encoding, Entry, EntryKind, FORMAT, Tree, TreePath};
+use crate::error::Result;
+
+/// Small enough to stay in a core's cache between reading and hashing.
+const CHUNK: usize = 256 << 10;
+
+/// The key of the layer that [`write()`](super::write()) would make: equal keys mean equal bytes.
+///
+/// Covers [`FORMAT`], the encoding, each entry and the contents of files, which are read for it. The
+/// key is a BLAKE3 hash in hexadecimal, for use on this machine alone.
+pub fn content_key(tree: &Tree, encoding: &Encoding) -> Result<String> {
+    tree.check_links()?;
+    let mut key = Key { hasher: Hasher::new(), chunk: vec![0; CHUNK] };
+    key.number(FORMAT.into());
+    key.bytes(encoding.to_string().as_bytes());
+    key.number(u64::from(matches!(encoding, Encoding::Gzip { single_member: true, .. })));
+    key.number(tree.len() as u64);
+    for (path, entry) in tree {
+        key.entry(path, entry)?;
+    }
+    Ok(key.hasher.finalize().to_hex().to_string())
+}
+
+/// Takes fields one after the other, each with its length, so that no two lists look the same.
+struct Key {
+    hasher: Hasher,
+    chunk: Vec<u8>,
+}
+
+impl Key {
+    fn number(&mut self, number: u64) {
+        self.hasher.update(&number.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.hasher.update(bytes);
+    }
+
+    fn entry(&mut self, path: &TreePath, entry: &Entry) -> Result<()> {
+        self.bytes(path.as_bytes());
+        for number in [entry.mode, entry.uid, entry.gid] {
+            self.number(number.into());
+        }
+        self.hasher.update(&entry.mtime.to_le_bytes());
+        self.number(entry.xattrs.len() as u64);
+        for (name, value) in &entry.xattrs {
+            self.bytes(name.as_bytes());
+            self.bytes(value);
+        }
+        self.kind(&entry.kind)
+    }
+
+    fn kind(&mut self, kind: &EntryKind) -> Result<()> {
+        self.number(type_flag(kind).into());
+        match kind {
+            EntryKind::File(content) => self.content(content)?,
+            EntryKind::HardLink(target) => self.bytes(target.as_bytes()),
+            EntryKind::Symlink(target) => self.bytes(target),
+            EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+                self.number((*major).into());
+                self.number((*minor).into());
+            }
+            EntryKind::Directory | EntryKind::Fifo => {}
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, content: &Content) -> Result<()> {
+        match content {
+            Content::Memory(bytes) => self.bytes(bytes),
+            Content::File { path, size } => {
+                self.number(*size);
+                let mut source = Source::open(path, *size)?;
+                loop {
+                    let count = source.read(&mut self.chunk)?;
+                    if count == 0 {
+                        break;
+                    }
+                    self.hasher.update(&self.chunk[..count]);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! Layers: from a [`Tree`] to a compressed archive, and back to a listing.
+//!
+//! ```text
+//!   Tree ─► header + content ─► blocks ─┬─► diff ID
+//!                                       └─► compress, on several threads ─► digest ─► output
+//! ```
+//!
+//! One pass, in memory that does not grow with the layer. The bytes depend on the tree and the
+//! [`Encoding`] alone: not on the number of threads, the machine, or the time. What could change
+//! them (the form of headers, the size of compressed pieces, the version of an encoder) is counted
+//! by [`FORMAT`], and golden digests in this module's tests guard it.
+
+mod compress;
+mod content;
+mod encoding;
+mod header;
+mod key;
+mod path;
+mod read;
+mod stage;
+mod tree;
+mod write;
+
+pub use content::Content;
+pub use encoding::Encoding;
+pub use key::content_key;
+pub use path::{TreePath, Whiteout};
+pub use read::{decompress, detect};
+pub use tree::{Entry, EntryKind, Tree};
+pub use write::{LayerInfo, WriteOptions, archive_size, write};
+
+/// The number of the layer format. It goes up whenever an equal tree gives other bytes.
+pub const FORMAT: u32 = 1;

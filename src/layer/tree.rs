@@ -1,0 +1,288 @@
+//! What a layer holds: a sorted map from path to entry.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::{Content, TreePath};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest target that Linux takes for a symbolic link.
+const LONGEST_TARGET: usize = 4095;
+/// The longest name that Linux takes for an extended attribute.
+const LONGEST_XATTR_NAME: usize = 255;
+/// The longest value that Linux takes for an extended attribute.
+const LONGEST_XATTR_VALUE: usize = 64 << 10;
+
+/// A layer in the making: entries by path. Equal trees give equal archives.
+///
+/// Only a directory has entries below it. Directories that are not in the tree are not in the
+/// archive either; [`Tree::insert_with_parents`] puts them in. Nothing is normalised here: mode,
+/// owner and times are written as the entries have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    entries: BTreeMap<TreePath, Entry>,
+}
+
+/// One file, directory, link or device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// The twelve permission bits; a tree drops all others.
+    pub mode: u32,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// When it was last modified, in seconds since the epoch.
+    pub mtime: i64,
+    /// Extended attributes by their full name, such as `security.capability`.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+/// What an [`Entry`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File(Content),
+    /// A directory.
+    Directory,
+    /// A symbolic link and its target, taken as it is.
+    Symlink(Vec<u8>),
+    /// Another name of a regular file that stands before this one in the same tree.
+    HardLink(TreePath),
+    /// A character device.
+    CharDevice {
+        /// The driver's number.
+        major: u32,
+        /// The device's number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// The driver's number.
+        major: u32,
+        /// The device's number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+}
+
+impl Entry {
+    /// Makes an entry that belongs to root and dates from the epoch.
+    pub fn new(kind: EntryKind, mode: u32) -> Self {
+        Self { kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
+    }
+
+    /// Makes a regular file.
+    pub fn file(content: impl Into<Content>, mode: u32) -> Self {
+        Self::new(EntryKind::File(content.into()), mode)
+    }
+
+    /// Makes a directory.
+    pub fn directory(mode: u32) -> Self {
+        Self::new(EntryKind::Directory, mode)
+    }
+
+    /// Makes a symbolic link with the mode that Linux gives to all of them.
+    pub fn symlink(target: impl Into<Vec<u8>>) -> Self {
+        Self::new(EntryKind::Symlink(target.into()), 0o777)
+    }
+
+    /// Sets the owner.
+    #[must_use]
+    pub fn owned_by(self, uid: u32, gid: u32) -> Self {
+        Self { uid, gid, ..self }
+    }
+
+    /// Sets the time of the last modification, in seconds since the epoch.
+    #[must_use]
+    pub fn modified(self, mtime: i64) -> Self {
+        Self { mtime, ..self }
+    }
+
+    /// Whether this is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind == EntryKind::Directory
+    }
+
+    /// The bytes of content that follow this entry's header.
+    pub fn size(&self) -> u64 {
+        match &self.kind {
+            EntryKind::File(content) => content.size(),
+            _ => 0,
+        }
+    }
+
+    /// Why no archive can hold this entry, if so.
+    fn fault(&self) -> Option<&'static str> {
+        if let EntryKind::Symlink(target) = &self.kind
+            && (target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0))
+        {
+            return Some("the link's target is empty, longer than 4095 bytes, or has a NUL byte");
+        }
+        let fits = |name: &str, value: &[u8]| {
+            !name.is_empty()
+                && name.len() <= LONGEST_XATTR_NAME
+                && !name.contains(['=', '\0'])
+                && value.len() <= LONGEST_XATTR_VALUE
+        };
+        if !self.xattrs.iter().all(|(name, value)| fits(name, value)) {
+            return Some(
+                "the name or value of an extended attribute is not one that archives hold",
+            );
+        }
+        None
+    }
+}
+
+impl Tree {
+    /// Makes an empty tree.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts `entry` at `path` and returns what was there before.
+    ///
+    /// Errs where something other than a directory would have entries below it.
+    pub fn insert(&mut self, path: TreePath, mut entry: Entry) -> Result<Option<Entry>> {
+        if let Some(fault) = entry.fault() {
+            return Err(refuse(&path).because(fault));
+        }
+        if let Some((ancestor, _)) = self.ancestors(&path).find(|(_, entry)| !entry.is_directory())
+        {
+            return Err(refuse(&path).because(format!("{ancestor} is not a directory")));
+        }
+        if !entry.is_directory()
+            && let Some(child) = self.first_below(&path)
+        {
+            return Err(
+                refuse(&path).because(format!("it has to be a directory, with {child} in it"))
+            );
+        }
+        entry.mode &= 0o7777;
+        Ok(self.entries.insert(path, entry))
+    }
+
+    /// Puts `entry` at `path`, with each directory above it that the tree does not have yet: mode
+    /// 0755, root's, modified when `entry` was.
+    pub fn insert_with_parents(&mut self, path: TreePath, entry: Entry) -> Result<Option<Entry>> {
+        let mtime = entry.mtime;
+        let mut missing = Vec::new();
+        let mut parent = path.parent();
+        while let Some(directory) = parent {
+            if self.entries.contains_key(&directory) {
+                break;
+            }
+            parent = directory.parent();
+            missing.push(directory);
+        }
+        let before = self.insert(path, entry)?;
+        for directory in missing {
+            self.entries.insert(directory, Entry::directory(0o755).modified(mtime));
+        }
+        Ok(before)
+    }
+
+    /// Removes `path` as lower layers have it. What this tree has below it goes too.
+    pub fn insert_whiteout(&mut self, path: &TreePath, mtime: i64) -> Result<()> {
+        self.remove(path);
+        let marker = Entry::file(Bytes::new(), 0).modified(mtime);
+        self.insert(path.whiteout()?, marker).map(drop)
+    }
+
+    /// Hides all that lower layers have in `directory`, or in the root.
+    pub fn insert_opaque(&mut self, directory: Option<&TreePath>, mtime: i64) -> Result<()> {
+        let marker = Entry::file(Bytes::new(), 0).modified(mtime);
+        self.insert(TreePath::opaque(directory)?, marker).map(drop)
+    }
+
+    /// Takes out `path` and all below it; returns whether anything was there.
+    pub fn remove(&mut self, path: &TreePath) -> bool {
+        let gone: Vec<TreePath> = self
+            .entries
+            .range(path..)
+            .map(|(other, _)| other)
+            .take_while(|other| *other == path || other.is_below(path))
+            .cloned()
+            .collect();
+        for path in &gone {
+            self.entries.remove(path);
+        }
+        !gone.is_empty()
+    }
+
+    /// The entry at `path`.
+    pub fn get(&self, path: &TreePath) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// The entries in the order of the archive.
+    pub fn iter(&self) -> btree_map::Iter<'_, TreePath, Entry> {
+        self.entries.iter()
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the tree has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bytes of all files together.
+    pub fn content_size(&self) -> u64 {
+        self.entries.values().map(Entry::size).sum()
+    }
+
+    /// Checks that each hard link names a regular file that an unpacker has met by then.
+    pub(super) fn check_links(&self) -> Result<()> {
+        for (path, entry) in &self.entries {
+            let EntryKind::HardLink(target) = &entry.kind else { continue };
+            let is_file = matches!(self.get(target), Some(Entry { kind: EntryKind::File(_), .. }));
+            if !is_file || target > path {
+                let why = format!("its target {target} is no regular file that comes before it");
+                return Err(refuse(path).because(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn ancestors<'a>(&'a self, path: &TreePath) -> impl Iterator<Item = (TreePath, &'a Entry)> {
+        std::iter::successors(path.parent(), TreePath::parent)
+            .filter_map(|path| self.entries.get(&path).map(|entry| (path, entry)))
+    }
+
+    fn first_below(&self, path: &TreePath) -> Option<&TreePath> {
+        let mut after = self.entries.range((Bound::Excluded(path), Bound::Unbounded));
+        after.next().map(|(next, _)| next).filter(|next| next.is_below(path))
+    }
+}
+
+impl<'a> IntoIterator for &'a Tree {
+    type Item = (&'a TreePath, &'a Entry);
+    type IntoIter = btree_map::Iter<'a, TreePath, Entry>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Tree {
+    type Item = (TreePath, Entry);
+    type IntoIter = btree_map::IntoIter<TreePath, Entry>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
+    }
+}
+
+fn refuse(path: &TreePath) -> Error {
+    Error::new(ErrorKind::Invalid, format!("put {path} into a layer"))
+}
