@@ -29,6 +29,7 @@
 //! cli: error oci progress layer registry store image transport golang config pipeline
 //! ```
 
+pub mod cli;
 pub mod error;
 pub mod image;
 pub mod layer;
