@@ -31,6 +31,7 @@
 
 pub mod cli;
 pub mod error;
+pub mod golang;
 pub mod image;
 pub mod layer;
 pub mod oci;

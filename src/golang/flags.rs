@@ -1,0 +1,317 @@
+//! What somebody asks of `go build`, and the environment that the answer depends on.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::Platform;
+
+/// The options of a build, apart from what is built and for which platform.
+///
+/// Everything here but `jobs` can change the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BuildFlags {
+    /// Build tags.
+    pub tags: Vec<String>,
+    /// Pieces of one `-ldflags` argument, joined by spaces.
+    pub ldflags: Vec<String>,
+    /// `-gcflags` arguments, each with its own package pattern if any (`all=-N -l`).
+    pub gcflags: Vec<String>,
+    /// `-asmflags` arguments, like `gcflags`.
+    pub asmflags: Vec<String>,
+    /// Further flags of `go build`, word by word. They come last and so win.
+    pub flags: Vec<String>,
+    /// Environment variables for `go`, over all that gondola sets.
+    pub env: BTreeMap<String, String>,
+    /// Whether C code is compiled in (`CGO_ENABLED=1`).
+    pub cgo: bool,
+    /// Whether the race detector is compiled in; needs `cgo`.
+    pub race: bool,
+    /// Whether the program carries the revision that it was built from.
+    pub vcs_stamp: bool,
+    /// Where modules come from, if not where the go command would take them from by itself.
+    pub mod_mode: Option<ModMode>,
+    /// How many compilers run at once; the number of processors, if not given.
+    #[serde(skip)]
+    pub jobs: Option<usize>,
+}
+
+/// The `-mod` flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModMode {
+    /// `go.mod` may be updated.
+    Mod,
+    /// `go.mod` must be complete.
+    Readonly,
+    /// Dependencies come from the vendor folder.
+    Vendor,
+}
+
+impl ModMode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mod => "mod",
+            Self::Readonly => "readonly",
+            Self::Vendor => "vendor",
+        }
+    }
+}
+
+/// Flags of `go build` that would put its result, or its folder, elsewhere.
+const RESERVED: [&str; 4] = ["o", "C", "n", "json"];
+
+/// Flags whose whole effect is in the flag itself or in files that gondola watches anyway.
+const SELF_CONTAINED: [&str; 21] = [
+    "a",
+    "v",
+    "x",
+    "p",
+    "work",
+    "race",
+    "msan",
+    "asan",
+    "cover",
+    "covermode",
+    "coverpkg",
+    "tags",
+    "trimpath",
+    "mod",
+    "modcacherw",
+    "gcflags",
+    "asmflags",
+    "buildmode",
+    "installsuffix",
+    "linkshared",
+    "ldflags",
+];
+
+impl BuildFlags {
+    /// Whether the result may depend on the machine's C compiler, headers and libraries.
+    pub fn uses_host_compiler(&self) -> bool {
+        let enabled = match self.env.get("CGO_ENABLED") {
+            Some(value) => value != "0",
+            None => self.cgo,
+        };
+        let texts = || self.ldflags.iter().chain(&self.flags);
+        enabled || texts().any(|text| text.contains("linkmode") || text.contains("-extld"))
+    }
+
+    /// Refuses what would put the program elsewhere or build it for something else.
+    pub(super) fn validate(&self) -> Result<()> {
+        for flag in &self.flags {
+            let name = flag_name(flag);
+            if name.is_some_and(|name| RESERVED.contains(&name)) {
+                return Err(Error::new(ErrorKind::Usage, format!("pass \"{flag}\" to go build"))
+                    .because("gondola chooses where and how the program is written"));
+            }
+        }
+        for key in ["GOOS", "GOARCH"] {
+            if self.env.contains_key(key) {
+                return Err(Error::new(ErrorKind::Usage, format!("set {key} for go build"))
+                    .because("the platform decides it")
+                    .hint("use --platform os/architecture"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what a build reads beside its packages is known from the flags alone.
+    ///
+    /// A VCS stamp, a host C compiler, a wrapper around the tools or an unknown flag may bring in
+    /// things that nobody can list; only the go command can tell then.
+    pub fn are_self_contained(&self) -> bool {
+        let known = |flag: &String| match flag_name(flag) {
+            Some(name) => SELF_CONTAINED.contains(&name),
+            // The value of a flag that was given as two words.
+            None => true,
+        };
+        !self.vcs_stamp
+            && !self.uses_host_compiler()
+            && !self.env.contains_key("GOFLAGS")
+            && self.flags.iter().all(known)
+    }
+
+    /// The arguments that `go build` and `go list` share, in which the later wins.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["-trimpath".to_owned(), format!("-buildvcs={}", self.vcs_stamp)];
+        if let Some(mode) = self.mod_mode {
+            arguments.push(format!("-mod={}", mode.as_str()));
+        }
+        if !self.tags.is_empty() {
+            arguments.push(format!("-tags={}", self.tags.join(",")));
+        }
+        if self.race {
+            arguments.push("-race".to_owned());
+        }
+        if !self.ldflags.is_empty() {
+            arguments.push(format!("-ldflags={}", self.ldflags.join(" ")));
+        }
+        arguments.extend(self.gcflags.iter().map(|flags| format!("-gcflags={flags}")));
+        arguments.extend(self.asmflags.iter().map(|flags| format!("-asmflags={flags}")));
+        arguments.extend(self.jobs.map(|jobs| format!("-p={jobs}")));
+        arguments.extend(self.flags.iter().cloned());
+        arguments
+    }
+
+    /// The variables that choose the platform and shut out the machine's own habits.
+    pub(super) fn environment(&self, platform: &Platform) -> Result<BTreeMap<String, String>> {
+        let mut environment = BTreeMap::from([
+            ("GOOS".to_owned(), platform.os.clone()),
+            ("GOARCH".to_owned(), platform.architecture.clone()),
+            ("CGO_ENABLED".to_owned(), if self.cgo { "1" } else { "0" }.to_owned()),
+            // The user's file of defaults is read by gondola, which passes on what does not
+            // change the program.
+            ("GOENV".to_owned(), "off".to_owned()),
+            // Not empty: an empty value would let the toolchain's own default file decide.
+            ("GOFLAGS".to_owned(), "-trimpath".to_owned()),
+        ]);
+        if let Some((key, value)) = instruction_set(platform)? {
+            environment.insert(key.to_owned(), value);
+        }
+        environment.extend(self.env.clone());
+        Ok(environment)
+    }
+}
+
+/// The name of `-name`, `--name` or `-name=value`; none for a word that is a value.
+fn flag_name(word: &str) -> Option<&str> {
+    let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
+    Some(name.split_once('=').map_or(name, |(name, _)| name))
+}
+
+/// The variable that fixes the instruction set, at its lowest where the platform does not say.
+fn instruction_set(platform: &Platform) -> Result<Option<(&'static str, String)>> {
+    let (key, lowest, known): (&str, &str, &[&str]) = match platform.architecture.as_str() {
+        "amd64" => ("GOAMD64", "v1", &["v1", "v2", "v3", "v4"]),
+        "386" => ("GO386", "sse2", &["sse2", "softfloat"]),
+        "arm" => ("GOARM", "7", &["5", "6", "7"]),
+        "arm64" => ("GOARM64", "v8.0", &[]),
+        "mips" | "mipsle" => ("GOMIPS", "hardfloat", &["hardfloat", "softfloat"]),
+        "mips64" | "mips64le" => ("GOMIPS64", "hardfloat", &["hardfloat", "softfloat"]),
+        "ppc64" | "ppc64le" => ("GOPPC64", "power8", &["power8", "power9", "power10"]),
+        "riscv64" => ("GORISCV64", "rva20u64", &["rva20u64", "rva22u64", "rva23u64"]),
+        _ => match &platform.variant {
+            None => return Ok(None),
+            Some(_) => return Err(unknown_variant(platform, "it has no variants")),
+        },
+    };
+    let Some(variant) = platform.variant.as_deref() else {
+        return Ok(Some((key, lowest.to_owned())));
+    };
+    let value = match key {
+        "GOARM" => variant.trim_start_matches('v').to_owned(),
+        "GOARM64" => arm64_version(variant).ok_or_else(|| {
+            unknown_variant(platform, "expected v8, v9 or one of them with a minor version")
+        })?,
+        _ => variant.to_owned(),
+    };
+    if key != "GOARM64" && !known.contains(&value.as_str()) {
+        let expected = format!("Go knows {} for it", known.join(", "));
+        return Err(unknown_variant(platform, &expected));
+    }
+    Ok(Some((key, value)))
+}
+
+/// `v8.0` for `v8`, `v9.2` for `9.2`; none for what is not a version of the architecture.
+fn arm64_version(variant: &str) -> Option<String> {
+    let version = variant.strip_prefix('v').unwrap_or(variant);
+    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+    let is_minor = minor.len() == 1 && minor.bytes().all(|b| b.is_ascii_digit());
+    (matches!(major, "8" | "9") && is_minor).then(|| format!("v{major}.{minor}"))
+}
+
+fn unknown_variant(platform: &Platform, why: &str) -> Error {
+    let variant = platform.variant.as_deref().unwrap_or_default();
+    Error::new(ErrorKind::Usage, format!("compile for {platform}"))
+        .because(format!("unknown variant \"{variant}\" of {}: {why}", platform.architecture))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_fixes_the_instruction_set() {
+        for (platform, expect) in [
+            ("linux/amd64", "GOAMD64=v1"),
+            ("linux/amd64/v3", "GOAMD64=v3"),
+            ("linux/arm", "GOARM=7"),
+            ("linux/arm/v6", "GOARM=6"),
+            ("linux/arm64", "GOARM64=v8.0"),
+            ("linux/arm64/v8", "GOARM64=v8.0"),
+            ("linux/arm64/v9", "GOARM64=v9.0"),
+            ("linux/arm64/v8.2", "GOARM64=v8.2"),
+            ("linux/386", "GO386=sse2"),
+            ("linux/ppc64le/power9", "GOPPC64=power9"),
+            ("linux/riscv64", "GORISCV64=rva20u64"),
+            ("linux/mips64le/softfloat", "GOMIPS64=softfloat"),
+        ] {
+            let environment = BuildFlags::default().environment(&platform.parse().unwrap());
+            let (key, value) = expect.split_once('=').unwrap();
+            assert_eq!(environment.unwrap()[key], value, "{platform}");
+        }
+        for platform in ["linux/amd64/v9", "linux/arm/v4", "linux/s390x/z15", "linux/arm64/v7"] {
+            let error = BuildFlags::default().environment(&platform.parse().unwrap()).unwrap_err();
+            assert!(error.to_string().contains("unknown variant"), "{error}");
+        }
+    }
+
+    #[test]
+    fn explicit_flags_come_last_and_the_paths_are_always_trimmed() {
+        let flags = BuildFlags {
+            tags: vec!["a".into(), "b".into()],
+            ldflags: vec!["-s".into(), "-X main.v=1,2".into()],
+            gcflags: vec!["all=-N -l".into()],
+            flags: vec!["-buildvcs=auto".into()],
+            mod_mode: Some(ModMode::Vendor),
+            jobs: Some(3),
+            ..BuildFlags::default()
+        };
+        assert_eq!(
+            flags.arguments(),
+            [
+                "-trimpath",
+                "-buildvcs=false",
+                "-mod=vendor",
+                "-tags=a,b",
+                "-ldflags=-s -X main.v=1,2",
+                "-gcflags=all=-N -l",
+                "-p=3",
+                "-buildvcs=auto",
+            ]
+        );
+    }
+
+    #[test]
+    fn flags_that_move_the_result_are_refused() {
+        for flag in ["-o", "-o=x", "--o=x", "-C=dir", "-n"] {
+            let flags = BuildFlags { flags: vec![flag.into()], ..BuildFlags::default() };
+            assert_eq!(flags.validate().unwrap_err().kind(), ErrorKind::Usage, "{flag}");
+        }
+        let env = BTreeMap::from([("GOOS".to_owned(), "linux".to_owned())]);
+        let flags = BuildFlags { env, ..BuildFlags::default() };
+        assert!(flags.validate().unwrap_err().to_string().contains("--platform"));
+    }
+
+    #[test]
+    fn a_build_that_reads_unlisted_things_is_not_self_contained() {
+        let flags = |words: &[&str]| BuildFlags {
+            flags: words.iter().map(|&word| word.to_owned()).collect(),
+            ..BuildFlags::default()
+        };
+        assert!(flags(&[]).are_self_contained());
+        assert!(flags(&["-tags", "x", "-trimpath"]).are_self_contained());
+        for words in [["-toolexec=x"], ["-overlay=x"], ["-pgo=x"], ["-modfile=x"], ["-unknown"]] {
+            assert!(!flags(&words).are_self_contained(), "{words:?}");
+        }
+        let external = BuildFlags { ldflags: vec!["-linkmode=external".into()], ..flags(&[]) };
+        assert!(!external.are_self_contained());
+        assert!(!BuildFlags { vcs_stamp: true, ..flags(&[]) }.are_self_contained());
+        assert!(!BuildFlags { cgo: true, ..flags(&[]) }.are_self_contained());
+        let env = BTreeMap::from([("CGO_ENABLED".to_owned(), "1".to_owned())]);
+        assert!(!BuildFlags { env, ..flags(&[]) }.are_self_contained());
+    }
+}

@@ -1,0 +1,37 @@
+//! Go programs, made by the host's own `go`.
+//!
+//! [`Toolchain`] finds it, [`Builder`] asks it which packages are meant and has it compile them.
+//! The environment is an allow-list and the paths are trimmed, so equal sources give equal
+//! programs whoever builds them and wherever.
+
+mod command;
+mod compile;
+mod environment;
+mod flags;
+mod name;
+mod packages;
+mod toolchain;
+
+use std::path::PathBuf;
+
+use crate::progress::Reporter;
+
+pub use compile::{Binary, Built};
+pub use flags::{BuildFlags, ModMode};
+pub use name::{image_name, program_name};
+pub use packages::Package;
+pub use toolchain::Toolchain;
+
+/// A toolchain with everything that a build with it needs to know.
+#[derive(Clone)]
+pub struct Builder {
+    /// The `go` that is run.
+    pub toolchain: Toolchain,
+    /// What is asked of it.
+    pub flags: BuildFlags,
+    /// A folder for programs, kept between runs so that an unchanged one is not linked again.
+    /// Any number of processes may use it at once.
+    pub out_dir: PathBuf,
+    /// Who hears of compilations and downloads.
+    pub reporter: Reporter,
+}

@@ -1,0 +1,351 @@
+//! Which main packages a command line means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::Platform;
+
+use super::Builder;
+use super::command::{self, Output};
+use super::name::program_name;
+
+/// A main package of some module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// Its import path.
+    pub import_path: String,
+    /// The folder of its sources.
+    pub folder: PathBuf,
+    /// The folder that `go` is started in to build it.
+    pub workdir: PathBuf,
+    /// Its module's path, if it has one.
+    pub module: Option<String>,
+}
+
+impl Package {
+    /// The base name that `go build` gives the program, without the `.exe` of Windows.
+    pub fn program_name(&self) -> &str {
+        program_name(&self.import_path)
+    }
+}
+
+/// Patterns that `go` is to expand in one folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    pub workdir: PathBuf,
+    pub patterns: Vec<String>,
+}
+
+/// What `go list` says of a package.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    import_path: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    dir: PathBuf,
+    #[serde(default, rename = "Match")]
+    matches: Vec<String>,
+    module: Option<ListedModule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedModule {
+    path: String,
+}
+
+impl Builder {
+    /// Finds the main packages that `patterns` mean in the folder `dir`, an absolute path.
+    ///
+    /// A pattern is an import path, a folder, or either of them with `...`; `ko://` before it
+    /// means nothing. No pattern at all means the folder itself. A pattern with `...` passes over
+    /// packages that are no programs; naming one by itself is an error. A folder may lie in
+    /// another module than `dir`.
+    pub async fn list(
+        &self,
+        dir: &Path,
+        patterns: &[String],
+        platform: &Platform,
+    ) -> Result<Vec<Package>> {
+        self.flags.validate()?;
+        let environment = self.toolchain.environment(&self.flags, platform)?;
+        let questions = self.questions(dir, patterns)?;
+        let asked = questions.iter().map(|question| self.ask(question, &environment));
+        let mut packages = Vec::new();
+        let mut seen = BTreeSet::new();
+        for found in futures_util::future::try_join_all(asked).await? {
+            let new = |package: &Package| seen.insert(package.folder.clone());
+            packages.extend(found.into_iter().filter(new));
+        }
+        if packages.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, find_action(patterns))
+                .because(format!("no main package matches in {}", dir.display()))
+                .hint("an image needs a program: a package whose files begin with package main"));
+        }
+        Ok(packages)
+    }
+
+    /// Sorts patterns by the folders in which `go` can answer them.
+    pub(super) fn questions(&self, dir: &Path, patterns: &[String]) -> Result<Vec<Question>> {
+        let here = [".".to_owned()];
+        let patterns = if patterns.is_empty() { &here } else { patterns };
+        let scope = Scope { dir, workspaces: self.toolchain.variable("GOWORK").is_none() };
+        let mut questions: Vec<Question> = Vec::new();
+        for pattern in patterns {
+            let (workdir, pattern) = scope.place(pattern)?;
+            match questions.iter_mut().find(|question| question.workdir == workdir) {
+                Some(question) => question.patterns.push(pattern),
+                None => questions.push(Question { workdir, patterns: vec![pattern] }),
+            }
+        }
+        Ok(questions)
+    }
+
+    async fn ask(
+        &self,
+        question: &Question,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Vec<Package>> {
+        let mut arguments = vec!["list".to_owned(), "-find".to_owned()];
+        arguments.push("-json=ImportPath,Name,Dir,Match,Module".to_owned());
+        arguments.extend(self.flags.arguments());
+        arguments.push("--".to_owned());
+        arguments.extend(question.patterns.iter().cloned());
+        let Output { success, stdout, stderr } =
+            self.go(&question.workdir, &arguments, environment).await?;
+        if !success {
+            return Err(explain(find_action(&question.patterns), &stderr));
+        }
+        let mut packages = Vec::new();
+        for listed in parse::<Listed>(&stdout)? {
+            if listed.name == "main" {
+                packages.push(Package {
+                    import_path: listed.import_path,
+                    folder: listed.dir,
+                    workdir: question.workdir.clone(),
+                    module: listed.module.map(|module| module.path),
+                });
+            } else if listed.matches.iter().any(|pattern| !is_wildcard(pattern)) {
+                return Err(not_main(&listed));
+            }
+        }
+        Ok(packages)
+    }
+
+    /// Runs `go`, telling the reporter of its downloads.
+    pub(super) async fn go(
+        &self,
+        workdir: &Path,
+        arguments: &[String],
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Output> {
+        let note = |line: &str| self.reporter.note(line);
+        command::run(self.toolchain.program(), workdir, arguments, environment, note).await
+    }
+}
+
+/// Reads the JSON documents that `go list` prints one after another.
+pub(super) fn parse<T: for<'a> Deserialize<'a>>(stdout: &[u8]) -> Result<Vec<T>> {
+    let documents = serde_json::Deserializer::from_slice(stdout).into_iter();
+    documents.collect::<std::result::Result<_, _>>().map_err(|error| {
+        Error::new(ErrorKind::Invalid, "read the answer of \"go list\"").caused_by(error)
+    })
+}
+
+fn not_main(listed: &Listed) -> Error {
+    Error::new(ErrorKind::Usage, format!("build {}", listed.import_path))
+        .because(format!("{} is not a main package but a library", listed.import_path))
+        .hint("name a package that has func main, or \"./...\" for all of them")
+}
+
+fn find_action(patterns: &[String]) -> String {
+    match patterns {
+        [] => "find the Go package .".to_owned(),
+        [pattern] => format!("find the Go package {pattern}"),
+        _ => format!("find the Go packages {}", patterns.join(" ")),
+    }
+}
+
+/// Whether a pattern stands for any number of packages.
+pub(super) fn is_wildcard(pattern: &str) -> bool {
+    pattern.contains("...") || matches!(pattern, "all" | "work" | "tool" | "std" | "cmd")
+}
+
+/// An error in the words of the go command, with the next move where it is plain.
+pub(super) fn explain(action: String, said: &str) -> Error {
+    let not_found = ["is not in std", "directory not found", "no required module provides package"];
+    let unknown = not_found.iter().any(|text| said.contains(text));
+    let kind = if unknown { ErrorKind::NotFound } else { ErrorKind::Program };
+    let error = Error::new(kind, action).because(said.trim());
+    match HINTS.iter().find(|(text, _)| said.contains(text)) {
+        Some((_, hint)) => error.hint(*hint),
+        None => error,
+    }
+}
+
+/// Where the go command says what is wrong, but not what to do.
+const HINTS: [(&str, &str); 9] = [
+    ("go.mod file not found", "start a module with \"go mod init NAME\", or name a folder of one"),
+    ("is not in std", "write a folder as ./folder, or check the import path"),
+    ("directory not found", "check the folder's name"),
+    ("does not contain main module", "name a folder that has a go.mod"),
+    ("errors parsing go.", "correct the file; \"go mod edit -fmt\" checks it"),
+    ("GOTOOLCHAIN=local", "install that version of Go, or set GOTOOLCHAIN=auto to have it fetched"),
+    ("no Go files in", "name a folder with Go files, or \"./...\" for all below it"),
+    (
+        "build constraints exclude all Go files",
+        "the package is not for this platform, or it needs C code (CGO_ENABLED=1)",
+    ),
+    ("dial tcp", "modules come over the network: check the connection, GOPROXY and the proxies"),
+];
+
+/// From where patterns are looked at.
+struct Scope<'a> {
+    dir: &'a Path,
+    /// Whether a `go.work` in a parent folder counts.
+    workspaces: bool,
+}
+
+impl Scope<'_> {
+    /// Decides in which folder `go` runs for a pattern, and what the pattern is there.
+    fn place(&self, pattern: &str) -> Result<(PathBuf, String)> {
+        let pattern = pattern.strip_prefix("ko://").unwrap_or(pattern);
+        if Path::new(pattern).extension().is_some_and(|end| end == "go")
+            && self.dir.join(pattern).is_file()
+        {
+            let folder = Path::new(pattern).parent().filter(|parent| *parent != Path::new(""));
+            let folder = folder.map_or(".".to_owned(), |folder| folder.display().to_string());
+            return Err(Error::new(ErrorKind::Usage, format!("build {pattern}"))
+                .because("it is a file, and packages are folders")
+                .hint(format!("name its folder: {folder}")));
+        }
+        let Some(local) = self.local(pattern) else {
+            return Ok((self.dir.to_owned(), pattern.to_owned()));
+        };
+        let folder = absolute(self.dir, fixed_part(&local));
+        let root = self.module_of(&folder);
+        if root == self.module_of(self.dir) {
+            return Ok((self.dir.to_owned(), local));
+        }
+        let workdir = root.unwrap_or_else(|| folder.clone());
+        let inside = absolute(self.dir, &local);
+        let inside = inside.strip_prefix(&workdir).unwrap_or(&inside).display().to_string();
+        let pattern = if inside.is_empty() { ".".to_owned() } else { format!("./{inside}") };
+        Ok((workdir, pattern))
+    }
+
+    /// The pattern as a relative or absolute folder, if it is one.
+    ///
+    /// Go reads `cmd/app` as an import path. People mean the folder when there is one and the
+    /// first element is not a host name.
+    fn local(&self, pattern: &str) -> Option<String> {
+        let first = pattern.split('/').next().unwrap_or_default();
+        if pattern.starts_with('/') || matches!(first, "." | "..") {
+            return Some(pattern.to_owned());
+        }
+        let is_folder = !first.contains('.') && self.dir.join(fixed_part(pattern)).is_dir();
+        (is_folder && !fixed_part(pattern).is_empty()).then(|| format!("./{pattern}"))
+    }
+
+    /// The folder of the workspace or module that a folder belongs to.
+    fn module_of(&self, folder: &Path) -> Option<PathBuf> {
+        let above = |name: &str| {
+            folder.ancestors().find(|parent| parent.join(name).is_file()).map(Path::to_owned)
+        };
+        let workspace = if self.workspaces { above("go.work") } else { None };
+        workspace.or_else(|| above("go.mod"))
+    }
+}
+
+/// The folder before the first `...` of a pattern.
+pub(super) fn fixed_part(pattern: &str) -> &str {
+    match pattern.find("...") {
+        None => pattern,
+        Some(at) => pattern[..at].rsplit_once('/').map_or("", |(folder, _)| folder),
+    }
+}
+
+/// Joins and resolves `.` and `..` by name alone, as the go command does.
+pub(super) fn absolute(dir: &Path, path: &str) -> PathBuf {
+    use std::path::Component;
+    let mut joined = PathBuf::new();
+    for component in dir.join(path).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                joined.pop();
+            }
+            other => joined.push(other),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_runs_where_its_module_is() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path();
+        for folder in ["app/cmd/x", "other/y", "plain"] {
+            fs_err::create_dir_all(dir.join(folder)).unwrap();
+        }
+        fs_err::write(dir.join("app/go.mod"), "module app").unwrap();
+        fs_err::write(dir.join("other/go.mod"), "module other").unwrap();
+        let place = |from: &str, pattern: &str| {
+            let from = absolute(dir, from);
+            let (workdir, pattern) = Scope { dir: &from, workspaces: true }.place(pattern).unwrap();
+            format!("{} {pattern}", workdir.strip_prefix(dir).unwrap().display())
+        };
+        for (from, pattern, expect) in [
+            ("app", ".", "app ."),
+            ("app", "./cmd/...", "app ./cmd/..."),
+            ("app", "cmd/x", "app ./cmd/x"),
+            ("app", "cmd/...", "app ./cmd/..."),
+            ("app", "cmd/nothing", "app cmd/nothing"),
+            ("app", "ko://example.com/app/cmd/x", "app example.com/app/cmd/x"),
+            ("app", "ko://./cmd/x", "app ./cmd/x"),
+            ("app/cmd", "..", "app/cmd .."),
+            ("app", "../other/y", "other ./y"),
+            ("app", "../other", "other ."),
+            ("app", "../other/...", "other ./..."),
+            (".", "app/cmd/x", "app ./cmd/x"),
+            (".", "./app/cmd/x/", "app ./cmd/x"),
+            (".", "plain", " ./plain"),
+            ("app", "../plain", "plain ."),
+        ] {
+            assert_eq!(place(from, pattern), expect, "{pattern} from {from}");
+        }
+        let absolute_pattern = dir.join("other/y");
+        assert_eq!(place("app", absolute_pattern.to_str().unwrap()), "other ./y");
+
+        fs_err::write(dir.join("go.work"), "go 1.24").unwrap();
+        assert_eq!(place("app", "../other/y"), "app ../other/y");
+    }
+
+    #[test]
+    fn a_file_is_not_a_package() {
+        let base = tempfile::tempdir().unwrap();
+        fs_err::write(base.path().join("main.go"), "package main").unwrap();
+        let scope = Scope { dir: base.path(), workspaces: true };
+        let error = scope.place("main.go").unwrap_err();
+        assert!(error.to_string().ends_with("hint: name its folder: ."), "{error}");
+    }
+
+    #[test]
+    fn the_words_of_go_are_kept_and_a_hint_is_added() {
+        let said = "go: go.mod file not found in current directory or any parent directory; \
+                    see 'go help modules'";
+        let error = explain("find the Go package .".to_owned(), said).to_string();
+        assert!(error.contains(said) && error.contains("go mod init"), "{error}");
+        assert_eq!(explain(String::new(), "x is not in std").kind(), ErrorKind::NotFound);
+        assert_eq!(explain(String::new(), "?").to_string(), "cannot : ?");
+    }
+}

@@ -1,0 +1,254 @@
+//! The Go toolchain of the host: where it is, and which one it is.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::oci::Platform;
+
+use super::environment;
+use super::flags::BuildFlags;
+
+/// A `VERSION` file is a few lines.
+const VERSION_LIMIT: u64 = 4096;
+
+/// A Go installation and the part of the host's environment that it may see.
+///
+/// With `GOTOOLCHAIN=auto` (the default of upstream's distributions) the go command may hand a
+/// build over to the newer toolchain that `go.mod` asks for, just as it does without gondola.
+#[derive(Clone, Debug)]
+pub struct Toolchain {
+    go: PathBuf,
+    root: PathBuf,
+    version: String,
+    environment: BTreeMap<String, String>,
+    for_c: BTreeMap<String, String>,
+}
+
+impl Toolchain {
+    /// Finds the `go` that a shell with the environment `env` in the folder `dir` would run.
+    ///
+    /// Starts no process unless `go` on the path is a wrapper such as a version manager's.
+    pub fn find(env: &BTreeMap<String, String>, dir: &Path) -> Result<Self> {
+        let path = env.get("PATH").map_or("", String::as_str);
+        let folders = path.split(':').filter(|folder| !folder.is_empty());
+        let found = folders.map(|folder| dir.join(folder).join("go")).find(|go| is_program(go));
+        match found {
+            Some(go) => Self::at(&go, env, dir),
+            None => Err(no_go(env)),
+        }
+    }
+
+    /// Takes the `go` program at a path of its own.
+    pub fn at(go: &Path, env: &BTreeMap<String, String>, dir: &Path) -> Result<Self> {
+        let action = || format!("use the Go toolchain {}", go.display());
+        if !is_program(go) {
+            return Err(Error::new(ErrorKind::NotFound, action())
+                .because("there is no program of that name"));
+        }
+        let program = fs_err::canonicalize(go).cannot(action)?;
+        let environment = environment::allowed(env)?;
+        let (root, version) = match installation(&program, &environment) {
+            Some(found) => found,
+            None => ask(go, env, dir).cannot(action)?,
+        };
+        // A wrapper would choose a version again for every folder.
+        let own = root.join("bin/go");
+        let go = if is_program(&own) { own } else { program };
+        Ok(Self { go, root, version, environment, for_c: environment::for_c(env) })
+    }
+
+    /// The `go` program, without symbolic links or wrappers in between.
+    pub fn program(&self) -> &Path {
+        &self.go
+    }
+
+    /// `GOROOT`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The version, such as `go1.26.0`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The environment of a `go` process that builds for a platform.
+    pub fn environment(
+        &self,
+        flags: &BuildFlags,
+        platform: &Platform,
+    ) -> Result<BTreeMap<String, String>> {
+        let mut environment = self.environment.clone();
+        if flags.uses_host_compiler() {
+            environment.extend(self.for_c.clone());
+        }
+        environment.extend(flags.environment(platform)?);
+        Ok(environment)
+    }
+
+    /// A text that changes whenever another toolchain is installed or chosen, and whenever a
+    /// variable changes by which the machine takes part in a build.
+    pub fn identity(&self, flags: &BuildFlags) -> String {
+        let mut hash = blake3::Hasher::new();
+        let mut add = |text: &[u8]| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        add(self.version.as_bytes());
+        add(self.go.as_os_str().as_encoded_bytes());
+        add(self.root.as_os_str().as_encoded_bytes());
+        if let Ok(found) = fs_err::metadata(&self.go) {
+            add(&found.size().to_le_bytes());
+            add(&found.mtime().to_le_bytes());
+            add(&found.mtime_nsec().to_le_bytes());
+            add(&found.ino().to_le_bytes());
+        }
+        for key in ["GOTOOLCHAIN", "GOWORK", "GOPATH", "GOMODCACHE"] {
+            add(self.environment.get(key).map_or(&[][..], String::as_bytes));
+        }
+        if flags.uses_host_compiler() {
+            for (key, value) in &self.for_c {
+                add(key.as_bytes());
+                add(value.as_bytes());
+            }
+            add(self.environment.get("PATH").map_or(&[][..], String::as_bytes));
+        }
+        hash.finalize().to_hex().to_string()
+    }
+
+    /// A variable as the go command sees it.
+    pub(super) fn variable(&self, key: &str) -> Option<&str> {
+        self.environment.get(key).map(String::as_str)
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    fs_err::metadata(path)
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+fn no_go(env: &BTreeMap<String, String>) -> Error {
+    let error = Error::new(ErrorKind::NotFound, "find the Go toolchain")
+        .because("no folder of PATH has a program \"go\"");
+    let home = env.get("HOME").map(|home| Path::new(home).join("go/bin"));
+    let usual = ["/usr/local/go/bin", "/usr/lib/go/bin", "/opt/homebrew/bin", "/snap/bin"];
+    let mut folders = usual.iter().map(PathBuf::from).chain(home);
+    match folders.find(|folder| is_program(&folder.join("go"))) {
+        Some(folder) => {
+            error.hint(format!("there is one in {0}: export PATH=$PATH:{0}", folder.display()))
+        }
+        None => error.hint("install Go from https://go.dev/dl/ and add its bin folder to PATH"),
+    }
+}
+
+/// The root and version of the installation that a resolved program belongs to, read from files.
+fn installation(
+    program: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Option<(PathBuf, String)> {
+    let root = match environment.get("GOROOT") {
+        Some(root) => PathBuf::from(root),
+        None => program.parent()?.parent()?.to_owned(),
+    };
+    if !root.join("pkg/tool").is_dir() {
+        return None;
+    }
+    let mut text = String::new();
+    let file = fs_err::File::open(root.join("VERSION")).ok()?;
+    file.take(VERSION_LIMIT).read_to_string(&mut text).ok()?;
+    let version = text.lines().next()?.trim();
+    (version.contains("go1")).then(|| (root, version.to_owned()))
+}
+
+/// Asks a `go` whose files do not say it.
+fn ask(go: &Path, env: &BTreeMap<String, String>, dir: &Path) -> Result<(PathBuf, String)> {
+    let output = Command::new(go)
+        .args(["env", "GOROOT", "GOVERSION"])
+        .current_dir(dir)
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::null())
+        .output()
+        .cannot(|| "run \"go env\"")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    match (lines.next(), lines.next()) {
+        (Some(root), Some(version)) if output.status.success() && !root.is_empty() => {
+            Ok((root.into(), version.to_owned()))
+        }
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(Error::new(ErrorKind::Program, "learn its version with \"go env\"")
+                .because(format!("{}: {}", output.status, said.trim())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn install(root: &Path, script: &str) -> PathBuf {
+        let go = root.join("bin/go");
+        fs_err::create_dir_all(root.join("bin")).unwrap();
+        fs_err::write(&go, script).unwrap();
+        fs_err::set_permissions(&go, std::fs::Permissions::from_mode(0o755)).unwrap();
+        go
+    }
+
+    fn path_only(folder: &Path) -> BTreeMap<String, String> {
+        let path = format!("/nonexistent:{}", folder.display());
+        BTreeMap::from([("PATH".to_owned(), path), ("GOENV".to_owned(), "off".to_owned())])
+    }
+
+    #[test]
+    fn a_link_on_the_path_leads_to_the_installation() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = fs_err::canonicalize(folder.path()).unwrap();
+        let root = base.join("go");
+        let go = install(&root, "#!/bin/sh\nexit 9\n");
+        fs_err::create_dir_all(root.join("pkg/tool")).unwrap();
+        fs_err::write(root.join("VERSION"), "go1.99.1\ntime 2026-01-01T00:00:00Z\n").unwrap();
+        let links = base.join("links");
+        fs_err::create_dir(&links).unwrap();
+        std::os::unix::fs::symlink(&go, links.join("go")).unwrap();
+
+        let found = Toolchain::find(&path_only(&links), &base).unwrap();
+        assert_eq!((found.version(), found.root()), ("go1.99.1", root.as_path()));
+        assert_eq!(found.program(), go);
+
+        let before = found.identity(&BuildFlags::default());
+        fs_err::write(root.join("VERSION"), "go1.99.2\n").unwrap();
+        let other = Toolchain::find(&path_only(&links), &base).unwrap();
+        assert_ne!(other.identity(&BuildFlags::default()), before);
+    }
+
+    #[test]
+    fn a_wrapper_is_asked_once_and_then_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = fs_err::canonicalize(folder.path()).unwrap();
+        let real = install(&base.join("real"), "#!/bin/sh\n");
+        let script = format!("#!/bin/sh\necho {}\necho go1.98\n", base.join("real").display());
+        install(&base.join("shim"), &script);
+        let found = Toolchain::find(&path_only(&base.join("shim/bin")), &base).unwrap();
+        assert_eq!((found.version(), found.program()), ("go1.98", real.as_path()));
+
+        install(&base.join("broken"), "#!/bin/sh\necho no version set >&2\nexit 126\n");
+        let error = Toolchain::find(&path_only(&base.join("broken/bin")), &base).unwrap_err();
+        assert!(error.to_string().contains("no version set"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_without_go_is_told_where_to_get_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Toolchain::find(&path_only(folder.path()), folder.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let text = error.to_string();
+        assert!(text.starts_with("cannot find the Go toolchain: "), "{text}");
+        assert!(text.contains("go.dev/dl") || text.contains("export PATH"), "{text}");
+    }
+}

@@ -1,0 +1,299 @@
+//! Go packages through the host's own `go`: which are found, what is compiled, what goes wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gondola::error::{ErrorKind, Result};
+use gondola::golang::{BuildFlags, Builder, Built, Package, Toolchain};
+use gondola::oci::Platform;
+use gondola::progress::Reporter;
+use tempfile::TempDir;
+
+/// The environment of the tests, with nothing to be had from the network.
+fn environment() -> BTreeMap<String, String> {
+    #[expect(clippy::disallowed_methods, reason = "the tests find go as a user's shell does")]
+    let mut environment: BTreeMap<String, String> = std::env::vars().collect();
+    environment.insert("GOPROXY".into(), "off".into());
+    environment.insert("GOTOOLCHAIN".into(), "local".into());
+    environment
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+/// A copy of a fixture that a test may change, and a builder with a folder of its own.
+struct Bench {
+    folder: TempDir,
+    builder: Builder,
+    platform: Platform,
+}
+
+impl Bench {
+    fn new(name: &str) -> Self {
+        let bench = Self::empty();
+        copy(&fixture(name), &bench.dir());
+        bench
+    }
+
+    fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let toolchain = Toolchain::find(&environment(), folder.path()).unwrap();
+        let builder = Builder {
+            toolchain,
+            flags: BuildFlags::default(),
+            out_dir: folder.path().join("out"),
+            reporter: Reporter::silent(),
+        };
+        Self { folder, builder, platform: Platform::host() }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder.path().join("src")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.dir().join(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    async fn list(&self, patterns: &[&str]) -> Result<Vec<Package>> {
+        self.list_in(&self.dir(), patterns).await
+    }
+
+    async fn list_in(&self, dir: &Path, patterns: &[&str]) -> Result<Vec<Package>> {
+        let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        self.builder.list(dir, &patterns, &self.platform).await
+    }
+
+    async fn build(&self, patterns: &[&str]) -> Result<Built> {
+        let packages = self.list(patterns).await?;
+        self.builder.compile(&packages, &self.platform).await
+    }
+
+    async fn build_and_run(&self, pattern: &str) -> String {
+        output(&self.build(&[pattern]).await.unwrap().binaries[0].path)
+    }
+
+    async fn failure(&self, patterns: &[&str]) -> String {
+        match self.build(patterns).await {
+            Ok(built) => panic!("{patterns:?} was built: {:?}", built.binaries),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+fn output(program: &Path) -> String {
+    let output = Command::new(program).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+fn import_paths(packages: &[Package]) -> Vec<&str> {
+    packages.iter().map(|package| package.import_path.as_str()).collect()
+}
+
+#[tokio::test]
+async fn packages_are_found_by_folder_import_path_and_wildcard() {
+    let bench = Bench::new("multi");
+    let server = "example.com/multi/cmd/server";
+    let absolute = bench.dir().join("cmd/server");
+    for pattern in [
+        "./cmd/server",
+        "cmd/server",
+        server,
+        "ko://example.com/multi/cmd/server",
+        "ko://./cmd/server",
+        absolute.to_str().unwrap(),
+    ] {
+        let packages = bench.list(&[pattern]).await.unwrap();
+        assert_eq!(import_paths(&packages), [server], "{pattern}");
+        assert_eq!(packages[0].program_name(), "server");
+        assert_eq!(packages[0].module.as_deref(), Some("example.com/multi"));
+    }
+    let all = bench.list(&["./...", "./cmd/server"]).await.unwrap();
+    assert_eq!(
+        import_paths(&all),
+        [
+            "example.com/multi/agent/v2",
+            "example.com/multi/cmd/client",
+            server,
+            "example.com/multi/tools/server",
+        ]
+    );
+    assert_eq!(all[0].program_name(), "agent");
+}
+
+#[tokio::test]
+async fn a_folder_in_another_module_is_found_from_outside_of_it() {
+    let bench = Bench::empty();
+    fs_err::create_dir(bench.dir()).unwrap();
+    for name in ["hello", "multi"] {
+        copy(&fixture(name), &bench.dir().join(name));
+    }
+    let packages = bench.list(&["hello", "./multi/cmd/..."]).await.unwrap();
+    assert_eq!(
+        import_paths(&packages),
+        ["example.com/hello", "example.com/multi/cmd/client", "example.com/multi/cmd/server"]
+    );
+    let from_a_module = bench.list_in(&bench.dir().join("multi"), &["../hello"]).await.unwrap();
+    assert_eq!(import_paths(&from_a_module), ["example.com/hello"]);
+}
+
+#[tokio::test]
+async fn programs_of_one_module_are_built_together_even_with_equal_names() {
+    let bench = Bench::new("multi");
+    let built = bench.build(&["./..."]).await.unwrap();
+    let printed: Vec<String> =
+        built.binaries.iter().map(|binary| output(&binary.path).trim().to_owned()).collect();
+    let expect = ["agent/v2", "cmd/client", "cmd/server", "tools/server"];
+    assert_eq!(printed, expect.map(|name| format!("hello from {name}")));
+    for binary in &built.binaries {
+        assert_eq!(binary.path.file_name().unwrap(), binary.package.program_name());
+        assert_eq!(binary.size, fs_err::metadata(&binary.path).unwrap().len());
+    }
+}
+
+#[tokio::test]
+async fn workspaces_and_vendored_dependencies_build_offline() {
+    for (name, pattern, expect) in [
+        ("workspace", "./app", "hello from a workspace\n"),
+        ("vendored", ".", "4916f76b-ae58-54a2-ba09-5f7364f23376\n"),
+    ] {
+        assert_eq!(Bench::new(name).build_and_run(pattern).await, expect);
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_program_is_not_linked_again() {
+    let bench = Bench::new("multi");
+    let inode = |built: &Built| fs_err::metadata(&built.binaries[0].path).unwrap().ino();
+    let first = bench.build(&["./cmd/server"]).await.unwrap();
+    let before = inode(&first);
+    drop(first);
+    let again = bench.build(&["./cmd/server", "./cmd/client", "./tools/server"]).await.unwrap();
+    assert_eq!(inode(&again), before);
+    drop(again);
+    bench.write("cmd/server/main.go", "package main\n\nfunc main() { println(\"new\") }\n");
+    let changed = bench.build(&["./cmd/server"]).await.unwrap();
+    assert_ne!(inode(&changed), before);
+    assert_eq!(output(&changed.binaries[0].path), "new\n");
+}
+
+#[tokio::test]
+async fn a_program_survives_while_another_process_builds_a_newer_one() {
+    let bench = Bench::new("hello");
+    let old = bench.build(&["."]).await.unwrap();
+    bench.write("main.go", "package main\n\nfunc main() { println(\"new\") }\n");
+    let new = bench.build(&["."]).await.unwrap();
+    assert_eq!(output(&old.binaries[0].path), "hello from gondola\n");
+    assert_eq!(output(&new.binaries[0].path), "new\n");
+    let path = old.binaries[0].path.clone();
+    drop(old);
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn equal_builds_at_once_do_not_disturb_each_other() {
+    let bench = Bench::new("hello");
+    let builds = (0..4).map(|_| bench.build(&["."]));
+    for built in futures_util::future::join_all(builds).await {
+        assert_eq!(output(&built.unwrap().binaries[0].path), "hello from gondola\n");
+    }
+}
+
+#[tokio::test]
+async fn the_folder_the_umask_and_the_locale_do_not_change_a_program() {
+    let mut seen = Vec::new();
+    for (depth, tz, umask) in [("a", "UTC", "022"), ("b/c/d", "Asia/Tokyo", "077")] {
+        let mut bench = Bench::empty();
+        let dir = bench.folder.path().join(depth);
+        let status = Command::new("sh")
+            .args(["-c", "umask $1; mkdir -p $3; cp -r $2/. $3", "sh", umask])
+            .args([&fixture("vendored"), &dir])
+            .status();
+        assert!(status.unwrap().success());
+        let mut env = environment();
+        let home = bench.folder.path().display().to_string();
+        for (key, value) in [
+            ("TZ", tz),
+            ("LC_ALL", depth),
+            ("GOFLAGS", "-ldflags=-s"),
+            ("GOAMD64", "v3"),
+            ("CGO_ENABLED", if depth == "a" { "1" } else { "0" }),
+            ("TMPDIR", &home),
+            ("GOPATH", &home),
+        ] {
+            env.insert(key.into(), value.into());
+        }
+        bench.builder.toolchain = Toolchain::find(&env, &dir).unwrap();
+        let packages = bench.list_in(&dir, &["."]).await.unwrap();
+        let built = bench.builder.compile(&packages, &bench.platform).await.unwrap();
+        seen.push(fs_err::read(&built.binaries[0].path).unwrap());
+    }
+    assert!(seen[0] == seen[1], "two programs from equal sources differ");
+}
+
+#[tokio::test]
+async fn a_platform_and_flags_reach_the_compiler() {
+    let mut bench = Bench::new("hello");
+    bench.write("main.go", "package main\n\nvar v = \"unset\"\n\nfunc main() { println(v) }\n");
+    bench.write("other.go", "//go:build extra\n\npackage main\n\nfunc init() { println(1) }\n");
+    bench.builder.flags.ldflags = vec!["-s".into(), "-X main.v=set".into()];
+    bench.builder.flags.tags = vec!["extra".into()];
+    assert_eq!(bench.build_and_run(".").await, "1\nset\n");
+
+    bench.platform = "windows/arm64".parse().unwrap();
+    let built = bench.build(&["."]).await.unwrap();
+    assert_eq!(built.binaries[0].path.file_name().unwrap(), "hello.exe");
+    assert!(fs_err::read(&built.binaries[0].path).unwrap().starts_with(b"MZ"));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_the_words_of_go_with_the_package_and_the_next_move() {
+    for (fixture, pattern, expect) in [
+        ("multi", "example.com/nothing", "example.com/nothing"),
+        ("multi", "nothing", "package nothing is not in std"),
+        ("multi", "nothing", "hint: write a folder as ./folder"),
+        ("multi", "./nothing", "directory not found; hint: check the folder"),
+        ("multi", "./cmd", "no Go files in"),
+        ("multi", "./greeting", "is not a main package"),
+        ("multi", "./greeting/...", "no main package matches"),
+        ("broken/module", ".", "go.mod:3: unknown directive: this"),
+        ("broken/module", ".", "hint: correct the file"),
+        ("broken/syntax", ".", "cannot compile example.com/syntax for linux/"),
+        ("broken/syntax", ".", "main.go:3:15: undefined: undefinedName"),
+    ] {
+        let text = Bench::new(fixture).failure(&[pattern]).await;
+        assert!(text.contains(expect), "{fixture} {pattern}: {text}");
+    }
+    let bench = Bench::empty();
+    bench.write("main.go", "package main\n\nfunc main() {}\n");
+    let text = bench.failure(&["."]).await;
+    assert!(text.contains("go.mod file not found") && text.contains("go mod init"), "{text}");
+    bench.write("go.mod", "module x\n\ngo 1.999\n");
+    let text = bench.failure(&["."]).await;
+    assert!(text.contains("requires go >= 1.999") && text.contains("GOTOOLCHAIN=auto"), "{text}");
+    let gone = bench.folder.path().join("gone");
+    let error = bench.list_in(&gone, &["."]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_failed_build_leaves_no_program() {
+    let bench = Bench::new("broken/syntax");
+    bench.failure(&["."]).await;
+    let runs = fs_err::read_dir(&bench.builder.out_dir).unwrap().filter_map(std::io::Result::ok);
+    let names: Vec<_> = runs.map(|entry| entry.file_name()).collect();
+    assert_eq!(names, ["kept"]);
+}
