@@ -1,6 +1,42 @@
-//! The client for registries that speak the OCI distribution protocol.
+//! The client for registries that speak the [OCI distribution protocol][spec].
+//!
+//! ```text
+//!   Client ── pull, push, manifest, referrers     what callers ask for
+//!     │
+//!   Host ──── exchange                            one request: credentials, repeats, both schemes
+//!     │         ├─ auth ── challenge, token, credentials
+//!     │         └─ retry
+//!   Connections ── tls, proxy                     one answer: redirects, bounded reads
+//! ```
+//!
+//! A client is lazy: it asks nothing that is not needed, there is no ping, and a connection
+//! (or the set-up of TLS) is made with the first request that wants it. Everything goes over
+//! HTTP/1.1, with no cookies, no transport compression and no automatic redirects. Messages hold
+//! neither credentials nor the query part of an address.
+//!
+//! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+
+mod answer;
+mod client;
+mod connections;
+mod exchange;
+mod failure;
+mod manifest;
+mod options;
+mod payload;
+mod pull;
+mod push;
+mod retry;
+mod tls;
+
+pub use client::Client;
+pub use manifest::Pulled;
+pub use options::{Options, Timeouts};
+pub use push::Pushed;
+pub use retry::RetryPolicy;
 
 use std::io::Read;
+use std::sync::Arc;
 
 use crate::error::Result;
 
@@ -8,4 +44,16 @@ use crate::error::Result;
 pub trait Reopen: Send + Sync {
     /// Opens the bytes from the start.
     fn open(&self) -> Result<Box<dyn Read + Send>>;
+}
+
+/// Told of every further bytes that were moved; bytes moved twice are told once.
+pub type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// What a client wants to do in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Access {
+    /// Read manifests and blobs.
+    Pull,
+    /// Read and write them.
+    Push,
 }

@@ -1,0 +1,416 @@
+//! One request to one registry, until it has an answer: both schemes, redirects, repeats.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
+use tokio::sync::Semaphore;
+
+use super::answer::{Answer, Origin, authority};
+use super::connections::{Connections, is_loopback_host};
+use super::failure::{self, Breakdown, Cause, Failure, Outcome};
+use super::payload::{Meter, Payload};
+use super::{Options, RetryPolicy, Timeouts};
+use crate::error::{Error, ErrorKind, Result};
+
+const MOST_REDIRECTS: usize = 10;
+
+/// A registry, and what was learned about it.
+pub(super) struct Host {
+    /// The host as references name it.
+    pub name: Arc<str>,
+    /// Where it is served, with the port.
+    authority: String,
+    /// How it may be spoken to, the preferred scheme first.
+    schemes: Vec<Scheme>,
+    chosen: OnceLock<Scheme>,
+    /// Bounds how many blobs move at once.
+    pub blobs: Arc<Semaphore>,
+}
+
+/// How a registry is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Https,
+    Http,
+}
+
+/// A request, which can be sent as often as needed.
+pub(super) struct Request {
+    pub method: Method,
+    pub target: Target,
+    pub headers: HeaderMap,
+    pub payload: Payload,
+    pub repeat: Repeat,
+}
+
+/// What a request is sent to.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// A path, with its query, on the registry.
+    Path(String),
+    /// An address that the registry gave.
+    Url(Url),
+}
+
+/// Whether a request may be sent again when it is unclear what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It may: twice is the same as once.
+    Safe,
+    /// It may not; the caller finds out what became of it.
+    Never,
+}
+
+impl Request {
+    pub(super) fn new(method: Method, target: Target) -> Self {
+        let headers = HeaderMap::new();
+        Self { method, target, headers, payload: Payload::Empty, repeat: Repeat::Safe }
+    }
+
+    /// A request to a path under `/v2/`.
+    pub(super) fn path(method: Method, path: String) -> Self {
+        Self::new(method, Target::Path(path))
+    }
+
+    #[must_use]
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = HeaderValue::from_str(value).expect("header values are made here, of ASCII");
+        self.headers.insert(name, value);
+        self
+    }
+
+    #[must_use]
+    pub(super) fn payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    #[must_use]
+    pub(super) fn once(mut self) -> Self {
+        self.repeat = Repeat::Never;
+        self
+    }
+}
+
+impl Host {
+    pub(super) fn new(name: &str, options: &Options) -> Self {
+        let authority = match name {
+            "docker.io" => "registry-1.docker.io",
+            other => other,
+        };
+        let schemes = if options.insecure.iter().any(|listed| listed == name) {
+            vec![Scheme::Https, Scheme::Http]
+        } else if is_loopback_host(authority) {
+            vec![Scheme::Http, Scheme::Https]
+        } else {
+            vec![Scheme::Https]
+        };
+        Self {
+            name: name.into(),
+            authority: authority.to_owned(),
+            schemes,
+            chosen: OnceLock::new(),
+            blobs: Arc::new(Semaphore::new(options.jobs.max(1))),
+        }
+    }
+
+    /// The schemes to try: one, once an answer came.
+    fn candidates(&self) -> &[Scheme] {
+        self.chosen.get().map_or(&self.schemes, std::slice::from_ref)
+    }
+
+    fn url(&self, scheme: Scheme, path: &str) -> Result<Url> {
+        let scheme = match scheme {
+            Scheme::Https => "https",
+            Scheme::Http => "http",
+        };
+        let text = format!("{scheme}://{}{path}", self.authority);
+        Url::parse(&text).map_err(|error| {
+            Error::new(ErrorKind::Usage, format!("ask {}", self.authority)).caused_by(error)
+        })
+    }
+}
+
+/// Sends requests.
+pub(super) struct Exchange {
+    connections: Connections,
+    retry: RetryPolicy,
+    timeouts: Timeouts,
+}
+
+impl Exchange {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            connections: Connections::new(options.timeouts),
+            retry: options.retry,
+            timeouts: options.timeouts,
+        }
+    }
+
+    pub(super) fn retry(&self) -> &RetryPolicy {
+        &self.retry
+    }
+
+    /// Sends a request and gives the answer, whatever it says.
+    ///
+    /// Answers that are temporary by their status, and broken connections, are repeated here where
+    /// the request allows it, and are failures in the end.
+    pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Answer> {
+        let mut attempt = 1;
+        loop {
+            let failure = match self.send_authorized(host, request).await {
+                Ok(answer) if super::retry::is_temporary(answer.status()) => answer.refuse().await,
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let again = failure.is_temporary() && request.repeat == Repeat::Safe;
+            if !again || attempt >= self.retry.attempts {
+                return Err(failure);
+            }
+            tokio::time::sleep(self.retry.pause(attempt, failure.retry_after())).await;
+            attempt += 1;
+        }
+    }
+
+    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Answer> {
+        self.send_by_scheme(host, request, None).await
+    }
+
+    /// Sends to the address, or to the path by the first scheme that the host speaks.
+    async fn send_by_scheme(
+        &self,
+        host: &Host,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Outcome<Answer> {
+        let path = match &request.target {
+            Target::Url(url) => {
+                return self.follow(host, url.clone(), request, authorization).await;
+            }
+            Target::Path(path) => path,
+        };
+        let mut first = None;
+        let candidates = host.candidates();
+        for (index, scheme) in candidates.iter().enumerate() {
+            let url = host.url(*scheme, path)?;
+            let outcome = self.follow(host, url, request, authorization).await;
+            let is_last = index + 1 == candidates.len();
+            match outcome {
+                Err(failure) if is_last => return Err(more_telling(first, failure)),
+                Err(Failure::Network(breakdown)) => {
+                    first = first.or(Some(Failure::Network(breakdown)));
+                }
+                Ok(answer) if !is_last && may_want_tls(&answer) => {
+                    first = first.or(Some(answer.refuse().await));
+                }
+                Ok(answer) => {
+                    // Two requests may find out at once; they find the same.
+                    let _ = host.chosen.set(*scheme);
+                    return Ok(answer);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(first.expect("there is at least one scheme, and it failed"))
+    }
+
+    /// Sends the request and follows redirects, by rules of our own.
+    async fn follow(
+        &self,
+        host: &Host,
+        first: Url,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Outcome<Answer> {
+        let described = failure::describe(&request.method, &first);
+        let mut url = first.clone();
+        let mut method = request.method.clone();
+        let mut payload = request.payload.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let from_registry = keeps_credentials(&first, &url);
+            let mut headers = request.headers.clone();
+            if let Some(value) = authorization.filter(|_| from_registry) {
+                headers.insert(AUTHORIZATION, value.clone());
+            }
+            let response = self.send_one(&url, &method, headers, &payload).await?;
+            let origin =
+                Origin { request: described.clone(), registry: host.name.clone(), from_registry };
+            let answer = Answer::new(response, origin, self.timeouts.idle);
+            let Some(next) = redirect(&answer)? else { return Ok(answer) };
+            if answer.status() == StatusCode::SEE_OTHER && method != Method::HEAD {
+                (method, payload) = (Method::GET, Payload::Empty);
+            }
+            answer.discard().await;
+            url = next;
+        }
+        Err(Error::new(ErrorKind::Invalid, format!("follow redirects of {}", host.name))
+            .because(format!("{described} was redirected more than {MOST_REDIRECTS} times"))
+            .into())
+    }
+
+    async fn send_one(
+        &self,
+        url: &Url,
+        method: &Method,
+        headers: HeaderMap,
+        payload: &Payload,
+    ) -> Outcome<reqwest::Response> {
+        let client = self.connections.client(url)?;
+        let (body, source_error) = payload.open().await?;
+        let mut builder = client.request(method.clone(), url.clone()).headers(headers);
+        if let Some(body) = body {
+            builder = builder.body(body);
+        }
+        if *method != Method::GET && *method != Method::HEAD {
+            builder = builder.header(CONTENT_LENGTH, payload.length());
+        }
+        if let Payload::Part(_) = payload {
+            builder = builder.header(CONTENT_TYPE, "application/octet-stream");
+        }
+        let cause = match self.watch(builder.send(), payload.meter()).await {
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(error)) => Cause::of(&error),
+            None => Cause::TimedOut,
+        };
+        if let Some(error) = source_error.take() {
+            return Err(error.into());
+        }
+        let request = failure::describe(method, url);
+        Err(Failure::Network(Box::new(Breakdown { host: authority(url), request, cause })))
+    }
+
+    /// Waits for an answer for as long as a body is moving, or an answer may still come.
+    async fn watch<F: Future>(&self, sending: F, meter: Option<&Meter>) -> Option<F::Output> {
+        let mut sending = std::pin::pin!(sending);
+        let mut moved = 0;
+        loop {
+            if let Ok(output) = tokio::time::timeout(self.timeouts.answer, &mut sending).await {
+                return Some(output);
+            }
+            match meter.map(Meter::moved) {
+                Some(now) if now > moved => moved = now,
+                _ => return None,
+            }
+        }
+    }
+
+    /// Waits before the attempt after `attempt`.
+    pub(super) async fn pause(&self, attempt: u32, asked: Option<Duration>) {
+        tokio::time::sleep(self.retry.pause(attempt, asked)).await;
+    }
+}
+
+/// Of the failures of two schemes, the one that helps.
+fn more_telling(first: Option<Failure>, last: Failure) -> Failure {
+    let Some(first) = first else { return last };
+    match &last {
+        Failure::Network(breakdown) if breakdown.cause == Cause::UnknownIssuer => last,
+        _ => first,
+    }
+}
+
+/// Whether a plain answer is the complaint of a server that speaks TLS.
+fn may_want_tls(answer: &Answer) -> bool {
+    answer.url().scheme() == "http"
+        && answer.status() == StatusCode::BAD_REQUEST
+        && answer.header("docker-distribution-api-version").is_none()
+}
+
+/// Where an answer redirects to.
+fn redirect(answer: &Answer) -> Outcome<Option<Url>> {
+    if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = answer.header("location") else { return Ok(None) };
+    resolve_location(answer.url(), location).map(Some)
+}
+
+/// Resolves a `Location` against the address that answered.
+///
+/// From https only https is gone to. An http address on the very host that answered over https is
+/// the mistake of a registry behind a proxy; it is taken as https.
+pub(super) fn resolve_location(base: &Url, location: &str) -> Outcome<Url> {
+    let refuse = |why: &str| {
+        Error::new(ErrorKind::Invalid, format!("follow a redirect of {}", authority(base)))
+            .because(why)
+            .into()
+    };
+    let mut url = base.join(location).map_err(|_| refuse("its Location is no address"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("its Location is no http or https address"));
+    }
+    if base.scheme() == "https" && url.scheme() == "http" {
+        if url.host_str() != base.host_str() {
+            return Err(refuse("it leads from https to http"));
+        }
+        let port = url.port().filter(|port| *port != 80).or(base.port());
+        url.set_scheme("https").expect("http and https are alike");
+        url.set_port(port).expect("http addresses have ports");
+    }
+    Ok(url)
+}
+
+/// Whether credentials for `from` may be sent to `to`.
+pub(super) fn keeps_credentials(from: &Url, to: &Url) -> bool {
+    if from.host_str() != to.host_str() {
+        return false;
+    }
+    let same =
+        from.scheme() == to.scheme() && from.port_or_known_default() == to.port_or_known_default();
+    let upgraded = (from.scheme(), to.scheme()) == ("http", "https")
+        && (from.port_or_known_default(), to.port_or_known_default()) == (Some(80), Some(443));
+    same || upgraded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn locations_resolve_against_the_answer_and_never_leave_tls() {
+        for (base, location, expect) in [
+            (
+                "https://a.io/v2/x/uploads/",
+                "/v2/x/uploads/1?s=a%2Fb",
+                "https://a.io/v2/x/uploads/1?s=a%2Fb",
+            ),
+            ("https://a.io/v2/x/uploads/", "1?s=2", "https://a.io/v2/x/uploads/1?s=2"),
+            ("https://a.io/v2/x/", "//b.io/y", "https://b.io/y"),
+            ("http://a.io:5000/v2/", "https://b.io/y", "https://b.io/y"),
+            ("https://a.io/v2/", "http://a.io/y?q", "https://a.io/y?q"),
+            ("https://a.io:8443/v2/", "http://a.io/y", "https://a.io:8443/y"),
+        ] {
+            assert_eq!(resolve_location(&url(base), location).unwrap().as_str(), expect);
+        }
+        for (base, location) in [
+            ("https://a.io/v2/", "http://b.io/y"),
+            ("https://a.io/v2/", "null://b.io/y"),
+            ("https://a.io/v2/", "file:///etc/passwd"),
+            ("https://a.io/v2/", "https://[::g]/"),
+        ] {
+            assert!(resolve_location(&url(base), location).is_err(), "{location}");
+        }
+    }
+
+    #[test]
+    fn credentials_stay_with_their_origin() {
+        for (from, to, expect) in [
+            ("https://a.io/v2/", "https://a.io/other", true),
+            ("https://a.io/v2/", "https://a.io:443/other", true),
+            ("http://a.io/v2/", "https://a.io/other", true),
+            ("https://a.io/v2/", "https://b.io/", false),
+            ("https://a.io/v2/", "https://a.io:8443/", false),
+            ("https://a.io/v2/", "https://cdn.a.io/", false),
+            ("http://a.io:5000/v2/", "https://a.io/", false),
+            ("https://a.io/v2/", "http://a.io/", false),
+        ] {
+            assert_eq!(keeps_credentials(&url(from), &url(to)), expect, "{from} {to}");
+        }
+    }
+}

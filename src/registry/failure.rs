@@ -1,0 +1,373 @@
+//! Why a request gave nothing, before the action that it belonged to is known.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+
+use super::retry;
+use crate::error::{Error, ErrorKind};
+
+const LONGEST_MESSAGE: usize = 300;
+
+/// Why a request gave nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The registry answered, and said no.
+    Refused(Box<Refusal>),
+    /// There was no answer, or it broke off.
+    Network(Box<Breakdown>),
+    /// Anything else, complete already.
+    Told(Error),
+}
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub status: StatusCode,
+    /// What the answer's body says.
+    pub problems: Vec<Problem>,
+    /// Method and path, without the query.
+    pub request: String,
+    pub host: String,
+    pub retry_after: Option<Duration>,
+    /// What the user should know besides, such as a credential helper that is missing.
+    pub note: Option<String>,
+}
+
+/// One entry of a registry's list of errors.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Problem {
+    #[serde(default)]
+    pub code: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+/// A connection that could not be made, or that broke.
+#[derive(Debug)]
+pub(super) struct Breakdown {
+    pub host: String,
+    pub request: String,
+    pub cause: Cause,
+}
+
+/// What went wrong with a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Nobody listens there.
+    ConnectionRefused,
+    /// The name has no address.
+    UnknownName,
+    /// No connection, or no sign of life, within the time allowed.
+    TimedOut,
+    /// The certificate is signed by nobody we trust.
+    UnknownIssuer,
+    /// TLS failed in another way.
+    Tls(String),
+    /// No connection for another reason.
+    Unreachable(String),
+    /// The connection was there and broke, or what came over it was not HTTP.
+    Broken(String),
+}
+
+pub(super) type Outcome<T> = Result<T, Failure>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl Failure {
+    /// The status, where there was an answer.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.status.as_u16()),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may do better the next time.
+    pub(super) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => retry::is_temporary(refusal.status),
+            Self::Network(breakdown) => match breakdown.cause {
+                Cause::ConnectionRefused
+                | Cause::TimedOut
+                | Cause::Unreachable(_)
+                | Cause::Broken(_) => true,
+                Cause::UnknownName | Cause::UnknownIssuer | Cause::Tls(_) => false,
+            },
+            Self::Told(_) => false,
+        }
+    }
+
+    /// How long the server wants to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
+    /// Makes the error: "cannot `action`: …".
+    pub(super) fn into_error(self, action: impl Into<String>) -> Error {
+        match self {
+            Self::Refused(refusal) => refusal.error(action.into()),
+            Self::Network(breakdown) => breakdown.error(action.into()),
+            Self::Told(error) => Error::new(error.kind(), action).caused_by(error),
+        }
+    }
+}
+
+impl Refusal {
+    /// Whether the list of errors has this code.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        self.problems.iter().any(|problem| problem.code.eq_ignore_ascii_case(code))
+    }
+
+    fn error(&self, action: String) -> Error {
+        let kind = match self.status.as_u16() {
+            401 | 403 => ErrorKind::Denied,
+            404 => ErrorKind::NotFound,
+            408 | 429 | 499 | 500..=599 => ErrorKind::Network,
+            _ => ErrorKind::Invalid,
+        };
+        let mut said = format!("the registry answered {}", self.status.as_u16());
+        for problem in self.problems.iter().take(3) {
+            for part in [problem.code.clone(), format!("({})", problem.message)] {
+                if !matches!(part.as_str(), "" | "()") {
+                    said.push(' ');
+                    said.push_str(&part);
+                }
+            }
+        }
+        let error = Error::new(kind, action).because(format!("{said} to {}", self.request));
+        match self.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        if let Some(note) = &self.note {
+            return Some(note.clone());
+        }
+        match self.status.as_u16() {
+            401 | 403 => Some(format!("gondola login {}", self.host)),
+            404 if self.has_code("NAME_UNKNOWN") => {
+                Some(format!("create the repository first, or: gondola login {}", self.host))
+            }
+            413 => {
+                Some("the registry or a proxy before it limits the size of a request".to_owned())
+            }
+            429 => Some(format!("wait a while, or: gondola login {}", self.host)),
+            500..=599 => Some(format!("{} has trouble of its own, try again later", self.host)),
+            _ => None,
+        }
+    }
+}
+
+impl Breakdown {
+    fn error(&self, action: String) -> Error {
+        let Self { host, request, cause } = self;
+        let (reason, hint) = match cause {
+            Cause::ConnectionRefused => (
+                format!("{host} refuses connections"),
+                format!("check that a registry listens at {host}"),
+            ),
+            Cause::UnknownName => (
+                format!("the name of {host} has no address"),
+                "check the name, the network and HTTPS_PROXY".to_owned(),
+            ),
+            Cause::TimedOut => (
+                format!("{host} did not answer {request} in time"),
+                "check the network and HTTPS_PROXY, then try again".to_owned(),
+            ),
+            Cause::UnknownIssuer => (
+                format!("nobody that is trusted here signed the certificate of {host}"),
+                format!(
+                    "put its CA certificate at /etc/docker/certs.d/{host}/ca.crt, \
+                     or allow it with --insecure-registry {host}"
+                ),
+            ),
+            Cause::Tls(text) => (
+                format!("TLS with {host} failed: {text}"),
+                format!(
+                    "check its certificate; a registry without TLS needs --insecure-registry {host}"
+                ),
+            ),
+            Cause::Unreachable(text) => (
+                format!("{host} cannot be reached: {text}"),
+                "check the network and HTTPS_PROXY".to_owned(),
+            ),
+            Cause::Broken(text) => (
+                format!("the connection to {host} broke during {request}: {text}"),
+                "check the network, then try again".to_owned(),
+            ),
+        };
+        Error::new(ErrorKind::Network, action).because(reason).hint(hint)
+    }
+}
+
+impl Cause {
+    /// Finds out what a failed request died of.
+    pub(super) fn of(error: &reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::TimedOut;
+        }
+        let connecting = error.is_connect();
+        let mut innermost = None;
+        let mut next: Option<&(dyn StdError + 'static)> = error.source();
+        while let Some(source) = next {
+            if let Some(cause) = Self::of_source(source, connecting) {
+                return cause;
+            }
+            innermost = Some(source.to_string());
+            next = source.source();
+        }
+        let innermost = innermost.unwrap_or_else(|| "no reason is known".to_owned());
+        if connecting { Self::Unreachable(innermost) } else { Self::Broken(innermost) }
+    }
+
+    fn of_source(source: &(dyn StdError + 'static), connecting: bool) -> Option<Self> {
+        if let Some(tls) = source.downcast_ref::<rustls::Error>() {
+            return Some(Self::of_tls(tls));
+        }
+        if let Some(io) = source.downcast_ref::<io::Error>() {
+            // An error inside an I/O error is not among its sources.
+            if let Some(inner) = io.get_ref()
+                && let Some(cause) = Self::of_source(inner, connecting)
+            {
+                return Some(cause);
+            }
+            return match io.kind() {
+                io::ErrorKind::ConnectionRefused => Some(Self::ConnectionRefused),
+                io::ErrorKind::TimedOut => Some(Self::TimedOut),
+                _ => None,
+            };
+        }
+        (connecting && source.to_string().starts_with("dns error")).then_some(Self::UnknownName)
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        use rustls::{CertificateError, Error as Tls};
+        match error {
+            Tls::InvalidCertificate(CertificateError::UnknownIssuer) => Self::UnknownIssuer,
+            Tls::InvalidMessage(_) => Self::Tls("the answer is not TLS".to_owned()),
+            other => Self::Tls(other.to_string()),
+        }
+    }
+}
+
+/// Method and path of a request: what may be shown of it.
+pub(super) fn describe(method: &reqwest::Method, url: &Url) -> String {
+    format!("{method} {}", shortened(url.path()))
+}
+
+/// Reads the list of errors in an answer's body; a body of another form gives one line of it.
+pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        errors: Vec<Problem>,
+        #[serde(default)]
+        message: Option<String>,
+        #[serde(default)]
+        details: Option<String>,
+    }
+    let found = match serde_json::from_slice::<Answer>(body) {
+        Ok(answer) if !answer.errors.is_empty() => answer.errors,
+        Ok(answer) => {
+            let message = answer.message.or(answer.details);
+            message.map(|message| Problem { code: String::new(), message }).into_iter().collect()
+        }
+        Err(_) => plain_text(body).into_iter().collect(),
+    };
+    let clean = |Problem { code, message }: Problem| Problem {
+        code: shortened(&code),
+        message: shortened(message.trim()),
+    };
+    found.into_iter().map(clean).collect()
+}
+
+fn plain_text(body: &[u8]) -> Option<Problem> {
+    let text = std::str::from_utf8(body).ok()?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    // A page for browsers says nothing in its first line.
+    if line.starts_with('<') || line.starts_with('{') {
+        return None;
+    }
+    Some(Problem { code: String::new(), message: line.to_owned() })
+}
+
+/// A server's text as it may appear in a message: one line, bounded, nothing a terminal obeys.
+pub(super) fn shortened(text: &str) -> String {
+    let clean: String =
+        text.chars().take(LONGEST_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.len() < text.len() { clean + "…" } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Refusal {
+        Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            problems: problems(body.as_bytes()),
+            request: "POST /v2/a/b/blobs/uploads/".to_owned(),
+            host: "ghcr.io".to_owned(),
+            retry_after: None,
+            note: None,
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_status_code_request_and_next_move() {
+        let body = r#"{"errors":[{"code":"DENIED","message":"permission denied"}]}"#;
+        let error =
+            Failure::Refused(Box::new(refusal(403, body))).into_error("push ghcr.io/a/b:v1");
+        assert_eq!(
+            error.to_string(),
+            "cannot push ghcr.io/a/b:v1: the registry answered 403 DENIED (permission denied) \
+             to POST /v2/a/b/blobs/uploads/; hint: gondola login ghcr.io"
+        );
+        assert_eq!(error.kind(), ErrorKind::Denied);
+    }
+
+    #[test]
+    fn kinds_follow_the_status() {
+        for (status, kind) in [
+            (401, ErrorKind::Denied),
+            (403, ErrorKind::Denied),
+            (404, ErrorKind::NotFound),
+            (429, ErrorKind::Network),
+            (502, ErrorKind::Network),
+            (400, ErrorKind::Invalid),
+        ] {
+            let error = Failure::Refused(Box::new(refusal(status, ""))).into_error("x");
+            assert_eq!(error.kind(), kind, "{status}");
+        }
+    }
+
+    #[test]
+    fn bodies_of_other_forms_give_what_they_can() {
+        for (body, expect) in [
+            ("", None),
+            ("<html>no</html>", None),
+            ("Bad Gateway\n", Some("Bad Gateway")),
+            (r#"{"message":"gone"}"#, Some("gone")),
+            (r#"{"details":"slow down"}"#, Some("slow down")),
+            ("{\"errors\":[{\"message\":\"a\\u001b[31m\"}]}", Some("a [31m")),
+            ("[1,2", Some("[1,2")),
+        ] {
+            let found = problems(body.as_bytes());
+            assert_eq!(found.first().map(|p| p.message.as_str()), expect, "{body}");
+        }
+        assert_eq!(shortened(&"x".repeat(1000)).chars().count(), LONGEST_MESSAGE + 1);
+    }
+}

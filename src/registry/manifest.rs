@@ -1,0 +1,181 @@
+//! Manifests and indexes: resolving, pulling, pushing.
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde::Deserialize;
+
+use super::answer::Answer;
+use super::client::{Client, request};
+use super::failure::{Failure, Outcome};
+use super::payload::Payload;
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::{Descriptor, Digest, Hasher, MediaType, Reference, Repository};
+
+/// What registries must be able to hold, and what is accepted from them.
+const LARGEST_PULLED: u64 = 8 * 1024 * 1024;
+/// What registries must at least accept.
+const LARGEST_PUSHED: usize = 4 * 1024 * 1024;
+
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
+/// A manifest or index as it was pulled.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// Its media type, digest and size.
+    pub descriptor: Descriptor,
+    /// Its bytes, which have that digest.
+    pub bytes: Bytes,
+}
+
+impl Client {
+    /// Finds out what a reference stands for, without fetching it where the registry allows that.
+    pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        let outcome = async {
+            if let Some(descriptor) = self.head_manifest(reference).await? {
+                return Ok(descriptor);
+            }
+            Ok(self.get_manifest(reference).await?.descriptor)
+        };
+        outcome.await.map_err(|failure: Failure| failure.into_error(format!("resolve {reference}")))
+    }
+
+    /// Pulls a manifest or index and checks its digest.
+    pub async fn manifest(&self, reference: &Reference) -> Result<Pulled> {
+        let outcome = self.get_manifest(reference).await;
+        outcome.map_err(|failure| failure.into_error(format!("pull {reference}")))
+    }
+
+    /// What a tag stands for now; `None` where it does not exist, or may not be asked for.
+    pub async fn tag_digest(&self, reference: &Reference) -> Result<Option<Descriptor>> {
+        match self.head_manifest(reference).await {
+            Ok(found) => Ok(found),
+            Err(failure) if matches!(failure.status(), Some(401 | 403 | 404 | 405)) => Ok(None),
+            Err(failure) => Err(failure.into_error(format!("resolve {reference}"))),
+        }
+    }
+
+    /// Pushes a manifest or index under a tag or its digest.
+    pub async fn push_manifest(
+        &self,
+        repository: &Repository,
+        selector: &str,
+        media_type: &MediaType,
+        bytes: Bytes,
+    ) -> Result<()> {
+        let separator = if selector.contains(':') { '@' } else { ':' };
+        let action = || format!("push {repository}{separator}{selector}");
+        if bytes.len() > LARGEST_PUSHED {
+            return Err(Error::new(ErrorKind::Invalid, action()).because(format!(
+                "the manifest has {} bytes, registries take at most {LARGEST_PUSHED}",
+                bytes.len()
+            )));
+        }
+        let outcome = self.put_manifest(repository, selector, media_type, bytes).await;
+        outcome.map_err(|failure| failure.into_error(action()))
+    }
+
+    async fn put_manifest(
+        &self,
+        repository: &Repository,
+        selector: &str,
+        media_type: &MediaType,
+        bytes: Bytes,
+    ) -> Outcome<()> {
+        let expected = Digest::of(&bytes);
+        let put = request(Method::PUT, repository, &format!("manifests/{selector}"))
+            .header("content-type", media_type.as_str())
+            .payload(Payload::Bytes(bytes));
+        let answer = self.send(repository, &put).await?.expect(&[200, 201, 202]).await?;
+        match answer.content_digest() {
+            Some(found) if found.algorithm() == expected.algorithm() && found != expected => {
+                Err(Error::new(ErrorKind::Corrupt, "store the manifest")
+                    .because(format!("the registry stored {found}, expected {expected}"))
+                    .into())
+            }
+            _ => {
+                answer.discard().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for the head of a manifest; `None` where the answer does not say all.
+    async fn head_manifest(&self, reference: &Reference) -> Outcome<Option<Descriptor>> {
+        let head = manifest_request(Method::HEAD, reference);
+        let answer = self.send(reference.repository(), &head).await?;
+        if answer.status().as_u16() == 405 {
+            return Ok(None);
+        }
+        let answer = answer.expect(&[200]).await?;
+        let (Some(digest), Some(size), Some(media_type)) =
+            (answer.content_digest(), answer.content_length(), answer.media_type())
+        else {
+            return Ok(None);
+        };
+        if !media_type.is_index() && !media_type.is_manifest() {
+            return Ok(None);
+        }
+        if let Some(wanted) = reference.digest().filter(|wanted| **wanted != digest) {
+            return Err(wrong_digest(&digest, wanted).into());
+        }
+        Ok(Some(Descriptor::new(media_type, digest, size)))
+    }
+
+    async fn get_manifest(&self, reference: &Reference) -> Outcome<Pulled> {
+        let get = manifest_request(Method::GET, reference);
+        let mut answer = self.send(reference.repository(), &get).await?.expect(&[200]).await?;
+        let bytes = answer.body(LARGEST_PULLED).await?;
+        let expected = reference.digest().cloned().or_else(|| answer.content_digest());
+        let mut hasher = expected.as_ref().map_or_else(Hasher::new, Hasher::like);
+        hasher.update(&bytes);
+        let found = hasher.finish();
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(wrong_digest(&found, &expected).into());
+        }
+        let media_type = media_type(&answer, &bytes)?;
+        let descriptor = Descriptor::new(media_type, found, bytes.len() as u64);
+        Ok(Pulled { descriptor, bytes })
+    }
+}
+
+fn manifest_request(method: Method, reference: &Reference) -> super::exchange::Request {
+    let rest = format!("manifests/{}", reference.selector());
+    request(method, reference.repository(), &rest).header("accept", ACCEPTED)
+}
+
+fn wrong_digest(found: &Digest, expected: &Digest) -> Error {
+    Error::new(ErrorKind::Corrupt, "verify the manifest")
+        .because(format!("its digest is {found}, expected {expected}"))
+}
+
+/// Finds out what a manifest is: the document's own word counts before the answer's header.
+fn media_type(answer: &Answer, bytes: &[u8]) -> Result<MediaType> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        schema_version: Option<u32>,
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+    }
+    let fail = || Error::new(ErrorKind::Invalid, "read the manifest");
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|error| fail().caused_by(error))?;
+    if shape.schema_version == Some(1) {
+        return Err(Error::new(ErrorKind::Unsupported, "read the manifest")
+            .because("it has Docker's schema 1, which was given up in 2017")
+            .hint("push the image again with a current tool"));
+    }
+    let said = shape.media_type.map(|text| MediaType::new(&text)).or_else(|| answer.media_type());
+    match said {
+        Some(said) if said.is_index() || said.is_manifest() => Ok(said),
+        _ if shape.manifests.is_some() => Ok(MediaType::OCI_INDEX),
+        _ if shape.layers.is_some() => Ok(MediaType::OCI_MANIFEST),
+        Some(said) => {
+            Err(fail().because(format!("its type is {said}, expected an image or index")))
+        }
+        None => Err(fail().because("it is neither an image nor an index")),
+    }
+}

@@ -1,0 +1,215 @@
+//! Pulling blobs: streamed, resumed after cuts, exactly as long as they must be.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use reqwest::Method;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::OnBytes;
+use super::answer::Answer;
+use super::client::{Client, request};
+use super::failure::{Cause, Failure, Outcome};
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::oci::{Descriptor, Repository};
+
+/// How many pieces wait for a sink that is slower than the network.
+const PIECES_WAITING: usize = 4;
+/// How often the bytes at hand are read once more because a server ignores ranges.
+const MOST_DISCARDS: u32 = 3;
+
+impl Client {
+    /// Pulls a blob into `sink`, which gets exactly `descriptor.size` bytes, on a thread of its own.
+    ///
+    /// The sink computes the digest: nothing else here does. A pull that breaks off goes on where
+    /// it was.
+    pub async fn pull_blob<S: Write + Send + 'static>(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        sink: S,
+        progress: OnBytes,
+    ) -> Result<S> {
+        let host = self.host(repository);
+        let _permit = host.blobs.acquire().await.expect("the semaphore is never closed");
+        let mut pull =
+            Pull { descriptor, at: 0, discards: 0, writer: Writer::start(sink), progress };
+        let outcome = self.pull_all(repository, &mut pull).await;
+        let sink = pull.writer.finish().await;
+        let action = || format!("pull blob {} from {repository}", descriptor.digest);
+        match (outcome, sink) {
+            (_, Err(error)) => Err(Error::new(error.kind(), action()).caused_by(error)),
+            (Err(failure), Ok(_)) => Err(failure.into_error(action())),
+            (Ok(()), Ok(sink)) => Ok(sink),
+        }
+    }
+
+    async fn pull_all<S>(&self, repository: &Repository, pull: &mut Pull<'_, S>) -> Outcome<()> {
+        let mut attempt = 1;
+        loop {
+            let before = pull.at;
+            let Err(failure) = self.pull_some(repository, pull).await else { return Ok(()) };
+            if pull.at > before {
+                attempt = 1;
+            }
+            if !failure.is_temporary() || attempt >= self.exchange().retry().attempts {
+                return Err(failure);
+            }
+            self.exchange().pause(attempt, failure.retry_after()).await;
+            attempt += 1;
+        }
+    }
+
+    /// Goes on with a pull for as long as one answer lasts.
+    async fn pull_some<S>(&self, repository: &Repository, pull: &mut Pull<'_, S>) -> Outcome<()> {
+        let mut get =
+            request(Method::GET, repository, &format!("blobs/{}", pull.descriptor.digest));
+        if pull.at > 0 && pull.discards < MOST_DISCARDS {
+            get = get.header("range", &format!("bytes={}-", pull.at));
+        }
+        // Repeats are counted above, where it is known whether there was progress.
+        let answer = self.send(repository, &get.once()).await?.expect(&[200, 206]).await?;
+        let skip = pull.begin(&answer)?;
+        pull.receive(answer, skip).await
+    }
+}
+
+/// A pull under way.
+struct Pull<'a, S> {
+    descriptor: &'a Descriptor,
+    /// How many bytes the sink was given.
+    at: u64,
+    /// How often a server sent again what was here.
+    discards: u32,
+    writer: Writer<S>,
+    progress: OnBytes,
+}
+
+impl<S> Pull<'_, S> {
+    /// Checks what an answer holds; gives how many of its first bytes are here already.
+    fn begin(&mut self, answer: &Answer) -> Outcome<u64> {
+        let size = self.descriptor.size;
+        if answer.status().as_u16() == 206 {
+            let text = answer.header("content-range").unwrap_or("nothing");
+            if content_range(text).is_some_and(|(start, total)| {
+                start == self.at && total.is_none_or(|total| total == size)
+            }) {
+                return Ok(0);
+            }
+            let why = format!(
+                "the answer covers {text}, expected bytes {}-{}/{size}",
+                self.at,
+                size.saturating_sub(1)
+            );
+            return Err(wrong(answer, &why));
+        }
+        if let Some(length) = answer.content_length().filter(|length| *length != size) {
+            return Err(wrong(answer, &format!("the answer has {length} bytes, expected {size}")));
+        }
+        if self.at > 0 {
+            self.discards += 1;
+            if self.discards > MOST_DISCARDS {
+                return Err(wrong(
+                    answer,
+                    "the registry ignores ranges, and the connection breaks",
+                ));
+            }
+        }
+        Ok(self.at)
+    }
+
+    async fn receive(&mut self, mut answer: Answer, mut skip: u64) -> Outcome<()> {
+        let size = self.descriptor.size;
+        while let Some(mut chunk) = answer.chunk().await? {
+            let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
+            let _ = chunk.split_to(skipped);
+            skip -= skipped as u64;
+            let count = chunk.len() as u64;
+            if self.at + count > size {
+                return Err(wrong(&answer, &format!("the answer has more than {size} bytes")));
+            }
+            if count > 0 && !self.writer.write(chunk).await {
+                return Ok(());
+            }
+            self.at += count;
+            if count > 0 {
+                (self.progress)(count);
+            }
+        }
+        if self.at == size {
+            return Ok(());
+        }
+        Err(answer.broke(Cause::Broken(format!("it ended at byte {} of {size}", self.at))))
+    }
+}
+
+fn wrong(answer: &Answer, why: &str) -> Failure {
+    let what = format!("use the answer to {}", answer.describe());
+    Error::new(ErrorKind::Corrupt, what).because(why).into()
+}
+
+/// Reads `bytes 5-9/10`: the first byte, and the whole size where it is given.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end): (u64, u64) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+    let total = match total.trim() {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    (start <= end).then_some((start, total))
+}
+
+/// Writes what arrives on a blocking thread: the network does not wait for the disk.
+struct Writer<S> {
+    pieces: mpsc::Sender<Bytes>,
+    thread: JoinHandle<Result<S>>,
+}
+
+impl<S> Writer<S> {
+    fn start(mut sink: S) -> Self
+    where
+        S: Write + Send + 'static,
+    {
+        let (pieces, mut arriving) = mpsc::channel::<Bytes>(PIECES_WAITING);
+        let thread = tokio::task::spawn_blocking(move || {
+            while let Some(piece) = arriving.blocking_recv() {
+                sink.write_all(&piece).cannot(|| "write it")?;
+            }
+            Ok(sink)
+        });
+        Self { pieces, thread }
+    }
+
+    /// Hands on a piece; false where the sink failed, which [`Writer::finish`] tells.
+    async fn write(&self, piece: Bytes) -> bool {
+        self.pieces.send(piece).await.is_ok()
+    }
+
+    async fn finish(self) -> Result<S> {
+        drop(self.pieces);
+        self.thread.await.cannot(|| "write it")?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read() {
+        for (text, expect) in [
+            ("bytes 0-4/5", Some((0, Some(5)))),
+            ("bytes 2-4/*", Some((2, None))),
+            ("bytes */5", None),
+            ("bytes 4-2/5", None),
+            ("bytes 0-4", None),
+            ("0-4/5", None),
+            ("bytes a-4/5", None),
+            ("bytes 0-99999999999999999999/5", None),
+        ] {
+            assert_eq!(content_range(text), expect, "{text}");
+        }
+    }
+}
