@@ -1,0 +1,196 @@
+//! Locks between processes, and the lease that says "this process is at work".
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use fs_err::{File, OpenOptions};
+use rustix::fs::FlockOperation;
+use tempfile::TempDir;
+
+use super::absent_as_none;
+
+/// The name of the locked file in a process's folder.
+pub(super) const LEASE: &str = "lease";
+
+/// A lock on a file, held until it is dropped or the process dies.
+///
+/// Each has its own file description, so threads of one process exclude each other as well.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "closing the file is what unlocks")] File);
+
+impl Lock {
+    /// Waits until nobody holds the lock exclusively.
+    pub(super) fn shared(path: &Path) -> io::Result<Self> {
+        Self::take(path, FlockOperation::LockShared)
+    }
+
+    /// Waits until nobody else holds the lock.
+    pub(super) fn exclusive(path: &Path) -> io::Result<Self> {
+        Self::take(path, FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock if nobody else holds it.
+    pub(super) fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
+        match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take(path: &Path, operation: FlockOperation) -> io::Result<Self> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(file.file(), operation))?;
+        Ok(Self(file))
+    }
+}
+
+/// Protects what a process uses from being collected, until the last clone is dropped.
+///
+/// A use sets the mtime of a blob to now, or to the begin of the lease where the clock was set
+/// back in between. The collector keeps every blob that was used since the oldest lease began, and
+/// all content that such a blob refers to. A lease lives and dies with its process: it is a lock
+/// on a file.
+#[derive(Clone, Debug)]
+pub struct Lease(#[expect(dead_code, reason = "kept for its drop")] Arc<Held>);
+
+impl Lease {
+    pub(super) fn new(held: Arc<Held>) -> Self {
+        Self(held)
+    }
+}
+
+/// A process's folder in `work/`, with the lock that says that the process lives.
+#[derive(Debug)]
+pub(super) struct Held {
+    // Fields are dropped in this order: the folder goes before the lock on it.
+    folder: TempDir,
+    _lease: Lock,
+    began: SystemTime,
+    next: AtomicU64,
+}
+
+impl Held {
+    /// Makes a folder and locks its lease, then removes what dead processes left behind.
+    pub(super) fn begin(work: &Path, collect_lock: &Path) -> io::Result<Self> {
+        let held = {
+            // Whoever looks for dead processes holds this lock exclusively, and so never sees a
+            // folder whose lease is not locked yet.
+            let _lock = Lock::shared(collect_lock)?;
+            let folder = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir_in(work)?;
+            let path = folder.path().join(LEASE);
+            let lease = Lock::exclusive(&path)?;
+            let began = fs_err::metadata(&path)?.modified()?;
+            Self { folder, _lease: lease, began, next: AtomicU64::new(0) }
+        };
+        // Tidying up is a courtesy: who is busy or hindered leaves it to the next.
+        if let Ok(Some(lock)) = Lock::try_exclusive(collect_lock)
+            && let Ok(census) = Census::take(work)
+        {
+            drop(lock);
+            census.bury();
+        }
+        Ok(held)
+    }
+
+    /// When the process began to use the store, by the clock of the file system.
+    pub(super) fn began(&self) -> SystemTime {
+        self.began
+    }
+
+    /// Makes a new file that vanishes unless it is renamed.
+    pub(super) fn create(self: &Arc<Self>) -> io::Result<Scratch> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(number.to_string());
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        Ok(Scratch { path: Some(path), file, held: self.clone() })
+    }
+
+    /// Makes a new file that holds `bytes`.
+    pub(super) fn scratch(self: &Arc<Self>, bytes: &[u8]) -> io::Result<Scratch> {
+        let mut scratch = self.create()?;
+        scratch.file.write_all(bytes)?;
+        Ok(scratch)
+    }
+}
+
+/// An unfinished file in the folder of a running process. Dropped, it is removed.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    path: Option<PathBuf>,
+    file: File,
+    held: Arc<Held>,
+}
+
+impl Scratch {
+    /// The open file.
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Moves the file to its place, over whatever is there, as used just now.
+    pub(super) fn rename_to(mut self, target: &Path) -> io::Result<()> {
+        let path = self.path.as_deref().expect("set until here");
+        super::touch(path, self.held.began())?;
+        fs_err::rename(path, target)?;
+        self.path = None;
+        Ok(())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // What cannot be removed now is removed with the folder.
+            let _ = fs_err::remove_file(path);
+        }
+    }
+}
+
+/// Which processes are at work, and what the dead ones left.
+pub(super) struct Census {
+    /// When the longest-running process began.
+    pub(super) oldest: Option<SystemTime>,
+    /// The folders of dead processes.
+    pub(super) dead: Vec<PathBuf>,
+}
+
+impl Census {
+    /// Looks at every process's folder. The caller holds the collector's lock exclusively.
+    pub(super) fn take(work: &Path) -> io::Result<Self> {
+        let mut census = Self { oldest: None, dead: Vec::new() };
+        for entry in fs_err::read_dir(work)? {
+            let folder = entry?.path();
+            match began_if_alive(&folder.join(LEASE))? {
+                Some(began) => census.oldest = census.oldest.into_iter().chain([began]).min(),
+                None => census.dead.push(folder),
+            }
+        }
+        Ok(census)
+    }
+
+    /// Removes the folders of the dead. Needs no lock: nobody comes back to them.
+    pub(super) fn bury(&self) {
+        for folder in &self.dead {
+            // Another process may be doing the same; what stays is for the next.
+            let _ = fs_err::remove_dir_all(folder);
+        }
+    }
+}
+
+/// When the owner of a lease began, if it lives; a lease that can be locked has no owner.
+fn began_if_alive(lease: &Path) -> io::Result<Option<SystemTime>> {
+    let Some(file) = absent_as_none(File::open(lease))? else { return Ok(None) };
+    let locked = rustix::io::retry_on_intr(|| {
+        rustix::fs::flock(file.file(), FlockOperation::NonBlockingLockShared)
+    });
+    match locked {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(file.metadata()?.modified()?)),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,354 @@
+//! The store: everything that was pulled or built, in one OCI image layout on disk.
+//!
+//! ```text
+//! ROOT/
+//!   oci-layout                    {"imageLayoutVersion":"1.0.0"}
+//!   index.json                    one descriptor per name
+//!   blobs/sha256/<hex>            manifests, configs, layers; mtime = last use
+//!   gondola/
+//!     index.lock                  held while index.json is replaced
+//!     collect.lock                shared: marking a blob as used; exclusive: removing blobs
+//!     records/<kind>/<hex>.json   small facts found by key, such as "this tree is that layer"
+//!     work/<random>/lease         one folder per running process, which holds a lock on `lease`;
+//!                                 its mtime = when the process began to use the store
+//!     work/<random>/<number>      what that process is writing
+//! ```
+//!
+//! Any reader of OCI layouts reads it. The annotations of a descriptor in `index.json` are
+//! `io.containerd.image.name` and `org.opencontainers.image.ref.name`, and *both* are the full
+//! name, `docker.io/library/hello:latest`: a bare tag would not be unique among several
+//! repositories, and readers take the first match. So `skopeo inspect
+//! oci:ROOT:docker.io/library/hello:latest` works. Several names of one digest are several
+//! descriptors. Entries that other tools wrote are kept.
+//!
+//! # Invariants
+//!
+//! - A blob in place is a verified blob. Content is written to `work/`, hashed on the way, and
+//!   renamed into place.
+//! - Nothing is changed in place: `kill -9` at any moment leaves at most a folder in `work/`
+//!   whose lease nobody locks. The next process that begins to write removes it, and so does
+//!   [`Store::prune`].
+//! - What a process looked up or stored stays until its lease ends, see [`Lease`].
+//!
+//! # Power loss
+//!
+//! `index.json` is synced to disk before it replaces the old one: names are never lost. Blobs and
+//! records are not: a sync per blob would cost more than all the rest. After a power loss a blob
+//! may be short or hold zeros. That is noticed, because opening checks the size and reading checks
+//! the digest; the blob is then removed, and the next run fetches or makes it anew. A broken
+//! record counts as absent.
+
+mod collect;
+mod graph;
+mod ingest;
+mod lock;
+mod names;
+mod read;
+mod records;
+mod verify;
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+pub use collect::{Amount, PrunePolicy, Pruned, Usage};
+pub use ingest::Ingest;
+pub use lock::Lease;
+pub use read::BlobReader;
+pub use verify::Verification;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::{Descriptor, Digest, Index, canonical_json};
+use lock::{Held, Lock};
+
+/// The only version of the image layout specification.
+const LAYOUT_VERSION: &str = "1.0.0";
+
+/// The content store of one user. A clone is another handle on the same store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    root: PathBuf,
+    session: Mutex<Session>,
+}
+
+/// What a handle knows of its own right to write.
+enum Session {
+    /// Nothing was used yet.
+    Unstarted,
+    /// The handle has a lease.
+    Leased(Arc<Held>),
+    /// The store can only be read, so nobody like us can remove anything either.
+    Unwritable,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LayoutFile {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+impl Store {
+    /// Opens the store in the folder `root`, and makes it where there is none.
+    ///
+    /// New folders are for the owner alone. A store that cannot be written to can be read.
+    pub fn open(root: &Path) -> Result<Self> {
+        let store = Self(Arc::new(Inner {
+            root: root.to_owned(),
+            session: Mutex::new(Session::Unstarted),
+        }));
+        if !store.has_layout_file()? || !store.own("work").is_dir() {
+            store.make_layout()?;
+        }
+        Ok(store)
+    }
+
+    /// The folder that the store is in.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Where the blob of this digest is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root().join("blobs").join(digest.algorithm()).join(digest.hex())
+    }
+
+    /// Makes sure that this handle's lease has begun, and shares it.
+    ///
+    /// Whatever uses or stores a blob begins the lease by itself; asking for it is for those that
+    /// want it to outlive the handle.
+    pub fn lease(&self) -> Result<Lease> {
+        Ok(Lease::new(self.held()?))
+    }
+
+    /// The size of the blob, where it is here. Marks it as used.
+    pub fn has(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blob_path(digest);
+        let found = self.mark_used(&path).map_err(|error| {
+            Error::new(ErrorKind::Io, format!("look for blob {digest} in the store"))
+                .caused_by(error)
+        })?;
+        Ok(found.map(|metadata| metadata.len()))
+    }
+
+    /// Whether the blob is here in the descriptor's size. Marks it as used.
+    ///
+    /// A blob of another size is broken or misnamed; storing the content again replaces it.
+    pub fn holds(&self, descriptor: &Descriptor) -> Result<bool> {
+        Ok(self.has(&descriptor.digest)? == Some(descriptor.size))
+    }
+
+    /// Opens a blob. Reading fails instead of ending on the wrong content.
+    ///
+    /// Errs with [`ErrorKind::NotFound`] where the blob is not here, and with
+    /// [`ErrorKind::Corrupt`] where it has another size than the descriptor says.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader> {
+        BlobReader::open(self, descriptor)
+    }
+
+    /// Reads a whole blob of at most `limit` bytes.
+    pub fn read(&self, descriptor: &Descriptor, limit: u64) -> Result<Bytes> {
+        read::whole(self, descriptor, limit)
+    }
+
+    /// Begins to store content that is hashed while it is written.
+    pub fn ingest(&self) -> Result<Ingest> {
+        Ingest::begin(self, Some(crate::oci::Hasher::new()))
+    }
+
+    /// Begins to store content whose digest the writer computes itself: see [`Ingest::commit_as`].
+    pub fn ingest_unhashed(&self) -> Result<Ingest> {
+        Ingest::begin(self, None)
+    }
+
+    /// Stores `bytes`.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        ingest::put(self, bytes)
+    }
+
+    /// Where names, locks, records and unfinished files are kept.
+    fn own(&self, name: &str) -> PathBuf {
+        self.root().join("gondola").join(name)
+    }
+
+    fn collect_lock(&self) -> PathBuf {
+        self.own("collect.lock")
+    }
+
+    /// The lease of this handle, which begins here if it has not yet.
+    fn held(&self) -> Result<Arc<Held>> {
+        let mut session = self.session();
+        if let Session::Leased(held) = &*session {
+            return Ok(held.clone());
+        }
+        let held = Held::begin(&self.own("work"), &self.collect_lock());
+        let held = Arc::new(held.map_err(|error| self.cannot_write(error))?);
+        *session = Session::Leased(held.clone());
+        Ok(held)
+    }
+
+    /// The lease of this handle, or `None` where the store can only be read.
+    fn held_if_writable(&self) -> Result<Option<Arc<Held>>> {
+        if matches!(*self.session(), Session::Unwritable) {
+            return Ok(None);
+        }
+        match self.held() {
+            Ok(held) => Ok(Some(held)),
+            Err(error) if is_unwritable(&error) => {
+                *self.session() = Session::Unwritable;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn session(&self) -> std::sync::MutexGuard<'_, Session> {
+        self.0.session.lock().expect("no code panics while it holds the session")
+    }
+
+    /// Keeps the collector out for as long as the answer lives; `None` in a read-only store.
+    fn keep_collector_out(&self) -> Result<Option<Lock>> {
+        if self.held_if_writable()?.is_none() {
+            return Ok(None);
+        }
+        let lock = Lock::shared(&self.collect_lock());
+        lock.map(Some).map_err(|error| self.cannot_write(error))
+    }
+
+    /// Sets a file's last use to now; `None` where there is no such file.
+    ///
+    /// The collector is kept out meanwhile: a file that was found here stays for the lease.
+    fn mark_used(&self, path: &Path) -> Result<Option<std::fs::Metadata>> {
+        let held = self.held_if_writable()?;
+        let _lock = self.keep_collector_out()?;
+        let failed = |error: io::Error| self.cannot_write(error);
+        match held {
+            Some(held) => touch(path, held.began()).map_err(failed),
+            None => absent_as_none(fs_err::symlink_metadata(path)).map_err(failed),
+        }
+    }
+
+    fn has_layout_file(&self) -> Result<bool> {
+        let path = self.root().join("oci-layout");
+        let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.shown()));
+        let Some(bytes) = absent_as_none(fs_err::read(&path)).map_err(|e| failed().caused_by(e))?
+        else {
+            return Ok(false);
+        };
+        let corrupt = Error::new(ErrorKind::Corrupt, format!("open the store {}", self.shown()));
+        match serde_json::from_slice::<LayoutFile>(&bytes) {
+            Ok(LayoutFile { version }) if version == LAYOUT_VERSION => Ok(true),
+            Ok(LayoutFile { version }) => Err(corrupt
+                .because(format!(
+                    "its oci-layout file has version \"{}\", expected {LAYOUT_VERSION}",
+                    version.escape_debug()
+                ))
+                .hint("set GONDOLA_HOME to another folder")),
+            Err(error) => Err(corrupt
+                .because(format!("{} is no image layout's: {error}", path.display()))
+                .hint(format!("remove {}: it is written anew", path.display()))),
+        }
+    }
+
+    /// Makes the folders, then `index.json`, and `oci-layout` last, which says that all is there.
+    fn make_layout(&self) -> Result<()> {
+        for folder in [self.root().join("blobs/sha256"), self.own("work"), self.own("records")] {
+            self.make_folder(&folder)?;
+        }
+        let _lock = Lock::exclusive(&self.own("index.lock")).map_err(|e| self.cannot_write(e))?;
+        if self.has_layout_file()? {
+            return Ok(());
+        }
+        let index = self.root().join("index.json");
+        if !index.exists() {
+            self.replace_durably(&index, &canonical_json(&Index::new(Vec::new())))?;
+        }
+        let layout = LayoutFile { version: LAYOUT_VERSION.to_owned() };
+        self.replace_durably(&self.root().join("oci-layout"), &canonical_json(&layout))
+    }
+
+    fn make_folder(&self, folder: &Path) -> Result<()> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| {
+            let named = format!("cannot make the folder {}: {error}", folder.display());
+            self.cannot_write(io::Error::new(error.kind(), named))
+        })
+    }
+
+    /// Puts a new file in the place of `path`; after a power loss it is there whole, or the old one.
+    fn replace_durably(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let held = self.held()?;
+        let written = held.scratch(bytes).and_then(|mut scratch| {
+            scratch.file().sync_all()?;
+            scratch.rename_to(path)
+        });
+        written.map_err(|error| self.cannot_write(error))
+    }
+
+    fn shown(&self) -> std::path::Display<'_> {
+        self.root().display()
+    }
+
+    /// The error for whatever the operating system refuses here, with the way out.
+    fn cannot_write(&self, error: io::Error) -> Error {
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some space there (gondola cache prune), or set GONDOLA_HOME to a folder on another disk"
+            }
+            _ => "set GONDOLA_HOME to a folder that can be written to",
+        };
+        let action = format!("write to the store {}", self.shown());
+        Error::new(ErrorKind::Io, action).caused_by(error).hint(hint)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.root()).finish()
+    }
+}
+
+/// Sets the last use to now, or to `began` where the clock was set back behind that.
+fn touch(path: &Path, began: SystemTime) -> io::Result<Option<std::fs::Metadata>> {
+    let now = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    match rustix::fs::utimensat(CWD, path, &now, AtFlags::SYMLINK_NOFOLLOW) {
+        // A blob of somebody else's in a shared store can still be read.
+        Ok(()) | Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let metadata = absent_as_none(fs_err::symlink_metadata(path))?;
+    if metadata.as_ref().is_some_and(|m| m.modified().is_ok_and(|used| used < began)) {
+        fs_err::File::open(path)?.into_parts().0.set_modified(began)?;
+    }
+    Ok(metadata)
+}
+
+fn absent_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the operating system refused because the place is read-only for us.
+fn is_unwritable(error: &Error) -> bool {
+    use std::error::Error as _;
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| {
+        matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+    })
+}
