@@ -6,6 +6,7 @@
 mod artifact;
 mod blob;
 mod draft;
+pub mod static_base;
 
 pub use artifact::{Artifact, Named};
 pub use blob::{Blob, BlobSource};
