@@ -1,0 +1,183 @@
+//! The engines that must be able to load and run what the program exports. Each has data, sockets
+//! and state in a folder of its own and never sees the machine's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fs_err as fs;
+use tempfile::TempDir;
+
+use super::need::{Missing, Need, program, root, run, succeed};
+use super::service::Service;
+
+/// A running `dockerd`. It has no network: run containers with `--network=none`.
+pub struct Docker {
+    client: PathBuf,
+    // Dropped in this order: dockerd needs its containerd to end.
+    service: Service,
+    containerd: Containerd,
+    socket: PathBuf,
+}
+
+/// A running `containerd`, used through `ctr`.
+pub struct Containerd {
+    client: PathBuf,
+    service: Service,
+    folder: TempDir,
+}
+
+/// podman, which needs no server, with storage of its own.
+pub struct Podman {
+    program: PathBuf,
+    folder: TempDir,
+}
+
+impl Containerd {
+    /// Starts containerd.
+    pub fn start() -> Need<Self> {
+        let (server, client) = (program("containerd")?, program("ctr")?);
+        root("containerd")?;
+        let folder = TempDir::with_prefix("gondola-engine-").unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let config = path("config.toml");
+        fs::write(&config, "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n")
+            .unwrap();
+        let mut command = Command::new(server);
+        command.arg("--config").arg(config).arg("--root").arg(path("root"));
+        command.arg("--state").arg(path("state")).arg("--address").arg(path("containerd.sock"));
+        let (service, ()) = Service::start(command, has("containerd successfully booted"))?;
+        Ok(Self { client, service, folder })
+    }
+
+    /// Runs `ctr` and returns what it prints.
+    pub fn ctr(&self, arguments: &[&str]) -> String {
+        succeed(Command::new(&self.client).arg("--address").arg(self.socket()).args(arguments))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("containerd.sock")
+    }
+}
+
+impl Docker {
+    /// Starts dockerd, and a containerd for it.
+    pub fn start() -> Need<Self> {
+        let (server, client) = (program("dockerd")?, program("docker")?);
+        root("dockerd")?;
+        let containerd = Containerd::start()?;
+        let path = |name: &str| containerd.folder.path().join(name);
+        let socket = path("docker.sock");
+        let mut command = Command::new(server);
+        command.env("PATH", search_path()).args(["--iptables=false", "--ip6tables=false"]);
+        command.args(["--bridge=none", "--host"]).arg(format!("unix://{}", socket.display()));
+        command
+            .arg("--containerd")
+            .arg(containerd.socket())
+            .arg("--pidfile")
+            .arg(path("docker.pid"));
+        command.arg("--data-root").arg(path("docker")).arg("--exec-root").arg(path("docker-exec"));
+        let (service, ()) = Service::start(command, has("API listen on"))?;
+        Ok(Self { client, service, containerd, socket })
+    }
+
+    /// `docker` with arguments, ready to be changed further.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
+        command.args(["--host", &self.host()]).args(arguments);
+        command.env("DOCKER_CONFIG", self.containerd.folder.path()).env_remove("DOCKER_HOST");
+        command
+    }
+
+    /// Runs `docker` and returns what it prints.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        succeed(&mut self.command(arguments))
+    }
+
+    /// Loads an archive.
+    pub fn load(&self, archive: &Path) -> String {
+        self.docker(&["load", "--input", archive.to_str().unwrap()])
+    }
+
+    /// Runs an image's own program to its end and returns what it prints.
+    pub fn run(&self, image: &str, arguments: &[&str]) -> String {
+        let run = ["run", "--rm", "--network=none", image];
+        self.docker(&[run.as_slice(), arguments].concat())
+    }
+
+    /// The value of `DOCKER_HOST` for this engine.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+}
+
+impl Podman {
+    /// Finds podman and runc, and makes folders for images and containers.
+    pub fn start() -> Need<Self> {
+        let program =
+            program("podman").and_then(|podman| super::program("runc").map(|_| podman))?;
+        root("podman")?;
+        let folder = TempDir::with_prefix("gondola-podman-").unwrap();
+        let podman = Self { program, folder };
+        let version = podman.command(&["info"]).output();
+        match version {
+            Ok(output) if output.status.success() => Ok(podman),
+            Ok(output) => Err(Missing::because(format!(
+                "podman does not work: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ))),
+            Err(error) => Err(Missing::because(format!("podman does not start: {error}"))),
+        }
+    }
+
+    /// The options that keep podman to its own folders.
+    pub fn options(&self) -> Vec<String> {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let folders = [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")];
+        let folders = folders.iter().flat_map(|(option, name)| [(*option).to_owned(), path(name)]);
+        folders
+            .chain(["--runtime", "runc", "--cgroup-manager", "cgroupfs"].map(String::from))
+            .collect()
+    }
+
+    /// `podman` with arguments, ready to be changed further.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("PATH", search_path()).args(self.options()).args(arguments);
+        command
+    }
+
+    /// Runs `podman` and returns what it prints.
+    pub fn podman(&self, arguments: &[&str]) -> String {
+        succeed(&mut self.command(arguments))
+    }
+
+    /// Loads an archive.
+    pub fn load(&self, archive: &Path) -> String {
+        self.podman(&["load", "--input", archive.to_str().unwrap()])
+    }
+
+    /// Runs an image's own program to its end and returns what it prints.
+    pub fn run(&self, image: &str, arguments: &[&str]) -> String {
+        // The limits are low enough for a machine that is itself a container.
+        let limits = ["--ulimit", "nofile=1024:4096", "--ulimit", "nproc=1000:1000"];
+        let run = [["run", "--rm", "--network=none"].as_slice(), &limits, &[image]].concat();
+        self.podman(&[run.as_slice(), arguments].concat())
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // Unmounts what podman mounted below its folder, so that the folder can go.
+        let _ = self.command(&["system", "reset", "--force"]).output();
+    }
+}
+
+/// Finds a text in the output of a program that starts.
+fn has(text: &'static str) -> impl Fn(&str) -> Option<()> {
+    move |printed| printed.contains(text).then_some(())
+}
+
+/// `PATH` with the administrator's programs, which engines start.
+fn search_path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}

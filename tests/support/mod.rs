@@ -1,0 +1,42 @@
+//! What the integration tests stand on: real registries and engines, a scripted registry, folders
+//! and a clean environment for the program, and readers of what the program wrote.
+//!
+//! A test file begins with `#![cfg(test)]` and `mod support;`. Whatever this machine may lack comes
+//! as a [`Need`]; [`need!`] takes it, or ends the test and prints by the test's name what was missing.
+//! With `GONDOLA_TEST_REQUIRE=1` that is a failure.
+//!
+//! ```text
+//! #[test]
+//! fn skopeo_reads_what_was_pushed() {
+//!     let registry = need!(Registry::plain());
+//!     …
+//! }
+//! ```
+
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its own part")]
+#![allow(clippy::disallowed_methods, reason = "tests start programs and read their environment")]
+#![allow(clippy::missing_panics_doc, missing_docs, reason = "a test that panics has failed")]
+
+mod engine;
+mod fault_server;
+mod http;
+mod image;
+mod need;
+mod registry;
+mod sandbox;
+mod service;
+mod tls;
+mod tokens;
+
+pub use engine::{Containerd, Docker, Podman};
+pub use fault_server::{Answer, Auth, Change, Fault, FaultServer, Location, Mount, Quirks, Rule};
+pub use fault_server::{Scopes, Seen, TokenAuth};
+pub use http::{HttpServer, Reply};
+pub use image::{BaseImage, Entry, ReadImage, Stored};
+pub(crate) use need::need;
+pub use need::{Missing, Need, program, root, run};
+pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
+pub use sandbox::{Run, Sandbox};
+pub use service::Service;
+pub use tls::Certificates;
+pub use tokens::{PASSWORD, TokenServer, USER};

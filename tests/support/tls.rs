@@ -1,0 +1,75 @@
+//! A certificate authority and a server certificate, made anew by openssl.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::need::{Need, program, run};
+
+/// Files in one folder: an authority that no machine knows, and a certificate that it signed for
+/// `127.0.0.1`, `::1` and `localhost`.
+pub struct Certificates {
+    folder: PathBuf,
+}
+
+impl Certificates {
+    /// Makes keys and certificates in a folder.
+    pub fn make(folder: &Path) -> Need<Self> {
+        let openssl = program("openssl")?;
+        fs::create_dir_all(folder).unwrap();
+        let made = Self { folder: folder.to_owned() };
+        let path = |name: &str| made.path(name).to_str().expect("a UTF-8 path").to_owned();
+        let names = "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost\nbasicConstraints=CA:FALSE\n";
+        fs::write(path("names"), names).unwrap();
+        let (authority, authority_key) = (path("ca.crt"), path("ca.key"));
+        let (request, key) = (path("server.csr"), path("server.key"));
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let own = ["req", "-x509", "-days", "3650", "-subj", "/CN=gondola test authority"];
+        let files = ["-keyout", &authority_key, "-out", &authority];
+        run(&openssl, &[own.as_slice(), &curve, &files].concat());
+        let asked = ["req", "-subj", "/CN=gondola test server", "-keyout", &key, "-out", &request];
+        run(&openssl, &[asked.as_slice(), &curve].concat());
+        let sign = ["x509", "-req", "-days", "3650", "-in", &request, "-CA", &authority];
+        let (names, certificate) = (path("names"), path("server.crt"));
+        let rest = ["-CAkey", &authority_key, "-extfile", &names, "-out", &certificate];
+        run(&openssl, &[sign.as_slice(), &["-CAcreateserial"], &rest].concat());
+        Ok(made)
+    }
+
+    /// The authority's certificate, which a client must be told of.
+    pub fn authority(&self) -> PathBuf {
+        self.path("ca.crt")
+    }
+
+    /// The server's certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.path("server.crt")
+    }
+
+    /// The server's private key.
+    pub fn key(&self) -> PathBuf {
+        self.path("server.key")
+    }
+
+    /// A TLS server's settings with this certificate.
+    pub fn server_config(&self) -> Arc<rustls::ServerConfig> {
+        let chain = CertificateDer::pem_file_iter(self.certificate()).unwrap();
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.key()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
