@@ -40,6 +40,16 @@ impl Answer {
         Self { response, request, registry, from_registry, idle }
     }
 
+    /// Whether no other host answered in the registry's place.
+    pub(super) fn is_from_registry(&self) -> bool {
+        self.from_registry
+    }
+
+    /// The host as the user names it.
+    pub(super) fn registry(&self) -> &str {
+        &self.registry
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.response.status()
     }

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 
-use super::exchange::{Exchange, Host, Request};
+use super::auth::Need;
+use super::exchange::{Exchange, Host, Request, Target};
 use super::failure::Outcome;
 use super::payload::Buffers;
+use super::token::Scopes;
 use super::{Access, Options, answer::Answer};
 use crate::error::Result;
 use crate::oci::Repository;
@@ -35,10 +37,10 @@ impl Client {
     }
 
     /// Makes sure that a token for `access` is at hand before it is needed.
-    #[expect(clippy::unused_async, reason = "asking for a token will wait")]
     pub async fn warm_up(&self, repository: &Repository, access: Access) -> Result<()> {
-        let _ = (repository, access);
-        Ok(())
+        let host = self.host(repository);
+        let outcome = self.exchange().warm_up(&host, &need(repository, access)).await;
+        outcome.map_err(|failure| failure.into_error(format!("open {repository}")))
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -55,7 +57,10 @@ impl Client {
 
     /// What is known about the host of a repository.
     pub(super) fn host(&self, repository: &Repository) -> Arc<Host> {
-        let name = repository.registry();
+        self.host_named(repository.registry())
+    }
+
+    fn host_named(&self, name: &str) -> Arc<Host> {
         let mut hosts = self.shared.hosts.lock().expect("no holder of this lock panics");
         if let Some(host) = hosts.get(name) {
             return host.clone();
@@ -67,12 +72,28 @@ impl Client {
 
     /// Sends a request and gives its answer, whatever that says.
     pub(super) async fn send(&self, repository: &Repository, request: &Request) -> Outcome<Answer> {
-        let host = self.host(repository);
-        self.exchange().send(&host, request).await
+        self.send_to(repository.registry(), request).await
     }
+
+    /// Sends a request that belongs to no repository.
+    pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Answer> {
+        self.exchange().send(&self.host_named(registry), request).await
+    }
+}
+
+/// What `access` to a repository takes.
+pub(super) fn need(repository: &Repository, access: Access) -> Need {
+    let path = repository.path();
+    let scopes = Scopes::repository(path, access);
+    Need { path: path.to_owned(), scopes, ..Need::default() }
 }
 
 /// A request to `/v2/<repository>/<rest>`.
 pub(super) fn request(method: Method, repository: &Repository, rest: &str) -> Request {
-    Request::path(method, format!("/v2/{}/{rest}", repository.path()))
+    let access = match method {
+        Method::GET | Method::HEAD => Access::Pull,
+        _ => Access::Push,
+    };
+    let path = format!("/v2/{}/{rest}", repository.path());
+    Request::new(method, Target::Path(path)).need(need(repository, access))
 }

@@ -8,13 +8,17 @@ use reqwest::{Method, StatusCode, Url};
 use tokio::sync::Semaphore;
 
 use super::answer::{Answer, Origin, authority};
+use super::auth::{Asking, Authority, Need};
 use super::connections::{Connections, is_loopback_host};
 use super::failure::{self, Breakdown, Cause, Failure, Outcome};
 use super::payload::{Meter, Payload};
-use super::{Options, RetryPolicy, Timeouts};
+use super::{Credentials, Options, RetryPolicy, Timeouts, retry};
 use crate::error::{Error, ErrorKind, Result};
 
 const MOST_REDIRECTS: usize = 10;
+/// How fast an upload is taken to be when a token for it is chosen.
+const SLOW_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
+const LONGEST_NEED: Duration = Duration::from_mins(2);
 
 /// A registry, and what was learned about it.
 pub(super) struct Host {
@@ -27,6 +31,7 @@ pub(super) struct Host {
     chosen: OnceLock<Scheme>,
     /// Bounds how many blobs move at once.
     pub blobs: Arc<Semaphore>,
+    pub auth: Authority,
 }
 
 /// How a registry is spoken to.
@@ -43,6 +48,8 @@ pub(super) struct Request {
     pub headers: HeaderMap,
     pub payload: Payload,
     pub repeat: Repeat,
+    /// What the sender must show.
+    pub need: Need,
 }
 
 /// What a request is sent to.
@@ -65,13 +72,15 @@ pub(super) enum Repeat {
 
 impl Request {
     pub(super) fn new(method: Method, target: Target) -> Self {
-        let headers = HeaderMap::new();
-        Self { method, target, headers, payload: Payload::Empty, repeat: Repeat::Safe }
+        let (headers, need) = (HeaderMap::new(), Need::default());
+        Self { method, target, headers, payload: Payload::Empty, repeat: Repeat::Safe, need }
     }
 
-    /// A request to a path under `/v2/`.
-    pub(super) fn path(method: Method, path: String) -> Self {
-        Self::new(method, Target::Path(path))
+    /// Says what a token must allow.
+    #[must_use]
+    pub(super) fn need(mut self, need: Need) -> Self {
+        self.need = Need { lasting: self.need.lasting, ..need };
+        self
     }
 
     #[must_use]
@@ -83,6 +92,9 @@ impl Request {
 
     #[must_use]
     pub(super) fn payload(mut self, payload: Payload) -> Self {
+        // A token that ends while a body is under way means sending it again.
+        let slow = Duration::from_secs(payload.length() / SLOW_BYTES_PER_SECOND);
+        self.need.lasting = slow.min(LONGEST_NEED);
         self.payload = payload;
         self
     }
@@ -113,6 +125,7 @@ impl Host {
             schemes,
             chosen: OnceLock::new(),
             blobs: Arc::new(Semaphore::new(options.jobs.max(1))),
+            auth: Authority::default(),
         }
     }
 
@@ -136,6 +149,7 @@ impl Host {
 /// Sends requests.
 pub(super) struct Exchange {
     connections: Connections,
+    credentials: Credentials,
     retry: RetryPolicy,
     timeouts: Timeouts,
 }
@@ -144,6 +158,7 @@ impl Exchange {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             connections: Connections::new(options.timeouts),
+            credentials: options.credentials.clone(),
             retry: options.retry,
             timeouts: options.timeouts,
         }
@@ -153,31 +168,107 @@ impl Exchange {
         &self.retry
     }
 
-    /// Sends a request and gives the answer, whatever it says.
+    /// Sends a request, with what the registry demands, and gives the answer, whatever it says.
     ///
     /// Answers that are temporary by their status, and broken connections, are repeated here where
-    /// the request allows it, and are failures in the end.
+    /// the request allows it, and are failures in the end. So is a refusal for want of credentials.
     pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Answer> {
         let mut attempt = 1;
         loop {
-            let failure = match self.send_authorized(host, request).await {
-                Ok(answer) if super::retry::is_temporary(answer.status()) => answer.refuse().await,
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            let again = failure.is_temporary() && request.repeat == Repeat::Safe;
-            if !again || attempt >= self.retry.attempts {
-                return Err(failure);
+            match settle(self.send_authorized(host, request).await).await {
+                Err(failure) if self.repeats(request, &failure, attempt) => {
+                    self.pause(attempt, failure.retry_after()).await;
+                }
+                outcome => return outcome,
             }
-            tokio::time::sleep(self.retry.pause(attempt, failure.retry_after())).await;
             attempt += 1;
         }
     }
 
-    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Answer> {
-        self.send_by_scheme(host, request, None).await
+    /// Sends a request with a header of the caller's and no other, by the same rules.
+    pub(super) async fn send_as(
+        &self,
+        host: &Host,
+        request: &Request,
+        header: Option<&HeaderValue>,
+    ) -> Outcome<Answer> {
+        let mut attempt = 1;
+        loop {
+            match settle(self.send_by_scheme(host, request, header).await).await {
+                Err(failure) if self.repeats(request, &failure, attempt) => {
+                    self.pause(attempt, failure.retry_after()).await;
+                }
+                outcome => return outcome,
+            }
+            attempt += 1;
+        }
     }
 
+    /// Finds out what a registry demands and gets what `need` takes, before it is needed.
+    pub(super) async fn warm_up(&self, host: &Host, need: &Need) -> Outcome<()> {
+        let asking = self.asking(host);
+        if host.chosen.get().is_none() {
+            let ping = Request::new(Method::GET, Target::Path("/v2/".to_owned()));
+            let answer = self.send_as(host, &ping, None).await?;
+            if answer.status() == StatusCode::UNAUTHORIZED && answer.is_from_registry() {
+                host.auth.challenged(&answer, need)?;
+            }
+            answer.discard().await;
+        }
+        host.auth.header(asking, need).await.map(|_| ())
+    }
+
+    fn repeats(&self, request: &Request, failure: &Failure, attempt: u32) -> bool {
+        let may = request.repeat == Repeat::Safe && attempt < self.retry.attempts;
+        may && failure.is_temporary()
+    }
+
+    fn asking<'a>(&'a self, host: &'a Host) -> Asking<'a> {
+        Asking { exchange: self, credentials: &self.credentials, host }
+    }
+
+    /// Sends a request with what is known to be demanded, and once more when more is demanded.
+    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Answer> {
+        let asking = self.asking(host);
+        let shown = host.auth.header(asking, &request.need).await?;
+        let answer = self.send_by_scheme(host, request, shown.as_ref()).await?;
+        let status = answer.status().as_u16();
+        let may_be_expired = shown.is_some() && matches!(status, 400 | 403);
+        if !answer.is_from_registry() || (status != 401 && !may_be_expired) {
+            return Ok(answer);
+        }
+        let (need, failure) = if status == 401 {
+            let need = host.auth.challenged(&answer, &request.need)?;
+            (need, answer.refuse().await)
+        } else {
+            (request.need.clone(), answer.refuse().await)
+        };
+        if matches!(&failure, Failure::Refused(refusal) if status != 401 && !refusal.says_expired())
+        {
+            return Err(failure);
+        }
+        if let Some(shown) = &shown {
+            host.auth.forget(asking, shown).await;
+        }
+        match host.auth.header(asking, &need).await? {
+            Some(better) if shown.as_ref() != Some(&better) => {
+                let answer = self.send_by_scheme(host, request, Some(&better)).await?;
+                match answer.status() {
+                    StatusCode::UNAUTHORIZED => self.note(host, &need, answer.refuse().await).await,
+                    _ => Ok(answer),
+                }
+            }
+            _ => self.note(host, &need, failure).await,
+        }
+    }
+
+    /// Adds to a refusal what went wrong with the search for credentials.
+    async fn note(&self, host: &Host, need: &Need, mut failure: Failure) -> Outcome<Answer> {
+        if let Failure::Refused(refusal) = &mut failure {
+            refusal.note = self.credentials.find(&host.name, &need.path).await?.note;
+        }
+        Err(failure)
+    }
     /// Sends to the address, or to the path by the first scheme that the host speaks.
     async fn send_by_scheme(
         &self,
@@ -299,6 +390,14 @@ impl Exchange {
     /// Waits before the attempt after `attempt`.
     pub(super) async fn pause(&self, attempt: u32, asked: Option<Duration>) {
         tokio::time::sleep(self.retry.pause(attempt, asked)).await;
+    }
+}
+
+/// An answer that is temporary is a failure.
+async fn settle(outcome: Outcome<Answer>) -> Outcome<Answer> {
+    match outcome {
+        Ok(answer) if retry::is_temporary(answer.status()) => Err(answer.refuse().await),
+        outcome => outcome,
     }
 }
 

@@ -129,6 +129,15 @@ impl Refusal {
         self.problems.iter().any(|problem| problem.code.eq_ignore_ascii_case(code))
     }
 
+    /// Whether the answer says that a token or password is too old.
+    pub(super) fn says_expired(&self) -> bool {
+        matches!(self.status.as_u16(), 400 | 403)
+            && self.problems.iter().any(|problem| {
+                let text = format!("{} {}", problem.code, problem.message).to_ascii_lowercase();
+                text.contains("expired")
+            })
+    }
+
     fn error(&self, action: String) -> Error {
         let kind = match self.status.as_u16() {
             401 | 403 => ErrorKind::Denied,
@@ -369,5 +378,15 @@ mod tests {
             assert_eq!(found.first().map(|p| p.message.as_str()), expect, "{body}");
         }
         assert_eq!(shortened(&"x".repeat(1000)).chars().count(), LONGEST_MESSAGE + 1);
+    }
+
+    #[test]
+    fn expired_credentials_are_told_from_other_refusals() {
+        let body =
+            r#"{"errors":[{"code":"DENIED","message":"Your Authorization Token has expired"}]}"#;
+        assert!(refusal(400, body).says_expired());
+        assert!(refusal(403, body).says_expired());
+        assert!(!refusal(404, body).says_expired());
+        assert!(!refusal(403, r#"{"errors":[{"code":"DENIED"}]}"#).says_expired());
     }
 }

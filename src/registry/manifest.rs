@@ -53,6 +53,7 @@ impl Client {
         match self.head_manifest(reference).await {
             Ok(found) => Ok(found),
             Err(failure) if matches!(failure.status(), Some(401 | 403 | 404 | 405)) => Ok(None),
+            Err(Failure::Told(error)) if error.kind() == ErrorKind::Denied => Ok(None),
             Err(failure) => Err(failure.into_error(format!("resolve {reference}"))),
         }
     }

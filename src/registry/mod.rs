@@ -17,23 +17,35 @@
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
 mod answer;
+mod auth;
+mod challenge;
 mod client;
 mod connections;
+mod credentials;
+mod docker_config;
 mod exchange;
 mod failure;
+mod helper;
+pub mod login;
 mod manifest;
 mod options;
 mod payload;
 mod pull;
 mod push;
 mod retry;
+mod secret;
+#[cfg(test)]
+mod testing;
 mod tls;
+mod token;
 
 pub use client::Client;
+pub use credentials::{Credentials, Login};
 pub use manifest::Pulled;
 pub use options::{Options, Timeouts};
 pub use push::Pushed;
 pub use retry::RetryPolicy;
+pub use secret::Secret;
 
 use std::io::Read;
 use std::sync::Arc;

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::RetryPolicy;
+use super::{Credentials, RetryPolicy};
 
 /// How a [`Client`](super::Client) behaves. The default suits an anonymous user with no settings.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Who the user is.
+    pub credentials: Credentials,
     /// Hosts, `name[:port]`, that may be spoken to without verification and without TLS.
     pub insecure: Vec<String>,
     /// The environment: proxies and certificate files are named there.
@@ -46,6 +48,7 @@ impl Default for Timeouts {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            credentials: Credentials::anonymous(),
             insecure: Vec::new(),
             environment: BTreeMap::new(),
             jobs: 4,
