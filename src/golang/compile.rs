@@ -133,6 +133,17 @@ impl Builder {
         Ok(())
     }
 
+    /// Names all that a build depends on apart from files: whoever asks the same of the same
+    /// toolchain has the same key, and may use a record of [`super::Inputs`] kept under it.
+    pub fn request_key(&self, dir: &Path, patterns: &[String], platforms: &[Platform]) -> String {
+        let toolchain = self.toolchain.identity(&self.flags);
+        let asked = (toolchain, &self.flags, dir, patterns, platforms);
+        let text = serde_json::to_vec(&asked)
+            // A folder whose name is not UTF-8 has no JSON.
+            .unwrap_or_else(|_| format!("{asked:?}").into_bytes());
+        blake3::hash(&text).to_hex().to_string()
+    }
+
     /// Names the programs that a folder, a platform and flags give, whatever their sources are.
     fn key(&self, workdir: &Path, platform: &Platform) -> Result<String> {
         let flags = serde_json::to_string(&(&self.flags, platform))

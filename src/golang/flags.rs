@@ -63,30 +63,48 @@ impl ModMode {
 /// Flags of `go build` that would put its result, or its folder, elsewhere.
 const RESERVED: [&str; 4] = ["o", "C", "n", "json"];
 
-/// Flags whose whole effect is in the flag itself or in files that gondola watches anyway.
-const SELF_CONTAINED: [&str; 21] = [
+/// Flags that bring in nothing beside the packages, and those of [`PARTIAL`].
+const KNOWN: [&str; 24] = [
     "a",
-    "v",
-    "x",
-    "p",
-    "work",
-    "race",
-    "msan",
     "asan",
+    "asmflags",
+    "buildmode",
+    "buildvcs",
     "cover",
     "covermode",
     "coverpkg",
-    "tags",
-    "trimpath",
+    "gcflags",
+    "installsuffix",
+    "ldflags",
     "mod",
     "modcacherw",
-    "gcflags",
-    "asmflags",
-    "buildmode",
-    "installsuffix",
+    "msan",
+    "p",
+    "pgo",
+    "race",
+    "tags",
+    "toolexec",
+    "trimpath",
+    "v",
+    "work",
+    "x",
     "linkshared",
-    "ldflags",
 ];
+
+/// Flags that bring in other things, but no other packages.
+const PARTIAL: [&str; 5] = ["buildvcs", "linkshared", "pgo", "toolexec", "a"];
+
+/// How much of what a build reads can be listed beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Visibility {
+    /// All of it.
+    Listed,
+    /// All that decides which packages there are. A VCS stamp, a C compiler or a wrapper around
+    /// the tools has a say in the program too.
+    Partial,
+    /// A flag may do anything.
+    None,
+}
 
 impl BuildFlags {
     /// Whether the result may depend on the machine's C compiler, headers and libraries.
@@ -118,20 +136,16 @@ impl BuildFlags {
         Ok(())
     }
 
-    /// Whether what a build reads beside its packages is known from the flags alone.
-    ///
-    /// A VCS stamp, a host C compiler, a wrapper around the tools or an unknown flag may bring in
-    /// things that nobody can list; only the go command can tell then.
-    pub fn are_self_contained(&self) -> bool {
-        let known = |flag: &String| match flag_name(flag) {
-            Some(name) => SELF_CONTAINED.contains(&name),
-            // The value of a flag that was given as two words.
-            None => true,
-        };
-        !self.vcs_stamp
-            && !self.uses_host_compiler()
-            && !self.env.contains_key("GOFLAGS")
-            && self.flags.iter().all(known)
+    /// How much of what a build reads can be listed beforehand.
+    pub(super) fn visibility(&self) -> Visibility {
+        let names = || self.flags.iter().filter_map(|word| flag_name(word));
+        if self.env.contains_key("GOFLAGS") || names().any(|name| !KNOWN.contains(&name)) {
+            return Visibility::None;
+        }
+        let partial = self.vcs_stamp
+            || self.uses_host_compiler()
+            || names().any(|name| PARTIAL.contains(&name));
+        if partial { Visibility::Partial } else { Visibility::Listed }
     }
 
     /// The arguments that `go build` and `go list` share, in which the later wins.
@@ -297,21 +311,38 @@ mod tests {
     }
 
     #[test]
-    fn a_build_that_reads_unlisted_things_is_not_self_contained() {
+    fn what_cannot_be_listed_is_known_from_the_flags() {
         let flags = |words: &[&str]| BuildFlags {
             flags: words.iter().map(|&word| word.to_owned()).collect(),
             ..BuildFlags::default()
         };
-        assert!(flags(&[]).are_self_contained());
-        assert!(flags(&["-tags", "x", "-trimpath"]).are_self_contained());
-        for words in [["-toolexec=x"], ["-overlay=x"], ["-pgo=x"], ["-modfile=x"], ["-unknown"]] {
-            assert!(!flags(&words).are_self_contained(), "{words:?}");
+        for (words, expect) in [
+            (&[][..], Visibility::Listed),
+            (&["-tags", "x", "--trimpath", "-mod=mod"], Visibility::Listed),
+            (&["-toolexec=x"], Visibility::Partial),
+            (&["-pgo", "x"], Visibility::Partial),
+            (&["-overlay=x"], Visibility::None),
+            (&["-modfile=x"], Visibility::None),
+            (&["-pgo=x", "-unknown"], Visibility::None),
+        ] {
+            assert_eq!(flags(words).visibility(), expect, "{words:?}");
         }
+        let env = |key: &str, value: &str| BuildFlags {
+            env: BTreeMap::from([(key.to_owned(), value.to_owned())]),
+            ..BuildFlags::default()
+        };
         let external = BuildFlags { ldflags: vec!["-linkmode=external".into()], ..flags(&[]) };
-        assert!(!external.are_self_contained());
-        assert!(!BuildFlags { vcs_stamp: true, ..flags(&[]) }.are_self_contained());
-        assert!(!BuildFlags { cgo: true, ..flags(&[]) }.are_self_contained());
-        let env = BTreeMap::from([("CGO_ENABLED".to_owned(), "1".to_owned())]);
-        assert!(!BuildFlags { env, ..flags(&[]) }.are_self_contained());
+        let stamped = BuildFlags { vcs_stamp: true, ..flags(&[]) };
+        let cgo = BuildFlags { cgo: true, ..flags(&[]) };
+        for (flags, expect) in [
+            (external, Visibility::Partial),
+            (stamped, Visibility::Partial),
+            (cgo, Visibility::Partial),
+            (env("CGO_ENABLED", "1"), Visibility::Partial),
+            (env("CGO_ENABLED", "0"), Visibility::Listed),
+            (env("GOFLAGS", "-overlay=x"), Visibility::None),
+        ] {
+            assert_eq!(flags.visibility(), expect, "{flags:?}");
+        }
     }
 }

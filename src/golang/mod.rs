@@ -8,6 +8,7 @@ mod command;
 mod compile;
 mod environment;
 mod flags;
+mod inputs;
 mod name;
 mod packages;
 mod toolchain;
@@ -18,6 +19,7 @@ use crate::progress::Reporter;
 
 pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModMode};
+pub use inputs::{Check, Inputs, Moment, Trace};
 pub use name::{image_name, program_name};
 pub use packages::Package;
 pub use toolchain::Toolchain;

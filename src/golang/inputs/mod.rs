@@ -1,0 +1,149 @@
+//! What a build read, so that a later run knows with a few file states that nothing changed.
+//!
+//! The go command needs some hundredths of a second to find that out, as it loads every package.
+//! A record of a build holds instead, of everything that the compiler read:
+//!
+//! - the folders of the packages of the main module, of its workspace and of local replacements,
+//!   with every name in them that matters to a build, and each file's state and contents;
+//! - the folders that `...` would look for packages in, and those that are embedded;
+//! - `go.mod`, `go.sum`, `go.work`, `go.work.sum` and `vendor/modules.txt` of each, and the places
+//!   where such a file would take effect if it appeared;
+//! - the files of the standard library, of the toolchain, of the module cache and of vendored
+//!   modules, as one state per folder.
+//!
+//! Two rules make it sound. A state is that of the change time, which nobody can set back, and of
+//! all else that an edit moves. And a record in which anything changed after the compiler was
+//! started is worthless ([`Moment`]): nobody knows what the compiler saw. So there is no file that
+//! was edited within the same tick of the clock and looks as it did.
+//!
+//! What depends on more than files that can be listed, such as a VCS stamp or C headers, is for
+//! the go command to decide; then a record only saves asking which packages there are.
+
+mod folder;
+mod glob;
+mod modfile;
+mod source;
+mod stat;
+mod trace;
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Cannot, Result};
+
+use super::packages::Package;
+use folder::{Changes, Folder, Lone, Sealed, Stale};
+
+pub use stat::Moment;
+pub use trace::Trace;
+
+/// The version of the record's form; a record of another form is worthless.
+const FORMAT: u32 = 1;
+
+/// What a build read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inputs {
+    format: u32,
+    /// Why the record does not say what the compiler read, if it does not.
+    worthless: Option<String>,
+    /// Whether the compiler read more than files that can be listed.
+    is_partial: bool,
+    packages: Vec<Package>,
+    lone: Vec<Lone>,
+    folders: Vec<Folder>,
+    sealed: Vec<Sealed>,
+}
+
+/// What became of the inputs of a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Nothing changed: a build would give the same programs.
+    Current,
+    /// The same, but it took reading files to see that; [`Inputs::refreshed`] makes the next
+    /// check fast again.
+    Touched,
+    /// The programs must be compiled again, but they are the same packages and consist of the
+    /// same files. Names what changed, where that is known.
+    ContentsOnly(Vec<PathBuf>),
+    /// Nothing is known; says why.
+    Stale(String),
+}
+
+impl Inputs {
+    /// Records what a build read that began at `since` and has ended.
+    ///
+    /// `since` must have been taken before anything else of that build, a [`Inputs::check`] of an
+    /// older record included. Take the record before anything is written into the source folders.
+    pub fn record(trace: Trace, since: &Moment) -> Result<Self> {
+        trace.record(since).cannot(|| "record what was compiled")
+    }
+
+    /// The main packages that were built, in the order in which they were found.
+    pub fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    /// Compares what the build read with what is there now. Starts no process.
+    pub fn check(&self) -> Check {
+        let mut changes = Changes::default();
+        match self.compare(&mut changes) {
+            Err(why) => Check::Stale(why),
+            Ok(()) if !changes.contents.is_empty() || self.is_partial => {
+                Check::ContentsOnly(changes.contents)
+            }
+            Ok(()) if changes.touched => Check::Touched,
+            Ok(()) => Check::Current,
+        }
+    }
+
+    fn compare(&self, changes: &mut Changes) -> Result<(), Stale> {
+        if self.format != FORMAT {
+            return Err("the record has another form".to_owned());
+        }
+        if let Some(why) = &self.worthless {
+            return Err(why.clone());
+        }
+        self.lone.iter().try_for_each(|lone| lone.check(changes))?;
+        self.folders.iter().try_for_each(|folder| folder.check(changes))?;
+        self.sealed.iter().try_for_each(Sealed::check)
+    }
+
+    /// The record of a build that began at `since` after a check had given [`Check::Touched`] or
+    /// [`Check::ContentsOnly`]; none if more than that changed since then.
+    pub fn refreshed(&self, since: &Moment) -> Option<Self> {
+        if matches!(self.check(), Check::Stale(_)) {
+            return None;
+        }
+        let mut settled = Settled::default();
+        let mut folders = Vec::with_capacity(self.folders.len());
+        for folder in &self.folders {
+            let again = settled.take(&folder.path, folder.again(since)).ok()?;
+            if !again.has_the_outline_of(folder) {
+                return None;
+            }
+            folders.push(again);
+        }
+        let read = |lone: &Lone| settled.take(&lone.path, Lone::read(&lone.path, since));
+        let lone = self.lone.iter().map(read).collect::<io::Result<_>>().ok()?;
+        Some(Self { worthless: settled.worthless, folders, lone, ..self.clone() })
+    }
+}
+
+/// Gathers whether anything changed while a build ran.
+#[derive(Default)]
+struct Settled {
+    worthless: Option<String>,
+}
+
+impl Settled {
+    /// Passes on what was read of a path.
+    fn take<T>(&mut self, path: &std::path::Path, read: io::Result<(T, bool)>) -> io::Result<T> {
+        let (value, unsettled) = read?;
+        if unsettled {
+            self.worthless = Some(format!("{} changed while it was compiled", path.display()));
+        }
+        Ok(value)
+    }
+}
