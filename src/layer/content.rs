@@ -98,3 +98,55 @@ fn changed(path: &Path, found: &str, expected: u64) -> Error {
     Error::new(ErrorKind::Io, format!("put {} into a layer", path.display()))
         .because(format!("it changed meanwhile: {found}, expected {expected} bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(source: &mut Source) -> Result<Vec<u8>> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 3]);
+        loop {
+            match source.read(&mut buffer)? {
+                0 => return Ok(all),
+                count => all.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let cases: [(&str, u64, &str, Option<&str>); 5] = [
+            ("hello", 5, "hello", None),
+            ("", 0, "", None),
+            ("hello", 4, "hello", Some("found 5 bytes, expected 4 bytes")),
+            ("hello", 5, "hell", Some("found 4 bytes, expected 5 bytes")),
+            ("hello", 5, "hello!", Some("found more, expected 5 bytes")),
+        ];
+        for (before, size, after, fault) in cases {
+            fs_err::write(&path, before).unwrap();
+            let source = Source::open(&path, size);
+            fs_err::write(&path, after).unwrap();
+            let result = source.and_then(|mut source| read_all(&mut source));
+            match fault {
+                None => assert_eq!(result.unwrap(), after.as_bytes()),
+                Some(fault) => {
+                    let error = result.unwrap_err().to_string();
+                    assert!(error.contains(path.to_str().unwrap()), "{error}");
+                    assert!(error.ends_with(fault), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_regular_files_have_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Content::from_file(folder.path()).unwrap_err();
+        assert!(error.to_string().ends_with("it is not a regular file"), "{error}");
+        let missing = folder.path().join("missing");
+        let error = Content::from_file(&missing).unwrap_err().to_string();
+        assert!(error.contains(missing.to_str().unwrap()), "{error}");
+    }
+}

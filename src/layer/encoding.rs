@@ -66,7 +66,10 @@ impl FromStr for Encoding {
         };
         let level = |default, highest| match level {
             None => Some(default),
-            Some(level) => level.parse().ok().filter(|level| (1..=highest).contains(level)),
+            Some(level) => level
+                .parse()
+                .ok()
+                .filter(|number| (1..=highest).contains(number) && !level.starts_with('+')),
         };
         let found = match kind {
             "none" if text == "none" => Some(Self::None),
@@ -89,6 +92,40 @@ impl fmt::Display for Encoding {
             Self::None => f.write_str("none"),
             Self::Gzip { level, .. } => write!(f, "gzip:{level}"),
             Self::Zstd { level } => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_are_read_as_they_are_shown() {
+        for text in ["none", "gzip:1", "gzip:9", "zstd:1", "zstd:19"] {
+            assert_eq!(text.parse::<Encoding>().unwrap().to_string(), text);
+        }
+        assert_eq!("gzip".parse::<Encoding>().unwrap(), Encoding::default());
+        assert_eq!("zstd".parse::<Encoding>().unwrap(), Encoding::Zstd { level: 3 });
+    }
+
+    #[test]
+    fn a_wrong_encoding_is_a_wrong_use() {
+        for text in [
+            "",
+            "gz",
+            "gzip:",
+            "gzip:0",
+            "gzip:10",
+            "gzip:+1",
+            "gzip:fast",
+            "zstd:20",
+            "none:1",
+            "none:",
+            "GZIP",
+        ] {
+            let error = text.parse::<Encoding>().map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{text}");
         }
     }
 }

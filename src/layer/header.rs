@@ -207,3 +207,93 @@ fn append_record(key: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
     out.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Content;
+
+    fn headers(path: &str, entry: &Entry) -> Vec<u8> {
+        let mut out = Vec::new();
+        append(&path.parse().unwrap(), entry, &mut out).unwrap();
+        out
+    }
+
+    fn sized(size: u64) -> Entry {
+        Entry::file(Content::File { path: "large".into(), size }, 0o644)
+    }
+
+    /// The records before the header.
+    fn records(headers: &[u8]) -> String {
+        let body = &headers[BLOCK..headers.len() - BLOCK];
+        String::from_utf8(body.to_vec()).unwrap().trim_end_matches('\0').to_owned()
+    }
+
+    #[test]
+    fn records_stand_only_where_ustar_has_no_room() {
+        let long = "x".repeat(100);
+        let split = format!("{}/{long}", "y".repeat(155));
+        let file = || Entry::file("", 0o644);
+        for (path, entry) in [
+            (&*long, file()),
+            (&split, file()),
+            ("a", Entry::symlink("t".repeat(100))),
+            ("a", file().owned_by(2_097_151, 2_097_151)),
+            ("a", file().modified(8_589_934_591)),
+            ("a", sized((8 << 30) - 1)),
+        ] {
+            assert_eq!(headers(path, &entry).len(), BLOCK, "{path} {entry:?}");
+        }
+        let over = format!("{}/{long}", "y".repeat(156));
+        for (path, entry, expected) in [
+            (&*"x".repeat(101), file(), format!("111 path={}\n", "x".repeat(101))),
+            (&over, file(), format!("267 path={over}\n")),
+            ("é", file(), "11 path=é\n".into()),
+            ("a", Entry::symlink("é"), "15 linkpath=é\n".into()),
+            ("a", file().owned_by(2_097_152, 0), "15 uid=2097152\n".into()),
+            ("a", file().owned_by(0, 2_097_152), "15 gid=2097152\n".into()),
+            ("a", file().modified(8_589_934_592), "20 mtime=8589934592\n".into()),
+            ("a", file().modified(-1), "12 mtime=-1\n".into()),
+            ("a", sized(8 << 30), "19 size=8589934592\n".into()),
+        ] {
+            assert_eq!(records(&headers(path, &entry)), expected);
+        }
+    }
+
+    #[test]
+    fn records_are_sorted_and_their_header_is_plain() {
+        let mut entry = sized(8 << 30).owned_by(u32::MAX, 0).modified(-1);
+        entry.xattrs.insert("user.b".into(), b"2".into());
+        entry.xattrs.insert("user.a".into(), b"1".into());
+        let headers = headers("dir/käse", &entry);
+        let expected = "25 SCHILY.xattr.user.a=1\n25 SCHILY.xattr.user.b=2\n\
+            12 mtime=-1\n18 path=dir/käse\n19 size=8589934592\n18 uid=4294967295\n";
+        assert_eq!(records(&headers), expected);
+        let first = tar::Header::from_byte_slice(&headers[..BLOCK]);
+        assert_eq!(&*first.path_bytes(), b"PaxHeaders/k__se");
+        assert_eq!((first.uid().unwrap(), first.mtime().unwrap()), (0, 0));
+        let own = tar::Header::from_byte_slice(&headers[headers.len() - BLOCK..]);
+        assert_eq!(&*own.path_bytes(), b"dir/k__se");
+        assert_eq!((own.size().unwrap(), own.uid().unwrap()), (0, 0));
+    }
+
+    #[test]
+    fn the_length_of_a_record_counts_its_own_digits() {
+        for length in (1..30).chain(80..110).chain(980..1010).chain(9980..10010) {
+            let mut out = Vec::new();
+            append_record("k", &vec![b'v'; length], &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let (said, _) = text.split_once(' ').unwrap();
+            assert_eq!(said.parse::<usize>().unwrap(), text.len());
+        }
+    }
+
+    #[test]
+    fn a_device_number_beyond_the_field_is_refused() {
+        let device = Entry::new(EntryKind::CharDevice { major: 1, minor: 2_097_152 }, 0o600);
+        let error = append(&"dev/x".parse().unwrap(), &device, &mut Vec::new()).unwrap_err();
+        let expected = "cannot put device dev/x into a layer: found number 1:2097152, \
+            expected at most 2097151:2097151";
+        assert_eq!(error.to_string(), expected);
+    }
+}

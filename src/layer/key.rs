@@ -90,3 +90,65 @@ impl Key {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn whatever_differs_gives_another_key() {
+        let file = || Entry::file("ab", 0o644);
+        let with_xattr = |name: &str, value: &str| {
+            let mut entry = file();
+            entry.xattrs.insert(name.to_owned(), value.into());
+            entry
+        };
+        let device = |kind: fn(u32, u32) -> EntryKind| Entry::new(kind(1, 2), 0o644);
+        let trees: [&[(&str, Entry)]; 17] = [
+            &[],
+            &[("a", file())],
+            &[("b", file())],
+            &[("a", file()), ("b", file())],
+            &[("a", Entry::file("a", 0o644)), ("b", file())],
+            &[("a", Entry::file("aa", 0o644))],
+            &[("a", Entry::file("ab", 0o600))],
+            &[("a", file().owned_by(1, 0))],
+            &[("a", file().owned_by(0, 1))],
+            &[("a", file().modified(1))],
+            &[("a", with_xattr("user.a", "bc"))],
+            &[("a", with_xattr("user.ab", "c"))],
+            &[("a", Entry::directory(0o644))],
+            &[("a", Entry::new(EntryKind::Symlink(b"ab".into()), 0o644))],
+            &[("a", Entry::new(EntryKind::Fifo, 0o644))],
+            &[("a", device(|major, minor| EntryKind::CharDevice { major, minor }))],
+            &[("a", device(|minor, major| EntryKind::CharDevice { major, minor }))],
+        ];
+        let encodings = ["none", "gzip:1", "gzip:2", "zstd:1"].map(|text| text.parse().unwrap());
+        let single = Encoding::default().in_single_member();
+        let mut keys = BTreeSet::new();
+        for entries in trees {
+            let mut tree = Tree::new();
+            for (path, entry) in entries {
+                tree.insert(path.parse().unwrap(), entry.clone()).unwrap();
+            }
+            for encoding in encodings.iter().chain([&single]) {
+                keys.insert(content_key(&tree, encoding).unwrap());
+            }
+        }
+        assert_eq!(keys.len(), trees.len() * 5);
+    }
+
+    #[test]
+    fn the_key_does_not_depend_on_the_order_of_insertion() {
+        let key = |names: [&str; 3]| {
+            let mut tree = Tree::new();
+            for name in names {
+                tree.insert_with_parents(name.parse().unwrap(), Entry::file("", 0o644)).unwrap();
+            }
+            content_key(&tree, &Encoding::default()).unwrap()
+        };
+        assert_eq!(key(["a/b", "a/c", "d"]), key(["d", "a/c", "a/b"]));
+    }
+}

@@ -17,6 +17,8 @@ mod header;
 mod key;
 mod path;
 mod read;
+#[cfg(test)]
+mod sample;
 mod stage;
 mod tree;
 mod write;
@@ -25,7 +27,9 @@ pub use content::Content;
 pub use encoding::Encoding;
 pub use key::content_key;
 pub use path::{TreePath, Whiteout};
-pub use read::{decompress, detect};
+pub use read::{
+    ArchiveReader, Limits, ListedEntry, ListedKind, decompress, detect, diff_id, entries,
+};
 pub use tree::{Entry, EntryKind, Tree};
 pub use write::{LayerInfo, WriteOptions, archive_size, write};
 

@@ -195,3 +195,103 @@ impl fmt::Debug for TreePath {
         write!(f, "\"{}\"", self.0.escape_ascii())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn paths_are_checked_at_construction() {
+        let long_part = "x".repeat(256);
+        let long_path = "x/".repeat(2048) + "x";
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".", "a/.", "./a", "..", "a/../b", "a\0", &long_part,
+            &long_path,
+        ] {
+            assert!(TreePath::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "a/b", "...", "a/..b", "a b\n", "käse", &"x".repeat(255)] {
+            assert_eq!(path(good).as_bytes(), good.as_bytes());
+        }
+        assert_eq!(TreePath::new(&b"a/\xff"[..]).unwrap().as_bytes(), b"a/\xff");
+    }
+
+    #[test]
+    fn an_error_quotes_the_path_and_says_what_is_wrong() {
+        let error = TreePath::normalized("/a/../\x1b[1m").unwrap_err().to_string();
+        let expected = "cannot use \"/a/../\\x1b[1m\" as a path in a layer: it has a part \"..\"";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn normalizing_drops_what_does_not_matter() {
+        for (found, expected) in
+            [("/a", "a"), ("./a/./b/", "a/b"), ("//a///b", "a/b"), ("a", "a"), (".a", ".a")]
+        {
+            assert_eq!(TreePath::normalized(found).unwrap(), path(expected), "{found}");
+        }
+        for bad in ["", "/", "./", ".", "../a", "a/..", "a/../../b"] {
+            assert!(TreePath::normalized(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_directory_comes_before_its_content_which_stays_together() {
+        let sorted = [
+            ".wh.z",
+            "a",
+            "a/.wh..wh..opq",
+            "a/.wh.b",
+            "a/!",
+            "a/b",
+            "a/b/.wh.a",
+            "a/b/c",
+            "a/b-c",
+            "a/b.c",
+            "a-b",
+            "a.b",
+            "b",
+        ];
+        let mut paths: Vec<TreePath> = sorted.iter().rev().map(|text| path(text)).collect();
+        paths.sort();
+        assert_eq!(paths, sorted.map(path));
+    }
+
+    #[test]
+    fn whiteouts_round_trip() {
+        for text in ["a", "a/b", "a/.wh.b"] {
+            let whiteout = path(text).whiteout().unwrap();
+            assert_eq!(whiteout.as_whiteout(), Some(Whiteout::Removed(path(text))));
+        }
+        let opaque = TreePath::opaque(Some(&path("a/b"))).unwrap();
+        assert_eq!(opaque, path("a/b/.wh..wh..opq"));
+        assert_eq!(opaque.as_whiteout(), Some(Whiteout::Opaque(Some(path("a/b")))));
+        let root = TreePath::opaque(None).unwrap();
+        assert_eq!(root.as_whiteout(), Some(Whiteout::Opaque(None)));
+        for ordinary in ["a", "a.wh.b", ".wh.a/b", ".wh.", ".wh..", ".wh..."] {
+            let removes = path(ordinary).as_whiteout();
+            assert!(removes.is_none(), "{ordinary}: {removes:?}");
+        }
+    }
+
+    fn parts() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec("[ab!-]{1,3}|\\.wh\\.[ab]", 1..4)
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_the_parts_with_whiteouts_first(a in parts(), b in parts()) {
+            let key = |parts: &[String]| -> Vec<(bool, String)> {
+                parts.iter().map(|part| (!part.starts_with(".wh."), part.clone())).collect()
+            };
+            let order = path(&a.join("/")).cmp(&path(&b.join("/")));
+            prop_assert_eq!(order, key(&a).cmp(&key(&b)));
+        }
+    }
+}

@@ -93,6 +93,12 @@ impl Entry {
         Self::new(EntryKind::Symlink(target.into()), 0o777)
     }
 
+    /// Makes another name of the file that `target` names and `of` describes. Both share mode,
+    /// owner and times, so that unpacking the one does not change the other.
+    pub fn hard_link(target: TreePath, of: &Self) -> Self {
+        Self { kind: EntryKind::HardLink(target), xattrs: BTreeMap::new(), ..of.clone() }
+    }
+
     /// Sets the owner.
     #[must_use]
     pub fn owned_by(self, uid: u32, gid: u32) -> Self {
@@ -285,4 +291,111 @@ impl IntoIterator for Tree {
 
 fn refuse(path: &TreePath) -> Error {
     Error::new(ErrorKind::Invalid, format!("put {path} into a layer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        text.parse().unwrap()
+    }
+
+    fn paths(tree: &Tree) -> Vec<String> {
+        tree.iter().map(|(path, _)| path.to_string()).collect()
+    }
+
+    #[test]
+    fn only_a_directory_has_entries_below_it() {
+        let mut tree = Tree::new();
+        tree.insert(path("a"), Entry::file("", 0o644)).unwrap();
+        let error = tree.insert(path("a/b/c"), Entry::directory(0o755)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot put a/b/c into a layer: a is not a directory");
+        tree.insert(path("d/e"), Entry::file("", 0o644)).unwrap();
+        let error = tree.insert(path("d"), Entry::symlink("x")).unwrap_err();
+        let expected = "cannot put d into a layer: it has to be a directory, with d/e in it";
+        assert_eq!(error.to_string(), expected);
+        tree.insert(path("d"), Entry::directory(0o700)).unwrap();
+        assert_eq!(paths(&tree), ["a", "d", "d/e"]);
+    }
+
+    #[test]
+    fn a_refused_entry_leaves_the_tree_as_it_was() {
+        let mut tree = Tree::new();
+        tree.insert(path("a"), Entry::file("", 0o644)).unwrap();
+        let before = tree.clone();
+        tree.insert_with_parents(path("b/c"), Entry::symlink("")).unwrap_err();
+        tree.insert_with_parents(path("a/b/c"), Entry::symlink("x")).unwrap_err();
+        assert_eq!(tree, before);
+    }
+
+    #[test]
+    fn parents_are_made_where_they_are_missing() {
+        let mut tree = Tree::new();
+        tree.insert(path("a"), Entry::directory(0o700)).unwrap();
+        tree.insert_with_parents(path("a/b/c"), Entry::file("x", 0o600).modified(7)).unwrap();
+        assert_eq!(paths(&tree), ["a", "a/b", "a/b/c"]);
+        assert_eq!(tree.get(&path("a")).unwrap().mode, 0o700);
+        assert_eq!(tree.get(&path("a/b")).unwrap(), &Entry::directory(0o755).modified(7));
+    }
+
+    #[test]
+    fn a_second_entry_replaces_the_first_and_file_types_are_no_permission_bits() {
+        let mut tree = Tree::new();
+        assert_eq!(tree.insert(path("a"), Entry::file("1", 0o100_644)).unwrap(), None);
+        let before = tree.insert(path("a"), Entry::file("2", 0o4755)).unwrap();
+        assert_eq!(before, Some(Entry::file("1", 0o644)));
+        assert_eq!(tree.get(&path("a")), Some(&Entry::file("2", 0o4755)));
+    }
+
+    #[test]
+    fn removing_takes_all_that_is_below_and_nothing_else() {
+        let mut tree = Tree::new();
+        for text in ["a", "a-b", "a/b", "a/b/c", "a0", "b"] {
+            tree.insert(path(text), Entry::directory(0o755)).unwrap();
+        }
+        assert!(tree.remove(&path("a")));
+        assert!(!tree.remove(&path("a")));
+        assert_eq!(paths(&tree), ["a-b", "a0", "b"]);
+        tree.insert_whiteout(&path("b"), 0).unwrap();
+        tree.insert_opaque(None, 0).unwrap();
+        assert_eq!(paths(&tree), [".wh..wh..opq", ".wh.b", "a-b", "a0"]);
+    }
+
+    #[test]
+    fn what_no_archive_can_hold_is_refused() {
+        let with_xattr = |name: &str, length| {
+            let mut entry = Entry::file("", 0o644);
+            entry.xattrs.insert(name.to_owned(), vec![0; length]);
+            entry
+        };
+        let cases = [
+            Entry::symlink(""),
+            Entry::symlink("a\0b"),
+            Entry::symlink("a".repeat(4096)),
+            with_xattr("", 1),
+            with_xattr("user.a=b", 1),
+            with_xattr("user.a", 65537),
+        ];
+        for entry in cases {
+            assert!(Tree::new().insert(path("a"), entry.clone()).is_err(), "{entry:?}");
+        }
+        Tree::new().insert(path("a"), with_xattr("user.a", 65536)).unwrap();
+    }
+
+    #[test]
+    fn a_hard_link_names_a_file_that_comes_before_it() {
+        let link = |target: &str| Entry::new(EntryKind::HardLink(path(target)), 0o644);
+        let mut tree = Tree::new();
+        tree.insert(path("b"), Entry::file("", 0o644)).unwrap();
+        tree.insert(path("d"), Entry::directory(0o755)).unwrap();
+        tree.insert(path("c"), link("b")).unwrap();
+        tree.check_links().unwrap();
+        for (place, target) in [("a", "b"), ("e", "d"), ("e", "c"), ("e", "missing"), ("e", "e")] {
+            let mut tree = tree.clone();
+            tree.insert(path(place), link(target)).unwrap();
+            let error = tree.check_links().unwrap_err().to_string();
+            assert!(error.contains(&format!("its target {target} is no regular file")), "{error}");
+        }
+    }
 }

@@ -136,48 +136,23 @@ impl Archive<'_, '_> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::io::Read as _;
+    use std::fmt::Write as _;
+    use std::io::{self, Read as _};
+
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::layer::decompress;
+    use crate::error::ErrorKind;
+    use crate::layer::{content_key, decompress, sample};
 
-    /// Bytes that compress by about a half.
-    fn noise(length: usize) -> Vec<u8> {
-        let mut state = 1u32;
-        let next = |state: &mut u32| {
-            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state.to_be_bytes()[0] & 0x1f
-        };
-        (0..length).map(|_| next(&mut state)).collect()
-    }
-
-    /// A tree that has something of everything, and content longer than one piece.
-    fn sample() -> Tree {
-        let mut tree = Tree::new();
-        let mut put = |path: &str, entry: Entry| {
-            tree.insert_with_parents(path.parse().unwrap(), entry).unwrap();
-        };
-        let large = noise(1_500_000);
-        put("app/server", Entry::file(large, 0o755));
-        put("app/again", Entry::symlink("server"));
-        put("etc/passwd", Entry::file("root:x:0:0::/:/bin/sh\n", 0o644).modified(1_700_000_000));
-        put("etc/shadow", Entry::new(EntryKind::HardLink("etc/passwd".parse().unwrap()), 0o644));
-        put("dev/null", Entry::new(EntryKind::CharDevice { major: 1, minor: 3 }, 0o666));
-        put("dev/sda", Entry::new(EntryKind::BlockDevice { major: 8, minor: 0 }, 0o660));
-        put("run/pipe", Entry::new(EntryKind::Fifo, 0o600).owned_by(65532, 65532));
-        put("tmp", Entry::directory(0o1777));
-        put(
-            "home/käse/名前",
-            Entry::file("", 0o600).owned_by(4_000_000_000, 3_000_000).modified(-1),
-        );
-        let mut capable = Entry::file("ping", 0o755);
-        capable.xattrs.insert("security.capability".into(), vec![1, 0, 0, 2, 0, 32, 0, 0]);
-        put("bin/ping", capable);
-        put(&format!("{0}/{0}/{0}", "long".repeat(20)), Entry::symlink("../".repeat(60)));
-        tree.insert_whiteout(&"usr/old".parse().unwrap(), 0).unwrap();
-        tree.insert_opaque(Some(&"var/cache".parse().unwrap()), 0).unwrap();
-        tree
-    }
+    const ENCODINGS: [Encoding; 6] = [
+        Encoding::None,
+        Encoding::Gzip { level: 1, single_member: false },
+        Encoding::Gzip { level: 6, single_member: false },
+        Encoding::Gzip { level: 1, single_member: true },
+        Encoding::Gzip { level: 6, single_member: true },
+        Encoding::Zstd { level: 3 },
+    ];
 
     fn written(tree: &Tree, encoding: Encoding, threads: usize) -> (LayerInfo, Vec<u8>) {
         let mut out = Vec::new();
@@ -186,32 +161,220 @@ mod tests {
         let info = write(tree, &WriteOptions { encoding, threads }, &progress, &mut out).unwrap();
         assert_eq!(told.get(), info.uncompressed_size);
         assert_eq!(info.uncompressed_size, archive_size(tree).unwrap());
-        assert_eq!(info.size, out.len() as u64);
-        assert_eq!(info.digest, Digest::of(&out));
+        assert_eq!((info.size, &info.digest), (out.len() as u64, &Digest::of(&out)));
         (info, out)
     }
 
-    const ENCODINGS: [Encoding; 5] = [
-        Encoding::None,
-        Encoding::Gzip { level: 1, single_member: false },
-        Encoding::Gzip { level: 6, single_member: false },
-        Encoding::Gzip { level: 6, single_member: true },
-        Encoding::Zstd { level: 3 },
-    ];
+    /// These pin the layer format. A change here means that equal trees give other layers than
+    /// before: raise `FORMAT`, and say in the commit why.
+    #[test]
+    fn the_format_is_what_it_was() {
+        let tree = sample::tree();
+        let mut found = String::new();
+        for encoding in ENCODINGS {
+            let (info, _) = written(&tree, encoding, 2);
+            let key = content_key(&tree, &encoding).unwrap();
+            writeln!(found, "{encoding} {} {key}", info.digest).unwrap();
+        }
+        assert_eq!(found, GOLDEN);
+        assert_eq!(crate::layer::FORMAT, 1);
+    }
+
+    const GOLDEN: &str = "\
+none sha256:7e7f59ee5128df04607efef225681d0268e0e65fcf15247eaa8a5a4da1bf8961 9743a7f7e68758f35268e43549edd93155c6a5bd4f4920a399c8c028b6a9d2e9
+gzip:1 sha256:6d1d4947b7e89e8244999d48c1070a85137670baa747dcd8302d63048d1442e7 7e92d3fc6cd9812a1786b8e6de27a58206014bdb0067163b2d2b16a56f3cb143
+gzip:6 sha256:b280212fde19f60759c4ed6903ab7ffe4e77f94195eebddd622e4910b7eb82f3 30d655bb972e2f053f99108d83f686f52348d3275ebe69e4c32b18c3f324a91e
+gzip:1 sha256:35d2f4333349d1393b1f66054c33741c9bf9d5aae35861cacd55fd86a9d80dcc 4ec4f111d5aa82a5d400b9ea11f8ab52607ba2adc81ecf03fe13b2b7bb8bd75a
+gzip:6 sha256:e01834e03cdd9a9ca7810ba2afbe189466ac5ec87185a47fe466fa89ea731c39 9b422bf8c4b9c218720ba5994a89f45fa50bd26dceeed1f1247365e33d44ae0d
+zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 207ac43ed9c2c244b71fbd3b23160d3cb36f2a29b0f1675099c9a37af5676396
+";
 
     #[test]
     fn every_encoding_holds_the_same_archive_whatever_the_number_of_threads() {
-        let tree = sample();
+        let tree = sample::tree();
         let (plain, archive) = written(&tree, Encoding::None, 1);
         for encoding in ENCODINGS {
             let (info, layer) = written(&tree, encoding, 1);
-            assert_eq!((info.diff_id, info.size), (plain.digest.clone(), layer.len() as u64));
+            assert_eq!(info.diff_id, plain.digest);
+            assert_eq!(info.compression, encoding.compression());
             let mut inside = Vec::new();
             decompress(info.compression, &layer[..]).unwrap().read_to_end(&mut inside).unwrap();
             assert!(inside == archive, "{encoding}");
-            for threads in [2, 3, 16] {
+            for threads in [0, 2, 3, 16] {
                 assert!(written(&tree, encoding, threads).1 == layer, "{encoding} {threads}");
             }
         }
+    }
+
+    #[test]
+    fn an_archive_of_exactly_one_piece_is_one_member() {
+        let mut tree = Tree::new();
+        let content = vec![7; (1 << 20) - BLOCK - END.len()];
+        tree.insert("a".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
+        let (info, layer) = written(&tree, Encoding::default(), 2);
+        assert_eq!(info.uncompressed_size, 1 << 20);
+        let mut first = Vec::new();
+        flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut first).unwrap();
+        assert_eq!(first.len(), 1 << 20);
+    }
+
+    #[test]
+    fn a_single_member_is_all_that_a_simple_reader_needs() {
+        let (info, layer) = written(&sample::tree(), Encoding::default().in_single_member(), 2);
+        let mut first = Vec::new();
+        flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut first).unwrap();
+        assert_eq!(first.len() as u64, info.uncompressed_size);
+        // No name, no time, an unknown operating system.
+        assert_eq!(layer[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, layer[8], 255]);
+    }
+
+    /// Takes so many bytes and then fails, as a full disk does.
+    struct Full(usize);
+
+    impl io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let count = bytes.len().min(self.0);
+            self.0 -= count;
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_stops_everything_and_is_the_error() {
+        let mut tree = Tree::new();
+        for name in ["a", "b", "c"] {
+            tree.insert(name.parse().unwrap(), Entry::file(sample::text(9 << 20), 0o644)).unwrap();
+        }
+        for encoding in ENCODINGS {
+            for room in [0, 1, 2 << 20] {
+                let options = WriteOptions { encoding, threads: 2 };
+                let error = write(&tree, &options, &|_| (), Full(room)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Io);
+                assert!(error.to_string().starts_with("cannot write a layer: "), "{error}");
+                assert!(!error.to_string().contains("stopped"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_size_stops_everything_and_is_the_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs_err::write(&file, "12345").unwrap();
+        let mut tree = Tree::new();
+        tree.insert("a".parse().unwrap(), Entry::file(sample::text(3 << 20), 0o644)).unwrap();
+        let content = Content::File { path: file.clone(), size: 6 };
+        tree.insert("b".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
+        for encoding in ENCODINGS {
+            let options = WriteOptions { encoding, threads: 2 };
+            let error = write(&tree, &options, &|_| (), io::sink()).unwrap_err().to_string();
+            assert!(error.contains(file.to_str().unwrap()), "{error}");
+        }
+        assert!(content_key(&tree, &Encoding::None).is_err());
+    }
+
+    #[test]
+    fn content_in_a_file_and_in_memory_give_the_same_layer_and_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let bytes = sample::text(2_000_001);
+        fs_err::write(&file, &bytes).unwrap();
+        let tree = |content| {
+            let mut tree = Tree::new();
+            tree.insert("a".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
+            tree
+        };
+        let (in_memory, in_file) = (tree(bytes.into()), tree(Content::from_file(&file).unwrap()));
+        let encoding = Encoding::default();
+        assert_eq!(written(&in_memory, encoding, 2), written(&in_file, encoding, 2));
+        let key = content_key(&in_memory, &encoding).unwrap();
+        assert_eq!(key, content_key(&in_file, &encoding).unwrap());
+    }
+
+    #[test]
+    fn a_hard_link_that_cannot_be_unpacked_is_not_written() {
+        let mut tree = Tree::new();
+        let link = EntryKind::HardLink("b".parse().unwrap());
+        tree.insert("a".parse().unwrap(), Entry::new(link, 0o644)).unwrap();
+        let options = WriteOptions { encoding: Encoding::None, threads: 1 };
+        assert!(write(&tree, &options, &|_| (), io::sink()).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_tar_crate_reads_what_the_tree_has(tree in sample::any_tree()) {
+            let (_, archive) = written(&tree, Encoding::None, 1);
+            let mut read = tar::Archive::new(&archive[..]);
+            let mut entries = read.entries().unwrap();
+            for (path, entry) in &tree {
+                let mut found = entries.next().unwrap().unwrap();
+                compare(path, entry, &mut found);
+            }
+            prop_assert!(entries.next().is_none());
+        }
+    }
+
+    fn compare(path: &TreePath, entry: &Entry, found: &mut tar::Entry<&[u8]>) {
+        let mut name = path.as_bytes().to_vec();
+        if entry.is_directory() {
+            name.push(b'/');
+        }
+        assert_eq!(found.path_bytes(), name);
+        let header = found.header().clone();
+        assert!(header.as_ustar().is_some());
+        assert_eq!(header.mode().unwrap(), entry.mode);
+        assert_eq!(header.username_bytes(), Some(&b""[..]));
+        let link = match &entry.kind {
+            EntryKind::Symlink(target) => Some(target.clone()),
+            EntryKind::HardLink(target) => Some(target.as_bytes().to_vec()),
+            _ => None,
+        };
+        assert_eq!(found.link_name_bytes().map(|name| name.to_vec()), link);
+        if let EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } =
+            entry.kind
+        {
+            assert_eq!(header.device_major().unwrap(), Some(major));
+            assert_eq!(header.device_minor().unwrap(), Some(minor));
+        }
+        let mut content = Vec::new();
+        found.read_to_end(&mut content).unwrap();
+        if let EntryKind::File(Content::Memory(bytes)) = &entry.kind {
+            assert_eq!(content, bytes[..]);
+        }
+        compare_records(entry, &header, found);
+    }
+
+    fn compare_records(entry: &Entry, header: &tar::Header, found: &mut tar::Entry<&[u8]>) {
+        let mut xattrs = std::collections::BTreeMap::new();
+        let (mut mtime, mut uid, mut gid) = (
+            i64::try_from(header.mtime().unwrap()).unwrap(),
+            header.uid().unwrap(),
+            header.gid().unwrap(),
+        );
+        for record in found.pax_extensions().unwrap().into_iter().flatten() {
+            let record = record.unwrap();
+            let text = || record.value().unwrap().to_owned();
+            match record.key().unwrap() {
+                "mtime" => mtime = text().parse().unwrap(),
+                "uid" => uid = text().parse().unwrap(),
+                "gid" => gid = text().parse().unwrap(),
+                key => {
+                    if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+                        xattrs.insert(name.to_owned(), record.value_bytes().to_vec());
+                    }
+                }
+            }
+        }
+        assert_eq!((mtime, uid, gid), (entry.mtime, entry.uid.into(), entry.gid.into()));
+        assert_eq!(xattrs, entry.xattrs);
     }
 }

@@ -1,11 +1,23 @@
-//! Reading layers that others made.
+//! Reading layers that others made: nothing in them is trusted, no read is unbounded.
 
-use std::io::{BufReader, Read};
+mod archive;
+mod entry;
+mod fields;
+mod records;
+
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::error::{Cannot as _, Result};
-use crate::oci::Compression;
+pub use archive::{ArchiveReader, Limits, entries};
+pub use entry::{ListedEntry, ListedKind};
+
+use super::stage::{Block, Pool, hash};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::oci::{Compression, Digest};
 
 /// Large enough that decoders rarely wait for input.
 const BUFFER: usize = 256 << 10;
@@ -37,5 +49,192 @@ pub fn detect(start: &[u8]) -> Compression {
         // The second is a skippable frame, which some writers put first.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
         _ => Compression::None,
+    }
+}
+
+/// Reads a compressed layer to its end; returns its diff ID and its size before compression.
+///
+/// Errs when it is longer than `limit` bytes.
+pub fn diff_id<R: Read + Send>(
+    compression: Compression,
+    layer: R,
+    limit: u64,
+) -> Result<(Digest, u64)> {
+    let mut archive = decompress(compression, layer)?.take(limit.saturating_add(1));
+    let pool = &Pool::new(BUFFER);
+    let (sender, receiver) = sync_channel(4);
+    let (read, (digest, size)) = thread::scope(|scope| {
+        let hashing = scope.spawn(move || hash(receiver, pool));
+        let read = read_blocks(&mut archive, pool, &sender);
+        drop(sender);
+        (read, hashing.join().expect("the hashing thread does not panic"))
+    });
+    read.map_err(|error| unreadable("decompress a layer", error))?;
+    if size > limit {
+        let why = format!("it has more than {limit} bytes");
+        return Err(Error::new(ErrorKind::Invalid, "decompress a layer").because(why));
+    }
+    Ok((digest, size))
+}
+
+fn read_blocks(
+    reader: &mut impl Read,
+    pool: &Pool,
+    sender: &SyncSender<Arc<Block>>,
+) -> io::Result<()> {
+    loop {
+        let mut block = pool.take();
+        let count = read_some(reader, block.room())?;
+        if count == 0 {
+            return Ok(());
+        }
+        block.advance(count);
+        sender.send(Arc::new(block)).expect("the hashing thread takes all blocks");
+    }
+}
+
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// An error from a decoder, or from the reader below it.
+///
+/// Decoders report broken input with these kinds; an operating system's errors have others.
+fn unreadable(action: &str, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::InvalidData
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::Other => ErrorKind::Invalid,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, action).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::layer::{Encoding, WriteOptions, sample, write};
+
+    fn layer(encoding: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let encoding: Encoding = encoding.parse().unwrap();
+        write(&sample::tree(), &WriteOptions { encoding, threads: 2 }, &|_| (), &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_layer_tells_how_it_is_compressed_and_what_its_diff_id_is() {
+        let plain = layer("none");
+        let expected = (Digest::of(&plain), plain.len() as u64);
+        for encoding in ["none", "gzip:1", "gzip:9", "zstd:1"] {
+            let layer = layer(encoding);
+            let compression = detect(&layer);
+            assert_eq!(compression, encoding.parse::<Encoding>().unwrap().compression());
+            assert_eq!(diff_id(compression, &layer[..], expected.1).unwrap(), expected);
+            let error = diff_id(compression, &layer[..], expected.1 - 1).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+        }
+        assert_eq!(detect(b""), Compression::None);
+        assert_eq!(detect(&[0x1f]), Compression::None);
+    }
+
+    #[test]
+    fn what_follows_the_end_marker_and_the_first_member_counts() {
+        let mut archive = layer("none");
+        archive.resize(archive.len() + 9000, 0);
+        let gzip = |bytes: &[u8]| {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let zstd = |bytes: &[u8]| zstd::bulk::compress(bytes, 1).unwrap();
+        let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0abc";
+        let (first, second) = archive.split_at(700_001);
+        let whole = (Digest::of(&archive), archive.len() as u64);
+        let members = [gzip(first), gzip(b""), gzip(second)].concat();
+        let frames = [&skippable[..], &zstd(first), skippable, &zstd(second)].concat();
+        for layer in [members, frames, archive.clone()] {
+            let compression = detect(&layer);
+            assert_eq!(diff_id(compression, &layer[..], u64::MAX).unwrap(), whole);
+            let mut seen = 0;
+            let inside = Counting(decompress(compression, &layer[..]).unwrap(), &mut seen);
+            let listed: Result<Vec<_>> = entries(inside).collect();
+            assert_eq!(listed.unwrap().len(), sample::tree().len());
+            assert_eq!(seen, whole.1);
+        }
+    }
+
+    struct Counting<'a, R>(R, &'a mut u64);
+
+    impl<R: Read> Read for Counting<'_, R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.read(buffer)?;
+            *self.1 += count as u64;
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn a_broken_layer_is_invalid_and_a_broken_disk_is_not() {
+        for encoding in ["gzip:1", "zstd:1"] {
+            let whole = layer(encoding);
+            let compression = detect(&whole);
+            for cut in [0, 3, 20, whole.len() / 2, whole.len() - 1] {
+                let result = diff_id(compression, &whole[..cut], u64::MAX);
+                // No frame at all is an empty zstd stream.
+                if !(cut == 0 && compression == Compression::Zstd) {
+                    assert_eq!(result.unwrap_err().kind(), ErrorKind::Invalid, "{encoding} {cut}");
+                }
+            }
+            let mut junk_behind = whole.clone();
+            junk_behind.extend_from_slice(b"junk");
+            let error = diff_id(compression, &junk_behind[..], u64::MAX).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{encoding}: {error}");
+            let error = diff_id(compression, whole[..99].chain(Unreadable), u64::MAX).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{encoding}: {error}");
+        }
+    }
+
+    struct Unreadable;
+
+    impl Read for Unreadable {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_changes_the_diff_id_or_is_an_error() {
+        let whole = layer("gzip:1");
+        let (expected, _) = diff_id(Compression::Gzip, &whole[..], u64::MAX).unwrap();
+        for place in (10..whole.len()).step_by(whole.len() / 40) {
+            let mut flipped = whole.clone();
+            flipped[place] ^= 0x10;
+            if let Ok((found, _)) = diff_id(Compression::Gzip, &flipped[..], u64::MAX) {
+                assert_ne!(found, expected, "{place}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_a_decoder_panic(
+            start in prop::sample::select(vec![&b"\x1f\x8b\x08"[..], b"\x28\xb5\x2f\xfd", b""]),
+            rest in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let layer = [start, &rest].concat();
+            drop(diff_id(detect(&layer), &layer[..], 1 << 20));
+        }
     }
 }
