@@ -138,7 +138,7 @@ fn place(store: &Store, scratch: Scratch, digest: &Digest) -> Result<()> {
         store.make_folder(target.parent().expect("a blob is in its algorithm's folder"))?;
     }
     // A collector that has judged the old blob must not remove the new one.
-    let placed = Lock::shared(&store.collect_lock()).and_then(|_lock| scratch.rename_to(&target));
+    let placed = Lock::shared(&store.collect_lock()).and_then(|_lock| scratch.place(&target));
     placed.map_err(|error| store.cannot_write(error))
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use fs_err::{File, OpenOptions};
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::absent_as_none;
@@ -133,10 +134,31 @@ impl Scratch {
     }
 
     /// Moves the file to its place, over whatever is there, as used just now.
-    pub(super) fn rename_to(mut self, target: &Path) -> io::Result<()> {
-        let path = self.path.as_deref().expect("set until here");
+    ///
+    /// A file in the way is exchanged for the new one and then removed. To rename over it would
+    /// make ext4 and btrfs write the new content to disk there and then.
+    pub(super) fn place(mut self, target: &Path) -> io::Result<()> {
+        let path = self.path.as_deref().expect("set until the file is placed");
         super::touch(path, self.held.began())?;
-        fs_err::rename(path, target)?;
+        let rename = |flags| rustix::fs::renameat_with(CWD, path, CWD, target, flags);
+        match rename(RenameFlags::NOREPLACE) {
+            Ok(()) => self.path = None,
+            // Now the old file is the scratch, which vanishes.
+            Err(Errno::EXIST) if rename(RenameFlags::EXCHANGE).is_ok() => {}
+            // A file system that knows no flags, or else the same error once more, with paths.
+            Err(_) => {
+                fs_err::rename(path, target)?;
+                self.path = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Syncs the file to disk and puts it in the place of `target`. After a power loss either the
+    /// old file is there or the new one, whole.
+    pub(super) fn replace_durably(mut self, target: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs_err::rename(self.path.as_deref().expect("set until the file is placed"), target)?;
         self.path = None;
         Ok(())
     }
@@ -190,7 +212,7 @@ fn began_if_alive(lease: &Path) -> io::Result<Option<SystemTime>> {
     });
     match locked {
         Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(file.metadata()?.modified()?)),
+        Err(Errno::WOULDBLOCK) => Ok(Some(file.metadata()?.modified()?)),
         Err(error) => Err(error.into()),
     }
 }

@@ -284,13 +284,9 @@ impl Store {
         })
     }
 
-    /// Puts a new file in the place of `path`; after a power loss it is there whole, or the old one.
     fn replace_durably(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let held = self.held()?;
-        let written = held.scratch(bytes).and_then(|mut scratch| {
-            scratch.file().sync_all()?;
-            scratch.rename_to(path)
-        });
+        let written = held.scratch(bytes).and_then(|scratch| scratch.replace_durably(path));
         written.map_err(|error| self.cannot_write(error))
     }
 
@@ -324,9 +320,12 @@ fn touch(path: &Path, began: SystemTime) -> io::Result<Option<std::fs::Metadata>
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
     };
     match rustix::fs::utimensat(CWD, path, &now, AtFlags::SYMLINK_NOFOLLOW) {
-        // A blob of somebody else's in a shared store can still be read.
-        Ok(()) | Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
+        Ok(()) => {}
         Err(Errno::NOENT) => return Ok(None),
+        // A blob of somebody else's in a shared store can still be read.
+        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+            return absent_as_none(fs_err::symlink_metadata(path));
+        }
         Err(error) => return Err(error.into()),
     }
     let metadata = absent_as_none(fs_err::symlink_metadata(path))?;
@@ -351,4 +350,30 @@ fn is_unwritable(error: &Error) -> bool {
     source.is_some_and(|error| {
         matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_mark_is_never_older_than_the_lease_though_the_clock_is_set_back() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        file.as_file().set_modified(long_ago).unwrap();
+        let used = || fs_err::metadata(file.path()).unwrap().modified().unwrap();
+        touch(file.path(), long_ago).unwrap().unwrap();
+        let now = used();
+        assert!(now > long_ago);
+        let began = now + Duration::from_hours(1);
+        touch(file.path(), began).unwrap().unwrap();
+        assert!(used() >= began);
+    }
+
+    #[test]
+    fn a_file_that_is_absent_has_no_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(touch(&folder.path().join("x"), SystemTime::UNIX_EPOCH).unwrap().is_none());
+    }
 }

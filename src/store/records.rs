@@ -42,7 +42,9 @@ impl Store {
         let record = Record { key: key.to_owned(), value };
         self.make_folder(path.parent().expect("a record is in its kind's folder"))?;
         let scratch = self.held()?.scratch(&canonical_json(&record));
-        scratch.and_then(|s| s.rename_to(&path)).map_err(|error| self.cannot_write(error))
+        // A collector that has judged the old record must not remove the new one.
+        let _lock = self.keep_collector_out()?;
+        scratch.and_then(|s| s.place(&path)).map_err(|error| self.cannot_write(error))
     }
 
     fn record_path(&self, kind: &str, key: &str) -> Option<PathBuf> {

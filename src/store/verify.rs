@@ -32,14 +32,21 @@ impl Store {
     ///
     /// Layers that are still in a registry are not missing: an image needs them when it is run.
     pub fn verify(&self) -> Result<Verification> {
-        let entries = self.index()?.manifests;
-        let action = || format!("scan the store {}", self.shown());
-        let blobs = blobs(self).cannot(action)?;
+        let missing = self.missing()?;
+        let blobs = blobs(self).cannot(|| format!("scan the store {}", self.shown()))?;
         let mut found = self.scan(&blobs)?;
         found.corrupt.sort();
-        let is_missing = |entry: &Descriptor| !self.blob_path(&entry.digest).exists();
-        found.missing = entries.into_iter().filter(is_missing).collect();
+        found.missing = missing;
         Ok(found)
+    }
+
+    /// The entries of `index.json` whose content is not here.
+    fn missing(&self) -> Result<Vec<Descriptor>> {
+        // The content of a name that is removed right now must not be collected until it was seen.
+        let _lock = self.keep_collector_out()?;
+        let mut entries = self.index()?.manifests;
+        entries.retain(|entry| !self.blob_path(&entry.digest).exists());
+        Ok(entries)
     }
 
     /// Hashes the blobs on as many threads as there are processors.
