@@ -193,6 +193,54 @@ fn a_resolved_image_stays_when_its_name_is_removed() {
     assert!(pruned(&place.other(), &ALL).is_empty());
 }
 
+/// Waits until somebody waits for a lock on the file; `false` if `done` comes first.
+fn is_waited_for(file: &std::fs::File, done: &std::sync::mpsc::Receiver<()>) -> bool {
+    let inode = format!(":{} ", file.metadata().unwrap().ino());
+    loop {
+        let locks = fs_err::read_to_string("/proc/locks").unwrap();
+        if locks.lines().any(|line| line.contains("->") && line.contains(&inode)) {
+            return true;
+        }
+        if done.try_recv().is_ok() {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn whoever_uses_or_stores_anything_waits_for_the_collector() {
+    type Use = fn(&Store, &Descriptor);
+    let uses: [(&str, Use); 7] = [
+        ("has", |store, d| assert!(store.has(&d.digest).unwrap().is_some())),
+        ("read", |store, d| drop(store.read(d, 1000).unwrap())),
+        ("put", |store, _| drop(store.put(b"new").unwrap())),
+        ("ingest", |store, d| drop(store.ingest_unhashed().unwrap().commit_as(&d.digest, 0).err())),
+        ("resolve", |store, _| drop(store.resolve(&name("absent")).unwrap())),
+        ("name", |store, d| store.set_names(&[(name("x"), d.clone())]).unwrap()),
+        ("record", |store, _| store.put_record("kind", "key", &1).unwrap()),
+    ];
+    for (what, use_it) in uses {
+        let place = place();
+        let blob = put(&place.store, MediaType::OCI_LAYER, b"");
+        let _lease = place.store.lease().unwrap();
+        let lock =
+            std::fs::File::options().write(true).open(place.root().join("gondola/collect.lock"));
+        let lock = lock.unwrap();
+        lock.lock().unwrap();
+        let (sender, done) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                use_it(&place.store, &blob);
+                sender.send(()).unwrap();
+            });
+            let waited = is_waited_for(&lock, &done);
+            lock.unlock().unwrap();
+            assert!(waited, "{what}");
+        });
+    }
+}
+
 #[test]
 fn unfinished_files_of_the_living_stay_and_those_of_the_dead_go() {
     let place = place();

@@ -28,7 +28,9 @@ fn a_broken_record_counts_as_absent() {
     let whole: Vec<Vec<u8>> = paths.iter().map(|path| fs_err::read(path).unwrap()).collect();
     assert_eq!(place.store.get_record::<String>("kind", "key"), None, "another type");
     for broken in [&b""[..], b"{", b"\0\0\0", b"null", &whole[0][..9]] {
-        paths.iter().for_each(|path| fs_err::write(path, broken).unwrap());
+        for path in &paths {
+            fs_err::write(path, broken).unwrap();
+        }
         assert_eq!(place.store.get_record::<u32>("kind", "key"), None);
     }
     fs_err::write(&paths[0], &whole[1]).unwrap();

@@ -7,6 +7,8 @@ use super::*;
 /// The way out that every refusal names.
 const WAY_OUT: &str = "set GONDOLA_HOME to a folder";
 
+static PIECE: [u8; 64 << 10] = [1; 64 << 10];
+
 fn check_refusal(text: &str, root: &Path) {
     assert!(text.contains(&format!("cannot write to the store {}", root.display())), "{text}");
     assert!(text.contains("hint: ") && text.contains(WAY_OUT), "{text}");
@@ -88,7 +90,7 @@ fn in_a_read_only_folder() {
         store.ingest().unwrap_err(),
         store.lease().unwrap_err(),
         store.put_record("kind", "key", &8).unwrap_err(),
-        store.remove_names(&[reference.clone()]).unwrap_err(),
+        store.remove_names(std::slice::from_ref(reference)).unwrap_err(),
         store.set_names(&[(name("b"), manifest.clone())]).unwrap_err(),
         store.prune(&ALL, now()).unwrap_err(),
     ] {
@@ -117,13 +119,13 @@ fn on_a_small_disk() {
     let [manifest, ..] = image(&store, "a");
     store.set_names(&[(name("a"), manifest)]).unwrap();
     let mut ingest = store.ingest().unwrap();
-    let written = (0..64).try_for_each(|_| ingest.write_all(&[1; 64 << 10]));
+    let written = (0..64).try_for_each(|_| ingest.write_all(&PIECE));
     let error = written.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     check_refusal(&error.to_string(), &root);
     // While the disk is full, whatever writes says so, and nothing that was there is lost.
     for error in [
-        store.put(&[2; 64 << 10]).unwrap_err(),
+        store.put(&PIECE).unwrap_err(),
         store.put_record("kind", "key", &vec!["x"; 4 << 10]).unwrap_err(),
     ] {
         check_refusal(&error.to_string(), &root);
@@ -132,7 +134,7 @@ fn on_a_small_disk() {
     assert_eq!(store.names().unwrap().len(), 1);
     assert!(store.verify().unwrap().is_clean());
     drop(ingest);
-    let loose = store.put(&[3; 1 << 20]).unwrap();
+    let loose = store.put(&vec![3; 1 << 20]).unwrap();
     drop(store);
     let filler = root.with_file_name("filler");
     let mut file = fs_err::File::create(filler).unwrap();
