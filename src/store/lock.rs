@@ -186,7 +186,11 @@ impl Census {
     pub(super) fn take(work: &Path) -> io::Result<Self> {
         let mut census = Self { oldest: None, dead: Vec::new() };
         for entry in fs_err::read_dir(work)? {
-            let folder = entry?.path();
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                continue;
+            }
+            let folder = entry.path();
             match began_if_alive(&folder.join(LEASE))? {
                 Some(began) => census.oldest = census.oldest.into_iter().chain([began]).min(),
                 None => census.dead.push(folder),

@@ -283,4 +283,8 @@ fn files_that_are_no_blobs_are_left_alone() {
     assert!(place.store.verify().unwrap().is_clean());
     assert!(pruned(&place.store, &ALL).is_empty());
     assert!(stranger.exists());
+    let stray = place.root().join("gondola/work/stray");
+    fs_err::write(&stray, "mine").unwrap();
+    place.store.prune(&ALL, now()).unwrap();
+    assert!(stray.exists());
 }
