@@ -9,6 +9,7 @@ use super::auth::Need;
 use super::exchange::{Exchange, Host, Request, Target};
 use super::failure::Outcome;
 use super::payload::Buffers;
+use super::push::Holdings;
 use super::token::Scopes;
 use super::{Access, Options, answer::Answer};
 use crate::error::Result;
@@ -25,14 +26,15 @@ struct Shared {
     exchange: Exchange,
     buffers: Buffers,
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
+    holdings: Holdings,
 }
 
 impl Client {
     /// Makes a client. Nothing is asked, read or connected to before the first request.
     pub fn new(options: Options) -> Result<Self> {
         let exchange = Exchange::new(&options);
-        let hosts = Mutex::default();
-        let shared = Shared { options, exchange, buffers: Buffers::default(), hosts };
+        let (buffers, hosts, holdings) = Default::default();
+        let shared = Shared { options, exchange, buffers, hosts, holdings };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -53,6 +55,10 @@ impl Client {
 
     pub(super) fn buffers(&self) -> &Buffers {
         &self.shared.buffers
+    }
+
+    pub(super) fn holdings(&self) -> &Holdings {
+        &self.shared.holdings
     }
 
     /// What is known about the host of a repository.

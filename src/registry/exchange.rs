@@ -12,6 +12,7 @@ use super::auth::{Asking, Authority, Need};
 use super::connections::{Connections, is_loopback_host};
 use super::failure::{self, Breakdown, Cause, Failure, Outcome};
 use super::payload::{Meter, Payload};
+use super::upload::KnownWay;
 use super::{Credentials, Options, RetryPolicy, Timeouts, retry};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,6 +33,8 @@ pub(super) struct Host {
     /// Bounds how many blobs move at once.
     pub blobs: Arc<Semaphore>,
     pub auth: Authority,
+    /// How blobs are sent to it.
+    pub way: KnownWay,
 }
 
 /// How a registry is spoken to.
@@ -57,8 +60,10 @@ pub(super) struct Request {
 pub(super) enum Target {
     /// A path, with its query, on the registry.
     Path(String),
-    /// An address that the registry gave.
+    /// An address that the registry gave; another host than its own gets no credentials.
     Url(Url),
+    /// The address of one who gives out tokens, and gets the credentials for that.
+    Realm(Url),
 }
 
 /// Whether a request may be sent again when it is unclear what became of it.
@@ -126,6 +131,7 @@ impl Host {
             chosen: OnceLock::new(),
             blobs: Arc::new(Semaphore::new(options.jobs.max(1))),
             auth: Authority::default(),
+            way: KnownWay::default(),
         }
     }
 
@@ -274,11 +280,15 @@ impl Exchange {
         &self,
         host: &Host,
         request: &Request,
-        authorization: Option<&HeaderValue>,
+        header: Option<&HeaderValue>,
     ) -> Outcome<Answer> {
         let path = match &request.target {
             Target::Url(url) => {
-                return self.follow(host, url.clone(), request, authorization).await;
+                let home = host.url(host.candidates()[0], "/")?;
+                return self.follow(host, &home, url.clone(), request, header).await;
+            }
+            Target::Realm(url) => {
+                return self.follow(host, url, url.clone(), request, header).await;
             }
             Target::Path(path) => path,
         };
@@ -286,7 +296,7 @@ impl Exchange {
         let candidates = host.candidates();
         for (index, scheme) in candidates.iter().enumerate() {
             let url = host.url(*scheme, path)?;
-            let outcome = self.follow(host, url, request, authorization).await;
+            let outcome = self.follow(host, &url, url.clone(), request, header).await;
             let is_last = index + 1 == candidates.len();
             match outcome {
                 Err(failure) if is_last => return Err(more_telling(first, failure)),
@@ -307,22 +317,24 @@ impl Exchange {
         Err(first.expect("there is at least one scheme, and it failed"))
     }
 
-    /// Sends the request and follows redirects, by rules of our own.
+    /// Sends the request and follows redirects, by rules of our own: the credentials go to `home`
+    /// and nowhere else.
     async fn follow(
         &self,
         host: &Host,
+        home: &Url,
         first: Url,
         request: &Request,
-        authorization: Option<&HeaderValue>,
+        header: Option<&HeaderValue>,
     ) -> Outcome<Answer> {
         let described = failure::describe(&request.method, &first);
-        let mut url = first.clone();
+        let mut url = first;
         let mut method = request.method.clone();
         let mut payload = request.payload.clone();
         for _ in 0..=MOST_REDIRECTS {
-            let from_registry = keeps_credentials(&first, &url);
+            let from_registry = keeps_credentials(home, &url);
             let mut headers = request.headers.clone();
-            if let Some(value) = authorization.filter(|_| from_registry) {
+            if let Some(value) = header.filter(|_| from_registry) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let response = self.send_one(&url, &method, headers, &payload).await?;

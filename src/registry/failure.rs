@@ -325,14 +325,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: u16, body: &str) -> Refusal {
-        Refusal {
-            status: StatusCode::from_u16(status).unwrap(),
-            problems: problems(body.as_bytes()),
-            request: "POST /v2/a/b/blobs/uploads/".to_owned(),
-            host: "ghcr.io".to_owned(),
-            retry_after: None,
-            note: None,
-        }
+        Refusal { problems: problems(body.as_bytes()), ..super::super::testing::refused(status) }
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod secret;
 mod testing;
 mod tls;
 mod token;
+mod upload;
 
 pub use client::Client;
 pub use credentials::{Credentials, Login};

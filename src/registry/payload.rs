@@ -178,6 +178,32 @@ impl Part {
     }
 }
 
+/// Reads a part in pieces of any size, each into memory.
+pub(super) struct Pieces {
+    part: Part,
+    reader: Option<Box<dyn Read + Send>>,
+}
+
+impl Pieces {
+    pub(super) fn new(part: Part) -> Self {
+        Self { part, reader: None }
+    }
+
+    /// Reads the next piece: `length` bytes, or what is left.
+    pub(super) async fn next(&mut self, length: u64) -> Result<Bytes> {
+        let (part, reader) = (self.part.clone(), self.reader.take());
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut reader = reader.map_or_else(|| part.open(), Ok)?;
+            let mut bytes = Vec::new();
+            (&mut reader).take(length).read_to_end(&mut bytes).cannot(|| READING)?;
+            Ok::<_, Error>((reader, bytes))
+        });
+        let (reader, bytes) = reading.await.cannot(|| READING)??;
+        self.reader = Some(reader);
+        Ok(Bytes::from(bytes))
+    }
+}
+
 /// Reads `left` bytes; an earlier end is an error, so that no request is sent short.
 struct Exactly {
     reader: Box<dyn Read + Send>,

@@ -14,6 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+use super::failure::Refusal;
 use super::{Client, Credentials, Login, Options, RetryPolicy, Secret};
 use crate::oci::{Reference, Repository};
 
@@ -113,6 +114,18 @@ pub(super) fn options() -> Options {
 /// A client without credentials.
 pub(super) fn client() -> Client {
     Client::new(options()).unwrap()
+}
+
+/// An answer of a registry that says no, and nothing else.
+pub(super) fn refused(status: u16) -> Refusal {
+    Refusal {
+        status: status.try_into().unwrap(),
+        problems: Vec::new(),
+        request: "POST /v2/a/b/blobs/uploads/".to_owned(),
+        host: "ghcr.io".to_owned(),
+        retry_after: None,
+        note: None,
+    }
 }
 
 /// Writes a program into `folder`.

@@ -132,7 +132,7 @@ pub(super) fn get(realm: &Url, service: Option<&str>, scopes: &Scopes, login: &L
     if url.query() == Some("") {
         url.set_query(None);
     }
-    Request::new(Method::GET, Target::Url(url))
+    Request::new(Method::GET, Target::Realm(url))
 }
 
 /// The request that trades an identity token for a token.
@@ -153,7 +153,7 @@ pub(super) fn post(
         form.append_pair("scope", &scopes.join(" "));
     }
     form.append_pair("refresh_token", identity.reveal());
-    Request::new(Method::POST, Target::Url(realm.clone()))
+    Request::new(Method::POST, Target::Realm(realm.clone()))
         .header("content-type", "application/x-www-form-urlencoded")
         .payload(Payload::Bytes(Bytes::from(form.finish())))
 }
@@ -236,7 +236,9 @@ mod tests {
         let realm = Url::parse("https://a.io/token?x=1").unwrap();
         let scopes = Scopes::parse("repository:a/b:pull repository:c:pull");
         let login = Login::Password { user: "me".to_owned(), password: Secret::new("p") };
-        let Target::Url(url) = get(&realm, Some("a.io"), &scopes, &login).target else { panic!() };
+        let Target::Realm(url) = get(&realm, Some("a.io"), &scopes, &login).target else {
+            panic!()
+        };
         assert_eq!(
             url.as_str(),
             "https://a.io/token?x=1&account=me&service=a.io&scope=repository%3Aa%2Fb%3Apull&scope=repository%3Ac%3Apull"

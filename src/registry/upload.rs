@@ -1,0 +1,390 @@
+//! Uploads: one PUT where that works, else one PATCH, else chunks.
+//!
+//! ```text
+//!   POST ─► Location ─► PUT ?digest=…  (body)                              whole
+//!                   ├─► PATCH (body) ─► Location ─► PUT ?digest=…           streamed
+//!                   └─► PATCH (chunk) ─► Location ─► PATCH … ─► PUT ?digest=…  in chunks
+//! ```
+//!
+//! The address of the next request is taken from each answer anew. Where the end of a request is
+//! unclear, the registry is asked what it has before anything is sent again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use reqwest::{Method, Url};
+
+use super::answer::Answer;
+use super::client::{Client, need, request};
+use super::exchange::{Request, Target};
+use super::failure::{Failure, Outcome};
+use super::payload::{Meter, Part, Payload, Pieces};
+use super::push::location;
+use super::{Access, Reopen};
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::{Digest, Repository};
+
+/// What GitHub's registry takes at most.
+const CHUNK: u64 = 4 * 1024 * 1024;
+/// Chunks are not made smaller than this, however often a registry says that they are too large.
+const SMALLEST_CHUNK: u64 = 256 * 1024;
+/// Chunks are held in memory: a registry that demands larger ones is out of reach.
+const LARGEST_CHUNK: u64 = 64 * 1024 * 1024;
+
+/// How a blob is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// One PUT.
+    Whole,
+    /// One PATCH, and a PUT without body.
+    Streamed,
+    /// One PATCH after the other, and a PUT without body.
+    Chunked,
+}
+
+/// The way that a registry was found to take.
+#[derive(Default)]
+pub(super) struct KnownWay(AtomicU8);
+
+impl KnownWay {
+    fn get(&self) -> Way {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Way::Whole,
+            1 => Way::Streamed,
+            _ => Way::Chunked,
+        }
+    }
+
+    fn set(&self, way: Way) {
+        self.0.fetch_max(way as u8, Ordering::Relaxed);
+    }
+}
+
+/// An upload that the registry opened.
+#[derive(Clone)]
+pub(super) struct Session {
+    /// Where the next request goes to.
+    pub url: Url,
+    /// How many bytes the registry has.
+    offset: u64,
+    /// The smallest chunk that it takes, but for the last one.
+    smallest_chunk: u64,
+}
+
+impl Session {
+    /// Reads the answer that opens an upload.
+    pub(super) fn of(answer: &Answer) -> Outcome<Self> {
+        let smallest = answer.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
+        Ok(Self { url: location(answer)?, offset: 0, smallest_chunk: smallest.unwrap_or_default() })
+    }
+
+    /// Takes in what an answer says about the session, after the bytes up to `sent` were sent.
+    fn go_on(&mut self, answer: &Answer, sent: u64) -> Outcome<()> {
+        self.url = location(answer)?;
+        self.offset = answer.header("range").and_then(received).map_or(sent, |have| have.min(sent));
+        Ok(())
+    }
+}
+
+/// Reads `0-499`, the bytes that a registry has; gives how many they are.
+///
+/// `0-0` is what registries say when they have nothing, as well as when they have one byte.
+fn received(range: &str) -> Option<u64> {
+    let text = range.strip_prefix("bytes=").unwrap_or(range);
+    let (start, end) = text.split_once('-')?;
+    let end: u64 = end.trim().parse().ok()?;
+    match (start.trim(), end) {
+        ("0", 0) => Some(0),
+        ("0", end) => end.checked_add(1),
+        _ => None,
+    }
+}
+
+/// One blob on its way to one repository.
+pub(super) struct Upload<'a> {
+    pub client: &'a Client,
+    pub repository: &'a Repository,
+    pub digest: &'a Digest,
+    pub size: u64,
+    pub source: Arc<dyn Reopen>,
+    pub meter: Arc<Meter>,
+}
+
+/// What to do after a failure.
+enum Next {
+    /// Find out what the registry has, and go on from there.
+    Repeat,
+    /// Try in another way.
+    Change(Way),
+    GiveUp,
+}
+
+impl Upload<'_> {
+    /// Sends the blob, in `session` where the registry opened one already.
+    pub(super) async fn run(&self, session: Option<Session>) -> Outcome<()> {
+        let host = self.client.host(self.repository);
+        let configured = self.client.options().chunk_size;
+        let mut way = configured.map_or_else(|| host.way.get(), |_| Way::Chunked);
+        let mut chunk = configured.unwrap_or(CHUNK).clamp(1, LARGEST_CHUNK);
+        let mut session = session;
+        let mut attempt = 1;
+        loop {
+            let current = match session.take() {
+                Some(session) => session,
+                None => self.open().await?,
+            };
+            let Err((failure, left)) = self.send(way, current, chunk).await else {
+                host.way.set(way);
+                return Ok(());
+            };
+            match next(way, &failure) {
+                Next::GiveUp => return Err(failure),
+                Next::Change(Way::Chunked) if way == Way::Chunked => {
+                    if chunk <= SMALLEST_CHUNK {
+                        return Err(failure);
+                    }
+                    chunk /= 2;
+                }
+                Next::Change(other) => way = other,
+                Next::Repeat if attempt >= self.client.exchange().retry().attempts => {
+                    return Err(failure);
+                }
+                Next::Repeat => {
+                    self.client.exchange().pause(attempt, failure.retry_after()).await;
+                    attempt += 1;
+                    if self.is_there().await? {
+                        return Ok(());
+                    }
+                    session = self.resume(way, left).await;
+                }
+            }
+        }
+    }
+
+    /// Sends the blob, or the rest of it, in one way. With a failure comes the session, as far as
+    /// it is known.
+    async fn send(
+        &self,
+        way: Way,
+        mut session: Session,
+        chunk: u64,
+    ) -> Result<(), (Failure, Session)> {
+        let outcome = match way {
+            Way::Whole => self.put(&session, self.rest(0)).await,
+            Way::Streamed => self.patch_and_put(&mut session).await,
+            Way::Chunked => self.chunks_and_put(&mut session, chunk).await,
+        };
+        outcome.map_err(|failure| (failure, session))
+    }
+
+    async fn open(&self) -> Outcome<Session> {
+        let post = request(Method::POST, self.repository, "blobs/uploads/");
+        let answer = self.client.send(self.repository, &post).await?.expect(&[202]).await?;
+        let session = Session::of(&answer)?;
+        answer.discard().await;
+        Ok(session)
+    }
+
+    fn request(&self, method: Method, url: Url) -> Request {
+        let request = Request::new(method, Target::Url(url)).once();
+        request.need(need(self.repository, Access::Push))
+    }
+
+    fn part(&self, offset: u64) -> Part {
+        Part {
+            source: self.source.clone(),
+            offset,
+            length: self.size - offset,
+            meter: self.meter.clone(),
+            buffers: self.client.buffers().clone(),
+        }
+    }
+
+    fn rest(&self, offset: u64) -> Payload {
+        Payload::Part(self.part(offset))
+    }
+
+    /// Ends an upload; the body is what the registry does not have yet.
+    async fn put(&self, session: &Session, payload: Payload) -> Outcome<()> {
+        let mut url = session.url.clone();
+        url.query_pairs_mut().append_pair("digest", self.digest.as_str());
+        let put = self.request(Method::PUT, url).payload(payload);
+        let answer =
+            self.client.send(self.repository, &put).await?.expect(&[200, 201, 204]).await?;
+        let stored = answer.content_digest();
+        answer.discard().await;
+        match stored {
+            Some(stored)
+                if stored.algorithm() == self.digest.algorithm() && stored != *self.digest =>
+            {
+                let why = format!("the registry stored {stored}, expected {}", self.digest);
+                Err(Error::new(ErrorKind::Corrupt, "store the blob").because(why).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn patch_and_put(&self, session: &mut Session) -> Outcome<()> {
+        if session.offset < self.size {
+            let mut patch = self.request(Method::PATCH, session.url.clone());
+            if session.offset > 0 {
+                let range = format!("{}-{}", session.offset, self.size - 1);
+                patch = patch.header("content-range", &range);
+            }
+            let patch = patch.payload(self.rest(session.offset));
+            let answer =
+                self.client.send(self.repository, &patch).await?.expect(&[202, 204]).await?;
+            session.go_on(&answer, self.size)?;
+            answer.discard().await;
+        }
+        if session.offset < self.size {
+            return Err(self.lost(session.offset));
+        }
+        self.put(session, Payload::Empty).await
+    }
+
+    async fn chunks_and_put(&self, session: &mut Session, chunk: u64) -> Outcome<()> {
+        let chunk = chunk.max(session.smallest_chunk);
+        if chunk > LARGEST_CHUNK {
+            let why = format!("it takes no chunks of less than {chunk} bytes");
+            let what = format!("send chunks to {}", self.repository.registry());
+            return Err(Error::new(ErrorKind::Unsupported, what).because(why).into());
+        }
+        let mut pieces = Pieces::new(self.part(session.offset));
+        while session.offset < self.size {
+            let start = session.offset;
+            let bytes = pieces.next(chunk).await?;
+            let end = start + bytes.len() as u64;
+            let patch = self
+                .request(Method::PATCH, session.url.clone())
+                .header("content-range", &format!("{start}-{}", end - 1))
+                .header("content-type", "application/octet-stream")
+                .payload(Payload::Bytes(bytes));
+            let answer =
+                self.client.send(self.repository, &patch).await?.expect(&[202, 204]).await?;
+            session.go_on(&answer, end)?;
+            answer.discard().await;
+            if session.offset <= start {
+                return Err(self.lost(session.offset));
+            }
+            self.meter.reached(session.offset, session.offset - start);
+            if session.offset < end {
+                pieces = Pieces::new(self.part(session.offset));
+            }
+        }
+        self.put(session, Payload::Empty).await?;
+        self.check_size().await
+    }
+
+    /// Some registries take every chunk, say that all is well, and keep the last chunk alone.
+    async fn check_size(&self) -> Outcome<()> {
+        let stored = self.client.head_blob(self.repository, self.digest, Access::Push).await?;
+        match stored {
+            Some(0) => Ok(()),
+            Some(stored) if stored == self.size => Ok(()),
+            stored => {
+                let stored = stored.unwrap_or_default();
+                let why = format!("the registry stored {stored} of {} bytes", self.size);
+                Err(Error::new(ErrorKind::Corrupt, "send the blob in chunks").because(why).into())
+            }
+        }
+    }
+
+    fn lost(&self, offset: u64) -> Failure {
+        let why =
+            format!("the registry has {offset} of {} bytes and says that all is well", self.size);
+        Error::new(ErrorKind::Invalid, "send the blob").because(why).into()
+    }
+
+    /// Whether the blob arrived after all.
+    async fn is_there(&self) -> Outcome<bool> {
+        let stored = self.client.head_blob(self.repository, self.digest, Access::Push).await?;
+        Ok(stored.is_some_and(|stored| stored == 0 || stored == self.size))
+    }
+
+    /// Asks what a session has; `None` where a new one is needed.
+    async fn resume(&self, way: Way, session: Session) -> Option<Session> {
+        if way == Way::Whole {
+            return None;
+        }
+        let get = self.request(Method::GET, session.url.clone());
+        let answer = self.client.send(self.repository, &get).await.ok()?;
+        if answer.status().as_u16() != 204 {
+            answer.discard().await;
+            return None;
+        }
+        let offset = answer.header("range").and_then(received)?;
+        if offset > self.size {
+            return None;
+        }
+        // The Location of this answer may be missing: the old one is good then.
+        let url = location(&answer).unwrap_or(session.url);
+        answer.discard().await;
+        Some(Session { url, offset, smallest_chunk: session.smallest_chunk })
+    }
+}
+
+/// Decides what to do after a failure.
+fn next(way: Way, failure: &Failure) -> Next {
+    if failure.is_temporary() {
+        return Next::Repeat;
+    }
+    match (failure.status(), way) {
+        // A session that the registry forgot, or that another one of its servers has.
+        (Some(404), _) => Next::Repeat,
+        (Some(413), _) => Next::Change(Way::Chunked),
+        (Some(400 | 405 | 411 | 415 | 416 | 501), Way::Whole) => Next::Change(Way::Streamed),
+        // GitHub's registry says that a body is too large in this way.
+        (Some(416), Way::Streamed) => Next::Change(Way::Chunked),
+        (Some(416), Way::Chunked) => Next::Repeat,
+        _ => Next::GiveUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_tell_what_a_registry_has() {
+        for (range, expect) in [
+            ("0-499", Some(500)),
+            ("bytes=0-499", Some(500)),
+            ("0-0", Some(0)),
+            ("5-499", None),
+            ("0-", None),
+            ("0", None),
+            ("0-18446744073709551615", None),
+        ] {
+            assert_eq!(received(range), expect, "{range}");
+        }
+    }
+
+    #[test]
+    fn a_failure_decides_how_to_go_on() {
+        use super::super::testing::refused;
+        let decide = |way, status| match next(way, &Failure::Refused(Box::new(refused(status)))) {
+            Next::Repeat => "repeat",
+            Next::Change(Way::Whole) => "whole",
+            Next::Change(Way::Streamed) => "streamed",
+            Next::Change(Way::Chunked) => "chunked",
+            Next::GiveUp => "give up",
+        };
+        for (status, whole, streamed, chunked) in [
+            (400, "streamed", "give up", "give up"),
+            (401, "give up", "give up", "give up"),
+            (403, "give up", "give up", "give up"),
+            (404, "repeat", "repeat", "repeat"),
+            (405, "streamed", "give up", "give up"),
+            (413, "chunked", "chunked", "chunked"),
+            (416, "streamed", "chunked", "repeat"),
+            (429, "repeat", "repeat", "repeat"),
+            (499, "repeat", "repeat", "repeat"),
+            (503, "repeat", "repeat", "repeat"),
+        ] {
+            assert_eq!(decide(Way::Whole, status), whole, "{status}");
+            assert_eq!(decide(Way::Streamed, status), streamed, "{status}");
+            assert_eq!(decide(Way::Chunked, status), chunked, "{status}");
+        }
+    }
+}
