@@ -27,6 +27,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// A Go program's layer is 4 % smaller at level 6, but takes 1.8 times as long to make.
     const GZIP_LEVEL: u8 = 1;
     const ZSTD_LEVEL: u8 = 3;
 

@@ -3,8 +3,19 @@
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
+use crate::error::{Cannot as _, Result};
 use crate::oci::{Digest, Hasher};
+
+/// Starts a stage. Errs where a limit on threads is reached, as in small containers.
+pub(super) fn spawn<'scope, 'env, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, 'env>,
+    stage: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    let builder = Builder::new().name("layer".to_owned());
+    builder.spawn_scoped(scope, stage).cannot(|| "start a thread that makes or reads a layer")
+}
 
 /// Bytes in a buffer that is kept at its full length, so that it is cleared only once.
 pub(super) struct Block {

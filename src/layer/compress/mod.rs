@@ -18,13 +18,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::Encoding;
-use super::stage::{Block, Pool, hash};
+use super::stage::{Block, Pool, hash, spawn};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::oci::{Digest, Hasher};
 
 /// More workers than this gain nothing: hashing is the floor by then.
 const MOST_WORKERS: usize = 12;
-/// The size of a piece. Each gzip member or zstd frame holds that much.
+/// The size of a piece: what each gzip member or zstd frame holds. With 4 MiB, layers of Go programs
+/// are 0.05 % smaller as gzip and 0.4 % as Zstandard (level 3), and the memory needed trebles.
 const PIECE: usize = 1 << 20;
 
 /// Compresses pieces, one after the other.
@@ -72,8 +73,8 @@ fn stream_plain<W: Write + Send>(
 ) -> Result<Streamed> {
     let pool = &Pool::new(PIECE);
     let (sender, receiver) = sync_channel::<Arc<Block>>(2);
-    let (produced, written) = thread::scope(|scope| {
-        let writing = scope.spawn(move || {
+    let written = thread::scope(|scope| {
+        let writing = spawn(scope, move || {
             let mut output = Output::new(out);
             receiver.into_iter().try_for_each(|block| {
                 output.write(block.bytes())?;
@@ -81,12 +82,11 @@ fn stream_plain<W: Write + Send>(
                 Ok(())
             })?;
             output.finish()
-        });
+        })?;
         let produced = feed(pool, produce, |block, _| sender.send(block).map_err(|_| Stopped));
         drop(sender);
-        (produced, writing.join().expect("the writing thread does not panic"))
-    });
-    let written = merge(produced, written)?;
+        merge(produced, writing.join().expect("the writing thread does not panic"))
+    })?;
     Ok(Streamed { plain: written.clone(), compressed: written })
 }
 
@@ -102,14 +102,14 @@ fn stream_encoded<W: Write + Send>(
     let (jobs, queue) = sync_channel(workers + 1);
     let (plain, to_hash) = sync_channel(workers + 1);
     thread::scope(|scope| {
-        let hashing = scope.spawn(move || hash(to_hash, inputs));
+        let hashing = spawn(scope, move || hash(to_hash, inputs))?;
         let queue = Arc::new(Mutex::new(queue));
         for encoder in encoders {
             let queue = queue.clone();
-            scope.spawn(move || work(&queue, encoder, inputs, outputs));
+            spawn(scope, move || work(&queue, encoder, inputs, outputs))?;
         }
         drop(queue);
-        let writing = scope.spawn(move || collect(ordered, outputs, out));
+        let writing = spawn(scope, move || collect(ordered, outputs, out))?;
         let produced = feed(inputs, produce, |block, last| {
             let (done, result) = sync_channel(1);
             order.send(result).map_err(|_| Stopped)?;

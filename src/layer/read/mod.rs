@@ -15,7 +15,7 @@ use flate2::bufread::MultiGzDecoder;
 pub use archive::{ArchiveReader, Limits, entries};
 pub use entry::{ListedEntry, ListedKind};
 
-use super::stage::{Block, Pool, hash};
+use super::stage::{Block, Pool, hash, spawn};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::oci::{Compression, Digest};
 
@@ -64,11 +64,11 @@ pub fn diff_id<R: Read + Send>(
     let pool = &Pool::new(BUFFER);
     let (sender, receiver) = sync_channel(4);
     let (read, (digest, size)) = thread::scope(|scope| {
-        let hashing = scope.spawn(move || hash(receiver, pool));
+        let hashing = spawn(scope, move || hash(receiver, pool))?;
         let read = read_blocks(&mut archive, pool, &sender);
         drop(sender);
-        (read, hashing.join().expect("the hashing thread does not panic"))
-    });
+        Ok::<_, Error>((read, hashing.join().expect("the hashing thread does not panic")))
+    })?;
     read.map_err(|error| unreadable("decompress a layer", error))?;
     if size > limit {
         let why = format!("it has more than {limit} bytes");
