@@ -10,7 +10,7 @@ use std::process::Command;
 
 use go::{Bench, copy, environment, fixture, output};
 use gondola::error::ErrorKind;
-use gondola::golang::{Built, Package, Toolchain};
+use gondola::golang::{BuildInfo, Built, Package, Toolchain, build_id, checkout};
 
 fn import_paths(packages: &[Package]) -> Vec<&str> {
     packages.iter().map(|package| package.import_path.as_str()).collect()
@@ -209,4 +209,74 @@ async fn a_failed_build_leaves_no_program() {
     let runs = fs_err::read_dir(&bench.builder.out_dir).unwrap().filter_map(std::io::Result::ok);
     let names: Vec<_> = runs.map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_program_says_what_it_was_built_from() {
+    let bench = Bench::new("vendored");
+    let built = bench.build(&["."]).await.unwrap();
+    let info = BuildInfo::read(&built.binaries[0].path).unwrap().unwrap();
+    assert_eq!(info.path, "example.com/vendored");
+    assert_eq!(info.main.as_ref().unwrap().path, "example.com/vendored");
+    assert_eq!(info.dependencies[0].module.path, "github.com/google/uuid");
+    assert_eq!(info.dependencies[0].module.version, "v1.6.0");
+
+    let mut bench = Bench::new("hello");
+    bench.write("main.go", "package main\n\nfunc main() { println() }\n");
+    let go = bench.builder.toolchain.program().to_owned();
+    for platform in ["linux/amd64", "linux/s390x", "windows/amd64", "darwin/arm64"] {
+        bench.platform = platform.parse().unwrap();
+        let built = bench.build(&["."]).await.unwrap();
+        let path = &built.binaries[0].path;
+        let info = BuildInfo::read(path).unwrap().unwrap();
+        assert_eq!(info.go_version, bench.builder.toolchain.version());
+        let (os, architecture) = platform.split_once('/').unwrap();
+        assert_eq!(info.setting("GOOS"), Some(os));
+        assert_eq!(info.setting("GOARCH"), Some(architecture));
+        assert_eq!(info.setting("CGO_ENABLED"), Some("0"));
+        assert_eq!(info.setting("vcs.revision"), None);
+
+        let printed = Command::new(&go).args(["tool", "buildid"]).arg(path).output().unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        assert_eq!(build_id(path).unwrap().as_deref(), Some(printed.trim()), "{platform}");
+    }
+    let text = bench.dir().join("go.mod");
+    assert_eq!(BuildInfo::read(&text).unwrap(), None);
+    assert_eq!(build_id(&text).unwrap(), None);
+}
+
+#[test]
+fn the_revision_is_the_one_that_git_names() {
+    let bench = Bench::new("hello");
+    let git = |arguments: &str| {
+        let output = Command::new("git")
+            .args("-c user.name=t -c user.email=t@example.com".split(' '))
+            .args(arguments.split(' '))
+            .current_dir(bench.dir())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    git("init -q");
+    assert_eq!(checkout(&bench.dir()), None);
+    git("add .");
+    git("commit -q -m first");
+    git("remote add origin https://token@git.example.com/a/hello.git");
+    for step in [
+        "status",
+        "gc -q",
+        "checkout -q -b side/branch",
+        "commit -q --allow-empty -m x",
+        "checkout -q --detach",
+        "worktree add -q ../tree HEAD~1",
+    ] {
+        git(step);
+        let found = checkout(&bench.dir()).unwrap();
+        assert_eq!(found.revision, git("rev-parse HEAD"), "after git {step}");
+        assert_eq!(found.source.as_deref(), Some("https://git.example.com/a/hello"));
+    }
+    let tree = checkout(&bench.folder.path().join("tree")).unwrap();
+    assert_eq!(tree.revision, git("rev-parse HEAD~1"));
+    assert_eq!(tree.source.as_deref(), Some("https://git.example.com/a/hello"));
 }

@@ -4,6 +4,8 @@
 //! The environment is an allow-list and the paths are trimmed, so equal sources give equal
 //! programs whoever builds them and wherever.
 
+mod assets;
+mod buildinfo;
 mod command;
 mod compile;
 mod environment;
@@ -12,17 +14,21 @@ mod inputs;
 mod name;
 mod packages;
 mod toolchain;
+mod vcs;
 
 use std::path::PathBuf;
 
 use crate::progress::Reporter;
 
+pub use assets::Asset;
+pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
 pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModMode};
 pub use inputs::{Check, Inputs, Moment, Trace};
 pub use name::{image_name, program_name};
 pub use packages::Package;
 pub use toolchain::Toolchain;
+pub use vcs::{Checkout, checkout};
 
 /// A toolchain with everything that a build with it needs to know.
 #[derive(Clone)]

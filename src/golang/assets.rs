@@ -1,0 +1,335 @@
+//! What an image of Go programs holds: the programs, and files that somebody adds.
+
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::layer::{Content, Entry, Tree, TreePath};
+
+use super::Binary;
+
+/// A file or folder of the host and its place in the image: `SRC:DST[:MODE]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// What is added, relative to the folder that [`Asset::add_to`] is told of.
+    pub source: PathBuf,
+    /// The absolute path in the image. A folder's contents go there. With a `/` at the end it is
+    /// the folder into which a file goes under its own name.
+    pub target: String,
+    /// The permissions of every file. If not given, 0755 for what its owner may execute and 0644
+    /// for the rest, whatever the umask was.
+    pub mode: Option<u32>,
+}
+
+impl FromStr for Asset {
+    type Err = Error;
+
+    /// Parses `SRC:DST[:MODE]`, the mode in octal. SRC may have colons, DST has none.
+    fn from_str(text: &str) -> Result<Self> {
+        let fail = |why: &str| {
+            Error::new(ErrorKind::Usage, format!("add \"{}\"", text.escape_debug()))
+                .because(why)
+                .hint("write SRC:DST or SRC:DST:MODE, such as ./static:/srv/static:0644")
+        };
+        let (rest, last) = text.rsplit_once(':').ok_or_else(|| fail("it names no destination"))?;
+        let (source, target, mode) = if last.starts_with('/') {
+            (rest, last, None)
+        } else {
+            let (source, target) =
+                rest.rsplit_once(':').ok_or_else(|| fail("the destination is no absolute path"))?;
+            let octal = last.len() <= 5 && last.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+            let mode = octal.then(|| u32::from_str_radix(last, 8).ok()).flatten();
+            let mode = mode.filter(|mode| *mode <= 0o7777);
+            (source, target, Some(mode.ok_or_else(|| fail("the mode is not an octal number"))?))
+        };
+        if source.is_empty() {
+            return Err(fail("it names no source"));
+        }
+        if !target.starts_with('/') {
+            return Err(fail("the destination is no absolute path"));
+        }
+        Target::parse(target).map_err(|_| fail("the destination is no path that images have"))?;
+        Ok(Self { source: source.into(), target: target.to_owned(), mode })
+    }
+}
+
+impl Asset {
+    /// Puts the file or folder into a tree, owned by root and modified at `mtime`.
+    ///
+    /// A symbolic link in a folder stays one, and must not lead out of that folder; one that is
+    /// named as the source is followed.
+    pub fn add_to(&self, tree: &mut Tree, dir: &Path, mtime: i64) -> Result<()> {
+        let source = dir.join(&self.source);
+        let action = || format!("add {}", self.source.display());
+        let found = fs_err::metadata(&source).map_err(|error| {
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            let kind = if missing { ErrorKind::NotFound } else { ErrorKind::Io };
+            Error::new(kind, action()).caused_by(error)
+        })?;
+        let added = if found.is_dir() {
+            let target = Target::parse(&self.target)?;
+            Walk { asset: self, root: &source, tree, mtime }.folder(Path::new(""), &target)
+        } else {
+            let target = match self.target.strip_suffix('/') {
+                Some(folder) => {
+                    let name = source.file_name().map_or(&b""[..], OsStrExt::as_bytes);
+                    Target::parse(folder)?.join(name)?
+                }
+                None => Target::parse(&self.target)?,
+            };
+            Walk { asset: self, root: &source, tree, mtime }.file(&source, &target)
+        };
+        added.cannot(action)
+    }
+
+    fn file_mode(&self, permissions: u32) -> u32 {
+        let usual = if permissions & 0o100 == 0 { 0o644 } else { 0o755 };
+        self.mode.unwrap_or(usual)
+    }
+
+    /// A folder can be entered by whoever may read the files.
+    fn folder_mode(&self) -> u32 {
+        self.mode.map_or(0o755, |mode| mode & 0o777 | (mode & 0o444) >> 2)
+    }
+}
+
+/// A place in the image; the root has no path of its own.
+#[derive(Clone)]
+struct Target(Option<TreePath>);
+
+impl Target {
+    fn parse(text: &str) -> Result<Self> {
+        let is_root = text.bytes().all(|byte| byte == b'/');
+        if is_root {
+            Ok(Self(None))
+        } else {
+            TreePath::normalized(text).map(|path| Self(Some(path)))
+        }
+    }
+
+    fn join(&self, name: &[u8]) -> Result<Self> {
+        let path = match &self.0 {
+            Some(folder) => folder.join(name)?,
+            None => TreePath::new(name)?,
+        };
+        Ok(Self(Some(path)))
+    }
+}
+
+/// One folder on its way into a tree.
+struct Walk<'a> {
+    asset: &'a Asset,
+    root: &'a Path,
+    tree: &'a mut Tree,
+    mtime: i64,
+}
+
+impl Walk<'_> {
+    /// Adds what is in a folder, given by its path below the root.
+    fn folder(&mut self, inside: &Path, target: &Target) -> Result<()> {
+        self.insert(target, Entry::directory(self.asset.folder_mode()))?;
+        let path = self.root.join(inside);
+        let mut names = Vec::new();
+        for entry in fs_err::read_dir(&path).cannot(|| "read the folder")? {
+            names.push(entry.cannot(|| "read the folder")?.file_name());
+        }
+        names.sort();
+        for name in names {
+            let path = path.join(&name);
+            let target = target.join(name.as_bytes())?;
+            let kind = fs_err::symlink_metadata(&path).cannot(|| "find its kind")?.file_type();
+            if kind.is_dir() {
+                self.folder(&inside.join(&name), &target)?;
+            } else if kind.is_symlink() {
+                self.link(inside, &path, &target)?;
+            } else {
+                self.file(&path, &target)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, target: &Target) -> Result<()> {
+        let content = Content::from_file(path)?;
+        let found = fs_err::metadata(path).cannot(|| "find its permissions")?;
+        let mode = self.asset.file_mode(found.permissions().mode());
+        self.insert(target, Entry::file(content, mode))
+    }
+
+    fn link(&mut self, folder: &Path, path: &Path, target: &Target) -> Result<()> {
+        let leads_to = fs_err::read_link(path).cannot(|| "read the link")?;
+        if !stays_inside(folder, &leads_to) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("keep the link {}", path.display()),
+            )
+            .because(format!("it leads out of the folder, to {}", leads_to.display()))
+            .hint("make it relative and within the folder, or add its target by itself"));
+        }
+        self.insert(target, Entry::symlink(leads_to.into_os_string().into_vec()))
+    }
+
+    fn insert(&mut self, target: &Target, entry: Entry) -> Result<()> {
+        // Every image has a root.
+        let Some(path) = &target.0 else { return Ok(()) };
+        if let Some(there) = self.tree.get(path) {
+            if there.is_directory() != entry.is_directory() {
+                return Err(Error::new(ErrorKind::Usage, format!("put it at /{path}"))
+                    .because("a file and a folder cannot have the same path"));
+            }
+            // A folder that is there already, from another source, keeps its mode.
+            if there.is_directory() {
+                return Ok(());
+            }
+        }
+        self.tree.insert_with_parents(path.clone(), entry.modified(self.mtime)).map(drop)
+    }
+}
+
+/// Whether a link in a folder, given by its path below the root, leads to somewhere below the root.
+fn stays_inside(folder: &Path, leads_to: &Path) -> bool {
+    let mut depth = folder.components().count();
+    for component in leads_to.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return false,
+        }
+    }
+    true
+}
+
+impl Binary {
+    /// The program as a file in an image: everybody may run it, nobody but root replace it.
+    pub fn entry(&self, mtime: i64) -> Entry {
+        let content = Content::File { path: self.path.clone(), size: self.size };
+        Entry::file(content, 0o755).modified(mtime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::EntryKind;
+    use std::os::unix::fs::symlink;
+
+    fn listing(tree: &Tree) -> Vec<String> {
+        let line = |(path, entry): (&TreePath, &Entry)| {
+            assert_eq!((entry.uid, entry.gid, entry.mtime), (0, 0, 7));
+            let kind = match &entry.kind {
+                EntryKind::Directory => "d".to_owned(),
+                EntryKind::Symlink(to) => format!("l {}", String::from_utf8_lossy(to)),
+                EntryKind::File(content) => format!("f {}", content.size()),
+                other => format!("{other:?}"),
+            };
+            format!("{:04o} {} {kind}", entry.mode, path.to_str_lossy())
+        };
+        tree.iter().map(line).collect()
+    }
+
+    fn add(dir: &Path, assets: &[&str]) -> Result<Vec<String>> {
+        let mut tree = Tree::new();
+        for asset in assets {
+            asset.parse::<Asset>()?.add_to(&mut tree, dir, 7)?;
+        }
+        Ok(listing(&tree))
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, mode: u32| {
+            let path = folder.path().join(path);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(&path, "text").unwrap();
+            fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("site/index.html", 0o600);
+        write("site/run.sh", 0o700);
+        write("site/sub/a", 0o664);
+        write("secret", 0o600);
+        folder
+    }
+
+    #[test]
+    fn the_three_parts_are_told_apart() {
+        for (text, source, target, mode) in [
+            ("a:/b", "a", "/b", None),
+            ("a:/b/:0600", "a", "/b/", Some(0o600)),
+            ("./x:y:/b:755", "./x:y", "/b", Some(0o755)),
+            ("/abs:/b:4755", "/abs", "/b", Some(0o4755)),
+        ] {
+            let expect = Asset { source: source.into(), target: target.to_owned(), mode };
+            assert_eq!(text.parse::<Asset>().unwrap(), expect);
+        }
+        for bad in
+            ["", "a", "a:", ":/b", "a:b", "a:/b:", "a:/b:rwx", "a:/b:8", "a:/b:70000", "a:/../b"]
+        {
+            assert_eq!(bad.parse::<Asset>().unwrap_err().kind(), ErrorKind::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_folder_goes_in_with_modes_that_do_not_depend_on_the_umask() {
+        let folder = folder();
+        symlink("../index.html", folder.path().join("site/sub/up")).unwrap();
+        assert_eq!(
+            add(folder.path(), &["site:/srv/www/"]).unwrap(),
+            [
+                "0755 srv d",
+                "0755 srv/www d",
+                "0644 srv/www/index.html f 4",
+                "0755 srv/www/run.sh f 4",
+                "0755 srv/www/sub d",
+                "0644 srv/www/sub/a f 4",
+                "0777 srv/www/sub/up l ../index.html",
+            ]
+        );
+        assert_eq!(
+            add(folder.path(), &["site:/:0640", "secret:/"]).unwrap(),
+            [
+                "0640 index.html f 4",
+                "0640 run.sh f 4",
+                "0644 secret f 4",
+                "0750 sub d",
+                "0640 sub/a f 4",
+                "0777 sub/up l ../index.html",
+            ]
+        );
+        assert_eq!(
+            add(folder.path(), &["site/sub/a:/x/y:0640", "site/sub/a:/x/"]).unwrap(),
+            ["0755 x d", "0644 x/a f 4", "0640 x/y f 4"]
+        );
+    }
+
+    #[test]
+    fn nothing_from_outside_a_folder_comes_in_through_a_link() {
+        for leads_to in ["../secret", "/etc/passwd", "sub/../../secret", "../site/index.html"] {
+            let folder = folder();
+            symlink(leads_to, folder.path().join("site/link")).unwrap();
+            let text = add(folder.path(), &["site:/srv"]).unwrap_err().to_string();
+            assert!(text.contains("leads out of the folder"), "{text}");
+        }
+        let folder = folder();
+        symlink("secret", folder.path().join("named")).unwrap();
+        assert_eq!(add(folder.path(), &["named:/s"]).unwrap(), ["0644 s f 4"]);
+    }
+
+    #[test]
+    fn what_cannot_be_added_is_named() {
+        let folder = folder();
+        let error = add(folder.path(), &["gone:/x"]).unwrap_err();
+        assert!(error.to_string().starts_with("cannot add gone: "), "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        for twice in [["secret:/x", "site:/x"], ["site:/x", "secret:/x"]] {
+            let error = add(folder.path(), &twice).unwrap_err();
+            assert!(error.to_string().contains("the same path"), "{error}");
+        }
+        let fifo = folder.path().join("site/pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let text = add(folder.path(), &["site:/x"]).unwrap_err().to_string();
+        assert!(text.contains("site/pipe") && text.contains("not a regular file"), "{text}");
+    }
+}
