@@ -39,3 +39,4 @@ pub mod oci;
 pub mod progress;
 pub mod registry;
 pub mod store;
+pub mod transport;

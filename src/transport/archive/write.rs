@@ -1,0 +1,162 @@
+//! Writing archives.
+
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::Export;
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::image::Blob;
+use crate::oci::{Index, canonical_json};
+use crate::registry::Reopen;
+use crate::transport::layout::{blob_name, layout_file};
+
+/// How much is read and written at once.
+const PIECE: usize = 256 << 10;
+const BLOCK: usize = 512;
+
+/// Writes an archive beside `file` and moves it there when it is whole.
+///
+/// What is no regular file, such as a pipe, is written to as it is.
+pub(in crate::transport) fn to_file(
+    export: &Export,
+    file: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let action = || format!("write {}", file.display());
+    let target = match fs_err::metadata(file) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(Error::new(ErrorKind::Usage, action())
+                .because("it is a folder")
+                .hint(format!("for an image layout write oci:{}", file.display())));
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            let opened = fs_err::OpenOptions::new().write(true).open(file).cannot(action)?;
+            return to_writer(export, opened, progress).cannot(action);
+        }
+        // A link stays, and what it leads to is replaced.
+        Ok(_) => fs_err::canonicalize(file).cannot(action)?,
+        Err(_) => file.to_owned(),
+    };
+    let unfinished = tempfile::Builder::new()
+        .prefix(".gondola-")
+        // As for any new file, the umask takes from this what it must.
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder_of(&target))
+        .cannot(action)?;
+    to_writer(export, unfinished.as_file(), progress).cannot(action)?;
+    unfinished.persist(&target).map_err(|error| error.error).cannot(action)?;
+    Ok(())
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Writes an archive. `progress` is told the bytes of blobs.
+pub(in crate::transport) fn to_writer(
+    export: &Export,
+    out: impl Write,
+    progress: &dyn Fn(u64),
+) -> Result<()> {
+    let mut writer =
+        Writer { out: BufWriter::with_capacity(PIECE, out), buffer: vec![0; PIECE], progress };
+    // Blobs are in the order of their digests, and "blobs" is the first of all names.
+    for blob in export.blobs.values() {
+        writer.blob(blob).cannot(|| format!("write blob {}", blob.descriptor.digest))?;
+    }
+    let index = canonical_json(&Index::new(export.entries.clone()));
+    writer.bytes("index.json", &index)?;
+    if !export.items.is_empty() {
+        writer.bytes("manifest.json", &canonical_json(&export.items))?;
+    }
+    writer.bytes("oci-layout", &layout_file())?;
+    writer.finish()
+}
+
+struct Writer<'a, W: Write> {
+    out: BufWriter<W>,
+    buffer: Vec<u8>,
+    progress: &'a dyn Fn(u64),
+}
+
+impl<W: Write> Writer<'_, W> {
+    fn blob(&mut self, blob: &Blob) -> Result<()> {
+        let size = blob.descriptor.size;
+        self.header(&blob_name(&blob.descriptor), size)?;
+        let mut content = blob.open()?;
+        loop {
+            // The last read checks the digest and the size, so that no wrong archive is finished.
+            let count = content.read(&mut self.buffer).cannot(|| "read its content")?;
+            if count == 0 {
+                return self.pad(size);
+            }
+            self.out.write_all(&self.buffer[..count]).cannot(|| "write its content")?;
+            (self.progress)(count as u64);
+        }
+    }
+
+    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let action = || format!("write {name}");
+        self.header(name, bytes.len() as u64).cannot(action)?;
+        self.out.write_all(bytes).cannot(action)?;
+        self.pad(bytes.len() as u64)
+    }
+
+    fn header(&mut self, name: &str, size: u64) -> Result<()> {
+        let header = header(tar::EntryType::Regular, name, size);
+        if let Some(header) = header {
+            return self.out.write_all(header.as_bytes()).cannot(|| "write a header");
+        }
+        // The names of SHA-512 blobs do not fit: they go into an extended header.
+        let record = record("path", name);
+        let extended =
+            header_of_own(tar::EntryType::XHeader, "PaxHeaders/blob", record.len() as u64);
+        self.out.write_all(extended.as_bytes()).cannot(|| "write a header")?;
+        self.out.write_all(record.as_bytes()).cannot(|| "write a header")?;
+        self.pad(record.len() as u64)?;
+        let plain = header_of_own(tar::EntryType::Regular, "blobs/sha512", size);
+        self.out.write_all(plain.as_bytes()).cannot(|| "write a header")
+    }
+
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let count = size.next_multiple_of(BLOCK as u64) - size;
+        let count = usize::try_from(count).expect("less than a block");
+        self.out.write_all(&[0; BLOCK][..count]).cannot(|| "write padding")
+    }
+
+    fn finish(mut self) -> Result<()> {
+        let ended = self.out.write_all(&[0; 2 * BLOCK]).and_then(|()| self.out.flush());
+        ended.cannot(|| "write the end")
+    }
+}
+
+/// The header of a member; `None` where the name is too long for it.
+fn header(kind: tar::EntryType, name: &str, size: u64) -> Option<tar::Header> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name).ok()?;
+    // A size of 8 GiB or more is written in base 256, which every reader of archives takes.
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_entry_type(kind);
+    header.set_cksum();
+    Some(header)
+}
+
+/// The header of a member whose name is written in this file.
+fn header_of_own(kind: tar::EntryType, name: &str, size: u64) -> tar::Header {
+    header(kind, name, size).expect("the name is short")
+}
+
+/// The record `<length> <key>=<value>\n` of an extended header; the length counts itself.
+fn record(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n");
+    let mut length = rest.len();
+    while length != rest.len() + length.to_string().len() {
+        length = rest.len() + length.to_string().len();
+    }
+    format!("{length}{rest}")
+}

@@ -1,0 +1,61 @@
+//! Bringing blobs from registries into the store.
+
+use std::collections::BTreeMap;
+
+use super::transfer::Transfer;
+use super::{Context, blocking, concurrently};
+use crate::error::Result;
+use crate::image::{Artifact, Blob, BlobSource, Named};
+use crate::oci::Digest;
+use crate::progress::TaskKind;
+
+/// Brings every blob of `artifact` that is in a registry into the store.
+///
+/// Several at once, each digest once, and none that is there already.
+pub async fn localize(artifact: &mut Artifact, context: &Context) -> Result<()> {
+    bring(artifact.blobs(), context).await?;
+    artifact.map_sources(&|blob| stored(blob, context));
+    Ok(())
+}
+
+/// [`localize`] for several artifacts, which may share blobs.
+pub(super) async fn localize_all(images: &mut [Named], context: &Context) -> Result<()> {
+    bring(images.iter().flat_map(|named| named.artifact.blobs()), context).await?;
+    for named in images {
+        named.artifact.map_sources(&|blob| stored(blob, context));
+    }
+    Ok(())
+}
+
+fn stored(blob: &Blob, context: &Context) -> Option<BlobSource> {
+    blob.remote()?;
+    Some(BlobSource::File(context.store.blob_path(&blob.descriptor.digest)))
+}
+
+async fn bring(blobs: impl IntoIterator<Item = Blob>, context: &Context) -> Result<()> {
+    let remote = blobs.into_iter().filter(|blob| blob.remote().is_some());
+    let distinct: BTreeMap<Digest, Blob> =
+        remote.map(|blob| (blob.descriptor.digest.clone(), blob)).collect();
+    let mut blobs: Vec<Blob> = distinct.into_values().collect();
+    // A large one that begins last would run on alone.
+    blobs.sort_by_key(|blob| std::cmp::Reverse(blob.descriptor.size));
+    concurrently(blobs.iter().map(|blob| bring_one(blob, context)), context.jobs()).await?;
+    Ok(())
+}
+
+/// Brings one blob into the store. A local one stays where it is.
+pub(super) async fn bring_one(blob: &Blob, context: &Context) -> Result<()> {
+    let Some(repository) = blob.remote() else { return Ok(()) };
+    let (store, descriptor) = (&context.store, &blob.descriptor);
+    let transfer = Transfer::start(&context.reporter, TaskKind::Download, descriptor);
+    if store.holds(descriptor)? {
+        transfer.skipped("exists");
+        return Ok(());
+    }
+    let (sink, progress) = (store.ingest()?, transfer.on_bytes());
+    let ingest = context.client.pull_blob(repository, descriptor, sink, progress).await?;
+    let expected = descriptor.clone();
+    blocking(move || ingest.commit(Some(&expected))).await?;
+    transfer.done();
+    Ok(())
+}

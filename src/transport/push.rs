@@ -1,0 +1,266 @@
+//! Registries as a destination: blobs, then manifests, then tags.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::localize::bring_one;
+use super::transfer::Transfer;
+use super::{Context, concurrently};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Artifact, Blob, BlobSource, Named};
+use crate::oci::{Descriptor, Digest, Reference, Repository};
+use crate::progress::TaskKind;
+use crate::registry::{Pushed, Reopen};
+
+/// Pushes each image under its names, to the registries that they say.
+///
+/// A tag that already stands for the image costs one request, and nothing else is sent for it.
+/// Layers that the target has are neither downloaded nor sent; those that another repository of the
+/// same registry has are mounted. Tags move last, when everything else is in place.
+pub async fn push(images: &[Named], context: &Context) -> Result<()> {
+    let targets = outdated(images, context).await?;
+    if targets.is_empty() {
+        return Ok(());
+    }
+    push_blobs(&targets, context).await?;
+    push_manifests(&targets, context).await?;
+    concurrently(targets.iter().map(|target| target.push_root(context)), context.jobs()).await?;
+    Ok(())
+}
+
+/// One name that must be pushed.
+struct Target<'a> {
+    artifact: &'a Artifact,
+    name: &'a Reference,
+}
+
+/// The names that do not stand for their image yet.
+async fn outdated<'a>(images: &'a [Named], context: &Context) -> Result<Vec<Target<'a>>> {
+    let mut targets = Vec::new();
+    for named in images {
+        if named.references.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, format!("push {}", named.artifact.digest()))
+                .because("it has no name"));
+        }
+        for name in &named.references {
+            let target = Target { artifact: &named.artifact, name };
+            target.check_digest()?;
+            targets.push(target);
+        }
+    }
+    let current = targets.iter().map(|target| target.is_current(context));
+    let current = concurrently(current, context.jobs()).await?;
+    let outdated = targets.into_iter().zip(current).filter(|(_, is_current)| !is_current);
+    Ok(outdated.map(|(target, _)| target).collect())
+}
+
+impl Target<'_> {
+    fn check_digest(&self) -> Result<()> {
+        let digest = self.artifact.digest();
+        match self.name.digest() {
+            Some(wanted) if wanted != digest => {
+                Err(Error::new(ErrorKind::Usage, format!("push {}", self.name))
+                    .because(format!("the image's digest is {digest}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn is_current(&self, context: &Context) -> Result<bool> {
+        let task = context.reporter.start(TaskKind::Resolve, self.name.to_string(), None);
+        let name = self.name.without_digest().unwrap_or_else(|| self.name.clone());
+        let found = context.client.tag_digest(&name).await?;
+        let is_current = found.is_some_and(|found| found.digest == *self.artifact.digest());
+        if is_current {
+            task.skipped("exists");
+        } else {
+            task.done();
+        }
+        Ok(is_current)
+    }
+
+    /// Pushes the image's own manifest, which makes it visible.
+    async fn push_root(&self, context: &Context) -> Result<()> {
+        let task = context.reporter.start(TaskKind::Upload, self.name.to_string(), None);
+        let selector = self.name.tag().unwrap_or(self.artifact.digest().as_str());
+        let media_type = &self.artifact.descriptor().media_type;
+        let bytes = self.artifact.document_bytes().clone();
+        let repository = self.name.repository();
+        context.client.push_manifest(repository, selector, media_type, bytes).await?;
+        task.done();
+        Ok(())
+    }
+}
+
+/// Blobs of one digest that several repositories of a registry need.
+struct Shipment<'a> {
+    blob: Blob,
+    repositories: BTreeSet<&'a Repository>,
+}
+
+async fn push_blobs(targets: &[Target<'_>], context: &Context) -> Result<()> {
+    let mut shipments: BTreeMap<(&str, Digest), Shipment<'_>> = BTreeMap::new();
+    for target in targets {
+        for blob in target.artifact.blobs() {
+            if blob.descriptor.media_type.is_foreign_layer() {
+                // Registries let manifests name these without holding them.
+                continue;
+            }
+            let key = (target.name.registry(), blob.descriptor.digest.clone());
+            let new = || Shipment { blob, repositories: BTreeSet::new() };
+            let shipment = shipments.entry(key).or_insert_with(new);
+            shipment.repositories.insert(target.name.repository());
+        }
+    }
+    let mut shipments: Vec<Shipment<'_>> = shipments.into_values().collect();
+    // A large one that begins last would run on alone.
+    shipments.sort_by_key(|shipment| std::cmp::Reverse(shipment.blob.descriptor.size));
+    concurrently(shipments.iter().map(|shipment| shipment.send(context)), context.jobs()).await?;
+    Ok(())
+}
+
+impl Shipment<'_> {
+    /// Brings the blob into one repository after the other: the first upload serves the rest.
+    async fn send(&self, context: &Context) -> Result<()> {
+        let mut holders: Vec<Repository> = Vec::new();
+        for repository in &self.repositories {
+            if let Some(origin) = self.blob.remote()
+                && origin.registry() == repository.registry()
+                && !holders.contains(origin)
+            {
+                holders.push(origin.clone());
+            }
+            let others = holders.iter().filter(|holder| holder != repository);
+            let delivery = Delivery {
+                blob: &self.blob,
+                repository,
+                holders: others.cloned().collect(),
+                context,
+                transfer: Transfer::start(
+                    &context.reporter,
+                    TaskKind::Upload,
+                    &self.blob.descriptor,
+                ),
+            };
+            delivery.run().await?;
+            holders.insert(0, (*repository).clone());
+        }
+        Ok(())
+    }
+}
+
+/// A blob on its way into a repository.
+struct Delivery<'a> {
+    blob: &'a Blob,
+    repository: &'a Repository,
+    /// Other repositories of the same registry that have the blob.
+    holders: Vec<Repository>,
+    context: &'a Context,
+    transfer: Transfer,
+}
+
+impl Delivery<'_> {
+    async fn run(self) -> Result<()> {
+        let pushed = match self.blob.remote() {
+            None => self.push(Arc::new(self.blob.clone())).await?,
+            Some(_) => match self.push_without_bytes().await? {
+                Some(pushed) => pushed,
+                None => self.fetch_and_push().await?,
+            },
+        };
+        match pushed {
+            Pushed::Exists => self.transfer.skipped("exists"),
+            Pushed::Mounted => self.transfer.skipped("mounted"),
+            Pushed::Uploaded => self.transfer.done(),
+        }
+        Ok(())
+    }
+
+    async fn push(&self, source: Arc<dyn Reopen>) -> Result<Pushed> {
+        let (client, descriptor) = (&self.context.client, &self.blob.descriptor);
+        let progress = self.transfer.on_bytes();
+        client.push_blob(self.repository, descriptor, source, &self.holders, progress).await
+    }
+
+    /// Uses what the registry has; `None` where the bytes are needed.
+    async fn push_without_bytes(&self) -> Result<Option<Pushed>> {
+        if self.holders.is_empty() {
+            let digest = &self.blob.descriptor.digest;
+            let is_there = self.context.client.has_blob(self.repository, digest).await?;
+            return Ok(is_there.then_some(Pushed::Exists));
+        }
+        let absent = Arc::new(Absent::default());
+        match self.push(absent.clone()).await {
+            Err(_) if absent.was_opened() => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    async fn fetch_and_push(&self) -> Result<Pushed> {
+        bring_one(self.blob, self.context).await?;
+        let path = self.context.store.blob_path(&self.blob.descriptor.digest);
+        let local = Blob { source: BlobSource::File(path), ..self.blob.clone() };
+        self.push(Arc::new(local)).await
+    }
+}
+
+/// Stands for bytes that are not here, and notes that somebody wanted them.
+#[derive(Default)]
+struct Absent(AtomicBool);
+
+impl Absent {
+    fn was_opened(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Reopen for Absent {
+    fn open(&self) -> Result<Box<dyn Read + Send>> {
+        self.0.store(true, Ordering::Release);
+        Err(Error::new(ErrorKind::NotFound, "read a layer that was not fetched"))
+    }
+}
+
+/// Pushes every manifest below the roots: images first, what refers to them next, then indexes.
+async fn push_manifests(targets: &[Target<'_>], context: &Context) -> Result<()> {
+    let mut stages: [Vec<(&Repository, Descriptor, Bytes)>; 3] = Default::default();
+    let mut seen = BTreeSet::new();
+    for target in targets {
+        let repository = target.name.repository();
+        let referrers = referrers(target.artifact);
+        for (descriptor, bytes) in target.artifact.documents() {
+            let is_root = descriptor.digest == *target.artifact.digest();
+            if is_root || !seen.insert((repository, descriptor.digest.clone())) {
+                continue;
+            }
+            let is_referrer = referrers.contains(&descriptor.digest);
+            let stage = if descriptor.media_type.is_index() { 2 } else { usize::from(is_referrer) };
+            stages[stage].push((repository, descriptor, bytes));
+        }
+    }
+    let [images, referrers, indexes] = stages;
+    for (manifests, at_once) in
+        [(images, context.jobs()), (referrers, context.jobs()), (indexes, 1)]
+    {
+        let pushed = manifests.into_iter().map(|(repository, descriptor, bytes)| async move {
+            let Descriptor { digest, media_type, .. } = &descriptor;
+            context.client.push_manifest(repository, digest.as_str(), media_type, bytes).await
+        });
+        concurrently(pushed, at_once).await?;
+    }
+    Ok(())
+}
+
+/// The manifests that name another one as their subject.
+fn referrers(artifact: &Artifact) -> BTreeSet<Digest> {
+    let has_subject = |artifact: &&&Artifact| match artifact {
+        Artifact::Image(image) => image.manifest.value().subject.is_some(),
+        Artifact::Other { document, .. } => document.value().subject.is_some(),
+        Artifact::Index { .. } => false,
+    };
+    artifact.walk().iter().filter(has_subject).map(|found| found.digest().clone()).collect()
+}
