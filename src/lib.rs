@@ -36,6 +36,7 @@ pub mod golang;
 pub mod image;
 pub mod layer;
 pub mod oci;
+pub mod pipeline;
 pub mod progress;
 pub mod registry;
 pub mod store;

@@ -14,6 +14,7 @@ use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::error::{Cannot, Error, Result};
@@ -42,7 +43,36 @@ pub struct Binary {
 pub struct Built {
     /// The programs.
     pub binaries: Vec<Binary>,
+    /// By what each is found again by [`Builder::recall`], in the same order.
+    pub programs: Vec<Program>,
     _folder: TempDir,
+}
+
+/// A kept program, and the state by which it is known to be still the same.
+///
+/// A program is only ever replaced as a whole, by a new file; so its inode and time tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    place: PathBuf,
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Program {
+    /// The state of `file`, which is kept at `place`.
+    fn read(place: &Path, file: &Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let found = fs_err::metadata(file)?;
+        Ok(Self {
+            place: place.to_owned(),
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+        })
+    }
 }
 
 impl Builder {
@@ -53,34 +83,62 @@ impl Builder {
     pub async fn compile(&self, packages: &[Package], platform: &Platform) -> Result<Built> {
         self.flags.validate()?;
         fs_err::create_dir_all(&self.out_dir).cannot(|| "make the folder for programs")?;
-        let folder = tempfile::Builder::new()
-            .prefix("run-")
-            .tempdir_in(&self.out_dir)
-            .cannot(|| format!("make a folder in {}", self.out_dir.display()))?;
-        let mut paths = vec![PathBuf::new(); packages.len()];
+        let folder = self.run_folder()?;
+        let mut made_at = vec![None; packages.len()];
         for (number, group) in groups(packages).into_iter().enumerate() {
             let folder = folder.path().join(number.to_string());
             let members: Vec<&Package> = group.iter().map(|&index| &packages[index]).collect();
             let made = self.compile_group(&members, platform, &folder).await?;
-            for (index, path) in group.into_iter().zip(made) {
-                paths[index] = path;
+            for (index, made) in group.into_iter().zip(made) {
+                made_at[index] = Some(made);
             }
         }
-        let mut binaries = Vec::new();
-        for (package, path) in packages.iter().zip(paths) {
-            let size = fs_err::metadata(&path).cannot(|| "find the compiled program")?.len();
-            binaries.push(Binary { package: package.clone(), path, size });
+        let (mut binaries, mut programs) = (Vec::new(), Vec::new());
+        for (package, made) in packages.iter().zip(made_at) {
+            let (path, place) = made.expect("every package is in one group");
+            let program = Program::read(&place, &path).cannot(|| "find the compiled program")?;
+            binaries.push(Binary { package: package.clone(), path, size: program.size });
+            programs.push(program);
         }
-        Ok(Built { binaries, _folder: folder })
+        Ok(Built { binaries, programs, _folder: folder })
+    }
+
+    /// Finds the programs of an earlier [`Builder::compile`] where each is still the same.
+    pub fn recall(&self, packages: &[Package], programs: &[Program]) -> Option<Built> {
+        if packages.len() != programs.len() {
+            return None;
+        }
+        let folder = self.run_folder().ok()?;
+        let mut binaries = Vec::new();
+        for (number, (package, program)) in packages.iter().zip(programs).enumerate() {
+            // The link is made first: what it leads to cannot be replaced any more.
+            let path = folder.path().join(number.to_string());
+            fs_err::hard_link(&program.place, &path).ok()?;
+            if Program::read(&program.place, &path).ok()? != *program {
+                return None;
+            }
+            binaries.push(Binary { package: package.clone(), path, size: program.size });
+        }
+        Some(Built { binaries, programs: programs.to_vec(), _folder: folder })
+    }
+
+    /// Makes a folder that belongs to this process.
+    fn run_folder(&self) -> Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(&self.out_dir)
+            .cannot(|| format!("make a folder in {}", self.out_dir.display()))
     }
 
     /// Compiles packages of one module whose programs have different names into a new folder.
+    ///
+    /// Gives where each program is, and where it is kept.
     async fn compile_group(
         &self,
         packages: &[&Package],
         platform: &Platform,
         folder: &Path,
-    ) -> Result<Vec<PathBuf>> {
+    ) -> Result<Vec<(PathBuf, PathBuf)>> {
         let workdir = &packages[0].workdir;
         let names: Vec<String> =
             packages.iter().map(|package| program_file(package, platform)).collect();
@@ -108,7 +166,7 @@ impl Builder {
             keep(made, place).cannot(|| format!("keep the program {}", place.display()))?;
         }
         task.done();
-        Ok(made)
+        Ok(made.into_iter().zip(places).collect())
     }
 
     async fn go_build(

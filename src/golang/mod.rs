@@ -22,7 +22,7 @@ use crate::progress::Reporter;
 
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
-pub use compile::{Binary, Built};
+pub use compile::{Binary, Built, Program};
 pub use flags::{BuildFlags, ModMode};
 pub use inputs::{Check, Inputs, Moment, Trace};
 pub use name::{image_name, program_name};

@@ -1,6 +1,6 @@
 //! What is published: one image, or an index and everything below it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -40,14 +40,14 @@ pub struct Named {
 
 impl Artifact {
     /// Makes an index over `images`, in their order, each entry with its platform.
-    pub fn index(images: Vec<Image>, annotations: &[(String, String)]) -> Self {
+    pub fn index(images: Vec<Image>, annotations: BTreeMap<String, String>) -> Self {
         let entries = images.iter().map(|image| {
             let mut entry = image.manifest.descriptor().clone();
             entry.platform = Some(image.platform().clone());
             entry
         });
         let mut index = Index::new(entries.collect());
-        index.annotations.extend(annotations.iter().cloned());
+        index.annotations = annotations;
         let document = Document::new(crate::oci::MediaType::OCI_INDEX, index);
         let children = images.into_iter().map(Self::Image).collect();
         Self::Index { document, children }

@@ -18,6 +18,15 @@ pub use digest::{Digest, Hasher, VerifyingReader};
 pub use document::{Document, canonical_json};
 pub use manifest::{Index, Manifest};
 pub use media_type::{Compression, MediaType};
-pub use oci_spec::image as annotation;
 pub use platform::{Platform, PlatformSet};
 pub use reference::{Reference, Repository};
+
+/// The keys of annotations that the image specification defines.
+///
+/// See [its list](https://github.com/opencontainers/image-spec/blob/main/annotations.md).
+pub mod annotation {
+    pub use oci_spec::image::{
+        ANNOTATION_BASE_IMAGE_DIGEST, ANNOTATION_BASE_IMAGE_NAME, ANNOTATION_REF_NAME,
+        ANNOTATION_REVISION, ANNOTATION_SOURCE,
+    };
+}

@@ -50,6 +50,19 @@ pub fn rate(count: u64, time: Duration) -> Option<String> {
     (count > 0).then(|| format!("{}/s", bytes(u64::try_from(per_second).unwrap_or(u64::MAX))))
 }
 
+/// Rows as columns, two spaces apart, without trailing white space.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 /// Text from outside as one line that cannot steer a terminal.
 pub fn line(text: &str) -> Cow<'_, str> {
     replace(text, steers)

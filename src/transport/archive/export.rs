@@ -14,6 +14,8 @@ use crate::transport::layout::{blob_name, name_of, named_entries};
 pub(in crate::transport) struct Export {
     /// What `index.json` lists.
     pub entries: Vec<Descriptor>,
+    /// Whether the place said what its entry is called; then no other may be called so.
+    pub named_by_place: bool,
     /// What `manifest.json` lists.
     pub(super) items: Vec<Item>,
     /// Manifests, configs and layers.
@@ -27,7 +29,12 @@ impl Export {
         tag: Option<&RefName>,
         host: &Platform,
     ) -> Result<Self> {
-        let mut export = Self { entries: Vec::new(), items: Vec::new(), blobs: BTreeMap::new() };
+        let mut export = Self {
+            entries: Vec::new(),
+            named_by_place: tag.is_some(),
+            items: Vec::new(),
+            blobs: BTreeMap::new(),
+        };
         if let (Some(tag), [_, _, ..]) = (tag, images) {
             return Err(Error::new(ErrorKind::Usage, format!("write {} images", images.len()))
                 .because(format!("all would be called {tag}"))

@@ -52,7 +52,7 @@ fn write_into(
         .cannot(|| "lock it")?;
     let mut index = present_index(folder)?;
     for entry in &export.entries {
-        put_entry(&mut index, entry);
+        put_entry(&mut index, entry, export.named_by_place);
     }
     let index = unfinished(folder, &canonical_json(&index))?;
     let layout = unfinished(folder, &layout_file())?;
@@ -172,9 +172,11 @@ fn present_index(folder: &Path) -> Result<Index> {
     Ok(Layout::open(&files)?.map_or_else(|| Index::new(Vec::new()), Layout::into_index))
 }
 
-/// Puts an entry in the place of the one that has its name.
-fn put_entry(index: &mut Index, entry: &Descriptor) {
-    index.manifests.retain(|old| !is_replaced(old, entry));
+/// Puts an entry in the place of the one that has its name, or its tag where that was chosen.
+fn put_entry(index: &mut Index, entry: &Descriptor, tag_was_chosen: bool) {
+    let tag = |entry: &Descriptor| entry.annotations.get(REF_NAME).cloned();
+    let same_tag = |old: &Descriptor| tag_was_chosen && tag(old) == tag(entry);
+    index.manifests.retain(|old| !same_tag(old) && !is_replaced(old, entry));
     index.manifests.push(entry.clone());
 }
 

@@ -1,0 +1,108 @@
+//! The command line as typed. What it means is for the commands to say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use super::commands;
+use super::output::ProgressMode;
+use crate::oci::PlatformSet;
+
+/// From Go source to an OCI image: no Docker, no daemon, no root.
+#[derive(Debug, Parser)]
+#[command(name = "gondola", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct GlobalArgs {
+    /// The folder that keeps images and caches
+    #[arg(long, global = true, env = "GONDOLA_HOME", value_name = "DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
+    pub store: Option<PathBuf>,
+    /// How progress is shown on stderr
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOW",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    pub progress: ProgressMode,
+    /// Show errors and warnings only
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub quiet: bool,
+    /// Allow plain http, or https with a certificate that cannot be checked, for this registry
+    #[arg(long, global = true, value_name = "HOST[:PORT]", help_heading = "Registries")]
+    pub insecure_registry: Vec<String>,
+    /// How many transfers run at once
+    #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Registries")]
+    pub jobs: u16,
+}
+
+/// Which platforms of a multi-platform image are meant.
+#[derive(Clone, Debug, Args)]
+pub struct PlatformArgs {
+    /// Platforms such as linux/amd64,linux/arm64, or "all"
+    #[arg(long, value_name = "LIST")]
+    pub platform: Option<PlatformSet>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build images from Go packages
+    #[command(alias = "publish")]
+    Build(Box<commands::build::BuildArgs>),
+    /// Push images of the local store to their registries
+    Push(commands::push::PushArgs),
+    /// Pull images into the local store
+    Pull(commands::pull::PullArgs),
+    /// Copy an image from anywhere to anywhere
+    #[command(alias = "cp")]
+    Copy(commands::copy::CopyArgs),
+    /// Give an image of the local store another name
+    Tag(commands::tag::TagArgs),
+    /// List the images of the local store
+    #[command(alias = "ls")]
+    Images(commands::images::ImagesArgs),
+    /// Remove names from the local store
+    Rmi(commands::rmi::RmiArgs),
+    /// Show an image: configuration, layers, who made them, files
+    Inspect(commands::inspect::InspectArgs),
+    /// Store credentials for a registry
+    Login(commands::login::LoginArgs),
+    /// Remove stored credentials for a registry
+    Logout(commands::logout::LogoutArgs),
+    /// Look at and clean the local store
+    Cache(commands::cache::CacheArgs),
+    /// Write a completion script for a shell
+    Completions(commands::completions::CompletionsArgs),
+    /// Show the version
+    Version(commands::version::VersionArgs),
+}
+
+impl Command {
+    /// The verb, as it is named in errors.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Build(_) => "build",
+            Self::Push(_) => "push",
+            Self::Pull(_) => "pull",
+            Self::Copy(_) => "copy",
+            Self::Tag(_) => "tag",
+            Self::Images(_) => "images",
+            Self::Rmi(_) => "rmi",
+            Self::Inspect(_) => "inspect",
+            Self::Login(_) => "login",
+            Self::Logout(_) => "logout",
+            Self::Cache(_) => "cache",
+            Self::Completions(_) => "completions",
+            Self::Version(_) => "version",
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `gondola copy`.
+
+use clap::Args;
+
+use crate::cli::args::PlatformArgs;
+use crate::cli::session::{Session, print_lines};
+use crate::error::Result;
+use crate::oci::PlatformSet;
+use crate::transport::{self, Place};
+
+/// Arguments of `gondola copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Where from: an image name, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, store:NAME
+    source: Place,
+    /// Where to: the same, or docker:[NAME] and podman:[NAME]
+    #[arg(required = true, value_name = "DESTINATION")]
+    destinations: Vec<Place>,
+    #[command(flatten)]
+    platform: PlatformArgs,
+}
+
+pub(in crate::cli) async fn run(session: &Session, args: CopyArgs) -> Result<()> {
+    let context = session.transport()?;
+    let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
+    let source = args.source.in_folder(&session.environment.folder);
+    let images = transport::read_all(&source, &platforms, &context).await?;
+    let mut to_stdout = false;
+    for destination in args.destinations {
+        let destination = destination.in_folder(&session.environment.folder);
+        to_stdout |= destination.is_stream();
+        transport::write(&destination, &images, &context).await?;
+    }
+    if to_stdout {
+        return Ok(());
+    }
+    print_lines(images.iter().map(|named| named.artifact.digest()))
+}

@@ -1,0 +1,15 @@
+//! One file per command: its arguments, and what it does with them.
+
+pub mod build;
+pub mod cache;
+pub mod completions;
+pub mod copy;
+pub mod images;
+pub mod inspect;
+pub mod login;
+pub mod logout;
+pub mod pull;
+pub mod push;
+pub mod rmi;
+pub mod tag;
+pub mod version;

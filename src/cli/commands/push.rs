@@ -1,0 +1,30 @@
+//! `gondola push`.
+
+use clap::Args;
+
+use crate::cli::session::{Session, print_lines};
+use crate::error::Result;
+use crate::image::Named;
+use crate::oci::{PlatformSet, Reference};
+use crate::transport::{self, Place};
+
+/// Arguments of `gondola push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// Images of the local store, each of which goes to the registry that its name has
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<Reference>,
+}
+
+pub(in crate::cli) async fn run(session: &Session, args: PushArgs) -> Result<()> {
+    let context = session.transport()?;
+    for image in args.images {
+        let place = Place::Store(Some(image.clone()));
+        let artifact = transport::read(&place, &PlatformSet::All, &context).await?;
+        let pinned = image.with_digest(artifact.digest().clone());
+        let named = Named { artifact, references: vec![image] };
+        transport::push(&[named], &context).await?;
+        print_lines([pinned])?;
+    }
+    Ok(())
+}

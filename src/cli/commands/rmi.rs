@@ -1,0 +1,36 @@
+//! `gondola rmi`.
+
+use clap::Args;
+
+use crate::cli::session::{Session, print_lines};
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::Reference;
+
+/// Arguments of `gondola rmi`.
+#[derive(Debug, Args)]
+pub struct RmiArgs {
+    /// Names to remove; content that no name leads to is freed by `gondola cache prune`
+    #[arg(required_unless_present = "all", value_name = "NAME")]
+    names: Vec<Reference>,
+    /// Remove every name
+    #[arg(short, long, conflicts_with = "names")]
+    all: bool,
+}
+
+pub(in crate::cli) fn run(session: &Session, args: &RmiArgs) -> Result<()> {
+    let store = session.store()?;
+    let held = store.names()?;
+    let names: Vec<Reference> = if args.all {
+        held.into_iter().map(|(name, _)| name).collect()
+    } else {
+        let known = |name: &Reference| held.iter().any(|(held, _)| held == name);
+        if let Some(missing) = args.names.iter().find(|name| !known(name)) {
+            return Err(Error::new(ErrorKind::NotFound, format!("remove {missing}"))
+                .because("the local store has no image of that name")
+                .hint("gondola images"));
+        }
+        args.names.clone()
+    };
+    store.remove_names(&names)?;
+    print_lines(&names)
+}

@@ -1,0 +1,25 @@
+//! `gondola tag`.
+
+use clap::Args;
+
+use crate::cli::session::Session;
+use crate::error::Result;
+use crate::oci::Reference;
+use crate::transport::find_in_store;
+
+/// Arguments of `gondola tag`.
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    /// An image of the local store: a name, or the first digits of its digest
+    image: String,
+    /// The names that it gets
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<Reference>,
+}
+
+pub(in crate::cli) fn run(session: &Session, args: &TagArgs) -> Result<()> {
+    let store = session.store()?;
+    let descriptor = find_in_store(&store, &args.image)?;
+    let named: Vec<_> = args.names.iter().map(|name| (name.clone(), descriptor.clone())).collect();
+    store.set_names(&named)
+}

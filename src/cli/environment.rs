@@ -1,0 +1,115 @@
+//! The one place that reads the environment, the clock and the working folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::{Cannot, Error, ErrorKind, Result};
+
+/// What the process was given by whoever started it.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The environment variables; a name or value that is not UTF-8 is left out.
+    pub variables: BTreeMap<String, String>,
+    /// The working folder.
+    pub folder: PathBuf,
+    /// The time at which the process started.
+    pub now: SystemTime,
+    /// How many things can usefully run at once.
+    pub cores: usize,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is their one home")]
+    pub fn of_this_process() -> Result<Self> {
+        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Ok(Self {
+            variables: std::env::vars_os().filter_map(utf8).collect(),
+            folder: std::env::current_dir().cannot(|| "find the working folder")?,
+            now: SystemTime::now(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        })
+    }
+
+    /// A variable that is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// `path`, relative to the working folder.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// The store's folder: `GONDOLA_HOME`, else `gondola` in the XDG data folder.
+    pub fn store_folder(&self) -> Result<PathBuf> {
+        if let Some(folder) = self.get("GONDOLA_HOME") {
+            return Ok(self.resolve(folder));
+        }
+        // The XDG specification has relative paths ignored.
+        let data = self.get("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let data =
+            data.or_else(|| self.get("HOME").map(|home| self.resolve(home).join(".local/share")));
+        data.map(|folder| folder.join("gondola")).ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "find a folder for the store")
+                .because("none of GONDOLA_HOME, XDG_DATA_HOME and HOME is set")
+                .hint("set GONDOLA_HOME to a folder that gondola may fill")
+        })
+    }
+
+    /// The time that images carry: `SOURCE_DATE_EPOCH`, else the epoch. In seconds.
+    pub fn source_date_epoch(&self) -> Result<i64> {
+        let Some(text) = self.get("SOURCE_DATE_EPOCH") else { return Ok(0) };
+        // The year 9999 is the last that RFC 3339 can write.
+        let seconds = text.parse().ok().filter(|seconds| (0..=253_402_300_799).contains(seconds));
+        seconds.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "use SOURCE_DATE_EPOCH").because(format!(
+                "found \"{}\", expected whole seconds since 1970",
+                text.escape_debug()
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        Environment {
+            variables: pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            folder: PathBuf::from("/work"),
+            now: SystemTime::UNIX_EPOCH,
+            cores: 2,
+        }
+    }
+
+    #[test]
+    fn the_store_is_where_the_first_of_three_variables_says() {
+        for (pairs, expect) in [
+            (&[("GONDOLA_HOME", "g"), ("HOME", "/h")][..], "/work/g"),
+            (&[("XDG_DATA_HOME", "/x"), ("HOME", "/h")], "/x/gondola"),
+            (&[("XDG_DATA_HOME", "x"), ("HOME", "/h")], "/h/.local/share/gondola"),
+            (&[("GONDOLA_HOME", ""), ("HOME", "/h")], "/h/.local/share/gondola"),
+        ] {
+            assert_eq!(environment(pairs).store_folder().unwrap(), Path::new(expect));
+        }
+        let error = environment(&[]).store_folder().unwrap_err();
+        assert!(error.to_string().contains("GONDOLA_HOME"), "{error}");
+    }
+
+    #[test]
+    fn the_source_date_is_whole_seconds() {
+        assert_eq!(environment(&[]).source_date_epoch().unwrap(), 0);
+        assert_eq!(environment(&[("SOURCE_DATE_EPOCH", "17")]).source_date_epoch().unwrap(), 17);
+        for bad in ["-1", "1.5", "now", "999999999999999"] {
+            assert!(
+                environment(&[("SOURCE_DATE_EPOCH", bad)]).source_date_epoch().is_err(),
+                "{bad}"
+            );
+        }
+    }
+}

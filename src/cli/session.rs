@@ -1,0 +1,151 @@
+//! What a command works with: environment, store, registry client, progress.
+
+use std::fmt::{Display, Write as _};
+use std::future::Future;
+use std::io::{IsTerminal, Write as _};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use super::args::GlobalArgs;
+use super::environment::Environment;
+use super::output::{self, About, Fanout, ProgressMode, Timings, View};
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::oci::Platform;
+use crate::pipeline::Engine;
+use crate::progress::Reporter;
+use crate::registry::{self, Client, Credentials};
+use crate::store::{Lease, Store};
+use crate::transport::Context;
+
+/// One run of one command.
+pub(super) struct Session {
+    /// The global options.
+    pub global: GlobalArgs,
+    /// What the process was given.
+    pub environment: Environment,
+    /// What shows progress and errors.
+    pub view: Arc<dyn View>,
+    /// What tells others of progress.
+    pub reporter: Reporter,
+    timings: Arc<Timings>,
+    lease: OnceLock<Lease>,
+}
+
+impl Session {
+    pub(super) fn new(global: GlobalArgs, environment: Environment) -> Self {
+        let clock = output::clock();
+        let mode = if global.quiet { ProgressMode::Quiet } else { global.progress };
+        let on_terminal = std::io::stderr().is_terminal();
+        let view = output::view(mode, on_terminal, &environment.variables, clock.clone());
+        let timings = Arc::new(Timings::new(clock));
+        let readers = Fanout::new(vec![view.clone(), timings.clone()]);
+        let reporter = Reporter::new(Arc::new(readers));
+        Self { global, environment, view, reporter, timings, lease: OnceLock::new() }
+    }
+
+    /// Opens the store, and keeps what this run uses from being collected.
+    pub(super) fn store(&self) -> Result<Store> {
+        let folder = match &self.global.store {
+            Some(folder) => self.environment.resolve(folder),
+            None => self.environment.store_folder()?,
+        };
+        let store = Store::open(&folder)?;
+        if self.lease.get().is_none() {
+            // A second lease would be harmless, and dropped at once.
+            let _ = self.lease.set(store.lease()?);
+        }
+        Ok(store)
+    }
+
+    /// How registries are spoken to.
+    pub(super) fn registry_options(&self) -> registry::Options {
+        let variables = &self.environment.variables;
+        registry::Options {
+            credentials: Credentials::from_environment(variables),
+            insecure: self.global.insecure_registry.clone(),
+            environment: variables.clone(),
+            jobs: usize::from(self.global.jobs),
+            ..registry::Options::default()
+        }
+    }
+
+    /// Store and client together, as transports take them.
+    pub(super) fn transport(&self) -> Result<Context> {
+        Ok(Context {
+            store: self.store()?,
+            client: Client::new(self.registry_options())?,
+            reporter: self.reporter.clone(),
+            host: Platform::host(),
+            jobs: usize::from(self.global.jobs),
+        })
+    }
+
+    /// Writes the page that shows what ran when.
+    pub(super) fn write_timings(&self, path: &Path) -> Result<()> {
+        let began = self.environment.now.duration_since(std::time::UNIX_EPOCH);
+        let about = About {
+            // Arguments may hold credentials, so only the command is named.
+            command: "gondola build".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            began: began.ok().and_then(|time| i64::try_from(time.as_secs()).ok()),
+        };
+        self.timings.write(&about, path)
+    }
+
+    /// All that a build needs.
+    pub(super) fn engine(&self) -> Result<Engine> {
+        Ok(Engine {
+            transport: self.transport()?,
+            variables: self.environment.variables.clone(),
+            cores: self.environment.cores,
+        })
+    }
+}
+
+/// Makes the runtime on which everything waits.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .cannot(|| "start the worker threads")
+}
+
+/// Runs `work` until it ends, or until Ctrl-C or SIGTERM.
+///
+/// Dropping the work kills its child processes and removes its temporary files.
+pub(super) async fn until_interrupted(
+    verb: &str,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).cannot(|| "listen for SIGTERM")?;
+    let interrupted =
+        |name: &str| Error::new(ErrorKind::Interrupted, verb).because(format!("{name} came"));
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(interrupted("Ctrl-C")),
+        _ = terminate.recv() => Err(interrupted("SIGTERM")),
+    }
+}
+
+/// Writes results to stdout, one on a line.
+pub(super) fn print_lines<T: Display>(results: impl IntoIterator<Item = T>) -> Result<()> {
+    let mut text = String::new();
+    for result in results {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{result}");
+    }
+    print(&text)
+}
+
+/// Writes a result to stdout. A reader that went away has read enough.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).cannot(|| "write the result to stdout")
+        }
+        _ => Ok(()),
+    }
+}

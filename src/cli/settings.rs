@@ -1,0 +1,271 @@
+//! From what was typed, and what `gondola.yaml` says, to what a build is asked for.
+//!
+//! The command line is read into the same form as the file, and laid over it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::commands::build::{BuildArgs, GoArgs, ImageArgs};
+use super::environment::Environment;
+use crate::config::{self, GondolaYaml, ModuleMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::golang::{BuildFlags, ModMode};
+use crate::oci::{Platform, PlatformSet};
+use crate::pipeline::{
+    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+};
+
+/// The configuration file that is read when it exists.
+const DEFAULT_FILE: &str = "gondola.yaml";
+
+/// Says what `args` ask for.
+pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Request> {
+    let file = read_file(args, &environment.folder)?;
+    let typed = typed(args)?;
+    let settings_of = |build: Option<&config::Build>| {
+        let mut all = typed.clone();
+        if let Some(build) = build {
+            all = all.over(build.settings.clone());
+        }
+        let name = build.and_then(|build| build.name.clone());
+        settings(all.over(file.settings.clone()), name)
+    };
+    let nothing_named = args.packages.is_empty() && args.bin.is_empty() && args.prebuilt.is_empty();
+    let targets = if nothing_named && !file.builds.is_empty() {
+        let target = |build: &config::Build| Ok(target_of_build(build, settings_of(Some(build))?));
+        file.builds.iter().map(target).collect::<Result<_>>()?
+    } else {
+        vec![target_of_arguments(args, settings_of(None)?, &environment.folder)?]
+    };
+    let single = file.builds.iter().filter(|build| build.packages().len() == 1);
+    let overrides = single.map(|build| {
+        let package = build.packages()[0].clone();
+        Ok(Override { package, settings: settings_of(Some(build))? })
+    });
+    Ok(Request {
+        folder: environment.folder.clone(),
+        targets,
+        overrides: overrides.collect::<Result<_>>()?,
+        go_program: args.go.program.as_ref().map(|path| environment.resolve(path)),
+        created: environment.source_date_epoch()?,
+        use_cache: !args.no_cache,
+    })
+}
+
+/// Reads the file that was named, or the one beside `go.mod` if there is one.
+fn read_file(args: &BuildArgs, folder: &Path) -> Result<GondolaYaml> {
+    let Some(path) = &args.config else {
+        let path = folder.join(DEFAULT_FILE);
+        return if path.exists() { config::read(&path) } else { Ok(GondolaYaml::default()) };
+    };
+    let mut file = config::read(&folder.join(path))?;
+    // Sources are relative to the file, and the file is elsewhere.
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let builds = file.builds.iter_mut().map(|build| &mut build.settings);
+    for settings in builds.chain([&mut file.settings]) {
+        for addition in settings.image.add.iter_mut().flatten() {
+            if !addition.starts_with('/') {
+                *addition = beside.join(&*addition).display().to_string();
+            }
+        }
+    }
+    Ok(file)
+}
+
+/// What was typed, in the form of the file.
+fn typed(args: &BuildArgs) -> Result<config::Settings> {
+    let compression = args.image.compression.as_deref().map(str::parse).transpose()?;
+    Ok(config::Settings {
+        base: args.image.base.clone(),
+        platforms: args.result.platform.clone(),
+        tags: listed(&args.result.tag),
+        compression,
+        gzip_single_member: args.image.gzip_single_member.then_some(true),
+        go: typed_go(&args.go)?,
+        image: typed_image(&args.image)?,
+    })
+}
+
+fn typed_go(args: &GoArgs) -> Result<config::Go> {
+    let one = |flags: &Option<String>| flags.clone().map(|flags| vec![flags]);
+    Ok(config::Go {
+        flags: listed(&args.go_flag),
+        ldflags: one(&args.ldflags),
+        gcflags: one(&args.gcflags),
+        asmflags: one(&args.asmflags),
+        tags: listed(&args.build_tags),
+        env: pairs("--go-env", &args.go_env)?,
+        cgo: args.cgo.then_some(true),
+        vcs_stamp: args.vcs_stamp.then_some(true),
+        module_mode: args.mod_mode,
+    })
+}
+
+fn typed_image(args: &ImageArgs) -> Result<config::Image> {
+    let command =
+        |option, text: &Option<String>| text.as_deref().map(|text| words(option, text)).transpose();
+    Ok(config::Image {
+        entrypoint: command("--entrypoint", &args.entrypoint)?,
+        cmd: command("--cmd", &args.cmd)?,
+        env: pairs("--env", &args.env)?,
+        user: args.user.clone(),
+        workdir: args.workdir.clone(),
+        ports: listed(&args.port),
+        labels: pairs("--label", &args.label)?,
+        annotations: pairs("--annotation", &args.annotation)?,
+        stop_signal: args.stop_signal.clone(),
+        volumes: listed(&args.volume),
+        add: listed(&args.add),
+    })
+}
+
+fn listed(items: &[String]) -> Option<Vec<String>> {
+    (!items.is_empty()).then(|| items.to_vec())
+}
+
+/// Splits each `NAME=VALUE`; the last of a name wins.
+fn pairs(option: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Error::new(ErrorKind::Usage, format!("use {option} \"{}\"", text.escape_debug()))
+            .because("expected NAME=VALUE")),
+    };
+    items.iter().map(pair).collect()
+}
+
+/// Reads a command: a JSON array of words, or one word.
+fn words(option: &str, text: &str) -> Result<Vec<String>> {
+    if !text.trim_start().starts_with('[') {
+        return Ok(if text.is_empty() { Vec::new() } else { vec![text.to_owned()] });
+    }
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(ErrorKind::Usage, format!("use {option} {text}"))
+            .caused_by(error)
+            .hint("write a JSON array of strings, such as [\"/app\", \"--port\", \"8080\"]")
+    })
+}
+
+/// What the settings mean, with the defaults where they are silent.
+fn settings(given: config::Settings, name: Option<String>) -> Result<Settings> {
+    let mut encoding = given.compression.unwrap_or_default();
+    if given.gzip_single_member == Some(true) {
+        encoding = encoding.in_single_member();
+    }
+    Ok(Settings {
+        base: given.base.as_deref().map_or(Ok(BaseChoice::Static), base_choice)?,
+        platforms: given.platforms,
+        tags: given.tags.unwrap_or_default(),
+        encoding,
+        go: build_flags(given.go),
+        image: image_settings(given.image, name)?,
+    })
+}
+
+fn build_flags(given: config::Go) -> BuildFlags {
+    BuildFlags {
+        tags: given.tags.unwrap_or_default(),
+        ldflags: given.ldflags.unwrap_or_default(),
+        gcflags: given.gcflags.unwrap_or_default(),
+        asmflags: given.asmflags.unwrap_or_default(),
+        flags: given.flags.unwrap_or_default(),
+        env: given.env,
+        cgo: given.cgo.unwrap_or(false),
+        vcs_stamp: given.vcs_stamp.unwrap_or(false),
+        mod_mode: given.module_mode.map(|mode| match mode {
+            ModuleMode::Mod => ModMode::Mod,
+            ModuleMode::Readonly => ModMode::Readonly,
+            ModuleMode::Vendor => ModMode::Vendor,
+        }),
+        ..BuildFlags::default()
+    }
+}
+
+fn image_settings(given: config::Image, name: Option<String>) -> Result<ImageSettings> {
+    let assets = given.add.unwrap_or_default();
+    Ok(ImageSettings {
+        name,
+        entrypoint: given.entrypoint,
+        cmd: given.cmd,
+        env: given.env,
+        user: given.user,
+        workdir: given.workdir,
+        ports: given.ports.unwrap_or_default(),
+        volumes: given.volumes.unwrap_or_default(),
+        labels: given.labels,
+        annotations: given.annotations,
+        stop_signal: given.stop_signal,
+        assets: assets.iter().map(|text| text.parse()).collect::<Result<_>>()?,
+    })
+}
+
+/// Reads `static`, `scratch`, or where an image is.
+fn base_choice(text: &str) -> Result<BaseChoice> {
+    match text {
+        "static" => Ok(BaseChoice::Static),
+        "scratch" => Ok(BaseChoice::Scratch),
+        _ => text.parse().map(BaseChoice::Image),
+    }
+}
+
+fn target_of_build(build: &config::Build, settings: Settings) -> Target {
+    let patterns = build.packages().to_vec();
+    let grouping = if patterns.len() > 1 { Grouping::Together } else { Grouping::Separate };
+    Target { patterns, prebuilt: Vec::new(), grouping, settings }
+}
+
+fn target_of_arguments(args: &BuildArgs, mut settings: Settings, folder: &Path) -> Result<Target> {
+    let prebuilt = args.prebuilt.iter().map(|text| prebuilt(text, folder));
+    let prebuilt: Vec<Prebuilt> = prebuilt.collect::<Result<_>>()?;
+    let platforms: Vec<Platform> = prebuilt.iter().filter_map(|p| p.platform.clone()).collect();
+    if settings.platforms.is_none() && !platforms.is_empty() {
+        settings.platforms = Some(PlatformSet::Listed(platforms));
+    }
+    let patterns = if args.bin.is_empty() { args.packages.clone() } else { args.bin.clone() };
+    let together = args.one_image || !args.bin.is_empty();
+    let grouping = if together { Grouping::Together } else { Grouping::Separate };
+    Ok(Target { patterns, prebuilt, grouping, settings })
+}
+
+/// Reads `[PLATFORM=]FILE`.
+fn prebuilt(text: &str, folder: &Path) -> Result<Prebuilt> {
+    let (platform, path) = match text.split_once('=') {
+        // A file whose name has an equals sign is meant when it is there.
+        Some((platform, path)) if !folder.join(text).exists() => (Some(platform.parse()?), path),
+        _ => (None, text),
+    };
+    Ok(Prebuilt { platform, path: folder.join(path) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_one_word_or_a_list() {
+        assert_eq!(words("--cmd", "serve").unwrap(), ["serve"]);
+        assert_eq!(words("--cmd", r#"["a", "b c"]"#).unwrap(), ["a", "b c"]);
+        assert!(words("--cmd", "").unwrap().is_empty());
+        let error = words("--cmd", "[a]").unwrap_err().to_string();
+        assert!(error.contains("JSON array"), "{error}");
+    }
+
+    #[test]
+    fn pairs_need_a_name() {
+        let read = |text: &str| pairs("--env", &[text.to_owned()]);
+        assert_eq!(read("A=b=c").unwrap()["A"], "b=c");
+        assert_eq!(read("A=").unwrap()["A"], "");
+        for bad in ["A", "=b", ""] {
+            assert_eq!(read(bad).unwrap_err().kind(), ErrorKind::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prebuilt_binary_may_have_a_platform() {
+        let folder = Path::new("/nowhere");
+        let with = prebuilt("linux/arm64=bin/app", folder).unwrap();
+        assert_eq!(with.platform.unwrap().to_string(), "linux/arm64");
+        assert_eq!(with.path, Path::new("/nowhere/bin/app"));
+        assert_eq!(prebuilt("app", folder).unwrap().platform, None);
+        assert!(prebuilt("what=app", folder).is_err());
+    }
+}

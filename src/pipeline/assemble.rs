@@ -1,0 +1,231 @@
+//! One image for one platform: its base, its layers, its configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::base::{Base, static_draft};
+use super::{Engine, ImageSettings, Settings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Blob, BlobSource, Draft, Image, Layer, static_base};
+use crate::layer::{self, Content, Encoding, Entry, LayerInfo, Tree, WriteOptions};
+use crate::oci::{Descriptor, Digest, History, MediaType, Platform};
+use crate::progress::TaskKind;
+
+/// The folder of an image that binaries are put into.
+const BINARY_FOLDER: &str = "usr/local/bin";
+
+/// What a shell and most programs look through when an image sets no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A compiled program, and the name it gets in the image.
+#[derive(Clone, Debug)]
+pub(super) struct Binary {
+    /// The file name in the image.
+    pub name: String,
+    /// What it was made from, for the history: an import path or `prebuilt`.
+    pub origin: String,
+    /// The file on this machine.
+    pub path: PathBuf,
+}
+
+/// Everything that one image is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    pub name: String,
+    pub platform: Platform,
+    pub base: Base,
+    pub binaries: Vec<Binary>,
+    pub settings: Settings,
+    /// Annotations that say where the source came from.
+    pub origin: Vec<(String, String)>,
+    /// Seconds since 1970.
+    pub created: i64,
+    pub folder: PathBuf,
+}
+
+/// Puts one image together. Blocks: layers are compressed here.
+pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
+    let encoding = parts.settings.encoding;
+    let mut draft = parts.base.draft(&parts.platform, || {
+        let tree = static_base::tree(parts.created);
+        let mut draft = static_draft(&parts.platform)?;
+        let layer = store_layer(engine, "static base", &tree, encoding)?;
+        draft.push_layer(layer, history(parts, "static base", "certificates, time zones, users"));
+        Ok(draft)
+    })?;
+    let assets = &parts.settings.image.assets;
+    if !assets.is_empty() {
+        let mut tree = Tree::new();
+        for asset in assets {
+            asset.add_to(&mut tree, &parts.folder, parts.created)?;
+        }
+        let layer = store_layer(engine, &format!("{} files", parts.name), &tree, encoding)?;
+        let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
+        draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
+    }
+    let tree = binary_tree(parts)?;
+    let layer =
+        store_layer(engine, &format!("{} {}", parts.name, parts.platform), &tree, encoding)?;
+    let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
+    draft.push_layer(
+        layer,
+        history(parts, &origins.join(" "), &format!("on {}", parts.base.name())),
+    );
+    configure(&mut draft, parts)?;
+    Ok(draft.finish())
+}
+
+fn binary_tree(parts: &Parts) -> Result<Tree> {
+    let mut tree = Tree::new();
+    for binary in &parts.binaries {
+        let content = Content::from_file(&binary.path)?;
+        let entry = Entry::file(content, 0o755).modified(parts.created);
+        let path = format!("{BINARY_FOLDER}/{}", binary.name);
+        tree.insert(path.parse()?, entry)?;
+    }
+    Ok(tree)
+}
+
+fn history(parts: &Parts, what: &str, comment: &str) -> History {
+    History {
+        created: Some(rfc3339(parts.created)),
+        created_by: Some(format!("gondola build {what}")),
+        comment: Some(comment.to_owned()),
+        ..History::default()
+    }
+}
+
+/// Writes a time as RFC 3339 in UTC, to the second.
+pub(super) fn rfc3339(seconds: i64) -> String {
+    let time = jiff::Timestamp::from_second(seconds).expect("checked when it was read");
+    time.to_string()
+}
+
+fn configure(draft: &mut Draft, parts: &Parts) -> Result<()> {
+    let image = &parts.settings.image;
+    let first = parts.binaries.first().map(|b| format!("/{BINARY_FOLDER}/{}", b.name));
+    draft.config().created = Some(rfc3339(parts.created));
+    let container = draft.container();
+    container.entrypoint = image.entrypoint.clone().or(first.map(|path| vec![path]));
+    // The base's default arguments are meant for the base's program.
+    container.cmd.clone_from(&image.cmd);
+    if container.env_value("PATH").is_none() {
+        container.env.insert(0, format!("PATH={DEFAULT_PATH}"));
+    }
+    for (name, value) in &image.env {
+        container.set_env(name, value);
+    }
+    replace_if_set(&mut container.user, image.user.as_ref());
+    replace_if_set(&mut container.working_dir, image.workdir.as_ref());
+    replace_if_set(&mut container.stop_signal, image.stop_signal.as_ref());
+    for port in &image.ports {
+        container.exposed_ports.insert(exposed_port(port)?, serde_json::json!({}));
+    }
+    for volume in &image.volumes {
+        container.volumes.insert(volume.clone(), serde_json::json!({}));
+    }
+    container.labels.extend(image.labels.clone());
+    annotate(draft, image, &parts.origin);
+    Ok(())
+}
+
+/// Annotations given by hand win over those that gondola makes.
+fn annotate(draft: &mut Draft, image: &ImageSettings, origin: &[(String, String)]) {
+    for (key, value) in origin {
+        draft.annotate(key, value);
+    }
+    for (key, value) in &image.annotations {
+        draft.annotate(key, value);
+    }
+}
+
+fn replace_if_set(field: &mut String, value: Option<&String>) {
+    if let Some(value) = value {
+        field.clone_from(value);
+    }
+}
+
+/// Completes a port as `EXPOSE` does: `8080` is `8080/tcp`.
+fn exposed_port(text: &str) -> Result<String> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let is_number = number.parse::<u16>().is_ok_and(|port| port > 0);
+    if is_number && matches!(protocol, "tcp" | "udp" | "sctp") {
+        return Ok(format!("{number}/{protocol}"));
+    }
+    Err(Error::new(ErrorKind::Usage, format!("expose port \"{}\"", text.escape_debug()))
+        .because("expected a number from 1 to 65535, and tcp, udp or sctp after a slash")
+        .hint("write 8080 or 53/udp"))
+}
+
+/// What is remembered of a layer under the key of its content.
+#[derive(Serialize, Deserialize)]
+struct LayerRecord {
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    diff_id: Digest,
+}
+
+/// Makes a layer of `tree`, or finds the one that was made of an equal tree.
+pub(super) fn store_layer(
+    engine: &Engine,
+    name: &str,
+    tree: &Tree,
+    encoding: Encoding,
+) -> Result<Layer> {
+    let store = &engine.transport.store;
+    let key = layer::content_key(tree, &encoding)?;
+    let reporter = &engine.transport.reporter;
+    if let Some(record) = store.get_record::<LayerRecord>("layer", &key)
+        && store.has(&record.digest)? == Some(record.size)
+    {
+        reporter.start(TaskKind::Layer, name, None).skipped("cached");
+        return Ok(stored(engine, record));
+    }
+    let task = reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
+    let options = WriteOptions { encoding, threads: engine.cores };
+    let mut ingest = store.ingest_unhashed()?;
+    let info = layer::write(tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
+    ingest.commit_as(&info.digest, info.size)?;
+    let record = record(&info);
+    store.put_record("layer", &key, &record)?;
+    task.done();
+    Ok(stored(engine, record))
+}
+
+fn record(info: &LayerInfo) -> LayerRecord {
+    LayerRecord {
+        media_type: MediaType::layer_for(&MediaType::OCI_MANIFEST, info.compression),
+        digest: info.digest.clone(),
+        size: info.size,
+        diff_id: info.diff_id.clone(),
+    }
+}
+
+fn stored(engine: &Engine, record: LayerRecord) -> Layer {
+    let source = BlobSource::File(engine.transport.store.blob_path(&record.digest));
+    let descriptor = Descriptor::new(record.media_type, record.digest, record.size);
+    Layer { blob: Blob { descriptor, source }, diff_id: record.diff_id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_completed_and_checked() {
+        for (text, expect) in [("8080", "8080/tcp"), ("53/udp", "53/udp"), ("1/sctp", "1/sctp")] {
+            assert_eq!(exposed_port(text).unwrap(), expect);
+        }
+        for bad in ["", "0", "65536", "80/http", "a", "80/"] {
+            assert!(exposed_port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_in_utc() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_767_225_600), "2026-01-01T00:00:00Z");
+    }
+}

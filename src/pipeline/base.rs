@@ -1,0 +1,210 @@
+//! Base images: the one image of a base that a platform needs, and what is noted of it.
+
+use std::collections::BTreeMap;
+
+use super::compile::needs_base_for_platforms;
+use super::plan::Unit;
+use super::{BaseChoice, Engine, Request, Settings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Artifact, Draft, Image, static_base};
+use crate::oci::{Digest, Platform, PlatformSet, annotation};
+use crate::progress::TaskKind;
+use crate::transport::{self, Place};
+
+/// The bases of a build, each looked up once.
+#[derive(Default)]
+pub(super) struct Bases(Vec<(BaseChoice, Base)>);
+
+impl Bases {
+    /// Looks up the bases that say which platforms there are to build for.
+    pub(super) async fn find_those_that_offer_platforms(
+        &mut self,
+        engine: &Engine,
+        request: &Request,
+    ) -> Result<()> {
+        let overrides = request.overrides.iter().map(|entry| &entry.settings);
+        let all = request.targets.iter().map(|target| &target.settings).chain(overrides);
+        let needed = all.filter(|settings| {
+            needs_base_for_platforms(&settings.base, settings.platforms.as_ref())
+        });
+        self.find(engine, needed).await
+    }
+
+    /// Looks up all bases that are not known yet.
+    pub(super) async fn find_all(&mut self, engine: &Engine, units: &[Unit]) -> Result<()> {
+        self.find(engine, units.iter().map(|unit| &unit.settings)).await
+    }
+
+    async fn find(
+        &mut self,
+        engine: &Engine,
+        settings: impl Iterator<Item = &Settings>,
+    ) -> Result<()> {
+        let mut wanted: Vec<&BaseChoice> = Vec::new();
+        for choice in settings.map(|settings| &settings.base) {
+            if !wanted.contains(&choice) && !self.0.iter().any(|(known, _)| known == choice) {
+                wanted.push(choice);
+            }
+        }
+        let found = wanted.iter().map(|choice| Base::find(engine, choice));
+        let found = futures_util::future::try_join_all(found).await?;
+        self.0.extend(wanted.into_iter().cloned().zip(found));
+        Ok(())
+    }
+
+    /// A base that was looked up.
+    pub(super) fn get(&self, choice: &BaseChoice) -> &Base {
+        let found = self.0.iter().find(|(known, _)| known == choice);
+        &found.expect("all bases were looked up before the first is asked for").1
+    }
+
+    /// The platforms to build for on `choice`, which needs to be known only where it decides.
+    pub(super) fn platforms(
+        &self,
+        choice: &BaseChoice,
+        wanted: Option<&PlatformSet>,
+        host: &Platform,
+    ) -> Vec<Platform> {
+        match self.0.iter().find(|(known, _)| known == choice) {
+            Some((_, base)) => base.platforms(wanted, host),
+            None => Base::Static.platforms(wanted, host),
+        }
+    }
+}
+
+/// A base, looked up once for all platforms that are built.
+#[derive(Clone, Debug)]
+pub(super) enum Base {
+    /// The built-in base, made anew for each platform from what is compiled in.
+    Static,
+    /// Nothing.
+    Scratch,
+    /// An image that was found.
+    Found(Box<FoundBase>),
+}
+
+/// A base image that came from a registry, a layout or an archive.
+#[derive(Clone, Debug)]
+pub(super) struct FoundBase {
+    place: Place,
+    artifact: Artifact,
+}
+
+/// The platforms for which the built-in base, or none, is offered under `--platform all`.
+///
+/// These are the Linux ports of Go that Docker publishes images for.
+const EVERY_PLATFORM: [&str; 8] = [
+    "linux/386",
+    "linux/amd64",
+    "linux/arm/v6",
+    "linux/arm/v7",
+    "linux/arm64",
+    "linux/ppc64le",
+    "linux/riscv64",
+    "linux/s390x",
+];
+
+impl Base {
+    /// Looks `choice` up. Only documents are fetched; layers stay where they are.
+    pub(super) async fn find(engine: &Engine, choice: &BaseChoice) -> Result<Self> {
+        let place = match choice {
+            BaseChoice::Static => return Ok(Self::Static),
+            BaseChoice::Scratch => return Ok(Self::Scratch),
+            BaseChoice::Image(place) => place.clone(),
+        };
+        let task = engine.transport.reporter.start(TaskKind::Resolve, place.to_string(), None);
+        let artifact = transport::read(&place, &PlatformSet::All, &engine.transport).await?;
+        task.done();
+        Ok(Self::Found(Box::new(FoundBase { place, artifact })))
+    }
+
+    /// The platforms to build for: those wanted, or those on offer.
+    pub(super) fn platforms(&self, wanted: Option<&PlatformSet>, host: &Platform) -> Vec<Platform> {
+        match (wanted, self) {
+            (None, _) => vec![host.clone()],
+            (Some(PlatformSet::Listed(listed)), _) => listed.clone(),
+            (Some(PlatformSet::All), Self::Found(base)) => {
+                let offered = base.artifact.images().into_iter().map(|i| i.platform().clone());
+                offered.filter(|platform| !platform.is_unknown()).collect()
+            }
+            (Some(PlatformSet::All), Self::Static | Self::Scratch) => {
+                let parse = |name: &str| name.parse().expect("written in this file");
+                EVERY_PLATFORM.map(parse).into()
+            }
+        }
+    }
+
+    /// Starts an image for `platform` on this base.
+    pub(super) fn draft(
+        &self,
+        platform: &Platform,
+        create_static: impl FnOnce() -> Result<Draft>,
+    ) -> Result<Draft> {
+        match self {
+            Self::Scratch => Ok(Draft::scratch(platform.clone())),
+            Self::Static => create_static(),
+            Self::Found(base) => {
+                let image = base.image_for(platform)?;
+                let mut draft = Draft::from_base(image);
+                for (key, value) in base.annotations(image.manifest.digest()) {
+                    draft.annotate(key, value);
+                }
+                Ok(draft)
+            }
+        }
+    }
+
+    /// The annotations for an index over images of this base.
+    pub(super) fn index_annotations(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Found(base) => base.annotations(base.artifact.digest()),
+            Self::Static | Self::Scratch => BTreeMap::new(),
+        }
+    }
+
+    /// How the base is called in history entries.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Static => "static".to_owned(),
+            Self::Scratch => "scratch".to_owned(),
+            Self::Found(base) => base.place.to_string(),
+        }
+    }
+}
+
+impl FoundBase {
+    fn image_for(&self, platform: &Platform) -> Result<&Image> {
+        self.artifact.image_for(platform).ok_or_else(|| {
+            let offered = self.artifact.images().into_iter().map(Image::platform);
+            let offered: Vec<String> =
+                offered.filter(|p| !p.is_unknown()).map(ToString::to_string).collect();
+            Error::new(ErrorKind::NotFound, format!("build on {} for {platform}", self.place))
+                .because(format!(
+                    "the base has no image for {platform}, but for {}",
+                    offered.join(", ")
+                ))
+                .hint("choose --platform from these, or another --base")
+        })
+    }
+
+    /// What the OCI specification has images say of their base.
+    fn annotations(&self, digest: &Digest) -> BTreeMap<String, String> {
+        let mut annotations = BTreeMap::new();
+        // A path says nothing to others, and would tie the digest to this machine.
+        if let Some(reference) = self.place.reference() {
+            let name = reference
+                .without_digest()
+                .map_or_else(|| reference.repository().to_string(), |r| r.to_string());
+            annotations.insert(annotation::ANNOTATION_BASE_IMAGE_NAME.to_owned(), name);
+        }
+        annotations.insert(annotation::ANNOTATION_BASE_IMAGE_DIGEST.to_owned(), digest.to_string());
+        annotations
+    }
+}
+
+/// The configuration of the built-in base.
+pub(super) fn static_draft(platform: &Platform) -> Result<Draft> {
+    let mut draft = Draft::scratch(platform.clone());
+    *draft.container() = static_base::config(platform)?;
+    Ok(draft)
+}

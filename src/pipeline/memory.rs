@@ -1,0 +1,156 @@
+//! What earlier builds left behind: what did not change is not compiled again, nor even asked about.
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::request::Request;
+use super::{Engine, finished};
+use crate::error::Result;
+use crate::golang::{Builder, Built, Check, Inputs, Moment, Package, Program, Trace};
+use crate::oci::Platform;
+
+/// The kind of the store's records that hold a [`Record`].
+const RECORDS: &str = "build";
+
+/// What is remembered of a build.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    inputs: Inputs,
+    /// The packages that each list of patterns stands for.
+    packages: Vec<Vec<Package>>,
+    /// The programs of each platform, one for each package of `inputs`.
+    programs: Vec<(Platform, Vec<Program>)>,
+}
+
+/// Packages that are compiled with the same flags for the same platforms, and what is known of
+/// them before anything is built.
+pub(super) struct Memory {
+    pub builder: Builder,
+    pub platforms: Vec<Platform>,
+    /// Lists of patterns, one for each target.
+    patterns: Vec<Vec<String>>,
+    key: String,
+    /// Nothing that changes after this moment is missed.
+    since: Moment,
+    known: Known,
+    tracing: JoinSet<Result<Trace>>,
+    made: Vec<(Platform, Vec<Program>)>,
+}
+
+enum Known {
+    /// A build would give what is kept.
+    Programs(Record),
+    /// The same, but the record is to be renewed.
+    Renew(Record),
+    /// The packages are the same; they must be compiled.
+    Packages(Record),
+    /// Nothing.
+    Nothing,
+}
+
+impl Memory {
+    /// Remembers an earlier build of the same, if it still says anything.
+    pub(super) fn recall(
+        engine: &Engine,
+        request: &Request,
+        builder: Builder,
+        patterns: Vec<Vec<String>>,
+        platforms: Vec<Platform>,
+    ) -> Result<Self> {
+        let since = Moment::now(&builder.out_dir)?;
+        // An empty pattern is none of Go's, so it can separate lists.
+        let key = builder.request_key(&request.folder, &patterns.join(&String::new()), &platforms);
+        let store = &engine.transport.store;
+        let record = request.use_cache.then(|| store.get_record::<Record>(RECORDS, &key)).flatten();
+        let known = match record {
+            None => Known::Nothing,
+            Some(record) => match record.inputs.check() {
+                Check::Current => Known::Programs(record),
+                Check::Touched => Known::Renew(record),
+                Check::ContentsOnly(_) => Known::Packages(record),
+                Check::Stale(_) => Known::Nothing,
+            },
+        };
+        let (tracing, made) = (JoinSet::new(), Vec::new());
+        Ok(Self { builder, platforms, patterns, key, since, known, tracing, made })
+    }
+
+    /// The packages that each list of patterns stands for; `go` is asked only where it must be.
+    pub(super) async fn packages(&mut self, request: &Request) -> Result<Vec<Vec<Package>>> {
+        if let Known::Programs(record) | Known::Renew(record) | Known::Packages(record) =
+            &self.known
+        {
+            return Ok(record.packages.clone());
+        }
+        let platform = self.platforms.first().expect("there is a platform to build for");
+        let lists =
+            self.patterns.iter().map(|list| self.builder.list(&request.folder, list, platform));
+        let packages = futures_util::future::try_join_all(lists).await?;
+        self.trace(request, &packages);
+        Ok(packages)
+    }
+
+    /// Finds out what is compiled, while it is compiled.
+    fn trace(&mut self, request: &Request, packages: &[Vec<Package>]) {
+        let (builder, folder) = (self.builder.clone(), request.folder.clone());
+        let (patterns, platforms) = (self.patterns.concat(), self.platforms.clone());
+        let packages = distinct(packages);
+        self.tracing
+            .spawn(async move { builder.trace(&folder, &patterns, &packages, &platforms).await });
+    }
+
+    /// The kept programs of `packages`, where a build would give nothing else.
+    pub(super) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
+        let (Known::Programs(record) | Known::Renew(record)) = &self.known else { return None };
+        if record.inputs.packages() != packages {
+            return None;
+        }
+        let (_, programs) = record.programs.iter().find(|(of, _)| of == platform)?;
+        self.builder.recall(packages, programs)
+    }
+
+    /// Takes note of what was compiled, or found, for a platform.
+    pub(super) fn take(&mut self, platform: &Platform, built: &Built) {
+        self.made.push((platform.clone(), built.programs.clone()));
+    }
+
+    /// Keeps what the next build can use. A failure costs that build time and nothing else.
+    pub(super) async fn keep(mut self, engine: &Engine, packages: &[Vec<Package>]) {
+        if matches!(self.known, Known::Programs(_)) || self.made.len() != self.platforms.len() {
+            return;
+        }
+        if let Err(error) = self.record(engine, packages).await {
+            engine.transport.reporter.note(format!("the next build will ask go again: {error}"));
+        }
+    }
+
+    async fn record(&mut self, engine: &Engine, packages: &[Vec<Package>]) -> Result<()> {
+        let refreshed = match &self.known {
+            Known::Renew(record) | Known::Packages(record) => record.inputs.refreshed(&self.since),
+            Known::Programs(_) | Known::Nothing => None,
+        };
+        let inputs = match (refreshed, self.tracing.join_next().await) {
+            (Some(inputs), _) => inputs,
+            (None, Some(trace)) => Inputs::record(finished(trace)?, &self.since)?,
+            // What was known did not hold until the end; the next build finds out.
+            (None, None) => return Ok(()),
+        };
+        let record = Record {
+            inputs,
+            packages: packages.to_vec(),
+            programs: std::mem::take(&mut self.made),
+        };
+        engine.transport.store.put_record(RECORDS, &self.key, &record)
+    }
+}
+
+/// Every package once, in the order in which lists name them.
+pub(super) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
+    let mut all: Vec<Package> = Vec::new();
+    for package in lists.iter().flatten() {
+        if !all.contains(package) {
+            all.push(package.clone());
+        }
+    }
+    all
+}

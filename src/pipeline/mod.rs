@@ -1,0 +1,187 @@
+//! From a request to published images.
+//!
+//! ```text
+//! plan ─► compile, once per platform ─┐
+//!    └──► look up bases ──────────────┼─► assemble, once per image and platform ─► publish
+//! ask registries for access ──────────┘
+//! ```
+//! What does not wait for each other runs side by side. Nothing is published before everything is
+//! built, and a registry that refuses access is heard of while the compiler still works.
+
+mod assemble;
+mod base;
+mod compile;
+mod memory;
+mod plan;
+mod publish;
+mod request;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use publish::{Outputs, Published};
+pub use request::{
+    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Artifact, Image};
+use crate::oci::{Platform, Reference};
+use crate::transport::Context;
+use assemble::Parts;
+use base::Bases;
+use compile::{Compilation, Compiled};
+use plan::{Plan, Unit};
+
+/// What every build has at its disposal.
+#[derive(Clone)]
+pub struct Engine {
+    /// The store, the registry client, and the reader of progress.
+    pub transport: Context,
+    /// The environment variables that builds may look at.
+    pub variables: BTreeMap<String, String>,
+    /// How many things can usefully run at once.
+    pub cores: usize,
+}
+
+/// One image, for every platform that was asked for.
+#[derive(Clone, Debug)]
+struct Built {
+    name: String,
+    artifact: Artifact,
+    references: Vec<Reference>,
+}
+
+/// Builds every image that `request` asks for, and sends each where `outputs` say.
+pub async fn build(
+    engine: &Engine,
+    request: &Request,
+    outputs: &Outputs,
+) -> Result<Vec<Published>> {
+    let mut access = outputs.ask_for_access(engine, request);
+    let mut bases = Bases::default();
+    bases.find_those_that_offer_platforms(engine, request).await?;
+    let plan = plan::make(engine, request, &bases).await?;
+    let mut compiling = compile::start(engine, request, &plan, &bases)?;
+    bases.find_all(engine, &plan.units).await?;
+
+    let Plan { units, mut workloads } = plan;
+    let mut assembling = Assembly::new(engine, request, &units, bases);
+    loop {
+        tokio::select! {
+            biased;
+            Some(granted) = access.join_next() => finished(granted)?,
+            Some(compiled) = compiling.join_next() => {
+                let compiled = finished(compiled)?;
+                assembling.start(&compiled)?;
+                let Compilation { workload, platform, .. } = &compiled.compilation;
+                if let (Some(index), Some(built)) = (workload, &compiled.built) {
+                    workloads[*index].memory.take(platform, built);
+                }
+            }
+            Some(image) = assembling.running.join_next() => assembling.take(finished(image)?),
+            else => break,
+        }
+    }
+    let built = assembling.finish()?;
+    // Before anything is written, maybe beside the sources.
+    for workload in workloads {
+        workload.memory.keep(engine, &workload.packages).await;
+    }
+    outputs.publish(engine, &built).await
+}
+
+/// A task's result; a panic in it is passed on.
+fn finished<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    match joined {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish the build").caused_by(error)),
+    }
+}
+
+/// The images that are being put together.
+struct Assembly<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    units: &'a [Unit],
+    bases: Bases,
+    /// Layers are made one after another, each on all cores: so the second of two equal ones is
+    /// found instead of made.
+    turn: Arc<Semaphore>,
+    running: JoinSet<Result<(usize, Platform, Image)>>,
+    done: BTreeMap<(usize, Platform), Image>,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(engine: &'a Engine, request: &'a Request, units: &'a [Unit], bases: Bases) -> Self {
+        let (running, done) = (JoinSet::new(), BTreeMap::new());
+        Self { engine, request, units, bases, turn: Arc::new(Semaphore::new(1)), running, done }
+    }
+
+    /// Starts every image whose binaries are in `compiled`.
+    fn start(&mut self, compiled: &Arc<Compiled>) -> Result<()> {
+        let Compilation { units, platform, .. } = &compiled.compilation;
+        for &index in units {
+            let unit = &self.units[index];
+            let parts = Parts {
+                name: unit.name.clone(),
+                platform: platform.clone(),
+                base: self.bases.get(&unit.settings.base).clone(),
+                binaries: compiled.binaries_of(unit)?,
+                settings: unit.settings.clone(),
+                origin: unit.origin.clone(),
+                created: self.request.created,
+                folder: self.request.folder.clone(),
+            };
+            let (engine, turn) = (self.engine.clone(), self.turn.clone());
+            let (platform, compiled) = (platform.clone(), compiled.clone());
+            self.running.spawn(async move {
+                let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
+                let image = tokio::task::spawn_blocking(move || {
+                    let image = assemble::assemble(&engine, &parts);
+                    // The binaries go away with the last that needs them.
+                    drop(compiled);
+                    image
+                });
+                Ok((index, platform, finished(image.await)?))
+            });
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, (unit, platform, image): (usize, Platform, Image)) {
+        self.done.insert((unit, platform), image);
+    }
+
+    /// Puts the images of each unit together, in the order in which platforms were asked for.
+    fn finish(mut self) -> Result<Vec<Built>> {
+        let mut all = Vec::new();
+        for (index, unit) in self.units.iter().enumerate() {
+            let base = self.bases.get(&unit.settings.base);
+            let platforms =
+                base.platforms(unit.settings.platforms.as_ref(), &self.engine.transport.host);
+            let made = platforms.iter().filter_map(|p| self.done.remove(&(index, p.clone())));
+            let mut images: Vec<Image> = made.collect();
+            let artifact = match (images.len(), platforms.len()) {
+                (0, _) => {
+                    return Err(Error::new(ErrorKind::NotFound, format!("build {}", unit.name))
+                        .because("the base offers no platform to build for"));
+                }
+                (1, 1) => Artifact::Image(images.remove(0)),
+                _ => {
+                    let mut annotations = base.index_annotations();
+                    annotations.extend(unit.origin.iter().cloned());
+                    annotations.extend(unit.settings.image.annotations.clone());
+                    Artifact::index(images, annotations)
+                }
+            };
+            let references = unit.references.clone();
+            all.push(Built { name: unit.name.clone(), artifact, references });
+        }
+        Ok(all)
+    }
+}

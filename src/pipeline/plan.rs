@@ -1,0 +1,246 @@
+//! Which images a request means, and what goes into each.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::base::Bases;
+use super::memory::Memory;
+use super::request::{Grouping, Prebuilt, Request, Settings, Target};
+use super::{Engine, compile};
+use crate::error::{Error, ErrorKind, Result};
+use crate::golang::{self, BuildFlags, Package};
+use crate::oci::{Platform, Reference, annotation};
+
+/// One image to make, for all its platforms.
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
+    /// The short name, which `{name}` in a tag stands for.
+    pub name: String,
+    /// What its binaries are; the first is the entrypoint.
+    pub programs: Programs,
+    /// How it is built.
+    pub settings: Settings,
+    /// The names that it gets.
+    pub references: Vec<Reference>,
+    /// Annotations that say where the source came from.
+    pub origin: Vec<(String, String)>,
+}
+
+/// Where an image's binaries come from.
+#[derive(Clone, Debug)]
+pub(super) enum Programs {
+    /// They are compiled.
+    Packages(Vec<Package>),
+    /// They were built elsewhere, one for each platform.
+    Prebuilt(Vec<Prebuilt>),
+}
+
+/// The images to make, and what is known of earlier builds.
+pub(super) struct Plan {
+    pub units: Vec<Unit>,
+    pub workloads: Vec<Workload>,
+}
+
+/// Targets whose packages are compiled with the same flags for the same platforms.
+pub(super) struct Workload {
+    pub memory: Memory,
+    /// The packages of each target.
+    pub packages: Vec<Vec<Package>>,
+    targets: Vec<usize>,
+}
+
+/// Finds the packages that `request` means, and says which image each goes into.
+pub(super) async fn make(engine: &Engine, request: &Request, bases: &Bases) -> Result<Plan> {
+    let workloads = workloads(engine, request, bases).await?;
+    let mut units = Vec::new();
+    for (index, target) in request.targets.iter().enumerate() {
+        if !target.prebuilt.is_empty() {
+            units.push(prebuilt_unit(request, target)?);
+        }
+        for workload in &workloads {
+            if let Some(own) = workload.targets.iter().position(|&of| of == index) {
+                units.extend(compiled_units(request, target, workload.packages[own].clone())?);
+            }
+        }
+    }
+    name_all(&mut units)?;
+    Ok(Plan { units, workloads })
+}
+
+async fn workloads(engine: &Engine, request: &Request, bases: &Bases) -> Result<Vec<Workload>> {
+    let mut groups: Vec<(&BuildFlags, Vec<Platform>, Vec<usize>)> = Vec::new();
+    for (index, target) in request.targets.iter().enumerate() {
+        if !target.prebuilt.is_empty() {
+            continue;
+        }
+        let settings = &target.settings;
+        let wanted = settings.platforms.as_ref();
+        let platforms = bases.platforms(&settings.base, wanted, &engine.transport.host);
+        let same = |(flags, of, _): &&mut (&BuildFlags, Vec<Platform>, Vec<usize>)| {
+            **flags == settings.go && *of == platforms
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, _, targets)) => targets.push(index),
+            None => groups.push((&settings.go, platforms, vec![index])),
+        }
+    }
+    let mut workloads = Vec::new();
+    for (flags, platforms, targets) in groups {
+        let builder = compile::builder(engine, request, flags)?;
+        let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
+        let patterns = patterns.collect();
+        let mut memory = Memory::recall(engine, request, builder, patterns, platforms)?;
+        let packages = memory.packages(request).await?;
+        workloads.push(Workload { memory, packages, targets });
+    }
+    Ok(workloads)
+}
+
+fn compiled_units(request: &Request, target: &Target, packages: Vec<Package>) -> Result<Vec<Unit>> {
+    match target.grouping {
+        Grouping::Together => {
+            check_names_differ(&packages)?;
+            Ok(vec![unit(packages, target.settings.clone())])
+        }
+        Grouping::Separate => Ok(packages
+            .into_iter()
+            .map(|package| {
+                let settings = settings_of(request, target, &package);
+                unit(vec![package], settings)
+            })
+            .collect()),
+    }
+}
+
+/// A package's own settings, where it has some, else its target's.
+fn settings_of(request: &Request, target: &Target, package: &Package) -> Settings {
+    let is_it = |named: &str| {
+        named == package.import_path
+            || named.starts_with('.') && same_folder(&request.folder.join(named), &package.folder)
+    };
+    let own = request.overrides.iter().find(|entry| is_it(&entry.package));
+    own.map_or_else(|| target.settings.clone(), |entry| entry.settings.clone())
+}
+
+fn same_folder(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real(a) == real(b)
+}
+
+fn unit(packages: Vec<Package>, settings: Settings) -> Unit {
+    let origin = packages.first().map(|package| origin(&package.folder)).unwrap_or_default();
+    let program = packages.first().map_or("app", Package::program_name);
+    let name = settings.image.name.clone().unwrap_or_else(|| golang::image_name(program));
+    let programs = Programs::Packages(packages);
+    Unit { name, programs, settings, references: Vec::new(), origin }
+}
+
+fn prebuilt_unit(request: &Request, target: &Target) -> Result<Unit> {
+    let first = target.prebuilt.first().map(|prebuilt| prebuilt.path.clone()).unwrap_or_default();
+    let name = match &target.settings.image.name {
+        Some(name) => name.clone(),
+        None => golang::image_name(&file_name(&first)?),
+    };
+    let programs = Programs::Prebuilt(target.prebuilt.clone());
+    let (settings, origin) = (target.settings.clone(), origin(&request.folder));
+    Ok(Unit { name, programs, settings, references: Vec::new(), origin })
+}
+
+/// The last part of a path, as text.
+pub(super) fn file_name(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).ok_or_else(|| {
+        Error::new(ErrorKind::Usage, format!("pack {}", path.display()))
+            .because("its name is not UTF-8, or it names no file")
+    })
+}
+
+fn origin(folder: &Path) -> Vec<(String, String)> {
+    let Some(checkout) = golang::checkout(folder) else { return Vec::new() };
+    let source = checkout.source.map(|url| (annotation::ANNOTATION_SOURCE.to_owned(), url));
+    let revision = (annotation::ANNOTATION_REVISION.to_owned(), checkout.revision);
+    source.into_iter().chain([revision]).collect()
+}
+
+fn check_names_differ(packages: &[Package]) -> Result<()> {
+    let mut seen: BTreeMap<&str, &Package> = BTreeMap::new();
+    for package in packages {
+        if let Some(other) = seen.insert(package.program_name(), package) {
+            let (name, first) = (package.program_name(), &other.import_path);
+            return Err(Error::new(ErrorKind::Usage, "put all binaries into one image")
+                .because(format!("{first} and {} are both called {name}", package.import_path))
+                .hint("build them as separate images, or rename one's folder"));
+        }
+    }
+    Ok(())
+}
+
+/// Gives every image its names; two images never get the same one.
+fn name_all(units: &mut [Unit]) -> Result<()> {
+    let mut taken: BTreeMap<Reference, String> = BTreeMap::new();
+    for unit in units {
+        let given = &unit.settings.tags;
+        let own = [unit.name.clone()];
+        let templates = if given.is_empty() { &own[..] } else { &given[..] };
+        for template in templates {
+            let reference: Reference = template.replace("{name}", &unit.name).parse()?;
+            if let Some(digest) = reference.digest() {
+                return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
+                    .because(format!(
+                        "its digest is what comes out, it cannot be {digest} by wish"
+                    )));
+            }
+            if let Some(other) = taken.insert(reference.clone(), unit.name.clone()) {
+                let hint = if template.contains("{name}") {
+                    "give each a name of its own, in gondola.yaml or by separate builds".to_owned()
+                } else {
+                    format!("put {{name}} into it: {}", with_name(template))
+                };
+                return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
+                    .because(format!("{other} and {} would both get that name", unit.name))
+                    .hint(hint));
+            }
+            unit.references.push(reference);
+        }
+    }
+    Ok(())
+}
+
+/// A template in which the last part of the repository is `{name}`.
+fn with_name(template: &str) -> String {
+    let (path, tag) = match template.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, format!(":{tag}")),
+        _ => (template, String::new()),
+    };
+    match path.rsplit_once('/') {
+        Some((parent, _)) => format!("{parent}/{{name}}{tag}"),
+        None => format!("{{name}}{tag}"),
+    }
+}
+
+impl Programs {
+    /// The folder that a single package is in.
+    pub(super) fn packages(&self) -> &[Package] {
+        match self {
+            Self::Packages(packages) => packages,
+            Self::Prebuilt(_) => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_completed_at_its_last_part() {
+        for (template, expect) in [
+            ("ghcr.io/me/app:v1", "ghcr.io/me/{name}:v1"),
+            ("localhost:5000/app", "localhost:5000/{name}"),
+            ("app", "{name}"),
+            ("app:v1", "{name}:v1"),
+        ] {
+            assert_eq!(with_name(template), expect);
+        }
+    }
+}

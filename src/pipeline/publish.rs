@@ -1,0 +1,144 @@
+//! Sending what was built where it should go, and writing down what it is.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+
+use super::{Built, Engine, Request};
+use crate::error::{Cannot, Result};
+use crate::image::Named;
+use crate::oci::{Reference, canonical_json};
+use crate::registry::Access;
+use crate::transport::{self, Place};
+
+/// Where built images go, and which files describe them.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// Whether each name is pushed to its registry.
+    pub push: bool,
+    /// Layouts, archives and other engines.
+    pub places: Vec<Place>,
+    /// A file for the digests alone, one on a line.
+    pub iidfile: Option<PathBuf>,
+    /// A JSON file that describes each image as buildx does.
+    pub metadata_file: Option<PathBuf>,
+    /// A file for the pinned references, one on a line.
+    pub image_refs: Option<PathBuf>,
+}
+
+/// An image where it can be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The name pinned by digest.
+    pub pinned: Reference,
+}
+
+impl Outputs {
+    /// Asks the registries that will be pushed to for access, while other work goes on.
+    pub(super) fn ask_for_access(&self, engine: &Engine, request: &Request) -> JoinSet<Result<()>> {
+        let mut asking = JoinSet::new();
+        if !self.push {
+            return asking;
+        }
+        let tags = request.targets.iter().flat_map(|target| &target.settings.tags);
+        // Names with a placeholder are known later; their registry mostly is one of these.
+        let named = tags.filter_map(|tag| tag.parse::<Reference>().ok());
+        let repositories: BTreeSet<_> = named.map(|name| name.repository().clone()).collect();
+        for repository in repositories {
+            let client = engine.transport.client.clone();
+            asking.spawn(async move { client.warm_up(&repository, Access::Push).await });
+        }
+        asking
+    }
+
+    /// Sends `built` to every place, the local store where no other is named.
+    ///
+    /// What can fail without a trace comes first: files are written and moved into place before
+    /// the first tag on a registry moves.
+    pub(super) async fn publish(&self, engine: &Engine, built: &[Built]) -> Result<Vec<Published>> {
+        let named: Vec<Named> = built.iter().map(Built::named).collect();
+        for place in &self.places {
+            transport::write(place, &named, &engine.transport).await?;
+        }
+        if self.push {
+            transport::push(&named, &engine.transport).await?;
+        }
+        if !self.push && self.places.is_empty() {
+            transport::write(&Place::Store(None), &named, &engine.transport).await?;
+        }
+        self.describe(built)?;
+        Ok(built.iter().filter_map(Built::pinned).map(|pinned| Published { pinned }).collect())
+    }
+
+    fn describe(&self, built: &[Built]) -> Result<()> {
+        if let Some(path) = &self.iidfile {
+            write_lines(path, built.iter().map(|image| image.artifact.digest().to_string()))?;
+        }
+        if let Some(path) = &self.image_refs {
+            let pinned = built.iter().filter_map(Built::pinned);
+            write_lines(path, pinned.map(|reference| reference.to_string()))?;
+        }
+        if let Some(path) = &self.metadata_file {
+            let bytes = canonical_json(&metadata(built));
+            replace(path, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Built {
+    /// The artifact with its names, as transports take it.
+    fn named(&self) -> Named {
+        Named { artifact: self.artifact.clone(), references: self.references.clone() }
+    }
+
+    /// The first name, pinned by digest.
+    fn pinned(&self) -> Option<Reference> {
+        Some(self.references.first()?.with_digest(self.artifact.digest().clone()))
+    }
+
+    fn metadata(&self) -> Value {
+        let names: Vec<String> = self.references.iter().map(ToString::to_string).collect();
+        let mut entry = json!({
+            "containerimage.digest": self.artifact.digest(),
+            "containerimage.descriptor": self.artifact.descriptor(),
+            "image.name": names.join(","),
+        });
+        if let Some(image) = self.artifact.as_image() {
+            entry["containerimage.config.digest"] = json!(image.config.digest());
+        }
+        entry
+    }
+}
+
+/// One image: its entry. Several: an object that holds each under its short name.
+fn metadata(built: &[Built]) -> Value {
+    match built {
+        [one] => one.metadata(),
+        many => {
+            let entries = many.iter().map(|image| (image.name.clone(), image.metadata()));
+            Value::Object(entries.collect::<Map<_, _>>())
+        }
+    }
+}
+
+fn write_lines(path: &PathBuf, lines: impl Iterator<Item = String>) -> Result<()> {
+    let text: String = lines.map(|line| line + "\n").collect();
+    replace(path, text.as_bytes())
+}
+
+/// Writes a file whole or not at all.
+fn replace(path: &PathBuf, bytes: &[u8]) -> Result<()> {
+    let action = || format!("write {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(std::path::Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .cannot(action)?;
+    std::io::Write::write_all(&mut file, bytes).cannot(action)?;
+    file.persist(path).map_err(|error| error.error).cannot(action)?;
+    Ok(())
+}
