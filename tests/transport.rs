@@ -76,7 +76,7 @@ fn file_layer(name: &str, content: &str, encoding: Encoding) -> Layer {
 }
 
 fn index() -> Artifact {
-    Artifact::index(vec![image("linux/amd64", "amd"), image("linux/arm64", "arm")], &[])
+    Artifact::index(vec![image("linux/amd64", "amd"), image("linux/arm64", "arm")], BTreeMap::new())
 }
 
 fn named(artifact: Artifact, names: &[&str]) -> Named {

@@ -36,7 +36,7 @@ pub use image::{BaseImage, Entry, ReadImage, Stored};
 pub(crate) use need::need;
 pub use need::{Missing, Need, program, root, run};
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
-pub use sandbox::{Run, Sandbox};
+pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;
 pub use tls::Certificates;
 pub use tokens::{PASSWORD, TokenServer, USER};

@@ -1,0 +1,301 @@
+//! Wrong input, missing rights, full disks: a clear error, the right exit code, nothing half done.
+
+#![cfg(test)]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::{
+    BaseImage, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need, root, run,
+};
+
+/// The names in a folder, hidden ones too.
+fn listing(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
+    let name = |entry: std::io::Result<fs_err::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<String> = entries.map(|e| name(e).into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Every error has the form "cannot …", on one paragraph of stderr, and nothing on stdout.
+fn fails(ran: Run, code: i32, says: &[&str]) {
+    let ran = ran.code(code);
+    assert_eq!(ran.stdout, "");
+    assert!(ran.stderr.contains("cannot ") || code == 2, "{}", ran.stderr);
+    says.iter().fold(ran, |ran, text| ran.says(text));
+}
+
+#[test]
+fn packages_that_cannot_be_built() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.write("lib/go.mod", "module example.com/lib\n\ngo 1.21\n");
+    sandbox.write("lib/lib.go", "package lib\n");
+    sandbox.write("broken/go.mod", "module !!\n");
+    sandbox.write("broken/main.go", "package main\n\nfunc main() {}\n");
+    sandbox.write("typo/go.mod", "module example.com/typo\n\ngo 1.21\n");
+    sandbox.write("typo/main.go", "package main\n\nfunc main() { undefinedName() }\n");
+    sandbox.write("bare/main.go", "package main\n\nfunc main() {}\n");
+    sandbox.write("empty/go.mod", "module example.com/empty\n\ngo 1.21\n");
+    for (arguments, says) in [
+        (&["./nowhere"][..], &["nowhere"][..]),
+        (&["./lib"], &["not a main package"]),
+        (&["./lib/..."], &["no main package"]),
+        (&["./broken"], &["go.mod"]),
+        (&["./typo"], &["undefined: undefinedName", "example.com/typo"]),
+        (&["./bare"], &["go.mod", "go mod init"]),
+        (&["./empty"], &["no Go files"]),
+        (&["example.com/unknown"], &["example.com/unknown"]),
+    ] {
+        let mut all = vec!["build", "-o", "docker-archive:out.tar"];
+        all.extend(arguments);
+        let ran = sandbox.gondola(&all);
+        assert!(matches!(ran.code, Some(1 | 2)), "{arguments:?}: {ran:?}");
+        let code = ran.code.unwrap();
+        fails(ran, code, says);
+        assert!(!sandbox.path("out.tar").exists(), "{arguments:?}");
+    }
+    let names = sandbox.gondola(&["images", "--json"]).success();
+    assert_eq!(names.stdout.trim(), "[]");
+}
+
+#[test]
+fn no_go_says_where_to_get_it() {
+    let mut sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    sandbox.set("PATH", "/nowhere");
+    fails(sandbox.gondola(&["build", "./hello"]), 1, &["\"go\"", "hint: "]);
+}
+
+#[test]
+fn wrong_words_are_refused_before_anything_is_made() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    for (arguments, says) in [
+        ("build --prebuilt app -t UPPER/case", "upper-case"),
+        ("build --prebuilt app -t a:b:c", "image name"),
+        ("build --prebuilt app --platform linux", "platform"),
+        ("build --prebuilt app --base Bad", "upper-case"),
+        ("build --prebuilt app -e NOVALUE", "NAME=VALUE"),
+        ("build --prebuilt app --port 99999", "port"),
+        ("build --prebuilt app --compression gzip:11", "gzip"),
+        ("build --prebuilt app --cmd [x", "JSON array"),
+        ("build --prebuilt app --add nocolon", "nocolon"),
+        ("build --prebuilt app -o nowhere:x", "nowhere"),
+        ("build --prebuilt app --unknown-flag", "--unknown-flag"),
+        ("build --prebuilt app --config none.yaml", "none.yaml"),
+        ("pull UPPER", "upper-case"),
+        ("copy nowhere:x oci:y", "nowhere"),
+        ("tag missing other", "missing"),
+        ("rmi missing", "missing"),
+        ("push missing", "missing"),
+        ("frobnicate", "frobnicate"),
+    ] {
+        let ran = sandbox.gondola(&arguments.split_whitespace().collect::<Vec<_>>());
+        assert!(matches!(ran.code, Some(1 | 2)), "{arguments}: {ran:?}");
+        assert_eq!(ran.stdout, "", "{arguments}");
+        ran.says(says);
+    }
+    assert!(!sandbox.path("y").exists());
+    sandbox.gondola(&["build", "--prebuilt", "missing"]).code(1).says("missing");
+}
+
+#[test]
+fn bases_that_cannot_be_had() {
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let base = registry.image("base:v1");
+    let only = BaseImage::for_platforms(&["linux/amd64", "linux/arm64"]);
+    need!(only.push(&sandbox.path("base"), &base));
+    let build = |base: &str, platform: &str| {
+        sandbox.gondola(&["build", "--prebuilt", "app", "--base", base, "--platform", platform])
+    };
+    let missing = registry.image("nothing:v9");
+    fails(build(&missing, "linux/amd64"), 1, &[&missing, "404"]);
+    fails(build(&base, "linux/s390x"), 1, &["linux/s390x", "linux/amd64", "linux/arm64"]);
+    // A port that nobody listens on.
+    fails(build("127.0.0.1:1/base", "linux/amd64"), 1, &["127.0.0.1:1"]);
+}
+
+#[test]
+fn registries_that_refuse() {
+    let options = RegistryOptions { auth: RegistryAuth::Htpasswd, ..RegistryOptions::default() };
+    let registry = need!(Registry::start(options));
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let name = registry.image("app:v1");
+    let host = registry.host();
+    let push = ["build", "--prebuilt", "app", "-t", &name, "--push"];
+    fails(sandbox.gondola(&push), 1, &["401", &format!("gondola login {host}")]);
+
+    let login = |password: &str| {
+        let mut command =
+            sandbox.command(&["login", host, "-u", support::USER, "--password-stdin"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), password.as_bytes()).unwrap();
+        Run::ended(&command, child.wait_with_output().unwrap())
+    };
+    let refused = login("wrong-password");
+    assert!(!refused.stderr.contains("wrong-password"), "{}", refused.stderr);
+    fails(refused, 1, &["401"]);
+    assert!(!sandbox.home().join(".docker/config.json").exists());
+
+    login(support::PASSWORD).success();
+    sandbox.gondola(&push).success();
+    let stored = fs_err::read_to_string(sandbox.home().join(".docker/config.json")).unwrap();
+    assert!(stored.contains(host), "{stored}");
+    sandbox.gondola(&["logout", host]).success();
+    let other = registry.image("app:v2");
+    fails(sandbox.gondola(&["build", "--prebuilt", "app", "-t", &other, "--push"]), 1, &["401"]);
+    assert_eq!(registry.tags("app"), ["v1"]);
+}
+
+#[test]
+fn a_registry_with_an_unknown_certificate_says_where_to_put_it() {
+    let options = RegistryOptions { tls: true, ..RegistryOptions::default() };
+    let registry = need!(Registry::start(options));
+    let mut sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let name = registry.image("app:v1");
+    let push = ["build", "--prebuilt", "app", "-t", &name, "--push"];
+    fails(sandbox.gondola(&push), 1, &["certificate", "certs.d"]);
+    sandbox.gondola(&[&push[..], &["--insecure-registry", registry.host()]].concat()).success();
+    sandbox.set("SSL_CERT_FILE", registry.authority().to_str().unwrap());
+    sandbox.gondola(&push).success();
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_gets_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    sandbox.write("file", "in the way");
+    for output in
+        ["docker-archive:nowhere/out.tar", "oci-archive:nowhere/out.tar", "oci:file/layout"]
+    {
+        let ran = sandbox.gondola(&["build", "--prebuilt", "app", "-o", output]);
+        fails(ran, 1, &[output.split_once(':').unwrap().1]);
+    }
+    assert_eq!(listing(&sandbox.work()), ["app", "file"]);
+    let mut store = sandbox.command(&["build", "--prebuilt", "app"]);
+    store.env("GONDOLA_HOME", sandbox.path("file"));
+    fails(Run::of(&mut store), 1, &["GONDOLA_HOME"]);
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    need!(root("to mount a small disk"));
+    let sandbox = Sandbox::new();
+    sandbox.write("app", vec![7; 1000]);
+    let noise: Vec<u8> =
+        (0..4_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    sandbox.write("noise", noise);
+    let disk = sandbox.path("disk");
+    fs_err::create_dir(&disk).unwrap();
+    let disk = Mounted::tmpfs(&disk, "4m");
+    let build = ["build", "--prebuilt", "app", "--base", "scratch", "--add", "noise:/noise"];
+
+    let out = format!("docker-archive:{}/out.tar", disk.0);
+    fails(sandbox.gondola(&[&build[..], &["-o", &out]].concat()), 1, &["out.tar", "No space left"]);
+    assert!(listing(Path::new(&disk.0)).is_empty());
+
+    let mut store = sandbox.command(&build);
+    store.env("GONDOLA_HOME", format!("{}/store", disk.0));
+    fails(Run::of(&mut store), 1, &["No space left"]);
+    let mut images = sandbox.command(&["images", "--json"]);
+    images.env("GONDOLA_HOME", format!("{}/store", disk.0));
+    assert_eq!(Run::of(&mut images).success().stdout.trim(), "[]");
+}
+
+/// A small disk, gone when the test is.
+struct Mounted(String);
+
+impl Mounted {
+    fn tmpfs(folder: &Path, size: &str) -> Self {
+        let folder = folder.to_str().unwrap().to_owned();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", &folder]);
+        Self(folder)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_corrupt_store_is_noticed_and_mended() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x".repeat(100_000));
+    let build = ["build", "--prebuilt", "app", "-t", "app", "-o", "oci:out:t"];
+    let first = sandbox.gondola(&build).success();
+    for entry in fs_err::read_dir(sandbox.store().join("blobs/sha256")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs_err::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let writable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs_err::set_permissions(&path, writable).unwrap();
+        fs_err::write(&path, bytes).unwrap();
+    }
+    sandbox.gondola(&["cache", "verify"]).code(1).says("corrupt");
+    fs_err::remove_dir_all(sandbox.path("out")).unwrap();
+    // The first run to touch a corrupt blob says so and takes it away; the next makes it anew.
+    let mut last = sandbox.gondola(&build);
+    for _ in 0..8 {
+        if last.code == Some(0) {
+            break;
+        }
+        assert!(last.stderr.contains("sha256:"), "{}", last.stderr);
+        last = sandbox.gondola(&build);
+    }
+    assert_eq!(last.success().stdout, first.stdout);
+    support::Stored::folder(&sandbox.path("out")).image(Some("t"));
+}
+
+#[test]
+fn an_interrupted_build_ends_with_130_and_leaves_no_file() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    // A base on a server that takes the connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("{}/base", silent.local_addr().unwrap());
+    for (signal, name) in [("INT", "Ctrl-C"), ("TERM", "SIGTERM")] {
+        let arguments =
+            ["build", "--prebuilt", "app", "--base", &base, "-o", "docker-archive:out.tar"];
+        let mut command = sandbox.command(&arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        // Its request says that it is under way.
+        let (connection, _) = silent.accept().unwrap();
+        run("kill", &["-s", signal, &child.id().to_string()]);
+        let ran = Run::ended(&command, child.wait_with_output().unwrap());
+        drop(connection);
+        fails(ran, 130, &[name]);
+    }
+    assert_eq!(listing(&sandbox.work()), ["app"]);
+}
+
+#[test]
+fn two_builds_of_the_same_thing_at_once_agree() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let spawn = || {
+        let mut command = sandbox.command(&["build", "-t", "hello", "./hello"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        (command, child)
+    };
+    let running: Vec<_> = (0..2).map(|_| spawn()).collect();
+    let ended = running.into_iter().map(|(command, child)| {
+        Run::ended(&command, child.wait_with_output().unwrap()).success().stdout
+    });
+    let ended: Vec<String> = ended.collect();
+    assert_eq!(ended[0], ended[1]);
+}

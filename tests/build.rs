@@ -1,0 +1,316 @@
+//! The main job: a Go package becomes an image.
+
+#![cfg(test)]
+
+mod support;
+
+use serde_json::Value;
+use support::{BaseImage, Registry, Run, Sandbox, Stored, go, need, program, run};
+
+/// Builds with `arguments` and reads the layout that comes out.
+fn build(sandbox: &Sandbox, arguments: &[&str]) -> Stored {
+    let mut all = vec!["build", "-o", "oci:out:t"];
+    all.extend(arguments);
+    sandbox.gondola(&all).success();
+    Stored::folder(&sandbox.path("out"))
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn a_package_becomes_an_image_on_the_built_in_base() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let image = build(&sandbox, &["./hello"]).image(Some("t"));
+
+    let config = &image.config["config"];
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/usr/local/bin/hello"]));
+    assert_eq!(config["User"], "65532:65532");
+    assert_eq!(config["Cmd"], Value::Null);
+    assert!(texts(&config["Env"]).iter().any(|entry| entry.starts_with("PATH=")), "{config}");
+    assert_eq!(image.config["created"], "1970-01-01T00:00:00Z");
+
+    let binary = image.entry("usr/local/bin/hello").unwrap();
+    assert_eq!((binary.mode, binary.uid, binary.gid, binary.mtime), (0o755, 0, 0, 0));
+    assert!(image.entry("etc/ssl/certs/ca-certificates.crt").is_some());
+    assert!(image.entry("usr/share/zoneinfo/Europe/Berlin").is_some());
+    assert_eq!(image.entry("tmp").unwrap().mode, 0o1777);
+
+    let made_by: Vec<&str> = image.config["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["created_by"].as_str().unwrap())
+        .collect();
+    assert_eq!(made_by, ["gondola build static base", "gondola build example.com/hello"]);
+}
+
+#[test]
+fn stdout_is_the_pinned_reference_alone() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let ran = sandbox.gondola(&["build", "-t", "example.com/hello:v1", "./hello"]).success();
+    let (name, digest) = ran.line().split_once('@').unwrap();
+    assert_eq!(name, "example.com/hello:v1");
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    let quiet =
+        sandbox.gondola(&["build", "-q", "-t", "example.com/hello:v1", "./hello"]).success();
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), (ran.stdout.as_str(), ""));
+}
+
+#[test]
+fn a_base_from_a_registry_gives_its_layers_user_and_environment() {
+    need!(go());
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let base = registry.image("base:v1");
+    let digest = need!(BaseImage::default().push(&sandbox.path("base"), &base));
+    let image = build(&sandbox, &["--base", &base, "-e", "ADDED=1", "./hello"]).image(Some("t"));
+
+    let annotations = &image.manifest["annotations"];
+    assert_eq!(annotations["org.opencontainers.image.base.name"], base);
+    assert_eq!(annotations["org.opencontainers.image.base.digest"], digest.as_str());
+    let base_image = Stored::folder(&sandbox.path("base")).image(None);
+    assert_eq!(image.config["config"]["User"], base_image.config["config"]["User"]);
+    assert_eq!(image.layers.len(), base_image.layers.len() + 1);
+    let env = texts(&image.config["config"]["Env"]);
+    for inherited in texts(&base_image.config["config"]["Env"]) {
+        assert!(env.contains(&inherited), "{inherited} in {env:?}");
+    }
+    assert!(env.contains(&"ADDED=1"), "{env:?}");
+}
+
+#[test]
+fn several_platforms_become_an_index_in_the_order_that_was_asked_for() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let list = "linux/arm64,linux/amd64/v3,linux/arm/v7";
+    let images = build(&sandbox, &["--platform", list, "./hello"]).images(Some("t"));
+    let platforms: Vec<String> = images.iter().map(support::ReadImage::platform).collect();
+    assert_eq!(platforms, ["linux/arm64", "linux/amd64/v3", "linux/arm/v7"]);
+    let machine = |image: &support::ReadImage| {
+        let elf = &image.entry("usr/local/bin/hello").unwrap().bytes;
+        u16::from_le_bytes([elf[18], elf[19]])
+    };
+    // The ELF machine numbers of AArch64, x86-64 and ARM.
+    assert_eq!(images.iter().map(machine).collect::<Vec<_>>(), [183, 62, 40]);
+}
+
+#[test]
+fn all_platforms_are_those_of_the_base() {
+    need!(go());
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let base = registry.image("base:v1");
+    let offered = BaseImage::for_platforms(&["linux/amd64", "linux/arm64"]);
+    need!(offered.push(&sandbox.path("base"), &base));
+    let images =
+        build(&sandbox, &["--base", &base, "--platform", "all", "./hello"]).images(Some("t"));
+    let platforms: Vec<String> = images.iter().map(support::ReadImage::platform).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+}
+
+#[test]
+fn several_packages_become_several_images_or_one() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.write("go.mod", "module example.com/many\n\ngo 1.21\n");
+    for name in ["api", "worker"] {
+        let text = format!("package main\n\nfunc main() {{ println(\"{name}\") }}\n");
+        sandbox.write(&format!("cmd/{name}/main.go"), text);
+    }
+    sandbox.write("lib/lib.go", "package lib\n");
+
+    let ran = sandbox.gondola(&["build", "-t", "example.com/{name}:v1", "./..."]).success();
+    let names: Vec<&str> = ran.stdout.lines().map(|line| line.split('@').next().unwrap()).collect();
+    assert_eq!(names, ["example.com/api:v1", "example.com/worker:v1"]);
+
+    sandbox
+        .gondola(&["build", "-t", "example.com/app", "./..."])
+        .code(2)
+        .says("put {name} into it: example.com/{name}");
+
+    let image = build(&sandbox, &["--bin", "./cmd/worker", "--bin", "./cmd/api"]).image(Some("t"));
+    assert_eq!(image.config["config"]["Entrypoint"][0], "/usr/local/bin/worker");
+    assert!(image.entry("usr/local/bin/api").is_some());
+
+    let image = build(&sandbox, &["--one-image", "./cmd/..."]).image(Some("t"));
+    assert_eq!(image.config["config"]["Entrypoint"][0], "/usr/local/bin/api");
+}
+
+#[test]
+fn flags_say_what_the_image_holds_and_how_it_runs() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    sandbox.write("web/index.html", "<p>hi");
+    sandbox.write("run.sh", "#!/bin/sh\n");
+    let arguments = "--base scratch --user 7:8 --workdir /srv --port 8080 --port 53/udp --volume /data \
+                     --label a=b --annotation c=d --stop-signal SIGINT --add web:/srv/web \
+                     --add run.sh:/bin/run:0755 ./hello";
+    let mut words: Vec<&str> = arguments.split_whitespace().collect();
+    words.extend(["--entrypoint", r#"["/bin/run","x"]"#, "--cmd", "serve"]);
+    let image = build(&sandbox, &words).image(Some("t"));
+    let config = &image.config["config"];
+    for (key, expect) in [
+        ("Entrypoint", serde_json::json!(["/bin/run", "x"])),
+        ("Cmd", serde_json::json!(["serve"])),
+        ("User", serde_json::json!("7:8")),
+        ("WorkingDir", serde_json::json!("/srv")),
+        ("ExposedPorts", serde_json::json!({"8080/tcp": {}, "53/udp": {}})),
+        ("Volumes", serde_json::json!({"/data": {}})),
+        ("Labels", serde_json::json!({"a": "b"})),
+        ("StopSignal", serde_json::json!("SIGINT")),
+    ] {
+        assert_eq!(config[key], expect, "{key}");
+    }
+    assert_eq!(image.manifest["annotations"]["c"], "d");
+    assert_eq!(image.entry("srv/web/index.html").unwrap().bytes, b"<p>hi");
+    assert_eq!(image.entry("bin/run").unwrap().mode, 0o755);
+}
+
+#[test]
+fn gondola_yaml_says_the_same_and_the_command_line_wins() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let yaml = "base: scratch\ntags: [\"example.com/{name}:file\"]\nimage:\n  user: \"5\"\n  labels: {from: file}\n\
+                builds:\n  - package: ./hello\n    name: greeter\n    image:\n      cmd: [serve]\n";
+    sandbox.write("gondola.yaml", yaml);
+    let ran = sandbox.gondola(&["build"]).success();
+    assert!(ran.line().starts_with("example.com/greeter:file@"), "{}", ran.line());
+    let image = build(&sandbox, &["--user", "6", "./hello"]).image(Some("t"));
+    assert_eq!(image.config["config"]["User"], "6");
+    assert_eq!(image.config["config"]["Cmd"][0], "serve");
+    assert_eq!(image.config["config"]["Labels"]["from"], "file");
+
+    sandbox.write("gondola.yaml", "imag:\n  user: x\n");
+    sandbox.gondola(&["build", "./hello"]).code(2).says("gondola.yaml:1").says("image");
+}
+
+#[test]
+fn linker_flags_and_build_tags_reach_the_compiler() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.write("go.mod", "module example.com/app\n\ngo 1.21\n");
+    sandbox.write(
+        "main.go",
+        "package main\n\nvar version = \"none\"\n\nfunc main() { println(\"version=\" + version + extra) }\n",
+    );
+    sandbox.write("a.go", "//go:build !special\n\npackage main\n\nconst extra = \"\"\n");
+    sandbox.write("b.go", "//go:build special\n\npackage main\n\nconst extra = \" special\"\n");
+    let image = build(
+        &sandbox,
+        &["--base", "scratch", "--ldflags", "-X main.version=v7", "--build-tags", "special", "."],
+    );
+    let binary = sandbox.path("binary");
+    let entry = image.image(Some("t")).entry("usr/local/bin/app").unwrap().clone();
+    fs_err::write(&binary, entry.bytes).unwrap();
+    run("chmod", &["+x", binary.to_str().unwrap()]);
+    let ran = Run::of(&mut std::process::Command::new(&binary)).success();
+    assert_eq!(ran.stderr, "version=v7 special\n");
+}
+
+#[test]
+fn an_unchanged_program_is_neither_compiled_nor_packed_nor_pushed_again() {
+    need!(go());
+    let registry = need!(Registry::plain());
+    let mut sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let name = registry.image("hello:v1");
+    let arguments = ["build", "-t", &name, "--push", "./hello"];
+    let first = sandbox.gondola(&arguments).success();
+    let uploads = registry.uploads();
+    let requests = registry.log().len();
+    assert!(uploads > 0);
+    // Sources that were written a moment ago could change within the same tick of the clock.
+    let second = sandbox.gondola(&arguments).success();
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(registry.uploads(), uploads, "{:?}", registry.log());
+    assert!(registry.log().len() <= requests + 2, "{:?}", registry.log());
+
+    // Without a compiler on the path nothing can be compiled: what changed must be noticed.
+    sandbox.write("hello/main.go", "package main\n\nfunc main() { println(\"changed\") }\n");
+    let third = sandbox.gondola(&arguments).success();
+    assert_ne!(third.stdout, first.stdout);
+    sandbox.set("PATH", "/nowhere");
+    sandbox.gondola(&arguments).code(1).says("no folder of PATH has a program \"go\"");
+}
+
+#[test]
+fn a_prebuilt_binary_is_packed_as_it_is() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "not even a program");
+    let image =
+        build(&sandbox, &["--prebuilt", "linux/arm64=app", "--base", "scratch"]).image(Some("t"));
+    assert_eq!(image.platform(), "linux/arm64");
+    assert_eq!(image.entry("usr/local/bin/app").unwrap().bytes, b"not even a program");
+}
+
+#[test]
+fn every_compression_gives_the_same_files() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x".repeat(3 << 20));
+    let mut seen = Vec::new();
+    for how in ["gzip", "gzip:9", "zstd", "zstd:19", "none"] {
+        let image =
+            build(&sandbox, &["--prebuilt", "app", "--base", "scratch", "--compression", how]);
+        let image = image.image(Some("t"));
+        seen.push(image.config["rootfs"]["diff_ids"].clone());
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+    let single = ["--prebuilt", "app", "--base", "scratch", "--gzip-single-member"];
+    assert_eq!(build(&sandbox, &single).image(Some("t")).config["rootfs"]["diff_ids"], seen[0]);
+}
+
+#[test]
+fn what_was_built_is_described_in_files() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let arguments = "build --prebuilt app -t example.com/app:v1 --iidfile iid --metadata-file meta.json \
+                     --image-refs refs --timings page.html";
+    let ran = sandbox.gondola(&arguments.split_whitespace().collect::<Vec<_>>()).success();
+    let (_, digest) = ran.line().split_once('@').unwrap();
+    let read = |name: &str| fs_err::read_to_string(sandbox.path(name)).unwrap();
+    assert_eq!(read("iid"), format!("{digest}\n"));
+    assert_eq!(read("refs"), ran.stdout);
+    let metadata: Value = serde_json::from_str(&read("meta.json")).unwrap();
+    assert_eq!(metadata["containerimage.digest"], digest);
+    assert_eq!(metadata["image.name"], "example.com/app:v1");
+    assert!(metadata["containerimage.config.digest"].is_string());
+    let page = read("page.html");
+    assert!(page.starts_with("<!doctype html>") || page.starts_with("<!DOCTYPE html>"));
+    assert!(!page.contains("http://") && !page.contains("https://"), "the page needs the network");
+}
+
+#[test]
+fn progress_as_json_is_one_object_per_line() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let ran = sandbox.gondola(&["build", "--prebuilt", "app", "--progress", "json"]).success();
+    assert!(ran.stderr.lines().count() > 1);
+    for line in ran.stderr.lines() {
+        assert!(serde_json::from_str::<Value>(line).unwrap().is_object(), "{line}");
+    }
+}
+
+#[test]
+fn skopeo_reads_what_was_pushed() {
+    let skopeo = need!(program("skopeo"));
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let name = registry.image("app:v1");
+    let ran = sandbox.gondola(&["build", "--prebuilt", "app", "-t", &name, "--push"]).success();
+    let source = format!("docker://{name}");
+    let seen = run(skopeo, &["inspect", "--tls-verify=false", &source]);
+    let seen: Value = serde_json::from_str(&seen).unwrap();
+    assert!(ran.line().ends_with(seen["Digest"].as_str().unwrap()), "{seen}");
+}
