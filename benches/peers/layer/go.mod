@@ -1,0 +1,3 @@
+module gondola.test/benches/layer
+
+go 1.22
