@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
 
-use super::{Timeouts, tls};
+use super::answer::authority;
+use super::tls::{self, Trust};
+use super::{Options, Timeouts, proxy};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many connections to one host are kept for later.
@@ -16,42 +19,74 @@ const IDLE_CONNECTIONS: usize = 16;
 /// Gives the HTTP client that suits an address.
 pub(super) struct Connections {
     timeouts: Timeouts,
-    clients: Mutex<BTreeMap<Route, Client>>,
+    insecure: Vec<String>,
+    certificate_dirs: Vec<PathBuf>,
+    environment: BTreeMap<String, String>,
+    clients: Mutex<Clients>,
+}
+
+#[derive(Default)]
+struct Clients {
+    by_route: BTreeMap<Route, Client>,
+    /// By scheme, host and port: finding the route takes looks at the disk.
+    by_origin: BTreeMap<(String, String), Client>,
 }
 
 /// What distinguishes one HTTP client from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Route {
+    /// Whether proxies are passed by.
     direct: bool,
-    trust: tls::Trust,
+    trust: Trust,
 }
 
 impl Connections {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
-        Self { timeouts, clients: Mutex::default() }
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            timeouts: options.timeouts,
+            insecure: options.insecure.clone(),
+            certificate_dirs: options.certificate_dirs.clone(),
+            environment: options.environment.clone(),
+            clients: Mutex::default(),
+        }
     }
 
     /// The client for `url`.
     pub(super) fn client(&self, url: &Url) -> Result<Client> {
-        let trust = match url.scheme() {
-            "https" => tls::Trust::Public,
-            _ => tls::Trust::Nobody,
-        };
-        let route = Route { direct: is_loopback(url), trust };
+        let origin = (url.scheme().to_owned(), authority(url));
         let mut clients = self.clients.lock().expect("no holder of this lock panics");
-        if let Some(client) = clients.get(&route) {
+        if let Some(client) = clients.by_origin.get(&origin) {
             return Ok(client.clone());
         }
-        let client = self.build(&route)?;
-        clients.insert(route, client.clone());
+        let route = Route { direct: is_loopback(url), trust: self.trust(url) };
+        let client = match clients.by_route.get(&route) {
+            Some(client) => client.clone(),
+            None => self.build(&route)?,
+        };
+        clients.by_route.insert(route, client.clone());
+        clients.by_origin.insert(origin, client.clone());
         Ok(client)
     }
 
+    fn trust(&self, url: &Url) -> Trust {
+        let host = authority(url);
+        if url.scheme() != "https" {
+            return Trust::Nobody;
+        }
+        if self.insecure.contains(&host) {
+            return Trust::Anybody;
+        }
+        match tls::folders_for(&self.certificate_dirs, &host) {
+            folders if folders.is_empty() => Trust::Public,
+            folders => Trust::Private(folders),
+        }
+    }
+
     fn build(&self, route: &Route) -> Result<Client> {
-        // Proxies, redirects and compression are decided here and nowhere else.
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let builder = Client::builder()
+        // Proxies and redirects are decided here and in the exchange, and nowhere else.
+        let mut builder = Client::builder()
             .user_agent(concat!("gondola/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
@@ -61,7 +96,12 @@ impl Connections {
             .http1_only()
             .connect_timeout(self.timeouts.connect)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .tls_backend_preconfigured(tls::config(&route.trust)?);
+            .tls_backend_preconfigured(tls::config(&route.trust, &self.environment)?);
+        if !route.direct {
+            for proxy in proxy::proxies(&self.environment)? {
+                builder = builder.proxy(proxy);
+            }
+        }
         builder.build().map_err(|error| {
             Error::new(ErrorKind::Network, "set up the HTTP client").caused_by(error.without_url())
         })

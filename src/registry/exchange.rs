@@ -13,7 +13,7 @@ use super::connections::{Connections, is_loopback_host};
 use super::failure::{self, Breakdown, Cause, Failure, Outcome};
 use super::payload::{Meter, Payload};
 use super::upload::KnownWay;
-use super::{Credentials, Options, RetryPolicy, Timeouts, retry};
+use super::{Credentials, Options, RetryPolicy, Timeouts, retry, tls};
 use crate::error::{Error, ErrorKind, Result};
 
 const MOST_REDIRECTS: usize = 10;
@@ -119,10 +119,13 @@ impl Host {
         };
         let schemes = if options.insecure.iter().any(|listed| listed == name) {
             vec![Scheme::Https, Scheme::Http]
-        } else if is_loopback_host(authority) {
+        } else if !is_loopback_host(authority) {
+            vec![Scheme::Https]
+        } else if tls::folders_for(&options.certificate_dirs, authority).is_empty() {
             vec![Scheme::Http, Scheme::Https]
         } else {
-            vec![Scheme::Https]
+            // Somebody went to the trouble of a certificate.
+            vec![Scheme::Https, Scheme::Http]
         };
         Self {
             name: name.into(),
@@ -163,7 +166,7 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(options: &Options) -> Self {
         Self {
-            connections: Connections::new(options.timeouts),
+            connections: Connections::new(options),
             credentials: options.credentials.clone(),
             retry: options.retry,
             timeouts: options.timeouts,

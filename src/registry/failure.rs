@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use super::connections::is_loopback_host;
 use super::retry;
 use crate::error::{Error, ErrorKind};
 
@@ -95,10 +96,9 @@ impl Failure {
         match self {
             Self::Refused(refusal) => retry::is_temporary(refusal.status),
             Self::Network(breakdown) => match breakdown.cause {
-                Cause::ConnectionRefused
-                | Cause::TimedOut
-                | Cause::Unreachable(_)
-                | Cause::Broken(_) => true,
+                // On this machine nobody is going to listen all of a sudden.
+                Cause::ConnectionRefused => !is_loopback_host(&breakdown.host),
+                Cause::TimedOut | Cause::Unreachable(_) | Cause::Broken(_) => true,
                 Cause::UnknownName | Cause::UnknownIssuer | Cause::Tls(_) => false,
             },
             Self::Told(_) => false,

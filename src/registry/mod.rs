@@ -30,6 +30,7 @@ pub mod login;
 mod manifest;
 mod options;
 mod payload;
+mod proxy;
 mod pull;
 mod push;
 mod retry;

@@ -1,6 +1,7 @@
 //! What a client is told about the world it works in.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Credentials, RetryPolicy};
@@ -12,6 +13,8 @@ pub struct Options {
     pub credentials: Credentials,
     /// Hosts, `name[:port]`, that may be spoken to without verification and without TLS.
     pub insecure: Vec<String>,
+    /// Folders like docker's `certs.d`: certificates by host and port.
+    pub certificate_dirs: Vec<PathBuf>,
     /// The environment: proxies and certificate files are named there.
     pub environment: BTreeMap<String, String>,
     /// How many blobs move at once to or from one host; at least 1.
@@ -50,11 +53,32 @@ impl Default for Options {
         Self {
             credentials: Credentials::anonymous(),
             insecure: Vec::new(),
+            certificate_dirs: Vec::new(),
             environment: BTreeMap::new(),
             jobs: 4,
             chunk_size: None,
             retry: RetryPolicy::default(),
             timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Options {
+    /// What a user with this environment expects: the credentials, certificates and proxies that
+    /// docker and podman would use.
+    pub fn from_environment(environment: &BTreeMap<String, String>) -> Self {
+        let mut certificate_dirs =
+            vec![PathBuf::from("/etc/docker/certs.d"), PathBuf::from("/etc/containers/certs.d")];
+        if let Some(home) = environment.get("HOME").filter(|home| !home.is_empty()) {
+            let config = Path::new(home).join(".config");
+            certificate_dirs.push(config.join("docker/certs.d"));
+            certificate_dirs.push(config.join("containers/certs.d"));
+        }
+        Self {
+            credentials: Credentials::from_environment(environment),
+            certificate_dirs,
+            environment: environment.clone(),
+            ..Self::default()
         }
     }
 }

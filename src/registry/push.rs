@@ -37,8 +37,10 @@ pub(super) struct Holdings {
     repositories: Mutex<BTreeMap<Digest, BTreeSet<Repository>>>,
     /// One lock for each registry and digest: whoever pushes it holds it, so that the next one can
     /// have it mounted.
-    flights: Mutex<BTreeMap<(String, Digest), Arc<tokio::sync::Mutex<()>>>>,
+    flights: Mutex<BTreeMap<(String, Digest), Flight>>,
 }
+
+type Flight = Arc<tokio::sync::Mutex<()>>;
 
 impl Holdings {
     fn repositories(&self) -> MutexGuard<'_, BTreeMap<Digest, BTreeSet<Repository>>> {
@@ -72,7 +74,7 @@ impl Holdings {
         sources
     }
 
-    fn flight(&self, repository: &Repository, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+    fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {
         let key = (repository.registry().to_owned(), digest.clone());
         let mut flights = self.flights.lock().expect("no holder of this lock panics");
         flights.entry(key).or_default().clone()

@@ -1,32 +1,396 @@
-//! Whom a TLS connection trusts.
+//! Whom a TLS connection trusts: the machine's authorities, and those that `certs.d` names for one
+//! registry.
+//!
+//! ```text
+//! certs.d/registry.example.com:5000/ca.crt        an authority (or the registry's own certificate)
+//!                                   client.cert   our certificate
+//!                                   client.key    its key
+//! ```
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cannot, Error, ErrorKind, Result};
+
+/// Where systems keep the authorities that they trust, in one file.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// Whom a connection trusts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
     /// Nobody: there is no TLS.
     Nobody,
+    /// Whoever answers: the user allowed it for this host.
+    Anybody,
     /// Whom the machine trusts.
     Public,
+    /// Whom the machine trusts, and what these folders name.
+    Private(Vec<PathBuf>),
 }
 
-/// The TLS settings for `trust`.
-pub(super) fn config(_trust: &Trust) -> Result<ClientConfig> {
+/// The TLS settings for `trust`. `SSL_CERT_FILE` and `SSL_CERT_DIR` of the environment replace the
+/// machine's authorities.
+pub(super) fn config(
+    trust: &Trust,
+    environment: &BTreeMap<String, String>,
+) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = versions(provider)?;
-    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::new(ErrorKind::Network, "set up TLS").caused_by(error))?;
+    let folders = match trust {
+        Trust::Nobody => {
+            let nobody = RootCertStore::empty();
+            return Ok(builder.with_root_certificates(nobody).with_no_client_auth());
+        }
+        Trust::Anybody => None,
+        Trust::Public => Some(&[][..]),
+        Trust::Private(folders) => Some(folders.as_slice()),
+    };
+    let mut identity = None;
+    let verifier: Arc<dyn ServerCertVerifier> = match folders {
+        None => Arc::new(NoVerifier(provider)),
+        Some(folders) => {
+            let mut listed = Vec::new();
+            for folder in folders {
+                listed.extend(authorities(folder)?);
+                identity = identity.or(client_identity(folder)?);
+            }
+            Arc::new(Verifier::new(provider, listed, environment.clone())?)
+        }
+    };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { chain, key, file }) => builder
+            .with_client_auth_cert(chain, key)
+            .cannot(|| format!("use the certificate {}", file.display()))?,
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
-fn versions(
+/// The folders of `directories` that are about a host.
+pub(super) fn folders_for(directories: &[PathBuf], host: &str) -> Vec<PathBuf> {
+    // Docker Hub is served under another name than the one that people know.
+    let names = if host == "registry-1.docker.io" { vec![host, "docker.io"] } else { vec![host] };
+    let all = directories.iter().flat_map(|at| names.iter().map(move |name| at.join(name)));
+    all.filter(|folder| folder.is_dir()).collect()
+}
+
+/// Accepts a certificate that a listed authority signed, or that is listed itself, or that one of
+/// the machine's authorities signed.
+#[derive(Debug)]
+struct Verifier {
     provider: Arc<CryptoProvider>,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::new(ErrorKind::Network, "set up TLS").caused_by(error))
+    listed: Vec<CertificateDer<'static>>,
+    private: Option<Arc<WebPkiServerVerifier>>,
+    environment: BTreeMap<String, String>,
+    /// Read when the first certificate needs it: it takes milliseconds.
+    public: OnceLock<Result<Arc<WebPkiServerVerifier>, rustls::Error>>,
+}
+
+impl Verifier {
+    fn new(
+        provider: Arc<CryptoProvider>,
+        listed: Vec<CertificateDer<'static>>,
+        environment: BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let private = if listed.is_empty() {
+            None
+        } else {
+            let verifier = webpki(&provider, listed.clone());
+            Some(verifier.cannot(|| "use the authorities in certs.d")?)
+        };
+        Ok(Self { provider, listed, private, environment, public: OnceLock::new() })
+    }
+
+    fn public(&self) -> Result<&Arc<WebPkiServerVerifier>, rustls::Error> {
+        let read = || {
+            let roots = machine_authorities(&self.environment)
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+            webpki(&self.provider, roots)
+        };
+        self.public.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
+
+    /// A registry's own certificate, made by hand, often claims to be an authority, which WebPKI
+    /// does not accept of a server. Being listed is enough, for the names that it has.
+    fn is_listed(
+        &self,
+        certificate: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+    ) -> Result<bool, rustls::Error> {
+        if !self.listed.iter().any(|listed| listed.as_ref() == certificate.as_ref()) {
+            return Ok(false);
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        Ok(true)
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.is_listed(certificate, name)? {
+            return Ok(ServerCertVerified::assertion());
+        }
+        if let Some(private) = &self.private {
+            match private.verify_server_cert(certificate, chain, name, ocsp, now) {
+                Err(error) if is_unknown_issuer(&error) => {}
+                decided => return decided,
+            }
+        }
+        let public = self.public()?;
+        public.verify_server_cert(certificate, chain, name, ocsp, now).map_err(|error| {
+            if is_unknown_issuer(&error) {
+                return rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+            }
+            error
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Accepts every certificate; the handshake must still be signed with its key.
+#[derive(Debug)]
+struct NoVerifier(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoVerifier {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whether nobody that is known signed a certificate. That is also what it means when a certificate
+/// signed itself and claims to be an authority.
+fn is_unknown_issuer(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            format!("{other:?}").contains("CaUsedAsEndEntity")
+        }
+        _ => false,
+    }
+}
+
+fn webpki(
+    provider: &Arc<CryptoProvider>,
+    certificates: Vec<CertificateDer<'static>>,
+) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    // Systems list certificates that WebPKI finds fault with; the others are good all the same.
+    roots.add_parsable_certificates(certificates);
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+/// The authorities that the machine trusts; where it has no list, the one that gondola carries.
+fn machine_authorities(
+    environment: &BTreeMap<String, String>,
+) -> Result<Vec<CertificateDer<'static>>> {
+    let set = |name: &str| environment.get(name).filter(|text| !text.is_empty());
+    let (file, folders) = (set("SSL_CERT_FILE"), set("SSL_CERT_DIR"));
+    let mut found = Vec::new();
+    if let Some(file) = file {
+        found.extend(certificates(Path::new(file))?);
+    }
+    for folder in folders.iter().flat_map(|list| list.split(':')).filter(|at| !at.is_empty()) {
+        for file in files_in(Path::new(folder))? {
+            // Links to nowhere, keys and read-me files are usual there.
+            found.extend(certificates(&file).unwrap_or_default());
+        }
+    }
+    if file.is_some() || folders.is_some() {
+        return Ok(found);
+    }
+    match BUNDLES.iter().map(Path::new).find(|bundle| bundle.is_file()) {
+        Some(bundle) => certificates(bundle),
+        None => Ok(webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec()),
+    }
+}
+
+/// The authorities in a folder of `certs.d`.
+fn authorities(folder: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let mut found = Vec::new();
+    for file in files_in(folder)?.iter().filter(|file| has_extension(file, "crt")) {
+        let certificates = certificates(file)?;
+        if certificates.is_empty() {
+            return Err(Error::new(ErrorKind::Invalid, format!("read {}", file.display()))
+                .because("there is no certificate in it"));
+        }
+        found.extend(certificates);
+    }
+    Ok(found)
+}
+
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    file: PathBuf,
+}
+
+/// Our own certificate and key in a folder of `certs.d`.
+fn client_identity(folder: &Path) -> Result<Option<Identity>> {
+    let files = files_in(folder)?;
+    let Some(file) = files.into_iter().find(|file| has_extension(file, "cert")) else {
+        return Ok(None);
+    };
+    let chain = certificates(&file)?;
+    let path = file.with_extension("key");
+    let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| {
+        Error::new(ErrorKind::Invalid, format!("read {}", path.display())).because(error)
+    })?;
+    Ok(Some(Identity { chain, key, file }))
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
+/// The files of a folder, sorted; a folder that is not there has none.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let action = || format!("read the folder {}", folder.display());
+    let entries = match fs_err::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).cannot(action),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths.collect::<io::Result<Vec<PathBuf>>>().cannot(action)?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let action = || format!("read certificates from {}", file.display());
+    let text = fs_err::read(file).cannot(action)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    all.map_err(|error| Error::new(ErrorKind::Invalid, action()).because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_found_by_host_and_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |rest: &str| folder.path().join(rest);
+        for name in ["one/r.io:5000", "two/r.io:5000", "two/r.io", "one/docker.io"] {
+            fs_err::create_dir_all(at(name)).unwrap();
+        }
+        let all = [at("one"), at("two"), at("three")];
+        for (host, expect) in [
+            ("r.io:5000", vec![at("one/r.io:5000"), at("two/r.io:5000")]),
+            ("r.io", vec![at("two/r.io")]),
+            ("registry-1.docker.io", vec![at("one/docker.io")]),
+            ("other.io", vec![]),
+        ] {
+            assert_eq!(folders_for(&all, host), expect, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_list_that_gondola_carries_is_usable() {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let carried = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+        assert!(carried.len() > 50);
+        assert!(webpki(&provider, carried).is_ok());
+    }
+
+    #[test]
+    fn files_without_certificates_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.crt");
+        fs_err::write(&file, "hello").unwrap();
+        let error = authorities(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("ca.crt: there is no certificate in it"), "{error}");
+        fs_err::rename(&file, folder.path().join("client.cert")).unwrap();
+        let error = client_identity(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("client.key"), "{error}");
+        let named = BTreeMap::from([("SSL_CERT_FILE".to_owned(), "/nowhere.pem".to_owned())]);
+        let error = machine_authorities(&named).unwrap_err().to_string();
+        assert!(error.contains("/nowhere.pem"), "{error}");
+    }
 }

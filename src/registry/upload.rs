@@ -331,12 +331,10 @@ fn next(way: Way, failure: &Failure) -> Next {
     }
     match (failure.status(), way) {
         // A session that the registry forgot, or that another one of its servers has.
-        (Some(404), _) => Next::Repeat,
-        (Some(413), _) => Next::Change(Way::Chunked),
+        (Some(404), _) | (Some(416), Way::Chunked) => Next::Repeat,
+        // GitHub's registry says with a 416 that a body is too large.
+        (Some(413), _) | (Some(416), Way::Streamed) => Next::Change(Way::Chunked),
         (Some(400 | 405 | 411 | 415 | 416 | 501), Way::Whole) => Next::Change(Way::Streamed),
-        // GitHub's registry says that a body is too large in this way.
-        (Some(416), Way::Streamed) => Next::Change(Way::Chunked),
-        (Some(416), Way::Chunked) => Next::Repeat,
         _ => Next::GiveUp,
     }
 }
