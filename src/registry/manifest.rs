@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use reqwest::Method;
+use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
 use super::answer::Answer;
 use super::client::{Client, request};
 use super::failure::{Failure, Outcome};
 use super::payload::Payload;
+use super::referrers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Hasher, MediaType, Reference, Repository};
 
@@ -74,6 +76,10 @@ impl Client {
                 bytes.len()
             )));
         }
+        if HeaderValue::from_str(media_type.as_str()).is_err() {
+            return Err(Error::new(ErrorKind::Invalid, action())
+                .because("its media type has characters that no header may have"));
+        }
         let outcome = self.put_manifest(repository, selector, media_type, bytes).await;
         outcome.map_err(|failure| failure.into_error(action()))
     }
@@ -85,21 +91,39 @@ impl Client {
         media_type: &MediaType,
         bytes: Bytes,
     ) -> Outcome<()> {
+        let reference = referrers::reference_of(media_type, &bytes);
+        let knows_subject = self.put_document(repository, selector, media_type, bytes).await?;
+        match reference {
+            Some((subject, referrer)) if !knows_subject => {
+                self.add_referrer(repository, &subject, referrer).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a document; gives whether the registry takes care of what the document refers to.
+    pub(super) async fn put_document(
+        &self,
+        repository: &Repository,
+        selector: &str,
+        media_type: &MediaType,
+        bytes: Bytes,
+    ) -> Outcome<bool> {
         let expected = Digest::of(&bytes);
         let put = request(Method::PUT, repository, &format!("manifests/{selector}"))
             .header("content-type", media_type.as_str())
             .payload(Payload::Bytes(bytes));
         let answer = self.send(repository, &put).await?.expect(&[200, 201, 202]).await?;
-        match answer.content_digest() {
+        let knows_subject = answer.header("oci-subject").is_some();
+        let stored = answer.content_digest();
+        answer.discard().await;
+        match stored {
             Some(found) if found.algorithm() == expected.algorithm() && found != expected => {
                 Err(Error::new(ErrorKind::Corrupt, "store the manifest")
                     .because(format!("the registry stored {found}, expected {expected}"))
                     .into())
             }
-            _ => {
-                answer.discard().await;
-                Ok(())
-            }
+            _ => Ok(knows_subject),
         }
     }
 
@@ -125,7 +149,7 @@ impl Client {
         Ok(Some(Descriptor::new(media_type, digest, size)))
     }
 
-    async fn get_manifest(&self, reference: &Reference) -> Outcome<Pulled> {
+    pub(super) async fn get_manifest(&self, reference: &Reference) -> Outcome<Pulled> {
         let get = manifest_request(Method::GET, reference);
         let mut answer = self.send(reference.repository(), &get).await?.expect(&[200]).await?;
         let bytes = answer.body(LARGEST_PULLED).await?;

@@ -26,6 +26,7 @@ mod docker_config;
 mod exchange;
 mod failure;
 mod helper;
+mod listing;
 pub mod login;
 mod manifest;
 mod options;
@@ -33,6 +34,7 @@ mod payload;
 mod proxy;
 mod pull;
 mod push;
+mod referrers;
 mod retry;
 mod secret;
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Holdings {
         sources
     }
 
-    fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {
+    pub(super) fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {
         let key = (repository.registry().to_owned(), digest.clone());
         let mut flights = self.flights.lock().expect("no holder of this lock panics");
         flights.entry(key).or_default().clone()
