@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use gondola::image::{Artifact, Blob, Draft, Image, Layer, Named};
 use gondola::layer::{self, Content, Encoding, Entry, Tree, WriteOptions};
