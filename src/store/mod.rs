@@ -240,8 +240,8 @@ impl Store {
     fn has_layout_file(&self) -> Result<bool> {
         let path = self.root().join("oci-layout");
         let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.shown()));
-        let Some(bytes) = absent_as_none(fs_err::read(&path)).map_err(|e| failed().caused_by(e))?
-        else {
+        let refused = |error| failed().caused_by(error).hint("set GONDOLA_HOME to another folder");
+        let Some(bytes) = absent_as_none(fs_err::read(&path)).map_err(refused)? else {
             return Ok(false);
         };
         let corrupt = Error::new(ErrorKind::Corrupt, format!("open the store {}", self.shown()));

@@ -25,7 +25,6 @@ mod transfer;
 
 pub use localize::localize;
 pub use place::{Engine, Place, RefName};
-pub use push::push;
 pub use store::{find_in_store, read_from_store};
 
 use std::path::PathBuf;
@@ -36,7 +35,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use layout::{Layout, Wanted};
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, Named};
+use crate::image::{Artifact, BlobSource, Named};
 use crate::oci::{Platform, PlatformSet, Reference};
 use crate::progress::{Reporter, Task, TaskKind};
 use crate::registry::Client;
@@ -164,11 +163,43 @@ fn unnamed(place: &Place, write: &str) -> Error {
 /// A name or tag that is a part of the place stands instead of the image's own names; then there
 /// may be only one image.
 pub async fn write(place: &Place, images: &[Named], context: &Context) -> Result<()> {
+    mended(write_whole(place, images, context).await, images, context)
+}
+
+/// Pushes every image to the registry of each of its names.
+///
+/// Blobs go first, then manifests, then tags: an interrupted push moves no tag.
+pub async fn push(images: &[Named], context: &Context) -> Result<()> {
+    mended(push::push(images, context).await, images, context)
+}
+
+/// Where a failure comes from a corrupt blob of the store, the blob is taken away: the next run
+/// makes or fetches it anew.
+fn mended(outcome: Result<()>, images: &[Named], context: &Context) -> Result<()> {
+    let Err(error) = outcome else { return Ok(()) };
+    let blobs = images.iter().flat_map(|named| named.artifact.blobs());
+    let mut removed = Vec::new();
+    for blob in blobs {
+        let digest = &blob.descriptor.digest;
+        let is_stored = matches!(&blob.source, BlobSource::File(path) if *path == context.store.blob_path(digest));
+        if is_stored && context.store.discard_if_corrupt(digest)? {
+            removed.push(digest.to_string());
+        }
+    }
+    if removed.is_empty() {
+        return Err(error);
+    }
+    Err(Error::new(ErrorKind::Corrupt, format!("use the store's copy of {}", removed.join(", ")))
+        .caused_by(error)
+        .hint("it was removed; run the same again, and it is made or fetched anew"))
+}
+
+async fn write_whole(place: &Place, images: &[Named], context: &Context) -> Result<()> {
     for named in images {
         check_whole(&named.artifact)?;
     }
     match place {
-        Place::Registry(name) => push(&renamed(images, Some(name))?, context).await,
+        Place::Registry(name) => push::push(&renamed(images, Some(name))?, context).await,
         Place::Store(name) => store::write(&renamed(images, name.as_ref())?, context).await,
         Place::Layout { folder, tag } => {
             let export = local_export(images, tag.as_ref(), context).await?;
