@@ -252,8 +252,10 @@ impl Exchange {
         } else {
             (request.need.clone(), answer.refuse().await)
         };
-        if matches!(&failure, Failure::Refused(refusal) if status != 401 && !refusal.says_expired())
-        {
+        // The answer to a HEAD has no body that could say what is wrong.
+        let untold = status == 400 && request.method == Method::HEAD;
+        let is_final = status != 401 && !untold;
+        if matches!(&failure, Failure::Refused(refusal) if is_final && !refusal.says_expired()) {
             return Err(failure);
         }
         if let Some(shown) = &shown {
@@ -420,8 +422,9 @@ async fn settle(outcome: Outcome<Answer>) -> Outcome<Answer> {
 fn more_telling(first: Option<Failure>, last: Failure) -> Failure {
     let Some(first) = first else { return last };
     match &last {
-        Failure::Network(breakdown) if breakdown.cause == Cause::UnknownIssuer => last,
-        _ => first,
+        Failure::Network(breakdown) if breakdown.cause != Cause::UnknownIssuer => first,
+        // Here was a server that speaks this scheme.
+        _ => last,
     }
 }
 
