@@ -23,10 +23,7 @@ pub(super) async fn load(
     // Written on a thread of its own, so the pipe must block.
     let input = input.into_owned_fd().cannot(|| format!("write to {program} load"))?;
     let written = blocking(move || {
-        let written = archive::to_writer(&export, std::fs::File::from(input), &|n| {
-            task.advance(n);
-            Ok(())
-        });
+        let written = archive::to_writer(&export, std::fs::File::from(input), &|n| task.advance(n));
         Ok((written, task))
     });
     let (written, ended) = tokio::join!(written, child.wait_with_output());

@@ -28,8 +28,6 @@ pub use place::{Engine, Place, RefName};
 pub use store::{find_in_store, read_from_store};
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use archive::{Archive, Export};
 use files::{Files, Folder};
@@ -206,7 +204,10 @@ async fn write_whole(place: &Place, images: &[Named], context: &Context) -> Resu
         Place::Layout { folder, tag } => {
             let export = local_export(images, tag.as_ref(), context).await?;
             let (folder, task) = (folder.clone(), export_task(context, place, &export));
-            exporting(task, move |progress| layout::write(&export, &folder, progress)).await
+            blocking(move || {
+                layout::write(&export, &folder, &|bytes| task.advance(bytes)).map(|()| task.done())
+            })
+            .await
         }
         Place::OciArchive { file, tag } => {
             let export = local_export(images, tag.as_ref(), context).await?;
@@ -249,12 +250,16 @@ async fn write_archive(
     context: &Context,
 ) -> Result<()> {
     let task = export_task(context, place, &export);
-    exporting(task, move |progress| {
+    blocking(move || {
+        let progress = |bytes| task.advance(bytes);
         if place::is_stream(&file) {
-            return archive::to_writer(&export, std::io::stdout().lock(), progress)
-                .cannot(|| "write the archive to standard output");
+            archive::to_writer(&export, std::io::stdout().lock(), &progress)
+                .cannot(|| "write the archive to standard output")?;
+        } else {
+            archive::to_file(&export, &file, &progress)?;
         }
-        archive::to_file(&export, &file, progress)
+        task.done();
+        Ok(())
     })
     .await
 }
@@ -308,41 +313,9 @@ where
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-/// Told of every further bytes that an export has written; errs where nobody waits for it any more.
-type OnWritten<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
-
 /// Runs what waits for files on a thread of its own.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.cannot(|| "finish a thread's work")?
-}
-
-/// Runs an export on a thread of its own. Where it is not waited for to its end, as after Ctrl-C,
-/// it fails at the next bytes that it writes, and takes away what it has written.
-async fn exporting<T: Send + 'static>(
-    task: Task,
-    work: impl FnOnce(OnWritten<'_>) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    /// Says when the waiting ends.
-    struct Waiting(Arc<AtomicBool>);
-    impl Drop for Waiting {
-        fn drop(&mut self) {
-            self.0.store(false, Ordering::Relaxed);
-        }
-    }
-    let waited_for = Arc::new(AtomicBool::new(true));
-    let _waiting = Waiting(waited_for.clone());
-    blocking(move || {
-        let done = work(&|bytes| {
-            task.advance(bytes);
-            if waited_for.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            Err(Error::new(ErrorKind::Interrupted, "finish").because("it was interrupted"))
-        })?;
-        task.done();
-        Ok(done)
-    })
-    .await
 }

@@ -17,6 +17,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read their environment")]
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "a test that panics has failed")]
 
+pub mod client;
 mod engine;
 mod fault_server;
 mod http;

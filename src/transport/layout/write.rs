@@ -13,7 +13,6 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Descriptor, Index, canonical_json};
 use crate::registry::Reopen;
-use crate::transport::OnWritten;
 use crate::transport::archive::Export;
 use crate::transport::files::Folder;
 use crate::transport::layout::Layout;
@@ -28,7 +27,7 @@ const PIECE: usize = 256 << 10;
 pub(in crate::transport) fn write(
     export: &Export,
     folder: &Path,
-    progress: OnWritten<'_>,
+    progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     let mut made = Made::default();
     let written = write_into(export, folder, &mut made, progress);
@@ -42,7 +41,7 @@ fn write_into(
     export: &Export,
     folder: &Path,
     made: &mut Made,
-    progress: OnWritten<'_>,
+    progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
     check_folder(folder)?;
     made.folder(folder)?;
@@ -115,7 +114,7 @@ fn check_folder(folder: &Path) -> Result<()> {
 fn blobs(
     export: &Export,
     folder: &Path,
-    progress: OnWritten<'_>,
+    progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<(TempPath, String)>> {
     let mut written = Vec::new();
     for blob in export.blobs.values() {
@@ -123,7 +122,7 @@ fn blobs(
         let size = blob.descriptor.size;
         let there = fs_err::metadata(folder.join(&name));
         if there.is_ok_and(|there| there.is_file() && there.len() == size) {
-            progress(size)?;
+            progress(size);
             continue;
         }
         let path = copy(blob, folder, progress)
@@ -133,7 +132,7 @@ fn blobs(
     Ok(written)
 }
 
-fn copy(blob: &Blob, folder: &Path, progress: OnWritten<'_>) -> Result<TempPath> {
+fn copy(blob: &Blob, folder: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<TempPath> {
     let mut file = passing_file(folder)?;
     let mut content = blob.open()?;
     let mut buffer = vec![0; PIECE];
@@ -144,7 +143,7 @@ fn copy(blob: &Blob, folder: &Path, progress: OnWritten<'_>) -> Result<TempPath>
             return Ok(file.into_temp_path());
         }
         file.write_all(&buffer[..count]).cannot(|| "write its content")?;
-        progress(count as u64)?;
+        progress(count as u64);
     }
 }
 

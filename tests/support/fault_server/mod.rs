@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
@@ -32,6 +32,9 @@ use super::need::Need;
 use super::tls::Certificates;
 use state::{Call, State};
 
+/// Longer than it takes to hand bytes to a client on the same machine.
+const FLUSHED: Duration = Duration::from_millis(20);
+
 /// A running scripted registry.
 pub struct FaultServer {
     server: HttpServer,
@@ -44,7 +47,10 @@ pub struct FaultServer {
 pub struct Seen {
     pub method: String,
     pub path: String,
+    /// The last value of each field.
     pub query: BTreeMap<String, String>,
+    /// Every `scope` that a token is asked for.
+    pub scopes: Vec<String>,
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The bytes of the body that were read.
@@ -207,7 +213,7 @@ enum Outcome {
     /// The answer breaks off after so many bytes of its body.
     Cut(Answer, usize),
     /// The answer comes in pieces.
-    Drip(Answer, usize, std::time::Duration),
+    Drip(Answer, usize, Duration),
     Close,
 }
 
@@ -307,7 +313,11 @@ fn reply(outcome: Outcome) -> Reply {
         }
         Outcome::Cut(answer, bytes) => {
             let kept = answer.body.slice(..bytes.min(answer.body.len()));
-            let end = stream::iter([Err(closed())]);
+            // What was sent before must have left: an error discards what waits to be written.
+            let end = stream::once(async {
+                tokio::time::sleep(FLUSHED).await;
+                Err(closed())
+            });
             (answer, stream::iter([Ok(Frame::data(kept))]).chain(end).boxed())
         }
         Outcome::Drip(answer, bytes, pause) => {
@@ -326,7 +336,7 @@ fn reply(outcome: Outcome) -> Reply {
 fn head(answer: &Answer) -> hyper::http::response::Builder {
     let mut head = Response::builder().status(answer.status);
     let named = |name: &str| answer.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
-    if !named("content-length") && answer.status != 204 {
+    if !named("content-length") && !named("transfer-encoding") && answer.status != 204 {
         head = head.header("Content-Length", answer.body.len());
     }
     answer.headers.iter().fold(head, |head, (name, value)| head.header(name, value))

@@ -84,6 +84,12 @@ impl Call {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The scopes in the query.
+    fn scopes(&self) -> Vec<String> {
+        let values = self.query.iter().filter(|(key, _)| key == "scope").map(|(_, value)| value);
+        values.flat_map(|value| value.split(' ')).map(str::to_owned).collect()
+    }
+
     pub fn writes(&self) -> bool {
         !matches!(self.method, Method::GET | Method::HEAD)
     }
@@ -156,6 +162,7 @@ impl State {
             method: call.method.to_string(),
             path: call.path.clone(),
             query: call.query.iter().cloned().collect(),
+            scopes: call.scopes(),
             headers: call.headers.clone(),
             body: Bytes::new(),
             status: 0,
