@@ -5,12 +5,17 @@
 #[path = "support/go.rs"]
 mod go;
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use go::{Bench, copy, environment, fixture, output};
 use gondola::error::ErrorKind;
 use gondola::golang::{BuildInfo, Built, Package, Toolchain, build_id, checkout};
+use gondola::progress::{Event, Progress, Reporter};
 
 fn import_paths(packages: &[Package]) -> Vec<&str> {
     packages.iter().map(|package| package.import_path.as_str()).collect()
@@ -101,6 +106,26 @@ async fn an_unchanged_program_is_not_linked_again() {
     let changed = bench.build(&["./cmd/server"]).await.unwrap();
     assert_ne!(inode(&changed), before);
     assert_eq!(output(&changed.binaries[0].path), "new\n");
+}
+
+#[tokio::test]
+async fn a_kept_program_is_recalled_while_it_is_the_same() {
+    let bench = Bench::new("multi");
+    let packages = bench.list(&["./cmd/..."]).await.unwrap();
+    let built = bench.builder.compile(&packages, &bench.platform).await.unwrap();
+    let programs = built.programs.clone();
+    drop(built);
+    let recalled = bench.builder.recall(&packages, &programs).unwrap();
+    assert_eq!(output(&recalled.binaries[1].path), "hello from cmd/server\n");
+    assert_eq!(recalled.binaries[1].path.file_name().unwrap(), "server");
+    // Building the same again moves the time of the program, and nothing else.
+    drop(bench.builder.compile(&packages, &bench.platform).await.unwrap());
+    assert!(bench.builder.recall(&packages, &programs).is_some());
+
+    bench.write("cmd/server/main.go", "package main\n\nfunc main() { println(\"new\") }\n");
+    drop(bench.build(&["./cmd/server"]).await.unwrap());
+    assert!(bench.builder.recall(&packages, &programs).is_none());
+    assert!(bench.builder.recall(&packages[..1], &programs[..1]).is_some());
 }
 
 #[tokio::test]
@@ -279,4 +304,106 @@ fn the_revision_is_the_one_that_git_names() {
     let tree = checkout(&bench.folder.path().join("tree")).unwrap();
     assert_eq!(tree.revision, git("rev-parse HEAD~1"));
     assert_eq!(tree.source.as_deref(), Some("https://git.example.com/a/hello"));
+}
+
+#[tokio::test]
+async fn the_vcs_stamp_is_there_when_it_is_asked_for() {
+    let mut bench = Bench::new("hello");
+    let script = "git init -q; git add .; \
+                  git -c user.name=t -c user.email=t@example.com commit -q -m x";
+    let status = Command::new("sh").args(["-ec", script]).current_dir(bench.dir()).status();
+    assert!(status.unwrap().success());
+    for stamp in [false, true] {
+        bench.builder.flags.vcs_stamp = stamp;
+        let built = bench.build(&["."]).await.unwrap();
+        let info = BuildInfo::read(&built.binaries[0].path).unwrap().unwrap();
+        let expect = stamp.then(|| checkout(&bench.dir()).unwrap().revision);
+        assert_eq!(info.setting("vcs.revision"), expect.as_deref());
+    }
+}
+
+#[tokio::test]
+async fn c_code_is_compiled_when_it_is_asked_for() {
+    if Command::new("gcc").arg("--version").output().is_err() {
+        eprintln!("skipped c_code_is_compiled_when_it_is_asked_for: there is no gcc");
+        return;
+    }
+    let mut seen = Vec::new();
+    for folder in ["a", "b/c"] {
+        let mut bench = Bench::empty();
+        let main = "package main\n\n// static int answer(void) { return 42; }\n\
+                    import \"C\"\n\nfunc main() { println(C.answer()) }\n";
+        bench.write(&format!("{folder}/main.go"), main);
+        bench.write(&format!("{folder}/go.mod"), "module example.com/c\n\ngo 1.22\n");
+        let dir = bench.dir().join(folder);
+        let without =
+            bench.list_in(&dir, &["."]).await.map(|packages| import_paths(&packages).len());
+        let text = without.unwrap_err().to_string();
+        assert!(text.contains("build constraints exclude all Go files"), "{text}");
+        assert!(text.contains("CGO_ENABLED=1"), "{text}");
+
+        bench.builder.flags.cgo = true;
+        let packages = bench.list_in(&dir, &["."]).await.unwrap();
+        let built = bench.builder.compile(&packages, &bench.platform).await.unwrap();
+        assert_eq!(output(&built.binaries[0].path), "42\n");
+        seen.push(fs_err::read(&built.binaries[0].path).unwrap());
+    }
+    assert!(seen[0] == seen[1], "two programs from equal sources differ");
+}
+
+/// Tells when `go` reports a download.
+struct Notes(Mutex<tokio::sync::mpsc::UnboundedSender<String>>);
+
+impl Progress for Notes {
+    fn event(&self, event: Event) {
+        if let Event::Note(text) = event {
+            self.0.lock().unwrap().send(text).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_abandoned_build_interrupts_go() {
+    let mut bench = Bench::new("hello");
+    let root = bench.folder.path().join("go");
+    let ended = bench.folder.path().join("ended");
+    fs_err::create_dir_all(root.join("bin")).unwrap();
+    fs_err::create_dir_all(root.join("pkg/tool")).unwrap();
+    fs_err::write(root.join("VERSION"), "go1.99\n").unwrap();
+    let status = Command::new("mkfifo").arg(&ended).status().unwrap();
+    assert!(status.success());
+    let script = format!(
+        "#!/bin/sh\ntrap 'echo interrupted > {}; exit 1' INT\n\
+         echo 'go: downloading example.com/x v1.0.0' >&2\nwhile :; do sleep 0.01; done\n",
+        ended.display()
+    );
+    let go = root.join("bin/go");
+    fs_err::write(&go, script).unwrap();
+    fs_err::set_permissions(&go, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let (sender, mut notes) = tokio::sync::mpsc::unbounded_channel();
+    bench.builder.reporter = Reporter::new(Arc::new(Notes(Mutex::new(sender))));
+    bench.builder.toolchain = Toolchain::at(&go, &environment(), &bench.dir()).unwrap();
+    let package = Package {
+        import_path: "example.com/hello".to_owned(),
+        folder: bench.dir(),
+        workdir: bench.dir(),
+        module: None,
+    };
+    tokio::select! {
+        built = bench.builder.compile(std::slice::from_ref(&package), &bench.platform) => {
+            panic!("go ended by itself: {built:?}")
+        }
+        note = notes.recv() => {
+            assert_eq!(note.as_deref(), Some("go: downloading example.com/x v1.0.0"));
+        }
+    }
+    let said = tokio::task::spawn_blocking(move || fs_err::read_to_string(ended).unwrap());
+    assert_eq!(said.await.unwrap(), "interrupted\n");
+    let left: Vec<PathBuf> = fs_err::read_dir(&bench.builder.out_dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with("kept"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -465,3 +465,101 @@ async fn an_unreadable_folder_is_not_taken_for_an_unchanged_one() {
     // The mode alone changed, or, without root's rights, the file cannot be read.
     assert!(matches!(inputs.check(), Check::Touched | Check::Stale(_)));
 }
+
+#[tokio::test]
+async fn every_platform_of_a_build_is_part_of_its_record() {
+    let bench = module();
+    bench.write("app/lib/lib_windows.go", "package lib\n\nimport _ \"example.com/app/win\"\n");
+    bench.write("app/win/win.go", "package win\n");
+    let dir = bench.dir().join("app");
+    let patterns = ["./cmd/app".to_owned()];
+    let packages = bench.list_in(&dir, &["./cmd/app"]).await.unwrap();
+    for (platforms, expect) in [
+        (&["linux/amd64"][..], Current),
+        (&["linux/amd64", "windows/amd64"], ContentsOnly("win/win.go")),
+    ] {
+        bench.write("app/win/win.go", "package win\n");
+        let since = settle(&bench);
+        let platforms: Vec<_> = platforms.iter().map(|text| text.parse().unwrap()).collect();
+        let trace = bench.builder.trace(&dir, &patterns, &packages, &platforms).await.unwrap();
+        let inputs = Inputs::record(trace, &since).unwrap();
+        assert_eq!(inputs.check(), Check::Current);
+        bench.write("app/win/win.go", "package win\n\nvar X = 1\n");
+        assert_verdict(&inputs.check(), expect, "an edit for windows");
+    }
+}
+
+/// An archive of uncompressed files, as module proxies serve them.
+fn zip(files: &[(&str, &str)]) -> Vec<u8> {
+    let (mut archive, mut directory) = (Vec::new(), Vec::new());
+    for (name, text) in files {
+        let mut crc = flate2::Crc::new();
+        crc.update(text.as_bytes());
+        let (name_len, size) =
+            (u16::try_from(name.len()).unwrap(), u32::try_from(text.len()).unwrap());
+        let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        common.extend(crc.sum().to_le_bytes());
+        common.extend([size.to_le_bytes(), size.to_le_bytes()].concat());
+        common.extend(name_len.to_le_bytes());
+        common.extend([0, 0]);
+        directory.extend([b"PK\x01\x02\x14\x00".as_slice(), &common, &[0; 10]].concat());
+        directory.extend(u32::try_from(archive.len()).unwrap().to_le_bytes());
+        directory.extend(name.as_bytes());
+        archive.extend([b"PK\x03\x04".as_slice(), &common, name.as_bytes()].concat());
+        archive.extend(text.as_bytes());
+    }
+    let count = u16::try_from(files.len()).unwrap().to_le_bytes();
+    let end = [u32::try_from(directory.len()).unwrap(), u32::try_from(archive.len()).unwrap()];
+    archive.extend(&directory);
+    archive.extend([b"PK\x05\x06\0\0\0\0".as_slice(), &count, &count].concat());
+    archive.extend(end.map(u32::to_le_bytes).concat());
+    archive.extend([0, 0]);
+    archive
+}
+
+#[tokio::test]
+async fn the_module_cache_is_part_of_the_record() {
+    let mut bench = Bench::empty();
+    let folder = bench.folder.path().to_owned();
+    let proxy = folder.join("proxy/example.com/dep/@v");
+    let module = "module example.com/dep\n\ngo 1.22\n";
+    let archive = zip(&[
+        ("example.com/dep@v1.0.0/go.mod", module),
+        ("example.com/dep@v1.0.0/dep.go", "package dep\n\nconst Name = \"dep\"\n"),
+    ]);
+    fs_err::create_dir_all(&proxy).unwrap();
+    fs_err::write(proxy.join("v1.0.0.info"), "{\"Version\":\"v1.0.0\"}").unwrap();
+    fs_err::write(proxy.join("v1.0.0.mod"), module).unwrap();
+    fs_err::write(proxy.join("v1.0.0.zip"), archive).unwrap();
+    bench.write("go.mod", "module example.com/app\n\ngo 1.22\n\nrequire example.com/dep v1.0.0\n");
+    let main = "package main\n\nimport \"example.com/dep\"\n\nfunc main() { println(dep.Name) }\n";
+    bench.write("main.go", main);
+    let text = bench.failure(&["."]).await;
+    assert!(text.contains("missing go.sum entry"), "{text}");
+
+    let mut env = environment();
+    let cache = folder.join("modules");
+    for (key, value) in [
+        ("GOPROXY", format!("file://{}", folder.join("proxy").display())),
+        ("GOSUMDB", "off".to_owned()),
+        ("GOMODCACHE", cache.display().to_string()),
+    ] {
+        env.insert(key.to_owned(), value);
+    }
+    bench.builder.toolchain = Toolchain::find(&env, &bench.dir()).unwrap();
+    // The modules are fetched and go.sum is written while the record's build runs.
+    bench.builder.flags.flags = vec!["-mod=mod".to_owned(), "-modcacherw".to_owned()];
+    let since = settle(&bench);
+    assert_eq!(bench.build_and_run(".").await, "dep\n");
+    let inputs = record_since(&bench, ".", &["."], &since).await;
+    assert_verdict(&inputs.check(), Stale("go.sum changed while"), "fetching a module");
+
+    for (edit, expect) in [
+        ("echo '// x' >> ../modules/example.com/dep@v1.0.0/dep.go", Stale("dep@v1.0.0")),
+        ("rm -r ../modules", Stale("dep@v1.0.0")),
+    ] {
+        let inputs = record(&bench, ".", &["."]).await;
+        sh(&bench, edit);
+        assert_verdict(&inputs.check(), expect, edit);
+    }
+}

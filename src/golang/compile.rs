@@ -1,21 +1,6 @@
 //! One `go build` per platform.
-//!
-//! The folder for programs holds
-//! ```text
-//! kept/KEY.lock             held while a process builds what KEY stands for
-//! kept/KEY/PACKAGE/NAME     the last program of a package; go leaves it alone if it is current
-//! run-XXXXXX/N/NAME         hard links to them that belong to one process
-//! ```
-//! where KEY stands for the folder, platform and flags. `go` only ever writes below `run-XXXXXX`,
-//! and its output is renamed into `kept`: a program in there is whole, and what one process packs
-//! is what it built, whatever others build meanwhile.
 
-use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use crate::error::{Cannot, Error, Result};
 use crate::oci::Platform;
@@ -23,9 +8,7 @@ use crate::progress::TaskKind;
 
 use super::Builder;
 use super::packages::{Package, explain};
-
-/// How often a process looks whether another one is done with the same programs.
-const LOCK_INTERVAL: Duration = Duration::from_millis(15);
+use super::programs::{Kept, Program, Run};
 
 /// A compiled program.
 #[derive(Clone, Debug)]
@@ -45,34 +28,7 @@ pub struct Built {
     pub binaries: Vec<Binary>,
     /// By what each is found again by [`Builder::recall`], in the same order.
     pub programs: Vec<Program>,
-    _folder: TempDir,
-}
-
-/// A kept program, and the state by which it is known to be still the same.
-///
-/// A program is only ever replaced as a whole, by a new file; so its inode and time tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
-    place: PathBuf,
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Program {
-    /// The state of `file`, which is kept at `place`.
-    fn read(place: &Path, file: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let found = fs_err::metadata(file)?;
-        Ok(Self {
-            place: place.to_owned(),
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        })
-    }
+    _run: Run,
 }
 
 impl Builder {
@@ -82,25 +38,23 @@ impl Builder {
     /// Errs with the compiler's own words.
     pub async fn compile(&self, packages: &[Package], platform: &Platform) -> Result<Built> {
         self.flags.validate()?;
-        fs_err::create_dir_all(&self.out_dir).cannot(|| "make the folder for programs")?;
-        let folder = self.run_folder()?;
-        let mut made_at = vec![None; packages.len()];
+        let run = Run::begin(&self.out_dir)?;
+        let mut made = vec![None; packages.len()];
         for (number, group) in groups(packages).into_iter().enumerate() {
-            let folder = folder.path().join(number.to_string());
+            let folder = run.folder(number)?;
             let members: Vec<&Package> = group.iter().map(|&index| &packages[index]).collect();
-            let made = self.compile_group(&members, platform, &folder).await?;
-            for (index, made) in group.into_iter().zip(made) {
-                made_at[index] = Some(made);
+            let of_group = self.compile_group(&members, platform, &folder).await?;
+            for (index, of_package) in group.into_iter().zip(of_group) {
+                made[index] = Some(of_package);
             }
         }
         let (mut binaries, mut programs) = (Vec::new(), Vec::new());
-        for (package, made) in packages.iter().zip(made_at) {
-            let (path, place) = made.expect("every package is in one group");
-            let program = Program::read(&place, &path).cannot(|| "find the compiled program")?;
-            binaries.push(Binary { package: package.clone(), path, size: program.size });
+        for (package, made) in packages.iter().zip(made) {
+            let (path, program) = made.expect("every package is in one group");
+            binaries.push(Binary { package: package.clone(), path, size: program.size() });
             programs.push(program);
         }
-        Ok(Built { binaries, programs, _folder: folder })
+        Ok(Built { binaries, programs, _run: run })
     }
 
     /// Finds the programs of an earlier [`Builder::compile`] where each is still the same.
@@ -108,65 +62,44 @@ impl Builder {
         if packages.len() != programs.len() {
             return None;
         }
-        let folder = self.run_folder().ok()?;
+        let run = Run::begin(&self.out_dir).ok()?;
         let mut binaries = Vec::new();
         for (number, (package, program)) in packages.iter().zip(programs).enumerate() {
-            // The link is made first: what it leads to cannot be replaced any more.
-            let path = folder.path().join(number.to_string());
-            fs_err::hard_link(&program.place, &path).ok()?;
-            if Program::read(&program.place, &path).ok()? != *program {
-                return None;
-            }
-            binaries.push(Binary { package: package.clone(), path, size: program.size });
+            let path = program.borrow_into(&run.folder(number).ok()?)?;
+            binaries.push(Binary { package: package.clone(), path, size: program.size() });
         }
-        Some(Built { binaries, programs: programs.to_vec(), _folder: folder })
-    }
-
-    /// Makes a folder that belongs to this process.
-    fn run_folder(&self) -> Result<TempDir> {
-        tempfile::Builder::new()
-            .prefix("run-")
-            .tempdir_in(&self.out_dir)
-            .cannot(|| format!("make a folder in {}", self.out_dir.display()))
+        Some(Built { binaries, programs: programs.to_vec(), _run: run })
     }
 
     /// Compiles packages of one module whose programs have different names into a new folder.
     ///
-    /// Gives where each program is, and where it is kept.
+    /// Gives where each program is, and by what it is found again.
     async fn compile_group(
         &self,
         packages: &[&Package],
         platform: &Platform,
         folder: &Path,
-    ) -> Result<Vec<(PathBuf, PathBuf)>> {
+    ) -> Result<Vec<(PathBuf, Program)>> {
         let workdir = &packages[0].workdir;
         let names: Vec<String> =
             packages.iter().map(|package| program_file(package, platform)).collect();
-        let shown: Vec<&str> = packages.iter().map(|package| package.program_name()).collect();
-        let task = format!("{} for {platform}", shown.join(", "));
+        let shown = shown(packages, Package::program_name, "programs");
+        let task = format!("{shown} for {platform}");
         let task = self.reporter.start(TaskKind::Compile, task, None);
 
-        let key = self.key(workdir, platform)?;
-        let kept = self.out_dir.join("kept").join(&key);
-        fs_err::create_dir_all(&kept).cannot(|| "make the folder for programs")?;
-        fs_err::create_dir(folder).cannot(|| "make the folder for programs")?;
-        let _lock = lock(&kept.with_extension("lock")).await?;
-        let places: Vec<PathBuf> = packages
-            .iter()
-            .zip(&names)
-            .map(|(package, name)| kept.join(short_hash(&package.import_path)).join(name))
-            .collect();
-        for (place, name) in places.iter().zip(&names) {
-            // Without an old program, go links a new one.
-            let _ = link_or_copy(place, &folder.join(name));
+        let kept = Kept::open(&self.out_dir, &self.key(workdir, platform)?).await?;
+        let made: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+        for (package, made) in packages.iter().zip(&made) {
+            kept.lend(&package.import_path, made);
         }
         self.go_build(packages, platform, folder).await?;
-        let made: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-        for (place, made) in places.iter().zip(&made) {
-            keep(made, place).cannot(|| format!("keep the program {}", place.display()))?;
-        }
+        let keep = |(package, made): (&&Package, PathBuf)| {
+            let program = kept.keep(&package.import_path, &made)?;
+            Ok((made, program))
+        };
+        let made = packages.iter().zip(made).map(keep).collect::<Result<_>>()?;
         task.done();
-        Ok(made.into_iter().zip(places).collect())
+        Ok(made)
     }
 
     async fn go_build(
@@ -206,12 +139,8 @@ impl Builder {
     fn key(&self, workdir: &Path, platform: &Platform) -> Result<String> {
         let flags = serde_json::to_string(&(&self.flags, platform))
             .cannot(|| "write the build flags as JSON")?;
-        Ok(short_hash(&format!("{}\0{flags}", workdir.display())))
+        Ok(format!("{}\0{flags}", workdir.display()))
     }
-}
-
-fn short_hash(text: &str) -> String {
-    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
 fn program_file(package: &Package, platform: &Platform) -> String {
@@ -237,56 +166,17 @@ fn groups(packages: &[Package]) -> Vec<Vec<usize>> {
     groups
 }
 
+/// Names the packages, or counts them if there are many.
+fn shown(packages: &[&Package], name: fn(&Package) -> &str, many: &str) -> String {
+    let names: Vec<&str> = packages.iter().map(|package| name(package)).collect();
+    if names.len() > 4 { format!("{} {many}", names.len()) } else { names.join(", ") }
+}
+
 fn cannot_compile(packages: &[&Package], platform: &Platform, said: &str) -> Error {
-    let names: Vec<&str> = packages.iter().map(|package| package.import_path.as_str()).collect();
-    let what = match names[..] {
-        [one] => one.to_owned(),
-        // The compiler heads each list of complaints with the package they are about.
-        _ if names.len() > 3 => format!("{} packages", names.len()),
-        _ => names.join(", "),
-    };
+    // The compiler heads each list of complaints with the package they are about.
+    let what = shown(packages, |package| &package.import_path, "packages");
     let said = if said.contains('\n') { format!("\n{said}") } else { said.to_owned() };
     explain(format!("compile {what} for {platform}"), &said)
-}
-
-/// Waits until no other process builds the same programs.
-///
-/// The lock saves work and guards nothing, so a file system that has no locks does without.
-async fn lock(path: &Path) -> Result<Option<fs_err::File>> {
-    let file = fs_err::OpenOptions::new().create(true).append(true).open(path);
-    let file = file.cannot(|| "lock the folder for programs")?;
-    loop {
-        match file.file().try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,
-            Err(TryLockError::Error(_)) => return Ok(None),
-        }
-    }
-}
-
-/// Gives a file a second name, or a copy where the file system has no such thing.
-fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    match fs_err::hard_link(from, to) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            fs_err::copy(from, to).map(|_| ())
-        }
-        result => result,
-    }
-}
-
-/// Makes a program the kept one of its package.
-fn keep(made: &Path, place: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let new = fs_err::metadata(made)?;
-    if fs_err::metadata(place).is_ok_and(|old| (old.dev(), old.ino()) == (new.dev(), new.ino())) {
-        return Ok(());
-    }
-    let folder = place.parent().expect("a kept program is in a folder");
-    fs_err::create_dir_all(folder)?;
-    let temporary = tempfile::tempdir_in(folder)?;
-    let link = temporary.path().join("program");
-    link_or_copy(made, &link)?;
-    fs_err::rename(link, place)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod flags;
 mod inputs;
 mod name;
 mod packages;
+mod programs;
 mod toolchain;
 mod vcs;
 
@@ -22,11 +23,12 @@ use crate::progress::Reporter;
 
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
-pub use compile::{Binary, Built, Program};
+pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModMode};
 pub use inputs::{Check, Inputs, Moment, Trace};
 pub use name::{image_name, program_name};
 pub use packages::Package;
+pub use programs::{Program, programs_size, prune_programs};
 pub use toolchain::Toolchain;
 pub use vcs::{Checkout, checkout};
 

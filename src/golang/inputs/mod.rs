@@ -27,7 +27,9 @@ mod stat;
 mod trace;
 
 use std::io;
-use std::path::PathBuf;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,9 @@ pub use trace::Trace;
 
 /// The version of the record's form; a record of another form is worthless.
 const FORMAT: u32 = 1;
+
+/// Starting a thread costs as much as looking at this many folders.
+const SMALLEST_SHARE: usize = 64;
 
 /// What a build read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -107,7 +112,22 @@ impl Inputs {
         }
         self.lone.iter().try_for_each(|lone| lone.check(changes))?;
         self.folders.iter().try_for_each(|folder| folder.check(changes))?;
-        self.sealed.iter().try_for_each(Sealed::check)
+        self.check_sealed()
+    }
+
+    /// Looks at the folders of others, of which large programs have thousands, on all processors.
+    fn check_sealed(&self) -> Result<(), Stale> {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let share = self.sealed.len().div_ceil(threads).max(SMALLEST_SHARE);
+        let mut shares = self.sealed.chunks(share);
+        let own = shares.next().unwrap_or_default();
+        thread::scope(|scope| {
+            let check = |share: &[Sealed]| share.iter().try_for_each(Sealed::check);
+            let others: Vec<_> = shares.map(|share| scope.spawn(move || check(share))).collect();
+            let own = check(own);
+            let others = others.into_iter().map(|other| other.join().expect("no check panics"));
+            others.fold(own, Result::and)
+        })
     }
 
     /// The record of a build that began at `since` after a check had given [`Check::Touched`] or
@@ -139,7 +159,7 @@ struct Settled {
 
 impl Settled {
     /// Passes on what was read of a path.
-    fn take<T>(&mut self, path: &std::path::Path, read: io::Result<(T, bool)>) -> io::Result<T> {
+    fn take<T>(&mut self, path: &Path, read: io::Result<(T, bool)>) -> io::Result<T> {
         let (value, unsettled) = read?;
         if unsettled {
             self.worthless = Some(format!("{} changed while it was compiled", path.display()));

@@ -194,9 +194,14 @@ impl Trace {
     }
 
     fn seal(&mut self, folder: &Path, files: Files, is_module_cache: bool) {
-        let seal = self.sealed.entry(folder.to_owned()).or_default();
-        seal.is_module_cache = is_module_cache;
-        seal.files.extend(files.into_names());
+        // A package has no files of its own if all are embedded; its folder counts even so.
+        self.sealed.entry(folder.to_owned()).or_default().is_module_cache = is_module_cache;
+        for name in files.into_names() {
+            let (inside, name) = name.rsplit_once('/').unwrap_or((".", &name));
+            let seal = self.sealed.entry(absolute(folder, inside)).or_default();
+            seal.is_module_cache = is_module_cache;
+            seal.files.insert(name.to_owned());
+        }
     }
 
     fn watch(&mut self, folder: &Path, rules: Rules) {

@@ -1,0 +1,278 @@
+//! The folder for programs.
+//!
+//! ```text
+//! kept/KEY.lock             held while a process builds what KEY stands for
+//! kept/KEY/PACKAGE/NAME     the last program of a package; go leaves it alone if it is current
+//! run-XXXXXX/N/NAME         hard links to them that belong to one process
+//! run-XXXXXX/alive          locked while that process lives
+//! ```
+//! KEY stands for a folder, a platform and flags. `go` only ever writes below `run-XXXXXX`, and
+//! its output is renamed into `kept`: a program in there is whole, and what one process packs is
+//! what it built, whatever others build meanwhile. What a killed process leaves is removed by the
+//! next one.
+
+use std::collections::BTreeMap;
+use std::fs::TryLockError;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::error::{Cannot, Result};
+
+use super::buildinfo::build_id;
+
+/// How often a process looks whether another one is done with the same programs.
+const LOCK_INTERVAL: Duration = Duration::from_millis(15);
+
+/// The programs of one process.
+#[derive(Debug)]
+pub(super) struct Run {
+    folder: TempDir,
+    _alive: Option<fs_err::File>,
+}
+
+impl Run {
+    /// Makes a folder for a process, and removes those of processes that were killed.
+    pub(super) fn begin(programs: &Path) -> Result<Self> {
+        let action = || format!("make a folder in {}", programs.display());
+        fs_err::create_dir_all(programs).cannot(action)?;
+        sweep(programs);
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(programs);
+        let folder = folder.cannot(action)?;
+        // Locked before it has its name, or a sweep could take it for one that was left behind.
+        let unnamed = folder.path().join("starting");
+        let alive = fs_err::File::create(&unnamed).cannot(action)?;
+        let locked = alive.file().try_lock().is_ok();
+        if locked {
+            fs_err::rename(unnamed, folder.path().join("alive")).cannot(action)?;
+        }
+        Ok(Self { folder, _alive: locked.then_some(alive) })
+    }
+
+    /// Makes a folder for programs of different names.
+    pub(super) fn folder(&self, number: usize) -> Result<PathBuf> {
+        let folder = self.folder.path().join(number.to_string());
+        fs_err::create_dir(&folder).cannot(|| "make a folder for programs")?;
+        Ok(folder)
+    }
+}
+
+/// Removes the folders of processes that were killed.
+fn sweep(programs: &Path) {
+    let entries = fs_err::read_dir(programs).into_iter().flatten().filter_map(io::Result::ok);
+    let runs = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"run-"));
+    for run in runs.map(|entry| entry.path()) {
+        let Ok(alive) = fs_err::File::open(run.join("alive")) else { continue };
+        if alive.file().try_lock().is_ok() {
+            let _ = fs_err::remove_dir_all(&run);
+        }
+    }
+}
+
+/// The kept programs of one folder, platform and flags. No other process builds them meanwhile.
+pub(super) struct Kept {
+    folder: PathBuf,
+    _lock: Option<fs_err::File>,
+}
+
+impl Kept {
+    /// Waits until no other process builds the same programs.
+    ///
+    /// The lock saves work and guards nothing, so a file system that has no locks does without.
+    pub(super) async fn open(programs: &Path, key: &str) -> Result<Self> {
+        let folder = programs.join("kept").join(short_hash(key));
+        fs_err::create_dir_all(&folder).cannot(|| "make the folder for programs")?;
+        let lock = folder.with_extension("lock");
+        let lock = fs_err::OpenOptions::new().create(true).append(true).open(lock);
+        let lock = lock.cannot(|| "lock the folder for programs")?;
+        loop {
+            let held = match lock.file().try_lock() {
+                Ok(()) => Some(lock),
+                Err(TryLockError::Error(_)) => None,
+                Err(TryLockError::WouldBlock) => {
+                    tokio::time::sleep(LOCK_INTERVAL).await;
+                    continue;
+                }
+            };
+            return Ok(Self { folder, _lock: held });
+        }
+    }
+
+    fn place(&self, package: &str, program: &Path) -> PathBuf {
+        self.folder.join(short_hash(package)).join(program.file_name().unwrap_or_default())
+    }
+
+    /// Puts the last program of a package where `go` is going to write the next one.
+    pub(super) fn lend(&self, package: &str, program: &Path) {
+        // Without an old program, go links a new one.
+        let _ = link_or_copy(&self.place(package, program), program);
+    }
+
+    /// Makes a program the last one of its package.
+    pub(super) fn keep(&self, package: &str, program: &Path) -> Result<Program> {
+        let place = self.place(package, program);
+        let kept = replace(program, &place).and_then(|()| Program::read(place.clone(), program));
+        kept.cannot(|| format!("keep the program {}", place.display()))
+    }
+}
+
+/// A kept program, and by what it is known to be still the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    place: PathBuf,
+    size: u64,
+    /// A program is only ever replaced as a whole, by a new file, so these tell it from others.
+    inode: u64,
+    modified: (i64, i64),
+    /// The linker derives it from the program's bytes. It still tells when go has set the time of
+    /// a program that it left alone.
+    build_id: Option<String>,
+}
+
+impl Program {
+    /// The state of `file`, which is kept in `place`.
+    fn read(place: PathBuf, file: &Path) -> io::Result<Self> {
+        let found = fs_err::metadata(file)?;
+        Ok(Self {
+            place,
+            size: found.len(),
+            inode: found.ino(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            build_id: build_id(file).ok().flatten(),
+        })
+    }
+
+    /// Its length in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Gives the program a second name in a folder, if it is still the same.
+    pub(super) fn borrow_into(&self, folder: &Path) -> Option<PathBuf> {
+        // The link is made first: what it leads to cannot be replaced any more.
+        let path = folder.join(self.place.file_name()?);
+        link_or_copy(&self.place, &path).ok()?;
+        let found = Self::read(self.place.clone(), &path).ok()?;
+        let same_file = (found.inode, found.modified) == (self.inode, self.modified);
+        let same_bytes = found.build_id.is_some() && found.build_id == self.build_id;
+        (found.size == self.size && (same_file || same_bytes)).then_some(path)
+    }
+}
+
+/// Gives a file a second name, or a copy where the file system has no such thing.
+fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs_err::hard_link(from, to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => fs_err::copy(from, to).map(|_| ()),
+        result => result,
+    }
+}
+
+/// Puts a program in a place at once, if another one is there.
+fn replace(program: &Path, place: &Path) -> io::Result<()> {
+    let new = fs_err::metadata(program)?;
+    if fs_err::metadata(place).is_ok_and(|old| (old.dev(), old.ino()) == (new.dev(), new.ino())) {
+        return Ok(());
+    }
+    let folder = place.parent().expect("a kept program is in a folder");
+    fs_err::create_dir_all(folder)?;
+    let temporary = tempfile::tempdir_in(folder)?;
+    let link = temporary.path().join("program");
+    link_or_copy(program, &link)?;
+    fs_err::rename(link, place)
+}
+
+fn short_hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// The bytes that the folder for programs takes, with each file counted once.
+pub fn programs_size(programs: &Path) -> u64 {
+    let files = files(programs).into_iter();
+    let sizes: BTreeMap<_, _> =
+        files.map(|(_, found)| ((found.dev(), found.ino()), found.len())).collect();
+    sizes.values().sum()
+}
+
+/// Removes programs that were last built before a moment, and what killed processes left; returns
+/// how many bytes that were. What is missing then is linked again when it is needed.
+pub fn prune_programs(programs: &Path, before: SystemTime) -> Result<u64> {
+    sweep(programs);
+    let mut freed = 0;
+    for (path, found) in files(&programs.join("kept")) {
+        // go sets the time of a program that it leaves alone to the present.
+        let is_old = found.modified().is_ok_and(|modified| modified < before);
+        if is_old && path.extension().is_none_or(|end| end != "lock") {
+            fs_err::remove_file(&path).cannot(|| "remove a program")?;
+            freed += found.len();
+        }
+    }
+    Ok(freed)
+}
+
+/// Every file below a folder. What vanishes meanwhile is left out.
+fn files(folder: &Path) -> Vec<(PathBuf, std::fs::Metadata)> {
+    let mut files = Vec::new();
+    let entries = fs_err::read_dir(folder).into_iter().flatten().filter_map(io::Result::ok);
+    for entry in entries {
+        match entry.metadata() {
+            Ok(found) if found.is_dir() => files.extend(self::files(&entry.path())),
+            Ok(found) => files.push((entry.path(), found)),
+            Err(_) => {}
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs_err::read_dir(folder).unwrap().map(Result::unwrap);
+        let mut names: Vec<String> = entries.map(|e| e.file_name().display().to_string()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_the_folders_of_dead_processes_are_removed() {
+        let programs = tempfile::tempdir().unwrap();
+        let first = Run::begin(programs.path()).unwrap();
+        let second = Run::begin(programs.path()).unwrap();
+        assert!(first.folder(0).unwrap().is_dir() && second.folder(0).unwrap().is_dir());
+        let killed = programs.path().join("run-killed");
+        fs_err::create_dir_all(killed.join("0")).unwrap();
+        fs_err::write(killed.join("alive"), "").unwrap();
+        drop(first);
+        let third = Run::begin(programs.path()).unwrap();
+        assert!(!killed.exists());
+        assert_eq!(names(programs.path()).len(), 2);
+        drop((second, third));
+        assert!(names(programs.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn old_programs_are_pruned_and_locks_stay() {
+        let programs = tempfile::tempdir().unwrap();
+        let run = Run::begin(programs.path()).unwrap();
+        let made = run.folder(0).unwrap().join("app");
+        fs_err::write(&made, "program").unwrap();
+        let kept = Kept::open(programs.path(), "key").await.unwrap();
+        let program = kept.keep("example.com/app", &made).unwrap();
+        let place = kept.place("example.com/app", &made);
+        assert_eq!(fs_err::read(&place).unwrap(), b"program");
+        assert_eq!(programs_size(programs.path()), 7);
+
+        let written = fs_err::metadata(&made).unwrap().modified().unwrap();
+        assert_eq!(prune_programs(programs.path(), written).unwrap(), 0);
+        let later = written + Duration::from_secs(1);
+        assert_eq!(prune_programs(programs.path(), later).unwrap(), 7);
+        assert!(!place.exists() && made.exists());
+        assert_eq!(program.borrow_into(&run.folder(1).unwrap()), None);
+        assert!(kept.folder.with_extension("lock").exists());
+    }
+}
