@@ -82,13 +82,13 @@ impl<'a> Images<'a> {
         tags.join(", ").escape_debug().to_string()
     }
 
-    /// Makes a manifest for what has none. Docker's own type keeps every field of its configs.
+    /// Makes a manifest for what has none. Many readers of layouts take OCI types alone.
     fn image(&self, item: &Item) -> Result<Artifact> {
         let action = || format!("read an image of {}", self.archive.shown());
         let bytes = self.archive.read(&item.config, LARGEST_DOCUMENT)?;
         let bytes = bytes.ok_or_else(|| self.missing(&item.config))?;
         let config: Document<ImageConfig> =
-            Document::parse(MediaType::DOCKER_CONFIG, bytes).cannot(action)?;
+            Document::parse(MediaType::OCI_CONFIG, bytes).cannot(action)?;
         let members = &item.layers;
         let diff_ids = &config.value().rootfs.diff_ids;
         if members.len() != diff_ids.len() {
@@ -102,7 +102,7 @@ impl<'a> Images<'a> {
             members.iter().zip(diff_ids).map(|(member, diff_id)| self.layer(member, diff_id));
         let layers = layers.collect::<Result<Vec<Blob>>>()?;
         let described = layers.iter().map(|layer| layer.descriptor.clone()).collect();
-        let family = MediaType::DOCKER_MANIFEST;
+        let family = MediaType::OCI_MANIFEST;
         let manifest = Manifest::new(family.clone(), config.descriptor().clone(), described);
         Ok(Artifact::Image(Image { manifest: Document::new(family, manifest), config, layers }))
     }
@@ -120,7 +120,7 @@ impl<'a> Images<'a> {
             (_, Some(claimed), _) => claimed,
             _ => digest_of(content(&source, size).cannot(action)?).cannot(action)?,
         };
-        let media_type = MediaType::layer_for(&MediaType::DOCKER_MANIFEST, compression);
+        let media_type = MediaType::layer_for(&MediaType::OCI_MANIFEST, compression);
         Ok(Blob { descriptor: Descriptor::new(media_type, digest, size), source })
     }
 

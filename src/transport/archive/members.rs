@@ -52,7 +52,7 @@ impl Archive {
     pub(in crate::transport) fn open(file: PathBuf, store: &Store) -> Result<Self> {
         let action = || format!("read {}", file.display());
         let members = if is_stream(&file) {
-            unpack::unpack(std::io::stdin(), store)
+            unpack::unpack(std::io::stdin(), store).cannot(|| "read standard input")?
         } else {
             let opened = fs_err::File::open(&file).cannot(action)?;
             let metadata = opened.metadata().cannot(action)?;
@@ -61,9 +61,8 @@ impl Archive {
                     .because("it is a folder, not an archive")
                     .hint(format!("for an image layout write oci:{}", file.display())));
             }
-            list_or_unpack(opened, &metadata, store)
+            list_or_unpack(opened, &metadata, store).cannot(action)?
         };
-        let members = members.cannot(action)?;
         Ok(Self { file, store: store.clone(), members })
     }
 
@@ -83,6 +82,9 @@ impl Archive {
 
 impl Files for Archive {
     fn shown(&self) -> String {
+        if is_stream(&self.file) {
+            return "standard input".to_owned();
+        }
         self.file.display().to_string()
     }
 
