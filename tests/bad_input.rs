@@ -275,6 +275,28 @@ fn an_interrupted_build_ends_with_130_and_leaves_no_file() {
 }
 
 #[test]
+fn an_export_that_is_interrupted_takes_its_unfinished_files_away() {
+    let sandbox = Sandbox::new();
+    fs_err::File::create(sandbox.path("app")).unwrap().set_len(400 << 20).unwrap();
+    sandbox
+        .gondola(&["build", "--prebuilt", "app", "--compression", "none", "-t", "app"])
+        .success();
+    for output in ["docker-archive:out.tar", "oci:out"] {
+        let mut command = sandbox.command(&["copy", "store:app", output]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It is under way when there is more than the sources.
+        while listing(&sandbox.work()) == ["app"] {
+            assert_eq!(child.try_wait().unwrap(), None, "the export ended without a trace");
+        }
+        run("kill", &["-s", "INT", &child.id().to_string()]);
+        let ran = Run::ended(&command, child.wait_with_output().unwrap());
+        fails(ran, 130, &["Ctrl-C"]);
+        assert_eq!(listing(&sandbox.work()), ["app"], "{output}");
+    }
+}
+
+#[test]
 fn two_builds_of_the_same_thing_at_once_agree() {
     need!(go());
     let sandbox = Sandbox::new();

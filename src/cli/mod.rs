@@ -11,6 +11,7 @@ mod session;
 mod settings;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 
@@ -27,6 +28,9 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// The exit code after Ctrl-C or SIGTERM, as shells have it.
 const INTERRUPTED: u8 = 130;
+
+/// How long threads are waited for at the end. When all went well, there are none.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Runs the program with the arguments and environment of this process.
 pub fn main() -> ExitCode {
@@ -83,8 +87,8 @@ fn run(session: &Session, command: Command) -> Result<()> {
             let runtime = session::runtime()?;
             let work = dispatch(session, command);
             let outcome = runtime.block_on(session::until_interrupted(verb, work));
-            // Whoever was interrupted does not wait for a thread that writes a temporary file.
-            runtime.shutdown_background();
+            // After an interruption, what still writes a file has a moment to take it away.
+            runtime.shutdown_timeout(LAST_MOMENT);
             outcome
         }
     }

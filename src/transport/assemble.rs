@@ -108,6 +108,21 @@ pub(super) fn verify(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses an index that lacks some of its entries: no reader could use it whole.
+pub(super) fn check_whole(artifact: &Artifact) -> Result<()> {
+    let Artifact::Index { document, children } = artifact else { return Ok(()) };
+    for entry in &document.value().manifests {
+        if !children.iter().any(|child| *child.digest() == entry.digest) {
+            let what =
+                entry.platform.as_ref().map_or(entry.digest.to_string(), Platform::to_string);
+            let action = format!("write index {}", document.digest());
+            return Err(Error::new(ErrorKind::Invalid, action)
+                .because(format!("its entry for {what} was not read")));
+        }
+    }
+    children.iter().try_for_each(check_whole)
+}
+
 fn invalid(entry: &Descriptor) -> Error {
     Error::new(ErrorKind::Invalid, format!("read {}", entry.digest))
 }

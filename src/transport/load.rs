@@ -5,7 +5,8 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 use super::archive::{self, Export};
-use super::{Context, Engine, blocking};
+use super::watch::blocking;
+use super::{Context, Engine};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::progress::Task;
 
@@ -22,11 +23,16 @@ pub(super) async fn load(
     let input = child.stdin.take().expect("the pipe was asked for");
     // Written on a thread of its own, so the pipe must block.
     let input = input.into_owned_fd().cannot(|| format!("write to {program} load"))?;
-    let written = blocking(move || {
-        let written = archive::to_writer(&export, std::fs::File::from(input), &|n| task.advance(n));
+    let written = blocking(move |watch| {
+        let progress = |bytes| {
+            task.advance(bytes);
+            watch.check()
+        };
+        let written = archive::to_writer(&export, std::fs::File::from(input), &progress);
         Ok((written, task))
     });
-    let (written, ended) = tokio::join!(written, child.wait_with_output());
+    // Dropped in this order: a thread that waits for the engine ends with it.
+    let (ended, written) = tokio::join!(child.wait_with_output(), written);
     let output = ended.cannot(|| format!("wait for {program} load"))?;
     let (written, task) = written?;
     if !output.status.success() {

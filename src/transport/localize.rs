@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::transfer::Transfer;
-use super::{Context, blocking, concurrently};
+use super::watch::blocking;
+use super::{Context, concurrently};
 use crate::error::Result;
 use crate::image::{Artifact, Blob, BlobSource, Named};
 use crate::oci::Digest;
@@ -55,7 +56,7 @@ pub(super) async fn bring_one(blob: &Blob, context: &Context) -> Result<()> {
     let (sink, progress) = (store.ingest()?, transfer.on_bytes());
     let ingest = context.client.pull_blob(repository, descriptor, sink, progress).await?;
     let expected = descriptor.clone();
-    blocking(move || ingest.commit(Some(&expected))).await?;
+    blocking(move |_| ingest.commit(Some(&expected))).await?;
     transfer.done();
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use super::assemble::check_whole;
 use super::localize::bring_one;
 use super::transfer::Transfer;
 use super::{Context, concurrently};
@@ -17,11 +18,7 @@ use crate::progress::TaskKind;
 use crate::registry::{Pushed, Reopen};
 
 /// Pushes each image under its names, to the registries that they say.
-///
-/// A tag that already stands for the image costs one request, and nothing else is sent for it.
-/// Layers that the target has are neither downloaded nor sent; those that another repository of the
-/// same registry has are mounted. Tags move last, when everything else is in place.
-pub async fn push(images: &[Named], context: &Context) -> Result<()> {
+pub(super) async fn push(images: &[Named], context: &Context) -> Result<()> {
     let targets = outdated(images, context).await?;
     if targets.is_empty() {
         return Ok(());
@@ -42,6 +39,7 @@ struct Target<'a> {
 async fn outdated<'a>(images: &'a [Named], context: &Context) -> Result<Vec<Target<'a>>> {
     let mut targets = Vec::new();
     for named in images {
+        check_whole(&named.artifact)?;
         if named.references.is_empty() {
             return Err(Error::new(ErrorKind::Usage, format!("push {}", named.artifact.digest()))
                 .because("it has no name"));

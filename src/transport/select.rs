@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Image};
+use crate::image::{Artifact, Image, Named};
 use crate::oci::{Descriptor, Document, Index, Platform, PlatformSet};
 
 /// An image of an artifact, or an entry that stands for one.
@@ -42,6 +42,18 @@ pub(super) fn select(artifact: Artifact, wanted: &PlatformSet, name: &str) -> Re
             Ok(Artifact::Image(image))
         }
     }
+}
+
+/// [`select`] for several artifacts.
+pub(super) fn select_each(
+    images: Vec<Named>,
+    wanted: &PlatformSet,
+    name: &str,
+) -> Result<Vec<Named>> {
+    let selected = images.into_iter().map(|Named { artifact, references }| {
+        Ok(Named { artifact: select(artifact, wanted, name)?, references })
+    });
+    selected.collect()
 }
 
 /// The platforms that there are, without what is no image.

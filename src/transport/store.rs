@@ -1,12 +1,15 @@
 //! The local store as a place.
 
+use std::io::{Read, Write};
+
 use bytes::Bytes;
 
+use super::Context;
 use super::assemble::{Contents, LARGEST_DOCUMENT, assemble};
 use super::localize::localize_all;
 use super::select::select;
 use super::transfer::Transfer;
-use super::{Context, blocking};
+use super::watch::{Watch, blocking};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Named};
 use crate::oci::{Descriptor, PlatformSet, Reference};
@@ -16,6 +19,8 @@ use crate::store::Store;
 
 /// The fewest digits of a digest that name an image.
 const SHORTEST_DIGITS: usize = 4;
+/// How much is read and written at once.
+const PIECE: usize = 256 << 10;
 
 impl Contents for Store {
     fn document(&self, descriptor: &Descriptor) -> Result<Bytes> {
@@ -100,11 +105,11 @@ pub(super) async fn write(images: &[Named], context: &Context) -> Result<()> {
     let mut images = images.to_vec();
     localize_all(&mut images, context).await?;
     let context = context.clone();
-    blocking(move || {
+    blocking(move |watch| {
         let store = &context.store;
         for named in &images {
             for blob in named.artifact.blobs() {
-                put(&blob, &context)?;
+                put(&blob, &context, watch)?;
             }
             for (_, bytes) in named.artifact.documents() {
                 store.put(&bytes)?;
@@ -112,6 +117,7 @@ pub(super) async fn write(images: &[Named], context: &Context) -> Result<()> {
         }
         let names: Vec<(Reference, Descriptor)> =
             images.iter().flat_map(named_descriptors).collect();
+        watch.check()?;
         if names.is_empty() { Ok(()) } else { store.set_names(&names) }
     })
     .await
@@ -126,17 +132,28 @@ fn named_descriptors(named: &Named) -> impl Iterator<Item = (Reference, Descript
     })
 }
 
-fn put(blob: &Blob, context: &Context) -> Result<()> {
+/// Copies a blob from a file outside of the store.
+fn put(blob: &Blob, context: &Context, watch: &Watch) -> Result<()> {
     let (store, descriptor) = (&context.store, &blob.descriptor);
     if store.holds(descriptor)? {
         return Ok(());
     }
+    let action = || format!("store blob {}", descriptor.digest);
     let transfer = Transfer::start(&context.reporter, TaskKind::Export, descriptor);
-    let mut ingest = store.ingest()?;
-    std::io::copy(&mut blob.open()?, &mut ingest)
-        .cannot(|| format!("store blob {}", descriptor.digest))?;
-    ingest.commit(Some(descriptor))?;
-    transfer.on_bytes()(descriptor.size);
+    let progress = transfer.on_bytes();
+    let (mut blob, mut ingest) = (blob.open()?, store.ingest_unhashed()?);
+    let mut buffer = vec![0; PIECE];
+    loop {
+        watch.check()?;
+        // The last read checks the digest.
+        let count = blob.read(&mut buffer).cannot(action)?;
+        if count == 0 {
+            break;
+        }
+        ingest.write_all(&buffer[..count]).cannot(action)?;
+        progress(count as u64);
+    }
+    ingest.commit_as(&descriptor.digest, descriptor.size)?;
     transfer.done();
     Ok(())
 }

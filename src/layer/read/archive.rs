@@ -75,6 +75,18 @@ impl<R: Read> ArchiveReader<R> {
         Self { inner: archive, limits, offset: 0, headers: 0, content: 0, padding: 0, scratch }
     }
 
+    /// Says at which byte of the whole archive the reader starts, for those that begin at an entry.
+    #[must_use]
+    pub fn at(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// The byte of the archive that is read next: right after [`Self::next_entry`], where the
+    /// entry's content begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Goes to the next entry, past the content of this one. At the end of the archive reads
     /// whatever follows, and returns `None`.
     pub fn next_entry(&mut self) -> Result<Option<ListedEntry>> {
@@ -221,7 +233,7 @@ impl<R: Read> ArchiveReader<R> {
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let count = read_some(&mut self.inner, buffer)
-            .map_err(|error| unreadable("read a layer's archive", error))?;
+            .map_err(|error| unreadable("read the archive", error))?;
         self.offset += count as u64;
         if self.offset > self.limits.bytes {
             return Err(self.broken("it is longer than allowed"));
@@ -230,7 +242,7 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn broken(&self, fault: Fault) -> Error {
-        let action = format!("read a layer's archive near byte {}", self.offset);
+        let action = format!("read the archive near byte {}", self.offset);
         Error::new(ErrorKind::Invalid, action).because(fault)
     }
 }

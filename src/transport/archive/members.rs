@@ -1,7 +1,7 @@
 //! What is in an archive, and where.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -9,14 +9,17 @@ use bytes::Bytes;
 use super::unpack;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::BlobSource;
-use crate::layer;
+use crate::layer::{self, ArchiveReader, Limits, ListedEntry, ListedKind};
 use crate::oci::{Compression, Descriptor, Digest, MediaType};
 use crate::store::Store;
 use crate::transport::files::{Files, read_part};
 use crate::transport::place::is_stream;
+use crate::transport::watch::Watch;
 
 /// More members than any archive of images has.
 const MOST_MEMBERS: usize = 200_000;
+/// What contents are padded to.
+const BLOCK: u64 = 512;
 /// How long a chain of links may be.
 const LONGEST_CHAIN: usize = 16;
 
@@ -49,10 +52,10 @@ impl Archive {
     /// Lists the members of an archive.
     ///
     /// One that is compressed, or comes through a pipe, is unpacked into `store`.
-    pub(in crate::transport) fn open(file: PathBuf, store: &Store) -> Result<Self> {
+    pub(in crate::transport) fn open(file: PathBuf, store: &Store, watch: &Watch) -> Result<Self> {
         let action = || format!("read {}", file.display());
         let members = if is_stream(&file) {
-            unpack::unpack(std::io::stdin(), store).cannot(|| "read standard input")?
+            unpack::unpack(std::io::stdin(), store, watch).cannot(|| "read standard input")?
         } else {
             let opened = fs_err::File::open(&file).cannot(action)?;
             let metadata = opened.metadata().cannot(action)?;
@@ -61,7 +64,7 @@ impl Archive {
                     .because("it is a folder, not an archive")
                     .hint(format!("for an image layout write oci:{}", file.display())));
             }
-            list_or_unpack(opened, &metadata, store).cannot(action)?
+            list_or_unpack(opened, &metadata, store, watch).cannot(action)?
         };
         Ok(Self { file, store: store.clone(), members })
     }
@@ -126,43 +129,46 @@ fn list_or_unpack(
     mut file: fs_err::File,
     metadata: &std::fs::Metadata,
     store: &Store,
+    watch: &Watch,
 ) -> Result<BTreeMap<String, Member>> {
     if !metadata.is_file() {
-        return unpack::unpack(file, store);
+        return unpack::unpack(file, store, watch);
     }
     let mut start = Vec::new();
     (&mut file).take(4).read_to_end(&mut start).cannot(|| "look at its first bytes")?;
     file.rewind().cannot(|| "look at its first bytes")?;
     match layer::detect(&start) {
         Compression::None => list(file, metadata.len()),
-        _ => unpack::unpack(file, store),
+        _ => unpack::unpack(file, store, watch),
     }
 }
 
 /// Lists a plain archive's members without reading their contents.
-fn list(file: fs_err::File, length: u64) -> Result<BTreeMap<String, Member>> {
-    let mut archive = tar::Archive::new(file);
+fn list(mut file: fs_err::File, length: u64) -> Result<BTreeMap<String, Member>> {
     let mut members = Members::default();
-    for entry in archive.entries_with_seek().cannot(|| "list its members")? {
-        let entry = entry.map_err(|error| not_an_archive(&error))?;
-        let Some(name) = members.begin(&entry)? else { continue };
-        let (offset, size) = (entry.raw_file_position(), entry.size());
-        if offset.checked_add(size).is_none_or(|end| end > length) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("read member {}", name.escape_debug()),
-            )
-            .because("the archive ends before it does"));
+    let mut position = 0;
+    loop {
+        // A reader of its own for each entry: to go past a content is one seek then.
+        file.seek(SeekFrom::Start(position)).cannot(|| "list its members")?;
+        let mut reader = ArchiveReader::new(&mut file, Limits::default()).at(position);
+        let Some(entry) = reader.next_entry()? else { return members.finish() };
+        let offset = reader.offset();
+        let end = offset.checked_add(entry.size).filter(|end| *end <= length);
+        let Some(end) = end else {
+            return Err(
+                of_member(ErrorKind::Corrupt, &entry).because("the archive ends before it does")
+            );
+        };
+        if let Some(name) = members.begin(&entry)? {
+            members.put(name, Member::Slice { offset, size: entry.size });
         }
-        members.put(name, Member::Slice { offset, size });
+        position = end.next_multiple_of(BLOCK);
     }
-    members.finish()
 }
 
-/// The error for what is no tar file.
-pub(super) fn not_an_archive(error: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Invalid, "list its members")
-        .because(format!("it is no tar file: {error}"))
+fn of_member(kind: ErrorKind, entry: &ListedEntry) -> Error {
+    let name = String::from_utf8_lossy(&entry.path);
+    Error::new(kind, format!("read member {}", name.escape_debug()))
 }
 
 /// Members while they are listed.
@@ -175,35 +181,29 @@ pub(super) struct Members {
 impl Members {
     /// Looks at the next entry: the name of a file whose content comes next, or `None` for what
     /// has no content.
-    pub(super) fn begin<R: Read>(&mut self, entry: &tar::Entry<'_, R>) -> Result<Option<String>> {
+    pub(super) fn begin(&mut self, entry: &ListedEntry) -> Result<Option<String>> {
         self.count += 1;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let fail = |kind| Error::new(kind, format!("read member {}", name.escape_debug()));
         if self.count > MOST_MEMBERS {
-            return Err(
-                fail(ErrorKind::Invalid).because(format!("there are more than {MOST_MEMBERS}"))
-            );
+            return Err(of_member(ErrorKind::Invalid, entry)
+                .because(format!("there are more than {MOST_MEMBERS}")));
         }
-        let kind = entry.header().entry_type();
-        if kind.is_gnu_sparse() {
-            return Err(fail(ErrorKind::Unsupported).because("it is a sparse file"));
+        if entry.sparse {
+            return Err(of_member(ErrorKind::Unsupported, entry).because("it is a sparse file"));
         }
-        let outside = || fail(ErrorKind::Invalid).because("its name leads out of the archive");
-        let clean = normalize("", &name).ok_or_else(outside)?;
-        if kind.is_symlink() || kind.is_hard_link() {
-            let target = entry.link_name_bytes().unwrap_or_default();
-            let target = String::from_utf8_lossy(&target).into_owned();
-            let folder = match clean.rsplit_once('/') {
-                Some((folder, _)) if kind.is_symlink() => folder,
-                _ => "",
-            };
-            let target = normalize(folder, &target).ok_or_else(|| {
-                fail(ErrorKind::Invalid).because("it is a link out of the archive")
-            })?;
-            self.put(clean, Member::Link(target));
-            return Ok(None);
-        }
-        Ok(kind.is_file().then_some(clean))
+        let outside = |why| of_member(ErrorKind::Invalid, entry).because(why);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let name = normalize("", &text(&entry.path))
+            .ok_or_else(|| outside("its name leads out of the archive"))?;
+        let (folder, target) = match &entry.kind {
+            ListedKind::File => return Ok(Some(name)),
+            ListedKind::Symlink(target) => (name.rsplit_once('/').map_or("", |(f, _)| f), target),
+            ListedKind::HardLink(target) => ("", target),
+            _ => return Ok(None),
+        };
+        let target = normalize(folder, &text(target))
+            .ok_or_else(|| outside("it is a link out of the archive"))?;
+        self.put(name, Member::Link(target));
+        Ok(None)
     }
 
     /// Takes a member; a later one of the same name counts.

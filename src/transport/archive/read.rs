@@ -4,10 +4,9 @@ use super::{Archive, docker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Named};
 use crate::oci::PlatformSet;
-use crate::transport::assemble::assemble;
 use crate::transport::files::Files;
 use crate::transport::layout::{Layout, Wanted};
-use crate::transport::select::select;
+use crate::transport::select::{select, select_each};
 
 /// Reads one image, from the layout if there is one: it has everything.
 pub(in crate::transport) fn read(
@@ -16,10 +15,7 @@ pub(in crate::transport) fn read(
     platforms: &PlatformSet,
 ) -> Result<Artifact> {
     let whole = match Layout::open(archive)? {
-        Some(mut layout) => {
-            let root = layout.find(wanted)?;
-            assemble(&layout, &root, platforms)?
-        }
+        Some(mut layout) => layout.read(wanted, platforms)?,
         None => docker_images(archive)?.read(wanted)?,
     };
     select(whole, platforms, &archive.shown())
@@ -30,14 +26,11 @@ pub(in crate::transport) fn read_all(
     archive: &Archive,
     platforms: &PlatformSet,
 ) -> Result<Vec<Named>> {
-    let mut all = match Layout::open(archive)? {
+    let all = match Layout::open(archive)? {
         Some(mut layout) => layout.read_all(platforms)?,
         None => docker_images(archive)?.read_all()?,
     };
-    for named in &mut all {
-        named.artifact = select(named.artifact.clone(), platforms, &archive.shown())?;
-    }
-    Ok(all)
+    select_each(all, platforms, &archive.shown())
 }
 
 fn docker_images(archive: &Archive) -> Result<docker::Images<'_>> {

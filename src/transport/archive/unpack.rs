@@ -1,33 +1,36 @@
 //! Archives that cannot be read in place: compressed ones, and those that come through a pipe.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, Read, Write};
 
 use bytes::Bytes;
 
-use super::members::{Member, Members, not_an_archive};
-use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::layer;
+use super::members::{Member, Members};
+use crate::error::{Cannot, Result};
+use crate::layer::{self, ArchiveReader, Limits};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::store::Store;
 use crate::transport::assemble::LARGEST_DOCUMENT;
+use crate::transport::watch::Watch;
+
+/// How much is read at once.
+const PIECE: usize = 256 << 10;
 
 /// Puts large members into the store, where unused ones are pruned, and holds small ones.
 pub(super) fn unpack<R: Read + Send>(
     mut stream: R,
     store: &Store,
+    watch: &Watch,
 ) -> Result<BTreeMap<String, Member>> {
     let mut start = Vec::new();
     (&mut stream).take(4).read_to_end(&mut start).cannot(|| "look at its first bytes")?;
     let compression = layer::detect(&start);
-    let whole = BufReader::with_capacity(256 << 10, Cursor::new(start).chain(stream));
-    let mut archive = tar::Archive::new(layer::decompress(compression, whole)?);
+    let whole = BufReader::with_capacity(PIECE, Cursor::new(start).chain(stream));
+    let mut archive = ArchiveReader::new(layer::decompress(compression, whole)?, Limits::default());
     let mut members = Members::default();
-    for entry in archive.entries().cannot(|| "list its members")? {
-        let mut entry = entry.map_err(|error| not_an_archive(&error))?;
+    while let Some(entry) = archive.next_entry()? {
         if let Some(name) = members.begin(&entry)? {
-            let size = entry.size();
-            let member = take(&name, size, &mut entry, store)
+            let member = take(&name, entry.size, &mut archive, store, watch)
                 .cannot(|| format!("read member {}", name.escape_debug()))?;
             members.put(name, member);
         }
@@ -35,16 +38,31 @@ pub(super) fn unpack<R: Read + Send>(
     members.finish()
 }
 
-fn take(name: &str, size: u64, content: &mut dyn Read, store: &Store) -> Result<Member> {
+fn take<R: Read>(
+    name: &str,
+    size: u64,
+    content: &mut ArchiveReader<R>,
+    store: &Store,
+    watch: &Watch,
+) -> Result<Member> {
+    let mut buffer = vec![0; PIECE];
     if is_description(name) && size <= LARGEST_DOCUMENT {
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        content.take(size).read_to_end(&mut bytes).cannot(|| "read its content")?;
-        return Ok(Member::Held(Bytes::from(bytes)));
+        let mut bytes = Vec::new();
+        loop {
+            match content.read_content(&mut buffer)? {
+                0 => return Ok(Member::Held(Bytes::from(bytes))),
+                count => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
     }
     let mut ingest = store.ingest()?;
-    let copied = std::io::copy(content, &mut ingest).cannot(|| "unpack it")?;
-    if copied != size {
-        return Err(Error::new(ErrorKind::Corrupt, "unpack it").because("the archive ends early"));
+    loop {
+        watch.check()?;
+        let count = content.read_content(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        ingest.write_all(&buffer[..count]).cannot(|| "unpack it")?;
     }
     let claimed = claimed_digest(name);
     // The type of content does not matter for the store.

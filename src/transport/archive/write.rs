@@ -8,6 +8,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Index, canonical_json};
 use crate::registry::Reopen;
+use crate::transport::Progress;
 use crate::transport::layout::{blob_name, layout_file};
 
 /// How much is read and written at once.
@@ -20,7 +21,7 @@ const BLOCK: usize = 512;
 pub(in crate::transport) fn to_file(
     export: &Export,
     file: &Path,
-    progress: &dyn Fn(u64),
+    progress: Progress<'_>,
 ) -> Result<()> {
     let action = || format!("write {}", file.display());
     let target = match fs_err::metadata(file) {
@@ -44,6 +45,7 @@ pub(in crate::transport) fn to_file(
         .tempfile_in(folder_of(&target))
         .cannot(action)?;
     to_writer(export, unfinished.as_file(), progress).cannot(action)?;
+    progress(0)?;
     unfinished.persist(&target).map_err(|error| error.error).cannot(action)?;
     Ok(())
 }
@@ -57,7 +59,7 @@ fn folder_of(file: &Path) -> PathBuf {
 pub(in crate::transport) fn to_writer(
     export: &Export,
     out: impl Write,
-    progress: &dyn Fn(u64),
+    progress: Progress<'_>,
 ) -> Result<()> {
     let mut writer =
         Writer { out: BufWriter::with_capacity(PIECE, out), buffer: vec![0; PIECE], progress };
@@ -77,7 +79,7 @@ pub(in crate::transport) fn to_writer(
 struct Writer<'a, W: Write> {
     out: BufWriter<W>,
     buffer: Vec<u8>,
-    progress: &'a dyn Fn(u64),
+    progress: Progress<'a>,
 }
 
 impl<W: Write> Writer<'_, W> {
@@ -92,7 +94,7 @@ impl<W: Write> Writer<'_, W> {
                 return self.pad(size);
             }
             self.out.write_all(&self.buffer[..count]).cannot(|| "write its content")?;
-            (self.progress)(count as u64);
+            (self.progress)(count as u64)?;
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::names::shown;
 use super::{LayoutFile, REF_NAME, VERSION, Wanted, blob_name, name_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{BlobSource, Named};
+use crate::image::{Artifact, BlobSource, Named};
 use crate::oci::{Descriptor, Document, Index, MediaType, PlatformSet, Reference};
 use crate::transport::assemble::{Contents, LARGEST_DOCUMENT, assemble};
 use crate::transport::files::Files;
@@ -47,8 +47,18 @@ impl<'a> Layout<'a> {
         Ok(Some(Self { files, index, made: None }))
     }
 
+    /// Reads the image that is wanted, but for what is known to be for other platforms.
+    pub(in crate::transport) fn read(
+        &mut self,
+        wanted: Wanted<'_>,
+        platforms: &PlatformSet,
+    ) -> Result<Artifact> {
+        let root = self.find(wanted)?;
+        assemble(self, &root, platforms)
+    }
+
     /// The entry that is wanted.
-    pub(in crate::transport) fn find(&mut self, wanted: Wanted<'_>) -> Result<Descriptor> {
+    fn find(&mut self, wanted: Wanted<'_>) -> Result<Descriptor> {
         match wanted.among(&self.index.manifests)[..] {
             [only] => Ok(only.clone()),
             [] => Err(self.not_found(wanted)),

@@ -13,6 +13,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Descriptor, Index, canonical_json};
 use crate::registry::Reopen;
+use crate::transport::Progress;
 use crate::transport::archive::Export;
 use crate::transport::files::Folder;
 use crate::transport::layout::Layout;
@@ -27,7 +28,7 @@ const PIECE: usize = 256 << 10;
 pub(in crate::transport) fn write(
     export: &Export,
     folder: &Path,
-    progress: &(dyn Fn(u64) + Sync),
+    progress: Progress<'_>,
 ) -> Result<()> {
     let mut made = Made::default();
     let written = write_into(export, folder, &mut made, progress);
@@ -41,7 +42,7 @@ fn write_into(
     export: &Export,
     folder: &Path,
     made: &mut Made,
-    progress: &(dyn Fn(u64) + Sync),
+    progress: Progress<'_>,
 ) -> Result<()> {
     check_folder(folder)?;
     made.folder(folder)?;
@@ -55,6 +56,7 @@ fn write_into(
         put_entry(&mut index, entry, export.named_by_place);
     }
     let index = unfinished(folder, &canonical_json(&index))?;
+    progress(0)?;
     let layout = unfinished(folder, &layout_file())?;
     for (blob, name) in blobs {
         let target = folder.join(&name);
@@ -114,7 +116,7 @@ fn check_folder(folder: &Path) -> Result<()> {
 fn blobs(
     export: &Export,
     folder: &Path,
-    progress: &(dyn Fn(u64) + Sync),
+    progress: Progress<'_>,
 ) -> Result<Vec<(TempPath, String)>> {
     let mut written = Vec::new();
     for blob in export.blobs.values() {
@@ -122,7 +124,7 @@ fn blobs(
         let size = blob.descriptor.size;
         let there = fs_err::metadata(folder.join(&name));
         if there.is_ok_and(|there| there.is_file() && there.len() == size) {
-            progress(size);
+            progress(size)?;
             continue;
         }
         let path = copy(blob, folder, progress)
@@ -132,7 +134,7 @@ fn blobs(
     Ok(written)
 }
 
-fn copy(blob: &Blob, folder: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<TempPath> {
+fn copy(blob: &Blob, folder: &Path, progress: Progress<'_>) -> Result<TempPath> {
     let mut file = passing_file(folder)?;
     let mut content = blob.open()?;
     let mut buffer = vec![0; PIECE];
@@ -143,7 +145,7 @@ fn copy(blob: &Blob, folder: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<T
             return Ok(file.into_temp_path());
         }
         file.write_all(&buffer[..count]).cannot(|| "write its content")?;
-        progress(count as u64);
+        progress(count as u64)?;
     }
 }
 

@@ -1,0 +1,121 @@
+//! Writing to any place.
+
+use std::path::PathBuf;
+
+use super::archive::{self, Export};
+use super::mend::mended;
+use super::place::is_stream;
+use super::push::push as push_images;
+use super::watch::{Watch, blocking};
+use super::{Context, Place, RefName, assemble, layout, load, localize, store};
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::image::Named;
+use crate::oci::Reference;
+use crate::progress::{Task, TaskKind};
+
+/// Brings images to `place`. Those that see the place see all of them at once, or none.
+///
+/// A name or tag that is a part of the place stands instead of the image's own names; then there
+/// may be only one image.
+pub async fn write(place: &Place, images: &[Named], context: &Context) -> Result<()> {
+    mended(write_to(place, images, context).await, images, context)
+}
+
+/// Pushes each image under its names, to the registries that they say.
+///
+/// A tag that already stands for the image costs one request, and nothing else is sent for it.
+/// Layers that the target has are neither downloaded nor sent; those that another repository of the
+/// same registry has are mounted. Tags move last, when everything else is in place: an interrupted
+/// push moves none.
+pub async fn push(images: &[Named], context: &Context) -> Result<()> {
+    mended(push_images(images, context).await, images, context)
+}
+
+async fn write_to(place: &Place, images: &[Named], context: &Context) -> Result<()> {
+    images.iter().try_for_each(|named| assemble::check_whole(&named.artifact))?;
+    match place {
+        Place::Registry(name) => push_images(&renamed(images, Some(name))?, context).await,
+        Place::Store(name) => store::write(&renamed(images, name.as_ref())?, context).await,
+        Place::Layout { folder, tag } => {
+            let export = local_export(images, tag.as_ref(), context).await?;
+            let (folder, task) = (folder.clone(), start(context, place, &export));
+            blocking(move |watch| {
+                layout::write(&export, &folder, &|bytes| step(&task, watch, bytes))?;
+                task.done();
+                Ok(())
+            })
+            .await
+        }
+        Place::OciArchive { file, tag } => {
+            let export = local_export(images, tag.as_ref(), context).await?;
+            write_archive(place, file.clone(), export, context).await
+        }
+        Place::DockerArchive { file, name } => {
+            let images = renamed(images, name.as_ref())?;
+            // Before anything is pulled.
+            Export::new(&images, None, &context.host)?.check_for_docker()?;
+            let export = local_export(&images, None, context).await?;
+            write_archive(place, file.clone(), export, context).await
+        }
+        Place::Engine { engine, name } => {
+            let export = local_export(&renamed(images, name.as_ref())?, None, context).await?;
+            let task = start(context, place, &export);
+            load::load(*engine, export, task, context).await
+        }
+    }
+}
+
+/// Gathers what an export needs; what is in registries is brought here first.
+async fn local_export(
+    images: &[Named],
+    tag: Option<&RefName>,
+    context: &Context,
+) -> Result<Export> {
+    // A wrong tag is noticed before anything is pulled.
+    Export::new(images, tag, &context.host)?;
+    let mut images = images.to_vec();
+    localize::localize_all(&mut images, context).await?;
+    Export::new(&images, tag, &context.host)
+}
+
+async fn write_archive(
+    place: &Place,
+    file: PathBuf,
+    export: Export,
+    context: &Context,
+) -> Result<()> {
+    let task = start(context, place, &export);
+    blocking(move |watch| {
+        let progress = |bytes| step(&task, watch, bytes);
+        if is_stream(&file) {
+            archive::to_writer(&export, std::io::stdout().lock(), &progress)
+                .cannot(|| "write the archive to standard output")?;
+        } else {
+            archive::to_file(&export, &file, &progress)?;
+        }
+        task.done();
+        Ok(())
+    })
+    .await
+}
+
+fn start(context: &Context, place: &Place, export: &Export) -> Task {
+    context.reporter.start(TaskKind::Export, place.to_string(), Some(export.size()))
+}
+
+/// Counts bytes that were written, and ends the work that nobody waits for.
+fn step(task: &Task, watch: &Watch, bytes: u64) -> Result<()> {
+    task.advance(bytes);
+    watch.check()
+}
+
+/// The one image of `images` under another name.
+fn renamed(images: &[Named], name: Option<&Reference>) -> Result<Vec<Named>> {
+    let Some(name) = name else { return Ok(images.to_vec()) };
+    let [only] = images else {
+        return Err(Error::new(ErrorKind::Usage, format!("write {} images", images.len()))
+            .because(format!("all would be called {name}"))
+            .hint("leave the name in the destination away"));
+    };
+    Ok(vec![Named { artifact: only.artifact.clone(), references: vec![name.clone()] }])
+}
