@@ -119,12 +119,14 @@ pub(super) async fn until_interrupted(
     work: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
+    // Before the work begins: until then these end the program at once.
+    let mut interrupt = signal(SignalKind::interrupt()).cannot(|| "listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).cannot(|| "listen for SIGTERM")?;
     let interrupted =
         |name: &str| Error::new(ErrorKind::Interrupted, verb).because(format!("{name} came"));
     tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(interrupted("Ctrl-C")),
+        _ = interrupt.recv() => Err(interrupted("Ctrl-C")),
         _ = terminate.recv() => Err(interrupted("SIGTERM")),
     }
 }
