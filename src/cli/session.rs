@@ -15,7 +15,7 @@ use crate::pipeline::Engine;
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Credentials};
 use crate::store::{Lease, Store};
-use crate::transport::Context;
+use crate::transport::{Context, Place};
 
 /// One run of one command.
 pub(super) struct Session {
@@ -129,6 +129,16 @@ pub(super) async fn until_interrupted(
         _ = interrupt.recv() => Err(interrupted("Ctrl-C")),
         _ = terminate.recv() => Err(interrupted("SIGTERM")),
     }
+}
+
+/// Refuses to write an archive to a terminal.
+pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+    if places.into_iter().any(Place::is_stream) && std::io::stdout().is_terminal() {
+        return Err(Error::new(ErrorKind::Usage, "write an archive to the terminal")
+            .because("it is not text")
+            .hint("send stdout to a file or a program"));
+    }
+    Ok(())
 }
 
 /// Writes results to stdout, one on a line.

@@ -8,7 +8,7 @@ use super::base::{Base, static_draft};
 use super::{Engine, ImageSettings, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Blob, BlobSource, Draft, Image, Layer, static_base};
-use crate::layer::{self, Content, Encoding, Entry, LayerInfo, Tree, WriteOptions};
+use crate::layer::{self, Content, Entry, LayerInfo, Tree, WriteOptions};
 use crate::oci::{Descriptor, Digest, History, MediaType, Platform};
 use crate::progress::TaskKind;
 
@@ -42,15 +42,16 @@ pub(super) struct Parts {
     /// Seconds since 1970.
     pub created: i64,
     pub folder: PathBuf,
+    /// Whether a layer that was made of an equal tree may be used again.
+    pub use_cache: bool,
 }
 
 /// Puts one image together. Blocks: layers are compressed here.
 pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
-    let encoding = parts.settings.encoding;
     let mut draft = parts.base.draft(&parts.platform, || {
         let tree = static_base::tree(parts.created);
         let mut draft = static_draft(&parts.platform)?;
-        let layer = store_layer(engine, "static base", &tree, encoding)?;
+        let layer = store_layer(engine, parts, "static base", &tree)?;
         draft.push_layer(layer, history(parts, "static base", "certificates, time zones, users"));
         Ok(draft)
     })?;
@@ -60,13 +61,12 @@ pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
         for asset in assets {
             asset.add_to(&mut tree, &parts.folder, parts.created)?;
         }
-        let layer = store_layer(engine, &format!("{} files", parts.name), &tree, encoding)?;
+        let layer = store_layer(engine, parts, &format!("{} files", parts.name), &tree)?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
     let tree = binary_tree(parts)?;
-    let layer =
-        store_layer(engine, &format!("{} {}", parts.name, parts.platform), &tree, encoding)?;
+    let layer = store_layer(engine, parts, &format!("{} {}", parts.name, parts.platform), &tree)?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -168,16 +168,13 @@ struct LayerRecord {
 }
 
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
-pub(super) fn store_layer(
-    engine: &Engine,
-    name: &str,
-    tree: &Tree,
-    encoding: Encoding,
-) -> Result<Layer> {
+fn store_layer(engine: &Engine, parts: &Parts, name: &str, tree: &Tree) -> Result<Layer> {
+    let encoding = parts.settings.encoding;
     let store = &engine.transport.store;
     let key = layer::content_key(tree, &encoding)?;
     let reporter = &engine.transport.reporter;
-    if let Some(record) = store.get_record::<LayerRecord>("layer", &key)
+    if parts.use_cache
+        && let Some(record) = store.get_record::<LayerRecord>("layer", &key)
         && store.has(&record.digest)? == Some(record.size)
     {
         reporter.start(TaskKind::Layer, name, None).skipped("cached");

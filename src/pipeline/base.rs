@@ -40,15 +40,21 @@ impl Bases {
         engine: &Engine,
         settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
-        let mut wanted: Vec<&BaseChoice> = Vec::new();
-        for choice in settings.map(|settings| &settings.base) {
-            if !wanted.contains(&choice) && !self.0.iter().any(|(known, _)| known == choice) {
-                wanted.push(choice);
+        let mut wanted: Vec<(&BaseChoice, PlatformSet)> = Vec::new();
+        for settings in settings {
+            let (choice, platforms) = (&settings.base, needed(settings, engine));
+            if self.0.iter().any(|(known, _)| known == choice) {
+                continue;
+            }
+            match wanted.iter_mut().find(|(other, _)| *other == choice) {
+                None => wanted.push((choice, platforms)),
+                Some((_, other)) if *other == platforms => {}
+                Some((_, other)) => *other = PlatformSet::All,
             }
         }
-        let found = wanted.iter().map(|choice| Base::find(engine, choice));
+        let found = wanted.iter().map(|(choice, platforms)| Base::find(engine, choice, platforms));
         let found = futures_util::future::try_join_all(found).await?;
-        self.0.extend(wanted.into_iter().cloned().zip(found));
+        self.0.extend(wanted.into_iter().map(|(choice, _)| choice.clone()).zip(found));
         Ok(())
     }
 
@@ -104,16 +110,28 @@ const EVERY_PLATFORM: [&str; 8] = [
     "linux/s390x",
 ];
 
+/// The part of a base that must be known: its one image for one platform, or else all of it, for
+/// an index names its base by the base's index.
+fn needed(settings: &Settings, engine: &Engine) -> PlatformSet {
+    match &settings.platforms {
+        None => PlatformSet::Listed(vec![engine.transport.host.clone()]),
+        Some(PlatformSet::Listed(listed)) if listed.len() == 1 => {
+            PlatformSet::Listed(listed.clone())
+        }
+        Some(_) => PlatformSet::All,
+    }
+}
+
 impl Base {
     /// Looks `choice` up. Only documents are fetched; layers stay where they are.
-    pub(super) async fn find(engine: &Engine, choice: &BaseChoice) -> Result<Self> {
+    async fn find(engine: &Engine, choice: &BaseChoice, platforms: &PlatformSet) -> Result<Self> {
         let place = match choice {
             BaseChoice::Static => return Ok(Self::Static),
             BaseChoice::Scratch => return Ok(Self::Scratch),
             BaseChoice::Image(place) => place.clone(),
         };
         let task = engine.transport.reporter.start(TaskKind::Resolve, place.to_string(), None);
-        let artifact = transport::read(&place, &PlatformSet::All, &engine.transport).await?;
+        let artifact = transport::read(&place, platforms, &engine.transport).await?;
         task.done();
         Ok(Self::Found(Box::new(FoundBase { place, artifact })))
     }

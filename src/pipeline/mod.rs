@@ -136,6 +136,7 @@ impl<'a> Assembly<'a> {
                 origin: unit.origin.clone(),
                 created: self.request.created,
                 folder: self.request.folder.clone(),
+                use_cache: self.request.use_cache,
             };
             let (engine, turn) = (self.engine.clone(), self.turn.clone());
             let (platform, compiled) = (platform.clone(), compiled.clone());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
-use crate::cli::session::{Session, print_lines};
+use crate::cli::session::{Session, check_streams, print_lines};
 use crate::cli::settings;
 use crate::config::ModuleMode;
 use crate::error::Result;
@@ -31,7 +31,7 @@ pub struct BuildArgs {
     /// Read settings from this file instead of gondola.yaml
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Use nothing that an earlier build left behind
+    /// Compile and compress anew, whatever earlier builds left behind
     #[arg(long)]
     pub no_cache: bool,
     #[command(flatten)]
@@ -165,6 +165,7 @@ fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
 }
 
 pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()> {
+    check_streams(&args.result.output)?;
     let engine = session.engine()?;
     let request = settings::request(&args, &session.environment)?;
     let folder = &session.environment.folder;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::args::PlatformArgs;
-use crate::cli::session::{Session, print_lines};
+use crate::cli::session::{Session, check_streams, print_lines};
 use crate::error::Result;
 use crate::oci::PlatformSet;
 use crate::transport::{self, Place};
@@ -21,6 +21,7 @@ pub struct CopyArgs {
 }
 
 pub(in crate::cli) async fn run(session: &Session, args: CopyArgs) -> Result<()> {
+    check_streams(&args.destinations)?;
     let context = session.transport()?;
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
     let source = args.source.in_folder(&session.environment.folder);

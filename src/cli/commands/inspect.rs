@@ -9,9 +9,9 @@ use crate::cli::args::PlatformArgs;
 use crate::cli::output::human;
 use crate::cli::session::{Session, print};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Image};
+use crate::image::{Artifact, Blob, Image};
 use crate::layer::{self, ListedEntry, ListedKind};
-use crate::oci::{Digest, History, PlatformSet};
+use crate::oci::{Descriptor, Digest, History, PlatformSet};
 use crate::registry::Reopen;
 use crate::transport::{self, Context, Place};
 
@@ -59,7 +59,7 @@ async fn find(text: &str, platforms: &PlatformSet, context: &Context) -> Result<
 
 /// A layer as it is shown: the blob, its uncompressed digest, and who made it.
 struct LayerRow<'a> {
-    descriptor: &'a crate::oci::Descriptor,
+    descriptor: &'a Descriptor,
     diff_id: Option<&'a Digest>,
     history: Option<&'a History>,
 }
@@ -69,17 +69,12 @@ fn layers(image: &Image) -> Vec<LayerRow<'_>> {
     // History entries without a layer stand between those with one.
     let mut history = config.history.iter().filter(|entry| !entry.empty_layer);
     let mut diff_ids = config.rootfs.diff_ids.iter();
-    let row = |blob: &'_ crate::image::Blob| {
-        (diff_ids.next(), history.next(), blob.descriptor.digest.clone())
-    };
-    let rest: Vec<_> = image.layers.iter().map(row).collect();
-    let rows = image.layers.iter().zip(rest);
-    rows.map(|(blob, (diff_id, history, _))| LayerRow {
+    let rows = image.layers.iter().map(|blob| LayerRow {
         descriptor: &blob.descriptor,
-        diff_id,
-        history,
-    })
-    .collect()
+        diff_id: diff_ids.next(),
+        history: history.next(),
+    });
+    rows.collect()
 }
 
 fn as_json(artifact: &Artifact, files: bool) -> Result<Value> {
@@ -159,7 +154,7 @@ fn entry_text(entry: &ListedEntry) -> String {
     human::line(&line).into_owned()
 }
 
-fn entries(blob: &crate::image::Blob) -> Result<Vec<ListedEntry>> {
+fn entries(blob: &Blob) -> Result<Vec<ListedEntry>> {
     let compression = blob.descriptor.media_type.layer_compression().ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, format!("list the files of {}", blob.descriptor.digest))
             .because(format!("{} is no layer type", blob.descriptor.media_type))
