@@ -185,12 +185,20 @@ impl Base {
         match self {
             Self::Static => "static".to_owned(),
             Self::Scratch => "scratch".to_owned(),
-            Self::Found(base) => base.place.to_string(),
+            // A path would tie the digest to this machine.
+            Self::Found(base) => base.name().unwrap_or_else(|| "a local image".to_owned()),
         }
     }
 }
 
 impl FoundBase {
+    /// The image's name without its digest, where it has a name that means the same elsewhere.
+    fn name(&self) -> Option<String> {
+        let reference = self.place.reference()?;
+        let tagged = reference.without_digest().map(|name| name.to_string());
+        Some(tagged.unwrap_or_else(|| reference.repository().to_string()))
+    }
+
     fn image_for(&self, platform: &Platform) -> Result<&Image> {
         self.artifact.image_for(platform).ok_or_else(|| {
             let offered = self.artifact.images().into_iter().map(Image::platform);
@@ -208,11 +216,7 @@ impl FoundBase {
     /// What the OCI specification has images say of their base.
     fn annotations(&self, digest: &Digest) -> BTreeMap<String, String> {
         let mut annotations = BTreeMap::new();
-        // A path says nothing to others, and would tie the digest to this machine.
-        if let Some(reference) = self.place.reference() {
-            let name = reference
-                .without_digest()
-                .map_or_else(|| reference.repository().to_string(), |r| r.to_string());
+        if let Some(name) = self.name() {
             annotations.insert(annotation::ANNOTATION_BASE_IMAGE_NAME.to_owned(), name);
         }
         annotations.insert(annotation::ANNOTATION_BASE_IMAGE_DIGEST.to_owned(), digest.to_string());
