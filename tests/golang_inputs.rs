@@ -368,6 +368,29 @@ async fn a_workspace_and_a_vendor_folder_are_part_of_the_record() {
 }
 
 #[tokio::test]
+async fn a_workspace_that_is_named_or_turned_off_is_the_one_that_counts() {
+    let mut bench = Bench::new("workspace");
+    sh(
+        &bench,
+        "sed 's#\\./#/src/#' go.work > ../named.work; sed -i \"s#/src/#$PWD/#\" ../named.work",
+    );
+    sh(&bench, "rm go.work");
+    let named = bench.folder.path().join("named.work");
+    bench.builder.flags.env.insert("GOWORK".into(), named.display().to_string());
+    let inputs = record(&bench, "app", &["."]).await;
+    sh(&bench, "echo 'go 1.22' > go.work");
+    assert_eq!(inputs.check(), Check::Current);
+    sh(&bench, "echo '// x' >> ../named.work");
+    assert_verdict(&inputs.check(), Stale("named.work changed"), "an edit of the workspace");
+
+    bench.builder.flags.env.insert("GOWORK".into(), "off".into());
+    bench.write("shared/cmd/main.go", "package main\n\nfunc main() {}\n");
+    let inputs = record(&bench, "shared", &["./cmd"]).await;
+    sh(&bench, "echo 'broken' > go.work");
+    assert_eq!(inputs.check(), Check::Current);
+}
+
+#[tokio::test]
 async fn the_toolchain_is_part_of_the_record() {
     let mut bench = Bench::new("hello");
     let real = bench.builder.toolchain.root().to_owned();

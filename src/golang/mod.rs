@@ -45,3 +45,11 @@ pub struct Builder {
     /// Who hears of compilations and downloads.
     pub reporter: Reporter,
 }
+
+impl Builder {
+    /// A variable as the go command sees it; one that is set to nothing is not there.
+    fn variable(&self, key: &str) -> Option<&str> {
+        let own = self.flags.env.get(key).map(String::as_str);
+        own.or_else(|| self.toolchain.variable(key)).filter(|value| !value.is_empty())
+    }
+}

@@ -94,7 +94,7 @@ impl Builder {
     pub(super) fn questions(&self, dir: &Path, patterns: &[String]) -> Result<Vec<Question>> {
         let here = [".".to_owned()];
         let patterns = if patterns.is_empty() { &here } else { patterns };
-        let scope = Scope { dir, workspaces: self.toolchain.variable("GOWORK").is_none() };
+        let scope = Scope { dir, workspaces: self.variable("GOWORK").is_none() };
         let mut questions: Vec<Question> = Vec::new();
         for pattern in patterns {
             let (workdir, pattern) = scope.place(pattern)?;
@@ -189,7 +189,7 @@ pub(super) fn explain(action: String, said: &str) -> Error {
 }
 
 /// Where the go command says what is wrong, but not what to do.
-const HINTS: [(&str, &str); 9] = [
+const HINTS: [(&str, &str); 14] = [
     ("go.mod file not found", "start a module with \"go mod init NAME\", or name a folder of one"),
     ("is not in std", "write a folder as ./folder, or check the import path"),
     ("directory not found", "check the folder's name"),
@@ -201,8 +201,17 @@ const HINTS: [(&str, &str); 9] = [
         "build constraints exclude all Go files",
         "the package is not for this platform, or it needs C code (CGO_ENABLED=1)",
     ),
+    ("terminal prompts disabled", PRIVATE_MODULES),
+    ("Permission denied (publickey", PRIVATE_MODULES),
+    ("sum.golang.org/lookup", PRIVATE_MODULES),
     ("dial tcp", "modules come over the network: check the connection, GOPROXY and the proxies"),
+    ("no space left on device", "free some space, or set GOCACHE, GOMODCACHE and TMPDIR elsewhere"),
+    ("build cache", "set HOME or GOCACHE to a folder that can be written to"),
 ];
+
+/// The next move for a module that is not public.
+const PRIVATE_MODULES: &str =
+    "for private modules set GOPRIVATE, and give git or ~/.netrc the credentials";
 
 /// From where patterns are looked at.
 struct Scope<'a> {
@@ -346,6 +355,8 @@ mod tests {
         let error = explain("find the Go package .".to_owned(), said).to_string();
         assert!(error.contains(said) && error.contains("go mod init"), "{error}");
         assert_eq!(explain(String::new(), "x is not in std").kind(), ErrorKind::NotFound);
+        let said = "fatal: could not read Username for 'https://x': terminal prompts disabled";
+        assert!(explain(String::new(), said).to_string().contains("GOPRIVATE"));
         assert_eq!(explain(String::new(), "?").to_string(), "cannot : ?");
     }
 }

@@ -122,7 +122,7 @@ impl Builder {
                 return Ok(Trace { worthless: Some(why), ..trace });
             }
         }
-        if self.toolchain.variable("GOTOOLCHAIN").is_some_and(|chosen| chosen.contains("path")) {
+        if self.variable("GOTOOLCHAIN").is_some_and(|chosen| chosen.contains("path")) {
             trace.worthless = Some("PATH is searched for another version of Go".to_owned());
             return Ok(trace);
         }
@@ -134,7 +134,7 @@ impl Builder {
         trace.add_toolchain(self.toolchain.root());
         trace.add_program(self.toolchain.program());
         let questions = self.questions(dir, patterns)?;
-        trace.add_places(dir, patterns, &questions, self.toolchain.variable("GOWORK"));
+        trace.add_places(dir, patterns, &questions, self.variable("GOWORK"));
         Ok(trace)
     }
 
