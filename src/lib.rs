@@ -19,6 +19,7 @@
 //! progress:
 //! oci: error
 //! layer: error oci progress
+//! sandbox: error oci progress
 //! registry: error oci progress
 //! store: error oci progress
 //! image: error oci layer registry store
@@ -26,7 +27,7 @@
 //! golang: error oci progress layer
 //! config: error oci layer
 //! pipeline: error oci progress layer registry store image transport golang
-//! cli: error oci progress layer registry store image transport golang config pipeline
+//! cli: error oci progress layer sandbox registry store image transport golang config pipeline
 //! ```
 
 pub mod cli;
@@ -39,5 +40,6 @@ pub mod oci;
 pub mod pipeline;
 pub mod progress;
 pub mod registry;
+pub mod sandbox;
 pub mod store;
 pub mod transport;

@@ -1,0 +1,266 @@
+//! Process 1 of a sandbox: builds the view, starts the program, reaps orphans, passes signals on,
+//! and reports how the program ended. When it ends, the kernel kills whatever is left.
+
+use std::io::{self, PipeReader, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+use rustix::thread::CapabilitySet;
+
+use super::channel::{self, Job, Report};
+use super::fault::{At as _, Attempt, Fault, Stage};
+use super::harden;
+use super::helper::StreamFds;
+use super::identity::{self, Identity};
+use super::kernel::{self, Fork, Signals};
+use super::mounts;
+use super::path::{Kind, RootFolder};
+use super::payload::{self, Payload, Refusal};
+use super::rung::Rung;
+use super::spawn::{Exit, Stub};
+use super::spec::{Mount, Network, Root};
+use super::tty;
+
+/// The most that is read of the image's `passwd` and `group`.
+const MAX_ACCOUNT_FILE_BYTES: u64 = 4 << 20;
+
+/// Runs process 1 to its end. Success means that the caller was told everything.
+pub(super) fn run(
+    job: Job,
+    streams: StreamFds,
+    control: &UnixStream,
+    gate: PipeReader,
+) -> ExitCode {
+    let end = match wait_for_gate(gate) {
+        Ok(true) => serve(job, streams, control),
+        // The helper failed, and says why itself.
+        Ok(false) => return ExitCode::FAILURE,
+        Err(fault) => Err(fault),
+    };
+    let report = match end {
+        Ok(End::Program(code)) => return code,
+        Ok(End::Init(exit)) => Report::Ended(exit),
+        Err(fault) => Report::Failed(fault),
+    };
+    match channel::send(control, &report, &[]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Which process came to its end.
+enum End {
+    /// The program's, which was not executed.
+    Program(ExitCode),
+    /// Process 1, having seen the program end.
+    Init(Exit),
+}
+
+/// Waits until the helper has written the id maps, which it can do only while this process is not
+/// hidden. From then on this process dies with the helper. Returns whether to go on.
+fn wait_for_gate(mut gate: PipeReader) -> Attempt<bool> {
+    let action = || "start the sandbox";
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .at(Stage::Helper, action)?;
+    // An end without a byte: the helper failed, or died before the line above took hold.
+    if gate.read(&mut [0]).at(Stage::Helper, action)? == 0 {
+        return Ok(false);
+    }
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .at(Stage::Harden, || "hide the memory of process 1")?;
+    Ok(true)
+}
+
+fn serve(job: Job, streams: StreamFds, control: &UnixStream) -> Attempt<End> {
+    let action = || "start the program";
+    let signals = Signals::block_all().at(Stage::Helper, action)?;
+    let size = job.spec.terminal;
+    // A changed root directory has no terminals; a mounted one has its own.
+    let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
+    let (stubs, identity) = enter(&job)?;
+    let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
+    let terminal = outer.or(inner);
+    let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
+    let payload = Payload { job: &job, identity, terminal: terminal.as_ref().map(|t| &t.terminal) };
+    let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
+        Fork::Child => {
+            return Ok(End::Program(payload::run(&payload, &streams, refuse)));
+        }
+        Fork::Parent(child) => child,
+    };
+    drop((streams, refuse));
+    harden::bound_capabilities(CapabilitySet::KILL)?;
+    harden::keep_capabilities(CapabilitySet::KILL)?;
+    harden::forbid_new_privileges()?;
+    let mut said = Vec::new();
+    refusals.read_to_end(&mut said).at(Stage::Helper, action)?;
+    drop(refusals);
+    if !said.is_empty() {
+        let _ = rustix::process::waitpid(Some(child), WaitOptions::empty());
+        return refused(&said);
+    }
+    let controller: Vec<OwnedFd> = terminal.into_iter().map(|pair| pair.controller).collect();
+    let controller_fds: Vec<_> = controller.iter().map(|fd| fd.as_fd()).collect();
+    channel::send(control, &Report::Running { stubs }, &controller_fds)
+        .at(Stage::Helper, action)?;
+    drop(controller_fds);
+    drop((controller, job));
+    Ok(End::Init(wait_for(child, &signals)))
+}
+
+/// What the program's process said instead of becoming the program.
+fn refused(said: &[u8]) -> Attempt<End> {
+    match serde_json::from_slice(said) {
+        Ok(Refusal::Fault(fault)) => Err(fault),
+        Ok(Refusal::NotFound(reason)) => Ok(End::Init(Exit::NotFound(reason))),
+        Ok(Refusal::NotExecutable(reason)) => Ok(End::Init(Exit::NotExecutable(reason))),
+        Err(error) => Err(Fault::new(Stage::Helper, "start the program", error.to_string())),
+    }
+}
+
+/// Changes to the view that the rung gives, and finds the user in it.
+fn enter(job: &Job) -> Attempt<(Vec<Stub>, Identity)> {
+    let stubs = match job.rung {
+        Rung::NsRoot | Rung::NsSubuid | Rung::Ns | Rung::NsCopy => {
+            let stubs = mounts::assemble(job)?;
+            rustix::system::sethostname(job.spec.hostname.as_bytes())
+                .at(Stage::Mounts, || "set the host name")?;
+            if job.spec.network == Network::None {
+                // A kernel may lack IPv4; then there is no loopback to raise.
+                let _ = kernel::raise_loopback();
+            }
+            stubs
+        }
+        Rung::Chroot => change_root(job)?,
+        Rung::Proot => {
+            let root = RootFolder::new(open_folder(job)?).at(Stage::Mounts, || "open the root")?;
+            let identity = find_identity(job, |path| root.open_inside(path, account_flags()))?;
+            return Ok((Vec::new(), identity));
+        }
+        Rung::Toolchain => {
+            let uid = rustix::process::getuid().as_raw();
+            let gid = rustix::process::getgid().as_raw();
+            return Ok((Vec::new(), Identity { uid, gid, ..Identity::default() }));
+        }
+    };
+    let open = |path: &str| rustix::fs::open(path, account_flags(), Mode::empty());
+    Ok((stubs, find_identity(job, open)?))
+}
+
+fn account_flags() -> OFlags {
+    // A FIFO in its place must not hold everything up.
+    OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC
+}
+
+fn find_identity(
+    job: &Job,
+    open: impl Fn(&str) -> rustix::io::Result<OwnedFd>,
+) -> Attempt<Identity> {
+    let read = |path| {
+        let Ok(fd) = open(path) else { return String::new() };
+        let file = std::fs::File::from(fd);
+        let mut bytes = Vec::new();
+        let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        if !regular || file.take(MAX_ACCOUNT_FILE_BYTES).read_to_end(&mut bytes).is_err() {
+            return String::new();
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    identity::resolve(&job.spec.user, &read("/etc/passwd"), &read("/etc/group"))
+}
+
+fn open_folder(job: &Job) -> Attempt<OwnedFd> {
+    let Root::Folder(folder) = &job.spec.root else {
+        let reason = format!("the rung {} needs a plain folder", job.rung);
+        return Err(Fault::new(Stage::Request, "enter the root file system", reason));
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, Mode::empty());
+    opened.at(Stage::Mounts, || format!("open {}", folder.display()))
+}
+
+/// Changes the root directory, with what little a container allows: device nodes and network files
+/// are made in the root file system itself and told as stubs.
+fn change_root(job: &Job) -> Attempt<Vec<Stub>> {
+    let action = || "change the root directory";
+    if let Some(mount) = job.spec.mounts.iter().find(|mount| !matches!(mount, Mount::Tmpfs { .. }))
+    {
+        let reason = "the chroot rung cannot mount";
+        return Err(Fault::new(Stage::Request, format!("mount at {}", mount.target()), reason));
+    }
+    let mut root = RootFolder::new(open_folder(job)?).at(Stage::Mounts, action)?;
+    let mut devices = root.ensure("/dev", Kind::Folder).at(Stage::Mounts, action)?;
+    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+        make_device(&mut root, &mut devices, name, minor)?;
+    }
+    for mount in &job.spec.mounts {
+        root.ensure(mount.target(), Kind::Folder).at(Stage::Mounts, action)?;
+    }
+    copy_resolver(&mut root)?;
+    rustix::process::fchdir(&root).at(Stage::Mounts, action)?;
+    rustix::process::chroot(".").at(Stage::Mounts, action)?;
+    Ok(root.into_stubs())
+}
+
+fn make_device(
+    root: &mut RootFolder,
+    devices: &mut super::path::Spot,
+    name: &str,
+    minor: u32,
+) -> Attempt<()> {
+    use rustix::fs::{AtFlags, FileType, makedev, mknodat, statat};
+    let action = || format!("make /dev/{name}");
+    let before = statat(&devices.fd, "", AtFlags::EMPTY_PATH).at(Stage::Mounts, action)?;
+    let mode = Mode::from(0o666);
+    match mknodat(&devices.fd, name, FileType::CharacterDevice, mode, makedev(1, minor)) {
+        Ok(()) => {
+            root.note(devices.path.join(name), before.st_mtime, before.st_mtime_nsec);
+            Ok(())
+        }
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error).at(Stage::Mounts, action),
+    }
+}
+
+/// Gives the root file system the host's name servers where it has none.
+fn copy_resolver(root: &mut RootFolder) -> Attempt<()> {
+    let action = || "write /etc/resolv.conf";
+    if root.open_inside("/etc/resolv.conf", OFlags::PATH).is_ok() {
+        return Ok(());
+    }
+    let spot = root.ensure("/etc/resolv.conf", Kind::File).at(Stage::Mounts, action)?;
+    let path = spot.path.to_string_lossy();
+    let file = root.open_inside(&path, OFlags::WRONLY).at(Stage::Mounts, action)?;
+    let text = mounts::host_text("/etc/resolv.conf");
+    io::Write::write_all(&mut std::fs::File::from(file), text.as_bytes()).at(Stage::Mounts, action)
+}
+
+/// Reaps everything and passes every signal to `program`, until that one ends.
+fn wait_for(program: Pid, signals: &Signals) -> Exit {
+    loop {
+        let mut watched = [PollFd::new(signals, PollFlags::IN)];
+        // Interrupted or not, the signals say what happened.
+        let _ = poll(&mut watched, None);
+        while let Ok(Some(number)) = signals.next() {
+            if number != libc::SIGCHLD {
+                let _ = kernel::send_signal(program, number);
+            }
+        }
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if pid == program {
+                return exit(status);
+            }
+        }
+    }
+}
+
+fn exit(status: WaitStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(u8::try_from(code).unwrap_or(u8::MAX)),
+        (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+    }
+}

@@ -1,0 +1,49 @@
+//! Runs a process in a root file system, or confined on the host's, without root and without a
+//! daemon: the crate's only unsafe code.
+//!
+//! ```text
+//!   caller ── socket ──► helper ── clone ──► init, process 1 ── fork ──► the program
+//!   Launcher, Child      writes id maps,     mounts, changes the        drops rights, execs
+//!                        keeps the time      root, reaps, forwards
+//! ```
+//!
+//! The helper is the own binary, re-executed, because a threaded process cannot enter a user
+//! namespace: [`reexec`] is the first call of `main`. Its configuration and the program's standard
+//! streams come over a socket, never through arguments or the environment. When the caller's end of
+//! the socket closes the helper kills process 1, and with it the kernel kills whatever the program
+//! left behind.
+//!
+//! What holds on every rung: no new privileges, at most the capabilities that Docker gives, the
+//! system calls that Docker's default profile allows, no open file but the three standard streams.
+//! What holds with namespaces on top: no file of the host but the root file system and the mounts
+//! that were asked for; masked `/proc`; no host process seen or signalled; no abstract socket of
+//! the host reached (with the host's network this needs Landlock, Linux 6.12).
+//!
+//! Absent on purpose: cgroups (never required), and 32-bit system calls (a program that makes one
+//! is killed).
+
+mod channel;
+mod fault;
+mod harden;
+mod helper;
+mod identity;
+mod init;
+mod kernel;
+mod mounts;
+mod path;
+mod payload;
+mod probe;
+mod root;
+mod rung;
+mod seccomp;
+mod spawn;
+mod spec;
+mod syscalls;
+mod tty;
+
+pub use helper::reexec;
+pub use probe::{Finding, Findings, ProbeOptions, probe};
+pub use rung::Rung;
+pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub};
+pub use spec::{Access, Changes, Lifetime, Mount, Network, Root, Secret, Spec};
+pub use tty::{RawMode, WindowSize, relay, window_size};

@@ -1,0 +1,305 @@
+//! Which rungs this machine allows, found out by entering each once and doing everything short of
+//! starting a program. Settings and versions are read only to explain a failure, never to decide.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fault::{Attempt, Fault, Stage};
+use super::harden::Confinement;
+use super::helper::SELF_TEST;
+use super::rung::Rung;
+use super::spawn::{Exit, Launcher, Streams};
+use super::spec::{Access, Mount, Network, Root, Spec};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+
+/// What a machine says about one rung.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The rung.
+    pub rung: Rung,
+    /// Whether it works here.
+    pub works: bool,
+    /// Why it does not, or what is weaker than it could be.
+    pub reason: Option<String>,
+    /// The one thing to do about it, as a command where there is one.
+    pub fix: Option<String>,
+}
+
+/// What a machine says about every rung, best first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Findings(pub Vec<Finding>);
+
+impl Findings {
+    /// The best rung that works.
+    pub fn best(&self) -> Option<Rung> {
+        self.0.iter().find(|finding| finding.works).map(|finding| finding.rung)
+    }
+
+    /// The rung to use: `wanted`, else the best one, and none below `minimum`.
+    pub fn choose(&self, wanted: Option<Rung>, minimum: Option<Rung>) -> Result<Rung> {
+        let least = minimum.unwrap_or(Rung::Toolchain);
+        let mut candidates =
+            self.0.iter().filter(|finding| wanted.is_none_or(|rung| rung == finding.rung));
+        let found = candidates.clone().find(|f| f.works && f.rung <= least);
+        if let Some(finding) = found {
+            return Ok(finding.rung);
+        }
+        let blocked = candidates.find(|finding| !finding.works);
+        let name = wanted.unwrap_or(least);
+        let mut error = Error::new(ErrorKind::Unsupported, format!("use the sandbox {name}"));
+        match blocked {
+            Some(Finding { reason: Some(reason), fix, .. }) => {
+                error = error.because(reason);
+                if let Some(fix) = fix {
+                    error = error.hint(fix.clone());
+                }
+            }
+            _ => error = error.because(format!("--sandbox-min={least} asks for a better one")),
+        }
+        Err(error)
+    }
+
+    /// One line: which rung runs, and why not a better one.
+    pub fn summary(&self) -> String {
+        let Some(best) = self.best() else { return "no sandbox works here".to_owned() };
+        // That nobody is root is no defect.
+        let better = self.0.iter().find(|f| !f.works && f.rung < best && f.rung != Rung::NsRoot);
+        let mut line = format!("sandbox {best}: {}", best.runs());
+        if let Some(finding) = better {
+            let reason = finding.reason.as_deref().unwrap_or("it does not work");
+            line = format!("{line}; not {}: {reason}", finding.rung);
+            if let Some(fix) = &finding.fix {
+                line = format!("{line}; fix: {fix}");
+            }
+        }
+        line
+    }
+}
+
+/// With what to probe.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeOptions<'a> {
+    /// What starts sandboxes.
+    pub launcher: &'a Launcher,
+    /// A folder on the file system that root file systems will be on; a folder is made in it and
+    /// removed again.
+    pub folder: &'a Path,
+}
+
+/// Tries every rung once.
+pub fn probe(options: &ProbeOptions<'_>) -> Result<Findings> {
+    let finding = |rung| {
+        // Every rung gets folders of its own: each leaves other traces in them.
+        let scratch = tempfile::Builder::new()
+            .prefix("sandbox-probe-")
+            .tempdir_in(options.folder)
+            .cannot(|| "try the sandbox")?;
+        let outcome = rehearse(options.launcher, rung, scratch.path());
+        open_for_removal(scratch.path());
+        Ok(match outcome {
+            Ok(confinement) => weakness(rung, confinement),
+            Err(fault) => explain(rung, fault),
+        })
+    };
+    Rung::ALL.into_iter().map(finding).collect::<Result<_>>().map(Findings)
+}
+
+/// Long enough for a busy machine, short enough for a person.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn rehearse(launcher: &Launcher, rung: Rung, scratch: &Path) -> Attempt<Confinement> {
+    if rung == Rung::Proot {
+        return rehearse_proot(launcher, scratch).map(|()| Confinement::Full);
+    }
+    let mut spec = Spec::new(root(rung, scratch)?, ["true"]);
+    spec.timeout = Some(TIMEOUT);
+    match run(launcher, &spec, rung, true)? {
+        Exit::Code(code) if code == Confinement::Partial as u8 => Ok(Confinement::Partial),
+        Exit::Code(code) if code == Confinement::Absent as u8 => Ok(Confinement::Absent),
+        Exit::Code(0) => Ok(Confinement::Full),
+        exit => {
+            Err(Fault::new(Stage::Helper, "try it", format!("the rehearsal ended in {exit:?}")))
+        }
+    }
+}
+
+/// The kernel leaves a folder without permissions in an overlay's folder for its own use.
+fn open_for_removal(scratch: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let open = std::fs::Permissions::from_mode(0o700);
+    // Where there was no overlay there is none.
+    let _ = fs_err::set_permissions(scratch.join("work/work"), open);
+}
+
+fn run(launcher: &Launcher, spec: &Spec, rung: Rung, rehearsal: bool) -> Attempt<Exit> {
+    let failed = |error: Error| Fault::new(Stage::Helper, "try it", error.to_string());
+    let streams = Streams::null().map_err(failed)?;
+    launcher.launch(spec, rung, streams, rehearsal)?.wait().map_err(failed)
+}
+
+fn root(rung: Rung, scratch: &Path) -> Attempt<Root> {
+    let folder = |name: &str| {
+        let path = scratch.join(name);
+        let made = fs_err::create_dir(&path);
+        made.map_err(|error| Fault::new(Stage::Helper, "try it", error.to_string()))?;
+        Ok(path)
+    };
+    Ok(match rung {
+        Rung::Toolchain => {
+            Root::Host { read: Vec::new(), write: vec![scratch.to_owned(), "/".into()] }
+        }
+        _ if rung.has_overlay() => Root::overlay(
+            vec![folder("base")?, folder("layer")?],
+            folder("upper")?,
+            folder("work")?,
+        ),
+        _ => Root::Folder(folder("root")?),
+    })
+}
+
+/// A `proot` counts only if it runs this very binary well: some that are installed do not.
+fn rehearse_proot(launcher: &Launcher, scratch: &Path) -> Attempt<()> {
+    let failed = |reason: String| Fault::new(Stage::Helper, "try proot", reason);
+    let helper = fs_err::canonicalize(launcher.helper()).map_err(|e| failed(e.to_string()))?;
+    fs_err::write(scratch.join("present"), "").map_err(|e| failed(e.to_string()))?;
+    let helper = helper.to_string_lossy().into_owned();
+    let mut spec = Spec::new(Root::Folder("/".into()), [helper, SELF_TEST.to_owned()]);
+    spec.timeout = Some(TIMEOUT);
+    spec.network = Network::Host;
+    spec.mounts.push(Mount::Bind {
+        source: scratch.to_owned(),
+        subpath: None,
+        target: "/gondola-self-test".to_owned(),
+        access: Access::ReadWrite,
+    });
+    match run(launcher, &spec, Rung::Proot, false)? {
+        Exit::Code(0) => Ok(()),
+        _ => Err(failed("this proot fails its self-test".to_owned())),
+    }
+}
+
+/// A rung that works, with what Landlock could not add.
+fn weakness(rung: Rung, confinement: Confinement) -> Finding {
+    let reason = match (rung, confinement) {
+        (_, Confinement::Full) | (Rung::Chroot | Rung::Proot, _) => None,
+        (Rung::Toolchain, Confinement::Partial) => {
+            Some("Landlock here lacks rules that newer kernels have")
+        }
+        (Rung::Toolchain, Confinement::Absent) => {
+            Some("without Landlock the host's files are not confined")
+        }
+        _ => {
+            Some("with the host's network its abstract sockets can be reached (no Landlock scope)")
+        }
+    };
+    let fix = reason.map(|_| "Linux 6.12 or newer with Landlock".to_owned());
+    Finding { rung, works: true, reason: reason.map(str::to_owned), fix }
+}
+
+fn explain(rung: Rung, fault: Fault) -> Finding {
+    let (reason, fix) = match (rung, fault.stage) {
+        (Rung::NsRoot, Stage::Namespaces) => {
+            ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
+        }
+        (Rung::Chroot, Stage::Mounts) if !rustix::process::geteuid().is_root() => {
+            ("it needs root, at least a container's".to_owned(), None)
+        }
+        (Rung::Proot, Stage::IdMap) => {
+            (fault.reason, Some("install proot 5.4 or newer".to_owned()))
+        }
+        (_, Stage::Namespaces) => explain_namespaces(fault.errno, &fault.reason),
+        (Rung::NsSubuid, Stage::IdMap) => explain_id_map(&fault),
+        (_, Stage::IdMap | Stage::Mounts | Stage::Harden) if restricted_by_apparmor() => {
+            by_apparmor()
+        }
+        (_, Stage::Overlay) => {
+            let reason = format!("layers cannot be mounted: {}", fault.reason);
+            (reason, Some("set GONDOLA_HOME to a folder on ext4, xfs, btrfs or tmpfs".to_owned()))
+        }
+        _ => (format!("cannot {}: {}", fault.action, fault.reason), None),
+    };
+    Finding { rung, works: false, reason: Some(reason), fix }
+}
+
+fn explain_id_map(fault: &Fault) -> (String, Option<String>) {
+    let fix = if fault.reason.contains("no such program") {
+        "sudo apt-get install uidmap (elsewhere: shadow-utils)".to_owned()
+    } else {
+        "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$USER\"".to_owned()
+    };
+    (format!("cannot {}: {}", fault.action, fault.reason), Some(fix))
+}
+
+fn explain_namespaces(errno: Option<i32>, reason: &str) -> (String, Option<String>) {
+    let setting = |path: &str| fs_err::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let (why, fix) = match errno {
+        Some(libc::ENOSPC) => (
+            "user namespaces are switched off or used up",
+            "sudo sysctl -w user.max_user_namespaces=28633",
+        ),
+        Some(libc::EINVAL | libc::ENOSYS) => {
+            ("this kernel has no user namespaces", "a kernel with CONFIG_USER_NS")
+        }
+        _ if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" => (
+            "user namespaces are switched off for users",
+            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
+        _ if restricted_by_apparmor() => {
+            return by_apparmor();
+        }
+        _ if setting("/proc/self/status").lines().any(|line| line == "Seccomp:\t2") => (
+            "user namespaces are blocked by a system-call filter, as in a container",
+            "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined",
+        ),
+        _ => return (format!("user namespaces cannot be made: {reason}"), None),
+    };
+    (why.to_owned(), Some(fix.to_owned()))
+}
+
+fn restricted_by_apparmor() -> bool {
+    let path = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    fs_err::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+}
+
+fn by_apparmor() -> (String, Option<String>) {
+    let fix = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+    ("user namespaces are blocked by AppArmor".to_owned(), Some(fix.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(working: &[Rung]) -> Findings {
+        let finding = |rung| Finding {
+            rung,
+            works: working.contains(&rung),
+            reason: Some(format!("no {rung}")),
+            fix: (rung == Rung::Ns).then(|| "switch it on".to_owned()),
+        };
+        Findings(Rung::ALL.into_iter().map(finding).collect())
+    }
+
+    #[test]
+    fn the_best_working_rung_is_chosen_and_none_below_the_minimum() {
+        let some = findings(&[Rung::Ns, Rung::Toolchain]);
+        assert_eq!(some.choose(None, None).unwrap(), Rung::Ns);
+        assert_eq!(some.choose(Some(Rung::Toolchain), None).unwrap(), Rung::Toolchain);
+        let error = findings(&[Rung::Toolchain]).choose(Some(Rung::Ns), None).unwrap_err();
+        assert_eq!(error.to_string(), "cannot use the sandbox ns: no ns; hint: switch it on");
+        let error = findings(&[Rung::Toolchain]).choose(None, Some(Rung::Ns)).unwrap_err();
+        assert!(error.to_string().starts_with("cannot use the sandbox ns"), "{error}");
+        let error = some.choose(Some(Rung::Toolchain), Some(Rung::Ns)).unwrap_err();
+        assert!(error.to_string().contains("--sandbox-min=ns"), "{error}");
+    }
+
+    #[test]
+    fn the_summary_says_why_not_a_better_one_and_what_to_do() {
+        let line = findings(&[Rung::Toolchain]).summary();
+        assert_eq!(line, "sandbox toolchain: go build alone; not ns-subuid: no ns-subuid");
+        assert_eq!(findings(&[]).summary(), "no sandbox works here");
+    }
+}

@@ -1,0 +1,117 @@
+//! The ladder: ways to isolate a process, from the most to the least that a machine may allow.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+
+/// A way to isolate a process. Better rungs compare as smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// Real root with `CAP_SYS_ADMIN`: every namespace but the user namespace.
+    NsRoot,
+    /// A user namespace that holds a range of ids, given by `newuidmap`.
+    NsSubuid,
+    /// A user namespace that holds one id.
+    Ns,
+    /// Namespaces and mounts, but no overlay: the root file system is a private copy.
+    NsCopy,
+    /// Root inside a container: a changed root directory. No boundary.
+    Chroot,
+    /// A `proot` program that pretends by tracing. No boundary.
+    Proot,
+    /// A process on the host's own files, confined by Landlock where the kernel has it.
+    Toolchain,
+}
+
+impl Rung {
+    /// Every rung, best first.
+    pub const ALL: [Self; 7] = [
+        Self::NsRoot,
+        Self::NsSubuid,
+        Self::Ns,
+        Self::NsCopy,
+        Self::Chroot,
+        Self::Proot,
+        Self::Toolchain,
+    ];
+
+    /// The name used on the command line and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NsRoot => "ns-root",
+            Self::NsSubuid => "ns-subuid",
+            Self::Ns => "ns",
+            Self::NsCopy => "ns-copy",
+            Self::Chroot => "chroot",
+            Self::Proot => "proot",
+            Self::Toolchain => "toolchain",
+        }
+    }
+
+    /// What runs there, in a few words.
+    pub fn runs(self) -> &'static str {
+        match self {
+            Self::NsRoot | Self::NsSubuid => "everything",
+            Self::Ns => "everything, as one user id",
+            Self::NsCopy => "everything, on a copy of the root file system",
+            Self::Chroot => "most steps, without /proc; not a boundary",
+            Self::Proot => "most steps; not a boundary",
+            Self::Toolchain => "go build alone",
+        }
+    }
+
+    /// Whether processes get their own mounts and process ids.
+    pub fn has_namespaces(self) -> bool {
+        matches!(self, Self::NsRoot | Self::NsSubuid | Self::Ns | Self::NsCopy)
+    }
+
+    /// Whether a root file system of layers can be mounted.
+    pub fn has_overlay(self) -> bool {
+        matches!(self, Self::NsRoot | Self::NsSubuid | Self::Ns)
+    }
+
+    /// Whether the rung has a user namespace.
+    pub(super) fn has_user_namespace(self) -> bool {
+        matches!(self, Self::NsSubuid | Self::Ns | Self::NsCopy)
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Rung {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|rung| rung.as_str() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            Error::new(ErrorKind::Usage, format!("use sandbox {text:?}"))
+                .because(format!("expected one of {names}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rung_is_found_by_its_name_and_better_ones_compare_as_smaller() {
+        for rung in Rung::ALL {
+            assert_eq!(rung.as_str().parse::<Rung>().unwrap(), rung);
+            assert_eq!(serde_json::to_value(rung).unwrap(), rung.as_str());
+        }
+        assert!(Rung::ALL.is_sorted());
+        let error = "jail".parse::<Rung>().unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot use sandbox \"jail\": expected one of ns-root")
+        );
+    }
+}

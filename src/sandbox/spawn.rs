@@ -1,0 +1,390 @@
+//! The caller's side: starts a helper, hands it the job, and waits for what comes back.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use super::channel::{self, Job, Order, Report};
+use super::fault::{At as _, Attempt, Fault, Stage};
+use super::helper::MARK;
+use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
+use super::rung::Rung;
+use super::spec::{Lifetime, Root, Spec};
+use super::tty::{self, WindowSize};
+use crate::error::{Cannot as _, Result};
+
+/// How a program in a sandbox ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(u8),
+    /// By this signal.
+    Signal(i32),
+    /// It was not found; says what was looked for.
+    NotFound(String),
+    /// It is there but could not be executed; says why.
+    NotExecutable(String),
+    /// It was killed when its time was over.
+    TimedOut,
+}
+
+impl Exit {
+    /// The exit code that `docker run` gives: the program's own, 128 and the signal, 126 or 127.
+    /// Running out of time gives 124, as `timeout` does.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Code(code) => *code,
+            Self::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            Self::NotFound(_) => 127,
+            Self::NotExecutable(_) => 126,
+            Self::TimedOut => 124,
+        }
+    }
+
+    /// Whether the program did what it should.
+    pub fn is_success(&self) -> bool {
+        *self == Self::Code(0)
+    }
+}
+
+/// Something that had to be made in the root file system to mount on. It belongs to no layer: where
+/// it is still empty, the caller takes it out again and gives its folder the old time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stub {
+    /// The path from the root, without a leading slash.
+    pub path: PathBuf,
+    /// When its folder was modified before, in seconds since 1970.
+    pub parent_seconds: i64,
+    /// The part of that time below a second.
+    pub parent_nanoseconds: u32,
+}
+
+/// The standard streams of a program.
+#[derive(Debug)]
+pub struct Streams {
+    /// What it reads.
+    pub input: OwnedFd,
+    /// What it writes.
+    pub output: OwnedFd,
+    /// What it complains on.
+    pub error: OwnedFd,
+}
+
+impl Streams {
+    /// This process's own.
+    pub fn inherit() -> Result<Self> {
+        let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+        let action = || "copy the standard streams";
+        Ok(Self {
+            input: copy(rustix::stdio::stdin()).cannot(action)?,
+            output: copy(rustix::stdio::stdout()).cannot(action)?,
+            error: copy(rustix::stdio::stderr()).cannot(action)?,
+        })
+    }
+
+    /// Nothing to read, and nothing kept of what is written.
+    pub fn null() -> Result<Self> {
+        let open = || {
+            let flags = OFlags::RDWR | OFlags::CLOEXEC;
+            rustix::fs::open("/dev/null", flags, Mode::empty()).cannot(|| "open /dev/null")
+        };
+        Ok(Self { input: open()?, output: open()?, error: open()? })
+    }
+}
+
+/// Starts sandboxes.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    helper: PathBuf,
+    path: String,
+}
+
+impl Launcher {
+    /// Uses the running binary as the helper, which calls [`super::reexec`] first in its `main`, and
+    /// finds `newuidmap` and `proot` in the folders of `path`, the host's `PATH`.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self { helper: PathBuf::from("/proc/self/exe"), path: path.into() }
+    }
+
+    /// Uses another binary that calls [`super::reexec`] first.
+    #[must_use]
+    pub fn with_helper(mut self, helper: impl Into<PathBuf>) -> Self {
+        self.helper = helper.into();
+        self
+    }
+
+    /// Starts a process on a rung, and returns once it runs (or once it is known not to be there:
+    /// then [`Child::wait`] tells).
+    ///
+    /// # Errors
+    /// When the sandbox could not be entered: what `docker run` ends with 125 for.
+    pub fn spawn(&self, spec: &Spec, rung: Rung, streams: Streams) -> Result<Child> {
+        self.launch(spec, rung, streams, false)
+            .map_err(Fault::into_error)
+            .cannot(|| format!("run in the sandbox {rung}"))
+    }
+
+    pub(super) fn launch(
+        &self,
+        spec: &Spec,
+        rung: Rung,
+        streams: Streams,
+        rehearsal: bool,
+    ) -> Attempt<Child> {
+        check(spec, rung)?;
+        let job = Job {
+            spec: spec.clone(),
+            rung,
+            id_map: self.id_map(rung)?,
+            proot: if rung == Rung::Proot { Some(self.find("proot")?) } else { None },
+            rehearsal,
+        };
+        let action = || "start the sandbox helper";
+        let (control, far) = UnixStream::pair().at(Stage::Helper, action)?;
+        let process = Command::new(&self.helper)
+            .arg0(MARK)
+            .env_clear()
+            .stdin(OwnedFd::from(far))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .at(Stage::Helper, || format!("start the sandbox helper {}", self.helper.display()))?;
+        let detached = spec.lifetime == Lifetime::Detached;
+        let child = Child {
+            process,
+            control: Arc::new(control),
+            interrupted: Arc::default(),
+            pid: 0,
+            stubs: Vec::new(),
+            terminal: None,
+            exit: None,
+            detached,
+        };
+        let child = child.begin(&job, &streams);
+        // From here on only the program holds them, so that a reader sees their end.
+        drop(streams);
+        child
+    }
+
+    fn id_map(&self, rung: Rung) -> Attempt<IdMap> {
+        match rung {
+            Rung::Ns | Rung::NsCopy => Ok(IdMap::Single),
+            Rung::NsSubuid => self.subordinate_ids(),
+            Rung::NsRoot | Rung::Chroot | Rung::Proot | Rung::Toolchain => Ok(IdMap::None),
+        }
+    }
+
+    fn subordinate_ids(&self) -> Attempt<IdMap> {
+        let (user_program, group_program) = (self.find("newuidmap")?, self.find("newgidmap")?);
+        let uid = rustix::process::getuid().as_raw();
+        let name = user_name(&read("/etc/passwd"), uid);
+        let ranges = |file: &str| {
+            let ranges = subordinate_ranges(&read(file), name.as_deref(), uid);
+            if ranges.is_empty() {
+                let user = name.clone().unwrap_or_else(|| uid.to_string());
+                let reason = format!("{file} has no range for {user}");
+                return Err(Fault::new(Stage::IdMap, "map user ids", reason));
+            }
+            Ok(ranges)
+        };
+        let (uids, gids) = (ranges("/etc/subuid")?, ranges("/etc/subgid")?);
+        Ok(IdMap::Ranges { newuidmap: user_program, newgidmap: group_program, uids, gids })
+    }
+
+    fn find(&self, program: &str) -> Attempt<PathBuf> {
+        find_program(program, &self.path).ok_or_else(|| {
+            Fault::new(Stage::IdMap, format!("run {program}"), "there is no such program on PATH")
+        })
+    }
+
+    pub(super) fn helper(&self) -> &std::path::Path {
+        &self.helper
+    }
+}
+
+fn read(path: &str) -> String {
+    fs_err::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+fn check(spec: &Spec, rung: Rung) -> Attempt<()> {
+    let fits = match spec.root {
+        Root::Host { .. } => rung == Rung::Toolchain,
+        Root::Folder(_) => rung != Rung::Toolchain,
+        Root::Overlay { .. } => rung.has_overlay(),
+    };
+    if !fits {
+        let reason = "it has no such root file system";
+        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+    }
+    if rung == Rung::Toolchain && !(spec.mounts.is_empty() && spec.user.is_empty()) {
+        let reason = "it knows neither mounts nor users";
+        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+    }
+    Ok(())
+}
+
+/// A program in a sandbox. Dropping it kills everything there, unless its lifetime is
+/// [`Lifetime::Detached`].
+#[derive(Debug)]
+pub struct Child {
+    process: std::process::Child,
+    control: Arc<UnixStream>,
+    interrupted: Arc<AtomicBool>,
+    pid: i32,
+    stubs: Vec<Stub>,
+    terminal: Option<OwnedFd>,
+    exit: Option<Exit>,
+    detached: bool,
+}
+
+impl Child {
+    /// Hands over the job and waits until the program runs.
+    fn begin(mut self, job: &Job, streams: &Streams) -> Attempt<Self> {
+        let fds = [streams.input.as_fd(), streams.output.as_fd(), streams.error.as_fd()];
+        channel::send(&self.control, job, &fds)
+            .at(Stage::Helper, || "hand the job to the sandbox helper")?;
+        loop {
+            match self.receive()? {
+                (Report::Started { pid }, _) => self.pid = pid,
+                (Report::Running { stubs }, mut fds) => {
+                    self.stubs = stubs;
+                    self.terminal = fds.pop();
+                    return Ok(self);
+                }
+                (Report::Ended(exit), _) => {
+                    self.exit = Some(exit);
+                    return Ok(self);
+                }
+                (Report::Failed(fault), _) => return Err(fault),
+            }
+        }
+    }
+
+    fn receive(&self) -> Attempt<(Report, Vec<OwnedFd>)> {
+        let action = || "hear from the sandbox helper";
+        match channel::receive(&self.control).at(Stage::Helper, action)? {
+            Some(received) => Ok(received),
+            None => Err(Fault::new(Stage::Helper, action(), "it ended without a word")),
+        }
+    }
+
+    /// Waits until nothing of the sandbox is left, and tells how the program ended. Blocks.
+    pub fn wait(&mut self) -> Result<Exit> {
+        while self.exit.is_none() {
+            match self.receive().map_err(Fault::into_error)? {
+                (Report::Ended(exit), _) => self.exit = Some(exit),
+                (Report::Failed(fault), _) => return Err(fault.into_error()),
+                (Report::Started { .. } | Report::Running { .. }, _) => {}
+            }
+        }
+        // The helper ends last: with it gone, so are the mounts and every process.
+        self.process.wait().cannot(|| "wait for the sandbox helper")?;
+        Ok(self.exit.clone().expect("the loop ends with it"))
+    }
+
+    /// The id of the sandbox's first process, as the host counts.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// What was made in the root file system to mount on.
+    pub fn stubs(&self) -> &[Stub] {
+        &self.stubs
+    }
+
+    /// The controlling side of the program's terminal, if it has one; see [`super::relay`].
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Tells the program that its terminal has a new size.
+    pub fn resize(&self, size: WindowSize) -> Result<()> {
+        match &self.terminal {
+            None => Ok(()),
+            Some(terminal) => tty::set_window_size(terminal, size)
+                .map_err(std::io::Error::from)
+                .cannot(|| "set the size of the terminal"),
+        }
+    }
+
+    /// A handle that sends signals while another thread waits.
+    pub fn signaller(&self) -> Signaller {
+        Signaller { control: self.control.clone(), interrupted: self.interrupted.clone() }
+    }
+
+    /// Kills everything in the sandbox. [`Self::wait`] then tells of it.
+    pub fn kill(&self) {
+        self.signaller().signal(libc::SIGKILL);
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.detached {
+            return;
+        }
+        // The helper sees the end of the socket and ends everything; nothing can be done about
+        // a failure of either.
+        let _ = self.control.shutdown(std::net::Shutdown::Both);
+        let _ = self.process.wait();
+    }
+}
+
+/// Sends signals to the program of a sandbox; after its end nothing happens.
+#[derive(Clone, Debug)]
+pub struct Signaller {
+    control: Arc<UnixStream>,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Signaller {
+    /// Sends a signal to the program; SIGKILL ends everything in the sandbox.
+    pub fn signal(&self, number: i32) {
+        // Whoever has ended reads no orders.
+        let _ = channel::send(&self.control, &Order::Signal(number), &[]);
+    }
+
+    /// Passes a Ctrl-C on: the first one asks (SIGINT), the second one kills everything.
+    pub fn interrupt(&self) {
+        let again = self.interrupted.swap(true, Ordering::Relaxed);
+        self.signal(if again { libc::SIGKILL } else { libc::SIGINT });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_dockers() {
+        let cases = [
+            (Exit::Code(0), 0),
+            (Exit::Code(7), 7),
+            (Exit::Signal(libc::SIGINT), 130),
+            (Exit::Signal(libc::SIGKILL), 137),
+            (Exit::NotFound(String::new()), 127),
+            (Exit::NotExecutable(String::new()), 126),
+            (Exit::TimedOut, 124),
+        ];
+        for (exit, code) in cases {
+            assert_eq!(exit.code(), code, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_rung_that_has_no_such_root_is_refused_before_anything_starts() {
+        let launcher = Launcher::new("").with_helper("/nonexistent");
+        let spec = Spec::new(Root::Overlay { layers: vec![], changes: None }, ["true"]);
+        for rung in [Rung::NsCopy, Rung::Chroot, Rung::Proot, Rung::Toolchain] {
+            let error = launcher.spawn(&spec, rung, Streams::null().unwrap()).unwrap_err();
+            assert!(error.to_string().contains("it has no such root"), "{error}");
+        }
+    }
+}

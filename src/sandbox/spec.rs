@@ -1,0 +1,236 @@
+//! What to run, and what it may see.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::tty::WindowSize;
+
+/// A process to run in a sandbox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// The file system that it sees.
+    pub root: Root,
+    /// Whether it may write to the root file system.
+    pub root_access: Access,
+    /// The program and its arguments. A name without a slash is looked up in the `PATH` of `env`.
+    pub argv: Vec<String>,
+    /// Its environment. `PATH`, `HOME`, `HOSTNAME` and, on a terminal, `TERM` get Docker's defaults
+    /// where they are missing; on the host's files ([`Root::Host`]) nothing is added.
+    pub env: BTreeMap<String, String>,
+    /// Its working directory, made where it does not exist.
+    pub cwd: String,
+    /// `USER` as an image says it: empty, `name`, `uid`, `name:group` or `uid:gid`. Names are looked
+    /// up in the root file system.
+    pub user: String,
+    /// Further things to mount; a shorter target is mounted first.
+    pub mounts: Vec<Mount>,
+    /// Which network it has.
+    pub network: Network,
+    /// Its host name.
+    pub hostname: String,
+    /// Further lines for `/etc/hosts`.
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// A terminal of this size in place of the standard streams.
+    pub terminal: Option<WindowSize>,
+    /// After which time everything in the sandbox is killed.
+    pub timeout: Option<Duration>,
+    /// How many processes and threads it may have. Real root is not bound by it.
+    pub processes: Option<u64>,
+    /// Whether it ends when its starter does.
+    pub lifetime: Lifetime,
+}
+
+impl Spec {
+    /// A process with an empty environment, the host's network and no mounts, run as root in `/`.
+    pub fn new(root: Root, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            root,
+            root_access: Access::ReadWrite,
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: BTreeMap::new(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            mounts: Vec::new(),
+            network: Network::Host,
+            hostname: "gondola".to_owned(),
+            extra_hosts: Vec::new(),
+            terminal: None,
+            timeout: None,
+            processes: None,
+            lifetime: Lifetime::WithStarter,
+        }
+    }
+}
+
+/// The file system that a process sees. All paths are the host's, and absolute.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Root {
+    /// Layers mounted over each other.
+    Overlay {
+        /// Unpacked layers in overlay form, the base first.
+        layers: Vec<PathBuf>,
+        /// Where changes go; without it the root is read-only.
+        changes: Option<Changes>,
+    },
+    /// A plain folder.
+    Folder(PathBuf),
+    /// The host's own files, confined to two lists: only on [`super::Rung::Toolchain`].
+    Host {
+        /// Files and folders that may be read and executed.
+        read: Vec<PathBuf>,
+        /// Files and folders that may be written, too.
+        write: Vec<PathBuf>,
+    },
+}
+
+impl Root {
+    /// Layers under a writable upper folder; `work` is an empty folder on the same file system.
+    pub fn overlay(layers: Vec<PathBuf>, upper: PathBuf, work: PathBuf) -> Self {
+        Self::Overlay { layers, changes: Some(Changes { upper, work }) }
+    }
+}
+
+/// The two folders in which an overlay keeps what is written to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Changes {
+    /// The changed files, in overlay form.
+    pub upper: PathBuf,
+    /// A folder for the kernel's own use, on the same file system.
+    pub work: PathBuf,
+}
+
+/// Whether something may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Read alone.
+    ReadOnly,
+    /// Read and written.
+    ReadWrite,
+}
+
+/// Something mounted into the root file system. Targets are absolute paths in it; symbolic links on
+/// the way are followed inside the root, and missing folders are made (see [`super::Stub`]).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Mount {
+    /// A file or folder of the host.
+    Bind {
+        /// The host's file or folder.
+        source: PathBuf,
+        /// A path below `source`, looked up without ever leaving it: what a build file names.
+        subpath: Option<PathBuf>,
+        /// Where it appears.
+        target: String,
+        /// Whether it may be written to.
+        access: Access,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Where it appears.
+        target: String,
+        /// Its largest size.
+        size_bytes: Option<u64>,
+        /// Its permissions, such as `0o1777`.
+        mode: u32,
+    },
+    /// A file in memory that never touches the disk.
+    Secret {
+        /// Where it appears.
+        target: String,
+        /// What it holds.
+        content: Secret,
+        /// Its permissions, such as `0o400`.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+}
+
+impl Mount {
+    /// Where it appears.
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Bind { target, .. }
+            | Self::Tmpfs { target, .. }
+            | Self::Secret { target, .. } => target,
+        }
+    }
+}
+
+/// Bytes that are never printed.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Takes the bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// For the socket between caller and helper alone.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // The decoder's own message would quote a byte of the secret.
+        BASE64.decode(text).map(Self).map_err(|_| D::Error::custom("a secret is not base64"))
+    }
+}
+
+/// Which network a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// None but a loopback device of its own (no sockets at all on [`super::Rung::Toolchain`]).
+    None,
+}
+
+/// When a sandbox ends at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifetime {
+    /// With the process that started it, however that one ends.
+    WithStarter,
+    /// When its program does.
+    Detached,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_crosses_the_socket_whole_and_is_never_printed() {
+        let secret = Secret::new(*b"hunter2\0\xff");
+        let sent = serde_json::to_string(&secret).unwrap();
+        let received: Secret = serde_json::from_str(&sent).unwrap();
+        assert_eq!(received.bytes(), secret.bytes());
+        assert_eq!(format!("{secret:?}"), "(secret)");
+        assert!(!serde_json::from_str::<Secret>("\"!!\"").unwrap_err().to_string().contains('!'));
+    }
+}
