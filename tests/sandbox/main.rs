@@ -1,0 +1,125 @@
+//! What the sandbox guarantees, checked from inside it: each case runs on every rung that it is
+//! about, as an unprivileged user without and with ranges of ids, and as root.
+//!
+//! Has no test harness, because this binary is also the sandbox's helper and runs its own cases as
+//! other users. `cargo test --test sandbox [WORD]... [-- --list]` chooses cases whose name holds a
+//! word. A case that lacks a feature of the host is skipped by name, with the reason;
+//! `GONDOLA_TEST_REQUIRE=1` turns that into a failure.
+
+#![expect(clippy::unwrap_used, reason = "a test, though one without a harness")]
+#![expect(clippy::print_stdout, reason = "this is the test runner")]
+#![expect(clippy::disallowed_methods, reason = "the runner reads one variable")]
+#![expect(clippy::assigning_clones, reason = "plain assignments read better in cases")]
+
+mod bench;
+mod cases;
+mod confined;
+mod context;
+mod endings;
+mod files;
+mod settings;
+
+use std::process::{Command, ExitCode, Stdio};
+
+use context::Context;
+use gondola::sandbox::Rung;
+use settings::{Setting, World};
+
+/// One thing that must hold.
+struct Case {
+    name: &'static str,
+    rungs: &'static [Rung],
+    check: fn(&Context),
+}
+
+const NAMESPACES: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy];
+const LAYERED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns];
+const ROOTED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Chroot];
+
+fn all() -> Vec<Case> {
+    let lists = [cases::CASES, files::CASES, endings::CASES, confined::CASES, bench::CASES];
+    let rows = lists.into_iter().flatten();
+    rows.map(|(name, rungs, check)| Case { name, rungs, check: *check }).collect()
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = gondola::sandbox::reexec() {
+        return code;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--case", name, rung, folder] => {
+            let case = all().into_iter().find(|case| case.name == *name).unwrap();
+            (case.check)(&Context::new(rung.parse().unwrap(), folder));
+            ExitCode::SUCCESS
+        }
+        ["--starter", rung, folder, lifetime] => {
+            endings::start_and_stay(&Context::new(rung.parse().unwrap(), folder), lifetime)
+        }
+        ["--probe", folder] => confined::print_findings(folder),
+        _ => run(&words),
+    }
+}
+
+fn run(words: &[&str]) -> ExitCode {
+    let chosen: Vec<Case> = all().into_iter().filter(|case| is_chosen(case, words)).collect();
+    if words.contains(&"--list") {
+        for case in &chosen {
+            println!("{}: test", case.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if chosen.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let world = World::new();
+    let required = std::env::var("GONDOLA_TEST_REQUIRE").is_ok_and(|value| value == "1");
+    let mut failed = 0;
+    let mut passed = 0;
+    for setting in world.settings() {
+        for case in chosen.iter().filter(|case| case.rungs.contains(&setting.rung)) {
+            let name = format!("{} ({}, {})", case.name, setting.rung, setting.user);
+            match outcome(&world, case, &setting) {
+                Outcome::Passed => passed += 1,
+                Outcome::Skipped(why) if !(required && setting.required) => {
+                    println!("test {name} ... skipped: {why}");
+                }
+                Outcome::Skipped(why) | Outcome::Failed(why) => {
+                    println!("test {name} ... FAILED\n{why}");
+                    failed += 1;
+                }
+            }
+        }
+    }
+    println!("\ntest result: {passed} passed; {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn is_chosen(case: &Case, words: &[&str]) -> bool {
+    let mut words = words.iter().filter(|word| !word.starts_with('-')).peekable();
+    words.peek().is_none() || words.any(|word| case.name.contains(word))
+}
+
+enum Outcome {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+fn outcome(world: &World, case: &Case, setting: &Setting) -> Outcome {
+    if let Some(why) = &setting.missing {
+        return Outcome::Skipped(why.clone());
+    }
+    let folder = world.scratch(setting);
+    let mut command: Command = setting.command(world);
+    command.args(["--case", case.name, setting.rung.as_str(), folder.to_str().unwrap()]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    if output.status.success() {
+        // What a case measured.
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        return Outcome::Passed;
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Outcome::Failed(String::from_utf8_lossy(&said).into_owned())
+}

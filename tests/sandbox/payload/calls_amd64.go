@@ -1,0 +1,6 @@
+package main
+
+const (
+	sysBPF    = 321
+	sysKeyctl = 250
+)

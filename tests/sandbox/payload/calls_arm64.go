@@ -1,0 +1,6 @@
+package main
+
+const (
+	sysBPF    = 280
+	sysKeyctl = 219
+)
