@@ -17,9 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Builder, Built, Package, Toolchain};
 use crate::oci::{Platform, PlatformSet};
 use crate::progress::TaskKind;
+use crate::store::Store;
 
-/// The folder of the store that keeps programs between runs.
-const OUTPUTS: &str = "outputs";
+/// The name of the folder that keeps programs.
+const PROGRAMS: &str = "programs";
 
 /// Packages that one `go build` compiles, and the images that wait for them.
 #[derive(Clone, Debug)]
@@ -82,13 +83,14 @@ pub(super) fn builder(engine: &Engine, request: &Request, flags: &BuildFlags) ->
         Some(program) => Toolchain::at(program, variables, folder)?,
         None => Toolchain::find(variables, folder)?,
     };
-    let out_dir = outputs_folder(engine);
+    let out_dir = programs_folder(&engine.transport.store);
     let reporter = engine.transport.reporter.clone();
     Ok(Builder { toolchain, flags: flags.clone(), out_dir, reporter })
 }
 
-fn outputs_folder(engine: &Engine) -> PathBuf {
-    engine.transport.store.root().join(OUTPUTS)
+/// The folder of `store` that keeps programs between runs.
+pub fn programs_folder(store: &Store) -> PathBuf {
+    store.root().join(PROGRAMS)
 }
 
 /// Starts every compilation that the plan needs.

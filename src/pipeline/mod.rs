@@ -22,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use compile::programs_folder;
 pub use publish::{Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,

@@ -1,6 +1,6 @@
 //! `gondola cache`.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -8,6 +8,8 @@ use serde_json::json;
 use crate::cli::output::human;
 use crate::cli::session::{Session, print};
 use crate::error::{Error, ErrorKind, Result};
+use crate::golang;
+use crate::pipeline::programs_folder;
 use crate::store::PrunePolicy;
 
 /// Arguments of `gondola cache`.
@@ -39,7 +41,7 @@ struct PruneArgs {
     /// Remove the longest unused first, until this much is left: 500MB, 10GB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     keep: Option<u64>,
-    /// Remove the records and kept build outputs as well
+    /// Remove the records and kept programs as well
     #[arg(short, long)]
     all: bool,
     /// Only say what would be removed
@@ -65,8 +67,9 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
         ("records", usage.records),
         ("temporary", usage.temporary),
     ];
+    let programs = golang::programs_size(&programs_folder(&store));
     if as_json {
-        let mut value = json!({ "path": store.root() });
+        let mut value = json!({ "path": store.root(), "programs": { "bytes": programs } });
         for (class, entry) in rows {
             value[class] = json!({ "count": entry.count, "bytes": entry.bytes });
         }
@@ -76,7 +79,8 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
     for (class, entry) in rows {
         cells.push([class.to_owned(), entry.count.to_string(), human::bytes(entry.bytes)]);
     }
-    cells.push(["total".to_owned(), String::new(), human::bytes(usage.bytes())]);
+    cells.push(["programs".to_owned(), String::new(), human::bytes(programs)]);
+    cells.push(["total".to_owned(), String::new(), human::bytes(usage.bytes() + programs)]);
     print(&human::columns(&cells))
 }
 
@@ -89,9 +93,17 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
         dry_run: args.dry_run,
     };
     let pruned = store.prune(&policy, session.environment.now)?;
+    // Without a wish for more, only what killed builds left goes.
+    let limit = args.older_than.or(args.all.then_some(Duration::ZERO));
+    let before = limit.and_then(|age| session.environment.now.checked_sub(age));
+    let programs = if args.dry_run {
+        0
+    } else {
+        golang::prune_programs(&programs_folder(&store), before.unwrap_or(UNIX_EPOCH))?
+    };
     let verb = if args.dry_run { "would free" } else { "freed" };
     let count = pruned.blobs.len() as u64 + pruned.records.count + pruned.temporary.count;
-    print(&format!("{verb} {} in {count} files\n", human::bytes(pruned.bytes())))
+    print(&format!("{verb} {} in {count} files\n", human::bytes(pruned.bytes() + programs)))
 }
 
 fn verify(session: &Session) -> Result<()> {
