@@ -185,7 +185,7 @@ async fn credentials_that_were_kept_are_used() {
     let home = sandbox.home().display().to_string();
     let environment = BTreeMap::from([("HOME".to_owned(), home)]);
     let to = repository(&registry, "team/app");
-    let options = || Options::from_environment(&environment);
+    let options = || Options::from_environment(&environment).unwrap();
     let error = push_image(&Client::new(options()).unwrap(), &to, "v1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     login::verify(&options(), registry.host(), &user()).await.unwrap();

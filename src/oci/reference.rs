@@ -81,6 +81,12 @@ impl Reference {
         }
     }
 
+    /// The same tag and digest in another repository.
+    #[must_use]
+    pub fn in_repository(&self, repository: Repository) -> Self {
+        Self { repository, ..self.clone() }
+    }
+
     /// The same name, pinned to `digest`; the tag stays.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {

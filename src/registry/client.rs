@@ -31,7 +31,8 @@ struct Shared {
 
 impl Client {
     /// Makes a client. Nothing is asked, read or connected to before the first request.
-    pub fn new(options: Options) -> Result<Self> {
+    pub fn new(mut options: Options) -> Result<Self> {
+        options.insecure.extend(options.mirrors.insecure_hosts());
         let exchange = Exchange::new(&options);
         let (buffers, hosts, holdings) = Default::default();
         let shared = Shared { options, exchange, buffers, hosts, holdings };

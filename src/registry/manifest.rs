@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use super::answer::Answer;
 use super::client::{Client, request};
+use super::exchange::{Repeat, Request};
 use super::failure::{Failure, Outcome};
+use super::mirrors::Named;
 use super::payload::Payload;
 use super::referrers;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,25 +36,53 @@ pub struct Pulled {
 
 impl Client {
     /// Finds out what a reference stands for, without fetching it where the registry allows that.
+    /// Mirrors are asked first.
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         let outcome = async {
-            if let Some(descriptor) = self.head_manifest(reference).await? {
-                return Ok(descriptor);
+            let sources = self.manifest_sources(reference)?;
+            let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
+            for mirror in mirrors {
+                if let Ok(descriptor) = self.resolve_at(mirror, Repeat::Never).await {
+                    return Ok(descriptor);
+                }
             }
-            Ok(self.get_manifest(reference).await?.descriptor)
+            self.resolve_at(last, Repeat::Safe).await
         };
-        outcome.await.map_err(|failure: Failure| failure.into_error(format!("resolve {reference}")))
+        outcome.await.map_err(|failure| failure.into_error(format!("resolve {reference}")))
     }
 
-    /// Pulls a manifest or index and checks its digest.
+    /// Pulls a manifest or index and checks its digest. Mirrors are asked first.
     pub async fn manifest(&self, reference: &Reference) -> Result<Pulled> {
-        let outcome = self.get_manifest(reference).await;
-        outcome.map_err(|failure| failure.into_error(format!("pull {reference}")))
+        let outcome = async {
+            let sources = self.manifest_sources(reference)?;
+            let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
+            for mirror in mirrors {
+                if let Ok(pulled) = self.get_manifest(mirror, Repeat::Never).await {
+                    return Ok(pulled);
+                }
+            }
+            self.get_manifest(last, Repeat::Safe).await
+        };
+        outcome.await.map_err(|failure| failure.into_error(format!("pull {reference}")))
+    }
+
+    /// The names under which to ask for a reference, the mirrors' first.
+    fn manifest_sources(&self, reference: &Reference) -> Outcome<Vec<Reference>> {
+        let named = if reference.digest().is_some() { Named::ByDigest } else { Named::ByTag };
+        let sources = self.options().mirrors.sources(reference.repository(), named)?;
+        Ok(sources.into_iter().map(|source| reference.in_repository(source)).collect())
+    }
+
+    async fn resolve_at(&self, reference: &Reference, repeat: Repeat) -> Outcome<Descriptor> {
+        if let Some(descriptor) = self.head_manifest(reference, repeat).await? {
+            return Ok(descriptor);
+        }
+        Ok(self.get_manifest(reference, repeat).await?.descriptor)
     }
 
     /// What a tag stands for now; `None` where it does not exist, or may not be asked for.
     pub async fn tag_digest(&self, reference: &Reference) -> Result<Option<Descriptor>> {
-        match self.head_manifest(reference).await {
+        match self.head_manifest(reference, Repeat::Safe).await {
             Ok(found) => Ok(found),
             Err(failure) if matches!(failure.status(), Some(401 | 403 | 404 | 405)) => Ok(None),
             Err(Failure::Told(error)) if error.kind() == ErrorKind::Denied => Ok(None),
@@ -128,8 +158,12 @@ impl Client {
     }
 
     /// Asks for the head of a manifest; `None` where the answer does not say all.
-    async fn head_manifest(&self, reference: &Reference) -> Outcome<Option<Descriptor>> {
-        let head = manifest_request(Method::HEAD, reference);
+    async fn head_manifest(
+        &self,
+        reference: &Reference,
+        repeat: Repeat,
+    ) -> Outcome<Option<Descriptor>> {
+        let head = manifest_request(Method::HEAD, reference, repeat);
         let answer = self.send(reference.repository(), &head).await?;
         if answer.status().as_u16() == 405 {
             return Ok(None);
@@ -149,8 +183,12 @@ impl Client {
         Ok(Some(Descriptor::new(media_type, digest, size)))
     }
 
-    pub(super) async fn get_manifest(&self, reference: &Reference) -> Outcome<Pulled> {
-        let get = manifest_request(Method::GET, reference);
+    pub(super) async fn get_manifest(
+        &self,
+        reference: &Reference,
+        repeat: Repeat,
+    ) -> Outcome<Pulled> {
+        let get = manifest_request(Method::GET, reference, repeat);
         let mut answer = self.send(reference.repository(), &get).await?.expect(&[200]).await?;
         let bytes = answer.body(LARGEST_PULLED).await?;
         let expected = reference.digest().cloned().or_else(|| answer.content_digest());
@@ -166,9 +204,10 @@ impl Client {
     }
 }
 
-fn manifest_request(method: Method, reference: &Reference) -> super::exchange::Request {
+fn manifest_request(method: Method, reference: &Reference, repeat: Repeat) -> Request {
     let rest = format!("manifests/{}", reference.selector());
-    request(method, reference.repository(), &rest).header("accept", ACCEPTED)
+    let accept = request(method, reference.repository(), &rest).header("accept", ACCEPTED);
+    Request { repeat, ..accept }
 }
 
 fn wrong_digest(found: &Digest, expected: &Digest) -> Error {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Credentials, RetryPolicy};
+use super::{Credentials, Mirrors, RetryPolicy};
+use crate::error::Result;
 
 /// How a [`Client`](super::Client) behaves. The default suits an anonymous user with no settings.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Options {
     pub certificate_dirs: Vec<PathBuf>,
     /// The environment: proxies and certificate files are named there.
     pub environment: BTreeMap<String, String>,
+    /// Where else to pull from.
+    pub mirrors: Mirrors,
     /// How many blobs move at once to or from one host; at least 1.
     pub jobs: usize,
     /// Uploads go in chunks of this many bytes instead of in one piece.
@@ -55,6 +58,7 @@ impl Default for Options {
             insecure: Vec::new(),
             certificate_dirs: Vec::new(),
             environment: BTreeMap::new(),
+            mirrors: Mirrors::default(),
             jobs: 4,
             chunk_size: None,
             retry: RetryPolicy::default(),
@@ -64,9 +68,9 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What a user with this environment expects: the credentials, certificates and proxies that
-    /// docker and podman would use.
-    pub fn from_environment(environment: &BTreeMap<String, String>) -> Self {
+    /// What a user with this environment expects: the credentials, certificates, proxies and mirrors
+    /// that docker and podman would use.
+    pub fn from_environment(environment: &BTreeMap<String, String>) -> Result<Self> {
         let mut certificate_dirs =
             vec![PathBuf::from("/etc/docker/certs.d"), PathBuf::from("/etc/containers/certs.d")];
         if let Some(home) = environment.get("HOME").filter(|home| !home.is_empty()) {
@@ -74,11 +78,12 @@ impl Options {
             certificate_dirs.push(config.join("docker/certs.d"));
             certificate_dirs.push(config.join("containers/certs.d"));
         }
-        Self {
+        Ok(Self {
             credentials: Credentials::from_environment(environment),
             certificate_dirs,
             environment: environment.clone(),
+            mirrors: Mirrors::from_environment(environment)?,
             ..Self::default()
-        }
+        })
     }
 }

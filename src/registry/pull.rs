@@ -11,6 +11,7 @@ use super::OnBytes;
 use super::answer::Answer;
 use super::client::{Client, request};
 use super::failure::{Cause, Failure, Outcome};
+use super::mirrors::Named;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Repository};
 
@@ -45,7 +46,23 @@ impl Client {
         }
     }
 
+    /// Pulls from one source after the other: what a mirror began, the next one goes on with.
     async fn pull_all<S>(&self, repository: &Repository, pull: &mut Pull<'_, S>) -> Outcome<()> {
+        let sources = self.options().mirrors.sources(repository, Named::ByDigest)?;
+        let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
+        for mirror in mirrors {
+            if self.pull_some(mirror, pull).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.pull_stubbornly(last, pull).await
+    }
+
+    async fn pull_stubbornly<S>(
+        &self,
+        repository: &Repository,
+        pull: &mut Pull<'_, S>,
+    ) -> Outcome<()> {
         let mut attempt = 1;
         loop {
             let before = pull.at;

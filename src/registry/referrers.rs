@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::client::{Client, request};
+use super::exchange::Repeat;
 use super::failure::{Failure, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Repository};
@@ -78,7 +79,7 @@ impl Client {
     /// The index under the fallback tag; an empty one where there is none.
     async fn fallback_index(&self, repository: &Repository, subject: &Digest) -> Outcome<Index> {
         let reference = repository.at_tag(&fallback_tag(subject))?;
-        let pulled = match self.get_manifest(&reference).await {
+        let pulled = match self.get_manifest(&reference, Repeat::Safe).await {
             Ok(pulled) => pulled,
             Err(failure) if failure.status() == Some(404) => return Ok(Index::new(Vec::new())),
             Err(failure) => return Err(failure),
