@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    gondola::cli::main()
+    // A sandbox is entered by starting this program again.
+    gondola::sandbox::reexec().unwrap_or_else(gondola::cli::main)
 }

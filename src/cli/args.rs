@@ -80,6 +80,8 @@ pub enum Command {
     Logout(commands::logout::LogoutArgs),
     /// Look at and clean the local store
     Cache(commands::cache::CacheArgs),
+    /// Show which sandboxes work on this machine, and what to do about the others
+    Doctor(commands::doctor::DoctorArgs),
     /// Write a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
     /// Show the version
@@ -101,6 +103,7 @@ impl Command {
             Self::Login(_) => "login",
             Self::Logout(_) => "logout",
             Self::Cache(_) => "cache",
+            Self::Doctor(_) => "doctor",
             Self::Completions(_) => "completions",
             Self::Version(_) => "version",
         }

@@ -83,6 +83,7 @@ fn run(session: &Session, command: Command) -> Result<()> {
     match command {
         Command::Completions(args) => commands::completions::run(&args),
         Command::Version(args) => commands::version::run(&args),
+        Command::Doctor(args) => commands::doctor::run(session, &args),
         command => {
             let runtime = session::runtime()?;
             let work = dispatch(session, command);
@@ -107,6 +108,8 @@ async fn dispatch(session: &Session, command: Command) -> Result<()> {
         Command::Login(args) => commands::login::run(session, args).await,
         Command::Logout(args) => commands::logout::run(session, args).await,
         Command::Cache(args) => commands::cache::run(session, &args),
-        Command::Completions(_) | Command::Version(_) => unreachable!("run without a runtime"),
+        Command::Completions(_) | Command::Version(_) | Command::Doctor(_) => {
+            unreachable!("run without a runtime")
+        }
     }
 }

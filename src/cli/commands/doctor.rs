@@ -1,25 +1,31 @@
 //! `gondola doctor`: which ways of isolating a process work here, why the others do not, and what
 //! to do about it.
 
-use std::io::Write;
-use std::path::Path;
+use clap::Args;
 
-use crate::error::{Cannot as _, Result};
+use crate::cli::session::{Session, print};
+use crate::error::{Cannot, Result};
 use crate::sandbox::{Finding, Launcher, ProbeOptions, probe};
 
-/// Tries every rung of the sandbox once, in `folder`, and writes what came of it to `out`: a table
-/// for people, or JSON.
-pub fn run(launcher: &Launcher, folder: &Path, json: bool, out: &mut dyn Write) -> Result<()> {
-    let findings = probe(&ProbeOptions { launcher, folder })?;
-    let text = if json {
-        let mut text = serde_json::to_string_pretty(&findings).cannot(|| "write the findings")?;
-        text.push('\n');
-        text
-    } else {
-        let rows: String = findings.0.iter().map(row).collect();
-        format!("{rows}\n{}\n", findings.summary())
-    };
-    out.write_all(text.as_bytes()).cannot(|| "write the findings")
+/// Arguments of `gondola doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Tries every rung of the sandbox once, in the store's folder.
+pub(in crate::cli) fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
+    let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
+    let store = session.store()?;
+    let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&findings).cannot(|| "write the findings")?;
+        return print(&format!("{text}\n"));
+    }
+    let rows: String = findings.0.iter().map(row).collect();
+    print(&format!("{rows}\n{}\n", findings.summary()))
 }
 
 /// One rung: its state and what runs there, and below it the reason and the fix.

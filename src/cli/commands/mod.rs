@@ -4,6 +4,7 @@ pub mod build;
 pub mod cache;
 pub mod completions;
 pub mod copy;
+pub mod doctor;
 pub mod images;
 pub mod inspect;
 pub mod login;
