@@ -80,6 +80,7 @@ fn a_tls_registry_is_trusted_through_its_authority_alone() {
     let folder = authority.parent().unwrap().to_str().unwrap();
     let (push, pull) = (["--dest-cert-dir", folder], ["--src-cert-dir", folder]);
     need!(round_trip(&registry.image("base"), &push, &pull));
+    assert_eq!(registry.uploads(), 4);
     let target = format!("docker://{}", registry.image("base"));
     let refused = need!(skopeo_copy(&[], &target, &layout(&sandbox.path("x"))));
     assert!(refused.unwrap_err().contains("certificate"));

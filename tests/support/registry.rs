@@ -1,7 +1,10 @@
 //! Debian's docker-registry, in the modes that real registries have.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use fs_err as fs;
 use gondola::oci::Digest;
@@ -11,6 +14,10 @@ use super::need::{Need, program, succeed};
 use super::service::Service;
 use super::tls::Certificates;
 use super::tokens::{PASSWORD, TokenServer, USER, basic};
+
+/// How a path begins that is asked for to know that everything before it is in the log.
+const MARK: &str = "/marks-the-log/";
+const MARKED: Duration = Duration::from_secs(10);
 
 /// How a registry is set up; the default is plain HTTP for anybody.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,9 +123,28 @@ impl Registry {
         self.tokens.as_ref().expect("a registry with tokens")
     }
 
-    /// The access log, without the requests of registry health checks.
+    /// The access log until now.
     pub fn log(&self) -> Vec<Logged> {
-        self.service.printed().lines().filter_map(logged).collect()
+        let mark = self.leave_a_mark();
+        let marked = self
+            .service
+            .wait(MARKED, |printed| printed.split_once(&mark).map(|(before, _)| before.to_owned()));
+        let before = marked.unwrap_or_else(|| panic!("no {mark:?} in {}", self.service.printed()));
+        before.lines().filter_map(logged).filter(|line| !line.path.starts_with(MARK)).collect()
+    }
+
+    /// Sends a request that comes after all others, and gives what the log will have of it.
+    fn leave_a_mark(&self) -> String {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        let port = stream.local_addr().unwrap().port();
+        if self.certificates.is_some() {
+            // A registry with TLS logs whoever does not speak it.
+            stream.write_all(b"what is this?").unwrap();
+            return format!("handshake error from 127.0.0.1:{port}:");
+        }
+        let request = format!("GET {MARK}{port} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        format!("\"GET {MARK}{port} ")
     }
 
     /// How many requests of a method were answered with one of the statuses.

@@ -27,21 +27,23 @@ struct Output {
 #[derive(Default)]
 struct Printed {
     text: String,
-    open_streams: u32,
+    ended: bool,
 }
 
 impl Service {
     /// Starts a program and waits until `ready` finds what it looks for in the output.
     pub fn start<T>(mut command: Command, ready: impl Fn(&str) -> Option<T>) -> Need<(Self, T)> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // One pipe for both keeps what is printed in its order.
+        let (reader, writer) = std::io::pipe().unwrap();
+        command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
         let name = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
+        let child = command
             .spawn()
             .map_err(|error| Missing::because(format!("{name} does not start: {error}")))?;
+        // The pipe ends with the program only where nobody else holds its other end.
+        drop(command);
         let output = Arc::new(Output::default());
-        output.text.lock().unwrap().open_streams = 2;
-        keep(child.stdout.take().expect("piped"), &output);
-        keep(child.stderr.take().expect("piped"), &output);
+        keep(reader, &output);
         let service = Self { child, output };
         match service.wait(START, ready) {
             Some(found) => Ok((service, found)),
@@ -66,7 +68,7 @@ impl Service {
                 return Some(found);
             }
             let left = end.saturating_duration_since(Instant::now());
-            if printed.open_streams == 0 || left.is_zero() {
+            if printed.ended || left.is_zero() {
                 return None;
             }
             printed = self.output.changed.wait_timeout(printed, left).unwrap().0;
@@ -94,7 +96,7 @@ impl Drop for Service {
     }
 }
 
-/// Copies a stream of the program into its output, line by line, on a thread of its own.
+/// Copies what the program prints into its output, line by line, on a thread of its own.
 fn keep(stream: impl Read + Send + 'static, output: &Arc<Output>) {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
@@ -105,7 +107,7 @@ fn keep(stream: impl Read + Send + 'static, output: &Arc<Output>) {
             output.changed.notify_all();
             line.clear();
         }
-        output.text.lock().unwrap().open_streams -= 1;
+        output.text.lock().unwrap().ended = true;
         output.changed.notify_all();
     });
 }
