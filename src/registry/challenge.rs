@@ -212,6 +212,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_confuses_the_parser(header in r#"([a-zA-Z]{1,9}|[ ,="\\;]|[^a]){0,40}"#) {
+            for challenge in parse(&header) {
+                proptest::prop_assert!(challenge.scheme.chars().all(is_token));
+            }
+        }
+    }
+
     #[test]
     fn a_token_is_preferred_and_unknown_schemes_are_skipped() {
         let registry = Url::parse("https://r.io/v2/").unwrap();

@@ -1,6 +1,7 @@
 //! Who the user is to a registry, and where that is written down.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ impl Login {
 /// 5. the variables that GitHub and GitLab set in their jobs.
 ///
 /// Files are read when the first registry asks for credentials, and once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Credentials {
     given: Vec<(String, Login)>,
     environment: BTreeMap<String, String>,
@@ -84,6 +85,13 @@ pub(super) struct Found {
     /// What the user should know when access is denied, such as why a place that should have had
     /// credentials did not.
     pub note: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    /// Leaves out the environment, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("given", &self.given).finish_non_exhaustive()
+    }
 }
 
 impl Credentials {

@@ -267,7 +267,7 @@ impl Cause {
         match error {
             Tls::InvalidCertificate(CertificateError::UnknownIssuer) => Self::UnknownIssuer,
             Tls::InvalidMessage(_) => Self::Tls("the answer is not TLS".to_owned()),
-            other => Self::Tls(other.to_string()),
+            other => Self::Tls(shortened(&other.to_string())),
         }
     }
 }
@@ -371,6 +371,21 @@ mod tests {
             assert_eq!(found.first().map(|p| p.message.as_str()), expect, "{body}");
         }
         assert_eq!(shortened(&"x".repeat(1000)).chars().count(), LONGEST_MESSAGE + 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_says_is_one_bounded_line(body: Vec<u8>, text: String) {
+            let json = serde_json::json!({"errors": [{"code": text, "message": text}]});
+            for body in [body, text.clone().into_bytes(), json.to_string().into_bytes()] {
+                for Problem { code, message } in problems(&body) {
+                    for said in [code, message] {
+                        proptest::prop_assert!(said.chars().count() <= LONGEST_MESSAGE + 1);
+                        proptest::prop_assert!(!said.chars().any(char::is_control));
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -110,6 +110,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_confuses_the_search(header in r#"([<>;,"]|rel=next|[a-z ]){0,30}"#) {
+            if let Some(target) = next_link(&header) {
+                let quoted = format!("<{target}>");
+                proptest::prop_assert!(header.contains(&quoted));
+            }
+        }
+    }
+
     #[tokio::test]
     async fn tags_come_from_all_pages() {
         let server = Server::start(|got: &Got, _: &str| {

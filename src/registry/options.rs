@@ -1,6 +1,7 @@
 //! What a client is told about the world it works in.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::{Credentials, Mirrors, RetryPolicy};
 use crate::error::Result;
 
 /// How a [`Client`](super::Client) behaves. The default suits an anonymous user with no settings.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Who the user is.
     pub credentials: Credentials,
@@ -51,6 +52,21 @@ impl Default for Timeouts {
     }
 }
 
+impl fmt::Debug for Options {
+    /// Leaves out the environment, which holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("insecure", &self.insecure)
+            .field("certificate_dirs", &self.certificate_dirs)
+            .field("mirrors", &self.mirrors)
+            .field("jobs", &self.jobs)
+            .field("chunk_size", &self.chunk_size)
+            .field("retry", &self.retry)
+            .field("timeouts", &self.timeouts)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -85,5 +101,24 @@ impl Options {
             mirrors: Mirrors::from_environment(environment)?,
             ..Self::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Login, Secret};
+    use super::*;
+
+    #[test]
+    fn no_secret_is_printed() {
+        let variables = ["DOCKER_AUTH_CONFIG", "GITHUB_TOKEN", "HTTPS_PROXY"];
+        let environment = variables.map(|name| (name.to_owned(), "hunter2".to_owned()));
+        let environment = BTreeMap::from(environment);
+        let login = Login::new("me".to_owned(), Secret::new("hunter2"));
+        let credentials = Credentials::from_environment(&environment).with("ghcr.io", login);
+        let shown = format!("{credentials:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let shown = format!("{:?}", Options { credentials, environment, ..Options::default() });
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

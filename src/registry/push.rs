@@ -168,6 +168,9 @@ impl Client {
         match answer.status().as_u16() {
             200 => Ok(Some(answer.content_length().unwrap_or_default())),
             404 => Ok(None),
+            // The registry has the blob and sent us to it, with an address that is good for GET
+            // alone.
+            401 | 403 | 405 if !answer.is_from_registry() => Ok(Some(0)),
             _ => Err(answer.refuse().await),
         }
     }
@@ -373,6 +376,22 @@ mod tests {
             assert!(error.contains("bytes early"), "{error}");
         }
         assert!(server.lines().iter().all(|line| !line.starts_with("PUT")));
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_a_registry_keeps_elsewhere_is_there() {
+        for (status, expect) in [(200, true), (403, true), (405, true), (404, false)] {
+            let storage =
+                Server::start(move |_: &Got, _: &str| (status, Vec::new(), bytes::Bytes::new()))
+                    .await;
+            let target = format!("http://{}/data", storage.address);
+            let server = Server::start(move |_: &Got, _: &str| {
+                (307, vec![("location", target.clone())], bytes::Bytes::new())
+            })
+            .await;
+            let found = client().has_blob(&server.repository("a"), &Digest::of(b"x")).await;
+            assert_eq!(found.unwrap(), expect, "{status}");
+        }
     }
 
     #[tokio::test]
