@@ -13,7 +13,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
 use crate::pipeline::Engine;
 use crate::progress::Reporter;
-use crate::registry::{self, Client, Credentials};
+use crate::registry::{self, Client};
 use crate::store::{Lease, Store};
 use crate::transport::{Context, Place};
 
@@ -58,22 +58,19 @@ impl Session {
     }
 
     /// How registries are spoken to.
-    pub(super) fn registry_options(&self) -> registry::Options {
-        let variables = &self.environment.variables;
-        registry::Options {
-            credentials: Credentials::from_environment(variables),
+    pub(super) fn registry_options(&self) -> Result<registry::Options> {
+        Ok(registry::Options {
             insecure: self.global.insecure_registry.clone(),
-            environment: variables.clone(),
             jobs: usize::from(self.global.jobs),
-            ..registry::Options::default()
-        }
+            ..registry::Options::from_environment(&self.environment.variables)?
+        })
     }
 
     /// Store and client together, as transports take them.
     pub(super) fn transport(&self) -> Result<Context> {
         Ok(Context {
             store: self.store()?,
-            client: Client::new(self.registry_options())?,
+            client: Client::new(self.registry_options()?)?,
             reporter: self.reporter.clone(),
             host: Platform::host(),
             jobs: usize::from(self.global.jobs),

@@ -42,7 +42,7 @@ pub(in crate::cli) async fn run(session: &Session, args: LoginArgs) -> Result<()
     };
     let registry = login::registry_name(&args.registry)?;
     let login = Login::new(username, password);
-    login::verify(&session.registry_options(), &registry, &login).await?;
+    login::verify(&session.registry_options()?, &registry, &login).await?;
     let kept = login::store(&session.environment.variables, &registry, &login).await?;
     session.reporter.note(match kept {
         Kept::File(path) => {
