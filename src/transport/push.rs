@@ -29,7 +29,7 @@ pub(super) async fn push(images: &[Named], context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// One name that must be pushed.
+/// One name that must be pushed. Those of one name are equal if their images are.
 struct Target<'a> {
     artifact: &'a Artifact,
     name: &'a Reference,
@@ -47,13 +47,21 @@ async fn outdated<'a>(images: &'a [Named], context: &Context) -> Result<Vec<Targ
         for name in &named.references {
             let target = Target { artifact: &named.artifact, name };
             target.check_digest()?;
-            targets.push(target);
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
         }
     }
     let current = targets.iter().map(|target| target.is_current(context));
     let current = concurrently(current, context.jobs()).await?;
     let outdated = targets.into_iter().zip(current).filter(|(_, is_current)| !is_current);
     Ok(outdated.map(|(target, _)| target).collect())
+}
+
+impl PartialEq for Target<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.artifact.digest() == other.artifact.digest()
+    }
 }
 
 impl Target<'_> {
@@ -97,20 +105,25 @@ impl Target<'_> {
 /// Blobs of one digest that several repositories of a registry need.
 struct Shipment<'a> {
     blob: Blob,
+    /// A repository that has the blob.
+    origin: Option<Repository>,
     repositories: BTreeSet<&'a Repository>,
 }
 
 async fn push_blobs(targets: &[Target<'_>], context: &Context) -> Result<()> {
     let mut shipments: BTreeMap<(&str, Digest), Shipment<'_>> = BTreeMap::new();
     for target in targets {
+        let origins = origins(target.artifact);
         for blob in target.artifact.blobs() {
             if blob.descriptor.media_type.is_foreign_layer() {
                 // Registries let manifests name these without holding them.
                 continue;
             }
-            let key = (target.name.registry(), blob.descriptor.digest.clone());
-            let new = || Shipment { blob, repositories: BTreeSet::new() };
-            let shipment = shipments.entry(key).or_insert_with(new);
+            let digest = blob.descriptor.digest.clone();
+            let origin = origins.get(&digest).cloned();
+            let shipment = shipments
+                .entry((target.name.registry(), digest))
+                .or_insert_with(|| Shipment { blob, origin, repositories: BTreeSet::new() });
             shipment.repositories.insert(target.name.repository());
         }
     }
@@ -121,12 +134,29 @@ async fn push_blobs(targets: &[Target<'_>], context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Where blobs came from: what is still there, and the configs of images all of whose layers are.
+fn origins(artifact: &Artifact) -> BTreeMap<Digest, Repository> {
+    let mut origins = BTreeMap::new();
+    for blob in artifact.blobs() {
+        if let Some(repository) = blob.remote() {
+            origins.insert(blob.descriptor.digest.clone(), repository.clone());
+        }
+    }
+    for image in artifact.images() {
+        let repositories: BTreeSet<_> = image.layers.iter().map(Blob::remote).collect();
+        if let [Some(repository)] = Vec::from_iter(repositories)[..] {
+            origins.insert(image.manifest.value().config.digest.clone(), repository.clone());
+        }
+    }
+    origins
+}
+
 impl Shipment<'_> {
     /// Brings the blob into one repository after the other: the first upload serves the rest.
     async fn send(&self, context: &Context) -> Result<()> {
         let mut holders: Vec<Repository> = Vec::new();
         for repository in &self.repositories {
-            if let Some(origin) = self.blob.remote()
+            if let Some(origin) = &self.origin
                 && origin.registry() == repository.registry()
                 && !holders.contains(origin)
             {

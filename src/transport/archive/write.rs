@@ -162,3 +162,52 @@ fn record(key: &str, value: &str) -> String {
     }
     format!("{length}{rest}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::oci::{Descriptor, MediaType};
+
+    #[test]
+    fn a_size_that_octal_digits_have_no_room_for_is_read_back() {
+        for size in [0, 8 * 1024 * 1024 * 1024 - 1, 8 * 1024 * 1024 * 1024, 1 << 50] {
+            let written = header_of_own(tar::EntryType::Regular, "blobs/sha256/x", size);
+            assert_eq!(
+                tar::Header::from_byte_slice(written.as_bytes()).entry_size().unwrap(),
+                size
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_counts_itself() {
+        for (value, expect) in [("x", "9 path=x\n"), ("xx", "11 path=xx\n")] {
+            assert_eq!(record("path", value), expect);
+        }
+        for length in 80..120 {
+            let record = record("path", &"x".repeat(length));
+            assert!(record.starts_with(&format!("{} ", record.len())), "{record}");
+        }
+    }
+
+    #[test]
+    fn a_blob_with_a_long_digest_gets_its_name() {
+        let digest = "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce\
+                      47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
+        let digest = format!("sha512:{digest}").parse().expect("the digest of nothing");
+        let blob = Blob::in_memory(Descriptor::new(MediaType::OCI_LAYER, digest, 0), Bytes::new());
+        let name = blob_name(&blob.descriptor);
+        let blobs = BTreeMap::from([(blob.descriptor.digest.clone(), blob)]);
+        let (entries, items) = (Vec::new(), Vec::new());
+        let export = Export { entries, items, blobs, named_by_place: false };
+        let mut bytes = Vec::new();
+        to_writer(&export, &mut bytes, &|_| Ok(())).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let names = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned());
+        assert_eq!(names.collect::<Vec<_>>()[0], Path::new(&name));
+    }
+}

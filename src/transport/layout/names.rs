@@ -88,21 +88,23 @@ pub(in crate::transport) fn named_entries(
     if named.references.is_empty() {
         return Ok(vec![bare]);
     }
-    let entries = named.references.iter().map(|name| {
+    let mut entries = Vec::new();
+    for name in &named.references {
         let mut entry = bare.clone();
-        let wrong = name.digest().filter(|digest| **digest != bare.digest);
-        if let Some(wrong) = wrong {
+        if name.digest().is_some_and(|digest| *digest != bare.digest) {
             return Err(Error::new(ErrorKind::Usage, format!("give the name {name}"))
-                .because(format!("the image's digest is {}, not {wrong}", bare.digest)));
+                .because(format!("the image's digest is {}", bare.digest)));
         }
         let full = name.without_digest().unwrap_or_else(|| name.clone());
         entry.annotations.insert(IMAGE_NAME.to_owned(), full.to_string());
         if let Some(tag) = name.tag() {
             entry.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
         }
-        Ok(entry)
-    });
-    entries.collect()
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
 }
 
 fn tagged(bare: &Descriptor, named: &Named, tag: &RefName) -> Descriptor {
