@@ -1,12 +1,11 @@
 //! The client for registries that speak the [OCI distribution protocol][spec].
 //!
 //! ```text
-//!   Client ── pull, push, manifest, referrers     what callers ask for
-//!     │
-//!   Host ──── exchange                            one request: credentials, repeats, both schemes
-//!     │         ├─ auth ── challenge, token, credentials
-//!     │         └─ retry
-//!   Connections ── tls, proxy                     one answer: redirects, bounded reads
+//!   manifest  pull ─ mirrors  push ─ upload  listing  referrers      what callers ask for
+//!       └────────────┴────────────┴─────────────┴─────────┘
+//!                            exchange ─ retry                       one request until it is answered
+//!                 auth ──────────┘│└────────── answer, payload
+//!   challenge token credentials   connections ─ tls, proxy          one HTTP client per way to a host
 //! ```
 //!
 //! A client is lazy: it asks nothing that is not needed, there is no ping, and a connection

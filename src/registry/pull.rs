@@ -3,13 +3,15 @@
 use std::io::Write;
 
 use bytes::Bytes;
-use reqwest::Method;
+use reqwest::{Method, Url};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::OnBytes;
 use super::answer::Answer;
 use super::client::{Client, request};
+use super::exchange::Target;
 use super::failure::{Cause, Failure, Outcome};
 use super::mirrors::Named;
 use crate::error::{Cannot, Error, ErrorKind, Result};
@@ -51,22 +53,29 @@ impl Client {
         let sources = self.options().mirrors.sources(repository, Named::ByDigest)?;
         let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
         for mirror in mirrors {
-            if self.pull_some(mirror, pull).await.is_ok() {
+            let from = Source { repository: mirror, url: None };
+            if self.pull_some(&from, pull).await.is_ok() {
                 return Ok(());
             }
         }
-        self.pull_stubbornly(last, pull).await
+        let outcome = self.pull_stubbornly(&Source { repository: last, url: None }, pull).await;
+        if !outcome.as_ref().is_err_and(|failure| failure.status() == Some(404)) {
+            return outcome;
+        }
+        for url in foreign_urls(pull.descriptor) {
+            let from = Source { repository: last, url: Some(url) };
+            if self.pull_stubbornly(&from, pull).await.is_ok() {
+                return Ok(());
+            }
+        }
+        outcome
     }
 
-    async fn pull_stubbornly<S>(
-        &self,
-        repository: &Repository,
-        pull: &mut Pull<'_, S>,
-    ) -> Outcome<()> {
+    async fn pull_stubbornly<S>(&self, from: &Source<'_>, pull: &mut Pull<'_, S>) -> Outcome<()> {
         let mut attempt = 1;
         loop {
             let before = pull.at;
-            let Err(failure) = self.pull_some(repository, pull).await else { return Ok(()) };
+            let Err(failure) = self.pull_some(from, pull).await else { return Ok(()) };
             if pull.at > before {
                 attempt = 1;
             }
@@ -79,17 +88,38 @@ impl Client {
     }
 
     /// Goes on with a pull for as long as one answer lasts.
-    async fn pull_some<S>(&self, repository: &Repository, pull: &mut Pull<'_, S>) -> Outcome<()> {
-        let mut get =
-            request(Method::GET, repository, &format!("blobs/{}", pull.descriptor.digest));
+    async fn pull_some<S>(&self, from: &Source<'_>, pull: &mut Pull<'_, S>) -> Outcome<()> {
+        let path = format!("blobs/{}", pull.descriptor.digest);
+        let mut get = request(Method::GET, from.repository, &path);
+        if let Some(url) = &from.url {
+            get.target = Target::Url(url.clone());
+        }
         if pull.at > 0 && pull.discards < MOST_DISCARDS {
             get = get.header("range", &format!("bytes={}-", pull.at));
         }
         // Repeats are counted above, where it is known whether there was progress.
-        let answer = self.send(repository, &get.once()).await?.expect(&[200, 206]).await?;
+        let answer = self.send(from.repository, &get.once()).await?.expect(&[200, 206]).await?;
         let skip = pull.begin(&answer)?;
         pull.receive(answer, skip).await
     }
+}
+
+/// Where a blob is pulled from.
+struct Source<'a> {
+    repository: &'a Repository,
+    /// Another place than the registry, which gets no credentials.
+    url: Option<Url>,
+}
+
+/// Where a layer is that registries need not hold: old Windows layers are with their maker.
+fn foreign_urls(descriptor: &Descriptor) -> Vec<Url> {
+    if !descriptor.media_type.is_foreign_layer() {
+        return Vec::new();
+    }
+    let listed = descriptor.extra.get("urls").and_then(Value::as_array);
+    let urls = listed.into_iter().flatten().filter_map(|url| Url::parse(url.as_str()?).ok());
+    // A manifest says these addresses, so TLS is the least to ask of them.
+    urls.filter(|url| url.scheme() == "https").collect()
 }
 
 /// A pull under way.
@@ -213,6 +243,21 @@ impl<S> Writer<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::MediaType;
+
+    #[test]
+    fn foreign_layers_are_where_they_say_over_https() {
+        let urls = |kind: &str| {
+            let mut descriptor = Descriptor::of(MediaType::new(kind), b"x");
+            let list =
+                ["https://a.test/x", "http://b.test/x", "file:///x", "x", "https://c.test/y"];
+            descriptor.extra.insert("urls".to_owned(), list.into());
+            foreign_urls(&descriptor).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        assert_eq!(urls(foreign), ["https://a.test/x", "https://c.test/y"]);
+        assert_eq!(urls("application/vnd.oci.image.layer.v1.tar+gzip"), [""; 0]);
+    }
 
     #[test]
     fn content_ranges_are_read() {
