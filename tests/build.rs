@@ -314,3 +314,43 @@ fn skopeo_reads_what_was_pushed() {
     let seen: Value = serde_json::from_str(&seen).unwrap();
     assert!(ran.line().ends_with(seen["Digest"].as_str().unwrap()), "{seen}");
 }
+
+#[test]
+fn added_files_leave_the_folders_of_the_base_as_they_are() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    sandbox.write("cfg/file", "y");
+    let arguments = "--prebuilt app --add cfg:/tmp/cfg --add cfg:/home/nonroot/cfg --add cfg:/root/cfg \
+                     --add cfg:/var/run/cfg --add cfg:/srv/cfg";
+    let image = build(&sandbox, &arguments.split_whitespace().collect::<Vec<_>>()).image(Some("t"));
+    let added = &image.layers[1];
+    let find = |path: &str| added.iter().find(|entry| entry.path.trim_end_matches('/') == path);
+    for untouched in ["home", "home/nonroot", "root", "var/run"] {
+        assert!(find(untouched).is_none(), "{untouched} in {added:?}");
+    }
+    assert_eq!(find("tmp").unwrap().mode, 0o1777);
+    assert_eq!(find("srv").unwrap().mode, 0o755);
+    assert!(find("home/nonroot/cfg/file").is_some());
+
+    for (add, says) in [
+        ("app:/tmp", "images have a folder there"),
+        ("app:/usr/local/bin", "images have a folder there"),
+        ("app:/usr/local/bin/app", "the program prebuilt goes there"),
+    ] {
+        sandbox.gondola(&["build", "--prebuilt", "app", "--add", add]).code(2).says(says);
+    }
+}
+
+#[test]
+fn files_about_the_image_are_checked_before_anything_is_pushed() {
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let name = registry.image("app:v1");
+    let push = ["build", "--prebuilt", "app", "-t", &name, "--push", "--iidfile"];
+    sandbox.gondola(&[&push[..], &["nowhere/iid"]].concat()).code(2).says("nowhere/iid");
+    assert_eq!(registry.uploads(), 0);
+    sandbox.write("iid", "stale");
+    sandbox.gondola(&["build", "--prebuilt", "missing", "--iidfile", "iid"]).code(1);
+    assert!(!sandbox.path("iid").exists());
+}

@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
-use crate::pipeline::Engine;
+use crate::pipeline::{Engine, programs_folder};
 use crate::progress::Reporter;
 use crate::registry::{self, Client};
 use crate::store::{Lease, Store};
@@ -91,8 +91,10 @@ impl Session {
 
     /// All that a build needs.
     pub(super) fn engine(&self) -> Result<Engine> {
+        let transport = self.transport()?;
         Ok(Engine {
-            transport: self.transport()?,
+            programs: programs_folder(&transport.store),
+            transport,
             variables: self.environment.variables.clone(),
             cores: self.environment.cores,
         })
@@ -119,18 +121,25 @@ pub(super) async fn until_interrupted(
     // Before the work begins: until then these end the program at once.
     let mut interrupt = signal(SignalKind::interrupt()).cannot(|| "listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).cannot(|| "listen for SIGTERM")?;
+    let mut hang_up = signal(SignalKind::hangup()).cannot(|| "listen for SIGHUP")?;
     let interrupted =
         |name: &str| Error::new(ErrorKind::Interrupted, verb).because(format!("{name} came"));
     tokio::select! {
         outcome = work => outcome,
         _ = interrupt.recv() => Err(interrupted("Ctrl-C")),
         _ = terminate.recv() => Err(interrupted("SIGTERM")),
+        _ = hang_up.recv() => Err(interrupted("SIGHUP")),
     }
 }
 
-/// Refuses to write an archive to a terminal.
+/// Refuses to write an archive to a terminal, or several into one stream.
 pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Place>) -> Result<()> {
-    if places.into_iter().any(Place::is_stream) && std::io::stdout().is_terminal() {
+    let streams = places.into_iter().filter(|place| place.is_stream()).count();
+    if streams > 1 {
+        return Err(Error::new(ErrorKind::Usage, "write several archives to stdout")
+            .because("nobody could tell where one ends"));
+    }
+    if streams == 1 && std::io::stdout().is_terminal() {
         return Err(Error::new(ErrorKind::Usage, "write an archive to the terminal")
             .because("it is not text")
             .hint("send stdout to a file or a program"));

@@ -15,6 +15,9 @@ use crate::progress::TaskKind;
 /// The folder of an image that binaries are put into.
 const BINARY_FOLDER: &str = "usr/local/bin";
 
+/// Folders in which everybody may write.
+const SHARED_FOLDERS: [&str; 2] = ["tmp", "var/tmp"];
+
 /// What a shell and most programs look through when an image sets no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -57,10 +60,7 @@ pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
     })?;
     let assets = &parts.settings.image.assets;
     if !assets.is_empty() {
-        let mut tree = Tree::new();
-        for asset in assets {
-            asset.add_to(&mut tree, &parts.folder, parts.created)?;
-        }
+        let tree = asset_tree(parts)?;
         let layer = store_layer(engine, parts, &format!("{} files", parts.name), &tree)?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
@@ -76,13 +76,67 @@ pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
     Ok(draft.finish())
 }
 
+/// The files that are added, without the folders that are the base's affair.
+fn asset_tree(parts: &Parts) -> Result<Tree> {
+    let mut added = Tree::new();
+    for asset in &parts.settings.image.assets {
+        asset.add_to(&mut added, &parts.folder, parts.created)?;
+    }
+    let mut tree = Tree::new();
+    for (path, entry) in &added {
+        let name = path.to_str_lossy();
+        check_place(&name, entry, parts)?;
+        let mut entry = entry.clone();
+        if entry.is_directory() {
+            if !matches!(parts.base, Base::Scratch) && belongs_to_the_base(&name) {
+                continue;
+            }
+            if SHARED_FOLDERS.contains(&&*name) {
+                entry.mode = 0o1777;
+            }
+        }
+        tree.insert(path.clone(), entry)?;
+    }
+    Ok(tree)
+}
+
+/// Whether a folder is a link in many bases, or has an owner and mode that an entry of ours would
+/// take from it. All bases that programs reach into it for have it.
+fn belongs_to_the_base(path: &str) -> bool {
+    const NAMES: [&str; 9] =
+        ["bin", "home", "lib", "lib32", "lib64", "root", "sbin", "var/lock", "var/run"];
+    let is_home = path.strip_prefix("home/").is_some_and(|user| !user.contains('/'));
+    NAMES.contains(&path) || is_home
+}
+
+/// Refuses a file where every image has a folder, and anything where a binary goes.
+fn check_place(path: &str, entry: &Entry, parts: &Parts) -> Result<()> {
+    const FOLDERS: [&str; 19] = [
+        "bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root",
+        "run", "sbin", "srv", "sys", "tmp", "usr", "var",
+    ];
+    let refused =
+        |why: String| Error::new(ErrorKind::Usage, format!("add a file as /{path}")).because(why);
+    let leads_to_binaries = BINARY_FOLDER == path || BINARY_FOLDER.starts_with(&format!("{path}/"));
+    if !entry.is_directory() && (FOLDERS.contains(&path) || leads_to_binaries) {
+        return Err(refused("images have a folder there".to_owned())
+            .hint(format!("write /{path}/ to put it into that folder")));
+    }
+    let name = path.strip_prefix(BINARY_FOLDER).and_then(|rest| rest.strip_prefix('/'));
+    match parts.binaries.iter().find(|binary| Some(binary.name.as_str()) == name) {
+        Some(binary) => Err(refused(format!("the program {} goes there", binary.origin))),
+        None => Ok(()),
+    }
+}
+
 fn binary_tree(parts: &Parts) -> Result<Tree> {
     let mut tree = Tree::new();
     for binary in &parts.binaries {
         let content = Content::from_file(&binary.path)?;
         let entry = Entry::file(content, 0o755).modified(parts.created);
         let path = format!("{BINARY_FOLDER}/{}", binary.name);
-        tree.insert(path.parse()?, entry)?;
+        // Some engines give folders that no layer mentions to root alone.
+        tree.insert_with_parents(path.parse()?, entry)?;
     }
     Ok(tree)
 }

@@ -83,7 +83,7 @@ pub(super) fn builder(engine: &Engine, request: &Request, flags: &BuildFlags) ->
         Some(program) => Toolchain::at(program, variables, folder)?,
         None => Toolchain::find(variables, folder)?,
     };
-    let out_dir = programs_folder(&engine.transport.store);
+    let out_dir = engine.programs.clone();
     let reporter = engine.transport.reporter.clone();
     Ok(Builder { toolchain, flags: flags.clone(), out_dir, reporter })
 }

@@ -17,6 +17,7 @@ mod publish;
 mod request;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -28,7 +29,7 @@ pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
 use crate::transport::Context;
@@ -44,6 +45,8 @@ pub struct Engine {
     pub transport: Context,
     /// The environment variables that builds may look at.
     pub variables: BTreeMap<String, String>,
+    /// The folder that keeps programs between runs.
+    pub programs: PathBuf,
     /// How many things can usefully run at once.
     pub cores: usize,
 }
@@ -62,6 +65,12 @@ pub async fn build(
     request: &Request,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
+    outputs.check()?;
+    // Without a cache even the linker starts from nothing.
+    let fresh = (!request.use_cache).then(tempfile::tempdir).transpose();
+    let fresh = fresh.cannot(|| "make a folder for programs")?;
+    let programs = fresh.as_ref().map_or(engine.programs.as_path(), |folder| folder.path());
+    let engine = &Engine { programs: programs.to_owned(), ..engine.clone() };
     let mut access = outputs.ask_for_access(engine, request);
     let mut bases = Bases::default();
     bases.find_those_that_offer_platforms(engine, request).await?;

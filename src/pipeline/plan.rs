@@ -6,7 +6,7 @@ use std::path::Path;
 use super::base::Bases;
 use super::memory::Memory;
 use super::request::{Grouping, Prebuilt, Request, Settings, Target};
-use super::{Engine, compile};
+use super::{BaseChoice, Engine, compile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{self, BuildFlags, Package};
 use crate::oci::{Platform, Reference, annotation};
@@ -64,6 +64,14 @@ pub(super) async fn make(engine: &Engine, request: &Request, bases: &Bases) -> R
         }
     }
     name_all(&mut units)?;
+    let has_no_c_library =
+        |unit: &&Unit| matches!(unit.settings.base, BaseChoice::Static | BaseChoice::Scratch);
+    for unit in units.iter().filter(|unit| unit.settings.go.cgo).filter(has_no_c_library) {
+        engine.transport.reporter.warn(format!(
+            "{} is built with cgo, and its base has no C library: it starts only if it is linked statically",
+            unit.name
+        ));
+    }
     Ok(Plan { units, workloads })
 }
 
@@ -184,20 +192,23 @@ fn name_all(units: &mut [Unit]) -> Result<()> {
         let templates = if given.is_empty() { &own[..] } else { &given[..] };
         for template in templates {
             let reference: Reference = template.replace("{name}", &unit.name).parse()?;
+            if unit.references.contains(&reference) {
+                continue;
+            }
             if let Some(digest) = reference.digest() {
                 return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
                     .because(format!(
                         "its digest is what comes out, it cannot be {digest} by wish"
                     )));
             }
-            if let Some(other) = taken.insert(reference.clone(), unit.name.clone()) {
-                let hint = if template.contains("{name}") {
+            if let Some(other) = taken.insert(reference.clone(), unit.shown()) {
+                let hint = if given.is_empty() || template.contains("{name}") {
                     "give each a name of its own, in gondola.yaml or by separate builds".to_owned()
                 } else {
                     format!("put {{name}} into it: {}", with_name(template))
                 };
                 return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
-                    .because(format!("{other} and {} would both get that name", unit.name))
+                    .because(format!("{other} and {} would both get that name", unit.shown()))
                     .hint(hint));
             }
             unit.references.push(reference);
@@ -215,6 +226,14 @@ fn with_name(template: &str) -> String {
     match path.rsplit_once('/') {
         Some((parent, _)) => format!("{parent}/{{name}}{tag}"),
         None => format!("{{name}}{tag}"),
+    }
+}
+
+impl Unit {
+    /// The image in messages: its first package where it has one.
+    fn shown(&self) -> String {
+        let package = self.programs.packages().first();
+        package.map_or_else(|| self.name.clone(), |package| package.import_path.clone())
     }
 }
 

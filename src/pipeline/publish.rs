@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::{Built, Engine, Request};
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Named;
 use crate::oci::{Reference, canonical_json};
 use crate::registry::Access;
@@ -51,6 +51,22 @@ impl Outputs {
             asking.spawn(async move { client.warm_up(&repository, Access::Push).await });
         }
         asking
+    }
+
+    /// Finds out before anything is built whether the files can be written, and takes away what an
+    /// earlier build wrote there: whoever reads them after a failure must not take it for ours.
+    pub(super) fn check(&self) -> Result<()> {
+        for path in [&self.iidfile, &self.metadata_file, &self.image_refs].into_iter().flatten() {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if !folder.is_none_or(std::path::Path::is_dir) {
+                return Err(Error::new(ErrorKind::Usage, format!("write {}", path.display()))
+                    .because("its folder does not exist"));
+            }
+            if fs_err::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+                fs_err::remove_file(path).cannot(|| "remove what an earlier build wrote")?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends `built` to every place, the local store where no other is named.

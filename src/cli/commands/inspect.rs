@@ -137,8 +137,15 @@ fn entry_json(entry: &ListedEntry) -> Value {
 fn entry_text(entry: &ListedEntry) -> String {
     let bit = |at: u32, letter: char| if entry.mode >> at & 1 == 1 { letter } else { '-' };
     let mode: String = (0..9).rev().map(|at| bit(at, ['x', 'w', 'r'][at as usize % 3])).collect();
-    let special =
-        if entry.mode & 0o7000 == 0 { String::new() } else { format!("{:o}", entry.mode >> 9) };
+    let mut mode: Vec<char> = mode.chars().collect();
+    for (at, bit, set, unset) in
+        [(2, 0o4000, 's', 'S'), (5, 0o2000, 's', 'S'), (8, 0o1000, 't', 'T')]
+    {
+        if entry.mode & bit != 0 {
+            mode[at] = if mode[at] == 'x' { set } else { unset };
+        }
+    }
+    let mode: String = mode.into_iter().collect();
     let path = String::from_utf8_lossy(&entry.path);
     let target = match &entry.kind {
         ListedKind::Symlink(target) => format!(" -> {}", String::from_utf8_lossy(target)),
@@ -146,11 +153,7 @@ fn entry_text(entry: &ListedEntry) -> String {
         _ => String::new(),
     };
     let owner = format!("{}:{}", entry.uid, entry.gid);
-    let line = format!(
-        "{}{mode}{special:1} {owner:<11} {:>11} {path}{target}",
-        entry.letter(),
-        entry.size
-    );
+    let line = format!("{}{mode} {owner:<11} {:>11} {path}{target}", entry.letter(), entry.size);
     human::line(&line).into_owned()
 }
 

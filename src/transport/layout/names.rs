@@ -70,7 +70,7 @@ pub(in crate::transport) fn name_of(entry: &Descriptor) -> Option<Reference> {
 
 /// How an entry is called in messages.
 pub(super) fn shown(entry: &Descriptor) -> &str {
-    let name = [REF_NAME, IMAGE_NAME].iter().find_map(|key| entry.annotations.get(*key));
+    let name = [IMAGE_NAME, REF_NAME].iter().find_map(|key| entry.annotations.get(*key));
     name.map_or(entry.digest.as_str(), String::as_str)
 }
 
