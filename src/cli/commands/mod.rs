@@ -1,5 +1,10 @@
 //! One file per command: its arguments, and what it does with them.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help texts put into brackets what may be left out"
+)]
+
 pub mod build;
 pub mod cache;
 pub mod completions;
