@@ -54,8 +54,14 @@ fn a_layout_has_one_entry_for_each_name() {
     ] {
         assert_same(&bench.read(place, "all").unwrap(), expect);
     }
-    assert_says(bench.read("oci:layout", "all"), &["several images: latest, v2", "hint: write"]);
-    assert_says(bench.read("oci:layout:v3", "all"), &["find v3", "it holds latest, v2, latest"]);
+    assert_says(
+        bench.read("oci:layout", "all"),
+        &["docker.io/library/hello:v2, ghcr.io/a/hello:latest", "hint: write"],
+    );
+    assert_says(
+        bench.read("oci:layout:v3", "all"),
+        &["find v3", "docker.io/library/hello:v2, ghcr.io/a/hello:latest"],
+    );
 }
 
 #[test]
