@@ -4,7 +4,6 @@
 
 #[path = "support/go.rs"]
 mod go;
-mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -17,7 +16,6 @@ use go::{Bench, copy, environment, fixture, output};
 use gondola::error::ErrorKind;
 use gondola::golang::{BuildInfo, Built, Package, Toolchain, build_id, checkout};
 use gondola::progress::{Event, Progress, Reporter};
-use support::{need, program};
 
 fn import_paths(packages: &[Package]) -> Vec<&str> {
     packages.iter().map(|package| package.import_path.as_str()).collect()
@@ -326,7 +324,10 @@ async fn the_vcs_stamp_is_there_when_it_is_asked_for() {
 
 #[tokio::test]
 async fn c_code_is_compiled_when_it_is_asked_for() {
-    need!(program("gcc"));
+    if Command::new("gcc").arg("--version").output().is_err() {
+        eprintln!("skipped c_code_is_compiled_when_it_is_asked_for: there is no gcc");
+        return;
+    }
     let mut seen = Vec::new();
     for folder in ["a", "b/c"] {
         let mut bench = Bench::empty();

@@ -1,8 +1,7 @@
 //! Layers as other programs, and a small machine, see them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
-
-mod support;
+#![expect(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +12,6 @@ use gondola::layer::{
     Content, Encoding, Entry, EntryKind, ListedKind, Tree, TreePath, WriteOptions, decompress,
     detect, entries, write,
 };
-use support::{Missing, Need, need};
 
 fn path(text: &str) -> TreePath {
     text.parse().unwrap()
@@ -24,18 +22,19 @@ fn write_to(tree: &Tree, encoding: Encoding, file: &Path) {
     write(tree, &WriteOptions { encoding, threads: 2 }, &|_| (), out).unwrap();
 }
 
-/// The output of GNU tar.
-fn gnu_tar(arguments: &[&str], archive: &Path) -> Need<String> {
+/// The output of GNU tar; `None`, with a note, where there is none.
+fn gnu_tar(arguments: &[&str], archive: &Path) -> Option<String> {
     let version = Command::new("tar").arg("--version").output();
     if !version.is_ok_and(|version| version.stdout.starts_with(b"tar (GNU tar)")) {
-        return Err(Missing::because("GNU tar is not installed"));
+        eprintln!("skipped: this machine has no GNU tar");
+        return None;
     }
     let mut command = Command::new("tar");
     command.args(arguments).arg("-f").arg(archive).env("TZ", "UTC").env("LC_ALL", "C.UTF-8");
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && errors.is_empty(), "{errors}");
-    Ok(String::from_utf8(output.stdout).unwrap())
+    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 fn every_kind(long: &str) -> Tree {
@@ -60,7 +59,7 @@ fn gnu_tar_lists_what_the_tree_has_and_complains_of_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("layer.tar.gz");
     write_to(&every_kind(&long), Encoding::default(), &archive);
-    let listing = need!(gnu_tar(&["-tvz", "--numeric-owner"], &archive));
+    let Some(listing) = gnu_tar(&["-tvz", "--numeric-owner"], &archive) else { return };
     let squeezed: Vec<String> =
         listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let up = "../".repeat(60);
@@ -95,7 +94,9 @@ fn gnu_tar_unpacks_every_encoding() {
         write_to(&tree, encoding.parse().unwrap(), &archive);
         let to = folder.path().join(format!("unpacked-{encoding}"));
         fs_err::create_dir(&to).unwrap();
-        need!(gnu_tar(&["-x", "-C", to.to_str().unwrap()], &archive));
+        if gnu_tar(&["-x", "-C", to.to_str().unwrap()], &archive).is_none() {
+            return;
+        }
         assert!(fs_err::read(to.join("a/b")).unwrap() == content, "{encoding}");
     }
 }
@@ -124,7 +125,9 @@ fn the_forms_that_gnu_tar_writes_are_read() {
     ] {
         let archive = folder.path().join(form);
         let arguments = ["-c", "-z", "-S", "--sort=name", form, "-C", from.to_str().unwrap(), "."];
-        need!(gnu_tar(&arguments, &archive));
+        if gnu_tar(&arguments, &archive).is_none() {
+            return;
+        }
         let layer = fs_err::read(&archive).unwrap();
         let inside = decompress(detect(&layer), &layer[..]).unwrap();
         let listed: Vec<_> = entries(inside).map(|entry| entry.unwrap()).collect();

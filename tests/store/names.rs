@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use super::*;
-use crate::support::{need, program};
 
 fn list(store: &Store) -> Vec<(String, Digest)> {
     let names = store.names().unwrap().into_iter();
@@ -194,7 +193,11 @@ fn a_name_whose_manifest_is_gone_is_found_by_the_scan() {
 
 #[test]
 fn skopeo_reads_the_store_by_full_names() {
-    let skopeo = need!(program("skopeo"));
+    let Ok(version) = Command::new("skopeo").arg("--version").output() else {
+        println!("skipped: skopeo is not installed");
+        return;
+    };
+    assert!(version.status.success());
     let place = place();
     for (seed, reference) in [("a", "hello"), ("b", "localhost:5000/o/hello:latest")] {
         let [manifest, ..] = image(&place.store, seed);
@@ -204,7 +207,7 @@ fn skopeo_reads_the_store_by_full_names() {
         [("a", "docker.io/library/hello:latest"), ("b", "localhost:5000/o/hello:latest")]
     {
         let source = format!("oci:{}:{reference}", place.root().display());
-        let output = Command::new(&skopeo)
+        let output = Command::new("skopeo")
             .args(["inspect", "--config", &source])
             .env("XDG_RUNTIME_DIR", place.root())
             .output()

@@ -3,7 +3,6 @@
 use std::process::{Command, Output};
 
 use super::*;
-use crate::support::{Missing, Need, need};
 
 /// The way out that every refusal names.
 const WAY_OUT: &str = "set GONDOLA_HOME to a folder";
@@ -30,9 +29,9 @@ fn a_store_below_a_file_is_refused() {
     }
 }
 
-/// Runs an ignored test in a mount namespace after `mount ARGUMENTS FOLDER`, where this machine
-/// gives such a namespace to this user.
-fn run_mounted(test: &str, mount: &str, folder: &Path) -> Need<Output> {
+/// Runs an ignored test in a mount namespace after `mount ARGUMENTS FOLDER`; `None` where this
+/// machine gives no such namespace to this user.
+fn run_mounted(test: &str, mount: &str, folder: &Path) -> Option<Output> {
     let run = |command: &str| {
         let script = format!("mount {mount} \"$1\" && {command}");
         let program = std::env::current_exe().unwrap();
@@ -46,13 +45,15 @@ fn run_mounted(test: &str, mount: &str, folder: &Path) -> Need<Output> {
     match run("true") {
         Ok(output) if output.status.success() => {}
         refused => {
-            return Err(Missing::because(format!("no mount namespace here: {refused:?}")));
+            println!("skipped: no mount namespace here: {refused:?}");
+            return None;
         }
     }
-    Ok(run("cd \"$1\" && exec \"$2\" --exact \"$3\" --ignored --nocapture").unwrap())
+    Some(run("cd \"$1\" && exec \"$2\" --exact \"$3\" --ignored --nocapture").unwrap())
 }
 
-fn check_passed(output: &Output) {
+fn check_passed(output: Option<Output>) {
+    let Some(output) = output else { return };
     let [said, complained] =
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success() && said.contains(FINISHED), "{said}{complained}");
@@ -77,7 +78,7 @@ fn a_read_only_store_can_be_read_and_says_why_it_cannot_be_written() {
     drop(store);
     let path = folder.path().display();
     let mount = format!("--bind '{path}' '{path}' && mount -o remount,bind,ro");
-    check_passed(&need!(run_mounted("refusals::in_a_read_only_folder", &mount, folder.path())));
+    check_passed(run_mounted("refusals::in_a_read_only_folder", &mount, folder.path()));
 }
 
 #[test]
@@ -111,11 +112,11 @@ fn in_a_read_only_folder() {
 #[test]
 fn a_full_disk_is_told_and_prune_still_works() {
     let folder = tempfile::tempdir().unwrap();
-    check_passed(&need!(run_mounted(
+    check_passed(run_mounted(
         "refusals::on_a_small_disk",
         "-t tmpfs -o size=2m none",
         folder.path(),
-    )));
+    ));
 }
 
 #[test]

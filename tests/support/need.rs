@@ -24,10 +24,8 @@ impl Missing {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         let required = std::env::var("GONDOLA_TEST_REQUIRE").is_ok_and(|value| value == "1");
         assert!(!required, "GONDOLA_TEST_REQUIRE=1, and {}", self.0);
-        // Not `eprintln!`, which the harness keeps to itself when a test passes. With one thread
-        // the harness has begun a line.
-        let line = format!("\nskipped: {test}: {}\n", self.0.trim_end());
-        std::io::stderr().lock().write_all(line.as_bytes()).unwrap();
+        // Not `eprintln!`, which the harness keeps to itself when a test passes.
+        writeln!(std::io::stderr().lock(), "skipped: {test}: {}", self.0).unwrap();
     }
 }
 
