@@ -17,9 +17,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read their environment")]
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "a test that panics has failed")]
 
+mod bases;
+mod buildah;
 pub mod client;
 mod engine;
 mod fault_server;
+mod files;
 mod http;
 mod image;
 mod need;
@@ -29,13 +32,16 @@ mod service;
 mod tls;
 mod tokens;
 
+pub use bases::{Base, Bases};
+pub use buildah::Buildah;
 pub use engine::{Containerd, Docker, Podman};
 pub use fault_server::{Answer, Auth, Change, Fault, FaultServer, Location, Mount, Quirks, Rule};
 pub use fault_server::{Scopes, Seen, TokenAuth};
+pub use files::Lines;
 pub use http::{HttpServer, Reply};
 pub use image::{BaseImage, Entry, ReadImage, Stored};
 pub(crate) use need::need;
-pub use need::{Missing, Need, program, root, run};
+pub use need::{Missing, Need, describe, program, required, root, run, succeed};
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
 pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;

@@ -22,11 +22,21 @@ impl Missing {
     /// Prints the reason beside the test's name; panics where nothing may be missing.
     pub fn skip(&self) {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        let required = std::env::var("GONDOLA_TEST_REQUIRE").is_ok_and(|value| value == "1");
-        assert!(!required, "GONDOLA_TEST_REQUIRE=1, and {}", self.0);
+        assert!(!required(), "GONDOLA_TEST_REQUIRE=1, and {}", self.0);
         // Not `eprintln!`, which the harness keeps to itself when a test passes.
         writeln!(std::io::stderr().lock(), "skipped: {test}: {}", self.0).unwrap();
     }
+}
+
+impl Display for Missing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Whether nothing may be missing.
+pub fn required() -> bool {
+    std::env::var("GONDOLA_TEST_REQUIRE").is_ok_and(|value| value == "1")
 }
 
 /// Takes what a [`Need`] holds, or skips the test.
