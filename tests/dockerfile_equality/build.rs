@@ -45,9 +45,7 @@ impl World {
 
     /// Builds a case in every way; returns what is wrong with it.
     pub fn check(&self, case: &Case) -> Need<Vec<String>> {
-        for base in case.bases() {
-            self.bases.digest(base)?;
-        }
+        self.make_bases(case)?;
         let folder = self.folder.path().join(&case.name);
         fs::create_dir(&folder).unwrap();
         let mut faults = Vec::new();
@@ -77,8 +75,13 @@ impl World {
         Ok(faults)
     }
 
+    fn make_bases(&self, case: &Case) -> Need<()> {
+        case.bases().into_iter().try_for_each(|base| self.bases.digest(base).map(drop))
+    }
+
     /// What buildah makes of a case, to look at while writing one.
     pub fn print_theirs(&self, case: &Case) -> Need<()> {
+        self.make_bases(case)?;
         let folder = TempDir::new_in(self.folder.path()).unwrap();
         println!("--- {}", case.name);
         for line in self.buildah(case, folder.path())?.0.values() {
