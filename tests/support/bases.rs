@@ -162,8 +162,11 @@ fn write_layout(folder: &Path, layers: &[Layer], config: &Value) -> Digest {
     let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
     let platform = gondola::oci::Platform::host().to_string();
     let architecture = platform.split('/').nth(1).expect("os/architecture");
+    let created = "2020-09-13T12:26:40Z";
+    let history: Vec<_> =
+        layers.iter().map(|_| json!({"created": created, "created_by": "a test"})).collect();
     let image = json!({
-        "created": "2020-09-13T12:26:40Z", "os": "linux", "architecture": architecture,
+        "created": created, "os": "linux", "architecture": architecture, "history": history,
         "config": config, "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let manifest = json!({

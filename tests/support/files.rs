@@ -82,9 +82,11 @@ impl Lines {
                 lines.insert(format!("config {field}"), format!("config {field} {value}"));
             }
         }
-        for field in ["os", "architecture"] {
-            let value = &config[field];
-            lines.insert(format!("config {field}"), format!("config {field} {value}"));
+        for field in ["architecture", "author", "os"] {
+            if !is_empty(&config[field]) {
+                let value = &config[field];
+                lines.insert(format!("config {field}"), format!("config {field} {value}"));
+            }
         }
         Self(lines)
     }
