@@ -41,7 +41,9 @@ pub use files::Lines;
 pub use http::{HttpServer, Reply};
 pub use image::{BaseImage, Entry, ReadImage, Stored};
 pub(crate) use need::need;
-pub use need::{Missing, Need, describe, program, required, root, run, succeed};
+pub use need::{
+    Missing, Need, all_asked_for, describe, only, program, required, root, run, succeed,
+};
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
 pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;

@@ -39,6 +39,22 @@ pub fn required() -> bool {
     std::env::var("GONDOLA_TEST_REQUIRE").is_ok_and(|value| value == "1")
 }
 
+/// Whether tests that take many minutes are asked for; says by the test's name that they are not.
+pub fn all_asked_for(what: &str) -> bool {
+    let asked = std::env::var("GONDOLA_TEST_ALL").is_ok_and(|value| value == "1");
+    if !asked {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        let line = format!("skipped: {test}: without GONDOLA_TEST_ALL=1: {what}");
+        writeln!(std::io::stderr().lock(), "{line}").unwrap();
+    }
+    asked
+}
+
+/// A word that names of cases have to hold, for those who look into one of them.
+pub fn only() -> String {
+    std::env::var("GONDOLA_TEST_ONLY").unwrap_or_default()
+}
+
 /// Takes what a [`Need`] holds, or skips the test.
 macro_rules! need {
     ($need:expr) => {
