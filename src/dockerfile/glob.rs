@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_said_whatever_the_name() {
-        for bad in ["[", "[^", "[^bc", "a[", "[]a]", "[-]", "[x-]", "[-x]", "a\\", "*[", "[a-b-c]"] {
+        for bad in ["[", "[^", "[^bc", "a[", "[]a]", "[-]", "[x-]", "[-x]", "a\\", "*[", "[a-b-c]"]
+        {
             for name in ["a", "zzzz", "ab"] {
                 assert_eq!(matches(bad.as_bytes(), name.as_bytes()), Err(BadPattern), "{bad}");
             }
@@ -258,9 +259,14 @@ mod tests {
 
     #[test]
     fn wildcards_can_be_escaped() {
-        for (name, expected) in
-            [("a", false), ("a*", true), ("a\\*", false), ("a\\\\*", true), ("[", true), ("?", true)]
-        {
+        for (name, expected) in [
+            ("a", false),
+            ("a*", true),
+            ("a\\*", false),
+            ("a\\\\*", true),
+            ("[", true),
+            ("?", true),
+        ] {
             assert_eq!(has_wildcards(name.as_bytes()), expected, "{name}");
         }
     }

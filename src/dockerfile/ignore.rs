@@ -51,7 +51,10 @@ enum Piece {
     Folders,
     /// Anything.
     Rest,
-    Class { negated: bool, ranges: Vec<(u32, u32)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(u32, u32)>,
+    },
 }
 
 /// Reads the lines of an ignore file.
@@ -96,7 +99,10 @@ impl Patterns {
     /// Whether something in a folder that matches may be brought back.
     pub fn may_bring_back_below(&self, folder: &str) -> bool {
         self.brings_back
-            && self.list.iter().any(|pattern| pattern.brings_back && pattern.may_reach_below(folder))
+            && self
+                .list
+                .iter()
+                .any(|pattern| pattern.brings_back && pattern.may_reach_below(folder))
     }
 
     /// Whether something in a folder may match.
@@ -268,9 +274,7 @@ fn fits_from(pieces: &[Piece], path: &[u8], at: usize, failed: &mut [bool]) -> b
         Piece::Literal(wanted) => {
             !is_end && found == *wanted && fits_from(rest, path, at + size, failed)
         }
-        Piece::One => {
-            !is_end && path[at] != b'/' && fits_from(rest, path, at + size, failed)
-        }
+        Piece::One => !is_end && path[at] != b'/' && fits_from(rest, path, at + size, failed),
         Piece::Class { negated, ranges } => {
             let hit = ranges.iter().any(|(low, high)| (*low..=*high).contains(&found));
             !is_end && hit != *negated && fits_from(rest, path, at + size, failed)

@@ -3,8 +3,13 @@
 //! [`parse`] gives typed instructions with spans; words stay unexpanded. [`expand`] is what
 //! variables, quotes and escapes mean.
 
+pub mod context;
+pub mod copy;
 pub mod diagnostic;
 pub mod expand;
+pub mod files;
+mod glob;
+pub mod ignore;
 pub mod instruction;
 pub mod parse;
 pub mod source;

@@ -59,7 +59,8 @@ fn number(files: &dyn Files, path: &str, name: &str, kind: &str) -> Result<[u32;
         if found == name {
             let mut numbers = fields.skip(1).map(|field| field.trim().parse().ok());
             let first = numbers.next().flatten();
-            let first = first.ok_or_else(|| unknown().because(format!("its line in /{path} has no number")))?;
+            let first = first
+                .ok_or_else(|| unknown().because(format!("its line in /{path} has no number")))?;
             return Ok([first, numbers.next().flatten().unwrap_or(first)]);
         }
         // Writing to a string cannot fail.
@@ -72,7 +73,9 @@ fn read(files: &dyn Files, path: &str) -> Result<Option<String>> {
     let Some(found) = resolve(files, path.as_bytes(), LastLink::Follow)? else { return Ok(None) };
     let EntryKind::File(content) = &found.node.entry.kind else { return Ok(None) };
     if content.size() > LONGEST_LIST {
-        return Err(Error::new(ErrorKind::Invalid, format!("read /{path}")).because("it is too long"));
+        return Err(
+            Error::new(ErrorKind::Invalid, format!("read /{path}")).because("it is too long")
+        );
     }
     let bytes = match content {
         Content::Memory(bytes) => bytes.to_vec(),

@@ -32,11 +32,7 @@ pub struct Destination<'a> {
 ///
 /// Errs where a file would replace a folder, or a folder a file.
 pub fn place(sources: &[Selected], destination: &Destination<'_>) -> Result<Tree> {
-    let mut target = Target {
-        destination,
-        tree: Tree::new(),
-        names: BTreeMap::new(),
-    };
+    let mut target = Target { destination, tree: Tree::new(), names: BTreeMap::new() };
     for source in sources {
         target.copy(source)?;
     }
@@ -140,7 +136,10 @@ impl Target<'_> {
     /// Puts one thing in its place.
     fn put(&mut self, path: &TreePath, node: &Node) -> Result<()> {
         if path.as_whiteout().is_some() {
-            return Err(refuse(Some(path), "names that begin with .wh. mean something else in layers"));
+            return Err(refuse(
+                Some(path),
+                "names that begin with .wh. mean something else in layers",
+            ));
         }
         let there = self.node(Some(path))?;
         match there.map(|there| there.entry.is_directory()) {
@@ -214,7 +213,8 @@ pub fn make_folder(path: &str, files: &dyn Files, owner: Owner, time: i64) -> Re
     {
         return Ok(Tree::new());
     }
-    let mut target = Target { destination: &destination, tree: Tree::new(), names: BTreeMap::new() };
+    let mut target =
+        Target { destination: &destination, tree: Tree::new(), names: BTreeMap::new() };
     let folder = target.locate(path)?;
     target.make_folders(folder.as_ref())?;
     Ok(target.tree)
@@ -274,14 +274,8 @@ mod tests {
         let selection = Selection { sources, ..Selection::default() };
         let selected = select(&context(), &selection)?;
         let image = image();
-        let mut destination = Destination {
-            path,
-            files: &image,
-            owner: None,
-            chmod: None,
-            link: false,
-            time: 1,
-        };
+        let mut destination =
+            Destination { path, files: &image, owner: None, chmod: None, link: false, time: 1 };
         change(&mut destination);
         let tree = place(&selected, &destination)?;
         let line = |(path, entry): (&TreePath, &Entry)| {

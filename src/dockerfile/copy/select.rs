@@ -204,7 +204,7 @@ fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
         .filter_map(|(name, _)| String::from_utf8(name).ok())
         .collect();
     let error = error.because("there is no such file or folder, or the ignore file leaves it out");
-    match super::super::diagnostic::nearest(name, names.iter().map(String::as_str)) {
+    match crate::dockerfile::diagnostic::nearest(name, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
@@ -306,7 +306,9 @@ mod tests {
 
     fn context() -> TreeFiles {
         let mut tree = Tree::new();
-        for path in ["a.txt", "b.txt", "c.md", "dir/x.txt", "dir/sub/y.txt", "dir/sub/z.md", "e/f/g"] {
+        for path in
+            ["a.txt", "b.txt", "c.md", "dir/x.txt", "dir/sub/y.txt", "dir/sub/z.md", "e/f/g"]
+        {
             let entry = Entry::file(path.to_owned(), 0o644).modified(5);
             tree.insert_with_parents(path.parse().unwrap(), entry).unwrap();
         }
@@ -325,7 +327,10 @@ mod tests {
     }
 
     fn plain(sources: &[&str]) -> Selection {
-        Selection { sources: sources.iter().map(|&s| s.to_owned()).collect(), ..Selection::default() }
+        Selection {
+            sources: sources.iter().map(|&s| s.to_owned()).collect(),
+            ..Selection::default()
+        }
     }
 
     #[test]
@@ -395,8 +400,7 @@ mod tests {
         };
         let first = of(tree(0o644, 1, "x", "a"));
         assert_eq!(first, of(tree(0o644, 2, "x", "a")));
-        for other in
-            [tree(0o600, 1, "x", "a"), tree(0o644, 1, "y", "a"), tree(0o644, 1, "x", "b")]
+        for other in [tree(0o600, 1, "x", "a"), tree(0o644, 1, "y", "a"), tree(0o644, 1, "x", "b")]
         {
             assert_ne!(first, of(other));
         }
