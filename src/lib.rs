@@ -25,7 +25,7 @@
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
 //! golang: error oci progress layer
-//! dockerfile: error oci progress layer registry store image transport
+//! dockerfile: error oci progress layer sandbox registry store image transport rootfs
 //! config: error oci layer
 //! pipeline: error oci progress layer registry store image transport golang
 //! cli: error oci progress layer sandbox registry store image transport golang config pipeline

@@ -253,7 +253,7 @@ pub struct Transfer {
     pub chmod: Option<Word>,
     /// `--link`
     pub link: bool,
-    /// `--exclude`, in order, to be expanded.
+    /// `--exclude`, in order; never expanded.
     pub excludes: Vec<Word>,
 }
 

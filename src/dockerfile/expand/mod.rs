@@ -7,7 +7,7 @@
 
 mod pattern;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::pattern::Pattern;
 
@@ -23,9 +23,9 @@ pub trait Variables {
     fn value(&self, name: &str) -> Option<&str>;
 }
 
-impl<F: for<'a> Fn(&'a str) -> Option<&'static str>> Variables for F {
+impl Variables for BTreeMap<String, String> {
     fn value(&self, name: &str) -> Option<&str> {
-        self(name)
+        self.get(name).map(String::as_str)
     }
 }
 
@@ -63,27 +63,31 @@ pub struct Unexpandable {
 #[derive(Clone, Copy, Debug)]
 pub struct Expander {
     escape: char,
-    keep_quotes: bool,
+    quotes: Quotes,
     keep_escapes: bool,
-    plain_quotes: bool,
     keep_unset: bool,
+}
+
+/// What becomes of quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quotes {
+    /// They quote, and are taken away.
+    Removed,
+    /// They quote, and stay.
+    Kept,
+    /// They are ordinary characters.
+    Ordinary,
 }
 
 impl Expander {
     /// Reads words of instructions, with the file's escape character.
     pub fn new(escape: char) -> Self {
-        Self {
-            escape,
-            keep_quotes: false,
-            keep_escapes: false,
-            plain_quotes: false,
-            keep_unset: false,
-        }
+        Self { escape, quotes: Quotes::Removed, keep_escapes: false, keep_unset: false }
     }
 
     /// Reads the bodies of heredocs: quotes are ordinary characters.
     pub fn body() -> Self {
-        Self { plain_quotes: true, ..Self::new('\\') }
+        Self { quotes: Quotes::Ordinary, ..Self::new('\\') }
     }
 
     /// Leaves variables that are not set as they are written.
@@ -95,7 +99,7 @@ impl Expander {
     /// Leaves quotes as they are written.
     #[must_use]
     pub(super) fn keeping_quotes(self) -> Self {
-        Self { keep_quotes: true, ..self }
+        Self { quotes: Quotes::Kept, ..self }
     }
 
     /// Leaves escapes as they are written.
@@ -194,7 +198,7 @@ impl<'a> Lexer<'a> {
                     words.word.push_str(text);
                     result.push_str(text);
                 }
-                '\'' | '"' if !self.how.plain_quotes => {
+                '\'' | '"' if self.how.quotes != Quotes::Ordinary => {
                     let text = if c == '"' { self.double_quoted()? } else { self.single_quoted()? };
                     words.word.push_str(&text);
                     result.push_str(&text);
@@ -255,19 +259,19 @@ impl<'a> Lexer<'a> {
         };
         let inner = self.at..self.at + length;
         self.at = inner.end + 1;
-        let range = if self.how.keep_quotes { start..self.at } else { inner };
+        let range = if self.how.quotes == Quotes::Kept { start..self.at } else { inner };
         Ok(self.text[range].to_owned())
     }
 
     fn double_quoted(&mut self) -> Result<String, Unexpandable> {
         let start = self.at;
         let mut result = String::new();
-        result.extend(self.next().filter(|_| self.how.keep_quotes));
+        result.extend(self.next().filter(|_| self.how.quotes == Quotes::Kept));
         loop {
             match self.peek() {
                 None => return Self::wrong(start, "the double quote is never closed"),
                 Some('"') => {
-                    result.extend(self.next().filter(|_| self.how.keep_quotes));
+                    result.extend(self.next().filter(|_| self.how.quotes == Quotes::Kept));
                     return Ok(result);
                 }
                 Some('$') => {

@@ -33,11 +33,11 @@ pub(super) fn parse(word: &str) -> Option<Heredoc> {
     let plain = lexer.words(name, &NoVariables).ok()?;
     let quoted = lexer.keeping_quotes().words(name, &NoVariables).ok()?;
     let ([plain], [quoted]) = (plain.as_slice(), quoted.as_slice()) else { return None };
-    let quotes = |word: &str| word.matches(['\'', '"']).count();
+    let count = |word: &str| word.matches(['\'', '"']).count();
     Some(Heredoc {
         name: plain.clone(),
         descriptor: descriptor.parse().unwrap_or_default(),
-        expand: quotes(plain) == quotes(quoted),
+        expand: count(plain) == count(quoted),
         strip_tabs,
         body: String::new(),
         span: Span::default(),
@@ -66,7 +66,7 @@ pub(super) fn read_bodies(
             }
             if candidate == heredoc.name {
                 heredoc.span = Span::new(begin, physical.start);
-                heredoc.body = lines.slice(heredoc.span).to_owned();
+                lines.slice(heredoc.span).clone_into(&mut heredoc.body);
                 whole.end = physical.start + physical.text.len();
                 break;
             }

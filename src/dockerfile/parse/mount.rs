@@ -258,7 +258,7 @@ impl Draft {
             "size" => self.size = Some(size(&text).ok_or_else(invalid)?),
             "sharing" => self.sharing = Some(sharing(&text)?),
             "mode" => {
-                self.access.mode = Some(u32::from_str_radix(&text, 8).map_err(|_| invalid())?)
+                self.access.mode = Some(u32::from_str_radix(&text, 8).map_err(|_| invalid())?);
             }
             "uid" => self.access.uid = Some(text.parse().map_err(|_| invalid())?),
             _ => self.access.gid = Some(text.parse().map_err(|_| invalid())?),

@@ -207,15 +207,14 @@ fn pairs(instruction: &str, rest: Slice<'_>, escape: char) -> Result<Arguments, 
 }
 
 fn pair(instruction: &str, word: &Word) -> Result<Pair, Diagnostic> {
-    match split_pair(word) {
-        Some((key, value)) => Ok(Pair { key, value, legacy: false }),
-        None => {
-            let message = format!("a word of {instruction} has no '='");
-            Err(Diagnostic::error(word.span, message).label("expected name=value").help(
-                "put a value with spaces in double quotes; comments need a line of their own",
-            ))
-        }
-    }
+    let no_value = || {
+        let message = format!("a word of {instruction} has no '='");
+        Diagnostic::error(word.span, message)
+            .label("expected name=value")
+            .help("put a value with spaces in double quotes; comments need a line of their own")
+    };
+    let (key, value) = split_pair(word).ok_or_else(no_value)?;
+    Ok(Pair { key, value, legacy: false })
 }
 
 /// Splits a word at its first `=`.

@@ -4,6 +4,7 @@ use super::flags::{Flags, Takes};
 use super::heredoc;
 use super::statement::{Arguments, Statement};
 use crate::dockerfile::diagnostic::Diagnostic;
+use crate::dockerfile::expand::{Expander, NoVariables};
 use crate::dockerfile::instruction::{Add, Copy, Heredoc, Transfer};
 use crate::dockerfile::source::Word;
 
@@ -18,6 +19,9 @@ pub(super) fn copy(statement: &Statement) -> Result<Copy, Diagnostic> {
     ];
     let flags = Flags::parse("COPY", &statement.flags, &known)?;
     let from = flags.value("from").filter(|from| !from.text.is_empty());
+    if let Some(from) = &from {
+        check_constant(from)?;
+    }
     let transfer = transfer(statement, &flags)?;
     Ok(Copy { transfer, from, parents: flags.switch("parents").unwrap_or(false) })
 }
@@ -39,6 +43,16 @@ pub(super) fn add(statement: &Statement) -> Result<Add, Diagnostic> {
         checksum: flags.value("checksum"),
         unpack: flags.switch("unpack"),
     })
+}
+
+/// Where a `--from` has a variable, it could not be known which stages are needed.
+fn check_constant(from: &Word) -> Result<(), Diagnostic> {
+    match Expander::new('\\').expand(&from.text, &NoVariables) {
+        Ok(expanded) if expanded.text == from.text => Ok(()),
+        _ => Err(Diagnostic::error(from.span, "--from takes no variables")
+            .label("this one would be expanded")
+            .help("name the image in a stage of its own, FROM … AS name, and use the name")),
+    }
 }
 
 fn transfer(statement: &Statement, flags: &Flags) -> Result<Transfer, Diagnostic> {
