@@ -12,8 +12,6 @@ use super::glob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{ContainerConfig, History, ImageConfig};
 
-/// What a shell and most programs look through when an image sets no `PATH`.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The shell of the shell form, unless `SHELL` says otherwise.
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// The comment of every history entry.
@@ -91,14 +89,9 @@ pub fn entrypoint(config: &mut ImageConfig, command: Vec<String>, cmd_is_ours: b
 }
 
 /// `EXPOSE`
-pub fn expose(config: &mut ImageConfig, ports: &[String]) -> Result<String> {
-    let mut all = Vec::new();
-    for port in ports {
-        all.extend(exposed(port)?);
-    }
-    let text = format!("EXPOSE [{}]", all.join(" "));
-    config.config.exposed_ports.extend(all.into_iter().map(|port| (port, json!({}))));
-    Ok(text)
+pub fn expose(config: &mut ImageConfig, ports: &[String]) -> String {
+    config.config.exposed_ports.extend(ports.iter().map(|port| (port.clone(), json!({}))));
+    format!("EXPOSE [{}]", ports.join(" "))
 }
 
 /// `HEALTHCHECK`
@@ -277,29 +270,6 @@ fn go_duration(duration: Duration) -> String {
     }
 }
 
-/// The ports that one word of `EXPOSE` stands for: `8080`, `53/udp`, `8000-8003`.
-fn exposed(word: &str) -> Result<Vec<String>> {
-    let wrong = |why: &str| {
-        Error::new(ErrorKind::Usage, format!("expose {word:?}"))
-            .because(why)
-            .hint("write 8080, 53/udp or 8000-8010/tcp")
-    };
-    // Numbers of the host before a colon are allowed and mean nothing.
-    let own = word.rsplit(':').next().unwrap_or(word);
-    let (range, protocol) = own.split_once('/').unwrap_or((own, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(wrong("expected tcp, udp or sctp behind the slash"));
-    }
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) if first <= last => {
-            Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
-        }
-        _ => Err(wrong("expected a number up to 65535, or a range of them")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,7 +290,7 @@ mod tests {
         assert_eq!(label(&mut c, &pairs), "LABEL A=1 2 B=");
         assert_eq!(cmd(&mut c, words(&["./main", "a\"b"])), r#"CMD ["./main" "a\"b"]"#);
         assert_eq!(entrypoint(&mut c, words(&["/x"]), true), r#"ENTRYPOINT ["/x"]"#);
-        assert_eq!(expose(&mut c, &words(&["80", "53/UDP"])).unwrap(), "EXPOSE [80/tcp 53/udp]");
+        assert_eq!(expose(&mut c, &words(&["80/tcp", "53/udp"])), "EXPOSE [80/tcp 53/udp]");
         assert_eq!(volume(&mut c, &words(&["/a", "/b"])).unwrap(), "VOLUME [/a /b]");
         assert_eq!(shell(&mut c, &words(&["/bin/bash", "-c"])), "SHELL [/bin/bash -c]");
         assert_eq!(workdir(&mut c, "app"), "WORKDIR /app");
@@ -366,21 +336,6 @@ mod tests {
             assert_eq!(go_duration(Duration::from_millis(milliseconds)), expected);
         }
         assert_eq!(go_duration(Duration::from_micros(1500)), "1.5ms");
-    }
-
-    #[test]
-    fn ports_and_ranges_are_completed() {
-        for (word, expected) in [
-            ("80", &["80/tcp"][..]),
-            ("80/", &[]),
-            ("7-9/sctp", &["7/sctp", "8/sctp", "9/sctp"]),
-            ("127.0.0.1:80:90", &["90/tcp"]),
-            ("9-7", &[]),
-            ("x", &[]),
-            ("70000", &[]),
-        ] {
-            assert_eq!(exposed(word).unwrap_or_default(), expected, "{word}");
-        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Which files a `COPY` means.
 
-use crate::dockerfile::files::{Files, LastLink, Node, join, resolve};
+use std::collections::BTreeMap;
+
+use crate::dockerfile::files::{ContentDigest, Files, LastLink, Node, join, resolve};
 use crate::dockerfile::glob;
 use crate::dockerfile::ignore::{Patterns, Verdict};
 use crate::error::{Error, ErrorKind, Result};
@@ -69,18 +71,18 @@ pub fn digest(files: &dyn Files, selected: &[Selected]) -> Result<blake3::Hash> 
             regular.push((path, node));
         }
     });
-    let mut digests = files.digests(&regular)?.into_iter();
-    let mut hasher = blake3::Hasher::new();
+    let contents = files.digests(&regular)?.into_iter();
+    let mut summary = Summary { hasher: blake3::Hasher::new(), contents, numbers: BTreeMap::new() };
     for source in selected {
-        field(&mut hasher, &source.name);
-        node_into(&mut hasher, &source.node, source.path.as_ref(), &mut digests);
-        hasher.update(&(source.inside.len() as u64).to_le_bytes());
+        summary.field(&source.name);
+        summary.node(&source.node, source.path.as_ref());
+        summary.number(source.inside.len() as u64);
         for inside in &source.inside {
-            field(&mut hasher, inside.relative.as_bytes());
-            node_into(&mut hasher, &inside.node, Some(&inside.path), &mut digests);
+            summary.field(inside.relative.as_bytes());
+            summary.node(&inside.node, Some(&inside.path));
         }
     }
-    Ok(hasher.finalize())
+    Ok(summary.hasher.finalize())
 }
 
 fn for_each<'a>(selected: &'a [Selected], mut tell: impl FnMut(Option<&'a TreePath>, &'a Node)) {
@@ -92,54 +94,71 @@ fn for_each<'a>(selected: &'a [Selected], mut tell: impl FnMut(Option<&'a TreePa
     }
 }
 
-fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
-    hasher.update(&(bytes.len() as u64).to_le_bytes());
-    hasher.update(bytes);
+/// A digest in the making.
+struct Summary<I> {
+    hasher: blake3::Hasher,
+    /// The digests of regular files, in their order.
+    contents: I,
+    /// Files with several names, in the order in which they come: their own numbers are chance.
+    numbers: BTreeMap<u64, u64>,
 }
 
-fn node_into(
-    hasher: &mut blake3::Hasher,
-    node: &Node,
-    path: Option<&TreePath>,
-    digests: &mut impl Iterator<Item = [u8; 32]>,
-) {
-    let entry = &node.entry;
-    for number in [entry.mode, entry.uid, entry.gid] {
-        hasher.update(&number.to_le_bytes());
+impl<I: Iterator<Item = ContentDigest>> Summary<I> {
+    fn number(&mut self, number: u64) {
+        self.hasher.update(&number.to_le_bytes());
     }
-    hasher.update(&node.identity.map_or(0, |number| number + 1).to_le_bytes());
-    hasher.update(&(entry.xattrs.len() as u64).to_le_bytes());
-    for (name, value) in &entry.xattrs {
-        field(hasher, name.as_bytes());
-        field(hasher, value);
+
+    fn field(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.hasher.update(bytes);
     }
-    match &entry.kind {
-        EntryKind::File(content) => {
-            field(hasher, b"file");
-            hasher.update(&content.size().to_le_bytes());
-            if path.is_some() {
-                hasher.update(&digests.next().unwrap_or_default());
+
+    fn node(&mut self, node: &Node, path: Option<&TreePath>) {
+        let entry = &node.entry;
+        for number in [entry.mode, entry.uid, entry.gid] {
+            self.number(number.into());
+        }
+        let next = self.numbers.len() as u64 + 1;
+        let number = node.identity.map_or(0, |own| *self.numbers.entry(own).or_insert(next));
+        self.number(number);
+        self.number(entry.xattrs.len() as u64);
+        for (name, value) in &entry.xattrs {
+            self.field(name.as_bytes());
+            self.field(value);
+        }
+        self.kind(&entry.kind, path);
+    }
+
+    fn kind(&mut self, kind: &EntryKind, path: Option<&TreePath>) {
+        match kind {
+            EntryKind::File(content) => {
+                self.field(b"file");
+                self.number(content.size());
+                if path.is_some() {
+                    let content = self.contents.next().unwrap_or_default();
+                    self.hasher.update(&content);
+                }
             }
+            EntryKind::Directory => self.field(b"folder"),
+            EntryKind::Symlink(target) => {
+                self.field(b"link");
+                self.field(target);
+            }
+            EntryKind::HardLink(target) => {
+                self.field(b"name");
+                self.field(target.as_bytes());
+            }
+            EntryKind::CharDevice { major, minor } => self.device(b"char", *major, *minor),
+            EntryKind::BlockDevice { major, minor } => self.device(b"block", *major, *minor),
+            EntryKind::Fifo => self.field(b"fifo"),
         }
-        EntryKind::Directory => field(hasher, b"folder"),
-        EntryKind::Symlink(target) => {
-            field(hasher, b"link");
-            field(hasher, target);
-        }
-        EntryKind::HardLink(target) => {
-            field(hasher, b"name");
-            field(hasher, target.as_bytes());
-        }
-        EntryKind::CharDevice { major, minor } => device(hasher, b"char", *major, *minor),
-        EntryKind::BlockDevice { major, minor } => device(hasher, b"block", *major, *minor),
-        EntryKind::Fifo => field(hasher, b"fifo"),
     }
-}
 
-fn device(hasher: &mut blake3::Hasher, kind: &[u8], major: u32, minor: u32) {
-    field(hasher, kind);
-    hasher.update(&major.to_le_bytes());
-    hasher.update(&minor.to_le_bytes());
+    fn device(&mut self, kind: &[u8], major: u32, minor: u32) {
+        self.field(kind);
+        self.number(major.into());
+        self.number(minor.into());
+    }
 }
 
 /// A path from the root, without a trailing slash.
