@@ -361,6 +361,11 @@ impl Scope {
         found
     }
 
+    /// The file's escape character.
+    pub fn escape(&self) -> char {
+        self.escape
+    }
+
     /// Tells whether an `ARG` of this name is in force, with or without a value.
     pub fn declares(&self, name: &str) -> bool {
         self.declared.iter().any(|(known, _)| known == name)

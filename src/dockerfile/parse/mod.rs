@@ -23,6 +23,12 @@ use super::source::{Diagnostics, Source, Span};
 
 /// Parses a Dockerfile; on failure, every error that was found.
 pub fn parse(source: &Source) -> Result<Dockerfile, Diagnostics> {
+    let (file, errors) = parse_all(source);
+    if errors.is_empty() { Ok(file) } else { Err(in_order(source, errors)) }
+}
+
+/// Parses what can be parsed of a file: the linter looks at that too.
+pub(super) fn parse_all(source: &Source) -> (Dockerfile, Vec<Diagnostic>) {
     let mut file = Parser::new(source);
     let mut lines = Lines::new(source.text());
     while let Some(statement) = statement::next(&mut lines) {
@@ -124,22 +130,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn finish(mut self, lines: Lines<'_>) -> Result<Dockerfile, Diagnostics> {
+    fn finish(mut self, lines: Lines<'_>) -> (Dockerfile, Vec<Diagnostic>) {
         self.errors.extend(lines.errors);
         if self.stages.is_empty() && self.errors.is_empty() {
             let end = Span::new(self.source.text().len(), self.source.text().len());
-            self.errors
-                .push(Diagnostic::error(end, "the file has no FROM").label("nothing to build"));
+            let error = Diagnostic::error(end, "the file has no FROM");
+            self.errors.push(error.label("expected FROM and the name of an image"));
         }
-        if !self.errors.is_empty() {
-            return Err(in_order(self.source, self.errors));
-        }
-        Ok(Dockerfile {
+        let file = Dockerfile {
             source: self.source.clone(),
             directives: lines.directives,
             globals: self.globals,
             stages: self.stages,
             empty_continuations: lines.empty_continuations,
-        })
+        };
+        (file, self.errors)
     }
 }
