@@ -25,6 +25,7 @@
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
 //! golang: error oci progress layer
+//! dockerfile: error oci
 //! config: error oci layer
 //! pipeline: error oci progress layer registry store image transport golang
 //! cli: error oci progress layer sandbox registry store image transport golang config pipeline
@@ -32,6 +33,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dockerfile;
 pub mod error;
 pub mod golang;
 pub mod image;
