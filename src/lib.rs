@@ -24,9 +24,9 @@
 //! store: error oci progress
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
-//! golang: error oci progress layer
+//! golang: error oci progress layer sandbox store image transport
 //! config: error oci layer
-//! pipeline: error oci progress layer registry store image transport golang
+//! pipeline: error oci progress layer sandbox registry store image transport golang
 //! cli: error oci progress layer sandbox registry store image transport golang config pipeline
 //! ```
 
