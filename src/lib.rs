@@ -24,6 +24,7 @@
 //! store: error oci progress
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
+//! rootfs: error oci progress layer sandbox registry store image transport
 //! golang: error oci progress layer
 //! config: error oci layer
 //! pipeline: error oci progress layer registry store image transport golang
@@ -40,6 +41,7 @@ pub mod oci;
 pub mod pipeline;
 pub mod progress;
 pub mod registry;
+pub mod rootfs;
 pub mod sandbox;
 pub mod store;
 pub mod transport;
