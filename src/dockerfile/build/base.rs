@@ -98,11 +98,7 @@ fn refuse_windows(image: &Image, shown: &impl std::fmt::Display) -> Result<()> {
 }
 
 /// An image of the local store, all of whose blobs are there.
-async fn in_store(
-    tools: &Tools,
-    name: &Reference,
-    platform: &Platform,
-) -> Result<Option<Image>> {
+async fn in_store(tools: &Tools, name: &Reference, platform: &Platform) -> Result<Option<Image>> {
     if tools.transport.store.resolve(name)?.is_none() {
         return Ok(None);
     }
@@ -123,8 +119,7 @@ fn looked_up(tools: &Tools, key: &str) -> Result<Option<Image>> {
         return Ok(None);
     }
     let bytes = store.read(&record.manifest, LONGEST_DOCUMENT)?;
-    let manifest: Document<Manifest> =
-        Document::parse(record.manifest.media_type.clone(), bytes)?;
+    let manifest: Document<Manifest> = Document::parse(record.manifest.media_type.clone(), bytes)?;
     let config = manifest.value().config.clone();
     if !store.holds(&config)? {
         return Ok(None);

@@ -146,9 +146,11 @@ impl Job {
     pub(super) fn mirrored(&self, reference: &Reference) -> Result<Reference> {
         let name = reference.to_string();
         let covers = |from: &str| {
-            name.strip_prefix(from).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
+            name.strip_prefix(from)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
         };
-        let longest = self.mirrors.iter().filter(|(from, _)| covers(from)).max_by_key(|(from, _)| from.len());
+        let longest =
+            self.mirrors.iter().filter(|(from, _)| covers(from)).max_by_key(|(from, _)| from.len());
         match longest {
             Some((from, to)) => format!("{to}{}", &name[from.len()..]).parse(),
             None => Ok(reference.clone()),

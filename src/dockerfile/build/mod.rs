@@ -23,7 +23,7 @@ mod sources;
 mod stage;
 mod transfer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
@@ -31,6 +31,7 @@ pub use job::{
     Tools,
 };
 
+use super::ignore::Patterns;
 use super::instruction::Dockerfile;
 use super::lint::{self, Surroundings};
 use super::source::{Diagnostics, Source};
@@ -51,7 +52,9 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let job = Arc::new(job);
     let (context, source) = sources::open_main(tools, &job).await?;
     let file = super::parse(&source).map_err(Diagnostics::into_error)?;
-    warn(tools, &job, &file, platforms);
+    if let Some(platform) = platforms.first() {
+        warn(tools, &job, &file, &context.ignored, platform);
+    }
     let mut contexts = BTreeMap::new();
     for (name, named) in &job.contexts {
         if let Named::Files(source) = named {
@@ -72,13 +75,38 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     images
 }
 
-/// Looks for problems of a Dockerfile without building it; answers how many there are, after each
-/// was reported.
+/// Looks for problems of a Dockerfile without building it; answers each as it is shown.
 pub async fn check(tools: &Tools, job: Job, platform: &Platform) -> Result<Vec<(Level, String)>> {
-    let (_, source) = sources::open_main(tools, &job).await?;
+    let (context, source) = sources::open_main(tools, &job).await?;
     let inputs = platform::inputs(tools, &job, platform);
-    let found = super::check(&source, &surroundings(&job, &inputs));
+    let names = job.contexts.keys().cloned().collect();
+    let ignored = |path: &str| leaves_out(&context.ignored, path);
+    let found = super::check(&source, &surroundings(&inputs, &names, &ignored));
     Ok(found.iter().map(|found| (found.level, found.render(&source))).collect())
+}
+
+/// Reports what the linter warns of. Errors come to light when the file is executed.
+fn warn(tools: &Tools, job: &Job, file: &Dockerfile, ignored: &Patterns, platform: &Platform) {
+    let inputs = platform::inputs(tools, job, platform);
+    let names = job.contexts.keys().cloned().collect();
+    let ignored = |path: &str| leaves_out(ignored, path);
+    let found = lint::lint(file, &surroundings(&inputs, &names, &ignored));
+    for found in found.iter().filter(|found| found.level == Level::Warning) {
+        tools.transport.reporter.warn(found.render(&file.source));
+    }
+}
+
+fn surroundings<'a>(
+    inputs: &'a super::Inputs,
+    contexts: &'a BTreeSet<String>,
+    ignored: &'a dyn Fn(&str) -> bool,
+) -> Surroundings<'a> {
+    Surroundings { inputs, contexts, stages: None, environment: &|_| None, ignored }
+}
+
+/// Whether ignore rules leave out a path for certain.
+fn leaves_out(ignored: &Patterns, path: &str) -> bool {
+    !ignored.is_empty() && ignored.matches_path(path) && !ignored.may_bring_back_below(path)
 }
 
 /// What all platforms of a build share.

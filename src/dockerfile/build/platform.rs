@@ -174,11 +174,7 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// The files that `--from` or a mount's `from` names, for a stage.
-    pub(super) async fn provider(
-        &self,
-        stage: usize,
-        from: Option<&str>,
-    ) -> Result<Provider> {
+    pub(super) async fn provider(&self, stage: usize, from: Option<&str>) -> Result<Provider> {
         let Some(name) = from else {
             return Ok(Provider::Context(self.common.context.files.clone()));
         };
@@ -264,8 +260,8 @@ impl Outside {
 fn triggers(image: &Image) -> Result<Vec<Instruction>> {
     let mut config = image.config.value().clone();
     let texts = config::take_triggers(&mut config);
-    let parsed = texts.iter().map(|text| {
-        parse::trigger("ONBUILD of the base", text).map_err(Diagnostics::into_error)
-    });
+    let parsed = texts
+        .iter()
+        .map(|text| parse::trigger("ONBUILD of the base", text).map_err(Diagnostics::into_error));
     parsed.collect()
 }

@@ -33,12 +33,17 @@ struct StepRecord {
     kept: Option<String>,
 }
 
+/// Something on disk that vanishes when it is dropped.
+pub(super) type Held = Arc<dyn Send + Sync>;
+
 /// What a step that was executed made.
 pub(super) struct Made {
     /// The changes.
     pub tree: Tree,
     /// The folder that holds them, by its id.
     pub kept: Option<String>,
+    /// What holds the contents of files of the tree.
+    pub held: Vec<Held>,
 }
 
 /// What may execute processes.
@@ -141,12 +146,12 @@ impl Shop {
             return Ok(None);
         }
         let StepRecord { created, layer, kept } = record;
-        Ok(Some(Arc::new(Step::new(key.to_owned(), created, None, packed(layer), kept))))
+        Ok(Some(Arc::new(Step::new(key.to_owned(), created, packed(layer), kept))))
     }
 
     /// Takes what a step made, and starts to pack it.
     fn made(&self, key: &str, made: Made) -> Result<Arc<Step>> {
-        let Made { tree, kept } = made;
+        let Made { tree, kept, held } = made;
         let tree = match self.job.epoch {
             Some(epoch) => not_younger(tree, epoch)?,
             None => tree,
@@ -155,7 +160,8 @@ impl Shop {
         // Changes of a sandbox are read from its folder; others are needed by the next steps.
         let own = kept.is_none().then(|| tree.clone());
         let created = self.job.created();
-        let step = Arc::new(Step::new(key.to_owned(), created, own, receiver, kept));
+        let step = Step::new(key.to_owned(), created, receiver, kept).holding(own, held);
+        let step = Arc::new(step);
         self.pack(tree, step.clone(), sender);
         Ok(step)
     }
@@ -287,7 +293,7 @@ pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Made> {
     let after = rootfs.layers().pop().ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "keep a step").because("its files are nowhere to be found")
     })?;
-    Ok(Made { tree: moved(tree, &before, &after)?, kept: Some(id) })
+    Ok(Made { tree: moved(tree, &before, &after)?, kept: Some(id), held: Vec::new() })
 }
 
 /// The same tree, its contents read from another folder.
@@ -335,11 +341,8 @@ fn write_layer(
 }
 
 fn remember(tools: &Tools, step: &Step, layer: &LayerRecord) -> Result<()> {
-    let record = StepRecord {
-        created: step.created.clone(),
-        layer: layer.clone(),
-        kept: step.kept(),
-    };
+    let record =
+        StepRecord { created: step.created.clone(), layer: layer.clone(), kept: step.kept() };
     tools.transport.store.put_record(STEPS, &step.key, &record)
 }
 
@@ -362,4 +365,3 @@ pub(super) async fn blocking<T: Send + 'static>(
         Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error)),
     }
 }
-

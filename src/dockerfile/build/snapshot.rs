@@ -75,8 +75,7 @@ impl LayerRecord {
     /// The layer, which is in the store.
     pub(super) fn layer(&self, store: &Store) -> Layer {
         let source = BlobSource::File(store.blob_path(&self.digest));
-        let descriptor =
-            Descriptor::new(self.media_type.clone(), self.digest.clone(), self.size);
+        let descriptor = Descriptor::new(self.media_type.clone(), self.digest.clone(), self.size);
         Layer { blob: Blob { descriptor, source }, diff_id: self.diff_id.clone() }
     }
 }
@@ -92,19 +91,20 @@ pub(super) struct Step {
     pub created: String,
     /// What it added, where that was made by this process and without a sandbox.
     pub tree: Option<Tree>,
+    #[expect(dead_code, reason = "it holds the contents of the tree's files until it is dropped")]
+    held: Vec<super::shop::Held>,
     layer: Packing,
     kept: Mutex<Option<String>>,
 }
 
 impl Step {
-    pub(super) fn new(
-        key: String,
-        created: String,
-        tree: Option<Tree>,
-        layer: Packing,
-        kept: Option<String>,
-    ) -> Self {
-        Self { key, created, tree, layer, kept: Mutex::new(kept) }
+    pub(super) fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
+        Self { key, created, tree: None, held: Vec::new(), layer, kept: Mutex::new(kept) }
+    }
+
+    /// With what it added, and what holds the contents of that.
+    pub(super) fn holding(self, tree: Option<Tree>, held: Vec<super::shop::Held>) -> Self {
+        Self { tree, held, ..self }
     }
 
     /// The folder that holds the files, by its id.
@@ -167,7 +167,9 @@ impl Files for ViewFiles {
         let Ok(text) = std::str::from_utf8(path.as_bytes()) else { return Ok(None) };
         let found = self.0.find(text, Follow::NotLast)?;
         // A path through a link is not this path.
-        Ok(found.filter(|found| found.path.as_ref() == Some(path)).map(|found| Self::as_node(found.entry)))
+        Ok(found
+            .filter(|found| found.path.as_ref() == Some(path))
+            .map(|found| Self::as_node(found.entry)))
     }
 
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {

@@ -26,6 +26,8 @@ const IGNORE_FILE: &str = ".dockerignore";
 pub(super) struct Opened {
     /// The files, without what the ignore file leaves out.
     pub files: Arc<dyn Files>,
+    /// What the ignore file leaves out.
+    pub ignored: Arc<Patterns>,
     folder: Option<Arc<Folder>>,
     _held: Option<Arc<Held>>,
 }
@@ -73,10 +75,11 @@ async fn raw(tools: &Tools, source: &ContextSource) -> Result<Raw> {
             Ok(Raw::Folder { root: root.clone(), time: None, held: None })
         }
         ContextSource::Git(git) => {
-            let task = tools
-                .transport
-                .reporter
-                .start(crate::progress::TaskKind::Download, git.shown(), None);
+            let task = tools.transport.reporter.start(
+                crate::progress::TaskKind::Download,
+                git.shown(),
+                None,
+            );
             let checkout = git.check_out(&tools.variables, false).await?;
             task.done();
             let (root, time) = (checkout.root().to_owned(), Some(checkout.time));
@@ -86,17 +89,14 @@ async fn raw(tools: &Tools, source: &ContextSource) -> Result<Raw> {
             let (path, programs) = (path.clone(), tools.path().to_owned());
             blocking(move || open_archive(&path, &programs)).await
         }
-        ContextSource::Empty => {
-            Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), held: None })
-        }
+        ContextSource::Empty => Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), held: None }),
     }
 }
 
 fn open_archive(path: &Path, programs: &str) -> Result<Raw> {
     let action = || format!("use the build context {}", path.display());
-    let archive = context::open_archive(path, programs)?.ok_or_else(|| {
-        Error::new(ErrorKind::Usage, action()).because("it is no tar archive")
-    })?;
+    let archive = context::open_archive(path, programs)?
+        .ok_or_else(|| Error::new(ErrorKind::Usage, action()).because("it is no tar archive"))?;
     let scratch = tempfile::tempdir().cannot(action)?;
     let read = context::read_archive(archive, &scratch).cannot(action)?;
     let mut tree = Tree::new();
@@ -108,6 +108,7 @@ fn open_archive(path: &Path, programs: &str) -> Result<Raw> {
 }
 
 fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
+    let ignored = Arc::new(patterns.clone());
     match raw {
         Raw::Folder { root, time, held } => {
             let mut folder = Folder::new(&root).ignoring(patterns);
@@ -120,10 +121,11 @@ fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
                 folder = folder.modified(time);
             }
             let folder = Arc::new(folder);
-            Opened { files: folder.clone(), folder: Some(folder), _held: held }
+            Opened { files: folder.clone(), ignored, folder: Some(folder), _held: held }
         }
         Raw::Tree { files, held } => {
-            Opened { files: Arc::new(Ignoring { files, patterns }), folder: None, _held: held }
+            let files = Arc::new(Ignoring { files, patterns });
+            Opened { files, ignored, folder: None, _held: held }
         }
     }
 }
@@ -255,7 +257,8 @@ fn read_on_disk(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
         Err(error) => return Err(error).cannot(|| "start the build"),
     };
-    let refuse = |why: &str| Error::new(ErrorKind::Usage, format!("read {}", path.display())).because(why);
+    let refuse =
+        |why: &str| Error::new(ErrorKind::Usage, format!("read {}", path.display())).because(why);
     if metadata.is_dir() {
         return Err(refuse("it is a folder"));
     }

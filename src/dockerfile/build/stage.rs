@@ -85,7 +85,8 @@ impl<'a> Stage<'a> {
         };
         let scope = scope.unwrap_or_else(|| Scope::on_image(escape, &config.config.env));
         config.config.env = scope.image_environment();
-        let instructions = node.triggers.iter().chain(&build.common.file.stages[index].instructions);
+        let instructions =
+            node.triggers.iter().chain(&build.common.file.stages[index].instructions);
         let count = 1 + instructions.filter(|instruction| changes_files(&instruction.kind)).count();
         let time = config.history.iter().rev().find_map(|entry| entry.created.clone());
         let time = time.filter(|_| job.epoch.is_none()).unwrap_or_else(|| job.created());
@@ -128,7 +129,7 @@ impl<'a> Stage<'a> {
         })
         .await?;
         let key = self.key("context").text(digest.as_bytes()).finish();
-        let made = || async { Ok(Made { tree, kept: None }) };
+        let made = || async { Ok(Made { tree, kept: None, held: Vec::new() }) };
         let (step, _) = self.build.common.shop.step(&key, self.use_cache, made).await?;
         self.add(step, "FROM a context".to_owned());
         Ok(())
@@ -226,13 +227,14 @@ impl<'a> Stage<'a> {
         let key = self.key("workdir").text(&folder).text(&user).finish();
         let shop = &self.build.common.shop;
         let (snapshot, time) = (self.snapshot.clone(), self.build.common.job.time());
-        let task = shop.tools.transport.reporter.start(TaskKind::Step, self.label(instruction), None);
+        let task =
+            shop.tools.transport.reporter.start(TaskKind::Step, self.label(instruction), None);
         let execute = || async move {
             let files = shop.files(&snapshot).await?;
             blocking(move || {
                 let owner = copy::owner(&user, files.as_ref())?;
                 let tree = copy::make_folder(&folder, files.as_ref(), owner, time)?;
-                Ok(Made { tree, kept: None })
+                Ok(Made { tree, kept: None, held: Vec::new() })
             })
             .await
         };
@@ -349,9 +351,7 @@ fn health(check: &Healthcheck) -> Health {
     };
     let (kind, words) = match command {
         CommandLine::Shell(text) => ("CMD-SHELL", vec![text.text.clone()]),
-        CommandLine::Exec(words) => {
-            ("CMD", words.iter().map(|word| word.text.clone()).collect())
-        }
+        CommandLine::Exec(words) => ("CMD", words.iter().map(|word| word.text.clone()).collect()),
     };
     let test = std::iter::once(kind.to_owned()).chain(words).collect();
     Health {

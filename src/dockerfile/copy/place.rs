@@ -119,7 +119,7 @@ impl Target<'_> {
         let Some(at) = at else {
             return Err(refuse(None, "a file cannot replace a folder"));
         };
-        self.put(&at, &source.node)
+        self.put(&at, &source.node, false)
     }
 
     fn copy_inside(&mut self, source: &Selected, at: Option<&TreePath>) -> Result<()> {
@@ -128,13 +128,13 @@ impl Target<'_> {
                 Some(at) => at.join(inside.relative.as_bytes())?,
                 None => inside.relative.clone(),
             };
-            self.put(&path, &inside.node)?;
+            self.put(&path, &inside.node, source.unpacked)?;
         }
         Ok(())
     }
 
     /// Puts one thing in its place.
-    fn put(&mut self, path: &TreePath, node: &Node) -> Result<()> {
+    fn put(&mut self, path: &TreePath, node: &Node, gives_way: bool) -> Result<()> {
         if path.as_whiteout().is_some() {
             return Err(refuse(
                 Some(path),
@@ -143,6 +143,11 @@ impl Target<'_> {
         }
         let there = self.node(Some(path))?;
         match there.map(|there| there.entry.is_directory()) {
+            Some(was_folder) if gives_way => {
+                if was_folder != node.entry.is_directory() {
+                    self.tree.remove(path);
+                }
+            }
             Some(true) if !node.entry.is_directory() => {
                 return Err(refuse(Some(path), "a file cannot replace a folder"));
             }

@@ -30,6 +30,8 @@ pub struct Selected {
     pub path: Option<TreePath>,
     /// What is in it, folders before their content.
     pub inside: Vec<Inside>,
+    /// It comes out of an archive: what is in the way of its files gives way.
+    pub unpacked: bool,
 }
 
 /// Something in a folder that is copied.
@@ -208,7 +210,7 @@ fn take(files: &dyn Files, source: &str, filter: &Filter<'_>) -> Result<Selected
         let mut walk = Walk { files, filter, inside: &mut inside, waiting: Vec::new() };
         walk.folder(found.path.as_ref(), None, None, None)?;
     }
-    Ok(Selected { name, node: found.node, path: found.path, inside })
+    Ok(Selected { name, node: found.node, path: found.path, inside, unpacked: false })
 }
 
 fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
