@@ -28,7 +28,7 @@
 //! golang: error oci progress layer
 //! config: error oci layer
 //! pipeline: error oci progress layer registry store image transport golang
-//! cli: error oci progress layer sandbox registry store image transport golang config pipeline
+//! cli: error oci progress layer sandbox registry store image transport rootfs golang config pipeline
 //! ```
 
 pub mod cli;
