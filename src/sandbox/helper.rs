@@ -15,6 +15,7 @@ use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::channel::{self, Job, Order, Report};
 use super::fault::{At as _, Attempt, Fault, Stage};
+use super::id_range;
 use super::identity::{IdMap, Range, map_arguments};
 use super::init;
 use super::kernel::{self, Fork, Signals};
@@ -33,8 +34,12 @@ pub(super) const SELF_TEST: &str = "gondola-sandbox-self-test";
 /// the process's.
 pub fn reexec() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
-    if arguments.next()? == MARK {
+    let name = arguments.next()?;
+    if name == MARK {
         return Some(serve());
+    }
+    if name == id_range::MARK {
+        return id_range::become_its_root();
     }
     if arguments.next()? == SELF_TEST {
         return Some(self_test());
@@ -141,7 +146,7 @@ fn namespaces(job: &Job) -> i32 {
     }
     let mut flags =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if job.rung.has_user_namespace() {
+    if job.rung.has_user_namespace() && job.id_map != IdMap::Inherited {
         flags |= libc::CLONE_NEWUSER;
     }
     if job.spec.network == Network::None {
@@ -150,10 +155,10 @@ fn namespaces(job: &Job) -> i32 {
     flags
 }
 
-fn write_id_map(pid: Pid, map: &IdMap) -> Attempt<()> {
+pub(super) fn write_id_map(pid: Pid, map: &IdMap) -> Attempt<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     match map {
-        IdMap::None => Ok(()),
+        IdMap::None | IdMap::Inherited => Ok(()),
         IdMap::Single => {
             write_single_map(&format!("/proc/{}", pid.as_raw_nonzero()), (0, uid), (0, gid))
         }
@@ -290,9 +295,9 @@ impl Watch {
 
     /// Passes waiting signals on. Returns the status of process 1 once it has ended.
     fn take_signals(&self) -> Option<WaitStatus> {
-        while let Ok(Some(number)) = self.signals.next() {
-            if number != libc::SIGCHLD {
-                self.pass_on(number);
+        while let Ok(Some(signal)) = self.signals.next() {
+            if signal.number != libc::SIGCHLD {
+                self.pass_on(signal.number);
                 continue;
             }
             if let Ok(Some((_, status))) = waitpid(Some(self.pid), WaitOptions::NOHANG) {

@@ -245,9 +245,9 @@ fn wait_for(program: Pid, signals: &Signals) -> Exit {
         let mut watched = [PollFd::new(signals, PollFlags::IN)];
         // Interrupted or not, the signals say what happened.
         let _ = poll(&mut watched, None);
-        while let Ok(Some(number)) = signals.next() {
-            if number != libc::SIGCHLD {
-                let _ = kernel::send_signal(program, number);
+        while let Ok(Some(signal)) = signals.next() {
+            if signal.number != libc::SIGCHLD {
+                let _ = kernel::send_signal(program, signal.number);
             }
         }
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {

@@ -26,6 +26,7 @@ mod channel;
 mod fault;
 mod harden;
 mod helper;
+mod id_range;
 mod identity;
 mod init;
 mod kernel;

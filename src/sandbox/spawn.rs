@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::channel::{self, Job, Order, Report};
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::helper::MARK;
+use super::id_range::{holds_id_range, is_in_user_namespace};
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
 use super::rung::Rung;
 use super::spec::{Lifetime, Root, Spec};
@@ -176,12 +177,17 @@ impl Launcher {
     fn id_map(&self, rung: Rung) -> Attempt<IdMap> {
         match rung {
             Rung::Ns | Rung::NsCopy => Ok(IdMap::Single),
+            Rung::NsSubuid if holds_id_range() => Ok(IdMap::Inherited),
             Rung::NsSubuid => self.subordinate_ids(),
+            Rung::NsRoot if is_in_user_namespace() => {
+                let reason = "this is root of a user namespace alone";
+                Err(Fault::new(Stage::Namespaces, "be real root", reason))
+            }
             Rung::NsRoot | Rung::Chroot | Rung::Proot | Rung::Toolchain => Ok(IdMap::None),
         }
     }
 
-    fn subordinate_ids(&self) -> Attempt<IdMap> {
+    pub(super) fn subordinate_ids(&self) -> Attempt<IdMap> {
         let (user_program, group_program) = (self.find("newuidmap")?, self.find("newgidmap")?);
         let uid = rustix::process::getuid().as_raw();
         let name = user_name(&read("/etc/passwd"), uid);
