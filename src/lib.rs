@@ -26,12 +26,14 @@
 //! transport: error oci progress layer registry store image
 //! golang: error oci progress layer
 //! config: error oci layer
+//! container: error oci progress sandbox store image transport
 //! pipeline: error oci progress layer registry store image transport golang
-//! cli: error oci progress layer sandbox registry store image transport golang config pipeline
+//! cli: error oci progress layer sandbox registry store image transport golang config container pipeline
 //! ```
 
 pub mod cli;
 pub mod config;
+pub mod container;
 pub mod error;
 pub mod golang;
 pub mod image;
