@@ -103,6 +103,11 @@ impl Held {
         self.began
     }
 
+    /// Makes a new folder that vanishes when it is dropped.
+    pub(super) fn folder(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new().prefix("folder-").tempdir_in(self.folder.path())
+    }
+
     /// Makes a new file that vanishes unless it is renamed.
     pub(super) fn create(self: &Arc<Self>) -> io::Result<Scratch> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -130,6 +130,12 @@ impl Store {
         Ok(Lease::new(self.held()?))
     }
 
+    /// Makes an empty folder on the store's file system. It goes when it is dropped, and what a
+    /// killed process leaves of it is removed by the next.
+    pub fn temporary_folder(&self) -> Result<tempfile::TempDir> {
+        self.held()?.folder().map_err(|error| self.cannot_write(error))
+    }
+
     /// The size of the blob, where it is here. Marks it as used.
     pub fn has(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.blob_path(digest);

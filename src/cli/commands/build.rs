@@ -76,9 +76,12 @@ pub struct ResultArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Go")]
 pub struct GoArgs {
-    /// The go program; the one on PATH where none is given
-    #[arg(long = "go", value_name = "FILE", value_hint = ValueHint::ExecutablePath)]
-    pub program: Option<PathBuf>,
+    /// The Go to compile with: "host", "auto", a golang image, oci:DIR, or a go program such as ./go/bin/go
+    #[arg(long = "go", value_name = "HOW", value_hint = ValueHint::ExecutablePath)]
+    pub toolchain: Option<String>,
+    /// Look up again what the tags in gondola.lock stand for
+    #[arg(long)]
+    pub pull: bool,
     /// Build tags, between commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub build_tags: Vec<String>,
