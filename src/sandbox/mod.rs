@@ -30,6 +30,7 @@ mod identity;
 mod init;
 mod kernel;
 mod mounts;
+pub mod owner;
 mod path;
 mod payload;
 mod probe;
