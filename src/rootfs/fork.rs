@@ -96,7 +96,8 @@ impl Fork {
     }
 
     /// Makes the changes the top layer of a new root file system, moved into the store without
-    /// copying. It is found again under its id by [`Unpacker::kept`](super::Unpacker::kept).
+    /// copying. It is found again under its id by [`Unpacker::kept`](super::Unpacker::kept), until it is
+    /// pruned; it is garbage unless a record of the store mentions the id.
     pub fn keep(self) -> Result<(Rootfs, String)> {
         let Self { below, form, scratch, snapshot } = self;
         let work = scratch.path().join("work");
@@ -104,7 +105,7 @@ impl Fork {
         if snapshot.is_some() {
             KeptLayer::mark_hiding(scratch.path())?;
         }
-        let id = format!("step-{}", super::fresh_name(scratch.path()));
+        let id = below.store.fresh_folder_key(&scratch);
         let needs = match snapshot {
             None => below.layers.iter().map(|layer| layer.key.clone()).collect(),
             Some(_) => Vec::new(),

@@ -227,11 +227,6 @@ impl Rootfs {
     }
 }
 
-/// A name that no other folder has: the process's folder has a random name, which never comes again.
-fn fresh_name(scratch: &Path) -> String {
-    blake3::hash(scratch.as_os_str().as_bytes()).to_hex()[..24].to_owned()
-}
-
 /// The merged files of layers, the base first.
 fn view_of(layers: &[KeptLayer], form: Form) -> Result<View> {
     let start = layers.iter().rposition(|layer| layer.hides_all).unwrap_or(0);

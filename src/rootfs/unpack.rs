@@ -40,6 +40,21 @@ struct Job {
     options: WriteOptions,
     /// Its place among the layers.
     number: usize,
+    blobs: Blobs,
+}
+
+/// What becomes of a blob that is pulled to be unpacked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blobs {
+    Stored,
+    NotStored,
+}
+
+/// What of an image is unpacked, and how.
+struct Wanted<'a> {
+    form: Form,
+    only: Option<&'a TreePath>,
+    blobs: Blobs,
 }
 
 /// A layer that was unpacked, and has no place yet.
@@ -54,6 +69,15 @@ impl Unpacker {
     /// Each layer is unpacked once and shared by every process; of several that want the same one,
     /// one works and the others wait.
     pub async fn unpack(&self, image: &Image) -> Result<Rootfs> {
+        self.unpack_all(image, Blobs::NotStored).await
+    }
+
+    /// The same, and on the way stores the blobs that are pulled.
+    pub async fn unpack_and_store(&self, image: &Image) -> Result<Rootfs> {
+        self.unpack_all(image, Blobs::Stored).await
+    }
+
+    async fn unpack_all(&self, image: &Image, blobs: Blobs) -> Result<Rootfs> {
         let form = Form::of(self.rung);
         let chain = chain(image)?;
         let keys: Vec<&str> = chain.iter().map(Digest::hex).collect();
@@ -61,7 +85,7 @@ impl Unpacker {
         if found.iter().any(Option::is_none) {
             let _locks = self.lock(form.kind(), &keys).await?;
             found = self.found(form, &keys)?;
-            self.unpack_missing(image, &keys, &mut found).await?;
+            self.unpack_missing(image, &keys, &mut found, blobs).await?;
         }
         let layers = found.into_iter().map(|layer| layer.expect("all are there now")).collect();
         Ok(Rootfs::new(self, layers))
@@ -85,7 +109,9 @@ impl Unpacker {
             return Ok(kept.join("fs"));
         }
         let all = 0..image.layers.len();
-        let unpacked = self.unpack_layers(image, all, Form::Recorded, Some(&only)).await?;
+        let (form, blobs) = (Form::Recorded, Blobs::NotStored);
+        let wanted = Wanted { form, only: Some(&only), blobs };
+        let unpacked = self.unpack_layers(image, all, &wanted).await?;
         let (unpacker, only) = (self.clone(), only.clone());
         let merged = move || unpacker.merge(&unpacked, &only);
         let (folder, bytes) = blocking(merged).await?;
@@ -113,11 +139,14 @@ impl Unpacker {
         image: &Image,
         keys: &[&str],
         found: &mut [Option<KeptLayer>],
+        blobs: Blobs,
     ) -> Result<()> {
         let form = Form::of(self.rung);
         let missing: Vec<usize> =
             (0..keys.len()).filter(|number| found[*number].is_none()).collect();
-        let unpacked = self.unpack_layers(image, missing.iter().copied(), form, None).await?;
+        let unpacked = self
+            .unpack_layers(image, missing.iter().copied(), &Wanted { form, only: None, blobs })
+            .await?;
         for (number, layer) in missing.into_iter().zip(unpacked) {
             let below: Vec<KeptLayer> = found[..number].iter().flatten().cloned().collect();
             let store = self.context.store.clone();
@@ -142,14 +171,13 @@ impl Unpacker {
         &self,
         image: &Image,
         numbers: impl Iterator<Item = usize>,
-        form: Form,
-        only: Option<&TreePath>,
+        wanted: &Wanted<'_>,
     ) -> Result<Vec<Unpacked>> {
         let diff_ids = &image.config.value().rootfs.diff_ids;
         let options = |number| WriteOptions {
-            form,
+            form: wanted.form,
             is_base: number == 0,
-            only: only.cloned(),
+            only: wanted.only.cloned(),
             limits: LIMITS,
         };
         let mut jobs: Vec<Job> = numbers
@@ -158,6 +186,7 @@ impl Unpacker {
                 diff_id: diff_ids[number].clone(),
                 options: options(number),
                 number,
+                blobs: wanted.blobs,
             })
             .collect();
         jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.descriptor.size));
@@ -187,7 +216,11 @@ impl Unpacker {
                 .await
             }
             Some(repository) => {
-                let (sink, source) = pipe(&blob.descriptor, None);
+                let ingest = match job.blobs {
+                    Blobs::Stored => Some(store.ingest_unhashed()?),
+                    Blobs::NotStored => None,
+                };
+                let (sink, source) = pipe(&blob.descriptor, ingest);
                 let transfer =
                     Transfer::start(&self.context.reporter, TaskKind::Download, &blob.descriptor);
                 let progress = transfer.on_bytes();

@@ -17,6 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 const BYTES: &str = "bytes";
 /// The file in a kept folder that names, a line each, the folders of its kind that it needs.
 const NEEDS: &str = "needs";
+/// What keys that nobody can compute again begin with. Pruning keeps such a folder for as long as a
+/// record mentions its key.
+const STEP: &str = "step-";
+const STEP_DIGITS: usize = 24;
 /// How many locks the keys of folders share.
 const LOCKS: u8 = 64;
 
@@ -65,12 +69,26 @@ pub(super) struct KeptFolder {
     pub(super) needs: Vec<String>,
 }
 
+impl KeptFolder {
+    /// Whether it has a random key, which nobody can compute again.
+    pub(super) fn is_step(&self) -> bool {
+        self.key.starts_with(STEP)
+    }
+}
+
 impl Store {
     /// Makes an empty folder of this process's own.
     pub fn scratch_folder(&self) -> Result<ScratchFolder> {
         let held = self.held()?;
         let path = held.create_folder().map_err(|error| self.cannot_write(error))?;
         Ok(ScratchFolder { path: Some(path), held })
+    }
+
+    /// A key that no other folder has or had. Some record must mention it.
+    pub fn fresh_folder_key(&self, scratch: &ScratchFolder) -> String {
+        // The process's folder has a random name.
+        let name = blake3::hash(scratch.path().as_os_str().as_encoded_bytes()).to_hex();
+        format!("{STEP}{}", &name[..STEP_DIGITS])
     }
 
     /// The folder of this kind and key, where it is here. Marks it as used.
@@ -182,6 +200,13 @@ pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
 fn needs(folder: &Path) -> io::Result<Vec<String>> {
     let text = absent_as_none(fs_err::read_to_string(folder.join(NEEDS)))?.unwrap_or_default();
     Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// The fresh keys that a text mentions.
+pub(super) fn steps_in(text: &str) -> Vec<String> {
+    let starts = text.match_indices(STEP).map(|(start, _)| start);
+    let keys = starts.filter_map(|start| text.get(start..start + STEP.len() + STEP_DIGITS));
+    keys.map(str::to_owned).collect()
 }
 
 fn entry_name(path: &Path) -> String {
