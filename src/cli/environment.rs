@@ -74,6 +74,13 @@ impl Environment {
     }
 }
 
+/// What time it is now, for what outlives the moment at which the process began.
+#[expect(clippy::disallowed_methods, reason = "this is their one home")]
+pub fn clock() -> jiff::Timestamp {
+    // A clock beyond the year 9999 is none to go by.
+    jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

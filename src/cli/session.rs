@@ -113,10 +113,10 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 /// Runs `work` until it ends, or until Ctrl-C or SIGTERM.
 ///
 /// Dropping the work kills its child processes and removes its temporary files.
-pub(super) async fn until_interrupted(
+pub(super) async fn until_interrupted<T>(
     verb: &str,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     use tokio::signal::unix::{SignalKind, signal};
     // Before the work begins: until then these end the program at once.
     let mut interrupt = signal(SignalKind::interrupt()).cannot(|| "listen for Ctrl-C")?;

@@ -1,0 +1,41 @@
+//! `gondola restart`.
+
+use clap::Args;
+
+use super::run::{keeper_arguments, report};
+use super::stop::HowArgs;
+use crate::cli::session::{Session, print_lines};
+use crate::container::{Containers, Seen, start_detached};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Arguments of `gondola restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// The containers; one that has ended is started
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// Starts containers again, in the background; their files are as they left them.
+pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<u8> {
+    let containers = Containers::open(session.store()?.root())?;
+    let seen: Vec<Seen> =
+        args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
+    if let Some(seen) = seen.iter().find(|seen| seen.config.remove && seen.status.is_alive()) {
+        let name = seen.container.name();
+        return Err(Error::new(ErrorKind::Usage, format!("restart container {name}"))
+            .because("it was started with --rm, and is gone once it ends"));
+    }
+    for (seen, name) in seen.iter().zip(&args.containers) {
+        args.how.stop(seen)?;
+        let claimed = seen.container.claim()?;
+        let id = seen.container.id().as_str();
+        if let Some(exit) = start_detached(&claimed, &keeper_arguments(session, id)?)? {
+            return Ok(report(session, name, &exit));
+        }
+        print_lines([name])?;
+    }
+    Ok(0)
+}
