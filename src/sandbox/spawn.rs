@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::channel::{self, Job, Order, Report};
+use super::connect::Connector;
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::helper::MARK;
 use super::id_range::{holds_id_range, is_in_user_namespace};
@@ -146,7 +147,18 @@ impl Launcher {
             id_map: self.id_map(rung)?,
             proot: if rung == Rung::Proot { Some(self.find("proot")?) } else { None },
             rehearsal,
+            joins: false,
         };
+        self.start(&job, streams, &[])
+    }
+
+    /// Starts a helper and hands it the job, the streams, and the namespaces to enter.
+    pub(super) fn start(
+        &self,
+        job: &Job,
+        streams: Streams,
+        namespaces: &[OwnedFd],
+    ) -> Attempt<Child> {
         let action = || "start the sandbox helper";
         let (control, far) = UnixStream::pair().at(Stage::Helper, action)?;
         let process = Command::new(&self.helper)
@@ -157,7 +169,7 @@ impl Launcher {
             .stderr(Stdio::inherit())
             .spawn()
             .at(Stage::Helper, || format!("start the sandbox helper {}", self.helper.display()))?;
-        let detached = spec.lifetime == Lifetime::Detached;
+        let detached = job.spec.lifetime == Lifetime::Detached;
         let child = Child {
             process,
             control: Arc::new(control),
@@ -168,7 +180,7 @@ impl Launcher {
             exit: None,
             detached,
         };
-        let child = child.begin(&job, &streams);
+        let child = child.begin(job, &streams, namespaces);
         // From here on only the program holds them, so that a reader sees their end.
         drop(streams);
         child
@@ -252,8 +264,10 @@ pub struct Child {
 
 impl Child {
     /// Hands over the job and waits until the program runs.
-    fn begin(mut self, job: &Job, streams: &Streams) -> Attempt<Self> {
-        let fds = [streams.input.as_fd(), streams.output.as_fd(), streams.error.as_fd()];
+    fn begin(mut self, job: &Job, streams: &Streams, namespaces: &[OwnedFd]) -> Attempt<Self> {
+        let streams = [streams.input.as_fd(), streams.output.as_fd(), streams.error.as_fd()];
+        let fds: Vec<_> =
+            streams.into_iter().chain(namespaces.iter().map(OwnedFd::as_fd)).collect();
         channel::send(&self.control, job, &fds)
             .at(Stage::Helper, || "hand the job to the sandbox helper")?;
         loop {
@@ -323,6 +337,11 @@ impl Child {
     /// A handle that sends signals while another thread waits.
     pub fn signaller(&self) -> Signaller {
         Signaller { control: self.control.clone(), interrupted: self.interrupted.clone() }
+    }
+
+    /// A handle that opens connections into the sandbox's network while another thread waits.
+    pub fn connector(&self) -> Connector {
+        Connector::of_starter(self.control.clone())
     }
 
     /// Kills everything in the sandbox. [`Self::wait`] then tells of it.

@@ -18,6 +18,7 @@ mod context;
 mod endings;
 mod files;
 mod range;
+mod reach;
 mod settings;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -38,8 +39,15 @@ const LAYERED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns];
 const ROOTED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Chroot];
 
 fn all() -> Vec<Case> {
-    let lists =
-        [cases::CASES, files::CASES, endings::CASES, confined::CASES, range::CASES, bench::CASES];
+    let lists = [
+        cases::CASES,
+        files::CASES,
+        endings::CASES,
+        confined::CASES,
+        range::CASES,
+        reach::CASES,
+        bench::CASES,
+    ];
     let rows = lists.into_iter().flatten();
     rows.map(|(name, rungs, check)| Case { name, rungs, check: *check }).collect()
 }
