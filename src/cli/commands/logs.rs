@@ -1,6 +1,5 @@
 //! `gondola logs`.
 
-
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
