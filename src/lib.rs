@@ -44,6 +44,7 @@ pub mod oci;
 pub mod pipeline;
 pub mod progress;
 pub mod registry;
+pub mod rootfs;
 pub mod sandbox;
 pub mod store;
 pub mod transport;

@@ -23,13 +23,17 @@
 //! is killed).
 
 mod channel;
+mod connect;
 mod fault;
 mod harden;
 mod helper;
+mod id_range;
 mod identity;
 mod init;
+mod join;
 mod kernel;
 mod mounts;
+pub mod owner;
 mod path;
 mod payload;
 mod probe;
@@ -41,7 +45,9 @@ mod spec;
 mod syscalls;
 mod tty;
 
+pub use connect::Connector;
 pub use helper::reexec;
+pub use join::Join;
 pub use probe::{Finding, Findings, ProbeOptions, probe};
 pub use rung::Rung;
 pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub};

@@ -9,6 +9,9 @@
 //!     index.lock                  held while index.json is replaced
 //!     collect.lock                shared: marking a blob as used; exclusive: removing blobs
 //!     records/<kind>/<hex>.json   small facts found by key, such as "this tree is that layer"
+//!     rootfs/<kind>/<key>/        unpacked content, see `rootfs`; mtime = last use; `bytes` in it
+//!                                 says how large it is, `needs` which others it needs
+//!     locks/<number>              held while unpacked content of some keys is made
 //!     work/<random>/lease         one folder per running process, which holds a lock on `lease`;
 //!                                 its mtime = when the process began to use the store
 //!     work/<random>/<number>      what that process is writing
@@ -39,12 +42,14 @@
 //! record counts as absent.
 
 mod collect;
+mod folders;
 mod graph;
 mod ingest;
 mod lock;
 mod names;
 mod read;
 mod records;
+mod tree;
 mod verify;
 
 use std::fmt;
@@ -60,9 +65,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use collect::{Amount, PrunePolicy, Pruned, Usage};
+pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
 pub use ingest::Ingest;
 pub use lock::Lease;
 pub use read::BlobReader;
+pub use tree::remove_tree;
 pub use verify::Verification;
 
 use crate::error::{Error, ErrorKind, Result};

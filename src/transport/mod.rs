@@ -36,6 +36,7 @@ pub use place::{Engine, Place, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
 pub use stream::{Bytes, stream};
+pub(crate) use transfer::Transfer;
 pub use write::{push, write};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
@@ -73,7 +74,10 @@ type Progress<'a> = &'a dyn Fn(u64) -> Result<()>;
 /// Runs several pieces of work at once, and answers their results in the order of the work.
 ///
 /// The first failure ends all of them.
-async fn concurrently<T, W>(work: impl IntoIterator<Item = W>, at_once: usize) -> Result<Vec<T>>
+pub(crate) async fn concurrently<T, W>(
+    work: impl IntoIterator<Item = W>,
+    at_once: usize,
+) -> Result<Vec<T>>
 where
     W: Future<Output = Result<T>>,
 {

@@ -65,6 +65,7 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
         ("bases", usage.bases),
         ("layers", usage.layers),
         ("records", usage.records),
+        ("unpacked", usage.unpacked),
         ("temporary", usage.temporary),
     ];
     let go = kept_toolchains(&store).sizes();
@@ -111,7 +112,8 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
     let before = before.unwrap_or(UNIX_EPOCH);
     let builds = if args.dry_run { 0 } else { prune_builds(session, &store, before)? };
     let verb = if args.dry_run { "would free" } else { "freed" };
-    let count = pruned.blobs.len() as u64 + pruned.records.count + pruned.temporary.count;
+    let mut count = pruned.blobs.len() as u64 + pruned.records.count + pruned.temporary.count;
+    count += pruned.unpacked.count;
     print(&format!("{verb} {} in {count} files\n", human::bytes(pruned.bytes() + builds)))
 }
 
