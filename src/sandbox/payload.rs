@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use rustix::fs::{FileType, Gid, Uid};
+use rustix::fs::{FileType, Gid, Mode, Uid};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use super::harden::{self, Confinement};
 use super::helper::{StreamFds, write_single_map};
 use super::identity::{IdMap, Identity};
 use super::kernel;
+use super::recorder;
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
 use super::spec::{Mount, Network, Root};
@@ -29,6 +31,8 @@ pub(super) struct Payload<'a> {
     pub(super) job: &'a Job,
     pub(super) identity: Identity,
     pub(super) terminal: Option<&'a OwnedFd>,
+    /// Leads to the recorder of owners, where there is one.
+    pub(super) recorder: Option<&'a UnixStream>,
 }
 
 /// Why the process did not become the program.
@@ -66,6 +70,8 @@ fn prepare(payload: &Payload<'_>, streams: &StreamFds) -> Result<Confinement, Re
     kernel::reset_signals().at(Stage::Helper, action)?;
     rustix::process::setsid().at(Stage::Helper, action)?;
     connect_streams(payload, streams)?;
+    // As in every container, whatever the caller has.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     if let Some(processes) = payload.job.spec.processes {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
         rustix::process::setrlimit(Resource::Nproc, limit)
@@ -81,7 +87,7 @@ fn prepare(payload: &Payload<'_>, streams: &StreamFds) -> Result<Confinement, Re
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(Stage::Helper, action)?;
     change_folder(&payload.job.spec.cwd)?;
-    let confinement = restrict(payload.job)?;
+    let confinement = restrict(payload)?;
     kernel::close_on_exec_from(3).at(Stage::Harden, || "close what is open")?;
     Ok(confinement)
 }
@@ -181,8 +187,12 @@ fn change_folder(cwd: &str) -> Result<(), Refusal> {
 /// Everything that cannot be taken back: no new privileges, Landlock, system calls.
 ///
 /// Returns how far Landlock confines the program, where it is relied on.
-fn restrict(job: &Job) -> Attempt<Confinement> {
+fn restrict(payload: &Payload<'_>) -> Attempt<Confinement> {
+    let job = payload.job;
     harden::forbid_new_privileges()?;
+    if let Some(recorder) = payload.recorder {
+        recorder::attach(recorder)?;
+    }
     let network = job.spec.network;
     let mut confinement = Confinement::Full;
     let sockets = match (&job.spec.root, job.rung) {

@@ -52,6 +52,20 @@ const DIFFERENCES: &[Difference] = &[
     ("volume-then-run", "/data/after", Some(r"f 0644 0:0 /data/after after\n"), "what RUN writes below a volume stays"),
     ("volume-then-run", "/data/before", None, "what RUN removes below a volume is gone"),
     ("tutorial", "/root/.cache*", None, "the caches of Go are mounted by themselves"),
+    ("*", "config ArgsEscaped", Some("config ArgsEscaped true"), "BuildKit sets it with CMD"),
+    ("add-archives", "/by-content", Some("d 0755 0:0 /by-content"), "the archive's entry for its root has no say in a folder that is there"),
+    ("add-archives", "/bz2", Some("d 0755 0:0 /bz2"), "the archive's entry for its root has no say in a folder that is there"),
+    ("add-archives", "/gz", Some("d 0755 0:0 /gz"), "the archive's entry for its root has no say in a folder that is there"),
+    ("add-archives", "/tar", Some("d 0755 0:0 /tar"), "the archive's entry for its root has no say in a folder that is there"),
+    ("add-archives", "/with-file", Some("d 0755 0:0 /with-file"), "the archive's entry for its root has no say in a folder that is there"),
+    ("add-archives", "/xz", Some("d 0755 0:0 /xz"), "the archive's entry for its root has no say in a folder that is there"),
+    ("mount-from-image", "/dev", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("mount-from-image", "/etc", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("mount-from-image", "/proc", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("mount-from-image", "/run", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("mount-from-image", "/sys", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("mount-tmpfs", "/there", Some("d 0755 0:0 /there"), "buildah removes the folder that it mounted over"),
+    ("mount-tmpfs", "/there/file", Some(r"f 0644 0:0 /there/file hidden\n"), "buildah removes the folder that it mounted over"),
 ];
 
 /// What differs in a case and is not meant to, one text each.
