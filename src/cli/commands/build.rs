@@ -82,7 +82,7 @@ pub struct GoArgs {
     /// The Go to compile with: "host", "auto", a golang image, oci:DIR, or a go program such as ./go/bin/go
     #[arg(long = "go", value_name = "HOW", value_hint = ValueHint::ExecutablePath)]
     pub toolchain: Option<String>,
-    /// Look up again what the tags in gondola.lock stand for
+    /// Look up again what the tags in gondola.lock, or of a Dockerfile's bases, stand for
     #[arg(long)]
     pub pull: bool,
     /// Build tags, between commas
