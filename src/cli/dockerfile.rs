@@ -174,7 +174,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         cache: CachePolicy {
             off: args.no_cache,
             off_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
-            pull: args.go.pull,
+            pull: args.pull,
         },
         go_cache: !own.no_go_cache,
         mirrors: super::settings::pairs("--mirror", &own.mirror)?,
@@ -195,7 +195,6 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
 fn refuse_go(args: &BuildArgs) -> Result<()> {
     let image = &args.image;
     let typed = [
-        ("--go", args.go.toolchain.is_some()),
         ("--bin", !args.bin.is_empty()),
         ("--one-image", args.one_image),
         ("--prebuilt", !args.prebuilt.is_empty()),
