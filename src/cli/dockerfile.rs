@@ -21,7 +21,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, ProbeOptions, Rung, probe};
+use crate::sandbox::{Network, ProbeOptions, Rung, choose};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -181,6 +181,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
+        is_kept_here: !args.result.push || !args.result.output.is_empty(),
         shell_on_failure: own.shell_on_failure,
     };
     Ok(DockerfileRequest {
@@ -409,17 +410,25 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// Finds out which sandbox to use, when the first step asks for one.
-pub(super) fn sandbox(session: &Session, args: &DockerfileArgs) -> Result<ChooseSandbox> {
+/// The sandbox for steps: the one that was asked for, else the best that works here.
+pub(super) fn choose_rung(session: &Session, args: &DockerfileArgs) -> Result<Rung> {
     let (launcher, store) = (launcher(session), session.store()?);
-    let (wanted, least) = (args.sandbox, args.sandbox_min.unwrap_or(Rung::Proot));
-    let reporter = session.reporter.clone();
-    Ok(Arc::new(move || {
-        let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
-        let rung = findings.choose(wanted, Some(least))?;
+    let options = ProbeOptions { launcher: &launcher, folder: store.root() };
+    if args.sandbox == Some(Rung::Toolchain) {
+        return Err(Error::new(ErrorKind::Usage, "execute steps in the sandbox toolchain")
+            .because("it has no root file system"));
+    }
+    let least = args.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
+    choose(&options, args.sandbox, Some(least))
+}
+
+/// What executes steps, on a rung that was chosen.
+pub(super) fn sandbox(session: &Session, rung: Rung) -> ChooseSandbox {
+    let (launcher, reporter) = (launcher(session), session.reporter.clone());
+    Arc::new(move || {
         if !rung.has_namespaces() {
-            reporter.warn(findings.summary());
+            reporter.warn(format!("sandbox {rung}: {}", rung.runs()));
         }
         Ok(Chosen { launcher: launcher.clone(), rung })
-    }))
+    })
 }

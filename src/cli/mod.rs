@@ -105,6 +105,16 @@ fn run(session: &Session, command: Command) -> Result<ExitCode> {
             None => commands::rm::run(session, &args).map(done),
         },
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
+        Command::Build(args) => {
+            let rung = commands::build::choose_rung(session, &args)?;
+            match session.enter_id_range(rung)? {
+                Some(code) => Ok(code),
+                None => {
+                    let work = commands::build::run(session, *args, rung);
+                    finish(session::until_interrupted(verb, work)).map(done)
+                }
+            }
+        }
         // These pass signals on.
         Command::Run(args) => {
             let rung = commands::run::choose_rung(session, &args)?;
@@ -130,7 +140,6 @@ fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
-        Command::Build(args) => commands::build::run(session, *args).await,
         Command::Push(args) => commands::push::run(session, args).await,
         Command::Pull(args) => commands::pull::run(session, args).await,
         Command::Copy(args) => commands::copy::run(session, args).await,

@@ -12,6 +12,7 @@ use crate::config::ModuleMode;
 use crate::error::Result;
 use crate::oci::PlatformSet;
 use crate::pipeline::{self, Outputs};
+use crate::sandbox::Rung;
 use crate::transport::Place;
 
 /// Arguments of `gondola build`.
@@ -170,7 +171,19 @@ fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
     })
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()> {
+/// The sandbox that steps of a Dockerfile need; none for Go packages.
+pub(in crate::cli) fn choose_rung(session: &Session, args: &BuildArgs) -> Result<Option<Rung>> {
+    if !dockerfile::is_meant(args, &session.environment.folder) {
+        return Ok(None);
+    }
+    dockerfile::choose_rung(session, &args.dockerfile).map(Some)
+}
+
+pub(in crate::cli) async fn run(
+    session: &Session,
+    args: BuildArgs,
+    rung: Option<Rung>,
+) -> Result<()> {
     check_streams(&args.result.output)?;
     let engine = session.engine()?;
     let folder = &session.environment.folder;
@@ -182,9 +195,9 @@ pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()
         metadata_file: in_folder(&args.result.metadata_file),
         image_refs: in_folder(&args.result.image_refs),
     };
-    let published = if dockerfile::is_meant(&args, folder) {
+    let published = if let Some(rung) = rung {
         let request = dockerfile::request(session, &args)?;
-        let sandbox = dockerfile::sandbox(session, &args.dockerfile)?;
+        let sandbox = dockerfile::sandbox(session, rung);
         if args.dockerfile.check {
             return pipeline::check_dockerfile(&engine, sandbox, request).await;
         }
