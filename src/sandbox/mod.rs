@@ -50,7 +50,7 @@ mod tty;
 pub use connect::Connector;
 pub use helper::reexec;
 pub use join::Join;
-pub use probe::{Finding, Findings, ProbeOptions, probe};
+pub use probe::{Finding, Findings, ProbeOptions, choose, probe};
 pub use rung::Rung;
 pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub};
 pub use spec::{Access, Changes, Lifetime, Mount, Network, Root, Secret, Spec};

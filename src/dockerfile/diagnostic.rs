@@ -1,0 +1,227 @@
+//! Messages that point into the file, as a compiler's do.
+//!
+//! ```text
+//! Dockerfile:3:1: error: unknown instruction COPPY
+//!   |
+//! 3 | COPPY . .
+//!   | ^^^^^ did you mean COPY?
+//! ```
+
+use std::fmt::Write as _;
+
+use super::source::{Diagnostics, Source, Span};
+use crate::error::{Error, ErrorKind};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The file does not build.
+    Error,
+    /// The file builds, but probably not to what was meant.
+    Warning,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// One message about a place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub level: Level,
+    /// The linter's rule that asks for it.
+    pub rule: Option<&'static str>,
+    /// What is wrong, in one line: lower case, no period.
+    pub message: String,
+    /// What it is about.
+    pub span: Span,
+    /// What stands beside the caret: what was expected there.
+    pub label: Option<String>,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// Makes an error.
+    pub fn error(span: Span, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { level: Level::Error, rule: None, message, span, label: None, help: None }
+    }
+
+    /// Makes a warning of one of the linter's rules.
+    pub fn warning(rule: &'static str, span: Span, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { level: Level::Warning, rule: Some(rule), message, span, label: None, help: None }
+    }
+
+    /// Says beside the caret what was expected.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Says what would be right.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The message with the line it is about, in plain text, without a final newline.
+    pub fn render(&self, source: &Source) -> String {
+        let at = source.position(self.span.start);
+        let mut text = format!("{}:{}:{}: ", source.name(), at.line, at.column);
+        let _ = write!(text, "{}: {}", self.level.as_str(), self.message);
+        if let Some(rule) = self.rule {
+            let _ = write!(text, " [{rule}]");
+        }
+        let number = at.line.to_string();
+        let margin = " ".repeat(number.len());
+        let line = Shown::of(source.line(at.line), self.span, source.line_start(at.line));
+        let _ = write!(text, "\n{margin} |\n{number} | {}\n{margin} | {}", line.text, line.carets);
+        if let Some(label) = &self.label {
+            let _ = write!(text, " {label}");
+        }
+        if let Some(help) = &self.help {
+            let _ = write!(text, "\n{margin} = help: {help}");
+        }
+        text
+    }
+}
+
+/// A line as it is shown: tabs are one space wide, and a very long line is cut around the span.
+struct Shown {
+    text: String,
+    carets: String,
+}
+
+/// Characters of a line that are shown at most.
+const SHOWN_WIDTH: usize = 160;
+/// Characters shown before the span when a line is cut.
+const SHOWN_BEFORE: usize = 40;
+
+impl Shown {
+    fn of(line: &str, span: Span, line_start: usize) -> Self {
+        let from = span.start.saturating_sub(line_start).min(line.len());
+        let to = span.end.saturating_sub(line_start).clamp(from, line.len());
+        let before = line.get(..from).unwrap_or(line).chars().count();
+        let marked = line.get(from..to).map_or(0, |part| part.chars().count()).max(1);
+        let skipped = if line.chars().count() > SHOWN_WIDTH {
+            before.saturating_sub(SHOWN_BEFORE)
+        } else {
+            0
+        };
+        let visible = line.chars().skip(skipped).take(SHOWN_WIDTH);
+        let text: String = visible.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let indent = before - skipped;
+        let carets = marked.min(SHOWN_WIDTH - indent.min(SHOWN_WIDTH - 1));
+        Self {
+            text: text.trim_end().to_owned(),
+            carets: format!("{}{}", " ".repeat(indent), "^".repeat(carets)),
+        }
+    }
+}
+
+impl Diagnostics {
+    /// Every message with its line, an empty line between them.
+    pub fn render(&self) -> String {
+        let parts: Vec<_> = self.list.iter().map(|one| one.render(&self.source)).collect();
+        parts.join("\n\n")
+    }
+
+    /// Makes the error that commands end with: every message, one below the other.
+    pub fn into_error(self) -> Error {
+        Error::new(ErrorKind::Usage, format!("use {}", self.source.name())).because(self.render())
+    }
+
+    /// Tells whether the file cannot be built.
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|one| one.level == Level::Error)
+    }
+}
+
+/// The candidate that a mistyped word was probably meant to be.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
+    let scored = candidates.into_iter().map(|candidate| (distance(candidate), candidate));
+    let (distance, best) = scored.min_by_key(|(distance, _)| *distance)?;
+    (distance <= (best.len() / 3).max(1)).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_shows_its_line_with_carets_and_what_would_be_right() {
+        let source = Source::new("build/Dockerfile", "FROM a\n\tCOPPY ä b\n");
+        let diagnostic = Diagnostic::error(Span::new(8, 13), "there is no instruction COPPY")
+            .label("did you mean COPY?")
+            .help("see the reference");
+        assert_eq!(
+            diagnostic.render(&source),
+            "build/Dockerfile:2:2: error: there is no instruction COPPY\n\
+             \x20 |\n\
+             2 |  COPPY ä b\n\
+             \x20 |  ^^^^^ did you mean COPY?\n\
+             \x20 = help: see the reference"
+        );
+        let warning = Diagnostic::warning("SomeRule", Span::new(14, 16), "odd");
+        assert_eq!(
+            warning.render(&source),
+            "build/Dockerfile:2:8: warning: odd [SomeRule]\n  |\n2 |  COPPY ä b\n  |        ^"
+        );
+    }
+
+    #[test]
+    fn places_outside_of_lines_are_shown_as_well_as_can_be() {
+        let source = Source::new("D", "FROM a");
+        for (start, end) in [(6, 6), (9, 20), (5, 90), (0, 0)] {
+            let shown = Diagnostic::error(Span::new(start, end), "x").render(&source);
+            assert_eq!(shown.lines().count(), 4, "{shown}");
+        }
+        let text = format!("{}COPPY{}", "x".repeat(5_000), "y".repeat(5_000));
+        let shown =
+            Diagnostic::error(Span::new(5_000, 5_005), "x").render(&Source::new("D", &text));
+        assert!(shown.len() < 500, "{shown}");
+        assert!(shown.contains("xCOPPYy") && shown.contains(" ^^^^^"), "{shown}");
+    }
+
+    #[test]
+    fn the_nearest_word_is_one_typing_error_away() {
+        let words = ["FROM", "COPY", "HEALTHCHECK", "ENV"];
+        let cases = [
+            ("copyy", Some("COPY")),
+            ("FORM", Some("FROM")),
+            ("HELTHCHEK", Some("HEALTHCHECK")),
+            ("FOO", None),
+            ("", None),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(nearest(word, words), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn several_messages_make_one_error() {
+        let source = Source::new("D", "A\nB\n");
+        let list = vec![
+            Diagnostic::error(Span::new(0, 1), "one"),
+            Diagnostic::error(Span::new(2, 3), "two"),
+        ];
+        let error = Diagnostics { source, list }.into_error();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert_eq!(
+            error.to_string(),
+            "cannot use D: D:1:1: error: one\n  |\n1 | A\n  | ^\n\nD:2:1: error: two\n  |\n2 | B\n  | ^"
+        );
+    }
+}
