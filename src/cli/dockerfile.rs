@@ -64,9 +64,6 @@ pub struct DockerfileArgs {
     /// Execute the steps of this stage, whatever earlier builds left behind; repeatable
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
-    /// Ask registries again what the tags of bases stand for
-    #[arg(long)]
-    pub pull: bool,
     /// The network of steps: host or none
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
@@ -111,7 +108,6 @@ impl DockerfileArgs {
         self.file.is_some()
             || self.target.is_some()
             || self.network.is_some()
-            || self.pull
             || self.check
             || self.no_go_cache
             || self.shell_on_failure
@@ -178,7 +174,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         cache: CachePolicy {
             off: args.no_cache,
             off_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
-            pull: own.pull,
+            pull: args.pull,
         },
         go_cache: !own.no_go_cache,
         mirrors: super::settings::pairs("--mirror", &own.mirror)?,
