@@ -68,6 +68,8 @@ pub enum Command {
     Stop(commands::stop::StopArgs),
     /// Start containers again
     Restart(commands::restart::RestartArgs),
+    /// Run a further program in a container that runs
+    Exec(commands::exec::ExecArgs),
     /// Remove containers
     Rm(commands::rm::RmArgs),
     /// Show what containers take of processors and memory
@@ -115,6 +117,7 @@ impl Command {
             Self::Logs(_) => "logs",
             Self::Stop(_) => "stop",
             Self::Restart(_) => "restart",
+            Self::Exec(_) => "exec",
             Self::Rm(_) => "rm",
             Self::Stats(_) => "stats",
             Self::Keep(_) => "keep",

@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod dockerfile;
 mod environment;
 pub mod output;
 mod session;
@@ -53,11 +54,11 @@ pub fn main() -> ExitCode {
         }
     };
     let session = Session::new(cli.global, environment);
-    let runs_programs = matches!(cli.command, Command::Run(_));
+    let runs_programs = matches!(cli.command, Command::Run(_) | Command::Exec(_));
     let outcome = run(&session, cli.command);
     session.view.close();
     match outcome {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => {
             session.view.fail(&error);
             // Any other code may be the program's.
@@ -83,9 +84,9 @@ fn exit_code(error: &Error) -> u8 {
 }
 
 /// Runs a command; answers the exit code.
-fn run(session: &Session, command: Command) -> Result<u8> {
+fn run(session: &Session, command: Command) -> Result<ExitCode> {
     let verb = command.verb();
-    let done = |()| 0;
+    let done = |()| ExitCode::SUCCESS;
     match command {
         // These need neither store nor network.
         Command::Completions(args) => commands::completions::run(&args).map(done),
@@ -95,11 +96,24 @@ fn run(session: &Session, command: Command) -> Result<u8> {
         Command::Ps(args) => commands::ps::run(session, &args).map(done),
         Command::Logs(args) => commands::logs::run(session, &args).map(done),
         Command::Stop(args) => commands::stop::run(session, &args).map(done),
-        Command::Restart(args) => commands::restart::run(session, &args),
-        Command::Rm(args) => commands::rm::run(session, &args).map(done),
+        Command::Restart(args) => match commands::restart::enter_id_range(session, &args)? {
+            Some(code) => Ok(code),
+            None => commands::restart::run(session, &args),
+        },
+        Command::Rm(args) => match commands::rm::enter_id_range(session, &args)? {
+            Some(code) => Ok(code),
+            None => commands::rm::run(session, &args).map(done),
+        },
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
         // These pass signals on.
-        Command::Run(args) => finish(commands::run::run(session, *args)),
+        Command::Run(args) => {
+            let rung = commands::run::choose_rung(session, &args)?;
+            match session.enter_id_range(Some(rung))? {
+                Some(code) => Ok(code),
+                None => finish(commands::run::run(session, *args, rung)),
+            }
+        }
+        Command::Exec(args) => finish(commands::exec::run(session, args)),
         Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
         command => finish(session::until_interrupted(verb, dispatch(session, command))).map(done),
     }

@@ -92,6 +92,11 @@ impl Container {
         self.folder.join("log")
     }
 
+    /// The socket by which others reach its sandbox.
+    pub(super) fn control_path(&self) -> PathBuf {
+        self.folder.join("control")
+    }
+
     fn lock_path(&self) -> PathBuf {
         self.folder.join("lock")
     }
@@ -249,6 +254,11 @@ impl Reserved {
     /// What the container will be.
     pub fn container(&self) -> &Container {
         &self.claimed().container
+    }
+
+    /// Where the container's files are.
+    pub fn folder(&self) -> &Path {
+        &self.container().folder
     }
 
     /// A folder of the container's own, made here: what it changes in its root file system, or data.

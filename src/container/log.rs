@@ -13,7 +13,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err::{File, OpenOptions};
 use jiff::Timestamp;
@@ -106,16 +106,16 @@ impl Log {
 }
 
 /// Turns what one stream gives into lines of a log.
-pub(super) struct Lines<'a> {
-    log: &'a Log,
+pub(super) struct Lines {
+    log: Arc<Log>,
     stream: Stream,
     clock: fn() -> Timestamp,
     /// The beginning of a line whose end has not come.
     begun: Vec<u8>,
 }
 
-impl<'a> Lines<'a> {
-    pub(super) fn new(log: &'a Log, stream: Stream, clock: fn() -> Timestamp) -> Self {
+impl Lines {
+    pub(super) fn new(log: Arc<Log>, stream: Stream, clock: fn() -> Timestamp) -> Self {
         Self { log, stream, clock, begun: Vec::new() }
     }
 
@@ -214,9 +214,9 @@ mod tests {
     fn lines_of_two_streams_carry_time_and_stream_and_parts_of_lines_are_joined() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let log = Log::open(&path).unwrap();
-        let mut output = Lines::new(&log, Stream::Output, clock);
-        let mut error = Lines::new(&log, Stream::Error, clock);
+        let log = Arc::new(Log::open(&path).unwrap());
+        let mut output = Lines::new(log.clone(), Stream::Output, clock);
+        let mut error = Lines::new(log.clone(), Stream::Error, clock);
         output.take(b"one\ntw");
         error.take(b"oh\n");
         output.take(b"o\n\n");
@@ -241,8 +241,8 @@ mod tests {
     fn a_long_line_is_written_in_parts_that_make_it_up_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let log = Log::open(&path).unwrap();
-        let mut output = Lines::new(&log, Stream::Output, clock);
+        let log = Arc::new(Log::open(&path).unwrap());
+        let mut output = Lines::new(log.clone(), Stream::Output, clock);
         let mut line = vec![b'x'; 3 * LONGEST_PART + 5];
         line.push(b'\n');
         for piece in line.chunks(1000) {
@@ -257,8 +257,8 @@ mod tests {
     fn a_log_takes_no_more_than_twice_its_size_and_keeps_the_newest_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let log = Log::with_size(&path, 1000).unwrap();
-        let mut output = Lines::new(&log, Stream::Output, clock);
+        let log = Arc::new(Log::with_size(&path, 1000).unwrap());
+        let mut output = Lines::new(log.clone(), Stream::Output, clock);
         for number in 0..1000 {
             output.take(format!("line {number}\n").as_bytes());
         }

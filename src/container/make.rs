@@ -9,7 +9,7 @@ use super::config::Config;
 use super::entry::{Claimed, Reserved};
 use super::plan::{NetworkChoice, Options, Plan};
 use super::volumes::Volume;
-use crate::error::{Cannot as _, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::oci::Digest;
 use crate::sandbox::{Access, Mount, Network, Root, Rung, Spec};
 
@@ -28,8 +28,8 @@ pub struct Origin {
     pub now: Timestamp,
 }
 
-/// Puts what the image has at a path into an empty folder.
-pub type CopyUp<'a> = &'a dyn Fn(&str, &Path) -> Result<()>;
+/// Makes a folder with what the image has at a path; answers whether it has a folder there.
+pub type CopyUp<'a> = &'a dyn Fn(&str, &Path) -> Result<bool>;
 
 impl Reserved {
     /// Makes it a container that can be run. `copy_up` fills the folders of its own.
@@ -40,6 +40,7 @@ impl Reserved {
         options: &Options,
         copy_up: CopyUp<'_>,
     ) -> Result<Claimed> {
+        check(plan, origin.rung)?;
         let mut spec = Spec::new(origin.root, plan.argv.iter().cloned());
         spec.root_access = plan.access;
         spec.env.clone_from(&plan.env);
@@ -55,6 +56,7 @@ impl Reserved {
         spec.extra_hosts.clone_from(&options.hosts);
         spec.timeout = options.timeout.filter(|timeout| *timeout > Duration::ZERO);
         spec.processes = options.processes;
+        spec.control = Some(self.container().control_path());
         let config = Config {
             image: origin.image,
             digest: origin.digest,
@@ -87,8 +89,10 @@ impl Reserved {
                 // Its root file system is the container's own, too, and cannot be mounted into.
                 Volume::Own { .. } if rung == Rung::Chroot => continue,
                 Volume::Own { target } => {
-                    let source = self.make_folder(&format!("volumes/{number}"))?;
-                    copy_up(&target, &source)?;
+                    let source = self.make_folder("volumes")?.join(number.to_string());
+                    if !copy_up(&target, &source)? {
+                        fs_err::create_dir(&source).cannot(|| format!("mount at {target}"))?;
+                    }
                     Mount::Bind { source, subpath: None, target, access: Access::ReadWrite }
                 }
                 Volume::Tmpfs { target, size_bytes, mode } => {
@@ -98,4 +102,24 @@ impl Reserved {
         }
         Ok(mounts)
     }
+}
+
+/// Refuses what only namespaces can give, where there are none.
+fn check(plan: &Plan, rung: Rung) -> Result<()> {
+    let refuse = |action: &str, reason: &str, hint: &str| {
+        Err(Error::new(ErrorKind::Unsupported, action)
+            .because(format!("the sandbox {rung} has no {reason} of its own"))
+            .hint(hint))
+    };
+    if rung.has_namespaces() {
+        return Ok(());
+    }
+    if plan.network == NetworkChoice::Private {
+        let hint = "leave -p out: the program's own ports are the host's";
+        return refuse("publish ports", "network", hint);
+    }
+    if plan.access == Access::ReadOnly {
+        return refuse("forbid writing", "mounts", "leave --read-only out, or see gondola doctor");
+    }
+    Ok(())
 }

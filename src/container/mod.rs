@@ -8,6 +8,8 @@
 //!     lock                  held by its supervisor: held = it lives, free = it has ended
 //!     config.json           what runs, and how; written once, and last of what makes a container
 //!     state.json            created, running as which processes, or exited with what; replaced whole
+//!     control               the sandbox's socket, while it runs
+//!     needs                 the unpacked layers that it lies on, see `store`
 //!     log, log.1            what the program wrote, see `log`
 //!     root/                 what was changed in its root file system
 //!     volumes/<number>/     the folders that hold data of their own
@@ -27,6 +29,7 @@
 
 mod config;
 mod entry;
+mod exec;
 mod follow;
 mod id;
 mod lock;
@@ -51,6 +54,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::Config;
 pub use entry::{Claimed, Container, Reserved, Seen, Status};
+pub use exec::Further;
 pub use follow::{Selection, read_log};
 pub use id::Id;
 pub use log::{Entry, Stream};

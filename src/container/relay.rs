@@ -1,6 +1,5 @@
 //! Carries connections from published ports into a container's own network.
 
-use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use super::ports::Published;
 use crate::error::{Cannot as _, Result};
 
 /// Opens a connection to a port inside.
-pub(super) type Connect = dyn Fn(u16) -> io::Result<std::net::TcpStream> + Send + Sync;
+pub(super) type Connect = dyn Fn(u16) -> Result<std::net::TcpStream> + Send + Sync;
 
 /// How long accepting rests when this process has too many open files.
 const REST: Duration = Duration::from_millis(50);
@@ -71,6 +70,7 @@ mod tests {
     use std::net::{Shutdown, SocketAddr, TcpStream as Plain};
 
     use crate::container::ports::listen;
+    use crate::error::{Error, ErrorKind};
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
@@ -93,7 +93,7 @@ mod tests {
         let host = listening[0].0.host;
         let connect = move |port| {
             assert_eq!(port, 80);
-            Plain::connect(address)
+            Plain::connect(address).cannot(|| "connect")
         };
         let relay = Relay::start(listening, Arc::new(connect)).unwrap();
         let mut client = Plain::connect(host).unwrap();
@@ -113,7 +113,7 @@ mod tests {
         let _within = runtime.enter();
         let listening = listen(&[Published { host: any, container: 80 }]).unwrap();
         let host = listening[0].0.host;
-        let refuse = |_| Err(io::ErrorKind::ConnectionRefused.into());
+        let refuse = |_| Err(Error::new(ErrorKind::Network, "connect"));
         let _relay = Relay::start(listening, Arc::new(refuse)).unwrap();
         let mut client = Plain::connect(host).unwrap();
         assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::config::Config;
 use super::log::{Lines, Log, Stream};
 use super::terminal::{RawMode, input_is_terminal};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -26,16 +25,6 @@ pub enum Attachment {
 }
 
 impl Attachment {
-    /// Refuses a terminal for a program that reads, where there is none to read from.
-    pub(super) fn check(self, input: bool, terminal: bool) -> Result<()> {
-        if self == Self::Foreground && input && terminal && !input_is_terminal() {
-            return Err(Error::new(ErrorKind::Usage, "give the program this terminal")
-                .because("standard input is none")
-                .hint("leave -t out"));
-        }
-        Ok(())
-    }
-
     fn output(self, stream: Stream) -> Option<BorrowedFd<'static>> {
         match (self, stream) {
             (Self::Detached, _) => None,
@@ -51,6 +40,29 @@ pub(super) struct Plumbing {
     outputs: Vec<(Stream, OwnedFd)>,
 }
 
+/// Which streams a program gets, and who is at their other ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) attachment: Attachment,
+    /// Whether its standard input stays open.
+    pub(super) input: bool,
+    /// Whether it has a terminal.
+    pub(super) terminal: bool,
+}
+
+impl Wanted {
+    /// Refuses a terminal for a program that reads, where there is none to read from.
+    pub(super) fn check(self) -> Result<()> {
+        let attached = self.attachment == Attachment::Foreground;
+        if attached && self.input && self.terminal && !input_is_terminal() {
+            return Err(Error::new(ErrorKind::Usage, "give the program this terminal")
+                .because("standard input is none")
+                .hint("leave -t out"));
+        }
+        Ok(())
+    }
+}
+
 /// What a stream needs to be recorded.
 #[derive(Clone)]
 pub(super) struct Recorder {
@@ -58,17 +70,22 @@ pub(super) struct Recorder {
     pub(super) clock: fn() -> Timestamp,
 }
 
+impl Recorder {
+    fn lines(&self, stream: Stream) -> Lines {
+        Lines::new(self.log.clone(), stream, self.clock)
+    }
+}
+
 impl Plumbing {
-    /// Makes the streams that a container's program gets, and this side of them. A program with a
-    /// terminal needs none.
-    pub(super) fn new(config: &Config) -> Result<(Streams, Self)> {
+    /// Makes the streams that a program gets, and this side of them. One with a terminal needs none.
+    pub(super) fn new(wanted: Wanted) -> Result<(Streams, Self)> {
         let action = || "connect the program's streams";
         let mut streams = Streams::null()?;
         let mut plumbing = Self { input: None, outputs: Vec::new() };
-        if config.terminal {
+        if wanted.terminal {
             return Ok((streams, plumbing));
         }
-        if config.input {
+        if wanted.input {
             let (reader, writer) = io::pipe().cannot(action)?;
             (streams.input, plumbing.input) = (reader.into(), Some(writer.into()));
         }
@@ -85,27 +102,29 @@ impl Plumbing {
     pub(super) fn connect(
         mut self,
         child: &Child,
-        config: &Config,
-        (attachment, recorder): (Attachment, Recorder),
+        wanted: Wanted,
+        recorder: Option<&Recorder>,
     ) -> Result<Pumps> {
+        let attachment = wanted.attachment;
         let action = || "connect the program's terminal";
         let mut raw = None;
         if let Some(terminal) = child.terminal() {
             let copy = || terminal.try_clone_to_owned().cannot(action);
             self.outputs.push((Stream::Output, copy()?));
             self.input = Some(copy()?);
-            if attachment == Attachment::Foreground && config.input {
+            if attachment == Attachment::Foreground && wanted.input {
                 raw = Some(RawMode::enter(rustix::stdio::stdin())?);
             }
         }
         let outputs = self.outputs.into_iter().map(|(stream, from)| {
-            let (to, recorder) = (attachment.output(stream), recorder.clone());
-            std::thread::spawn(move || carry_output(from, to, stream, &recorder))
+            let to = attachment.output(stream);
+            let lines = recorder.map(|recorder| recorder.lines(stream));
+            std::thread::spawn(move || carry_output(&from, to, lines))
         });
         let outputs = outputs.collect();
         let mut held_input = self.input;
         if attachment == Attachment::Foreground
-            && config.input
+            && wanted.input
             && let Some(to) = held_input.take()
         {
             // Never waited for: it ends with the input, or with this process.
@@ -133,16 +152,10 @@ impl Pumps {
     }
 }
 
-fn carry_output(
-    from: OwnedFd,
-    mut to: Option<BorrowedFd<'static>>,
-    stream: Stream,
-    recorder: &Recorder,
-) {
-    let mut lines = Lines::new(&recorder.log, stream, recorder.clock);
+fn carry_output(from: &OwnedFd, mut to: Option<BorrowedFd<'static>>, mut lines: Option<Lines>) {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let count = match rustix::io::read(&from, &mut buffer[..]) {
+        let count = match rustix::io::read(from, &mut buffer[..]) {
             Err(Errno::INTR) => continue,
             // A terminal whose other side is closed says EIO, which is its end.
             Ok(0) | Err(_) => break,
@@ -156,9 +169,13 @@ fn carry_output(
                 Err(_) => to = None,
             }
         }
-        lines.take(&buffer[..count]);
+        if let Some(lines) = &mut lines {
+            lines.take(&buffer[..count]);
+        }
     }
-    lines.end();
+    if let Some(lines) = &mut lines {
+        lines.end();
+    }
 }
 
 fn carry_input(to: &OwnedFd) {

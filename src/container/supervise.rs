@@ -19,7 +19,7 @@ use super::ports;
 use super::process::Process;
 use super::relay::Relay;
 use super::state::{Exited, Running, State};
-use super::streams::{Attachment, Plumbing, Pumps, Recorder};
+use super::streams::{Attachment, Plumbing, Pumps, Recorder, Wanted};
 use super::terminal;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::sandbox::{Child, Exit, Launcher};
@@ -45,13 +45,56 @@ pub struct Supervisor {
     pub clock: fn() -> Timestamp,
 }
 
-/// A program that runs.
+/// A container whose program runs.
 struct Started {
+    program: Program,
+    running: Running,
+    _relay: Option<Relay>,
+}
+
+/// A program that runs, and what carries its streams.
+pub(super) struct Program {
     child: Child,
     pumps: Pumps,
-    running: Running,
     terminal: Option<OwnedFd>,
-    _relay: Option<Relay>,
+}
+
+impl Program {
+    /// Begins to carry the streams of `child`.
+    pub(super) fn new(
+        child: Child,
+        plumbing: Plumbing,
+        (wanted, recorder): (Wanted, Option<&Recorder>),
+    ) -> Result<Self> {
+        let terminal = child.terminal().map(|fd| fd.try_clone_to_owned()).transpose();
+        let terminal = terminal.cannot(|| "connect the program's terminal")?;
+        let pumps = plumbing.connect(&child, wanted, recorder)?;
+        Ok(Self { child, pumps, terminal })
+    }
+
+    /// Waits for the end of the program and of its streams, and passes signals to it.
+    pub(super) async fn attend(self, mut signals: UnboundedReceiver<SignalKind>) -> Result<Exit> {
+        let Self { mut child, pumps, terminal } = self;
+        let signaller = child.signaller();
+        let mut waiting = tokio::task::spawn_blocking(move || child.wait());
+        let exit = loop {
+            tokio::select! {
+                ended = &mut waiting => break ended.cannot(|| "wait for the program")?,
+                Some(kind) = signals.recv() => match (kind, &terminal) {
+                    (kind, _) if kind == SignalKind::interrupt() => signaller.interrupt(),
+                    (kind, Some(terminal)) if kind == SignalKind::window_change() => {
+                        // A program that has just ended needs no other size.
+                        let _ = terminal::resize(terminal);
+                    }
+                    (kind, _) => signaller.signal(kind.as_raw_value()),
+                },
+            }
+        };
+        // With the sandbox gone, nobody holds the other ends any more.
+        let carried = tokio::task::spawn_blocking(move || pumps.finish()).await;
+        carried.cannot(|| "carry the program's output")?;
+        exit
+    }
 }
 
 impl Supervisor {
@@ -102,34 +145,14 @@ impl Supervisor {
         attachment: Attachment,
         tell: impl FnOnce(),
     ) -> Result<Exit> {
-        let mut signals = listen_to_signals()?;
-        let started = match self.start(claimed, attachment)? {
+        let signals = listen_to_signals()?;
+        let Started { program, running, _relay } = match self.start(claimed, attachment)? {
             Ok(started) => started,
             Err(exit) => return Ok(exit),
         };
-        claimed.write(&State::Running(started.running.clone()))?;
+        claimed.write(&State::Running(running))?;
         tell();
-        let Started { mut child, pumps, terminal, _relay, .. } = started;
-        let signaller = child.signaller();
-        let mut waiting = tokio::task::spawn_blocking(move || child.wait());
-        let exit = loop {
-            tokio::select! {
-                ended = &mut waiting => break ended.cannot(|| "wait for the program")?,
-                Some(kind) = signals.recv() => match (kind, &terminal) {
-                    (kind, _) if kind == SignalKind::interrupt() => signaller.interrupt(),
-                    (kind, Some(terminal)) if kind == SignalKind::window_change() => {
-                        // A program that has just ended needs no other size.
-                        let _ = terminal::resize(terminal);
-                    }
-                    (kind, _) => signaller.signal(kind.as_raw_value()),
-                },
-            }
-        };
-        // With the sandbox gone, nobody holds the other ends any more.
-        tokio::task::spawn_blocking(move || pumps.finish())
-            .await
-            .cannot(|| "carry the program's output")?;
-        exit
+        program.attend(signals).await
     }
 
     /// Starts the program; `Err` within is one that is not there or cannot be executed.
@@ -144,35 +167,30 @@ impl Supervisor {
             return Err(Error::new(ErrorKind::NotFound, action()).because("it was removed"));
         };
         let config = seen.config;
-        attachment.check(config.input, config.terminal)?;
+        let wanted = Wanted { attachment, input: config.input, terminal: config.terminal };
+        wanted.check()?;
         let listening = ports::listen(&config.ports)?;
         let published = listening.iter().map(|(port, _)| *port).collect();
         let log = Arc::new(Log::open(&container.log_path())?);
         let mut spec = config.spec.clone();
         spec.terminal = config.terminal.then(terminal::current_size);
-        let (streams, plumbing) = Plumbing::new(&config)?;
+        let (streams, plumbing) = Plumbing::new(wanted)?;
         let mut child = self.launcher.spawn(&spec, config.rung, streams)?;
         if let Some(Exit::NotFound(_) | Exit::NotExecutable(_)) = child.exit() {
             return Ok(Err(child.wait()?));
         }
         let relay = connect_network(&config, &child, listening)?;
-        let terminal = child.terminal().map(|fd| fd.try_clone_to_owned()).transpose();
-        let terminal = terminal.cannot(action)?;
+        // One that has ended already waits to be told so.
+        let first = Process::of(child.pid()).unwrap_or(Process { pid: child.pid(), began: 0 });
         let recorder = Recorder { log, clock: self.clock };
-        let pumps = plumbing.connect(&child, &config, (attachment, recorder))?;
-        let gone = || Error::new(ErrorKind::Io, action()).because("its first process is gone");
-        let first = match Process::of(child.pid()) {
-            Some(first) => first,
-            // It has ended already, and waits to be told so.
-            None if child.exit().is_some() => Process { pid: child.pid(), began: 0 },
-            None => return Err(gone()),
-        };
+        let program = Program::new(child, plumbing, (wanted, Some(&recorder)))?;
         let running = Running { first, started: (self.clock)(), ports: published };
-        Ok(Ok(Started { child, pumps, running, terminal, _relay: relay }))
+        Ok(Ok(Started { program, running, _relay: relay }))
     }
 }
 
-fn listen_to_signals() -> Result<UnboundedReceiver<SignalKind>> {
+/// Listens to the signals that go to a program, from now on.
+pub(super) fn listen_to_signals() -> Result<UnboundedReceiver<SignalKind>> {
     let (sender, receiver) = unbounded_channel();
     let further = [SignalKind::interrupt(), SignalKind::window_change()];
     for kind in PASSED_ON.into_iter().chain(further) {
@@ -256,6 +274,6 @@ fn connect_network(
     if config.network != NetworkChoice::Private || listening.is_empty() {
         return Ok(None);
     }
-    let _ = child;
-    Relay::start(listening, Arc::new(|_| Err(std::io::ErrorKind::Unsupported.into()))).map(Some)
+    let connector = child.connector();
+    Relay::start(listening, Arc::new(move |port| connector.connect(port))).map(Some)
 }

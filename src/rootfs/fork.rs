@@ -117,6 +117,23 @@ impl Fork {
         Ok((rootfs, id))
     }
 
+    /// Moves the fork into `folder`, which outlives this process and is on the store's file system, and
+    /// gives what to run a sandbox on there. Whoever keeps the folder must keep the layers below it in
+    /// the store, too: see [`Rootfs::kept_folders`].
+    pub fn settle(self, folder: &Path) -> Result<Root> {
+        for name in ["fs", "fs.owners", "work"] {
+            let path = self.scratch.path().join(name);
+            if path.exists() {
+                fs_err::rename(path, folder.join(name)).cannot(|| "make a root file system")?;
+            }
+        }
+        let files = folder.join("fs");
+        Ok(match self.snapshot {
+            None => Root::overlay(self.below.layers(), files, folder.join("work")),
+            Some(_) => Root::Folder(files),
+        })
+    }
+
     fn files(&self) -> PathBuf {
         self.scratch.path().join("fs")
     }

@@ -10,6 +10,7 @@ pub mod cache;
 pub mod completions;
 pub mod copy;
 pub mod doctor;
+pub mod exec;
 pub mod images;
 pub mod inspect;
 pub mod keep;

@@ -1,5 +1,7 @@
 //! `gondola restart`.
 
+use std::process::ExitCode;
+
 use clap::Args;
 
 use super::run::{keeper_arguments, report};
@@ -18,8 +20,19 @@ pub struct RestartArgs {
     how: HowArgs,
 }
 
+/// Goes on with root's rights over a range of ids, where a container was made so.
+pub(in crate::cli) fn enter_id_range(
+    session: &Session,
+    args: &RestartArgs,
+) -> Result<Option<ExitCode>> {
+    let containers = Containers::open(session.store()?.root())?;
+    // What is not there is told later.
+    let found = args.containers.iter().filter_map(|name| containers.find(name).ok());
+    session.enter_id_range(found.map(|seen| seen.config.rung))
+}
+
 /// Starts containers again, in the background; their files are as they left them.
-pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<u8> {
+pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
     let containers = Containers::open(session.store()?.root())?;
     let seen: Vec<Seen> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
@@ -37,5 +50,5 @@ pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<u8> {
         }
         print_lines([name])?;
     }
-    Ok(0)
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,7 @@
 //! `gondola rm`.
 
+use std::process::ExitCode;
+
 use clap::Args;
 
 use crate::cli::session::{Session, print_lines};
@@ -18,6 +20,14 @@ pub struct RmArgs {
     /// Accepted for habit's sake: folders of a container's own always go with it
     #[arg(short, long)]
     volumes: bool,
+}
+
+/// Goes on with root's rights over a range of ids, where a container was made so.
+pub(in crate::cli) fn enter_id_range(session: &Session, args: &RmArgs) -> Result<Option<ExitCode>> {
+    let containers = Containers::open(session.store()?.root())?;
+    // What is not there is told later.
+    let found = args.containers.iter().filter_map(|name| containers.find(name).ok());
+    session.enter_id_range(found.map(|seen| seen.config.rung))
 }
 
 pub(in crate::cli) fn run(session: &Session, args: &RmArgs) -> Result<()> {

@@ -3,19 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
+use super::build::BuildArgs;
 use crate::cli::environment::{self, Environment};
 use crate::cli::session::{Session, print_lines, until_interrupted};
+use crate::cli::settings;
 use crate::container::{
     Attachment, Claimed, Containers, NetworkChoice, Options, Origin, Plan, Publish, Reserved,
     StopSignal, Supervisor, Volume, start_detached,
 };
-use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{ContainerConfig, Platform};
-use crate::sandbox::{Exit, Launcher, ProbeOptions, Root, Rung, probe};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::image::{Artifact, Image, Named};
+use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
+use crate::pipeline::{self, Outputs};
+use crate::rootfs::{Rootfs, Unpacker};
+use crate::sandbox::{Exit, Finding, Findings, Launcher, ProbeOptions, Root, Rung, choose, probe};
+use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
 #[derive(Clone, Debug, Args)]
@@ -154,11 +161,43 @@ enum Pull {
     Never,
 }
 
-/// Runs a container; answers the program's exit code.
-pub(in crate::cli) async fn run(session: &Session, args: RunArgs) -> Result<u8> {
-    let claimed = until_interrupted("run", prepare(session, &args)).await?;
+/// The best sandbox that gives a program a root file system.
+pub(in crate::cli) fn choose_rung(session: &Session, args: &RunArgs) -> Result<Rung> {
+    let launcher = launcher(session);
+    let store = session.store()?;
+    let options = ProbeOptions { launcher: &launcher, folder: store.root() };
+    let limits = &args.limits;
+    if limits.sandbox == Some(Rung::Toolchain) {
+        return Err(Error::new(ErrorKind::Usage, "run a container in the sandbox toolchain")
+            .because("it has no root file system"));
+    }
+    let least = limits.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
+    choose(&options, limits.sandbox, Some(least)).or_else(|error| {
+        if limits.sandbox.is_some() || limits.sandbox_min.is_some() {
+            return Err(error);
+        }
+        Err(nothing_works(&probe(&options)?))
+    })
+}
+
+/// Why no sandbox that can run a container works here, and the one thing to do about it.
+fn nothing_works(findings: &Findings) -> Error {
+    let error = Error::new(ErrorKind::Unsupported, "run a container here");
+    // The one that needs the least is the one to ask for.
+    match findings.0.iter().find(|finding| finding.rung == Rung::Ns) {
+        Some(Finding { reason: Some(reason), fix: Some(fix), .. }) => {
+            error.because(reason).hint(fix.clone())
+        }
+        Some(Finding { reason: Some(reason), .. }) => error.because(reason).hint("gondola doctor"),
+        _ => error.hint("gondola doctor"),
+    }
+}
+
+/// Runs a container on a rung; answers the program's exit code.
+pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
+    let claimed = until_interrupted("run", prepare(session, &args, rung)).await?;
     session.view.close();
-    let image = args.words[0].clone();
+    let name = claimed.container().name().to_owned();
     let exit = if args.detach {
         let id = claimed.container().id().clone();
         let exit = start_detached(&claimed, &keeper_arguments(session, id.as_str())?)?;
@@ -170,7 +209,7 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs) -> Result<u8> 
         let supervisor = supervisor(session);
         Some(supervisor.run(claimed, Attachment::Foreground, || ()).await?)
     };
-    Ok(exit.map_or(0, |exit| report(session, &image, &exit)))
+    Ok(exit.map_or(ExitCode::SUCCESS, |exit| report(session, &name, &exit)))
 }
 
 /// What keeps containers.
@@ -190,22 +229,168 @@ pub(in crate::cli) fn keeper_arguments(session: &Session, id: &str) -> Result<Ve
 }
 
 /// Says what came of a program that was not there, and gives the exit code.
-pub(in crate::cli) fn report(session: &Session, name: &str, exit: &Exit) -> u8 {
+pub(in crate::cli) fn report(session: &Session, name: &str, exit: &Exit) -> ExitCode {
     if let Exit::NotFound(reason) | Exit::NotExecutable(reason) = exit {
-        let error = Error::new(ErrorKind::NotFound, format!("run {name}")).because(reason);
-        session.view.fail(&error);
+        let error = Error::new(ErrorKind::NotFound, format!("run container {name}"));
+        session.view.fail(&error.because(reason));
     }
-    exit.code()
+    ExitCode::from(exit.code())
 }
 
 /// Makes the container: everything up to its start.
-async fn prepare(session: &Session, args: &RunArgs) -> Result<Claimed> {
+async fn prepare(session: &Session, args: &RunArgs, rung: Rung) -> Result<Claimed> {
     let options = options(args, &session.environment)?;
-    let store = session.store()?;
-    let reserved = Containers::open(store.root())?.reserve(args.name.as_deref())?;
-    let rung = choose_rung(session, &args.limits)?;
-    let folder = session.environment.resolve(&args.words[0]);
-    folder_container(session, (reserved, rung), &folder, &options)
+    let context = session.transport()?;
+    // A name that is taken is told before anything is pulled.
+    let containers = Containers::open(context.store.root())?;
+    let reserved = containers.reserve(args.name.as_deref())?;
+    if !rung.has_namespaces() {
+        session.reporter.warn(format!(
+            "sandbox {rung}: the program has no processes, network or mounts of its own, and no \
+             boundary keeps it in; gondola doctor says why"
+        ));
+    }
+    if args.rootfs {
+        let folder = session.environment.resolve(&args.words[0]);
+        return folder_container(session, (reserved, rung), &folder, &options);
+    }
+    let image = find(session, args, &context).await?;
+    let cores = session.environment.cores;
+    let unpacker = Unpacker { context: context.clone(), rung, cores };
+    let rootfs = if image.pulled {
+        let rootfs = unpacker.unpack_and_store(&image.image).await?;
+        image.name_in_store(&context).await?;
+        rootfs
+    } else {
+        unpacker.unpack(&image.image).await?
+    };
+    image_container(session, (reserved, rung), (&image, &rootfs), &options)
+}
+
+/// An image to run.
+struct Found {
+    image: Image,
+    /// What tables call it.
+    called: String,
+    /// What it is called in the store, once it is there.
+    reference: Option<Reference>,
+    /// Whether it comes from a registry.
+    pulled: bool,
+}
+
+impl Found {
+    fn new(artifact: &Artifact, called: &str) -> Result<Self> {
+        match artifact.images()[..] {
+            [image] => Ok(Self {
+                image: image.clone(),
+                called: called.to_owned(),
+                reference: None,
+                pulled: false,
+            }),
+            _ => {
+                Err(Error::new(ErrorKind::Invalid, format!("run {called}"))
+                    .because("it is no image"))
+            }
+        }
+    }
+
+    async fn name_in_store(&self, context: &Context) -> Result<()> {
+        let artifact = Artifact::Image(self.image.clone());
+        let references = self.reference.clone().into_iter().collect();
+        transport::write(&Place::Store(None), &[Named { artifact, references }], context).await
+    }
+}
+
+/// Whether a word means a Go package: a path, as Go's own tools tell them from other names.
+fn is_package(word: &str) -> bool {
+    matches!(word, "." | "..") || ["./", "../", "/"].iter().any(|start| word.starts_with(start))
+}
+
+/// Finds the image: built of a package, in the local store, in a registry, or wherever it was said
+/// to be.
+async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Found> {
+    let word = args.words[0].as_str();
+    let platform = args.platform.clone().unwrap_or_else(|| context.host.clone());
+    let platforms = PlatformSet::Listed(vec![platform]);
+    if is_package(word) {
+        let built = build(session, word, args.platform.as_ref()).await?;
+        let artifact =
+            transport::read(&Place::Store(Some(built.clone())), &platforms, context).await?;
+        let name = built.without_digest().unwrap_or(built).familiar();
+        return Found::new(&artifact, &name);
+    }
+    let place = word.parse::<Place>()?.in_folder(&session.environment.folder);
+    let Place::Registry(reference) = place else {
+        return Found::new(&transport::read(&place, &platforms, context).await?, word);
+    };
+    let local = match args.pull {
+        Pull::Always => None,
+        Pull::Missing | Pull::Never => match find_in_store(&context.store, word) {
+            Ok(_) => Some(Place::Store(Some(reference.clone()))),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(error) if args.pull == Pull::Never => {
+                return Err(error).cannot(|| format!("run {word} without pulling it"));
+            }
+            Err(_) => None,
+        },
+    };
+    if let Some(place) = local {
+        match transport::read(&place, &platforms, context).await {
+            // The store may have it for another platform alone.
+            Err(error) if error.kind() == ErrorKind::NotFound && args.pull == Pull::Missing => {}
+            found => return Found::new(&found?, word),
+        }
+    }
+    let artifact =
+        transport::read(&Place::Registry(reference.clone()), &platforms, context).await?;
+    let found = Found::new(&artifact, word)?;
+    Ok(Found { reference: Some(reference), pulled: true, ..found })
+}
+
+/// Builds one package as `gondola build` does, and answers the image's name in the store.
+async fn build(session: &Session, package: &str, platform: Option<&Platform>) -> Result<Reference> {
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        build: BuildArgs,
+    }
+    let platform = platform.map(|platform| format!("--platform={platform}"));
+    let words = ["build".to_owned()].into_iter().chain(platform).chain([package.to_owned()]);
+    let typed = <Typed as clap::Parser>::try_parse_from(words);
+    let typed = typed.map_err(|error| Error::new(ErrorKind::Usage, "build").caused_by(error))?;
+    let request = settings::request(&typed.build, &session.environment)?;
+    let built = pipeline::build(&session.engine()?, &request, &Outputs::default()).await?;
+    match &built[..] {
+        [one] => Ok(one.pinned.clone()),
+        several => Err(Error::new(ErrorKind::Usage, format!("run {package}"))
+            .because(format!("it stands for {} programs", several.len()))
+            .hint("name one of them")),
+    }
+}
+
+/// A container of an unpacked image.
+fn image_container(
+    session: &Session,
+    (reserved, rung): (Reserved, Rung),
+    (found, rootfs): (&Found, &Rootfs),
+    options: &Options,
+) -> Result<Claimed> {
+    let plan = Plan::make(&found.image.config.value().config, options)?;
+    plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
+    let root = rootfs.fork()?.settle(&reserved.make_folder("root")?)?;
+    let layers = rootfs.kept_folders();
+    if matches!(root, Root::Overlay { .. }) {
+        session.store()?.keep_for_container(reserved.folder(), &layers)?;
+    }
+    let origin = Origin {
+        image: found.called.clone(),
+        digest: Some(found.image.manifest.descriptor().digest.clone()),
+        root,
+        rung,
+        now: environment::clock(),
+    };
+    let copy_up = |path: &str, target: &Path| rootfs.copy_out(path, target);
+    reserved.make(origin, &plan, options, &copy_up)
 }
 
 /// A container in a folder that somebody unpacked.
@@ -220,6 +405,7 @@ fn folder_container(
             .because("there is no such folder"));
     }
     let plan = Plan::make(&ContainerConfig::default(), options)?;
+    plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
     let origin = Origin {
         image: folder.display().to_string(),
         digest: None,
@@ -227,19 +413,7 @@ fn folder_container(
         rung,
         now: environment::clock(),
     };
-    for warning in &plan.warnings {
-        session.reporter.warn(warning);
-    }
-    reserved.make(origin, &plan, options, &|_, _| Ok(()))
-}
-
-/// The best sandbox that gives a program a root file system.
-fn choose_rung(session: &Session, limits: &LimitArgs) -> Result<Rung> {
-    let launcher = launcher(session);
-    let store = session.store()?;
-    let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
-    let least = limits.sandbox_min.unwrap_or(Rung::Proot);
-    findings.choose(limits.sandbox, Some(least))
+    reserved.make(origin, &plan, options, &|_, _| Ok(false))
 }
 
 fn options(args: &RunArgs, environment: &Environment) -> Result<Options> {
@@ -301,7 +475,7 @@ pub(in crate::cli) fn variables(
 }
 
 /// Reads `NAME:IP`; `host-gateway` is the host, as it is seen on its own network.
-fn host(text: &str) -> Result<(String, IpAddr)> {
+pub(in crate::cli) fn host(text: &str) -> Result<(String, IpAddr)> {
     let wrong = || {
         Error::new(ErrorKind::Usage, format!("add host \"{}\"", text.escape_debug()))
             .because("expected NAME:IP")
