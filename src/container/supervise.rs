@@ -168,7 +168,6 @@ impl Supervisor {
         };
         let config = seen.config;
         let wanted = Wanted { attachment, input: config.input, terminal: config.terminal };
-        wanted.check()?;
         let listening = ports::listen(&config.ports)?;
         let published = listening.iter().map(|(port, _)| *port).collect();
         let log = Arc::new(Log::open(&container.log_path())?);
