@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod dockerfile;
 mod environment;
 pub mod output;
 mod session;

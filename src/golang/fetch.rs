@@ -14,6 +14,9 @@ use crate::sandbox::Access;
 /// What `go` says where a module is missing that it may not download.
 const OFFLINE: &str = "GOPROXY=off";
 
+/// What it says where it may not even take the lock of the folder for modules.
+const UNWRITABLE: [&str; 2] = ["permission denied", "read-only file system"];
+
 impl Builder {
     /// Runs `go`, telling the reporter of its downloads.
     pub(super) async fn go(
@@ -23,12 +26,22 @@ impl Builder {
         platform: &Platform,
     ) -> Result<Output> {
         let output = self.run(workdir, arguments, platform, Phase::Build).await?;
-        let lacks_modules = !output.success && output.stderr.contains(OFFLINE);
-        if !(lacks_modules && self.toolchain.fetches_apart()) {
-            return Ok(output);
+        match self.toolchain.fetching() {
+            Some(fetching) if !output.success && self.lacks_modules(&output.stderr) => {
+                // What others are fetching need not be fetched twice.
+                let _turn = fetching.turn.lock().await;
+                self.fetch(workdir, arguments, platform).await?;
+            }
+            _ => return Ok(output),
         }
-        self.fetch(workdir, arguments, platform).await?;
         self.run(workdir, arguments, platform, Phase::Build).await
+    }
+
+    fn lacks_modules(&self, said: &str) -> bool {
+        let modules = self.toolchain.variable("GOMODCACHE");
+        let is_about_modules = |line: &str| modules.is_some_and(|folder| line.contains(folder));
+        let mut lines = said.lines().filter(|line| is_about_modules(line));
+        said.contains(OFFLINE) || lines.any(|line| UNWRITABLE.iter().any(|why| line.contains(why)))
     }
 
     /// Fetches the modules of the packages that `arguments` name behind `--`.
@@ -63,7 +76,13 @@ impl Builder {
             out_dir: &self.out_dir,
             sources,
         };
-        let note = |line: &str| self.reporter.note(line);
+        // A go that may not download says "downloading", too.
+        let is_heard = phase == Phase::Fetch || self.toolchain.fetching().is_none();
+        let note = |line: &str| {
+            if is_heard {
+                self.reporter.note(line);
+            }
+        };
         command::run(self.toolchain.launch(), &call, note).await
     }
 }

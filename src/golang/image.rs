@@ -133,7 +133,7 @@ impl Images {
         let fetching = fetching(&root, allowed);
         let origin = Origin::Image { digest: unpacked.image.clone(), _session: Arc::new(session) };
         Ok(Toolchain::new(root, version, environment, origin, Arc::new(confined))
-            .fetching(fetching))
+            .with_fetching(fetching))
     }
 
     fn environment(&self, root: &Path, temporary: &Path) -> BTreeMap<String, String> {
@@ -180,7 +180,7 @@ fn fetching(root: &Path, allowed: BTreeMap<String, String>) -> Fetching {
     let mut environment = allowed;
     environment.retain(|key, _| !OURS.contains(&key.as_str()));
     environment.insert("PATH".to_owned(), path.trim_end_matches(':').to_owned());
-    Fetching { environment }
+    Fetching { turn: Arc::default(), environment }
 }
 
 /// Files and folders that the user's variables name for the fetching of modules.
@@ -198,7 +198,9 @@ fn for_fetching(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
     let files = NAMING.iter().filter_map(|name| variables.get(*name));
     let folders = ["PATH", "SSL_CERT_DIR"].iter().filter_map(|name| variables.get(*name));
     let folders = folders.flat_map(|list| list.split(':'));
-    let paths = files.map(String::as_str).chain(folders).map(PathBuf::from);
+    let proxies = variables.get("GOPROXY").into_iter().flat_map(|list| list.split([',', '|']));
+    let mirrors = proxies.filter_map(|proxy| proxy.strip_prefix("file://"));
+    let paths = files.map(String::as_str).chain(folders).chain(mirrors).map(PathBuf::from);
     paths.filter(|path| path.is_absolute()).collect()
 }
 

@@ -51,6 +51,8 @@ pub(super) enum Origin {
 /// What is added to the environment where modules are fetched apart from builds.
 #[derive(Clone, Debug)]
 pub(super) struct Fetching {
+    /// Held by whoever fetches.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
     pub environment: BTreeMap<String, String>,
 }
 
@@ -102,7 +104,7 @@ impl Toolchain {
     }
 
     /// The same toolchain, building without the network; modules are fetched apart.
-    pub(super) fn fetching(self, fetching: Fetching) -> Self {
+    pub(super) fn with_fetching(self, fetching: Fetching) -> Self {
         Self { fetching: Some(fetching), ..self }
     }
 
@@ -125,9 +127,9 @@ impl Toolchain {
         &*self.launch
     }
 
-    /// Whether modules are fetched apart from builds.
-    pub(super) fn fetches_apart(&self) -> bool {
-        self.fetching.is_some()
+    /// How modules are fetched, if that happens apart from builds.
+    pub(super) fn fetching(&self) -> Option<&Fetching> {
+        self.fetching.as_ref()
     }
 
     /// Whether its files are known to be what they were, as long as its identity is.
@@ -150,7 +152,7 @@ impl Toolchain {
             environment.extend(self.for_c.clone());
         }
         environment.extend(flags.environment(platform)?);
-        if self.fetches_apart() {
+        if self.fetching.is_some() {
             // Another version would have to come from somewhere.
             environment.insert("GOTOOLCHAIN".to_owned(), "local".to_owned());
             if phase == Phase::Build {

@@ -83,6 +83,8 @@ struct Said {
     removed: Vec<TreePath>,
     closed: Vec<TreePath>,
     closes_all: bool,
+    /// Which parts of a distribution it has, whether upper layers replace them or not.
+    has: [bool; DISTRIBUTION.len()],
 }
 
 impl Merged {
@@ -100,11 +102,7 @@ impl Merged {
                 None => self.take_entry(&entry, &path, &mut archive, &mut said, &mut buffer)?,
             }
         }
-        let has = |path: &str| {
-            let path = TreePath::new(path).expect("written in this file");
-            said.paths.contains(&path) || said.paths.iter().any(|other| other.is_below(&path))
-        };
-        self.is_complete = said.closes_all || DISTRIBUTION.iter().all(|path| has(path));
+        self.is_complete = said.closes_all || said.has.iter().all(|part| *part);
         for path in said.removed {
             self.known.entry(path).or_insert(Kind::Removed);
         }
@@ -145,6 +143,10 @@ impl Merged {
             }
             return Ok(());
         };
+        for (has, part) in said.has.iter_mut().zip(DISTRIBUTION) {
+            let rest = relative.as_bytes().strip_prefix(part.as_bytes());
+            *has |= rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+        }
         if self.is_hidden(&relative, said) {
             return Ok(());
         }
@@ -284,4 +286,177 @@ fn write_file(
 /// A time before 1970 is of no use to anybody.
 fn time(seconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tar::{Builder, EntryType, Header};
+
+    /// Makes a layer of lines such as `d usr/local`, `f usr/local/go/VERSION text`,
+    /// `l path target` and `h path target`.
+    fn layer(lines: &[&str]) -> Vec<u8> {
+        let mut archive = Builder::new(Vec::new());
+        for line in lines {
+            let mut words = line.splitn(3, ' ');
+            let mut next = || words.next().unwrap_or_default();
+            let (kind, path, rest) = (next(), next(), next());
+            let mut header = Header::new_gnu();
+            header.set_mode(0o4755);
+            header.set_mtime(1_000_000);
+            let (entry_type, content) = match kind {
+                "d" => (EntryType::Directory, ""),
+                "l" => (EntryType::Symlink, ""),
+                "h" => (EntryType::Link, ""),
+                "c" => (EntryType::Char, ""),
+                _ => (EntryType::Regular, rest),
+            };
+            header.set_entry_type(entry_type);
+            header.set_size(content.len() as u64);
+            if matches!(kind, "l" | "h") {
+                archive.append_link(&mut header, path, rest).unwrap();
+            } else {
+                archive.append_data(&mut header, path, content.as_bytes()).unwrap();
+            }
+        }
+        archive.into_inner().unwrap()
+    }
+
+    /// Unpacks layers, the base first, and lists what comes out: `path: contents`.
+    fn unpacked(layers: &[&[&str]]) -> Result<Vec<String>> {
+        let target = tempfile::tempdir().unwrap();
+        let mut merged = Merged {
+            folder: TreePath::new("usr/local/go").unwrap(),
+            target: target.path().to_owned(),
+            known: BTreeMap::new(),
+            closed: Vec::new(),
+            is_complete: false,
+        };
+        for lines in layers.iter().rev() {
+            let layer = layer(lines);
+            let mut bytes = &layer[..];
+            merged.take_layer(&mut bytes)?;
+            if merged.is_complete {
+                break;
+            }
+        }
+        let mut found = Vec::new();
+        list(target.path(), target.path(), &mut found);
+        found.sort();
+        Ok(found)
+    }
+
+    fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            let state = fs_err::symlink_metadata(&path).unwrap();
+            if state.is_dir() {
+                found.push(format!("{name}/"));
+                list(root, &path, found);
+            } else if state.is_symlink() {
+                found.push(format!("{name} -> {}", fs_err::read_link(&path).unwrap().display()));
+            } else {
+                found.push(format!("{name}: {}", fs_err::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_folder_alone_is_unpacked_as_the_layers_together_have_it() {
+        let base: &[&str] = &[
+            "d usr/local",
+            "f usr/local/bin/x no",
+            "f usr/local/gone no",
+            "f usr/local/go/a old",
+            "f usr/local/go/kept base",
+            "f usr/local/go/sub/removed no",
+            "f usr/local/go/sub/stays base",
+            "f usr/local/go/emptied/old no",
+            "f usr/local/go/was/folder no",
+        ];
+        let middle: &[&str] = &[
+            "f ./usr/local/go/a new",
+            "f usr/local/go/sub/.wh.removed",
+            "f usr/local/go/emptied/.wh..wh..opq",
+            "f usr/local/go/emptied/new middle",
+            "f usr/local/go/was file",
+            "h usr/local/go/b usr/local/go/a",
+            "l usr/local/go/sub/link ../a",
+            "f usr/local/go/twice first",
+            "f usr/local/go/twice second",
+        ];
+        let top: &[&str] = &["f usr/local/go/top top", "f usr/local/go/.wh.kept", "f etc/x no"];
+        let expect = [
+            "a: new",
+            "b: new",
+            "emptied/",
+            "emptied/new: middle",
+            "sub/",
+            "sub/link -> ../a",
+            "sub/stays: base",
+            "top: top",
+            "twice: second",
+            "was: file",
+        ];
+        assert_eq!(unpacked(&[base, middle, top]).unwrap(), expect);
+    }
+
+    #[test]
+    fn a_whole_distribution_or_a_whiteout_ends_the_reading() {
+        let go: &[&str] = &[
+            "f usr/local/go/VERSION go1.99",
+            "f usr/local/go/bin/go go",
+            "d usr/local/go/pkg/tool",
+            "f usr/local/go/src/runtime/x.go x",
+        ];
+        let over: &[&str] = &["f usr/local/go/VERSION go1.99.1"];
+        let whole = unpacked(&[&["c usr/local/go/device"], go, over]).unwrap();
+        assert!(whole.contains(&"VERSION: go1.99.1".to_owned()), "{whole:?}");
+        assert_eq!(whole.len(), 8);
+        for gone in
+            ["f usr/.wh.local", "f usr/local/.wh.go", "f .wh..wh..opq", "f usr/.wh..wh..opq"]
+        {
+            let found = unpacked(&[go, &[gone, "f usr/local/go/x x"]]).unwrap();
+            assert_eq!(found, ["x: x"], "{gone}");
+        }
+    }
+
+    #[test]
+    fn what_could_lead_out_of_the_folder_is_refused() {
+        for lines in [
+            &["l usr/local/go/x /etc"][..],
+            &["l usr/local/go/x ../y"],
+            &["l usr/local/go/a/x ../../y"],
+            &["l usr/local/go/a/x b/../../../go/y"],
+            &["l usr/local/go/x y", "f usr/local/go/x/z no"],
+            &["h usr/local/go/x etc/passwd"],
+            &["h usr/local/go/x usr/local/go/y"],
+            &["c usr/local/go/x"],
+            &["l usr/local/go /elsewhere"],
+            &["l usr/local elsewhere"],
+        ] {
+            let error = unpacked(&[lines]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{lines:?}: {error}");
+        }
+        let inside = unpacked(&[&["l usr/local/go/a/x ../a/b/../c"]]).unwrap();
+        assert_eq!(inside, ["a/", "a/x -> ../a/b/../c"]);
+    }
+
+    #[test]
+    fn files_are_plain_whatever_the_archive_says() {
+        use std::os::unix::fs::MetadataExt;
+        let target = tempfile::tempdir().unwrap();
+        let mut merged = Merged {
+            folder: TreePath::new("go").unwrap(),
+            target: target.path().to_owned(),
+            known: BTreeMap::new(),
+            closed: Vec::new(),
+            is_complete: false,
+        };
+        let layer = layer(&["f go/tool x"]);
+        merged.take_layer(&mut &layer[..]).unwrap();
+        let found = fs_err::metadata(target.path().join("tool")).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.mtime()), (0o755, 1_000_000));
+    }
 }

@@ -94,6 +94,8 @@ impl LockFile {
         let mut file = tempfile::Builder::new()
             .permissions(PermissionsExt::from_mode(0o666))
             .tempfile_in(folder)
+            // The name of the temporary file says nothing to anybody.
+            .map_err(|error| std::io::Error::from(error.kind()))
             .cannot(action)?;
         file.write_all(self.text().as_bytes()).cannot(action)?;
         file.persist(&self.path).map_err(|error| error.error).cannot(action)?;

@@ -475,7 +475,7 @@ pub(in crate::cli) fn variables(
 }
 
 /// Reads `NAME:IP`; `host-gateway` is the host, as it is seen on its own network.
-fn host(text: &str) -> Result<(String, IpAddr)> {
+pub(in crate::cli) fn host(text: &str) -> Result<(String, IpAddr)> {
     let wrong = || {
         Error::new(ErrorKind::Usage, format!("add host \"{}\"", text.escape_debug()))
             .because("expected NAME:IP")
