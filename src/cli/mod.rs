@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod environment;
+pub mod kaniko;
 pub mod output;
 mod session;
 mod settings;
