@@ -24,15 +24,18 @@
 //! store: error oci progress
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
-//! golang: error oci progress layer
-//! dockerfile: error oci
+//! rootfs: error oci progress layer sandbox registry store image transport
+//! golang: error oci progress layer sandbox store image transport rootfs
+//! dockerfile: error oci progress layer sandbox registry store image transport rootfs
+//! container: error oci progress layer sandbox store image transport rootfs
 //! config: error oci layer
-//! pipeline: error oci progress layer registry store image transport golang
-//! cli: error oci progress layer sandbox registry store image transport golang config pipeline
+//! pipeline: error oci progress layer sandbox registry store image transport rootfs golang dockerfile
+//! cli: error oci progress layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
 pub mod cli;
 pub mod config;
+pub mod container;
 pub mod dockerfile;
 pub mod error;
 pub mod golang;
@@ -42,6 +45,7 @@ pub mod oci;
 pub mod pipeline;
 pub mod progress;
 pub mod registry;
+pub mod rootfs;
 pub mod sandbox;
 pub mod store;
 pub mod transport;

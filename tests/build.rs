@@ -241,7 +241,8 @@ fn an_unchanged_program_is_neither_compiled_nor_packed_nor_pushed_again() {
     let third = sandbox.gondola(&arguments).success();
     assert_ne!(third.stdout, first.stdout);
     sandbox.set("PATH", "/nowhere");
-    sandbox.gondola(&arguments).code(1).says("no folder of PATH has a program \"go\"");
+    let on_host = [&arguments[..], &["--go", "host"]].concat();
+    sandbox.gondola(&on_host).code(1).says("no folder of PATH has a program \"go\"");
 }
 
 #[test]

@@ -8,12 +8,15 @@ use std::path::Path;
 use super::commands::build::{BuildArgs, GoArgs, ImageArgs};
 use super::environment::Environment;
 use crate::config::{self, GondolaYaml, ModuleMode};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, ModMode};
+use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+    ToolchainChoice,
 };
+use crate::transport::Place;
 
 /// The configuration file that is read when it exists.
 const DEFAULT_FILE: &str = "gondola.yaml";
@@ -28,7 +31,7 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
             all = all.over(build.settings.clone());
         }
         let name = build.and_then(|build| build.name.clone());
-        settings(all.over(file.settings.clone()), name)
+        settings(all.over(file.settings.clone()), name, &environment.folder)
     };
     let nothing_named = args.packages.is_empty() && args.bin.is_empty() && args.prebuilt.is_empty();
     let targets = if nothing_named && !file.builds.is_empty() {
@@ -46,9 +49,9 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         folder: environment.folder.clone(),
         targets,
         overrides: overrides.collect::<Result<_>>()?,
-        go_program: args.go.program.as_ref().map(|path| environment.resolve(path)),
         created: environment.source_date_epoch()?,
         use_cache: !args.no_cache,
+        pull: args.go.pull,
     })
 }
 
@@ -72,6 +75,13 @@ fn read_file(args: &BuildArgs, folder: &Path) -> Result<GondolaYaml> {
     Ok(file)
 }
 
+/// How layers are compressed, by what was typed alone.
+pub(super) fn typed_encoding(args: &ImageArgs) -> Result<Encoding> {
+    let encoding: Encoding =
+        args.compression.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+    Ok(if args.gzip_single_member { encoding.in_single_member() } else { encoding })
+}
+
 /// What was typed, in the form of the file.
 fn typed(args: &BuildArgs) -> Result<config::Settings> {
     let compression = args.image.compression.as_deref().map(str::parse).transpose()?;
@@ -89,6 +99,8 @@ fn typed(args: &BuildArgs) -> Result<config::Settings> {
 fn typed_go(args: &GoArgs) -> Result<config::Go> {
     let one = |flags: &Option<String>| flags.clone().map(|flags| vec![flags]);
     Ok(config::Go {
+        toolchain: args.toolchain.clone(),
+        image: None,
         flags: listed(&args.go_flag),
         ldflags: one(&args.ldflags),
         gcflags: one(&args.gcflags),
@@ -124,7 +136,7 @@ fn listed(items: &[String]) -> Option<Vec<String>> {
 }
 
 /// Splits each `NAME=VALUE`; the last of a name wins.
-fn pairs(option: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn pairs(option: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(Error::new(ErrorKind::Usage, format!("use {option} \"{}\"", text.escape_debug()))
@@ -146,7 +158,7 @@ fn words(option: &str, text: &str) -> Result<Vec<String>> {
 }
 
 /// What the settings mean, with the defaults where they are silent.
-fn settings(given: config::Settings, name: Option<String>) -> Result<Settings> {
+fn settings(given: config::Settings, name: Option<String>, folder: &Path) -> Result<Settings> {
     let mut encoding = given.compression.unwrap_or_default();
     if given.gzip_single_member == Some(true) {
         encoding = encoding.in_single_member();
@@ -156,6 +168,7 @@ fn settings(given: config::Settings, name: Option<String>) -> Result<Settings> {
         platforms: given.platforms,
         tags: given.tags.unwrap_or_default(),
         encoding,
+        toolchain: toolchain_choice(&given.go, folder)?,
         go: build_flags(given.go),
         image: image_settings(given.image, name)?,
     })
@@ -207,6 +220,23 @@ fn base_choice(text: &str) -> Result<BaseChoice> {
     }
 }
 
+/// Reads `auto`, `host`, the path of a program, or where an image is.
+///
+/// A path is what begins with a slash or a dot, and what is there as a file.
+fn toolchain_choice(given: &config::Go, folder: &Path) -> Result<ToolchainChoice> {
+    let text = given.toolchain.as_deref().unwrap_or("auto");
+    let is_path = text.starts_with(['/', '.']) || text.contains('/') && folder.join(text).is_file();
+    Ok(match text {
+        "auto" => ToolchainChoice::Auto { image: given.image.clone() },
+        "host" => ToolchainChoice::Host,
+        _ if is_path => ToolchainChoice::Program(folder.join(text)),
+        _ => {
+            let place: Place = text.parse().cannot(|| format!("use --go {text}"))?;
+            ToolchainChoice::Image(place.in_folder(folder))
+        }
+    })
+}
+
 fn target_of_build(build: &config::Build, settings: Settings) -> Target {
     let patterns = build.packages().to_vec();
     let grouping = if patterns.len() > 1 { Grouping::Together } else { Grouping::Separate };
@@ -247,6 +277,36 @@ mod tests {
         assert!(words("--cmd", "").unwrap().is_empty());
         let error = words("--cmd", "[a]").unwrap_err().to_string();
         assert!(error.contains("JSON array"), "{error}");
+    }
+
+    #[test]
+    fn the_forms_of_go_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(folder.path().join("sdk/bin")).unwrap();
+        fs_err::write(folder.path().join("sdk/bin/go"), "").unwrap();
+        let choose = |text: Option<&str>| {
+            let given = config::Go {
+                toolchain: text.map(str::to_owned),
+                image: Some("acme/golang".to_owned()),
+                ..config::Go::default()
+            };
+            toolchain_choice(&given, folder.path())
+        };
+        let auto = ToolchainChoice::Auto { image: Some("acme/golang".to_owned()) };
+        assert_eq!(choose(None).unwrap(), auto);
+        assert_eq!(choose(Some("auto")).unwrap(), auto);
+        assert_eq!(choose(Some("host")).unwrap(), ToolchainChoice::Host);
+        for path in ["/usr/local/go/bin/go", "./go", "../go/bin/go", "sdk/bin/go"] {
+            let program = ToolchainChoice::Program(folder.path().join(path));
+            assert_eq!(choose(Some(path)).unwrap(), program);
+        }
+        for image in ["golang", "golang:1.27", "sdk/bin/gopher", "oci:bases:golang"] {
+            let place = image.parse::<Place>().unwrap().in_folder(folder.path());
+            assert_eq!(choose(Some(image)).unwrap(), ToolchainChoice::Image(place));
+        }
+        let error = choose(Some("Go:1")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot use --go Go:1: "), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Usage);
     }
 
     #[test]

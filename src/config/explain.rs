@@ -8,7 +8,22 @@ const TOO_MUCH: &str = "it is larger or nested deeper than a configuration can b
 
 /// The keys of the sections, for a key that stands one level too high.
 pub(super) const SECTIONS: [(&str, &[&str]); 2] = [
-    ("go", &["flags", "ldflags", "gcflags", "asmflags", "tags", "env", "cgo", "vcs-stamp", "mod"]),
+    (
+        "go",
+        &[
+            "toolchain",
+            "image",
+            "flags",
+            "ldflags",
+            "gcflags",
+            "asmflags",
+            "tags",
+            "env",
+            "cgo",
+            "vcs-stamp",
+            "mod",
+        ],
+    ),
     (
         "image",
         &[

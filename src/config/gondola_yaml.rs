@@ -7,6 +7,7 @@
 //! compression: gzip:6
 //!
 //! go:
+//!   toolchain: golang:1.27
 //!   ldflags: -s -w
 //!   tags: [netgo]
 //!   env: {GOAMD64: v2}
@@ -86,6 +87,14 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Go {
+    /// `toolchain`: the Go to compile with, as for `--go`: `auto`, `host`, an image, or the path of a
+    /// program.
+    #[serde(deserialize_with = "values::text")]
+    pub toolchain: Option<String>,
+    /// `image`: the image that `auto` takes where this machine has no Go that is new enough;
+    /// `{version}` in it stands for the version that `go.mod` asks for.
+    #[serde(deserialize_with = "values::text")]
+    pub image: Option<String>,
     /// `flags`: further flags of `go build`, one per item.
     #[serde(deserialize_with = "values::texts")]
     pub flags: Option<Vec<String>>,
@@ -281,6 +290,8 @@ impl Settings {
 impl Go {
     fn over(self, below: Go) -> Go {
         Go {
+            toolchain: self.toolchain.or(below.toolchain),
+            image: self.image.or(below.image),
             flags: self.flags.or(below.flags),
             ldflags: self.ldflags.or(below.ldflags),
             gcflags: self.gcflags.or(below.gcflags),

@@ -85,6 +85,8 @@ tags: ["ghcr.io/acme/{name}:v1", "{name}"]
 compression: zstd:7
 gzip-single-member: true
 go:
+  toolchain: golang:1.27
+  image: acme/golang:{version}
   flags: [-a]
   ldflags: -s -w
   gcflags: ["all=-N -l"]
@@ -125,6 +127,8 @@ builds:
         assert_eq!(top.compression, Some(Encoding::Zstd { level: 7 }));
         assert_eq!(top.gzip_single_member, Some(true));
         let go = Go {
+            toolchain: Some("golang:1.27".to_owned()),
+            image: Some("acme/golang:{version}".to_owned()),
             flags: Some(texts(&["-a"])),
             ldflags: Some(texts(&["-s -w"])),
             gcflags: Some(texts(&["all=-N -l"])),
@@ -209,7 +213,7 @@ builds:
         ),
         (
             "go: {nothing: 1}\n",
-            "1:6: unknown key \"nothing\"; hint: the keys here are flags, ldflags, gcflags, asmflags, tags, env, cgo, vcs-stamp, mod",
+            "1:6: unknown key \"nothing\"; hint: the keys here are toolchain, image, flags, ldflags, gcflags, asmflags, tags, env, cgo, vcs-stamp, mod",
         ),
         (
             "builds:\n  - package: x\n    nam: y\n",

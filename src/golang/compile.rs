@@ -108,13 +108,12 @@ impl Builder {
         platform: &Platform,
         folder: &Path,
     ) -> Result<()> {
-        let environment = self.toolchain.environment(&self.flags, platform)?;
         let mut arguments = vec!["build".to_owned(), "-o".to_owned()];
         arguments.push(format!("{}/", folder.display()));
         arguments.extend(self.flags.arguments());
         arguments.push("--".to_owned());
         arguments.extend(packages.iter().map(|package| package.import_path.clone()));
-        let output = self.go(&packages[0].workdir, &arguments, &environment).await?;
+        let output = self.go(&packages[0].workdir, &arguments, platform).await?;
         if !output.success {
             return Err(cannot_compile(packages, platform, &output.stderr));
         }

@@ -136,6 +136,15 @@ impl BuildFlags {
         Ok(())
     }
 
+    /// Whether `go.mod` may be updated.
+    pub(super) fn may_edit_modules(&self) -> bool {
+        let last = self.flags.iter().rev().find_map(|word| {
+            let (name, value) = word.split_once('=')?;
+            (flag_name(name) == Some("mod")).then_some(value)
+        });
+        last.map_or(self.mod_mode == Some(ModMode::Mod), |mode| mode == "mod")
+    }
+
     /// How much of what a build reads can be listed beforehand.
     pub(super) fn visibility(&self) -> Visibility {
         let names = || self.flags.iter().filter_map(|word| flag_name(word));

@@ -1,6 +1,8 @@
-//! Go programs, made by the host's own `go`.
+//! Go programs, made by this machine's own `go` or by that of a golang image.
 //!
-//! [`Toolchain`] finds it, [`Builder`] asks it which packages are meant and has it compile them.
+//! A [`Toolchain`] is found here or taken out of an image ([`Images`]); [`Builder`] asks it which
+//! packages are meant and has it compile them. Where it comes from an image, modules are fetched
+//! apart: only then it has the network and the user's credentials.
 //! The environment is an allow-list and the paths are trimmed, so equal sources give equal
 //! programs whoever builds them and wherever.
 
@@ -9,13 +11,21 @@ mod buildinfo;
 mod command;
 mod compile;
 mod environment;
+mod fetch;
 mod flags;
+mod image;
 mod inputs;
+mod kept;
+mod launch;
 mod name;
 mod packages;
+mod presence;
 mod programs;
+mod requirement;
 mod toolchain;
+mod unpack;
 mod vcs;
+mod version;
 
 use std::path::PathBuf;
 
@@ -25,12 +35,17 @@ pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
 pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModMode};
+pub use image::{Images, Unpacked};
 pub use inputs::{Check, Inputs, Moment, Trace};
+pub use kept::{Kept, KeptSizes};
 pub use name::{image_name, program_name};
 pub use packages::Package;
+pub use presence::has_program;
 pub use programs::{Program, programs_size, prune_programs};
+pub use requirement::{Modules, Requirement};
 pub use toolchain::Toolchain;
 pub use vcs::{Checkout, checkout};
+pub use version::Version;
 
 /// A toolchain with everything that a build with it needs to know.
 #[derive(Clone)]

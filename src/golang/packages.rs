@@ -1,6 +1,6 @@
 //! Which main packages a command line means.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Platform;
 
 use super::Builder;
-use super::command::{self, Output};
+use super::command::Output;
 use super::name::program_name;
 
 /// A main package of some module.
@@ -73,9 +73,8 @@ impl Builder {
         platform: &Platform,
     ) -> Result<Vec<Package>> {
         self.flags.validate()?;
-        let environment = self.toolchain.environment(&self.flags, platform)?;
         let questions = self.questions(dir, patterns)?;
-        let asked = questions.iter().map(|question| self.ask(question, &environment));
+        let asked = questions.iter().map(|question| self.ask(question, platform));
         let mut packages = Vec::new();
         let mut seen = BTreeSet::new();
         for found in futures_util::future::try_join_all(asked).await? {
@@ -106,18 +105,14 @@ impl Builder {
         Ok(questions)
     }
 
-    async fn ask(
-        &self,
-        question: &Question,
-        environment: &BTreeMap<String, String>,
-    ) -> Result<Vec<Package>> {
+    async fn ask(&self, question: &Question, platform: &Platform) -> Result<Vec<Package>> {
         let mut arguments = vec!["list".to_owned(), "-find".to_owned()];
         arguments.push("-json=ImportPath,Name,Dir,Match,Module".to_owned());
         arguments.extend(self.flags.arguments());
         arguments.push("--".to_owned());
         arguments.extend(question.patterns.iter().cloned());
         let Output { success, stdout, stderr } =
-            self.go(&question.workdir, &arguments, environment).await?;
+            self.go(&question.workdir, &arguments, platform).await?;
         if !success {
             return Err(explain(find_action(&question.patterns), &stderr));
         }
@@ -135,17 +130,6 @@ impl Builder {
             }
         }
         Ok(packages)
-    }
-
-    /// Runs `go`, telling the reporter of its downloads.
-    pub(super) async fn go(
-        &self,
-        workdir: &Path,
-        arguments: &[String],
-        environment: &BTreeMap<String, String>,
-    ) -> Result<Output> {
-        let note = |line: &str| self.reporter.note(line);
-        command::run(self.toolchain.program(), workdir, arguments, environment, note).await
     }
 }
 
@@ -214,15 +198,15 @@ const PRIVATE_MODULES: &str =
     "for private modules set GOPRIVATE, and give git or ~/.netrc the credentials";
 
 /// From where patterns are looked at.
-struct Scope<'a> {
-    dir: &'a Path,
+pub(super) struct Scope<'a> {
+    pub dir: &'a Path,
     /// Whether a `go.work` in a parent folder counts.
-    workspaces: bool,
+    pub workspaces: bool,
 }
 
 impl Scope<'_> {
     /// Decides in which folder `go` runs for a pattern, and what the pattern is there.
-    fn place(&self, pattern: &str) -> Result<(PathBuf, String)> {
+    pub(super) fn place(&self, pattern: &str) -> Result<(PathBuf, String)> {
         let pattern = pattern.strip_prefix("ko://").unwrap_or(pattern);
         if Path::new(pattern).extension().is_some_and(|end| end == "go")
             && self.dir.join(pattern).is_file()
@@ -262,7 +246,7 @@ impl Scope<'_> {
     }
 
     /// The folder of the workspace or module that a folder belongs to.
-    fn module_of(&self, folder: &Path) -> Option<PathBuf> {
+    pub(super) fn module_of(&self, folder: &Path) -> Option<PathBuf> {
         let above = |name: &str| {
             folder.ancestors().find(|parent| parent.join(name).is_file()).map(Path::to_owned)
         };

@@ -1,24 +1,28 @@
-//! The Go toolchain of the host: where it is, and which one it is.
+//! A Go toolchain: where it is, which one it is, and what it may see.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
 
 use super::environment;
 use super::flags::BuildFlags;
+use super::image::Session;
+use super::launch::{Host, Launch, Phase};
 
 /// A `VERSION` file is a few lines.
 const VERSION_LIMIT: u64 = 4096;
 
-/// A Go installation and the part of the host's environment that it may see.
+/// A Go installation, how it is run, and the part of the user's environment that it may see.
 ///
-/// With `GOTOOLCHAIN=auto` (the default of upstream's distributions) the go command may hand a
-/// build over to the newer toolchain that `go.mod` asks for, just as it does without gondola.
+/// One of this machine runs as a plain process. With `GOTOOLCHAIN=auto` (the default of upstream's
+/// distributions) it may hand a build over to the newer toolchain that `go.mod` asks for, just as it
+/// does without gondola. One of an image is confined, and never hands over.
 #[derive(Clone, Debug)]
 pub struct Toolchain {
     go: PathBuf,
@@ -26,6 +30,30 @@ pub struct Toolchain {
     version: String,
     environment: BTreeMap<String, String>,
     for_c: BTreeMap<String, String>,
+    origin: Origin,
+    launch: Arc<dyn Launch>,
+    fetching: Option<Fetching>,
+}
+
+/// Where a toolchain comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// It is installed on this machine, where it may be changed at any time.
+    Installed,
+    /// It was unpacked from an image, and is what the digest says.
+    Image {
+        digest: Digest,
+        /// What goes away when no clone is left.
+        _session: Arc<Session>,
+    },
+}
+
+/// What is added to the environment where modules are fetched apart from builds.
+#[derive(Clone, Debug)]
+pub(super) struct Fetching {
+    /// Held by whoever fetches.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Toolchain {
@@ -58,7 +86,26 @@ impl Toolchain {
         // A wrapper would choose a version again for every folder.
         let own = root.join("bin/go");
         let go = if is_program(&own) { own } else { program };
-        Ok(Self { go, root, version, environment, for_c: environment::for_c(env) })
+        let toolchain = Self::new(root, version, environment, Origin::Installed, Arc::new(Host));
+        Ok(Self { go, for_c: environment::for_c(env), ..toolchain })
+    }
+
+    /// A toolchain that may use a network at any time, and sees no C compiler.
+    pub(super) fn new(
+        root: PathBuf,
+        version: String,
+        environment: BTreeMap<String, String>,
+        origin: Origin,
+        launch: Arc<dyn Launch>,
+    ) -> Self {
+        let go = root.join("bin/go");
+        let for_c = BTreeMap::new();
+        Self { go, root, version, environment, for_c, origin, launch, fetching: None }
+    }
+
+    /// The same toolchain, building without the network; modules are fetched apart.
+    pub(super) fn with_fetching(self, fetching: Fetching) -> Self {
+        Self { fetching: Some(fetching), ..self }
     }
 
     /// The `go` program, without symbolic links or wrappers in between.
@@ -76,17 +123,42 @@ impl Toolchain {
         &self.version
     }
 
-    /// The environment of a `go` process that builds for a platform.
-    pub fn environment(
+    pub(super) fn launch(&self) -> &dyn Launch {
+        &*self.launch
+    }
+
+    /// How modules are fetched, if that happens apart from builds.
+    pub(super) fn fetching(&self) -> Option<&Fetching> {
+        self.fetching.as_ref()
+    }
+
+    /// Whether its files are known to be what they were, as long as its identity is.
+    pub(super) fn is_pinned(&self) -> bool {
+        matches!(self.origin, Origin::Image { .. })
+    }
+
+    /// The environment of a `go` process that works for a platform.
+    pub(super) fn environment(
         &self,
         flags: &BuildFlags,
         platform: &Platform,
+        phase: Phase,
     ) -> Result<BTreeMap<String, String>> {
         let mut environment = self.environment.clone();
+        if let (Phase::Fetch, Some(fetching)) = (phase, &self.fetching) {
+            environment.extend(fetching.environment.clone());
+        }
         if flags.uses_host_compiler() {
             environment.extend(self.for_c.clone());
         }
         environment.extend(flags.environment(platform)?);
+        if self.fetching.is_some() {
+            // Another version would have to come from somewhere.
+            environment.insert("GOTOOLCHAIN".to_owned(), "local".to_owned());
+            if phase == Phase::Build {
+                environment.insert("GOPROXY".to_owned(), "off".to_owned());
+            }
+        }
         Ok(environment)
     }
 
@@ -99,6 +171,11 @@ impl Toolchain {
             hash.update(text);
         };
         add(self.version.as_bytes());
+        if let Origin::Image { digest, .. } = &self.origin {
+            add(digest.as_str().as_bytes());
+            add(self.environment.get("GOWORK").map_or(&[][..], String::as_bytes));
+            return hash.finalize().to_hex().to_string();
+        }
         add(self.go.as_os_str().as_encoded_bytes());
         add(self.root.as_os_str().as_encoded_bytes());
         if let Ok(found) = fs_err::metadata(&self.go) {
@@ -126,7 +203,7 @@ impl Toolchain {
     }
 }
 
-fn is_program(path: &Path) -> bool {
+pub(super) fn is_program(path: &Path) -> bool {
     fs_err::metadata(path)
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
@@ -157,11 +234,17 @@ fn installation(
     if !root.join("pkg/tool").is_dir() {
         return None;
     }
+    let version = read_version(&root)?;
+    Some((root, version))
+}
+
+/// The version that an installation says it is.
+pub(super) fn read_version(root: &Path) -> Option<String> {
     let mut text = String::new();
     let file = fs_err::File::open(root.join("VERSION")).ok()?;
     file.take(VERSION_LIMIT).read_to_string(&mut text).ok()?;
     let version = text.lines().next()?.trim();
-    (version.contains("go1")).then(|| (root, version.to_owned()))
+    version.contains("go1").then(|| version.to_owned())
 }
 
 /// Asks a `go` whose files do not say it.

@@ -28,7 +28,8 @@ pub use encoding::Encoding;
 pub use key::content_key;
 pub use path::{TreePath, Whiteout};
 pub use read::{
-    ArchiveReader, Limits, ListedEntry, ListedKind, decompress, detect, diff_id, entries,
+    ArchiveReader, Inside, Limits, ListedEntry, ListedKind, decompress, detect, diff_id, entries,
+    look_inside,
 };
 pub use tree::{Entry, EntryKind, Tree};
 pub use write::{LayerInfo, WriteOptions, archive_size, write};

@@ -11,8 +11,9 @@ use super::assemble::Binary;
 use super::base::Bases;
 use super::memory::distinct;
 use super::plan::{Plan, Programs, Unit, Workload, file_name};
-use super::request::{Prebuilt, Request};
-use super::{BaseChoice, Engine};
+use super::request::Prebuilt;
+use super::toolchain::Toolchains;
+use super::{BaseChoice, Engine, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Builder, Built, Package, Toolchain};
 use crate::oci::{Platform, PlatformSet};
@@ -25,6 +26,7 @@ const PROGRAMS: &str = "programs";
 /// Packages that one `go build` compiles, and the images that wait for them.
 #[derive(Clone, Debug)]
 pub(super) struct Compilation {
+    pub toolchain: ToolchainChoice,
     pub flags: BuildFlags,
     pub platform: Platform,
     pub packages: Vec<Package>,
@@ -77,15 +79,10 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary>
 }
 
 /// Makes the builder for `flags`.
-pub(super) fn builder(engine: &Engine, request: &Request, flags: &BuildFlags) -> Result<Builder> {
-    let (variables, folder) = (&engine.variables, &request.folder);
-    let toolchain = match &request.go_program {
-        Some(program) => Toolchain::at(program, variables, folder)?,
-        None => Toolchain::find(variables, folder)?,
-    };
+pub(super) fn builder(engine: &Engine, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
     let out_dir = engine.programs.clone();
     let reporter = engine.transport.reporter.clone();
-    Ok(Builder { toolchain, flags: flags.clone(), out_dir, reporter })
+    Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
 }
 
 /// The folder of `store` that keeps programs between runs.
@@ -96,9 +93,9 @@ pub fn programs_folder(store: &Store) -> PathBuf {
 /// Starts every compilation that the plan needs.
 pub(super) fn start(
     engine: &Engine,
-    request: &Request,
     plan: &Plan,
     bases: &Bases,
+    toolchains: &Toolchains,
 ) -> Result<JoinSet<Result<Arc<Compiled>>>> {
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
@@ -106,7 +103,8 @@ pub(super) fn start(
     for mut compilation in compilations(engine, &plan.units, bases) {
         check_platform(&compilation.platform)?;
         let compiles = |workload: &Workload| {
-            workload.memory.builder.flags == compilation.flags
+            workload.toolchain == compilation.toolchain
+                && workload.memory.builder.flags == compilation.flags
                 && workload.memory.platforms.contains(&compilation.platform)
                 && distinct(&workload.packages) == compilation.packages
         };
@@ -115,7 +113,8 @@ pub(super) fn start(
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
-        let builder = builder(engine, request, &compilation.flags)?;
+        let toolchain = toolchains.get(&compilation.toolchain);
+        let builder = builder(engine, toolchain, &compilation.flags);
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
@@ -149,16 +148,18 @@ fn check_platform(platform: &Platform) -> Result<()> {
         .hint("choose a linux platform"))
 }
 
-/// Groups what is compiled with the same flags for the same platform.
+/// Groups what is compiled with the same toolchain and flags for the same platform.
 fn compilations(engine: &Engine, units: &[Unit], bases: &Bases) -> Vec<Compilation> {
     let mut all: BTreeMap<(String, Platform), Compilation> = BTreeMap::new();
     for (index, unit) in units.iter().enumerate() {
         let flags = &unit.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
+        let key = format!("{key} {:?}", unit.settings.toolchain);
         let wanted = unit.settings.platforms.as_ref();
         let platforms = bases.platforms(&unit.settings.base, wanted, &engine.transport.host);
         for platform in platforms {
             let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| Compilation {
+                toolchain: unit.settings.toolchain.clone(),
                 flags: flags.clone(),
                 platform,
                 packages: Vec::new(),

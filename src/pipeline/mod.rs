@@ -1,9 +1,9 @@
 //! From a request to published images.
 //!
 //! ```text
-//! plan ─► compile, once per platform ─┐
-//!    └──► look up bases ──────────────┼─► assemble, once per image and platform ─► publish
-//! ask registries for access ──────────┘
+//! find Go ─► plan ─► compile, once per platform ─┐
+//!               └──► look up bases ──────────────┼─► assemble, per image and platform ─► publish
+//! ask registries for access ─────────────────────┘
 //! ```
 //! What does not wait for each other runs side by side. Nothing is published before everything is
 //! built, and a registry that refuses access is heard of while the compiler still works.
@@ -11,10 +11,13 @@
 mod assemble;
 mod base;
 mod compile;
+mod dockerfile;
+mod lock;
 mod memory;
 mod plan;
 mod publish;
 mod request;
+mod toolchain;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,10 +27,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use compile::programs_folder;
+pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+    ToolchainChoice,
 };
+pub use toolchain::kept_toolchains;
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image};
@@ -37,6 +43,7 @@ use assemble::Parts;
 use base::Bases;
 use compile::{Compilation, Compiled};
 use plan::{Plan, Unit};
+use toolchain::Toolchains;
 
 /// What every build has at its disposal.
 #[derive(Clone)]
@@ -71,11 +78,16 @@ pub async fn build(
     let fresh = fresh.cannot(|| "make a folder for programs")?;
     let programs = fresh.as_ref().map_or(engine.programs.as_path(), |folder| folder.path());
     let engine = &Engine { programs: programs.to_owned(), ..engine.clone() };
-    let mut access = outputs.ask_for_access(engine, request);
-    let mut bases = Bases::default();
-    bases.find_those_that_offer_platforms(engine, request).await?;
-    let plan = plan::make(engine, request, &bases).await?;
-    let mut compiling = compile::start(engine, request, &plan, &bases)?;
+    let mut access = outputs
+        .ask_for_access(engine, request.targets.iter().flat_map(|target| &target.settings.tags));
+    let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
+    tokio::try_join!(
+        bases.find_those_that_offer_platforms(engine, request),
+        toolchains.find_for_targets(engine, request),
+    )?;
+    let plan = plan::make(engine, request, &bases, &toolchains).await?;
+    toolchains.find_for_units(engine, request, &plan.units).await?;
+    let mut compiling = compile::start(engine, &plan, &bases, &toolchains)?;
     bases.find_all(engine, &plan.units).await?;
 
     let Plan { units, mut workloads } = plan;

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::base::Bases;
 use super::memory::Memory;
 use super::request::{Grouping, Prebuilt, Request, Settings, Target};
-use super::{BaseChoice, Engine, compile};
+use super::toolchain::Toolchains;
+use super::{BaseChoice, Engine, ToolchainChoice, compile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{self, BuildFlags, Package};
 use crate::oci::{Platform, Reference, annotation};
@@ -41,8 +42,9 @@ pub(super) struct Plan {
     pub workloads: Vec<Workload>,
 }
 
-/// Targets whose packages are compiled with the same flags for the same platforms.
+/// Targets whose packages are compiled with the same toolchain and flags for the same platforms.
 pub(super) struct Workload {
+    pub toolchain: ToolchainChoice,
     pub memory: Memory,
     /// The packages of each target.
     pub packages: Vec<Vec<Package>>,
@@ -50,8 +52,13 @@ pub(super) struct Workload {
 }
 
 /// Finds the packages that `request` means, and says which image each goes into.
-pub(super) async fn make(engine: &Engine, request: &Request, bases: &Bases) -> Result<Plan> {
-    let workloads = workloads(engine, request, bases).await?;
+pub(super) async fn make(
+    engine: &Engine,
+    request: &Request,
+    bases: &Bases,
+    toolchains: &Toolchains,
+) -> Result<Plan> {
+    let workloads = workloads(engine, request, bases, toolchains).await?;
     let mut units = Vec::new();
     for (index, target) in request.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
@@ -75,8 +82,21 @@ pub(super) async fn make(engine: &Engine, request: &Request, bases: &Bases) -> R
     Ok(Plan { units, workloads })
 }
 
-async fn workloads(engine: &Engine, request: &Request, bases: &Bases) -> Result<Vec<Workload>> {
-    let mut groups: Vec<(&BuildFlags, Vec<Platform>, Vec<usize>)> = Vec::new();
+/// What is the same for all targets of a workload.
+#[derive(PartialEq)]
+struct Common<'a> {
+    toolchain: &'a ToolchainChoice,
+    flags: &'a BuildFlags,
+    platforms: Vec<Platform>,
+}
+
+async fn workloads(
+    engine: &Engine,
+    request: &Request,
+    bases: &Bases,
+    toolchains: &Toolchains,
+) -> Result<Vec<Workload>> {
+    let mut groups: Vec<(Common<'_>, Vec<usize>)> = Vec::new();
     for (index, target) in request.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
             continue;
@@ -84,22 +104,21 @@ async fn workloads(engine: &Engine, request: &Request, bases: &Bases) -> Result<
         let settings = &target.settings;
         let wanted = settings.platforms.as_ref();
         let platforms = bases.platforms(&settings.base, wanted, &engine.transport.host);
-        let same = |(flags, of, _): &&mut (&BuildFlags, Vec<Platform>, Vec<usize>)| {
-            **flags == settings.go && *of == platforms
-        };
-        match groups.iter_mut().find(same) {
-            Some((_, _, targets)) => targets.push(index),
-            None => groups.push((&settings.go, platforms, vec![index])),
+        let common = Common { toolchain: &settings.toolchain, flags: &settings.go, platforms };
+        match groups.iter_mut().find(|(other, _)| *other == common) {
+            Some((_, targets)) => targets.push(index),
+            None => groups.push((common, vec![index])),
         }
     }
     let mut workloads = Vec::new();
-    for (flags, platforms, targets) in groups {
-        let builder = compile::builder(engine, request, flags)?;
+    for (Common { toolchain, flags, platforms }, targets) in groups {
+        let builder = compile::builder(engine, toolchains.get(toolchain), flags);
         let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
         let patterns = patterns.collect();
         let mut memory = Memory::recall(engine, request, builder, patterns, platforms)?;
         let packages = memory.packages(request).await?;
-        workloads.push(Workload { memory, packages, targets });
+        let toolchain = toolchain.clone();
+        workloads.push(Workload { toolchain, memory, packages, targets });
     }
     Ok(workloads)
 }

@@ -17,12 +17,12 @@ pub struct Request {
     pub targets: Vec<Target>,
     /// Settings of single packages, which win over their target's.
     pub overrides: Vec<Override>,
-    /// The `go` program; `None` means the one on `PATH`.
-    pub go_program: Option<PathBuf>,
     /// Seconds since 1970 that every file and config carries.
     pub created: i64,
     /// Whether results of earlier builds may be used.
     pub use_cache: bool,
+    /// Whether tags are looked up that the lock file has.
+    pub pull: bool,
 }
 
 /// Some packages that are built with the same settings.
@@ -76,10 +76,28 @@ pub struct Settings {
     pub tags: Vec<String>,
     /// How new layers are compressed.
     pub encoding: Encoding,
+    /// What packages are compiled with.
+    pub toolchain: ToolchainChoice,
     /// How packages are compiled.
     pub go: BuildFlags,
     /// What the image holds beside its binaries, and how it runs.
     pub image: ImageSettings,
+}
+
+/// What packages are compiled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolchainChoice {
+    /// The `go` on `PATH` where it is new enough for `go.mod`, else that of an image.
+    Auto {
+        /// The image; `{version}` stands for what `go.mod` asks for. The official one if not given.
+        image: Option<String>,
+    },
+    /// The `go` on `PATH`.
+    Host,
+    /// A `go` program.
+    Program(PathBuf),
+    /// The Go of an image from anywhere.
+    Image(Place),
 }
 
 /// What an image stands on.

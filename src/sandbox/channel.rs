@@ -25,7 +25,7 @@ use super::spec::Spec;
 const MAX_MESSAGE_BYTES: usize = 128 << 20;
 
 /// The most descriptors with one message.
-const MAX_DESCRIPTORS: usize = 3;
+const MAX_DESCRIPTORS: usize = 9;
 
 /// What a helper is told to do: the first message to it, with the three standard streams.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub(super) struct Job {
     pub(super) proot: Option<std::path::PathBuf>,
     /// Do everything up to the program's start, and leave it there.
     pub(super) rehearsal: bool,
+    /// Enter a running sandbox, whose namespaces come after the streams.
+    pub(super) joins: bool,
 }
 
 /// Later messages to the helper.
@@ -44,6 +46,8 @@ pub(super) struct Job {
 pub(super) enum Order {
     /// Pass this signal to the program; SIGKILL ends everything in the sandbox.
     Signal(i32),
+    /// Connect to this port of the sandbox's network. The socket for the answer comes along.
+    Connect(u16),
 }
 
 /// Messages from the helper.

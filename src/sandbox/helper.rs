@@ -15,8 +15,10 @@ use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::channel::{self, Job, Order, Report};
 use super::fault::{At as _, Attempt, Fault, Stage};
+use super::id_range;
 use super::identity::{IdMap, Range, map_arguments};
 use super::init;
+use super::join::{self, Door};
 use super::kernel::{self, Fork, Signals};
 use super::spawn::Exit;
 use super::spec::{Lifetime, Network};
@@ -33,8 +35,12 @@ pub(super) const SELF_TEST: &str = "gondola-sandbox-self-test";
 /// the process's.
 pub fn reexec() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
-    if arguments.next()? == MARK {
+    let name = arguments.next()?;
+    if name == MARK {
         return Some(serve());
+    }
+    if name == id_range::MARK {
+        return id_range::become_its_root();
     }
     if arguments.next()? == SELF_TEST {
         return Some(self_test());
@@ -52,6 +58,14 @@ fn self_test() -> ExitCode {
     }
 }
 
+/// By which process 1 is called, and calls.
+pub(super) struct Calls<'a> {
+    /// Leads to the caller.
+    pub(super) control: &'a UnixStream,
+    /// Leads to the helper.
+    pub(super) errands: UnixStream,
+}
+
 /// The three standard streams of the program.
 pub(super) type StreamFds = [OwnedFd; 3];
 
@@ -60,8 +74,12 @@ fn serve() -> ExitCode {
     let Ok(Some((job, streams))) = channel::receive::<Job>(&control) else {
         return ExitCode::FAILURE;
     };
+    let mut streams = streams;
+    let namespaces = streams.split_off(streams.len().min(3));
     let Ok(streams) = StreamFds::try_from(streams) else { return ExitCode::FAILURE };
-    match start(&control, job, streams) {
+    let entered = if job.joins { join::enter(&namespaces) } else { Ok(()) };
+    drop(namespaces);
+    match entered.and_then(|()| start(&control, job, streams)) {
         Ok(Side::Init(code)) => code,
         Ok(Side::Helper(watch)) => {
             let report = watch.until_the_end(&control);
@@ -100,7 +118,9 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     rustix::process::setsid().at(Stage::Helper, action)?;
     let signals = Signals::block_all().at(Stage::Helper, action)?;
     let namespaces = namespaces(&job);
-    if namespaces == 0 {
+    // A further program's orphans go to the process 1 of its sandbox.
+    let orphans = namespaces == 0 && !job.joins;
+    if orphans {
         // Without process ids of their own, orphans come to the helper, which ends them.
         let own = Some(rustix::process::getpid());
         rustix::process::set_child_subreaper(own).at(Stage::Helper, action)?;
@@ -108,15 +128,24 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     let deadline = job.spec.timeout.map(|timeout| Instant::now() + timeout);
     let detached = job.spec.lifetime == Lifetime::Detached;
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
+    let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
+    let mut door = control_path.map(|path| Door::open(path, &job)).transpose()?;
+    let (errands, doer) = UnixStream::pair().at(Stage::Helper, action)?;
     match kernel::fork_into(namespaces).at(Stage::Namespaces, || "create namespaces")? {
         Fork::Child => {
-            drop(opener);
-            Ok(Side::Init(init::run(job, streams, control, gate)))
+            drop((opener, errands));
+            drop(door);
+            let calls = Calls { control, errands: doer };
+            Ok(Side::Init(init::run(job, streams, &calls, gate)))
         }
         Fork::Parent(pid) => {
-            drop((streams, gate));
-            let watch = Watch { pid, signals, deadline, detached, orphans: namespaces == 0 };
-            let let_in = write_id_map(pid, &job.id_map).and_then(|()| {
+            drop((streams, gate, doer));
+            let errands = (namespaces != 0).then_some(errands);
+            let id_map = if job.joins { IdMap::None } else { job.id_map.clone() };
+            let let_in = write_id_map(pid, &id_map).and_then(|()| {
+                if let Some(door) = door.as_mut().filter(|_| namespaces != 0) {
+                    door.lead_to(pid)?;
+                }
                 rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
                     .at(Stage::Harden, || "hide the helper's memory")?;
                 let started = Report::Started { pid: pid.as_raw_nonzero().get() };
@@ -124,9 +153,13 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
                 (&opener).write_all(b"1").at(Stage::Helper, action)
             });
             match let_in {
-                Ok(()) => Ok(Side::Helper(watch)),
+                Ok(()) => {
+                    let watch = Watch { pid, signals, deadline, detached, orphans, door, errands };
+                    Ok(Side::Helper(watch))
+                }
                 Err(fault) => {
                     drop(opener);
+                    door.map(Door::close);
                     let _ = waitpid(Some(pid), WaitOptions::empty());
                     Err(fault)
                 }
@@ -139,9 +172,12 @@ fn namespaces(job: &Job) -> i32 {
     if !job.rung.has_namespaces() {
         return 0;
     }
+    if job.joins {
+        return 0;
+    }
     let mut flags =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if job.rung.has_user_namespace() {
+    if job.rung.has_user_namespace() && job.id_map != IdMap::Inherited {
         flags |= libc::CLONE_NEWUSER;
     }
     if job.spec.network == Network::None {
@@ -150,10 +186,10 @@ fn namespaces(job: &Job) -> i32 {
     flags
 }
 
-fn write_id_map(pid: Pid, map: &IdMap) -> Attempt<()> {
+pub(super) fn write_id_map(pid: Pid, map: &IdMap) -> Attempt<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     match map {
-        IdMap::None => Ok(()),
+        IdMap::None | IdMap::Inherited => Ok(()),
         IdMap::Single => {
             write_single_map(&format!("/proc/{}", pid.as_raw_nonzero()), (0, uid), (0, gid))
         }
@@ -219,6 +255,9 @@ struct Watch {
     detached: bool,
     /// Whether orphans come to the helper.
     orphans: bool,
+    door: Option<Door>,
+    /// Leads to process 1, where that one has namespaces.
+    errands: Option<UnixStream>,
 }
 
 impl Watch {
@@ -243,6 +282,7 @@ impl Watch {
         if self.orphans {
             end_orphans();
         }
+        self.door.map(Door::close);
         if timed_out {
             return Some(Report::Ended(Exit::TimedOut));
         }
@@ -262,20 +302,36 @@ impl Watch {
         if listening {
             watched.push(PollFd::new(control, PollFlags::IN));
         }
+        if let Some(door) = &self.door {
+            watched.push(PollFd::new(door.listener(), PollFlags::IN));
+        }
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
-        let ready = poll(&mut watched, left.as_ref()).unwrap_or(0);
-        ready > 0 && watched.get(1).is_some_and(|control| !control.revents().is_empty())
+        let ready = poll(&mut watched, left.as_ref()).unwrap_or(0) > 0;
+        let spoken = ready && listening && !watched[1].revents().is_empty();
+        if let Some(door) = &self.door {
+            door.serve(self.errands.as_ref());
+        }
+        spoken
     }
 
     /// Carries out one order. Returns whether there may be more.
     fn obey(&self, control: &UnixStream) -> bool {
-        if let Ok(Some((Order::Signal(number), _))) = channel::receive::<Order>(control) {
-            self.pass_on(number);
-            return true;
+        match channel::receive::<Order>(control) {
+            Ok(Some((Order::Signal(number), _))) => {
+                self.pass_on(number);
+                return true;
+            }
+            Ok(Some((Order::Connect(port), mut fds))) => {
+                if let Some(reply) = fds.pop() {
+                    join::run_errand(port, &reply.into(), self.errands.as_ref());
+                }
+                return true;
+            }
+            Ok(None) | Err(_) => {}
         }
         if !self.detached {
             self.pass_on(libc::SIGKILL);
@@ -290,9 +346,9 @@ impl Watch {
 
     /// Passes waiting signals on. Returns the status of process 1 once it has ended.
     fn take_signals(&self) -> Option<WaitStatus> {
-        while let Ok(Some(number)) = self.signals.next() {
-            if number != libc::SIGCHLD {
-                self.pass_on(number);
+        while let Ok(Some(signal)) = self.signals.next() {
+            if signal.number != libc::SIGCHLD {
+                self.pass_on(signal.number);
                 continue;
             }
             if let Ok(Some((_, status))) = waitpid(Some(self.pid), WaitOptions::NOHANG) {

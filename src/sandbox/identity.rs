@@ -101,6 +101,8 @@ pub(super) enum IdMap {
     None,
     /// The caller's own id, as root.
     Single,
+    /// The caller's own user namespace, which holds a range.
+    Inherited,
     /// The caller's own id as root, and ranges from 1 on, by way of set-uid programs.
     Ranges { newuidmap: PathBuf, newgidmap: PathBuf, uids: Vec<Range>, gids: Vec<Range> },
 }

@@ -12,14 +12,16 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use rustix::thread::CapabilitySet;
 
 use super::channel::{self, Job, Report};
+use super::connect::{self, Errand};
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::harden;
-use super::helper::StreamFds;
+use super::helper::{Calls, StreamFds};
 use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
 use super::payload::{self, Payload, Refusal};
+use super::recorder::{self, Recording, Table};
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
@@ -29,14 +31,9 @@ use super::tty;
 const MAX_ACCOUNT_FILE_BYTES: u64 = 4 << 20;
 
 /// Runs process 1 to its end. Success means that the caller was told everything.
-pub(super) fn run(
-    job: Job,
-    streams: StreamFds,
-    control: &UnixStream,
-    gate: PipeReader,
-) -> ExitCode {
+pub(super) fn run(job: Job, streams: StreamFds, calls: &Calls<'_>, gate: PipeReader) -> ExitCode {
     let end = match wait_for_gate(gate) {
-        Ok(true) => serve(job, streams, control),
+        Ok(true) => serve(job, streams, calls),
         // The helper failed, and says why itself.
         Ok(false) => return ExitCode::FAILURE,
         Err(fault) => Err(fault),
@@ -46,7 +43,7 @@ pub(super) fn run(
         Ok(End::Init(exit)) => Report::Ended(exit),
         Err(fault) => Report::Failed(fault),
     };
-    match channel::send(control, &report, &[]) {
+    match channel::send(calls.control, &report, &[]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -75,17 +72,25 @@ fn wait_for_gate(mut gate: PipeReader) -> Attempt<bool> {
     Ok(true)
 }
 
-fn serve(job: Job, streams: StreamFds, control: &UnixStream) -> Attempt<End> {
+fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     let action = || "start the program";
     let signals = Signals::block_all().at(Stage::Helper, action)?;
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
+    let recording = recorder::is_needed(&job).then(|| Table::open(&job.spec.root)).transpose()?;
     let (stubs, identity) = enter(&job)?;
     let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
-    let payload = Payload { job: &job, identity, terminal: terminal.as_ref().map(|t| &t.terminal) };
+    let recorder =
+        recording.map(|table| Recording::prepare(table, &identity)).transpose()?.flatten();
+    let payload = Payload {
+        job: &job,
+        identity,
+        terminal: terminal.as_ref().map(|t| &t.terminal),
+        recorder: recorder.as_ref().map(Recording::far),
+    };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
         Fork::Child => {
             return Ok(End::Program(payload::run(&payload, &streams, refuse)));
@@ -93,6 +98,7 @@ fn serve(job: Job, streams: StreamFds, control: &UnixStream) -> Attempt<End> {
         Fork::Parent(child) => child,
     };
     drop((streams, refuse));
+    recorder.map(Recording::start).transpose()?;
     harden::bound_capabilities(CapabilitySet::KILL)?;
     harden::keep_capabilities(CapabilitySet::KILL)?;
     harden::forbid_new_privileges()?;
@@ -105,11 +111,11 @@ fn serve(job: Job, streams: StreamFds, control: &UnixStream) -> Attempt<End> {
     }
     let controller: Vec<OwnedFd> = terminal.into_iter().map(|pair| pair.controller).collect();
     let controller_fds: Vec<_> = controller.iter().map(|fd| fd.as_fd()).collect();
-    channel::send(control, &Report::Running { stubs }, &controller_fds)
+    channel::send(calls.control, &Report::Running { stubs }, &controller_fds)
         .at(Stage::Helper, action)?;
     drop(controller_fds);
     drop((controller, job));
-    Ok(End::Init(wait_for(child, &signals)))
+    Ok(End::Init(wait_for(child, &signals, &calls.errands)))
 }
 
 /// What the program's process said instead of becoming the program.
@@ -125,6 +131,7 @@ fn refused(said: &[u8]) -> Attempt<End> {
 /// Changes to the view that the rung gives, and finds the user in it.
 fn enter(job: &Job) -> Attempt<(Vec<Stub>, Identity)> {
     let stubs = match job.rung {
+        _ if job.joins => Vec::new(),
         Rung::NsRoot | Rung::NsSubuid | Rung::Ns | Rung::NsCopy => {
             let stubs = mounts::assemble(job)?;
             rustix::system::sethostname(job.spec.hostname.as_bytes())
@@ -240,14 +247,18 @@ fn copy_resolver(root: &mut RootFolder) -> Attempt<()> {
 }
 
 /// Reaps everything and passes every signal to `program`, until that one ends.
-fn wait_for(program: Pid, signals: &Signals) -> Exit {
+fn wait_for(program: Pid, signals: &Signals, errands: &UnixStream) -> Exit {
     loop {
-        let mut watched = [PollFd::new(signals, PollFlags::IN)];
+        let readable = PollFlags::IN;
+        let mut watched = [PollFd::new(signals, readable), PollFd::new(errands, readable)];
         // Interrupted or not, the signals say what happened.
         let _ = poll(&mut watched, None);
-        while let Ok(Some(number)) = signals.next() {
-            if number != libc::SIGCHLD {
-                let _ = kernel::send_signal(program, number);
+        if watched[1].revents().contains(readable) {
+            run_errand(errands);
+        }
+        while let Ok(Some(signal)) = signals.next() {
+            if signal.number != libc::SIGCHLD {
+                let _ = kernel::send_signal(program, signal.number);
             }
         }
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
@@ -255,6 +266,15 @@ fn wait_for(program: Pid, signals: &Signals) -> Exit {
                 return exit(status);
             }
         }
+    }
+}
+
+fn run_errand(errands: &UnixStream) {
+    // When the helper is gone, so is this process.
+    if let Ok(Some((errand, mut fds))) = channel::receive::<Errand>(errands)
+        && let Some(reply) = fds.pop()
+    {
+        connect::serve(errand.port, &reply.into());
     }
 }
 

@@ -84,18 +84,34 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
+/// A signal that arrived.
+#[derive(Clone, Copy)]
+pub(super) struct Signal {
+    pub(super) number: i32,
+    /// Whether the kernel sent it, as it does for a key on the terminal.
+    pub(super) from_terminal: bool,
+}
+
 /// Signals as a readable descriptor, in place of handlers.
 pub(super) struct Signals(OwnedFd);
 
 impl Signals {
     /// Blocks every signal of this process and opens a descriptor that delivers them.
     pub(super) fn block_all() -> io::Result<Self> {
-        let all = full_set();
-        set_mask(&all)?;
+        Self::of_set(&full_set())
+    }
+
+    /// Blocks some signals of this thread and opens a descriptor that delivers them.
+    pub(super) fn block(numbers: &[c_int]) -> io::Result<Self> {
+        Self::of_set(&set_of(numbers))
+    }
+
+    fn of_set(set: &libc::sigset_t) -> io::Result<Self> {
+        set_mask(set)?;
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
         #[expect(unsafe_code, reason = "rustix has no signalfd")]
-        // SAFETY: `all` is an initialised set; -1 asks for a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &raw const all, flags) };
+        // SAFETY: `set` is an initialised set; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, std::ptr::from_ref(set), flags) };
         answer(i64::from(fd))?;
         #[expect(unsafe_code, reason = "the descriptor is new and has no owner yet")]
         // SAFETY: the kernel just returned it, and nothing else closes it.
@@ -104,12 +120,16 @@ impl Signals {
     }
 
     /// Takes the next signal that waits, if one does.
-    pub(super) fn next(&self) -> io::Result<Option<i32>> {
+    pub(super) fn next(&self) -> io::Result<Option<Signal>> {
         let mut record = [0u8; size_of::<libc::signalfd_siginfo>()];
         match rustix::io::read(&self.0, &mut record) {
             Ok(_) => {
-                let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
-                Ok(i32::try_from(number).ok())
+                let field = |at: usize| {
+                    i32::from_ne_bytes(*record[at..].first_chunk().expect("it is 128 bytes long"))
+                };
+                // Its number, an error's, and how it was sent.
+                let (number, code) = (field(0), field(8));
+                Ok(Some(Signal { number, from_terminal: code == libc::SI_KERNEL }))
             }
             Err(rustix::io::Errno::AGAIN) => Ok(None),
             Err(error) => Err(error.into()),
@@ -161,13 +181,30 @@ pub(super) fn raise_loopback() -> io::Result<()> {
     answer(i64::from(result))
 }
 
+/// Lets some signals of this thread through again.
+pub(super) fn unblock(numbers: &[c_int]) -> io::Result<()> {
+    change_mask(libc::SIG_UNBLOCK, &set_of(numbers))
+}
+
 fn set_mask(set: &libc::sigset_t) -> io::Result<()> {
+    change_mask(libc::SIG_SETMASK, set)
+}
+
+fn change_mask(how: c_int, set: &libc::sigset_t) -> io::Result<()> {
     #[expect(unsafe_code, reason = "rustix keeps signal masks unsafe")]
     // SAFETY: `set` is initialised, and the old mask is not asked for.
-    let result = unsafe {
-        libc::sigprocmask(libc::SIG_SETMASK, std::ptr::from_ref(set), std::ptr::null_mut())
-    };
+    let result = unsafe { libc::sigprocmask(how, std::ptr::from_ref(set), std::ptr::null_mut()) };
     answer(i64::from(result))
+}
+
+fn set_of(numbers: &[c_int]) -> libc::sigset_t {
+    let mut set = empty_set();
+    for number in numbers {
+        #[expect(unsafe_code, reason = "only the C library knows the set's form")]
+        // SAFETY: the reference is valid for writes and initialised; odd numbers are refused.
+        let _ = unsafe { libc::sigaddset(&raw mut set, *number) };
+    }
+    set
 }
 
 fn empty_set() -> libc::sigset_t {

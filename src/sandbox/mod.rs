@@ -23,16 +23,22 @@
 //! is killed).
 
 mod channel;
+mod connect;
 mod fault;
 mod harden;
 mod helper;
+mod id_range;
 mod identity;
 mod init;
+mod join;
 mod kernel;
 mod mounts;
+mod notify;
+pub mod owner;
 mod path;
 mod payload;
 mod probe;
+mod recorder;
 mod root;
 mod rung;
 mod seccomp;
@@ -41,8 +47,10 @@ mod spec;
 mod syscalls;
 mod tty;
 
+pub use connect::Connector;
 pub use helper::reexec;
-pub use probe::{Finding, Findings, ProbeOptions, probe};
+pub use join::Join;
+pub use probe::{Finding, Findings, ProbeOptions, choose, probe};
 pub use rung::Rung;
 pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub};
 pub use spec::{Access, Changes, Lifetime, Mount, Network, Root, Secret, Spec};

@@ -409,7 +409,7 @@ fn mount_dev(root: &mut RootFolder, id_map: &IdMap) -> Attempt<()> {
 
 fn holds_group(id_map: &IdMap, group: u32) -> bool {
     match id_map {
-        IdMap::None => true,
+        IdMap::None | IdMap::Inherited => true,
         IdMap::Single => false,
         IdMap::Ranges { gids, .. } => {
             gids.iter().map(|range| u64::from(range.count)).sum::<u64>() >= u64::from(group)

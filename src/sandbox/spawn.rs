@@ -12,8 +12,10 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::channel::{self, Job, Order, Report};
+use super::connect::Connector;
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::helper::MARK;
+use super::id_range::{holds_id_range, is_in_user_namespace};
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
 use super::rung::Rung;
 use super::spec::{Lifetime, Root, Spec};
@@ -145,7 +147,18 @@ impl Launcher {
             id_map: self.id_map(rung)?,
             proot: if rung == Rung::Proot { Some(self.find("proot")?) } else { None },
             rehearsal,
+            joins: false,
         };
+        self.start(&job, streams, &[])
+    }
+
+    /// Starts a helper and hands it the job, the streams, and the namespaces to enter.
+    pub(super) fn start(
+        &self,
+        job: &Job,
+        streams: Streams,
+        namespaces: &[OwnedFd],
+    ) -> Attempt<Child> {
         let action = || "start the sandbox helper";
         let (control, far) = UnixStream::pair().at(Stage::Helper, action)?;
         let process = Command::new(&self.helper)
@@ -156,7 +169,7 @@ impl Launcher {
             .stderr(Stdio::inherit())
             .spawn()
             .at(Stage::Helper, || format!("start the sandbox helper {}", self.helper.display()))?;
-        let detached = spec.lifetime == Lifetime::Detached;
+        let detached = job.spec.lifetime == Lifetime::Detached;
         let child = Child {
             process,
             control: Arc::new(control),
@@ -167,7 +180,7 @@ impl Launcher {
             exit: None,
             detached,
         };
-        let child = child.begin(&job, &streams);
+        let child = child.begin(job, &streams, namespaces);
         // From here on only the program holds them, so that a reader sees their end.
         drop(streams);
         child
@@ -176,12 +189,17 @@ impl Launcher {
     fn id_map(&self, rung: Rung) -> Attempt<IdMap> {
         match rung {
             Rung::Ns | Rung::NsCopy => Ok(IdMap::Single),
+            Rung::NsSubuid if holds_id_range() => Ok(IdMap::Inherited),
             Rung::NsSubuid => self.subordinate_ids(),
+            Rung::NsRoot if is_in_user_namespace() => {
+                let reason = "this is root of a user namespace alone";
+                Err(Fault::new(Stage::Namespaces, "be real root", reason))
+            }
             Rung::NsRoot | Rung::Chroot | Rung::Proot | Rung::Toolchain => Ok(IdMap::None),
         }
     }
 
-    fn subordinate_ids(&self) -> Attempt<IdMap> {
+    pub(super) fn subordinate_ids(&self) -> Attempt<IdMap> {
         let (user_program, group_program) = (self.find("newuidmap")?, self.find("newgidmap")?);
         let uid = rustix::process::getuid().as_raw();
         let name = user_name(&read("/etc/passwd"), uid);
@@ -246,8 +264,10 @@ pub struct Child {
 
 impl Child {
     /// Hands over the job and waits until the program runs.
-    fn begin(mut self, job: &Job, streams: &Streams) -> Attempt<Self> {
-        let fds = [streams.input.as_fd(), streams.output.as_fd(), streams.error.as_fd()];
+    fn begin(mut self, job: &Job, streams: &Streams, namespaces: &[OwnedFd]) -> Attempt<Self> {
+        let streams = [streams.input.as_fd(), streams.output.as_fd(), streams.error.as_fd()];
+        let fds: Vec<_> =
+            streams.into_iter().chain(namespaces.iter().map(OwnedFd::as_fd)).collect();
         channel::send(&self.control, job, &fds)
             .at(Stage::Helper, || "hand the job to the sandbox helper")?;
         loop {
@@ -294,6 +314,11 @@ impl Child {
         self.pid
     }
 
+    /// How the program ended, where that is known without waiting: as for one that is not there.
+    pub fn exit(&self) -> Option<&Exit> {
+        self.exit.as_ref()
+    }
+
     /// What was made in the root file system to mount on.
     pub fn stubs(&self) -> &[Stub] {
         &self.stubs
@@ -317,6 +342,11 @@ impl Child {
     /// A handle that sends signals while another thread waits.
     pub fn signaller(&self) -> Signaller {
         Signaller { control: self.control.clone(), interrupted: self.interrupted.clone() }
+    }
+
+    /// A handle that opens connections into the sandbox's network while another thread waits.
+    pub fn connector(&self) -> Connector {
+        Connector::of_starter(self.control.clone())
     }
 
     /// Kills everything in the sandbox. [`Self::wait`] then tells of it.

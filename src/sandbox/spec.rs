@@ -46,6 +46,9 @@ pub struct Spec {
     pub processes: Option<u64>,
     /// Whether it ends when its starter does.
     pub lifetime: Lifetime,
+    /// A socket to be made, in a folder that only this user can enter, by which other processes reach
+    /// the sandbox: see [`super::Launcher::join`] and [`super::Connector::at`]. It is removed at the end.
+    pub control: Option<PathBuf>,
 }
 
 impl Spec {
@@ -66,6 +69,7 @@ impl Spec {
             timeout: None,
             processes: None,
             lifetime: Lifetime::WithStarter,
+            control: None,
         }
     }
 }
@@ -207,7 +211,7 @@ impl<'de> Deserialize<'de> for Secret {
 pub enum Network {
     /// The host's.
     Host,
-    /// None but a loopback device of its own (no sockets at all on [`super::Rung::Toolchain`]).
+    /// None but a loopback device of its own, into which [`super::Connector`] leads (no sockets at all on [`super::Rung::Toolchain`]).
     None,
 }
 

@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::folders::{KeptFolder, kept_folders, needed_by_containers, steps_in};
 use super::lock::{Census, Lock};
+use super::tree::remove_tree;
 use super::{Store, absent_as_none, graph};
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
@@ -42,6 +44,8 @@ pub struct Usage {
     pub layers: Amount,
     /// Records.
     pub records: Amount,
+    /// Layers and folders of images that are unpacked, to be run.
+    pub unpacked: Amount,
     /// Unfinished files, of running and of dead processes.
     pub temporary: Amount,
 }
@@ -49,7 +53,7 @@ pub struct Usage {
 impl Usage {
     /// The sum of all bytes.
     pub fn bytes(&self) -> u64 {
-        [self.images, self.bases, self.layers, self.records, self.temporary]
+        [self.images, self.bases, self.layers, self.records, self.unpacked, self.temporary]
             .iter()
             .map(|amount| amount.bytes)
             .sum()
@@ -80,6 +84,8 @@ pub struct Pruned {
     pub blobs: Vec<(Digest, u64)>,
     /// The records.
     pub records: Amount,
+    /// What was unpacked.
+    pub unpacked: Amount,
     /// Unfinished files of dead processes.
     pub temporary: Amount,
 }
@@ -88,7 +94,7 @@ impl Pruned {
     /// The sum of all bytes.
     pub fn bytes(&self) -> u64 {
         let blobs: u64 = self.blobs.iter().map(|(_, bytes)| bytes).sum();
-        blobs + self.records.bytes + self.temporary.bytes
+        blobs + self.records.bytes + self.unpacked.bytes + self.temporary.bytes
     }
 }
 
@@ -99,12 +105,13 @@ pub(super) struct Blob {
     used: SystemTime,
 }
 
-/// A record file, and the digests that stand in it.
+/// A record file, and the digests and kept folders that stand in it.
 struct RecordFile {
     path: PathBuf,
     bytes: u64,
     used: SystemTime,
     mentions: Vec<Digest>,
+    steps: Vec<String>,
 }
 
 /// Something that may be pruned.
@@ -112,8 +119,14 @@ struct Candidate {
     used: SystemTime,
     bytes: u64,
     path: PathBuf,
-    /// `None` for a record.
-    digest: Option<Digest>,
+    what: What,
+}
+
+/// What a [`Candidate`] is.
+enum What {
+    Blob(Digest),
+    Record,
+    Folder,
 }
 
 /// Everything that a decision is made from.
@@ -121,6 +134,9 @@ struct Survey {
     named: BTreeSet<Digest>,
     blobs: Vec<Blob>,
     records: Vec<RecordFile>,
+    folders: Vec<KeptFolder>,
+    /// The folders that containers need.
+    needed: BTreeSet<PathBuf>,
     /// When the oldest running process began to use the store.
     oldest_lease: Option<SystemTime>,
 }
@@ -162,6 +178,10 @@ impl Store {
             pruned.count(candidate);
         }
         drop(lock);
+        if let Some(trash) = trash {
+            // What cannot be deleted counts as a dead process's from now on.
+            let _ = remove_tree(&trash.keep());
+        }
         if !policy.dry_run {
             census.bury();
         }
@@ -177,9 +197,10 @@ impl Store {
 
 impl Pruned {
     fn count(&mut self, candidate: Candidate) {
-        match candidate.digest {
-            Some(digest) => self.blobs.push((digest, candidate.bytes)),
-            None => self.records.add(candidate.bytes),
+        match candidate.what {
+            What::Blob(digest) => self.blobs.push((digest, candidate.bytes)),
+            What::Record => self.records.add(candidate.bytes),
+            What::Folder => self.unpacked.add(candidate.bytes),
         }
     }
 }
@@ -194,6 +215,8 @@ impl Survey {
             named: graph::reachable(store, named)?,
             blobs: blobs(store)?,
             records: records(store)?,
+            folders: kept_folders(store)?,
+            needed: needed_by_containers(store)?,
             oldest_lease,
         })
     }
@@ -218,6 +241,7 @@ impl Survey {
             class.add(blob.bytes);
         }
         self.records.iter().for_each(|record| usage.records.add(record.bytes));
+        self.folders.iter().for_each(|folder| usage.unpacked.add(folder.bytes));
         usage.temporary = amount_below(&[store.own("work")]);
         Ok(usage)
     }
@@ -257,7 +281,8 @@ impl Survey {
     fn cache_bytes(&self) -> u64 {
         let unnamed = self.blobs.iter().filter(|blob| !self.named.contains(&blob.digest));
         let blobs: u64 = unnamed.map(|blob| blob.bytes).sum();
-        blobs + self.records.iter().map(|record| record.bytes).sum::<u64>()
+        let folders: u64 = self.folders.iter().map(|folder| folder.bytes).sum();
+        blobs + folders + self.records.iter().map(|record| record.bytes).sum::<u64>()
     }
 
     fn candidates(
@@ -269,20 +294,48 @@ impl Survey {
         let oldest = self.oldest_lease;
         let in_use = move |used| oldest.is_some_and(|began| used >= began);
         let free = |blob: &Blob| !self.named.contains(&blob.digest) && !kept.contains(&blob.digest);
+        let found = self.found_folders();
+        let needed = self.needed;
+        let unused = |f: &KeptFolder| !in_use(f.used) && !needed.contains(&f.path);
+        let folders = self.folders.into_iter().filter(unused);
+        let folders = folders.filter(|folder| !only_garbage || !found.contains(&folder.key));
+        let folders = folders.map(|folder| Candidate {
+            used: folder.used,
+            bytes: folder.bytes,
+            path: folder.path,
+            what: What::Folder,
+        });
         let blobs = self.blobs.into_iter().filter(free).map(|blob| Candidate {
             used: blob.used,
             bytes: blob.bytes,
             path: store.blob_path(&blob.digest),
-            digest: Some(blob.digest),
+            what: What::Blob(blob.digest),
         });
         let records = self.records.into_iter().filter(|r| !only_garbage && !in_use(r.used));
         let records = records.map(|record| Candidate {
             used: record.used,
             bytes: record.bytes,
             path: record.path,
-            digest: None,
+            what: What::Record,
         });
-        blobs.chain(records).collect()
+        blobs.chain(records).chain(folders).collect()
+    }
+
+    /// The folders that somebody can find again: those of images by their layers, changes that were
+    /// kept by the records that name them.
+    fn found_folders(&self) -> BTreeSet<String> {
+        let named: BTreeSet<&str> =
+            self.records.iter().flat_map(|r| r.steps.iter().map(String::as_str)).collect();
+        let mut found = BTreeSet::new();
+        for folder in &self.folders {
+            let is_found =
+                !folder.is_step() || named.contains(&*folder.key) || self.in_use(folder.used);
+            if is_found {
+                found.insert(folder.key.clone());
+                found.extend(folder.needs.iter().cloned());
+            }
+        }
+        found
     }
 }
 
@@ -316,9 +369,10 @@ fn records(store: &Store) -> io::Result<Vec<RecordFile>> {
     for kind in absent_as_none(fs_err::read_dir(store.own("records")))?.into_iter().flatten() {
         for (path, metadata) in files(&kind?.path())? {
             let text = absent_as_none(fs_err::read(&path))?.unwrap_or_default();
-            let mentions = graph::mentioned_in(&String::from_utf8_lossy(&text));
+            let text = String::from_utf8_lossy(&text);
+            let (mentions, steps) = (graph::mentioned_in(&text), steps_in(&text));
             let (bytes, used) = (metadata.len(), metadata.modified()?);
-            records.push(RecordFile { path, bytes, used, mentions });
+            records.push(RecordFile { path, bytes, used, mentions, steps });
         }
     }
     Ok(records)
@@ -355,11 +409,11 @@ fn amount_below(folders: &[PathBuf]) -> Amount {
     amount
 }
 
-/// Removes a file: into the trash where there is one, which is emptied later.
+/// Removes a file or folder: into the trash where there is one, which is emptied later.
 fn remove(path: &Path, trash: Option<&tempfile::TempDir>, number: usize) -> io::Result<()> {
     let moved = trash.map(|trash| fs_err::rename(path, trash.path().join(number.to_string())));
     match moved {
         Some(Ok(())) => Ok(()),
-        _ => absent_as_none(fs_err::remove_file(path)).map(|_| ()),
+        _ => remove_tree(path),
     }
 }

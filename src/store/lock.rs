@@ -1,6 +1,7 @@
 //! Locks between processes, and the lease that says "this process is at work".
 
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,8 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::absent_as_none;
+use super::folders::delete_later;
+use super::tree::remove_tree;
 
 /// The name of the locked file in a process's folder.
 pub(super) const LEASE: &str = "lease";
@@ -93,7 +96,7 @@ impl Held {
             && let Ok(census) = Census::take(work)
         {
             drop(lock);
-            census.bury();
+            census.bury_quickly();
         }
         Ok(held)
     }
@@ -103,12 +106,38 @@ impl Held {
         self.began
     }
 
+    /// Makes a new folder that vanishes when it is dropped.
+    pub(super) fn folder(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new().prefix("folder-").tempdir_in(self.folder.path())
+    }
+
     /// Makes a new file that vanishes unless it is renamed.
     pub(super) fn create(self: &Arc<Self>) -> io::Result<Scratch> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(number.to_string());
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         Ok(Scratch { path: Some(path), file, held: self.clone() })
+    }
+
+    /// Makes a new folder for its owner alone.
+    pub(super) fn create_folder(&self) -> io::Result<PathBuf> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(number.to_string());
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(path)
+    }
+
+    /// Moves a folder of this process out of the way, to be deleted when there is time.
+    pub(super) fn discard(&self, folder: &Path) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let own = self.folder.path();
+        // Without a lease it counts as what a dead process left, if this one ends too soon.
+        let name = own.file_name().unwrap_or_default().to_string_lossy();
+        let trash = own.with_file_name(format!("trash-{name}-{number}"));
+        // What cannot be moved is removed with everything else of this process.
+        if fs_err::rename(folder, &trash).is_ok() {
+            delete_later(trash);
+        }
     }
 
     /// Makes a new file that holds `bytes`.
@@ -203,9 +232,25 @@ impl Census {
     pub(super) fn bury(&self) {
         for folder in &self.dead {
             // Another process may be doing the same; what stays is for the next.
-            let _ = fs_err::remove_dir_all(folder);
+            let _ = remove_tree(folder);
         }
     }
+
+    /// The same, but root file systems, which can have very many files, are deleted meanwhile.
+    fn bury_quickly(self) {
+        for folder in self.dead {
+            if holds_folders(&folder) {
+                delete_later(folder);
+            } else {
+                let _ = remove_tree(&folder);
+            }
+        }
+    }
+}
+
+fn holds_folders(folder: &Path) -> bool {
+    let mut entries = fs_err::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
 }
 
 /// When the owner of a lease began, if it lives; a lease that can be locked has no owner.

@@ -9,6 +9,11 @@
 //!     index.lock                  held while index.json is replaced
 //!     collect.lock                shared: marking a blob as used; exclusive: removing blobs
 //!     records/<kind>/<hex>.json   small facts found by key, such as "this tree is that layer"
+//!     rootfs/<kind>/<key>/        unpacked content, see `rootfs`; mtime = last use; `bytes` in it
+//!                                 says how large it is, `needs` which others it needs
+//!     containers/<id>/needs       unpacked content, kind/key a line, that stays as long as it is there;
+//!                                 the rest of it is for `container` to say
+//!     locks/<number>              held while unpacked content of some keys is made
 //!     work/<random>/lease         one folder per running process, which holds a lock on `lease`;
 //!                                 its mtime = when the process began to use the store
 //!     work/<random>/<number>      what that process is writing
@@ -39,12 +44,14 @@
 //! record counts as absent.
 
 mod collect;
+mod folders;
 mod graph;
 mod ingest;
 mod lock;
 mod names;
 mod read;
 mod records;
+mod tree;
 mod verify;
 
 use std::fmt;
@@ -60,9 +67,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use collect::{Amount, PrunePolicy, Pruned, Usage};
+pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
 pub use ingest::Ingest;
 pub use lock::Lease;
 pub use read::BlobReader;
+pub use tree::remove_tree;
 pub use verify::Verification;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -128,6 +137,12 @@ impl Store {
     /// want it to outlive the handle.
     pub fn lease(&self) -> Result<Lease> {
         Ok(Lease::new(self.held()?))
+    }
+
+    /// Makes an empty folder on the store's file system. It goes when it is dropped, and what a
+    /// killed process leaves of it is removed by the next.
+    pub fn temporary_folder(&self) -> Result<tempfile::TempDir> {
+        self.held()?.folder().map_err(|error| self.cannot_write(error))
     }
 
     /// The size of the blob, where it is here. Marks it as used.

@@ -26,6 +26,7 @@ mod read;
 mod registry;
 mod select;
 mod store;
+mod stream;
 mod transfer;
 mod watch;
 mod write;
@@ -34,9 +35,11 @@ pub use localize::localize;
 pub use place::{Engine, Place, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
+pub use stream::{Bytes, stream};
+pub(crate) use transfer::Transfer;
 pub use write::{push, write};
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
 use crate::oci::Platform;
@@ -71,7 +74,10 @@ type Progress<'a> = &'a dyn Fn(u64) -> Result<()>;
 /// Runs several pieces of work at once, and answers their results in the order of the work.
 ///
 /// The first failure ends all of them.
-async fn concurrently<T, W>(work: impl IntoIterator<Item = W>, at_once: usize) -> Result<Vec<T>>
+pub(crate) async fn concurrently<T, W>(
+    work: impl IntoIterator<Item = W>,
+    at_once: usize,
+) -> Result<Vec<T>>
 where
     W: Future<Output = Result<T>>,
 {
@@ -82,7 +88,7 @@ where
     // Gathered first: a stream over borrowed work could not be sent to another thread.
     let numbered: Vec<_> = numbered.collect();
     let mut done: Vec<(usize, T)> =
-        stream::iter(numbered).buffer_unordered(at_once).try_collect().await?;
+        futures_util::stream::iter(numbered).buffer_unordered(at_once).try_collect().await?;
     done.sort_by_key(|(number, _)| *number);
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }

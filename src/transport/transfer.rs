@@ -7,18 +7,18 @@ use crate::progress::{Reporter, Task, TaskKind};
 use crate::registry::OnBytes;
 
 /// The transfer of one blob. Dropped before its end, it is reported as failed.
-pub(super) struct Transfer(Arc<Mutex<Option<Task>>>);
+pub(crate) struct Transfer(Arc<Mutex<Option<Task>>>);
 
 impl Transfer {
     /// Starts the task for a blob.
-    pub(super) fn start(reporter: &Reporter, kind: TaskKind, blob: &Descriptor) -> Self {
+    pub(crate) fn start(reporter: &Reporter, kind: TaskKind, blob: &Descriptor) -> Self {
         let name = format!("sha256:{}", blob.digest.short());
         let task = reporter.start(kind, name, Some(blob.size));
         Self(Arc::new(Mutex::new(Some(task))))
     }
 
     /// What is told of bytes. What it is told after the end does not count.
-    pub(super) fn on_bytes(&self) -> OnBytes {
+    pub(crate) fn on_bytes(&self) -> OnBytes {
         let shared = self.0.clone();
         Arc::new(move |bytes| {
             if let Some(task) = &*shared.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -28,12 +28,12 @@ impl Transfer {
     }
 
     /// Ends the task: the blob was moved.
-    pub(super) fn done(self) {
+    pub(crate) fn done(self) {
         self.take(Task::done);
     }
 
     /// Ends the task: there was no need to move the blob.
-    pub(super) fn skipped(self, why: &'static str) {
+    pub(crate) fn skipped(self, why: &'static str) {
         self.take(|task| task.skipped(why));
     }
 

@@ -33,7 +33,7 @@ pub const CASES: &[Row] = &[
 
 const DOCKER: &str = "00000000a80425fb";
 const NONE: &str = "0000000000000000";
-const FIELDS: [&str; 8] =
+pub const FIELDS: [&str; 8] =
     ["status", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"];
 
 fn expected(held: &str, bound: &str) -> String {

@@ -8,7 +8,7 @@ use fs_err as fs;
 use gondola::sandbox::{Child, Exit, Launcher, Root, Rung, Spec, Streams};
 
 /// Folders and programs that the host's `PATH` leads to.
-const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Longer than any case takes: a sandbox that hangs fails the case instead of the run.
 const LIMIT: Duration = Duration::from_mins(1);

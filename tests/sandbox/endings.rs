@@ -58,7 +58,7 @@ fn wait_for_lock(path: &Path) {
     rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
 }
 
-fn wait_for_word(from: &mut PipeReader, word: &str) {
+pub fn wait_for_word(from: &mut PipeReader, word: &str) {
     let mut line = String::new();
     let mut reader = BufReader::with_capacity(1, from);
     reader.read_line(&mut line).unwrap();
@@ -245,7 +245,7 @@ fn read_line(child: &Child) -> String {
     String::from_utf8(line).unwrap()
 }
 
-fn read_terminal(child: &Child) -> String {
+pub fn read_terminal(child: &Child) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 256];
     // A terminal that nobody holds any more answers with an error.

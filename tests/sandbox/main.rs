@@ -17,13 +17,15 @@ mod confined;
 mod context;
 mod endings;
 mod files;
+mod range;
+mod reach;
 mod settings;
 
 use std::process::{Command, ExitCode, Stdio};
 
 use context::Context;
-use gondola::sandbox::Rung;
-use settings::{Setting, World};
+use gondola::sandbox::{Launcher, Rung};
+use settings::{ENTER, Setting, World};
 
 /// One thing that must hold.
 struct Case {
@@ -37,7 +39,15 @@ const LAYERED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns];
 const ROOTED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Chroot];
 
 fn all() -> Vec<Case> {
-    let lists = [cases::CASES, files::CASES, endings::CASES, confined::CASES, bench::CASES];
+    let lists = [
+        cases::CASES,
+        files::CASES,
+        endings::CASES,
+        confined::CASES,
+        range::CASES,
+        reach::CASES,
+        bench::CASES,
+    ];
     let rows = lists.into_iter().flatten();
     rows.map(|(name, rungs, check)| Case { name, rungs, check: *check }).collect()
 }
@@ -47,7 +57,14 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if arguments.first().is_some_and(|first| first == ENTER) {
+        let all: Vec<_> = std::env::args_os().skip(1).collect();
+        if let Some(code) = Launcher::new(context::HOST_PATH).enter_id_range(&all).unwrap() {
+            return code;
+        }
+    }
+    let words: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|word| *word != ENTER).collect();
     match words.as_slice() {
         ["--case", name, rung, folder] => {
             let case = all().into_iter().find(|case| case.name == *name).unwrap();
@@ -57,6 +74,7 @@ fn main() -> ExitCode {
         ["--starter", rung, folder, lifetime] => {
             endings::start_and_stay(&Context::new(rung.parse().unwrap(), folder), lifetime)
         }
+        ["--inside", arguments @ ..] => range::act(arguments),
         ["--probe", folder] => confined::print_findings(folder),
         _ => run(&words),
     }

@@ -11,6 +11,9 @@ use gondola::sandbox::Rung;
 /// An id that no distribution gives to anybody: a user without a name and without ranges.
 const NOBODYS_ID: &str = "54321";
 
+/// The first argument of the test binary where the rest is to be done inside a range of ids.
+pub const ENTER: &str = "--inside-id-range";
+
 /// The user with ranges, made for the time of the tests.
 const RANGED_USER: &str = "gondola-ranged";
 
@@ -30,6 +33,8 @@ pub struct Setting {
     /// Whether a machine that claims to have everything must have it.
     pub required: bool,
     become_user: Vec<String>,
+    /// Whether cases enter a range of ids first, and start sandboxes from inside.
+    inside: bool,
 }
 
 impl World {
@@ -56,11 +61,15 @@ impl World {
         let contained = ["--bounding-set", capabilities];
         let mut with_ranges = Setting::new(Rung::NsSubuid, "user with ranges", &ranged);
         with_ranges.missing = self.ranged_user.clone().and_then(Result::err);
+        let mut inside = Setting::new(Rung::NsSubuid, "root of a range", &ranged);
+        inside.missing.clone_from(&with_ranges.missing);
+        inside.inside = true;
         vec![
             Setting::new(Rung::Ns, "user", &nobody),
             Setting::new(Rung::NsCopy, "user", &nobody),
             Setting::new(Rung::Toolchain, "user", &nobody),
             with_ranges,
+            inside,
             Setting::new(Rung::NsRoot, "root", &[]),
             Setting::new(Rung::Toolchain, "root", &[]),
             Setting::new(Rung::Chroot, "a container's root", &contained),
@@ -93,12 +102,16 @@ impl Drop for World {
 impl Setting {
     fn new(rung: Rung, user: &'static str, become_user: &[&str]) -> Self {
         let become_user = become_user.iter().map(|word| (*word).to_owned()).collect();
-        Self { rung, user, missing: None, required: true, become_user }
+        Self { rung, user, missing: None, required: true, become_user, inside: false }
     }
 
     /// The test binary, run as this setting's user.
     pub fn command(&self, world: &World) -> Command {
-        self.wrap(world.folder.join("gondola-test").to_str().unwrap())
+        let mut command = self.wrap(world.folder.join("gondola-test").to_str().unwrap());
+        if self.inside {
+            command.arg(ENTER);
+        }
+        command
     }
 
     fn wrap(&self, program: &str) -> Command {

@@ -20,6 +20,7 @@
 pub mod client;
 mod engine;
 mod fault_server;
+mod golang;
 mod http;
 mod image;
 mod need;
@@ -32,6 +33,7 @@ mod tokens;
 pub use engine::{Containerd, Docker, Podman};
 pub use fault_server::{Answer, Auth, Change, Fault, FaultServer, Location, Mount, Quirks, Rule};
 pub use fault_server::{Scopes, Seen, TokenAuth};
+pub use golang::{GolangImage, archive};
 pub use http::{HttpServer, Reply};
 pub use image::{BaseImage, Entry, ReadImage, Stored};
 pub(crate) use need::need;

@@ -1,6 +1,6 @@
 //! `gondola cache`.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -9,8 +9,8 @@ use crate::cli::output::human;
 use crate::cli::session::{Session, print};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang;
-use crate::pipeline::programs_folder;
-use crate::store::PrunePolicy;
+use crate::pipeline::{kept_toolchains, programs_folder};
+use crate::store::{PrunePolicy, Store};
 
 /// Arguments of `gondola cache`.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ struct PruneArgs {
     /// Remove the longest unused first, until this much is left: 500MB, 10GB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     keep: Option<u64>,
-    /// Remove the records and kept programs as well
+    /// Remove the records, kept programs, toolchains and Go caches as well
     #[arg(short, long)]
     all: bool,
     /// Only say what would be removed
@@ -65,13 +65,23 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
         ("bases", usage.bases),
         ("layers", usage.layers),
         ("records", usage.records),
+        ("unpacked", usage.unpacked),
         ("temporary", usage.temporary),
     ];
-    let programs = golang::programs_size(&programs_folder(&store));
+    let go = kept_toolchains(&store).sizes();
+    let folders = [
+        ("programs", golang::programs_size(&programs_folder(&store))),
+        ("toolchains", go.toolchains),
+        ("go-build", go.build),
+        ("go-modules", go.modules),
+    ];
     if as_json {
-        let mut value = json!({ "path": store.root(), "programs": { "bytes": programs } });
+        let mut value = json!({ "path": store.root() });
         for (class, entry) in rows {
             value[class] = json!({ "count": entry.count, "bytes": entry.bytes });
+        }
+        for (class, bytes) in folders {
+            value[class] = json!({ "bytes": bytes });
         }
         return print(&format!("{value}\n"));
     }
@@ -79,8 +89,11 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
     for (class, entry) in rows {
         cells.push([class.to_owned(), entry.count.to_string(), human::bytes(entry.bytes)]);
     }
-    cells.push(["programs".to_owned(), String::new(), human::bytes(programs)]);
-    cells.push(["total".to_owned(), String::new(), human::bytes(usage.bytes() + programs)]);
+    for (class, bytes) in folders {
+        cells.push([class.to_owned(), String::new(), human::bytes(bytes)]);
+    }
+    let total = usage.bytes() + folders.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    cells.push(["total".to_owned(), String::new(), human::bytes(total)]);
     print(&human::columns(&cells))
 }
 
@@ -96,14 +109,22 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
     // Without a wish for more, only what killed builds left goes.
     let limit = args.older_than.or(args.all.then_some(Duration::ZERO));
     let before = limit.and_then(|age| session.environment.now.checked_sub(age));
-    let programs = if args.dry_run {
-        0
-    } else {
-        golang::prune_programs(&programs_folder(&store), before.unwrap_or(UNIX_EPOCH))?
-    };
+    let before = before.unwrap_or(UNIX_EPOCH);
+    let builds = if args.dry_run { 0 } else { prune_builds(session, &store, before)? };
     let verb = if args.dry_run { "would free" } else { "freed" };
-    let count = pruned.blobs.len() as u64 + pruned.records.count + pruned.temporary.count;
-    print(&format!("{verb} {} in {count} files\n", human::bytes(pruned.bytes() + programs)))
+    let mut count = pruned.blobs.len() as u64 + pruned.records.count + pruned.temporary.count;
+    count += pruned.unpacked.count;
+    print(&format!("{verb} {} in {count} files\n", human::bytes(pruned.bytes() + builds)))
+}
+
+/// Removes what builds kept beside the store's own content; answers how many bytes that were.
+fn prune_builds(session: &Session, store: &Store, before: SystemTime) -> Result<u64> {
+    let programs = golang::prune_programs(&programs_folder(store), before)?;
+    let Some(go) = kept_toolchains(store).prune(before)? else {
+        session.reporter.note("toolchains and Go caches stay: a build uses them");
+        return Ok(programs);
+    };
+    Ok(programs + go)
 }
 
 fn verify(session: &Session) -> Result<()> {

@@ -38,6 +38,7 @@ use crate::error::{Cannot, Result};
 use super::packages::Package;
 use folder::{Changes, Folder, Lone, Sealed, Stale};
 
+pub(super) use modfile::{directives, replacing_folders, used_folders};
 pub use stat::Moment;
 pub use trace::Trace;
 

@@ -34,6 +34,8 @@ pub struct Trace {
     walks: BTreeSet<PathBuf>,
     /// Whether a workspace is in force, so that one walk goes through several modules.
     has_workspace: bool,
+    /// Whether the toolchain's files cannot differ while its identity is the same.
+    is_toolchain_pinned: bool,
 }
 
 /// How a folder of other people's files is watched.
@@ -113,7 +115,11 @@ impl Builder {
         packages: &[Package],
         platforms: &[Platform],
     ) -> Result<Trace> {
-        let mut trace = Trace { packages: packages.to_vec(), ..Trace::default() };
+        let mut trace = Trace {
+            packages: packages.to_vec(),
+            is_toolchain_pinned: self.toolchain.is_pinned(),
+            ..Trace::default()
+        };
         match self.flags.visibility() {
             Visibility::Listed => {}
             Visibility::Partial => trace.is_partial = true,
@@ -131,8 +137,10 @@ impl Builder {
                 trace.add(dependency);
             }
         }
-        trace.add_toolchain(self.toolchain.root());
-        trace.add_program(self.toolchain.program());
+        if !trace.is_toolchain_pinned {
+            trace.add_toolchain(self.toolchain.root());
+            trace.add_program(self.toolchain.program());
+        }
         let questions = self.questions(dir, patterns)?;
         trace.add_places(dir, patterns, &questions, self.variable("GOWORK"));
         Ok(trace)
@@ -144,7 +152,6 @@ impl Builder {
         packages: &[Package],
         platform: &Platform,
     ) -> Result<Vec<Dependency>> {
-        let environment = self.toolchain.environment(&self.flags, platform)?;
         let mut by_workdir: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
         for package in packages {
             by_workdir.entry(&package.workdir).or_default().push(package.import_path.clone());
@@ -155,7 +162,7 @@ impl Builder {
             arguments.extend(self.flags.arguments());
             arguments.push("--".to_owned());
             arguments.extend(import_paths);
-            let output = self.go(workdir, &arguments, &environment).await?;
+            let output = self.go(workdir, &arguments, platform).await?;
             if !output.success {
                 let action = format!("list what is compiled for {platform}");
                 return Err(explain(action, &output.stderr));
@@ -169,6 +176,9 @@ impl Builder {
 impl Trace {
     fn add(&mut self, dependency: Dependency) {
         if dependency.dir.as_os_str().is_empty() {
+            return;
+        }
+        if dependency.standard && self.is_toolchain_pinned {
             return;
         }
         if dependency.standard {

@@ -7,7 +7,7 @@ mod records;
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use flate2::bufread::MultiGzDecoder;
@@ -75,6 +75,149 @@ pub fn diff_id<R: Read + Send>(
         return Err(Error::new(ErrorKind::Invalid, "decompress a layer").because(why));
     }
     Ok((digest, size))
+}
+
+/// What reading a layer to its end has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inside<T> {
+    /// The digest of the archive.
+    pub diff_id: Digest,
+    /// The size of the archive.
+    pub size: u64,
+    /// What the reader of the archive made of it.
+    pub found: T,
+}
+
+/// Reads a compressed layer to its end and gives the archive in it to `read`: decompressing,
+/// hashing and whatever `read` does each have a thread, and nothing is kept but a few blocks.
+///
+/// Errs when `read` does, and when the archive is longer than `limit` bytes.
+pub fn look_inside<R: Read + Send, T: Send>(
+    layer: R,
+    limit: u64,
+    read: impl FnOnce(&mut (dyn Read + Send)) -> Result<T> + Send,
+) -> Result<Inside<T>> {
+    let mut layer = layer;
+    let mut start = [0; 4];
+    let known = fill(&mut layer, &mut start).map_err(|e| unreadable("read a layer", e))?;
+    let compression = detect(&start[..known]);
+    let whole = io::Cursor::new(start).take(known as u64).chain(layer);
+    let mut archive = decompress(compression, whole)?.take(limit.saturating_add(1));
+    let pool = &Pool::new(BUFFER);
+    let (to_hash, hashed) = sync_channel(BLOCKS_WAITING);
+    let (to_reader, blocks) = sync_channel(BLOCKS_WAITING);
+    thread::scope(|scope| {
+        let hashing = spawn(scope, move || hash(hashed, pool))?;
+        let reading = spawn(scope, move || {
+            let mut blocks = Blocks { blocks, current: None, at: 0, pool };
+            let found = read(&mut blocks)?;
+            // Behind what the reader wanted, so that nobody has to wait for it.
+            while blocks.fill()? {
+                blocks.at = usize::MAX;
+            }
+            Ok(found)
+        })?;
+        let fed = feed(&mut archive, pool, &to_hash, &to_reader);
+        drop((to_hash, to_reader));
+        let (diff_id, size) = hashing.join().expect("the hashing thread does not panic");
+        let found = reading.join().expect("the reading thread does not panic");
+        // A reader that gave up is why there was no more to feed.
+        let found = match (fed, found) {
+            (_, Err(error)) => return Err(error),
+            (Err(error), Ok(_)) => return Err(unreadable("decompress a layer", error)),
+            (Ok(()), Ok(found)) => found,
+        };
+        if size > limit {
+            let why = format!("it has more than {limit} bytes");
+            return Err(Error::new(ErrorKind::Invalid, "decompress a layer").because(why));
+        }
+        Ok(Inside { diff_id, size, found })
+    })
+}
+
+/// How many blocks wait for each reader of an archive.
+const BLOCKS_WAITING: usize = 4;
+
+/// Decompresses and hands every block to both readers, until the end or until one has gone.
+fn feed(
+    archive: &mut impl Read,
+    pool: &Pool,
+    to_hash: &SyncSender<Arc<Block>>,
+    to_reader: &SyncSender<io::Result<Arc<Block>>>,
+) -> io::Result<()> {
+    loop {
+        let mut block = pool.take();
+        let count = match fill(archive, block.room()) {
+            Ok(count) => count,
+            Err(error) => {
+                // The reader must not take a cut for the end; the error itself is told here.
+                let _ = to_reader.send(Err(io::Error::new(error.kind(), error.to_string())));
+                return Err(error);
+            }
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        block.advance(count);
+        let block = Arc::new(block);
+        to_hash.send(block.clone()).expect("the hashing thread takes all blocks");
+        if to_reader.send(Ok(block)).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Fills a buffer as far as there is something; answers how far.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read_some(reader, &mut buffer[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+/// Blocks from another thread as one stream.
+struct Blocks<'a> {
+    blocks: Receiver<io::Result<Arc<Block>>>,
+    current: Option<Arc<Block>>,
+    at: usize,
+    pool: &'a Pool,
+}
+
+impl Blocks<'_> {
+    /// Makes sure that there is something to read; false at the end.
+    fn fill(&mut self) -> Result<bool> {
+        self.next().map_err(|error| unreadable("decompress a layer", error))
+    }
+
+    fn next(&mut self) -> io::Result<bool> {
+        if self.current.as_ref().is_some_and(|block| self.at < block.bytes().len()) {
+            return Ok(true);
+        }
+        if let Some(block) = self.current.take() {
+            self.pool.release(block);
+        }
+        let Ok(block) = self.blocks.recv() else { return Ok(false) };
+        (self.current, self.at) = (Some(block?), 0);
+        Ok(true)
+    }
+}
+
+impl Read for Blocks<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.next()? {
+            return Ok(0);
+        }
+        let block = self.current.as_ref().expect("just filled");
+        let bytes = &block.bytes()[self.at..];
+        let count = bytes.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        self.at += count;
+        Ok(count)
+    }
 }
 
 fn read_blocks(

@@ -21,7 +21,7 @@ func main() {
 	commands := map[string]func([]string){
 		"true": func([]string) {}, "exit": exit, "status": status, "ls": list, "cat": cat, "write": write,
 		"append": appendTo, "probe": probe, "calls": calls, "fds": descriptors, "abstract": abstract, "dial": dial,
-		"serve-self": serveSelf, "orphan": orphan, "hold": hold, "bomb": bomb, "sleep": sleep,
+		"serve-self": serveSelf, "serve": serve, "orphan": orphan, "hold": hold, "bomb": bomb, "sleep": sleep,
 		"trap": trap, "ignore": ignore, "kill-self": killSelf, "env": environment, "id": id,
 		"pwd": pwd, "tty": terminal, "winch": windowChange, "block-device": blockDevice,
 		"statfs": fileSystem, "ptrace": trace, "hostname": hostname, "getpid": pids, "mode": mode,
@@ -215,6 +215,23 @@ func serveSelf([]string) {
 		connection.Close()
 	}()
 	dial([]string{listener.Addr().String()})
+}
+
+// serve greets whoever connects.
+func serve(args []string) {
+	listener, err := net.Listen("tcp", args[0])
+	if err != nil {
+		fail(err)
+	}
+	fmt.Println("ready")
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			fail(err)
+		}
+		fmt.Fprintln(connection, "hello")
+		connection.Close()
+	}
 }
 
 func interfaces([]string) {

@@ -1,0 +1,228 @@
+//! The toolchain of a golang image, unpacked and run on this machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::environment;
+use super::kept::{self, InUse, Kept};
+use super::launch::Confined;
+use super::toolchain::{Fetching, Origin, Toolchain, is_program, read_version};
+use super::unpack::unpack;
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::image::Image;
+use crate::layer::TreePath;
+use crate::oci::{ContainerConfig, Digest};
+use crate::progress::TaskKind;
+use crate::sandbox::Launcher;
+use crate::transport::Context;
+
+/// Where Go is in images whose configuration does not say it.
+const USUAL_ROOTS: [&str; 3] = ["/usr/local/go", "/usr/lib/golang", "/usr/lib/go"];
+
+/// Variables of the user's that every build may see: they change how fast it is, and nothing else.
+const HARMLESS: [&str; 3] = ["GOGC", "GOMAXPROCS", "GOMEMLIMIT"];
+
+/// Makes toolchains out of images.
+#[derive(Clone)]
+pub struct Images {
+    /// Where images come from.
+    pub context: Context,
+    /// Where toolchains and caches are kept.
+    pub kept: Kept,
+    /// The user's environment: it says how modules are fetched, and nothing about builds.
+    pub variables: BTreeMap<String, String>,
+    /// Starts confined processes.
+    pub launcher: Launcher,
+}
+
+/// A toolchain that was unpacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The digest of the image's manifest.
+    pub image: Digest,
+    /// The folder in the image.
+    pub folder: String,
+}
+
+/// What lives as long as a toolchain is used.
+#[derive(Debug)]
+pub(super) struct Session {
+    temporary: tempfile::TempDir,
+    _in_use: InUse,
+}
+
+impl Images {
+    /// The toolchain, if it is here already. Needs no network.
+    pub fn unpacked(&self, unpacked: &Unpacked) -> Result<Option<Toolchain>> {
+        let root = self.place(unpacked);
+        if !is_program(&root.join("bin/go")) {
+            return Ok(None);
+        }
+        // Looked at once more under the lock: it may be removed just now.
+        let in_use = self.kept.use_now()?;
+        if !is_program(&root.join("bin/go")) {
+            return Ok(None);
+        }
+        self.toolchain(unpacked, in_use).map(Some)
+    }
+
+    /// Takes the toolchain out of an image, and says what to find it by.
+    pub async fn unpack(&self, image: &Image, name: &str) -> Result<(Unpacked, Toolchain)> {
+        let in_use = self.kept.use_now()?;
+        let digest = image.manifest.digest().clone();
+        for folder in roots(&image.config.value().config) {
+            let unpacked = Unpacked { image: digest.clone(), folder };
+            if self.bring(image, &unpacked, name).await? {
+                let toolchain = self.toolchain(&unpacked, in_use)?;
+                return Ok((unpacked, toolchain));
+            }
+        }
+        let looked = roots(&image.config.value().config).join(", ");
+        Err(Error::new(ErrorKind::NotFound, format!("take Go out of {name}"))
+            .because(format!("the image has no Go at {looked}"))
+            .hint("choose an image such as golang:1.26"))
+    }
+
+    /// Unpacks one folder, unless it is here or there is none.
+    async fn bring(&self, image: &Image, unpacked: &Unpacked, name: &str) -> Result<bool> {
+        let root = self.place(unpacked);
+        let _turn = self.kept.wait_for_turn(&root).await?;
+        if is_program(&root.join("bin/go")) {
+            return Ok(true);
+        }
+        let task = self.context.reporter.start(TaskKind::Download, format!("Go of {name}"), None);
+        let temporary = self.context.store.temporary_folder()?;
+        let target = temporary.path().join("go");
+        fs_err::create_dir(&target).cannot(|| "make a folder for the toolchain")?;
+        let folder = TreePath::normalized(&unpacked.folder)?;
+        unpack(image, &folder, &target, &self.context).await?;
+        if !is_program(&target.join("bin/go")) {
+            task.skipped("not there");
+            return Ok(false);
+        }
+        fs_err::rename(&target, &root).cannot(|| "keep the toolchain")?;
+        task.done();
+        Ok(true)
+    }
+
+    fn place(&self, unpacked: &Unpacked) -> PathBuf {
+        self.kept.toolchain(&format!("{} {}", unpacked.image, unpacked.folder))
+    }
+
+    fn toolchain(&self, unpacked: &Unpacked, in_use: InUse) -> Result<Toolchain> {
+        let root = self.place(unpacked);
+        kept::mark_used(&root);
+        let version = read_version(&root).ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, format!("use Go of image {}", unpacked.image))
+                .because("its file VERSION names no version of Go")
+        })?;
+        let session =
+            Session { temporary: self.context.store.temporary_folder()?, _in_use: in_use };
+        let temporary = session.temporary.path();
+        let allowed = environment::allowed(&self.variables)?;
+        let confined = Confined {
+            launcher: self.launcher.clone(),
+            root: root.clone(),
+            scratch: vec![self.kept.build_cache(), temporary.to_owned()],
+            modules: self.kept.go_path(),
+            home: allowed.get("HOME").map(PathBuf::from),
+            for_fetching: for_fetching(&allowed),
+        };
+        let environment = self.environment(&root, temporary);
+        let fetching = fetching(&root, allowed);
+        let origin = Origin::Image { digest: unpacked.image.clone(), _session: Arc::new(session) };
+        Ok(Toolchain::new(root, version, environment, origin, Arc::new(confined))
+            .with_fetching(fetching))
+    }
+
+    fn environment(&self, root: &Path, temporary: &Path) -> BTreeMap<String, String> {
+        let text = |path: &Path| path.display().to_string();
+        let fixed = [
+            ("GOROOT", text(root)),
+            ("PATH", text(&root.join("bin"))),
+            ("GOCACHE", text(&self.kept.build_cache())),
+            ("GOPATH", text(&self.kept.go_path())),
+            ("GOMODCACHE", text(&self.kept.modules())),
+            ("HOME", text(temporary)),
+            ("TMPDIR", text(temporary)),
+        ];
+        let mut environment: BTreeMap<String, String> =
+            fixed.map(|(key, value)| (key.to_owned(), value)).into();
+        for key in HARMLESS {
+            environment
+                .extend(self.variables.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
+        // It says which packages are meant, not what is in them.
+        let workspace = self.variables.get("GOWORK").filter(|value| !value.is_empty());
+        environment.extend(workspace.map(|value| ("GOWORK".to_owned(), value.clone())));
+        environment
+    }
+}
+
+/// What the user's environment adds where modules are fetched.
+fn fetching(root: &Path, allowed: BTreeMap<String, String>) -> Fetching {
+    const OURS: [&str; 11] = [
+        "GOCACHE",
+        "GOCACHEPROG",
+        "GOENV",
+        "GOMODCACHE",
+        "GOPATH",
+        "GOROOT",
+        "GOTMPDIR",
+        "GOTOOLCHAIN",
+        "PATH",
+        "TEMP",
+        "TMPDIR",
+    ];
+    let own = allowed.get("PATH").map_or("", String::as_str);
+    let path = format!("{}:{own}", root.join("bin").display());
+    let mut environment = allowed;
+    environment.retain(|key, _| !OURS.contains(&key.as_str()));
+    environment.insert("PATH".to_owned(), path.trim_end_matches(':').to_owned());
+    Fetching { turn: Arc::default(), environment }
+}
+
+/// Files and folders that the user's variables name for the fetching of modules.
+fn for_fetching(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    const NAMING: [&str; 8] = [
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_SSL_CAINFO",
+        "NETRC",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_FILE",
+        "GIT_ASKPASS",
+        "SSH_ASKPASS",
+    ];
+    let files = NAMING.iter().filter_map(|name| variables.get(*name));
+    let folders = ["PATH", "SSL_CERT_DIR"].iter().filter_map(|name| variables.get(*name));
+    let folders = folders.flat_map(|list| list.split(':'));
+    let proxies = variables.get("GOPROXY").into_iter().flat_map(|list| list.split([',', '|']));
+    let mirrors = proxies.filter_map(|proxy| proxy.strip_prefix("file://"));
+    let paths = files.map(String::as_str).chain(folders).chain(mirrors).map(PathBuf::from);
+    paths.filter(|path| path.is_absolute()).collect()
+}
+
+/// The folders in which an image may have its GOROOT, the likeliest first.
+fn roots(config: &ContainerConfig) -> Vec<String> {
+    if let Some(root) = config.env_value("GOROOT").filter(|root| root.starts_with('/')) {
+        return vec![root.to_owned()];
+    }
+    let go_path = config.env_value("GOPATH").unwrap_or("/go");
+    let folders = config.env_value("PATH").unwrap_or_default().split(':');
+    let of_folder = |folder: &str| {
+        let root = folder.trim_end_matches('/').strip_suffix("/bin")?;
+        let name = root.rsplit('/').next().unwrap_or_default();
+        // GOPATH has programs, but not this one.
+        let is_root = name.starts_with("go") && !go_path.split(':').any(|path| path == root);
+        is_root.then(|| root.to_owned())
+    };
+    let mut roots: Vec<String> = folders.filter_map(of_folder).collect();
+    for usual in USUAL_ROOTS {
+        if roots.is_empty() || !roots.iter().any(|root| root == usual) {
+            roots.push(usual.to_owned());
+        }
+    }
+    roots
+}

@@ -1,0 +1,167 @@
+//! `go` confined to the files that a build needs, without the network but where modules are
+//! fetched.
+
+use std::io::PipeReader;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::unix::pipe;
+
+use super::{Call, Launch, Output, Phase, Running, source_folders};
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::sandbox::{
+    Access, Child, Exit, Launcher, Network, Root, Rung, Signaller, Spec, Streams,
+};
+
+/// What programs and their libraries, and the settings of the network, are found in. git and ssh are
+/// needed for modules that no proxy has.
+const FOR_FETCHING: [&str; 8] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt", "/run/systemd/resolve"];
+
+/// Where a user keeps what git and the go command need to be let in.
+const CREDENTIALS: [&str; 6] =
+    [".netrc", ".gitconfig", ".git-credentials", ".config/git", ".config/go", ".ssh"];
+
+/// Starts processes on this machine's own files that may use a few of them only.
+#[derive(Debug)]
+pub(in crate::golang) struct Confined {
+    pub launcher: Launcher,
+    /// Where the toolchain is.
+    pub root: PathBuf,
+    /// Written by every process: GOCACHE, and the temporary folder.
+    pub scratch: Vec<PathBuf>,
+    /// Where modules are; written where they are fetched.
+    pub modules: PathBuf,
+    /// The user's own home folder.
+    pub home: Option<PathBuf>,
+    /// Further files that fetching needs, such as certificates.
+    pub for_fetching: Vec<PathBuf>,
+}
+
+impl Launch for Confined {
+    fn start(&self, call: &Call<'_>) -> Result<Running> {
+        if !call.dir.is_dir() {
+            let action = format!("run go in {}", call.dir.display());
+            return Err(Error::new(ErrorKind::NotFound, action).because("there is no such folder"));
+        }
+        start(&self.launcher, self.spec(call)?, Rung::Toolchain)
+    }
+}
+
+impl Confined {
+    fn spec(&self, call: &Call<'_>) -> Result<Spec> {
+        let sources = source_folders(call.dir);
+        let (mut read, mut write) = (vec![self.root.clone()], self.scratch.clone());
+        write.push(call.out_dir.to_owned());
+        match call.phase {
+            Phase::Build => read.push(self.modules.clone()),
+            Phase::Fetch => {
+                write.push(self.modules.clone());
+                read.extend(FOR_FETCHING.map(PathBuf::from));
+                read.extend(self.for_fetching.clone());
+                let home = self.home.iter();
+                read.extend(home.flat_map(|home| CREDENTIALS.map(|name| home.join(name))));
+            }
+        }
+        match call.sources {
+            Access::ReadOnly => read.extend(sources),
+            Access::ReadWrite => write.extend(sources),
+        }
+        let mut spec = Spec::new(Root::Host { read, write }, argv(call)?);
+        spec.cwd = text(call.dir)?;
+        spec.env.clone_from(&call.environment);
+        spec.env.insert("PWD".to_owned(), spec.cwd.clone());
+        spec.network = match call.phase {
+            Phase::Fetch => Network::Host,
+            Phase::Build => Network::None,
+        };
+        Ok(spec)
+    }
+}
+
+fn argv(call: &Call<'_>) -> Result<Vec<String>> {
+    let arguments = call.arguments.iter().cloned();
+    Ok(std::iter::once(text(call.go)?).chain(arguments).collect())
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, format!("build in {}", path.display()))
+            .because("the path is not UTF-8")
+    })
+}
+
+/// Starts a process in a sandbox, on a thread that waits for its end.
+fn start(launcher: &Launcher, spec: Spec, rung: Rung) -> Result<Running> {
+    let action = || "make a pipe for go";
+    let (stdout, far_stdout) = std::io::pipe().cannot(action)?;
+    let (stderr, far_stderr) = std::io::pipe().cannot(action)?;
+    let input = Streams::null()?.input;
+    let streams = Streams { input, output: far_stdout.into(), error: far_stderr.into() };
+    let ending = Ending::default();
+    let (launcher, watched) = (launcher.clone(), ending.0.clone());
+    let thread = tokio::task::spawn_blocking(move || {
+        let mut child = launcher.spawn(&spec, rung, streams)?;
+        if !watch(&watched, &child) {
+            child.kill();
+        }
+        child.wait()
+    });
+    let end = Box::pin(async move {
+        // Kept here, so that whoever drops the future ends the process.
+        let _ending = ending;
+        let exit = thread.await.cannot(|| "wait for go")??;
+        Ok(described(&exit))
+    });
+    Ok(Running { stdout: readable(stdout)?, stderr: readable(stderr)?, end })
+}
+
+fn readable(pipe: PipeReader) -> Result<Output> {
+    let receiver = pipe::Receiver::from_owned_fd(OwnedFd::from(pipe));
+    Ok(Box::new(receiver.cannot(|| "read what go says")?))
+}
+
+fn described(exit: &Exit) -> Option<String> {
+    match exit {
+        Exit::Code(0) => None,
+        Exit::Code(code) => Some(format!("exit status: {code}")),
+        Exit::Signal(number) => Some(format!("signal: {number}")),
+        Exit::NotFound(why) | Exit::NotExecutable(why) => Some(why.clone()),
+        Exit::TimedOut => Some("its time was over".to_owned()),
+    }
+}
+
+/// The state of a process that is started on one thread and ended from another.
+#[derive(Default)]
+enum Life {
+    #[default]
+    Starting,
+    Running(Signaller),
+    Unwanted,
+}
+
+/// Lets the process be ended from elsewhere; false if that has been done.
+fn watch(life: &Mutex<Life>, child: &Child) -> bool {
+    let mut life = life.lock().unwrap_or_else(PoisonError::into_inner);
+    match *life {
+        Life::Unwanted => false,
+        Life::Starting | Life::Running(_) => {
+            *life = Life::Running(child.signaller());
+            true
+        }
+    }
+}
+
+/// Ends the process when it is dropped; after the end nothing happens.
+#[derive(Default)]
+struct Ending(Arc<Mutex<Life>>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Life::Running(signaller) = std::mem::replace(&mut *life, Life::Unwanted) {
+            signaller.signal(rustix::process::Signal::KILL.as_raw());
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Which Go a build uses: this machine's, or that of an image.
+
+use serde::{Deserialize, Serialize};
+
+use super::lock::LockFile;
+use super::plan::Unit;
+use super::{Engine, Request, ToolchainChoice};
+use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::{Images, Kept, Modules, Toolchain, Unpacked};
+use crate::oci::{Digest, PlatformSet, Reference};
+use crate::progress::TaskKind;
+use crate::sandbox::Launcher;
+use crate::store::Store;
+use crate::transport::{self, Place};
+
+/// The kind of the store's records that say where an image's Go is.
+const RECORDS: &str = "toolchain";
+
+/// The image that is used where none is named; `{version}` is what `go.mod` asks for.
+const DEFAULT_IMAGE: &str = "golang:{version}";
+
+/// The name of the folder that keeps toolchains and their caches.
+const KEPT: &str = "go";
+
+/// What builds with a toolchain of an image keep in a store.
+pub fn kept_toolchains(store: &Store) -> Kept {
+    Kept::new(store.root().join(KEPT))
+}
+
+/// The toolchains of a build, each found once.
+#[derive(Default)]
+pub(super) struct Toolchains(Vec<(ToolchainChoice, Toolchain)>);
+
+/// What is remembered of an unpacked toolchain.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    image: Digest,
+    folder: String,
+}
+
+impl Toolchains {
+    /// Finds what the targets are compiled with.
+    pub(super) async fn find_for_targets(
+        &mut self,
+        engine: &Engine,
+        request: &Request,
+    ) -> Result<()> {
+        let compiled = request.targets.iter().filter(|target| target.prebuilt.is_empty());
+        let choices = compiled.map(|target| &target.settings.toolchain);
+        self.find(engine, request, choices).await
+    }
+
+    /// Finds what single packages are compiled with, too.
+    pub(super) async fn find_for_units(
+        &mut self,
+        engine: &Engine,
+        request: &Request,
+        units: &[Unit],
+    ) -> Result<()> {
+        let compiled = units.iter().filter(|unit| !unit.programs.packages().is_empty());
+        let choices = compiled.map(|unit| &unit.settings.toolchain);
+        self.find(engine, request, choices).await
+    }
+
+    async fn find(
+        &mut self,
+        engine: &Engine,
+        request: &Request,
+        choices: impl Iterator<Item = &ToolchainChoice>,
+    ) -> Result<()> {
+        for choice in choices {
+            if self.0.iter().all(|(known, _)| known != choice) {
+                let found = Search { engine, request }.find(choice).await?;
+                self.0.push((choice.clone(), found));
+            }
+        }
+        Ok(())
+    }
+
+    /// A toolchain that was found.
+    pub(super) fn get(&self, choice: &ToolchainChoice) -> &Toolchain {
+        let found = self.0.iter().find(|(known, _)| known == choice);
+        &found.expect("all toolchains were found before the first is asked for").1
+    }
+}
+
+struct Search<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+}
+
+impl Search<'_> {
+    async fn find(&self, choice: &ToolchainChoice) -> Result<Toolchain> {
+        let (variables, folder) = (&self.engine.variables, &self.request.folder);
+        match choice {
+            ToolchainChoice::Host => Toolchain::find(variables, folder),
+            ToolchainChoice::Program(program) => Toolchain::at(program, variables, folder),
+            ToolchainChoice::Image(place) => self.of_image(place, &self.modules()?).await,
+            ToolchainChoice::Auto { image } => {
+                self.choose(image.as_deref().unwrap_or(DEFAULT_IMAGE)).await
+            }
+        }
+    }
+
+    /// The modules of all that is compiled.
+    fn modules(&self) -> Result<Modules> {
+        let targets = self.request.targets.iter().filter(|target| target.prebuilt.is_empty());
+        let patterns: Vec<String> = targets.flat_map(|t| t.patterns.iter().cloned()).collect();
+        let workspace = self.engine.variables.get("GOWORK").map(String::as_str);
+        let workspace = workspace.filter(|value| !value.is_empty());
+        Modules::of(&self.request.folder, &patterns, workspace)
+    }
+
+    /// This machine's Go where it will do, else an image's.
+    async fn choose(&self, image: &str) -> Result<Toolchain> {
+        let modules = self.modules()?;
+        let (host, why) = match Toolchain::find(&self.engine.variables, &self.request.folder) {
+            Ok(host) => match &modules.requirement {
+                Some(needed) if !needed.is_met_by(host.version()) => {
+                    let (here, file, version) = (host.version(), needed.file, &needed.version);
+                    let why = format!("{here} is here, and {file} asks for go {version}");
+                    (Some(host), why)
+                }
+                _ => return Ok(host),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                (None, "there is no go on PATH".to_owned())
+            }
+            Err(error) => return Err(error),
+        };
+        let version = modules.requirement.as_ref().map(|needed| needed.version.to_string());
+        let version = version.unwrap_or_else(|| "latest".to_owned());
+        let place: Place = image.replace("{version}", &version).parse()?;
+        self.engine.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
+        let found = self.of_image(&place, &modules).await;
+        found.map_err(|error| {
+            let hint = if host.is_some() { "a newer Go" } else { "Go" };
+            Error::new(error.kind(), format!("use Go of {}, as {why}", shown(&place)))
+                .hint(format!("install {hint} from https://go.dev/dl/, or name an image by --go"))
+                .caused_by(error)
+        })
+    }
+
+    async fn of_image(&self, place: &Place, modules: &Modules) -> Result<Toolchain> {
+        let place = self.pinned(place, modules).await?;
+        let images = self.images();
+        let key = place.reference().and_then(Reference::digest);
+        let key = key.map(|digest| format!("{digest} {}", self.engine.transport.host));
+        if let Some(key) = &key
+            && let Some(found) = self.remembered(&images, key)?
+        {
+            return Ok(found);
+        }
+        let platform = PlatformSet::Listed(vec![self.engine.transport.host.clone()]);
+        let artifact = transport::read(&place, &platform, &self.engine.transport).await?;
+        let image = artifact.as_image().ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("take Go out of {place}"))
+                .because("it is no image")
+        })?;
+        let (Unpacked { image, folder }, toolchain) = images.unpack(image, &shown(&place)).await?;
+        if let Some(key) = key {
+            // Without it the next build reads the image's documents once more.
+            let record = Record { image, folder };
+            let _ = self.engine.transport.store.put_record(RECORDS, &key, &record);
+        }
+        Ok(toolchain)
+    }
+
+    fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {
+        let Some(record) = self.engine.transport.store.get_record::<Record>(RECORDS, key) else {
+            return Ok(None);
+        };
+        images.unpacked(&Unpacked { image: record.image, folder: record.folder })
+    }
+
+    fn images(&self) -> Images {
+        let variables = self.engine.variables.clone();
+        let path = variables.get("PATH").cloned().unwrap_or_default();
+        Images {
+            context: self.engine.transport.clone(),
+            kept: kept_toolchains(&self.engine.transport.store),
+            variables,
+            launcher: Launcher::new(path),
+        }
+    }
+
+    /// The place with the digest that its tag stands for, as the lock file has it or else as the
+    /// registry says: then the lock file has it from now on.
+    async fn pinned(&self, place: &Place, modules: &Modules) -> Result<Place> {
+        let Place::Registry(name) = place else { return Ok(place.clone()) };
+        if name.digest().is_some() {
+            return Ok(place.clone());
+        }
+        let mut lock = LockFile::read(&modules.folder)?;
+        if let Some(digest) = lock.get(name).filter(|_| !self.request.pull) {
+            return Ok(Place::Registry(name.with_digest(digest.clone())));
+        }
+        let digest = self.look_up(name).await?;
+        let pinned = name.with_digest(digest.clone());
+        if lock.get(name) != Some(&digest) {
+            lock.set(name, digest);
+            self.keep(&lock, &pinned);
+        }
+        Ok(Place::Registry(pinned))
+    }
+
+    /// Asks the registry what a tag stands for, and keeps the document that it names.
+    async fn look_up(&self, name: &Reference) -> Result<Digest> {
+        let transport = &self.engine.transport;
+        let task = transport.reporter.start(TaskKind::Resolve, name.familiar(), None);
+        let pulled = transport.client.manifest(name).await?;
+        transport.store.put(&pulled.bytes).cannot(|| format!("keep the manifest of {name}"))?;
+        task.done();
+        Ok(pulled.descriptor.digest)
+    }
+
+    /// Writes the lock file. Where that is not possible the build goes on: its sources may be
+    /// somebody else's, or read-only.
+    fn keep(&self, lock: &LockFile, pinned: &Reference) {
+        let reporter = &self.engine.transport.reporter;
+        match lock.write() {
+            Ok(()) => reporter.note(format!("{} has {}", lock.shown(), pinned.familiar())),
+            Err(error) => reporter.warn(format!("{error}; the next build may use another image")),
+        }
+    }
+}
+
+/// A place as people write it.
+fn shown(place: &Place) -> String {
+    match place {
+        Place::Registry(name) => name.familiar(),
+        other => other.to_string(),
+    }
+}

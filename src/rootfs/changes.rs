@@ -1,0 +1,459 @@
+//! What was written to a fork, as a tree.
+//!
+//! In an overlay the upper folder has it, in the kernel's form. A copy is compared with what it was:
+//! the change time and number of every file, which no program can set, tell whether it was touched;
+//! folders, whose change time says too much, are compared by what an archive would hold of them.
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
+
+use super::inspect::Ground;
+use super::view::{Links, View};
+use super::{Form, as_path, marks};
+use crate::error::{Cannot as _, Error, Result};
+use crate::layer::{Entry, EntryKind, Tree, TreePath};
+use crate::sandbox::owner::{Owner, SideTable};
+use crate::sandbox::{Rung, Stub};
+
+/// Two times that one system call set may differ by a tick of the clock.
+const TICK_NANOSECONDS: i128 = 20_000_000;
+
+/// The files of a fork over what they were made from.
+pub(super) struct Difference {
+    ground: Ground,
+    lower: View,
+}
+
+impl Difference {
+    pub(super) fn new(ground: Ground, lower: View) -> Self {
+        Self { ground, lower }
+    }
+
+    /// Takes out what was made to mount on and is still empty.
+    pub(super) fn remove_stubs(&self, stubs: &[Stub], rung: Rung) -> Result<()> {
+        let mut parents: Vec<Parent> = Vec::new();
+        // What is inside another stub comes after it.
+        for stub in stubs.iter().rev() {
+            self.remove_stub(stub, rung, &mut parents)
+                .cannot(|| format!("remove {}, which was mounted on", stub.path.display()))?;
+        }
+        // The outermost last: their times change when what is in them goes.
+        parents.sort_by(|a, b| b.path.cmp(&a.path));
+        for parent in parents {
+            self.restore(&parent).cannot(|| "restore the time of a folder")?;
+            if rung.has_overlay() {
+                self.forget_unchanged(&parent.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_stub(&self, stub: &Stub, rung: Rung, parents: &mut Vec<Parent>) -> io::Result<()> {
+        let (path, file) = (stub.path.as_os_str().as_bytes(), self.ground.folder.join(&stub.path));
+        let Ok(stat) = rustix::fs::lstat(&file) else { return Ok(()) };
+        let folder = stub.path.parent().unwrap_or(Path::new("")).to_owned();
+        let holder = rustix::fs::lstat(self.ground.folder.join(&folder))?;
+        let removed = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => rustix::fs::rmdir(&file).is_ok(),
+            // Where nothing can be mounted, the stub is what would be: its content is no change.
+            FileType::RegularFile if stat.st_size == 0 || rung == Rung::Chroot => {
+                let is_stub = !self.ground.hides(path, &stat).map_err(io::Error::other)?;
+                is_stub && rustix::fs::unlink(&file).is_ok()
+            }
+            FileType::CharacterDevice if !marks::is_whiteout_device(&stat) => {
+                rustix::fs::unlink(&file).is_ok()
+            }
+            _ => false,
+        };
+        if !removed {
+            return Ok(());
+        }
+        let made = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
+        let found = nanoseconds(holder.st_mtime, holder.st_mtime_nsec);
+        let before = nanoseconds(stub.parent_seconds, u64::from(stub.parent_nanoseconds));
+        match parents.iter_mut().find(|parent| parent.path == folder) {
+            Some(parent) => {
+                parent.last_stub = parent.last_stub.max(made);
+                parent.before = parent.before.min(before);
+            }
+            None => parents.push(Parent { path: folder, found, last_stub: made, before }),
+        }
+        Ok(())
+    }
+
+    /// Gives a folder the time that it had before the stubs, or the later one that the step gave it.
+    fn restore(&self, parent: &Parent) -> io::Result<()> {
+        let late = parent.found > parent.last_stub + TICK_NANOSECONDS;
+        let written = late || self.has_later(parent)?;
+        let time = if written { parent.found } else { parent.before };
+        let file = self.ground.folder.join(&parent.path);
+        if fs_err::symlink_metadata(&file).is_err() {
+            return Ok(());
+        }
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec {
+                tv_sec: i64::try_from(time.div_euclid(1_000_000_000)).unwrap_or(0),
+                tv_nsec: i64::try_from(time.rem_euclid(1_000_000_000)).unwrap_or(0).into(),
+            },
+        };
+        rustix::fs::utimensat(CWD, &file, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(())
+    }
+
+    /// Whether a folder has something that was touched after the last stub was made in it.
+    fn has_later(&self, parent: &Parent) -> io::Result<bool> {
+        let path = parent.path.as_os_str().as_bytes();
+        for name in self.ground.names(path).map_err(io::Error::other)? {
+            let stat = self.ground.look(&join(path, &name)).map_err(io::Error::other)?;
+            let touched = |stat: &Stat| nanoseconds(stat.st_ctime, stat.st_ctime_nsec);
+            // Folders change when stubs are removed from them.
+            if stat.is_some_and(|stat| !is_folder(&stat) && touched(&stat) > parent.last_stub) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes folders from the upper one that came there with a stub alone.
+    fn forget_unchanged(&self, path: &Path) -> Result<()> {
+        let mut path = path.to_owned();
+        while !path.as_os_str().is_empty() {
+            let bytes = path.as_os_str().as_bytes();
+            let Some(stat) = self.ground.look(bytes)? else { return Ok(()) };
+            let upper = self.ground.entry(bytes, &stat)?;
+            let lower = self.lower.spot(bytes)?.map(|spot| spot.entry()).transpose()?.flatten();
+            if upper != lower
+                || upper.is_none_or(|entry| !entry.is_directory())
+                || self.ground.is_opaque(bytes)?
+                || rustix::fs::rmdir(self.ground.at(bytes)).is_err()
+            {
+                return Ok(());
+            }
+            let parent = path.parent().unwrap_or(Path::new("")).to_owned();
+            // Removing it changed the time of the folder that it was in.
+            if let Some(spot) = self.lower.spot(parent.as_os_str().as_bytes())? {
+                let there = self.ground.look(parent.as_os_str().as_bytes())?;
+                if there.is_some() && !parent.as_os_str().is_empty() {
+                    let times = super::seconds(spot.stat.st_mtime);
+                    let place = self.ground.folder.join(&parent);
+                    rustix::fs::utimensat(CWD, place, &times, AtFlags::SYMLINK_NOFOLLOW)
+                        .cannot(|| "restore the time of a folder")?;
+                }
+            }
+            path = parent;
+        }
+        Ok(())
+    }
+
+    /// What the upper folder of an overlay holds.
+    pub(super) fn of_upper(&self) -> Result<Tree> {
+        let (mut tree, mut links) = (Tree::new(), Links::default());
+        let mut pending = vec![Vec::new()];
+        while let Some(folder) = pending.pop() {
+            for name in self.ground.names(&folder)? {
+                let bytes = join(&folder, &name);
+                let Some(stat) = self.ground.look(&bytes)? else { continue };
+                let path = TreePath::new(bytes)?;
+                // Several whiteouts may be one file.
+                if self.ground.hides(path.as_bytes(), &stat)? {
+                    tree.insert_whiteout(&path, stat.st_mtime)?;
+                    continue;
+                }
+                let Some(entry) = self.entry(&path, &stat)? else { continue };
+                let is_folder = entry.is_directory();
+                tree.insert(path.clone(), links.entry(&path, entry, &stat))?;
+                if is_folder {
+                    if self.ground.is_opaque(path.as_bytes())? && self.covers_folder(&path)? {
+                        tree.insert_opaque(Some(&path), stat.st_mtime)?;
+                    }
+                    pending.push(path.as_bytes().to_vec());
+                }
+            }
+        }
+        in_order(&tree)
+    }
+
+    /// Whether lower layers have a folder at a path.
+    fn covers_folder(&self, path: &TreePath) -> Result<bool> {
+        Ok(self.lower.spot(path.as_bytes())?.is_some_and(|spot| spot.is_folder()))
+    }
+
+    fn entry(&self, path: &TreePath, stat: &Stat) -> Result<Option<Entry>> {
+        let Some(mut entry) = self.ground.entry(path.as_bytes(), stat)? else { return Ok(None) };
+        // The kernel copies a link up without the owner that is recorded of it.
+        if let EntryKind::Symlink(target) = &entry.kind
+            && self.ground.form == Form::Recorded
+            && self.ground.owners.get(as_path(path.as_bytes())).is_none()
+            && let Some(spot) = self.lower.spot(path.as_bytes())?
+            && let Some(lower) = spot.entry()?
+            && matches!(&lower.kind, EntryKind::Symlink(other) if other == target)
+        {
+            (entry.uid, entry.gid) = (lower.uid, lower.gid);
+        }
+        Ok(Some(entry))
+    }
+
+    /// How a copy differs from what it was.
+    pub(super) fn of_copy(&self, snapshot: &Snapshot) -> Result<Tree> {
+        let (mut tree, mut links) = (Tree::new(), Links::default());
+        let fresh = snapshot.later_owners(&self.ground.folder)?;
+        let mut before = snapshot.read()?;
+        let mut old = before.next()?;
+        walk(&self.ground, &mut |path, stat| {
+            while let Some(known) = &old
+                && order(&known.path, path) == Ordering::Less
+            {
+                self.note_removed(&mut tree, &known.path)?;
+                old = before.next()?;
+            }
+            let known = old.take_if(|known| known.path == path);
+            if known.is_some() {
+                old = before.next()?;
+            }
+            if known.as_ref().map(|known| known.state) == Some(state(&self.ground, path, stat)?) {
+                return Ok(());
+            }
+            let path = TreePath::new(path)?;
+            if let Some(mut entry) = self.entry(&path, stat)? {
+                let is_new = known.is_none_or(|known| known.identity != identity(stat));
+                if is_new && !matches!(entry.kind, EntryKind::File(_) | EntryKind::Directory) {
+                    // A line about what was there before says nothing of it.
+                    self.forget_owner(&path, &fresh, &mut entry);
+                }
+                self.insert_with_parents(&mut tree, &path)?;
+                tree.insert(path.clone(), links.entry(&path, entry, stat))?;
+            }
+            Ok(())
+        })?;
+        while let Some(known) = old {
+            self.note_removed(&mut tree, &known.path)?;
+            old = before.next()?;
+        }
+        in_order(&tree)
+    }
+
+    /// Takes back what an entry has from a line of the side table that is older than it is.
+    fn forget_owner(&self, path: &TreePath, fresh: &SideTable, entry: &mut Entry) {
+        let place = as_path(path.as_bytes());
+        if self.ground.form == Form::Recorded
+            && self.ground.owners.get(place).is_some()
+            && fresh.get(place).is_none()
+        {
+            (entry.uid, entry.gid) = (Owner::ROOT.uid, Owner::ROOT.gid);
+        }
+    }
+
+    /// Something is gone, unless the folder that it was in is.
+    fn note_removed(&self, tree: &mut Tree, path: &[u8]) -> Result<()> {
+        let path = TreePath::new(path)?;
+        let parent = path.parent();
+        let holder = self.ground.look(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
+        let Some(holder) = holder.filter(|stat| is_folder(stat)) else { return Ok(()) };
+        self.insert_with_parents(tree, &path)?;
+        tree.insert_whiteout(&path, holder.st_mtime)
+    }
+
+    /// Puts the folders above a path into the tree: Docker has them in a layer, too.
+    fn insert_with_parents(&self, tree: &mut Tree, path: &TreePath) -> Result<()> {
+        let mut parent = path.parent();
+        while let Some(folder) = parent.filter(|folder| tree.get(folder).is_none()) {
+            if let Some(stat) = self.ground.look(folder.as_bytes())?
+                && let Some(entry) = self.entry(&folder, &stat)?
+            {
+                tree.insert(folder.clone(), entry)?;
+            }
+            parent = folder.parent();
+        }
+        Ok(())
+    }
+}
+
+/// A folder from which stubs were removed; times are in nanoseconds.
+struct Parent {
+    path: PathBuf,
+    found: i128,
+    last_stub: i128,
+    before: i128,
+}
+
+/// What a copy looked like, in a file beside it: there may be millions of entries.
+pub(super) struct Snapshot {
+    lines: File,
+    /// The size that the side table had.
+    owners: u64,
+}
+
+/// What tells whether an entry was changed.
+type State = [u8; 32];
+
+/// One line of a snapshot.
+struct Known {
+    path: Vec<u8>,
+    state: State,
+    identity: [u8; 16],
+}
+
+impl Snapshot {
+    /// Looks at every file below a folder.
+    pub(super) fn take(folder: &Path, form: Form, beside: &Path) -> Result<Self> {
+        let action = || "remember what a copy looks like";
+        let ground = Ground::open(folder.to_owned(), form)?;
+        let mut file = BufWriter::new(tempfile::tempfile_in(beside).cannot(action)?);
+        walk(&ground, &mut |path, stat| {
+            file.write_all(&state(&ground, path, stat)?).cannot(action)?;
+            file.write_all(&identity(stat)).cannot(action)?;
+            file.write_all(path).cannot(action)?;
+            file.write_all(&[0]).cannot(action)
+        })?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error).cannot(action)?;
+        let owners = fs_err::metadata(SideTable::beside(folder)).map_or(0, |found| found.len());
+        Ok(Self { lines: file, owners })
+    }
+
+    /// What was written to the side table since.
+    fn later_owners(&self, folder: &Path) -> Result<SideTable> {
+        let action = || "read the owners of a copy";
+        let mut file = match fs_err::File::open(SideTable::beside(folder)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(SideTable::default());
+            }
+            Err(error) => return Err(error).cannot(action),
+        };
+        let mut bytes = Vec::new();
+        file.seek(io::SeekFrom::Start(self.owners)).cannot(action)?;
+        file.read_to_end(&mut bytes).cannot(action)?;
+        SideTable::parse(&bytes)
+    }
+
+    fn read(&self) -> Result<Lines> {
+        let action = || "read what a copy looked like";
+        let mut file = self.lines.try_clone().cannot(action)?;
+        file.rewind().cannot(action)?;
+        Ok(Lines(BufReader::new(file)))
+    }
+}
+
+struct Lines(BufReader<File>);
+
+impl Lines {
+    fn next(&mut self) -> Result<Option<Known>> {
+        let mut read = || -> io::Result<Option<Known>> {
+            if self.0.fill_buf()?.is_empty() {
+                return Ok(None);
+            }
+            let (mut state, mut identity, mut path) = ([0; 32], [0; 16], Vec::new());
+            self.0.read_exact(&mut state)?;
+            self.0.read_exact(&mut identity)?;
+            self.0.read_until(0, &mut path)?;
+            path.pop();
+            Ok(Some(Known { path, state, identity }))
+        };
+        read().cannot(|| "read what a copy looked like")
+    }
+}
+
+/// The state of an entry, hashed.
+fn state(ground: &Ground, path: &[u8], stat: &Stat) -> Result<State> {
+    let mut hasher = blake3::Hasher::new();
+    let mut number = |number: i128| {
+        hasher.update(&number.to_le_bytes());
+    };
+    number(stat.st_mode.into());
+    if is_folder(stat) {
+        let entry = ground.entry(path, stat)?;
+        let entry = entry.unwrap_or_else(|| Entry::directory(0));
+        number(nanoseconds(stat.st_mtime, stat.st_mtime_nsec));
+        number(entry.uid.into());
+        number(entry.gid.into());
+        for (name, value) in &entry.xattrs {
+            hasher.update(name.as_bytes()).update(&[0]);
+            hasher.update(&(value.len() as u64).to_le_bytes()).update(value);
+        }
+    } else {
+        number(nanoseconds(stat.st_ctime, stat.st_ctime_nsec));
+        number(stat.st_ino.into());
+        number(stat.st_size.into());
+        // A recorded owner that is not in the file itself leaves no trace there.
+        if let Some(kept) = ground.owners.get(as_path(path)) {
+            hasher.update(&crate::sandbox::owner::SideTable::line(as_path(path), kept));
+        }
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Tells a link from another one that took its place: numbers of files come again at once.
+fn identity(stat: &Stat) -> [u8; 16] {
+    let mtime = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
+    (mtime ^ (i128::from(stat.st_ino) << 64)).to_le_bytes()
+}
+
+/// Visits everything below a folder, each folder before what is in it, names in the order of bytes.
+fn walk(ground: &Ground, visit: &mut dyn FnMut(&[u8], &Stat) -> Result<()>) -> Result<()> {
+    let mut pending: Vec<Vec<u8>> = vec![Vec::new()];
+    while let Some(path) = pending.pop() {
+        let Some(stat) = ground.look(&path)? else { continue };
+        if !path.is_empty() {
+            visit(&path, &stat)?;
+        }
+        if is_folder(&stat) {
+            let names = ground.names(&path)?;
+            pending.extend(names.iter().rev().map(|name| join(&path, name)));
+        }
+    }
+    Ok(())
+}
+
+/// The order in which [`walk`] meets two paths.
+fn order(a: &[u8], b: &[u8]) -> Ordering {
+    a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/'))
+}
+
+/// Hard links that stand before their target, because the walk met them in another order than the
+/// archive has, change places with it.
+fn in_order(tree: &Tree) -> Result<Tree> {
+    let mut ordered = Tree::new();
+    let mut moved: Vec<(TreePath, TreePath)> = Vec::new();
+    for (path, entry) in tree {
+        let mut entry = entry.clone();
+        if let EntryKind::HardLink(target) = &entry.kind {
+            let now = moved.iter().find(|(old, _)| old == target).map(|(_, new)| new.clone());
+            match now {
+                Some(new) => entry.kind = EntryKind::HardLink(new),
+                None if target > path => {
+                    let first = tree.get(target).ok_or_else(|| broken(path))?;
+                    moved.push((target.clone(), path.clone()));
+                    entry = first.clone();
+                }
+                None => {}
+            }
+        } else if let Some((_, new)) = moved.iter().find(|(old, _)| old == path) {
+            entry = Entry::hard_link(new.clone(), &entry);
+        }
+        ordered.insert(path.clone(), entry)?;
+    }
+    Ok(ordered)
+}
+
+fn broken(path: &TreePath) -> Error {
+    Error::new(crate::error::ErrorKind::Invalid, format!("read {path}"))
+        .because("its hard link leads nowhere")
+}
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, name].join(&b'/') }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<u64>) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds.try_into().unwrap_or(0))
+}

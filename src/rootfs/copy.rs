@@ -1,0 +1,237 @@
+//! Copies the merged files of layers into one folder, for rungs that have no overlays.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::attributes::{Attributes, Keeper, OWNERS, Target};
+use super::inspect::open_regular;
+use super::view::{Spot, View};
+use super::{Form, as_path};
+use crate::error::{Cannot as _, Error, Result};
+use crate::layer::{Content, Entry, EntryKind};
+use crate::sandbox::owner::{Device, DeviceKind};
+
+/// How many threads copy contents.
+const COPIERS: usize = 2;
+/// How many files wait for them.
+const WAITING: usize = 64;
+
+/// A file that has its name already, and gets its content and attributes.
+struct Task {
+    file: File,
+    path: Vec<u8>,
+    entry: Entry,
+}
+
+/// Copies a folder of `view` and everything in it to `target`, which is made; answers how many bytes
+/// there are.
+pub(super) fn copy(view: &View, from: &Spot, target: &Path, form: Form) -> Result<u64> {
+    let (sender, tasks) = sync_channel::<Task>(WAITING);
+    let tasks = Mutex::new(tasks);
+    thread::scope(|scope| {
+        let copiers: Vec<_> =
+            (0..COPIERS).map(|_| scope.spawn(|| copy_contents(&tasks, target, form))).collect();
+        let mut walker = Walker {
+            target,
+            skipped: if from.path.is_empty() { 0 } else { from.path.len() + 1 },
+            keeper: Keeper::new(target, form),
+            folders: Vec::new(),
+            links: BTreeMap::new(),
+            bytes: 0,
+        };
+        let walked = walker.make_top(from).and_then(|()| {
+            view.walk(from, &mut |spot| {
+                let Some(task) = walker.make(spot)? else { return Ok(()) };
+                // When no copier is left, one of them has an error to tell.
+                sender.send(task).map_err(|_| Error::new(crate::error::ErrorKind::Io, "copy files"))
+            })
+        });
+        drop(sender);
+        for copier in copiers {
+            copier.join().expect("a copier does not panic")?;
+        }
+        walked?;
+        walker.finish()?;
+        Ok(walker.bytes)
+    })
+}
+
+fn copy_contents(tasks: &Mutex<Receiver<Task>>, target: &Path, form: Form) -> Result<()> {
+    let mut keeper = Keeper::new(target, form);
+    loop {
+        let task = tasks.lock().expect("no copier panics while it waits").recv();
+        let Ok(Task { file, path, entry }) = task else { return Ok(()) };
+        if let EntryKind::File(content) = &entry.kind {
+            fill(&file, content)?;
+        }
+        let attributes = Attributes::of_entry(&entry);
+        keeper.set(&file, &path, &attributes, Target::File)?;
+        rustix::fs::futimens(&file, &attributes.times()).cannot(|| "set the time of a copy")?;
+    }
+}
+
+/// Gives an empty file its content: shared with the original where the file system can do that.
+pub(super) fn fill(file: &File, content: &Content) -> Result<()> {
+    match content {
+        Content::Memory(bytes) => {
+            let mut file = file;
+            io::Write::write_all(&mut file, bytes).cannot(|| "write a file")
+        }
+        Content::File { path, size } => {
+            let action = || format!("copy {}", path.display());
+            let original = open_regular(path).cannot(action)?;
+            if rustix::fs::ioctl_ficlone(file, original.file()).is_ok() {
+                return Ok(());
+            }
+            let mut original = original.into_parts().0;
+            // In the kernel where it can.
+            let copied = io::copy(&mut original, &mut &*file).cannot(action)?;
+            if copied != *size {
+                return Err(Error::new(crate::error::ErrorKind::Io, action()).because(format!(
+                    "it changed meanwhile: found {copied} bytes, expected {size}"
+                )));
+            }
+            Ok(())
+        }
+    }
+}
+
+struct Walker<'a> {
+    target: &'a Path,
+    /// How many bytes of a path in the view come before the path in the copy.
+    skipped: usize,
+    keeper: Keeper,
+    /// Folders get their modes and times at the end: writing into them changes these.
+    folders: Vec<(Vec<u8>, u32, i64)>,
+    links: BTreeMap<(u64, u64), PathBuf>,
+    bytes: u64,
+}
+
+impl Walker<'_> {
+    fn make_top(&mut self, from: &Spot) -> Result<()> {
+        if let Some(entry) = from.entry()? {
+            self.make_folder(Vec::new(), &entry)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what is at a spot; a file comes back to be filled.
+    fn make(&mut self, spot: &Spot) -> Result<Option<Task>> {
+        let Some(entry) = spot.entry()? else { return Ok(None) };
+        let path = spot.path[self.skipped..].to_vec();
+        let place = self.target.join(as_path(&path));
+        let action = || format!("make {}", place.display());
+        let attributes = Attributes::of_entry(&entry);
+        let device = match &entry.kind {
+            EntryKind::Directory => {
+                self.make_folder(path, &entry)?;
+                return Ok(None);
+            }
+            EntryKind::Symlink(target) => {
+                rustix::fs::symlinkat(target.as_slice(), CWD, &place).cannot(action)?;
+                self.describe(&place, &path, &attributes, true)?;
+                return Ok(None);
+            }
+            EntryKind::Fifo => {
+                rustix::fs::mkfifoat(CWD, &place, Mode::from(0o600)).cannot(action)?;
+                self.describe(&place, &path, &attributes, false)?;
+                return Ok(None);
+            }
+            EntryKind::CharDevice { major, minor } => {
+                Some(Device { kind: DeviceKind::Character, major: *major, minor: *minor })
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                Some(Device { kind: DeviceKind::Block, major: *major, minor: *minor })
+            }
+            EntryKind::File(_) | EntryKind::HardLink(_) => None,
+        };
+        let identity = (spot.stat.st_dev, spot.stat.st_ino);
+        if device.is_none() && spot.stat.st_nlink > 1 {
+            if let Some(first) = self.links.get(&identity) {
+                fs_err::hard_link(first, &place).cannot(action)?;
+                return Ok(None);
+            }
+            self.links.insert(identity, place.clone());
+        }
+        if let Some(device) = device {
+            return self.make_device(&place, path, &attributes, device).map(|()| None);
+        }
+        self.bytes += entry.size().next_multiple_of(4096);
+        Ok(Some(Task { file: create(&place).cannot(action)?, path, entry }))
+    }
+
+    fn make_device(
+        &mut self,
+        place: &Path,
+        path: Vec<u8>,
+        attributes: &Attributes<'_>,
+        device: Device,
+    ) -> Result<()> {
+        let action = || format!("make {}", place.display());
+        let kind = match device.kind {
+            DeviceKind::Character => FileType::CharacterDevice,
+            DeviceKind::Block => FileType::BlockDevice,
+        };
+        let number = rustix::fs::makedev(device.major, device.minor);
+        match rustix::fs::mknodat(CWD, place, kind, Mode::from(0o600), number) {
+            Ok(()) => self.describe(place, &path, attributes, false),
+            Err(Errno::PERM) => {
+                let file = create(place).cannot(action)?;
+                let attributes = Attributes { device: Some(device), ..attributes.clone() };
+                self.keeper.set(&file, &path, &attributes, Target::File)?;
+                rustix::fs::futimens(&file, &attributes.times()).cannot(action)
+            }
+            Err(error) => Err(error).cannot(action),
+        }
+    }
+
+    fn describe(
+        &mut self,
+        place: &Path,
+        path: &[u8],
+        attributes: &Attributes<'_>,
+        is_link: bool,
+    ) -> Result<()> {
+        let parent = place.parent().expect("a copy is in a folder");
+        let parent = fs_err::File::open(parent).cannot(|| "open a folder of a copy")?;
+        self.keeper.set_unopened(parent.file().as_fd(), path, attributes, is_link)
+    }
+
+    fn make_folder(&mut self, path: Vec<u8>, entry: &Entry) -> Result<()> {
+        let place = self.target.join(as_path(&path));
+        let action = || format!("make {}", place.display());
+        rustix::fs::mkdirat(CWD, &place, Mode::from(OWNERS)).cannot(action)?;
+        let folder = fs_err::File::open(&place).cannot(action)?;
+        self.keeper.set(&folder, &path, &Attributes::of_entry(entry), Target::OpenFolder)?;
+        self.bytes += 4096;
+        self.folders.push((path, entry.mode, entry.mtime));
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<()> {
+        for (path, mode, mtime) in self.folders.iter().rev() {
+            let place = self.target.join(as_path(path));
+            let action = || format!("finish {}", place.display());
+            let folder = fs_err::File::open(&place).cannot(action)?;
+            rustix::fs::futimens(&folder, &super::seconds(*mtime)).cannot(action)?;
+            if mode & OWNERS != OWNERS {
+                self.keeper.close(&folder, *mode).cannot(action)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn create(place: &Path) -> rustix::io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, place, flags, Mode::from(0o600)).map(File::from)
+}

@@ -1,0 +1,163 @@
+//! Opens the folders of a layer in the making, and never anything outside.
+//!
+//! The layer may hold a symbolic link anywhere, and later entries may lie behind it: each is followed
+//! inside the layer, as a process whose root directory it is would. Nobody else changes the layer
+//! meanwhile.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+
+use super::{Form, marks};
+
+/// As many symbolic links as the kernel follows.
+const MAX_LINKS: usize = 40;
+/// How many folders stay open: archives name what is in one folder together.
+const KEPT_OPEN: usize = 8;
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// The folders of one layer.
+pub(super) struct Folders {
+    form: Form,
+    root: Rc<OwnedFd>,
+    /// By the path that an entry gives, the last used last.
+    open: VecDeque<(Vec<u8>, Rc<OwnedFd>)>,
+}
+
+impl Folders {
+    /// Opens the layer's own folder.
+    pub(super) fn new(root: &std::path::Path, form: Form) -> Result<Self> {
+        let root = rustix::fs::openat(CWD, root, FOLDER, Mode::empty())?;
+        Ok(Self { form, root: Rc::new(root), open: VecDeque::new() })
+    }
+
+    /// The layer's own folder.
+    pub(super) fn root(&self) -> Rc<OwnedFd> {
+        self.root.clone()
+    }
+
+    /// Opens a folder that is there. An empty path is the root's.
+    pub(super) fn get(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if path.is_empty() {
+            return Ok(self.root.clone());
+        }
+        if let Some(place) = self.open.iter().rposition(|(known, _)| known == path) {
+            return Ok(self.open[place].1.clone());
+        }
+        let folder = Rc::new(self.open_inside(path)?);
+        self.remember(path, &folder);
+        Ok(folder)
+    }
+
+    /// Opens a folder, and makes what is missing or hidden on the way to it; tells the real path of
+    /// each folder that it made.
+    pub(super) fn ensure(
+        &mut self,
+        path: &[u8],
+        made: &mut dyn FnMut(&[u8]),
+    ) -> Result<Rc<OwnedFd>> {
+        match self.get(path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            result => return result,
+        }
+        let folder = self.walk(path, made)?;
+        self.remember(path, &folder);
+        Ok(folder)
+    }
+
+    /// Notes that the folder at `path` is open.
+    pub(super) fn remember(&mut self, path: &[u8], folder: &Rc<OwnedFd>) {
+        if self.open.len() == KEPT_OPEN {
+            self.open.pop_front();
+        }
+        self.open.push_back((path.to_vec(), folder.clone()));
+    }
+
+    /// Forgets every open folder: a folder or link was replaced.
+    pub(super) fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    fn open_inside(&self, path: &[u8]) -> Result<OwnedFd> {
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match rustix::fs::openat2(&self.root, path, FOLDER, Mode::empty(), inside) {
+                // Somewhere on the machine something was renamed or mounted meanwhile.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn walk(&self, path: &[u8], made: &mut dyn FnMut(&[u8])) -> Result<Rc<OwnedFd>> {
+        let mut pending = parts(path);
+        let (mut real, mut folder) = (Vec::new(), self.root.clone());
+        let mut links = 0;
+        while let Some(part) = pending.pop_front() {
+            if part == b".." {
+                let end = real.iter().rposition(|b| *b == b'/').unwrap_or(0);
+                real.truncate(end);
+                folder = self.reopen(&real)?;
+                continue;
+            }
+            let stat = marks::look(&*folder, &part)?;
+            let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+            if kind == Some(FileType::Symlink) {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::LOOP);
+                }
+                let target = rustix::fs::readlinkat(&*folder, part.as_slice(), Vec::new())?;
+                let target = target.as_bytes();
+                if target.first() == Some(&b'/') {
+                    (real, folder) = (Vec::new(), self.root.clone());
+                }
+                let mut rest = parts(target);
+                rest.append(&mut pending);
+                pending = rest;
+                continue;
+            }
+            if !real.is_empty() {
+                real.push(b'/');
+            }
+            real.extend(&part);
+            let hides = match stat {
+                Some(stat) => marks::is_whiteout_at(&*folder, &part, &stat, self.form)?,
+                None => false,
+            };
+            if hides {
+                rustix::fs::unlinkat(&*folder, part.as_slice(), AtFlags::empty())?;
+            }
+            if hides || kind.is_none() {
+                rustix::fs::mkdirat(&*folder, part.as_slice(), Mode::from(0o755))?;
+                made(&real);
+            }
+            let flags = FOLDER | OFlags::NOFOLLOW;
+            folder = Rc::new(rustix::fs::openat(&*folder, part.as_slice(), flags, Mode::empty())?);
+            if hides {
+                // What the name hid stays hidden.
+                marks::set_opaque(&*folder, self.form)?;
+            }
+        }
+        Ok(folder)
+    }
+
+    fn reopen(&self, real: &[u8]) -> Result<Rc<OwnedFd>> {
+        if real.is_empty() { Ok(self.root.clone()) } else { self.open_inside(real).map(Rc::new) }
+    }
+}
+
+impl std::os::fd::AsFd for Folders {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// The parts of a path that mean something.
+fn parts(path: &[u8]) -> VecDeque<Vec<u8>> {
+    let parts = path.split(|byte| *byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
+}

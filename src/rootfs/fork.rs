@@ -1,0 +1,168 @@
+//! Writable root file systems.
+
+use std::path::{Path, PathBuf};
+
+use super::attributes::{Attributes, Keeper, Target};
+use super::changes::{Difference, Snapshot};
+use super::inspect::Ground;
+use super::{Form, KeptLayer, Rootfs, apply, copy, unpack};
+use crate::error::{Cannot as _, Result};
+use crate::layer::{Entry, Tree};
+use crate::sandbox::{Root, Stub};
+use crate::store::{FolderInfo, ScratchFolder, remove_tree};
+
+/// A writable root file system in the making, over a [`Rootfs`]. Dropped, it vanishes.
+pub struct Fork {
+    below: Rootfs,
+    form: Form,
+    scratch: ScratchFolder,
+    /// What the copy looked like when it was made; `None` for an overlay.
+    snapshot: Option<Snapshot>,
+}
+
+impl Fork {
+    pub(super) fn new(below: &Rootfs) -> Result<Self> {
+        let form = Form::of(below.rung);
+        let scratch = below.store.scratch_folder()?;
+        let files = scratch.path().join("fs");
+        let view = below.view()?;
+        let root = view.spot(b"")?;
+        let snapshot = match (&root, below.rung.has_overlay()) {
+            (Some(root), false) => {
+                copy::copy(&view, root, &files, form)?;
+                Some(Snapshot::take(&files, form, scratch.path())?)
+            }
+            (root, has_overlay) => {
+                let entry = root.as_ref().map(super::view::Spot::entry).transpose()?.flatten();
+                make_upper(&files, form, &entry.unwrap_or_else(|| Entry::directory(0o755)))?;
+                if has_overlay {
+                    let work = scratch.path().join("work");
+                    fs_err::create_dir(work).cannot(|| "make a root file system")?;
+                    None
+                } else {
+                    Some(Snapshot::take(&files, form, scratch.path())?)
+                }
+            }
+        };
+        Ok(Self { below: below.clone(), form, scratch, snapshot })
+    }
+
+    /// What to run a sandbox on.
+    pub fn root(&self) -> Root {
+        match self.snapshot {
+            None => {
+                let work = self.scratch.path().join("work");
+                Root::overlay(self.below.layers(), self.files(), work)
+            }
+            Some(_) => Root::Folder(self.files()),
+        }
+    }
+
+    /// What was written since the fork, as Docker would see it: whiteouts, opaque folders, hard links,
+    /// extended attributes, capabilities, owners.
+    ///
+    /// `stubs` are taken out where they are still empty, and their folders get their old times.
+    /// Nothing may run on the fork meanwhile. The tree's contents are read from the fork's files.
+    pub fn changes(&self, stubs: &[Stub]) -> Result<Tree> {
+        let ground = Ground::open(self.files(), self.form)?;
+        let difference = Difference::new(ground, self.below.view()?);
+        difference.remove_stubs(stubs, self.below.rung)?;
+        match &self.snapshot {
+            None => difference.of_upper(),
+            Some(snapshot) => difference.of_copy(snapshot),
+        }
+    }
+
+    /// Writes a tree without a sandbox: over what is there, with whiteouts.
+    ///
+    /// Paths are real ones, with no symbolic link on the way. Folders that the tree does not have keep
+    /// their attributes and times, and are made with mode 0755 where there are none.
+    pub fn apply(&self, tree: &Tree) -> Result<()> {
+        let lower = match self.snapshot {
+            None => Some(self.below.view()?),
+            Some(_) => None,
+        };
+        apply::apply(tree, &self.files(), self.form, lower.as_ref())
+    }
+
+    /// The merged files of the fork as they are now.
+    pub fn view(&self) -> Result<super::View> {
+        let ground = std::sync::Arc::new(Ground::open(self.files(), self.form)?);
+        let below = match self.snapshot {
+            None => Some(self.below.view()?),
+            Some(_) => None,
+        };
+        Ok(super::View::over(ground, below))
+    }
+
+    /// Makes the changes the top layer of a new root file system, moved into the store without
+    /// copying. It is found again under its id by [`Unpacker::kept`](super::Unpacker::kept), until it is
+    /// pruned; it is garbage unless a record of the store mentions the id.
+    pub fn keep(self) -> Result<(Rootfs, String)> {
+        let Self { below, form, scratch, snapshot } = self;
+        let work = scratch.path().join("work");
+        remove_tree(&work).cannot(|| "keep a root file system")?;
+        if snapshot.is_some() {
+            KeptLayer::mark_hiding(scratch.path())?;
+        }
+        let id = below.store.fresh_folder_key(&scratch);
+        let needs = match snapshot {
+            None => below.layers.iter().map(|layer| layer.key.clone()).collect(),
+            Some(_) => Vec::new(),
+        };
+        let bytes = disk_usage(&scratch.path().join("fs")).cannot(|| "measure a layer")?;
+        below.store.keep_folder(scratch, (form.kind(), &id), &FolderInfo { bytes, needs })?;
+        let mut rootfs = below;
+        rootfs.push(form, &id)?;
+        Ok((rootfs, id))
+    }
+
+    /// Moves the fork into `folder`, which outlives this process and is on the store's file system, and
+    /// gives what to run a sandbox on there. Whoever keeps the folder must keep the layers below it in
+    /// the store, too: see [`Rootfs::kept_folders`].
+    pub fn settle(self, folder: &Path) -> Result<Root> {
+        for name in ["fs", "fs.owners", "work"] {
+            let path = self.scratch.path().join(name);
+            if path.exists() {
+                fs_err::rename(path, folder.join(name)).cannot(|| "make a root file system")?;
+            }
+        }
+        let files = folder.join("fs");
+        Ok(match self.snapshot {
+            None => Root::overlay(self.below.layers(), files, folder.join("work")),
+            Some(_) => Root::Folder(files),
+        })
+    }
+
+    fn files(&self) -> PathBuf {
+        self.scratch.path().join("fs")
+    }
+}
+
+/// Makes the upper folder of an overlay, which is what the merged root looks like.
+fn make_upper(files: &Path, form: Form, root: &Entry) -> Result<()> {
+    unpack::make_layer_folder(files)?;
+    let folder = fs_err::File::open(files).cannot(|| "make a root file system")?;
+    let attributes = Attributes::of_entry(root);
+    Keeper::new(files, form).set(&folder, b"", &attributes, Target::Folder)?;
+    rustix::fs::futimens(&folder, &attributes.times()).cannot(|| "make a root file system")
+}
+
+/// The bytes that a folder takes on disk. What cannot be looked into does not count.
+fn disk_usage(folder: &Path) -> std::io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut pending = vec![folder.to_owned()];
+    let mut bytes = 0;
+    while let Some(folder) = pending.pop() {
+        let Ok(entries) = fs_err::read_dir(folder) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            bytes += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    Ok(bytes)
+}

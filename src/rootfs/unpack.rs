@@ -1,0 +1,369 @@
+//! Brings the layers of an image from where they are into folders.
+//!
+//! ```text
+//!   registry ─► digest ─► decompress ─┬─► diff ID
+//!                                     └─► entries ─► folder of this process ─► rename
+//! ```
+//!
+//! Each arrow is another thread, and several layers go this way side by side. A folder gets its place
+//! in the store when digest and diff ID were found to be right, and after those below it.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inspect::Ground;
+use super::pipe::{Source, pipe};
+use super::view::View;
+use super::write::{WriteOptions, Written, write_layer};
+use super::{Form, KeptLayer, Rootfs, Unpacker, attributes};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::image::{Blob, Image};
+use crate::layer::{Inside, Limits, TreePath, look_inside};
+use crate::oci::Digest;
+use crate::progress::TaskKind;
+use crate::registry::Reopen as _;
+use crate::store::{FolderInfo, FolderLocks, ScratchFolder};
+use crate::transport::{Transfer, concurrently};
+
+/// How long to wait before looking again whether another process has unpacked the same.
+const PAUSE: Duration = Duration::from_millis(20);
+/// What a layer may hold: far above what images have, far below what machines have.
+const LIMITS: Limits = Limits { headers: 4 << 20, metadata: 1 << 20, bytes: 256 << 30 };
+
+/// A layer to unpack.
+struct Job {
+    blob: Blob,
+    diff_id: Digest,
+    options: WriteOptions,
+    /// Its place among the layers.
+    number: usize,
+    blobs: Blobs,
+}
+
+/// What becomes of a blob that is pulled to be unpacked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blobs {
+    Stored,
+    NotStored,
+}
+
+/// What of an image is unpacked, and how.
+struct Wanted<'a> {
+    form: Form,
+    only: Option<&'a TreePath>,
+    blobs: Blobs,
+}
+
+/// A layer that was unpacked, and has no place yet.
+struct Unpacked {
+    folder: ScratchFolder,
+    written: Written,
+}
+
+impl Unpacker {
+    /// Unpacks what is missing of an image, straight from where its layers are, and gives the whole.
+    ///
+    /// Each layer is unpacked once and shared by every process; of several that want the same one,
+    /// one works and the others wait.
+    pub async fn unpack(&self, image: &Image) -> Result<Rootfs> {
+        self.unpack_all(image, Blobs::NotStored).await
+    }
+
+    /// The same, and on the way stores the blobs that are pulled.
+    pub async fn unpack_and_store(&self, image: &Image) -> Result<Rootfs> {
+        self.unpack_all(image, Blobs::Stored).await
+    }
+
+    async fn unpack_all(&self, image: &Image, blobs: Blobs) -> Result<Rootfs> {
+        let form = Form::of(self.rung);
+        let chain = chain(image)?;
+        let keys: Vec<&str> = chain.iter().map(Digest::hex).collect();
+        let mut found = self.found(form, &keys)?;
+        if found.iter().any(Option::is_none) {
+            let _locks = self.lock(form.kind(), &keys).await?;
+            found = self.found(form, &keys)?;
+            self.unpack_missing(image, &keys, &mut found, blobs).await?;
+        }
+        let layers = found.into_iter().map(|layer| layer.expect("all are there now")).collect();
+        Ok(Rootfs::new(self, layers))
+    }
+
+    /// Unpacks what lies below one folder of an image, as a plain folder whose owners do not matter.
+    ///
+    /// `folder` is a path without symbolic links. Errs with [`ErrorKind::NotFound`] where the image
+    /// has no such folder.
+    pub async fn unpack_folder(&self, image: &Image, folder: &str) -> Result<PathBuf> {
+        let only = TreePath::normalized(folder)?;
+        let chain = chain(image)?;
+        let top = chain.last().map_or("", Digest::as_str);
+        let key = blake3::hash(format!("{top} {only}").as_bytes()).to_hex();
+        let store = &self.context.store;
+        if let Some(kept) = store.kept_folder("folder", &key)? {
+            return Ok(kept.join("fs"));
+        }
+        let _locks = self.lock("folder", &[&key]).await?;
+        if let Some(kept) = store.kept_folder("folder", &key)? {
+            return Ok(kept.join("fs"));
+        }
+        let all = 0..image.layers.len();
+        let (form, blobs) = (Form::Recorded, Blobs::NotStored);
+        let wanted = Wanted { form, only: Some(&only), blobs };
+        let unpacked = self.unpack_layers(image, all, &wanted).await?;
+        let (unpacker, only) = (self.clone(), only.clone());
+        let merged = move || unpacker.merge(&unpacked, &only);
+        let (folder, bytes) = blocking(merged).await?;
+        let info = FolderInfo { bytes, needs: Vec::new() };
+        Ok(store.keep_folder(folder, ("folder", &key), &info)?.join("fs"))
+    }
+
+    /// The layers that are here, and those below which one is missing, too.
+    fn found(&self, form: Form, keys: &[&str]) -> Result<Vec<Option<KeptLayer>>> {
+        keys.iter().map(|key| KeptLayer::find(&self.context.store, form, key)).collect()
+    }
+
+    async fn lock(&self, kind: &str, keys: &[&str]) -> Result<FolderLocks> {
+        loop {
+            let locks = self.context.store.try_lock_folders(kind, keys.iter().copied())?;
+            match locks {
+                Some(locks) => return Ok(locks),
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn unpack_missing(
+        &self,
+        image: &Image,
+        keys: &[&str],
+        found: &mut [Option<KeptLayer>],
+        blobs: Blobs,
+    ) -> Result<()> {
+        let form = Form::of(self.rung);
+        let missing: Vec<usize> =
+            (0..keys.len()).filter(|number| found[*number].is_none()).collect();
+        let unpacked = self
+            .unpack_layers(image, missing.iter().copied(), &Wanted { form, only: None, blobs })
+            .await?;
+        for (number, layer) in missing.into_iter().zip(unpacked) {
+            let below: Vec<KeptLayer> = found[..number].iter().flatten().cloned().collect();
+            let store = self.context.store.clone();
+            let key = keys[number].to_owned();
+            let place = move || {
+                let Unpacked { folder, written } = layer;
+                settle(&folder.path().join("fs"), form, &written.implied, &below)?;
+                if written.hides_all {
+                    KeptLayer::mark_hiding(folder.path())?;
+                }
+                let info = FolderInfo { bytes: written.bytes, needs: Vec::new() };
+                store.keep_folder(folder, (form.kind(), &key), &info)?;
+                KeptLayer::find(&store, form, &key)
+            };
+            found[number] = blocking(place).await?;
+        }
+        Ok(())
+    }
+
+    /// Unpacks layers, the largest first: one that begins last would run on alone.
+    async fn unpack_layers(
+        &self,
+        image: &Image,
+        numbers: impl Iterator<Item = usize>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Vec<Unpacked>> {
+        let diff_ids = &image.config.value().rootfs.diff_ids;
+        let options = |number| WriteOptions {
+            form: wanted.form,
+            is_base: number == 0,
+            only: wanted.only.cloned(),
+            limits: LIMITS,
+        };
+        let mut jobs: Vec<Job> = numbers
+            .map(|number| Job {
+                blob: image.layers[number].clone(),
+                diff_id: diff_ids[number].clone(),
+                options: options(number),
+                number,
+                blobs: wanted.blobs,
+            })
+            .collect();
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.descriptor.size));
+        let work = jobs.into_iter().map(|job| async move {
+            let number = job.number;
+            self.unpack_one(job).await.map(|unpacked| (number, unpacked))
+        });
+        let mut unpacked = concurrently(work, self.cores.max(2)).await?;
+        unpacked.sort_by_key(|(number, _)| *number);
+        Ok(unpacked.into_iter().map(|(_, unpacked)| unpacked).collect())
+    }
+
+    async fn unpack_one(&self, job: Job) -> Result<Unpacked> {
+        let (store, blob) = (&self.context.store, job.blob.clone());
+        let folder = store.scratch_folder()?;
+        let local = store.holds(&blob.descriptor)?;
+        match blob.remote().filter(|_| !local) {
+            None => {
+                let store = store.clone();
+                blocking(move || {
+                    let reader: Box<dyn Read + Send> = match local {
+                        true => Box::new(store.open_blob(&job.blob.descriptor)?),
+                        false => job.blob.open()?,
+                    };
+                    decode(reader, folder, &job)
+                })
+                .await
+            }
+            Some(repository) => {
+                let ingest = match job.blobs {
+                    Blobs::Stored => Some(store.ingest_unhashed()?),
+                    Blobs::NotStored => None,
+                };
+                let (sink, source) = pipe(&blob.descriptor, ingest);
+                let transfer =
+                    Transfer::start(&self.context.reporter, TaskKind::Download, &blob.descriptor);
+                let progress = transfer.on_bytes();
+                let pull =
+                    self.context.client.pull_blob(repository, &blob.descriptor, sink, progress);
+                let decoding = blocking(move || decode::<Source>(source, folder, &job));
+                let (pulled, decoded) = tokio::join!(pull, decoding);
+                match (pulled, decoded) {
+                    // It broke off because nobody wanted more, or the other way round.
+                    (Err(pull), Err(decode)) => {
+                        Err(if decode.kind() == ErrorKind::Io { pull } else { decode })
+                    }
+                    (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+                    (Ok(sink), Ok(unpacked)) => {
+                        sink.finish(&blob.descriptor)?;
+                        transfer.done();
+                        Ok(unpacked)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts together what the layers have of one folder.
+    fn merge(&self, layers: &[Unpacked], only: &TreePath) -> Result<(ScratchFolder, u64)> {
+        let start = layers.iter().rposition(|layer| layer.written.hides_all).unwrap_or(0);
+        let holding: Vec<&Unpacked> =
+            layers[start..].iter().filter(|layer| layer.written.entries > 0).collect();
+        let place = |layer: &Unpacked| layer.folder.path().join("fs");
+        let target = self.context.store.scratch_folder()?;
+        let merged = target.path().join("fs");
+        let missing = || {
+            Error::new(ErrorKind::NotFound, format!("unpack /{only}"))
+                .because("the image has no such folder")
+        };
+        if let [one] = holding.as_slice() {
+            let found = place(one).join(super::as_path(only.as_bytes()));
+            if !fs_err::symlink_metadata(&found).is_ok_and(|found| found.is_dir()) {
+                return Err(missing());
+            }
+            // To be moved a folder must be writable.
+            fs_err::rename(found, &merged).cannot(|| "move an unpacked folder")?;
+            return Ok((target, one.written.bytes));
+        }
+        let grounds = holding
+            .iter()
+            .rev()
+            .map(|layer| Ground::open(place(layer), Form::Recorded).map(Arc::new));
+        let view = View::new(grounds.collect::<Result<_>>()?);
+        let spot = view.spot(only.as_bytes())?.filter(super::view::Spot::is_folder);
+        let spot = spot.ok_or_else(missing)?;
+        let bytes = super::copy::copy(&view, &spot, &merged, Form::Recorded)?;
+        Ok((target, bytes))
+    }
+}
+
+/// Decompresses, checks and writes one layer.
+fn decode<R: Read + Send>(reader: R, folder: ScratchFolder, job: &Job) -> Result<Unpacked> {
+    let fs = folder.path().join("fs");
+    let write = |archive: &mut (dyn Read + Send)| {
+        make_layer_folder(&fs)?;
+        write_layer(archive, &fs, &job.options)
+    };
+    let action = || format!("unpack layer {}", job.blob.descriptor.digest);
+    let Inside { diff_id, found, .. } =
+        look_inside(reader, job.options.limits.bytes, write).cannot(action)?;
+    if diff_id != job.diff_id {
+        return Err(Error::new(ErrorKind::Corrupt, action())
+            .because(format!("its diff ID is {diff_id}, the config says {}", job.diff_id)));
+    }
+    Ok(Unpacked { folder, written: found })
+}
+
+/// Makes the folder of a layer: what an image says nothing of looks so.
+pub(super) fn make_layer_folder(folder: &Path) -> Result<()> {
+    let make = || -> std::io::Result<()> {
+        fs_err::create_dir(folder)?;
+        let file = fs_err::File::open(folder)?;
+        rustix::fs::fchmod(&file, 0o755.into())?;
+        rustix::fs::futimens(&file, &super::seconds(0))?;
+        Ok(())
+    };
+    make().cannot(|| "make the folder of a layer")
+}
+
+/// Makes folders that a layer only implies look like those that they are merged with.
+///
+/// containerd does the same; Docker gives them to root, with mode 0755. A symbolic link or file of a
+/// lower layer in their place is hidden by them, in both.
+fn settle(
+    folder: &Path,
+    form: Form,
+    implied: &BTreeSet<Vec<u8>>,
+    below: &[KeptLayer],
+) -> Result<()> {
+    let view = super::view_of(below, form)?;
+    let mut keeper = attributes::Keeper::new(folder, form);
+    // The lowest first, because setting the one does not change the time of the other.
+    for path in implied.iter().rev() {
+        let made = folder.join(super::as_path(path));
+        if !fs_err::symlink_metadata(&made).is_ok_and(|found| found.is_dir()) {
+            // Something else was put in its place later.
+            continue;
+        }
+        let lower = match view.spot(path)? {
+            Some(spot) if spot.is_folder() => spot.entry()?,
+            _ => None,
+        };
+        let entry = lower.unwrap_or_else(|| crate::layer::Entry::directory(0o755));
+        let attributes = attributes::Attributes::of_entry(&entry);
+        let open = fs_err::File::open(&made).cannot(|| "open a folder of a layer")?;
+        keeper.set(&open, path, &attributes, attributes::Target::Folder)?;
+        rustix::fs::futimens(&open, &attributes.times()).cannot(|| "set the time of a folder")?;
+    }
+    Ok(())
+}
+
+/// The chain IDs of an image's layers: what each layer and all below it are together.
+///
+/// See "Layer ChainID" in the [image specification][spec].
+///
+/// [spec]: https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
+fn chain(image: &Image) -> Result<Vec<Digest>> {
+    let diff_ids = &image.config.value().rootfs.diff_ids;
+    let (layers, ids) = (image.layers.len(), diff_ids.len());
+    if layers != ids {
+        let action = format!("unpack image {}", image.manifest.digest());
+        return Err(Error::new(ErrorKind::Invalid, action)
+            .because(format!("its config has {ids} diff IDs for {layers} layers")));
+    }
+    let mut chain: Vec<Digest> = Vec::new();
+    for id in diff_ids {
+        chain.push(match chain.last() {
+            None => id.clone(),
+            Some(below) => Digest::of(format!("{below} {id}").as_bytes()),
+        });
+    }
+    Ok(chain)
+}
+
+/// Runs what waits for files on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.cannot(|| "finish a thread's work")?
+}

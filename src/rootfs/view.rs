@@ -1,0 +1,294 @@
+//! The merged files of layers, read without mounting them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Read as _;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Stat};
+
+use super::inspect::{Ground, open_regular};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
+
+/// As many symbolic links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// What happens where the last part of a path is a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// It is followed, as by `open`.
+    Last,
+    /// It is what was looked for, as by `lstat`.
+    NotLast,
+}
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where it really is, with no symbolic link on the way; `None` is the root.
+    pub path: Option<TreePath>,
+    /// What it is.
+    pub entry: Entry,
+}
+
+/// The merged files of layers: what a process would see if they were mounted.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The top layer first.
+    grounds: Vec<Arc<Ground>>,
+}
+
+/// A place in the merged files, with the layers that have a part of it, the top one first.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    /// Empty for the root.
+    pub(super) path: Vec<u8>,
+    pub(super) stat: Stat,
+    /// Several for folders alone.
+    pub(super) parts: Vec<Arc<Ground>>,
+}
+
+impl Spot {
+    pub(super) fn is_folder(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
+    }
+
+    /// Describes it; sockets have no description.
+    pub(super) fn entry(&self) -> Result<Option<Entry>> {
+        self.parts[0].entry(&self.path, &self.stat)
+    }
+}
+
+impl View {
+    /// Over layers in the order of the mount: the top one first.
+    pub(super) fn new(grounds: Vec<Arc<Ground>>) -> Self {
+        Self { grounds }
+    }
+
+    /// With one more layer on top.
+    pub(super) fn over(top: Arc<Ground>, below: Option<Self>) -> Self {
+        let below = below.map_or(Vec::new(), |view| view.grounds);
+        Self { grounds: std::iter::once(top).chain(below).collect() }
+    }
+
+    /// What is at an absolute path (the leading slash may be missing).
+    ///
+    /// Symbolic links are followed inside the image, as the kernel would; `..` at the root stays
+    /// there. `None` where nothing is, or where a file stands in the way.
+    pub fn find(&self, path: &str, follow: Follow) -> Result<Option<Found>> {
+        let Some(spot) = self.resolve(path.as_bytes(), follow)? else { return Ok(None) };
+        let path = tree_path(&spot.path)?;
+        Ok(spot.entry()?.map(|entry| Found { path, entry }))
+    }
+
+    /// The names in a folder and what they are, sorted; `None` is the root.
+    ///
+    /// Names of one file are files here: see [`Self::tree`]. Nothing for what is no folder.
+    pub fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Entry)>> {
+        let Some(spot) = self.spot(folder.map_or(b"", TreePath::as_bytes))? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for (name, spot) in self.spots_in(&spot)? {
+            if let Some(entry) = spot.entry()? {
+                found.push((name, entry));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is at `path` and everything below it, by paths relative to it.
+    ///
+    /// What is at `path` itself is not in the tree if it is a folder; if it is anything else the tree
+    /// has that alone, by its name. Names of one file are hard links of the first.
+    pub fn tree(&self, path: Option<&TreePath>) -> Result<Tree> {
+        let mut tree = Tree::new();
+        let start = path.map_or(&b""[..], TreePath::as_bytes);
+        let Some(spot) = self.spot(start)? else { return Ok(tree) };
+        if !spot.is_folder() {
+            if let (Some(entry), Some(path)) = (spot.entry()?, path) {
+                tree.insert(TreePath::new(path.name())?, entry)?;
+            }
+            return Ok(tree);
+        }
+        let skipped = if start.is_empty() { 0 } else { start.len() + 1 };
+        let mut links = Links::default();
+        self.walk(&spot, &mut |spot| {
+            let path = TreePath::new(&spot.path[skipped..])?;
+            if let Some(entry) = spot.entry()? {
+                tree.insert(path.clone(), links.entry(&path, entry, &spot.stat))?;
+            }
+            Ok(())
+        })?;
+        Ok(tree)
+    }
+
+    /// Reads a file of at most `limit` bytes, symbolic links followed; `None` where there is none.
+    pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(spot) = self.resolve(path.as_bytes(), Follow::Last)? else { return Ok(None) };
+        let Some(Entry { kind: EntryKind::File(content), .. }) = spot.entry()? else {
+            return Ok(None);
+        };
+        let action = || format!("read {path} of an image");
+        if content.size() > limit {
+            return Err(Error::new(ErrorKind::Invalid, action())
+                .because(format!("it has {} bytes, at most {limit} are taken", content.size())));
+        }
+        match content {
+            Content::Memory(bytes) => Ok(Some(bytes.to_vec())),
+            Content::File { path, size } => {
+                let mut bytes = Vec::new();
+                let file = open_regular(&path).cannot(action)?;
+                file.take(size).read_to_end(&mut bytes).cannot(action)?;
+                Ok(Some(bytes))
+            }
+        }
+    }
+
+    /// Follows a path from the root.
+    fn resolve(&self, path: &[u8], follow: Follow) -> Result<Option<Spot>> {
+        let Some(mut spot) = self.spot(b"")? else { return Ok(None) };
+        let mut pending = parts(path);
+        let mut links = 0;
+        while let Some(part) = pending.pop_front() {
+            if part == b".." {
+                let end = spot.path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+                spot = self.spot(&spot.path[..end].to_vec())?.expect("the way leads through it");
+                continue;
+            }
+            let Some(next) = child(&spot, &part)? else { return Ok(None) };
+            let is_link = FileType::from_raw_mode(next.stat.st_mode) == FileType::Symlink;
+            if !is_link || (pending.is_empty() && follow == Follow::NotLast) {
+                spot = next;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Error::new(ErrorKind::Invalid, "follow a path in an image")
+                    .because(format!("more than {MAX_LINKS} symbolic links are on the way")));
+            }
+            let Some(Entry { kind: EntryKind::Symlink(target), .. }) = next.entry()? else {
+                return Ok(None);
+            };
+            if target.starts_with(b"/") {
+                spot = self.spot(b"")?.expect("there is a root");
+            }
+            let mut rest = parts(&target);
+            rest.append(&mut pending);
+            pending = rest;
+        }
+        Ok(Some(spot))
+    }
+
+    /// What is at a real path; an empty one is the root's.
+    pub(super) fn spot(&self, path: &[u8]) -> Result<Option<Spot>> {
+        let Some(top) = self.grounds.first() else { return Ok(None) };
+        let Some(stat) = top.look(b"")? else { return Ok(None) };
+        let mut spot = Spot { path: Vec::new(), stat, parts: self.grounds.clone() };
+        for part in parts(path) {
+            match child(&spot, &part)? {
+                Some(next) => spot = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(spot))
+    }
+
+    /// What is in a folder, sorted by name.
+    pub(super) fn spots_in(&self, folder: &Spot) -> Result<Vec<(Vec<u8>, Spot)>> {
+        if !folder.is_folder() {
+            return Ok(Vec::new());
+        }
+        let mut names = BTreeSet::new();
+        for ground in &folder.parts {
+            names.extend(ground.names(&folder.path)?);
+        }
+        let mut found = Vec::new();
+        for name in names {
+            if let Some(spot) = child(folder, &name)? {
+                found.push((name, spot));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Visits everything below a folder, each folder before what is in it.
+    pub(super) fn walk(
+        &self,
+        folder: &Spot,
+        visit: &mut dyn FnMut(&Spot) -> Result<()>,
+    ) -> Result<()> {
+        let mut pending: Vec<Spot> = Vec::new();
+        let mut next = self.spots_in(folder)?;
+        loop {
+            pending.extend(next.into_iter().rev().map(|(_, spot)| spot));
+            let Some(spot) = pending.pop() else { return Ok(()) };
+            visit(&spot)?;
+            next = self.spots_in(&spot)?;
+        }
+    }
+}
+
+/// Looks up a name in a folder of all the layers that have a part of it.
+fn child(folder: &Spot, name: &[u8]) -> Result<Option<Spot>> {
+    if !folder.is_folder() {
+        return Ok(None);
+    }
+    let path =
+        if folder.path.is_empty() { name.to_vec() } else { [&folder.path, name].join(&b'/') };
+    let mut found: Option<Spot> = None;
+    for ground in &folder.parts {
+        let Some(stat) = ground.look(&path)? else { continue };
+        if ground.hides(&path, &stat)? {
+            break;
+        }
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        match &mut found {
+            None => {
+                found = Some(Spot { path: path.clone(), stat, parts: vec![ground.clone()] });
+                if !is_folder {
+                    break;
+                }
+            }
+            Some(spot) if is_folder => spot.parts.push(ground.clone()),
+            Some(_) => break,
+        }
+        if is_folder && ground.is_opaque(&path)? {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Which files of a walk are the same.
+#[derive(Default)]
+pub(super) struct Links {
+    first: BTreeMap<(u64, u64), (TreePath, Entry)>,
+}
+
+impl Links {
+    /// The entry, or a hard link where the file came before.
+    pub(super) fn entry(&mut self, path: &TreePath, entry: Entry, stat: &Stat) -> Entry {
+        let is_file = matches!(entry.kind, EntryKind::File(_));
+        if !is_file || stat.st_nlink < 2 {
+            return entry;
+        }
+        match self.first.get(&(stat.st_dev, stat.st_ino)) {
+            Some((first, of)) if first < path => Entry::hard_link(first.clone(), of),
+            _ => {
+                self.first.insert((stat.st_dev, stat.st_ino), (path.clone(), entry.clone()));
+                entry
+            }
+        }
+    }
+}
+
+fn tree_path(path: &[u8]) -> Result<Option<TreePath>> {
+    if path.is_empty() { Ok(None) } else { TreePath::new(path).map(Some) }
+}
+
+/// The parts of a path that mean something.
+fn parts(path: &[u8]) -> VecDeque<Vec<u8>> {
+    let parts = path.split(|byte| *byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
+}

@@ -1,0 +1,375 @@
+//! Go builds with the toolchain of a golang image.
+
+#![cfg(test)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fs_err as fs;
+use gondola::oci::Digest;
+use support::{GolangImage, HttpServer, Need, Registry, Run, Sandbox, archive, go, need};
+use support::{program, root, run};
+
+/// Variables that hold no Go, and what the program needs.
+fn without_go(sandbox: &mut Sandbox) {
+    sandbox.set("PATH", "/usr/bin:/bin").unset("GOCACHE").unset("GOMODCACHE");
+}
+
+/// Has the store's GOCACHE be this machine's, where the standard library is compiled already.
+fn share_cache(sandbox: &Sandbox) {
+    let Some(cache) = sandbox.environment().get("GOCACHE") else { return };
+    fs::create_dir_all(cache).unwrap();
+    fs::create_dir_all(sandbox.store().join("go")).unwrap();
+    std::os::unix::fs::symlink(cache, sandbox.store().join("go/build")).unwrap();
+}
+
+/// A sandbox without Go, and the layout of an image that has this machine's.
+fn bench() -> Need<(Sandbox, PathBuf)> {
+    let image = GolangImage::of_this_machine()?;
+    let mut sandbox = Sandbox::new();
+    share_cache(&sandbox);
+    without_go(&mut sandbox);
+    let layout = sandbox.path("golang");
+    image.write(&layout);
+    Ok((sandbox, layout))
+}
+
+/// Copies a layout's image to a registry, byte for byte.
+fn push(sandbox: &Sandbox, layout: &Path, name: &str) {
+    let from = format!("oci:{}", layout.display());
+    sandbox.gondola(&["copy", &from, name]).success();
+}
+
+fn lock_file(sandbox: &Sandbox) -> String {
+    fs::read_to_string(sandbox.path("hello/gondola.lock")).unwrap()
+}
+
+/// Runs the program in the module `hello`.
+fn build(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    let mut command = sandbox.command(&["build", "-t", "hello"]);
+    Run::of(command.args(arguments).current_dir(sandbox.path("hello")))
+}
+
+#[test]
+fn the_image_s_go_gives_the_digest_that_this_machine_s_gives() {
+    let (sandbox, _) = need!(bench());
+    sandbox.go_module("hello", "hi");
+    let by_image = build(&sandbox, &["--go", "oci:../golang"]).success();
+    let again = build(&sandbox, &["--go", "oci:../golang", "--no-cache"]).success();
+    assert_eq!(again.line(), by_image.line());
+    assert!(!sandbox.path("hello/gondola.lock").exists());
+
+    let mut host = Sandbox::new();
+    host.go_module("hello", "hi");
+    let by_host = build(&host, &["--go", "host"]).success();
+    assert_eq!(by_host.line(), by_image.line());
+    let program = need!(go());
+    without_go(&mut host);
+    let by_program = build(&host, &["--go", program.to_str().unwrap(), "--no-cache"]).success();
+    assert_eq!(by_program.line(), by_image.line());
+}
+
+#[test]
+fn a_user_without_any_right_builds_the_same_in_a_read_only_system() {
+    need!(root("a read-only view of the system"));
+    let (setpriv, unshare) = (need!(program("setpriv")), need!(program("unshare")));
+    let (sandbox, _) = need!(bench());
+    sandbox.go_module("hello", "hi");
+    let expect = build(&sandbox, &["--go", "oci:../golang"]).success();
+
+    let view = need!(tempfile::tempdir().map_err(support::Missing::because));
+    let script = r#"
+        set -e
+        mount -t tmpfs -o mode=1777 tmpfs "$VIEW"
+        mkdir -m 1777 "$VIEW/store"
+        cp -r . "$VIEW/hello"; cp -r ../golang "$VIEW/golang"; cp "$GONDOLA" "$VIEW/gondola"
+        chmod -R a+rX "$VIEW/hello" "$VIEW/golang" "$VIEW/gondola"
+        mount --bind "$VIEW/store" "$VIEW/store"
+        mount -o remount,ro,bind "$VIEW"
+        for path in /proc/self/mounts; do :; done
+        mount -o remount,ro,bind /
+        cd "$VIEW/hello"
+        exec "$SETPRIV" --reuid 54321 --regid 54321 --clear-groups --bounding-set=-all \
+            --inh-caps=-all --no-new-privs env -i GONDOLA_HOME="$VIEW/store" \
+            "$VIEW/gondola" build -t hello --go oci:../golang
+    "#;
+    let mut command = Command::new(unshare);
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+    command.current_dir(sandbox.path("hello")).env("VIEW", view.path());
+    command.env("GONDOLA", env!("CARGO_BIN_EXE_gondola")).env("SETPRIV", setpriv);
+    let run = Run::of(&mut command).success();
+    assert_eq!(run.line(), expect.line());
+}
+
+#[test]
+fn a_tag_is_looked_up_once_and_again_on_demand() {
+    let registry = need!(Registry::plain());
+    let mut image = need!(GolangImage::of_this_machine());
+    let (sandbox, layout) = need!(bench());
+    let name = registry.image("golang:1.26");
+    push(&sandbox, &layout, &name);
+    sandbox.go_module("hello", "hi");
+    let first = build(&sandbox, &["--go", &name]).success().says("gondola.lock has");
+    let line = lock_file(&sandbox).lines().last().unwrap().to_owned();
+    let old = line.strip_prefix(&format!("{name}@")).unwrap().parse::<Digest>().unwrap();
+
+    // The tag moves on, and whoever has a lock file does not notice.
+    image.labels.insert("edition".to_owned(), "second".to_owned());
+    let moved = sandbox.path("moved");
+    let new = image.write(&moved);
+    assert_ne!(new, old);
+    push(&sandbox, &moved, &name);
+    sandbox.write("hello/gondola.lock", format!("# ours\nzzz:1@{old}\n{name}@{old}\n"));
+    let requests = registry.log().len();
+    sandbox.write("hello/main.go", "package main\n\nfunc main() { println(\"new\") }\n");
+    let locked = build(&sandbox, &["--go", &name]).success();
+    assert_ne!(locked.line(), first.line());
+    assert_eq!(registry.log().len(), requests, "{:?}", registry.log());
+
+    // A store that was never there gets the locked image, not the tag's.
+    let mut fresh = sandbox.command(&["build", "-t", "hello", "--go", &name]);
+    fresh.current_dir(sandbox.path("hello")).env("GONDOLA_HOME", sandbox.path("store-2"));
+    fs::create_dir_all(sandbox.path("store-2/go")).unwrap();
+    std::os::unix::fs::symlink(
+        fs::read_link(sandbox.store().join("go/build")).unwrap(),
+        sandbox.path("store-2/go/build"),
+    )
+    .unwrap();
+    assert_eq!(Run::of(&mut fresh).success().line(), locked.line());
+    assert_eq!(registry.count("GET", "/manifests/1.26", &[200]), 1);
+
+    build(&sandbox, &["--go", &name, "--pull"]).success().says(&new.to_string());
+    assert_eq!(lock_file(&sandbox), format!("# ours\nzzz:1@{old}\n{name}@{new}\n"));
+
+    sandbox.write("hello/gondola.lock", format!("{name}\n"));
+    build(&sandbox, &["--go", &name]).code(2).says("gondola.lock:1: ");
+}
+
+#[test]
+fn without_a_go_that_will_do_the_configured_image_is_taken() {
+    let registry = need!(Registry::plain());
+    let (mut sandbox, layout) = need!(bench());
+    push(&sandbox, &layout, &registry.image("mirror/golang:1.21"));
+    sandbox.go_module("hello", "hi");
+    let image = registry.image("mirror/golang:{version}");
+    sandbox.write("hello/gondola.yaml", format!("go: {{image: '{image}'}}\n"));
+    let why =
+        format!("using Go of {}: there is no go on PATH", registry.image("mirror/golang:1.21"));
+    let run = build(&sandbox, &[]).success().says(&why);
+    assert!(lock_file(&sandbox).contains("mirror/golang:1.21@sha256:"));
+
+    // With one that will do there is no need to.
+    let go = need!(go());
+    sandbox.set("PATH", go.parent().unwrap().to_str().unwrap());
+    let here = build(&sandbox, &["--no-cache"]).success();
+    assert_eq!(here.line(), run.line());
+    assert!(!here.stderr.contains("using Go of"), "{}", here.stderr);
+
+    // One that is too old does not count, and no image is as new as that.
+    sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.21\n\ntoolchain go1.999.1\n");
+    let refused = build(&sandbox, &[]).code(1).says("and go.mod asks for go 1.999.1");
+    assert!(refused.stderr.contains("mirror/golang:1.999.1"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: install a newer Go"), "{}", refused.stderr);
+    build(&sandbox, &["--go", "host"]).success();
+}
+
+/// A toolchain that tells what it can reach, and never builds anything.
+const TELLTALE: &str = r#"
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+)
+
+func reached(err error) string {
+	if err != nil {
+		return "no"
+	}
+	return "yes"
+}
+
+func try(path string) string {
+	_, err := os.ReadFile(path)
+	return reached(err)
+}
+
+func main() {
+	text, _ := os.ReadFile(os.Getenv("GOROOT") + "/ask")
+	ask := strings.Fields(string(text))
+	connection, err := net.Dial("tcp", ask[0])
+	if err == nil {
+		connection.Close()
+	}
+	report := fmt.Sprintf("network=%s netrc=%s other=%s source=%s private=%q token=%q\n",
+		reached(err), try(ask[1]), try(ask[2]), try("go.mod"),
+		os.Getenv("GOPRIVATE"), os.Getenv("TOKEN"))
+	cache, modules := os.Getenv("GOCACHE")+"/told", os.Getenv("GOMODCACHE")+"/told"
+	if os.Getenv("GOPROXY") != "off" {
+		if os.WriteFile(modules, []byte("fetch: "+report), 0o644) != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	if told, err := os.ReadFile(modules); err == nil {
+		before, _ := os.ReadFile(cache)
+		can := reached(os.WriteFile(modules+"2", nil, 0o644))
+		change := reached(os.WriteFile("go.mod", []byte("changed"), 0o644))
+		fmt.Fprintf(os.Stderr, "%s%sagain: %sbuild writes modules=%s sources=%s\n", before, told, report, can, change)
+		os.Exit(1)
+	}
+	os.WriteFile(cache, []byte("build: "+report), 0o644)
+	fmt.Fprintln(os.Stderr, "module lookup disabled by GOPROXY=off")
+	os.Exit(1)
+}
+"#;
+
+#[test]
+fn network_and_credentials_are_there_while_modules_are_fetched_and_never_else() {
+    let (go, registry) = (need!(go()), need!(Registry::plain()));
+    let mut sandbox = Sandbox::new();
+    let source = sandbox.write("telltale/main.go", TELLTALE);
+    let binary = sandbox.path("telltale/go");
+    let mut compile = Command::new(go);
+    compile.envs(sandbox.environment()).env("CGO_ENABLED", "0");
+    compile.args(["build", "-o"]).arg(&binary).arg(source);
+    Run::of(&mut compile).success();
+    let netrc = sandbox.home().join(".netrc");
+    fs::write(&netrc, "machine example.com login me password secret\n").unwrap();
+    let other = sandbox.write("other", "not a source");
+    let ask = format!("{} {} {}", registry.host(), netrc.display(), other.display());
+    let layer = archive(&[
+        ("usr/local/go/VERSION", 0o644, b"go1.99.0\n"),
+        ("usr/local/go/bin/go", 0o755, &fs::read(&binary).unwrap()),
+        ("usr/local/go/ask", 0o644, ask.as_bytes()),
+    ]);
+    let layer = sandbox.write("layer.tar", layer);
+    GolangImage::with_layer(layer).write(&sandbox.path("golang"));
+    sandbox.go_module("hello", "hi");
+    sandbox.set("GOPRIVATE", "example.com").set("TOKEN", "secret").unset("GOPROXY");
+
+    let run = build(&sandbox, &["--go", "oci:../golang"]).code(1);
+    let offline = "network=no netrc=no other=no source=yes private=\"\" token=\"\"";
+    for line in [
+        format!("build: {offline}"),
+        "fetch: network=yes netrc=yes other=no source=yes private=\"example.com\" token=\"\""
+            .to_owned(),
+        format!("again: {offline}"),
+        "build writes modules=no sources=no".to_owned(),
+    ] {
+        assert!(run.stderr.contains(&line), "no {line} in {}", run.stderr);
+    }
+}
+
+/// Serves the module `example.com/dep` as a proxy does.
+fn module_proxy(sandbox: &Sandbox) -> Need<HttpServer> {
+    let git = program("git")?;
+    let folder = sandbox.path("dep");
+    sandbox.write("dep/go.mod", "module example.com/dep\n");
+    sandbox.write("dep/dep.go", "package dep\n\nconst Text = \"from a module\"\n");
+    let zip = sandbox.path("dep.zip");
+    let folder = folder.to_str().unwrap();
+    let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+    run(&git, &["-C", folder, "init", "--quiet"]);
+    run(&git, &["-C", folder, "add", "."]);
+    run(&git, &[&["-C", folder], &identity[..], &["commit", "--quiet", "-m", "x"]].concat());
+    let prefix = "--prefix=example.com/dep@v1.0.0/";
+    let archive =
+        ["-C", folder, "archive", "--format=zip", prefix, "-o", zip.to_str().unwrap(), "HEAD"];
+    run(&git, &archive);
+    let zip = fs::read(zip).unwrap();
+    Ok(HttpServer::start(None, move |request| {
+        let body = match request.uri().path() {
+            "/example.com/dep/@v/v1.0.0.info" => br#"{"Version":"v1.0.0"}"#.to_vec(),
+            "/example.com/dep/@v/v1.0.0.mod" => b"module example.com/dep\n".to_vec(),
+            "/example.com/dep/@v/v1.0.0.zip" => zip.clone(),
+            _ => Vec::new(),
+        };
+        let status = if body.is_empty() { 404 } else { 200 };
+        let body = http_body_util::Full::new(body.into());
+        let body = http_body_util::BodyExt::map_err(body, |never| match never {});
+        let body = http_body_util::BodyExt::boxed_unsync(body);
+        std::future::ready(Ok(hyper::Response::builder().status(status).body(body).unwrap()))
+    }))
+}
+
+#[test]
+fn modules_are_fetched_where_they_are_missing_and_kept() {
+    let host_go = need!(go());
+    let (mut sandbox, _) = need!(bench());
+    let proxy = need!(module_proxy(&sandbox));
+    sandbox.set("GOPROXY", &format!("http://{}", proxy.address()));
+    sandbox.set("GOSUMDB", "off").set("GOFLAGS", "-modcacherw");
+    sandbox.write(
+        "hello/go.mod",
+        "module example.com/hello\n\ngo 1.21\n\nrequire example.com/dep v1.0.0\n",
+    );
+    sandbox.write(
+        "hello/main.go",
+        "package main\n\nimport \"example.com/dep\"\n\nfunc main() { println(dep.Text) }\n",
+    );
+    let cache = sandbox.path("module-cache");
+    let mut tidy = Command::new(host_go);
+    tidy.args(["mod", "tidy"]).current_dir(sandbox.path("hello"));
+    tidy.env_clear().envs(sandbox.environment()).env("GOMODCACHE", cache);
+    Run::of(&mut tidy).success();
+
+    build(&sandbox, &["--go", "oci:../golang"])
+        .success()
+        .says("downloading example.com/dep v1.0.0");
+    drop(proxy);
+    let again = build(&sandbox, &["--go", "oci:../golang", "--no-cache"]).success();
+    assert!(!again.stderr.contains("downloading"), "{}", again.stderr);
+
+    sandbox.gondola(&["cache", "du"]).success();
+    sandbox.gondola(&["cache", "prune", "--all"]).success();
+    let without = build(&sandbox, &["--go", "oci:../golang", "--no-cache"]).code(1);
+    assert!(without.stderr.contains("cannot fetch modules"), "{}", without.stderr);
+}
+
+#[test]
+fn toolchains_and_their_caches_are_counted_and_pruned() {
+    let (sandbox, _) = need!(bench());
+    // A cache of its own: this test removes it.
+    fs::remove_file(sandbox.store().join("go/build")).unwrap();
+    sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.21\n");
+    sandbox.write("hello/main.go", "package main\n\nfunc main() {}\n");
+    let built = build(&sandbox, &["--go", "oci:../golang"]).success();
+    let sizes = || {
+        let said = sandbox.gondola(&["cache", "du", "--json"]).success().stdout;
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        ["toolchains", "go-build"].map(|class| said[class]["bytes"].as_u64().unwrap())
+    };
+    let [toolchains, compiled] = sizes();
+    assert!(toolchains > 10_000_000 && compiled > 100_000, "{:?}", sizes());
+    sandbox.gondola(&["cache", "prune", "--older-than", "1h"]).success();
+    assert_eq!(sizes(), [toolchains, compiled]);
+    sandbox.gondola(&["cache", "prune", "--all"]).success();
+    assert_eq!(sizes()[0], 0);
+    let again = build(&sandbox, &["--go", "oci:../golang"]).success();
+    assert_eq!(again.line(), built.line());
+}
+
+#[test]
+fn what_is_wrong_with_an_image_is_said() {
+    let (sandbox, _) = need!(bench());
+    sandbox.go_module("hello", "hi");
+    let layer = sandbox.write("layer.tar", archive(&[("opt/x", 0o644, b"x")]));
+    let mut image = GolangImage::with_layer(layer);
+    image.write(&sandbox.path("no-go"));
+    build(&sandbox, &["--go", "oci:../no-go"]).code(1).says("the image has no Go at /usr/local/go");
+    image.env = vec!["GOROOT=/opt/go".to_owned()];
+    image.write(&sandbox.path("no-go"));
+    build(&sandbox, &["--go", "oci:../no-go"]).code(1).says("the image has no Go at /opt/go");
+    build(&sandbox, &["--go", "oci:../nothing"]).code(1).says("it is no image layout");
+    build(&sandbox, &["--go", "Golang:1"]).code(2).says("cannot use --go Golang:1");
+    build(&sandbox, &["--go", "./nothing"]).code(1).says("cannot use the Go toolchain");
+    sandbox.write("hello/main.go", "package main\n\nfunc main() { undefined() }\n");
+    build(&sandbox, &["--go", "oci:../golang"]).code(1).says("undefined: undefined");
+    sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.999\n");
+    build(&sandbox, &["--go", "oci:../golang"]).code(1).says("GOTOOLCHAIN=local");
+}
