@@ -9,6 +9,7 @@ mod commands;
 mod dockerfile;
 mod environment;
 mod id_range;
+pub mod kaniko;
 pub mod output;
 mod session;
 mod settings;
