@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 
+use super::args::GlobalArgs;
 use super::commands::build::BuildArgs;
 use super::commands::run::launcher;
+use super::environment::Environment;
 use super::session::Session;
 use crate::dockerfile::build::{
     CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
@@ -21,7 +24,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, ProbeOptions, Rung, choose};
+use crate::sandbox::{Launcher, Network, ProbeOptions, Rung, choose};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -410,22 +413,38 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// The sandbox for steps: the one that was asked for, else the best that works here.
-pub(super) fn choose_rung(session: &Session, args: &DockerfileArgs) -> Result<Rung> {
-    let (launcher, store) = (launcher(session), session.store()?);
-    let options = ProbeOptions { launcher: &launcher, folder: store.root() };
-    if args.sandbox == Some(Rung::Toolchain) {
+/// The sandbox for steps: the one that was asked for, else the best that works here. None for Go
+/// packages.
+pub(super) fn choose_rung(
+    args: &BuildArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Option<Rung>> {
+    if !is_meant(args, &environment.folder) || args.dockerfile.check {
+        return Ok(None);
+    }
+    let own = &args.dockerfile;
+    if own.sandbox == Some(Rung::Toolchain) {
         return Err(Error::new(ErrorKind::Usage, "execute steps in the sandbox toolchain")
             .because("it has no root file system"));
     }
-    let least = args.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
-    choose(&options, args.sandbox, Some(least))
+    let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
+    let folder = global.store_folder(environment)?;
+    // As the store makes it: for the owner alone.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.cannot(|| format!("make the folder {}", folder.display()))?;
+    let options = ProbeOptions { launcher: &launcher, folder: &folder };
+    let least = own.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
+    choose(&options, own.sandbox, Some(least)).map(Some)
 }
 
 /// What executes steps, on a rung that was chosen.
-pub(super) fn sandbox(session: &Session, rung: Rung) -> ChooseSandbox {
+pub(super) fn sandbox(session: &Session, rung: Option<Rung>) -> ChooseSandbox {
     let (launcher, reporter) = (launcher(session), session.reporter.clone());
     Arc::new(move || {
+        let rung = rung.ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "execute a step").because("no sandbox was chosen")
+        })?;
         if !rung.has_namespaces() {
             reporter.warn(format!("sandbox {rung}: {}", rung.runs()));
         }

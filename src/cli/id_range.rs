@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::args::{Command, GlobalArgs};
 use super::commands;
+use super::dockerfile;
 use super::environment::Environment;
 use crate::container::Containers;
 use crate::error::Result;
@@ -33,6 +34,7 @@ pub(super) fn enter(
     };
     let rung = match command {
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
+        Command::Build(args) => dockerfile::choose_rung(args, global, environment)?,
         Command::Restart(args) => made_on(args.containers())?,
         Command::Rm(args) => made_on(args.containers())?,
         _ => None,

@@ -108,14 +108,8 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
         Command::Rm(args) => commands::rm::run(session, &args).map(done),
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
         Command::Build(args) => {
-            let rung = commands::build::choose_rung(session, &args)?;
-            match session.enter_id_range(rung)? {
-                Some(code) => Ok(code),
-                None => {
-                    let work = commands::build::run(session, *args, rung);
-                    finish(session::until_interrupted(verb, work)).map(done)
-                }
-            }
+            let work = commands::build::run(session, *args, rung);
+            finish(session::until_interrupted(verb, work)).map(done)
         }
         // These pass signals on.
         Command::Run(args) => {

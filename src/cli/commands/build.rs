@@ -171,14 +171,6 @@ fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
     })
 }
 
-/// The sandbox that steps of a Dockerfile need; none for Go packages.
-pub(in crate::cli) fn choose_rung(session: &Session, args: &BuildArgs) -> Result<Option<Rung>> {
-    if !dockerfile::is_meant(args, &session.environment.folder) {
-        return Ok(None);
-    }
-    dockerfile::choose_rung(session, &args.dockerfile).map(Some)
-}
-
 pub(in crate::cli) async fn run(
     session: &Session,
     args: BuildArgs,
@@ -195,7 +187,7 @@ pub(in crate::cli) async fn run(
         metadata_file: in_folder(&args.result.metadata_file),
         image_refs: in_folder(&args.result.image_refs),
     };
-    let published = if let Some(rung) = rung {
+    let published = if dockerfile::is_meant(&args, folder) {
         let request = dockerfile::request(session, &args)?;
         let sandbox = dockerfile::sandbox(session, rung);
         if args.dockerfile.check {
