@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 
+use super::args::GlobalArgs;
 use super::commands::build::BuildArgs;
 use super::commands::run::launcher;
+use super::environment::Environment;
 use super::session::Session;
 use crate::dockerfile::build::{
     CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
@@ -21,7 +24,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, ProbeOptions, Rung, probe};
+use crate::sandbox::{Launcher, Network, ProbeOptions, Rung, choose};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -181,6 +184,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
+        is_kept_here: !args.result.push || !args.result.output.is_empty(),
         shell_on_failure: own.shell_on_failure,
     };
     Ok(DockerfileRequest {
@@ -409,17 +413,41 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// Finds out which sandbox to use, when the first step asks for one.
-pub(super) fn sandbox(session: &Session, args: &DockerfileArgs) -> Result<ChooseSandbox> {
-    let (launcher, store) = (launcher(session), session.store()?);
-    let (wanted, least) = (args.sandbox, args.sandbox_min.unwrap_or(Rung::Proot));
-    let reporter = session.reporter.clone();
-    Ok(Arc::new(move || {
-        let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
-        let rung = findings.choose(wanted, Some(least))?;
+/// The sandbox for steps: the one that was asked for, else the best that works here. None for Go
+/// packages.
+pub(super) fn choose_rung(
+    args: &BuildArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Option<Rung>> {
+    if !is_meant(args, &environment.folder) || args.dockerfile.check {
+        return Ok(None);
+    }
+    let own = &args.dockerfile;
+    if own.sandbox == Some(Rung::Toolchain) {
+        return Err(Error::new(ErrorKind::Usage, "execute steps in the sandbox toolchain")
+            .because("it has no root file system"));
+    }
+    let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
+    let folder = global.store_folder(environment)?;
+    // As the store makes it: for the owner alone.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.cannot(|| format!("make the folder {}", folder.display()))?;
+    let options = ProbeOptions { launcher: &launcher, folder: &folder };
+    let least = own.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
+    choose(&options, own.sandbox, Some(least)).map(Some)
+}
+
+/// What executes steps, on a rung that was chosen.
+pub(super) fn sandbox(session: &Session, rung: Option<Rung>) -> ChooseSandbox {
+    let (launcher, reporter) = (launcher(session), session.reporter.clone());
+    Arc::new(move || {
+        let rung = rung.ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "execute a step").because("no sandbox was chosen")
+        })?;
         if !rung.has_namespaces() {
-            reporter.warn(findings.summary());
+            reporter.warn(format!("sandbox {rung}: {}", rung.runs()));
         }
         Ok(Chosen { launcher: launcher.clone(), rung })
-    }))
+    })
 }

@@ -88,18 +88,19 @@ impl Difference {
 
     /// Gives a folder the time that it had before the stubs, or the later one that the step gave it.
     fn restore(&self, parent: &Parent) -> io::Result<()> {
-        let late = parent.found > parent.last_stub + TICK_NANOSECONDS;
-        let written = late || self.has_later(parent)?;
-        let time = if written { parent.found } else { parent.before };
         let file = self.ground.folder.join(&parent.path);
+        // It was a stub itself, and is gone.
         if fs_err::symlink_metadata(&file).is_err() {
             return Ok(());
         }
+        let late = parent.found > parent.last_stub + TICK_NANOSECONDS;
+        let written = late || self.has_later(parent)?;
+        let time = if written { parent.found } else { parent.before };
         let times = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec {
                 tv_sec: i64::try_from(time.div_euclid(1_000_000_000)).unwrap_or(0),
-                tv_nsec: i64::try_from(time.rem_euclid(1_000_000_000)).unwrap_or(0).into(),
+                tv_nsec: i64::try_from(time.rem_euclid(1_000_000_000)).unwrap_or(0),
             },
         };
         rustix::fs::utimensat(CWD, &file, &times, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -254,7 +255,7 @@ impl Difference {
         let path = TreePath::new(path)?;
         let parent = path.parent();
         let holder = self.ground.look(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
-        let Some(holder) = holder.filter(|stat| is_folder(stat)) else { return Ok(()) };
+        let Some(holder) = holder.filter(is_folder) else { return Ok(()) };
         self.insert_with_parents(tree, &path)?;
         tree.insert_whiteout(&path, holder.st_mtime)
     }

@@ -12,6 +12,7 @@ use crate::config::ModuleMode;
 use crate::error::Result;
 use crate::oci::PlatformSet;
 use crate::pipeline::{self, Outputs};
+use crate::sandbox::Rung;
 use crate::transport::Place;
 
 /// Arguments of `gondola build`.
@@ -170,7 +171,11 @@ fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
     })
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()> {
+pub(in crate::cli) async fn run(
+    session: &Session,
+    args: BuildArgs,
+    rung: Option<Rung>,
+) -> Result<()> {
     check_streams(&args.result.output)?;
     let engine = session.engine()?;
     let folder = &session.environment.folder;
@@ -184,7 +189,7 @@ pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()
     };
     let published = if dockerfile::is_meant(&args, folder) {
         let request = dockerfile::request(session, &args)?;
-        let sandbox = dockerfile::sandbox(session, &args.dockerfile)?;
+        let sandbox = dockerfile::sandbox(session, rung);
         if args.dockerfile.check {
             return pipeline::check_dockerfile(&engine, sandbox, request).await;
         }

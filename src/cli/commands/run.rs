@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 
 use super::build::BuildArgs;
+use crate::cli::args::GlobalArgs;
 use crate::cli::environment::{self, Environment};
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
@@ -162,15 +164,22 @@ enum Pull {
 }
 
 /// The best sandbox that gives a program a root file system.
-pub(in crate::cli) fn choose_rung(session: &Session, args: &RunArgs) -> Result<Rung> {
-    let launcher = launcher(session);
-    let store = session.store()?;
-    let options = ProbeOptions { launcher: &launcher, folder: store.root() };
+pub(in crate::cli) fn choose_rung(
+    args: &RunArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Rung> {
     let limits = &args.limits;
     if limits.sandbox == Some(Rung::Toolchain) {
         return Err(Error::new(ErrorKind::Usage, "run a container in the sandbox toolchain")
             .because("it has no root file system"));
     }
+    let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
+    let folder = global.store_folder(environment)?;
+    // As the store makes it: for the owner alone.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.cannot(|| format!("make the folder {}", folder.display()))?;
+    let options = ProbeOptions { launcher: &launcher, folder: &folder };
     let least = limits.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
     choose(&options, limits.sandbox, Some(least)).or_else(|error| {
         if limits.sandbox.is_some() || limits.sandbox_min.is_some() {
