@@ -66,6 +66,12 @@ const DIFFERENCES: &[Difference] = &[
     ("mount-from-image", "/sys", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
     ("mount-tmpfs", "/there", Some("d 0755 0:0 /there"), "buildah removes the folder that it mounted over"),
     ("mount-tmpfs", "/there/file", Some(r"f 0644 0:0 /there/file hidden\n"), "buildah removes the folder that it mounted over"),
+    ("scratch-static", "/dev", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("scratch-static", "/proc", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("scratch-static", "/run", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("scratch-static", "/sys", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("run-hard-links", "/h/soft", Some("l 0777 0:0 /h/soft -> one"), "two names of one symbolic link are two links: nobody can tell, and not every reader knows them"),
+    ("run-hard-links", "/h/soft-hard", Some("l 0777 0:0 /h/soft-hard -> one"), "two names of one symbolic link are two links: nobody can tell, and not every reader knows them"),
 ];
 
 /// What differs in a case and is not meant to, one text each.

@@ -19,6 +19,7 @@
 
 mod bases;
 mod buildah;
+mod busybox;
 pub mod client;
 mod engine;
 mod fault_server;
@@ -35,6 +36,7 @@ mod tokens;
 
 pub use bases::{Base, Bases};
 pub use buildah::Buildah;
+pub use busybox::Busybox;
 pub use engine::{Containerd, Docker, Podman};
 pub use fault_server::{Answer, Auth, Change, Fault, FaultServer, Location, Mount, Quirks, Rule};
 pub use fault_server::{Scopes, Seen, TokenAuth};
