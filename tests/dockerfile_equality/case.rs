@@ -9,6 +9,7 @@
 //! secret: id=NAME,src=FILE         a file of the folder
 //! build-context: NAME=FOLDER       a folder of the folder
 //! buildah-cannot: why              buildah's result is not asked for; there is an `expected` file
+//! not-unprivileged: why            root builds it a second time instead
 //! buildah-layers:                  each of buildah's steps makes a layer, as BuildKit's do
 //! ```
 //!
@@ -35,6 +36,7 @@ pub struct Case {
     secrets: Vec<String>,
     build_contexts: Vec<String>,
     pub layers_in_buildah: bool,
+    pub not_unprivileged: Option<String>,
     pub buildah_cannot: Option<String>,
     pub expected: Option<Lines>,
 }
@@ -79,6 +81,7 @@ impl Case {
             "secret" => self.secrets.push(value),
             "build-context" => self.build_contexts.push(value),
             "buildah-layers" => self.layers_in_buildah = true,
+            "not-unprivileged" => self.not_unprivileged = Some(value),
             "buildah-cannot" => self.buildah_cannot = Some(value),
             _ => panic!("{}: {line:?} is not what a case file has", self.name),
         }

@@ -72,6 +72,16 @@ const DIFFERENCES: &[Difference] = &[
     ("scratch-static", "/sys", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
     ("run-hard-links", "/h/soft", Some("l 0777 0:0 /h/soft -> one"), "two names of one symbolic link are two links: nobody can tell, and not every reader knows them"),
     ("run-hard-links", "/h/soft-hard", Some("l 0777 0:0 /h/soft-hard -> one"), "two names of one symbolic link are two links: nobody can tell, and not every reader knows them"),
+    ("run-stubs", "/dev", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("run-stubs", "/etc", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("run-stubs", "/proc", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("run-stubs", "/run", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("run-stubs", "/sys", None, "buildah leaves what it mounts; BuildKit takes its stubs away"),
+    ("apt-as-in-real-files", "/var/cache/apt", Some("d 0755 0:0 /var/cache/apt"), "buildah removes the folders that it mounted over"),
+    ("apt-as-in-real-files", "/var/cache/apt/archives", Some("d 0755 0:0 /var/cache/apt/archives"), "buildah removes the folders that it mounted over"),
+    ("apt-as-in-real-files", "/var/cache/apt/archives/partial", Some("d 0755 0:0 /var/cache/apt/archives/partial"), "buildah removes the folders that it mounted over"),
+    ("apt-as-in-real-files", "/var/lib/apt/lists", Some("d 0755 0:0 /var/lib/apt/lists"), "buildah removes the folders that it mounted over"),
+    ("apt-as-in-real-files", "/var/lib/apt/lists/partial", Some("d 0755 0:0 /var/lib/apt/lists/partial"), "buildah removes the folders that it mounted over"),
 ];
 
 /// What differs in a case and is not meant to, one text each.
