@@ -7,7 +7,7 @@ use super::support::{need, root};
 fn mistakes_are_told_with_their_line_before_anything_is_executed() {
     let bench = need!(Bench::new());
     for (file, said) in [
-        ("FROM busybox\nCOPPY a b\n", "Dockerfile:2:1: error: unknown instruction"),
+        ("FROM busybox\nCOPPY a b\n", "Dockerfile:2:1: error: there is no instruction"),
         ("FROM busybox\nCOPY --from=nothere: a b\n", "Dockerfile:2"),
         ("FROM busybox AS a\nCOPY --from=b x /\nFROM busybox AS b\nFROM a\n", "comes later"),
         ("FROM $NOTHING\n", "Dockerfile:1"),
@@ -102,5 +102,5 @@ fn check_reports_and_builds_nothing() {
     bench.run(&["--check"]).success().says("MaintainerDeprecated");
     assert!(!bench.sandbox.path("out").exists());
     bench.file("FROM busybox\nCOPPY a b\n");
-    bench.run(&["--check"]).code(2).says("unknown instruction");
+    bench.run(&["--check"]).code(2).says("there is no instruction");
 }

@@ -82,7 +82,7 @@ fn secrets_and_mounts_leave_nothing_behind() {
     bench.file(
         "FROM busybox AS other\nRUN echo o > /o\nFROM busybox\n\
          RUN --mount=type=secret,id=s,required cat /run/secrets/s | wc -c > /size\n\
-         RUN --mount=type=secret,id=s,env=S test \"$S\" = hunter2 && echo ok > /env\n\
+         RUN --mount=type=secret,id=s,env=S test ${#S} = 7 && echo ok > /env\n\
          RUN --mount=type=bind,rw,target=/ctx echo changed > /ctx/a.txt && cat /ctx/a.txt > /seen\n\
          RUN --mount=from=other,target=/deep/other cat /deep/other/o > /o\n\
          RUN --mount=type=tmpfs,target=/mem echo x > /mem/x\n",

@@ -10,7 +10,7 @@
 //! - a later `COPY --from` takes files from there;
 //! - the image that is built runs `go` when it starts.
 //!
-//! Packages that apt downloads are kept as well, where the image is set up to throw them away, so
+//! The go command's own telemetry goes nowhere for the same steps. Packages that apt downloads are kept as well, where the image is set up to throw them away, so
 //! that the files of the image are the same with and without.
 
 use std::collections::BTreeMap;
@@ -176,6 +176,7 @@ impl Step {
                     self.cache(name, &target, &mut prepared)?;
                 }
             }
+            self.telemetry(&mut prepared)?;
         }
         self.apt(&mut prepared)?;
         Ok(prepared)
@@ -251,6 +252,21 @@ impl Step {
         let (folder, lock) = mounts::open_cache(&self.unpacker, &name, Sharing::Shared, &create)?;
         prepared.bind(folder, target, Access::ReadWrite);
         prepared.held.push(lock);
+        Ok(())
+    }
+
+    /// Takes what the go command counts for its makers: it differs each time, and would make every
+    /// layer another one.
+    fn telemetry(&self, prepared: &mut Prepared) -> Result<()> {
+        let set = self.variables.get("XDG_CONFIG_HOME").filter(|value| value.starts_with('/'));
+        let folder = match set {
+            Some(folder) => folder.clone(),
+            None => format!("{}/.config", self.home()?),
+        };
+        let target = config::in_folder("/", &format!("{folder}/go/telemetry"));
+        if self.is_free(&target)? {
+            prepared.mounts.push(Mount::Tmpfs { target, size_bytes: None, mode: 0o777 });
+        }
         Ok(())
     }
 

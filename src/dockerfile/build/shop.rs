@@ -64,6 +64,8 @@ pub(super) struct Shop {
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
     packing: Mutex<JoinSet<()>>,
+    /// Whether some step is executed, and not only looked up.
+    began: watch::Sender<bool>,
     /// Bases whose layers become those of an image that is kept here.
     stored: Mutex<BTreeSet<Digest>>,
     /// Layers are packed one after the other, each on all cores.
@@ -89,6 +91,7 @@ impl Shop {
             roots: Mutex::default(),
             packing: Mutex::default(),
             stored: Mutex::default(),
+            began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -125,11 +128,19 @@ impl Shop {
                 return Ok(step);
             }
             origin = Origin::Executed;
+            self.began.send_replace(true);
             let made = execute().await?;
             self.made(key, made)
         });
         let step = step.await?.clone();
         Ok((step, origin))
+    }
+
+    /// Waits until some step is executed: from then on others will be, too.
+    pub(super) async fn until_begun(&self) {
+        let mut began = self.began.subscribe();
+        // The sender lives as long as this does.
+        let _ = began.wait_for(|began| *began).await;
     }
 
     /// Which step came out of a step with this key before, where that is known.

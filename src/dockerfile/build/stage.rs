@@ -325,7 +325,8 @@ pub(super) fn ended(task: crate::progress::Task, origin: Origin) {
     }
 }
 
-fn changes_files(kind: &Kind) -> bool {
+/// Whether an instruction makes a layer.
+pub(super) fn changes_files(kind: &Kind) -> bool {
     matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
 
