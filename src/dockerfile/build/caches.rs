@@ -346,6 +346,10 @@ fn may_read(source: &str, folder: &str) -> bool {
             || source.contains("go-build");
     }
     let plain = source.split(['*', '?', '[']).next().unwrap_or_default();
+    // What stands before a wildcard in the same part says nothing.
+    let is_whole = plain.len() == source.len();
+    let plain =
+        if is_whole { plain } else { plain.rsplit_once('/').map_or("", |(folder, _)| folder) };
     let rooted = config::in_folder("/", plain);
     covers(&rooted, folder) || covers(folder, &rooted)
 }
