@@ -10,6 +10,7 @@ use clap::{Args, ValueHint};
 
 use super::build::BuildArgs;
 use crate::cli::environment::{self, Environment};
+use crate::cli::sandbox::{SandboxArgs, launcher};
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
 use crate::container::{
@@ -21,7 +22,7 @@ use crate::image::{Artifact, Image, Named};
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Exit, Finding, Findings, Launcher, ProbeOptions, Root, Rung, choose, probe};
+use crate::sandbox::{Exit, Root, Rung};
 use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -136,12 +137,8 @@ struct NetworkArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Isolation")]
 struct LimitArgs {
-    /// How processes are isolated: a row of `gondola doctor`
-    #[arg(long, value_name = "HOW")]
-    sandbox: Option<Rung>,
-    /// Refuse a weaker sandbox than this one
-    #[arg(long, value_name = "HOW")]
-    sandbox_min: Option<Rung>,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     /// Kill everything after so many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -163,34 +160,7 @@ enum Pull {
 
 /// The best sandbox that gives a program a root file system.
 pub(in crate::cli) fn choose_rung(session: &Session, args: &RunArgs) -> Result<Rung> {
-    let launcher = launcher(session);
-    let store = session.store()?;
-    let options = ProbeOptions { launcher: &launcher, folder: store.root() };
-    let limits = &args.limits;
-    if limits.sandbox == Some(Rung::Toolchain) {
-        return Err(Error::new(ErrorKind::Usage, "run a container in the sandbox toolchain")
-            .because("it has no root file system"));
-    }
-    let least = limits.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
-    choose(&options, limits.sandbox, Some(least)).or_else(|error| {
-        if limits.sandbox.is_some() || limits.sandbox_min.is_some() {
-            return Err(error);
-        }
-        Err(nothing_works(&probe(&options)?))
-    })
-}
-
-/// Why no sandbox that can run a container works here, and the one thing to do about it.
-fn nothing_works(findings: &Findings) -> Error {
-    let error = Error::new(ErrorKind::Unsupported, "run a container here");
-    // The one that needs the least is the one to ask for.
-    match findings.0.iter().find(|finding| finding.rung == Rung::Ns) {
-        Some(Finding { reason: Some(reason), fix: Some(fix), .. }) => {
-            error.because(reason).hint(fix.clone())
-        }
-        Some(Finding { reason: Some(reason), .. }) => error.because(reason).hint("gondola doctor"),
-        _ => error.hint("gondola doctor"),
-    }
+    args.limits.sandbox.choose(&launcher(session), session.store()?.root())
 }
 
 /// Runs a container on a rung; answers the program's exit code.
@@ -215,10 +185,6 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
 /// What keeps containers.
 pub(in crate::cli) fn supervisor(session: &Session) -> Supervisor {
     Supervisor { launcher: launcher(session), clock: environment::clock }
-}
-
-pub(in crate::cli) fn launcher(session: &Session) -> Launcher {
-    Launcher::new(session.environment.get("PATH").unwrap_or_default())
 }
 
 /// The arguments by which the own binary keeps a container, see `gondola keep`.

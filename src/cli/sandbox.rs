@@ -1,0 +1,83 @@
+//! `--sandbox` and `--sandbox-min`: which isolation is meant, and which one it comes to here.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::session::Session;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sandbox::{Finding, Findings, Launcher, ProbeOptions, Rung, choose, probe};
+
+/// How processes are isolated.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Isolation")]
+pub struct SandboxArgs {
+    /// How processes are isolated: auto, or a row of `gondola doctor`
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    sandbox: Wanted,
+    /// Refuse a weaker sandbox than this one
+    #[arg(long, value_name = "HOW")]
+    sandbox_min: Option<Rung>,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The best one that works here.
+    Auto,
+    /// This one.
+    Only(Rung),
+}
+
+impl FromStr for Wanted {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            name => name.parse().map(Self::Only),
+        }
+    }
+}
+
+impl SandboxArgs {
+    /// The rung to use: the one that was asked for, else the best that works here; none that gives no
+    /// root file system of one's own. Tries as few as that takes, each by doing, in `folder`.
+    pub(super) fn choose(&self, launcher: &Launcher, folder: &Path) -> Result<Rung> {
+        let wanted = match self.sandbox {
+            Wanted::Auto => None,
+            Wanted::Only(rung) => Some(rung),
+        };
+        if wanted == Some(Rung::Toolchain) {
+            return Err(Error::new(ErrorKind::Usage, "use --sandbox toolchain")
+                .because("it has no root file system"));
+        }
+        let options = ProbeOptions { launcher, folder };
+        let least = self.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
+        choose(&options, wanted, Some(least)).or_else(|error| {
+            if wanted.is_some() || self.sandbox_min.is_some() {
+                return Err(error);
+            }
+            Err(nothing_works(&probe(&options)?))
+        })
+    }
+}
+
+/// What starts sandboxes.
+pub(super) fn launcher(session: &Session) -> Launcher {
+    Launcher::new(session.environment.get("PATH").unwrap_or_default())
+}
+
+/// Why no sandbox that gives a root file system works here, and the one thing to do about it.
+fn nothing_works(findings: &Findings) -> Error {
+    let error = Error::new(ErrorKind::Unsupported, "isolate a process here");
+    // The one that needs the least is the one to ask for.
+    match findings.0.iter().find(|finding| finding.rung == Rung::Ns) {
+        Some(Finding { reason: Some(reason), fix: Some(fix), .. }) => {
+            error.because(reason).hint(fix.clone())
+        }
+        Some(Finding { reason: Some(reason), .. }) => error.because(reason).hint("gondola doctor"),
+        _ => error.hint("gondola doctor"),
+    }
+}
