@@ -38,14 +38,17 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Runs the program with the arguments and environment of this process.
 pub fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
+    let matches = match Cli::command().try_get_matches_from(environment::arguments()) {
         Ok(matches) => matches,
         Err(error) => return show_usage(&error),
     };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return show_usage(&error),
     };
+    if let Command::Kaniko(args) = &cli.command {
+        cli.global.progress = kaniko::progress(args, cli.global.progress);
+    }
     let environment = match Environment::of_this_process() {
         Ok(environment) => environment,
         Err(error) => {
@@ -132,6 +135,7 @@ fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
         Command::Build(args) => commands::build::run(session, *args).await,
+        Command::Kaniko(args) => commands::kaniko::run(session, *args).await,
         Command::Push(args) => commands::push::run(session, args).await,
         Command::Pull(args) => commands::pull::run(session, args).await,
         Command::Copy(args) => commands::copy::run(session, args).await,

@@ -109,6 +109,14 @@ impl Mirrors {
         Ok(Self { rules })
     }
 
+    /// These rules, and for prefixes that they say nothing of, those `below`.
+    #[must_use]
+    pub fn over(mut self, below: Self) -> Self {
+        let own: Vec<_> = self.rules.iter().map(|rule| rule.prefix.clone()).collect();
+        self.rules.extend(below.rules.into_iter().filter(|rule| !own.contains(&rule.prefix)));
+        self
+    }
+
     /// Reads the rules of the user, else of the machine, and those of the files beside them.
     pub fn from_environment(environment: &BTreeMap<String, String>) -> Result<Self> {
         let set = |name: &str| environment.get(name).filter(|text| !text.is_empty());
