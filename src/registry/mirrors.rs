@@ -233,6 +233,23 @@ mod tests {
     use super::super::testing::{Give, Got, Server, options};
     use super::super::{Client, Options};
     use super::*;
+
+    #[test]
+    fn rules_that_lie_above_others_have_the_word_on_their_prefixes() {
+        let rule = |prefix: &str, location: &str| {
+            let text = format!("[[registry]]\nprefix = {prefix:?}\nlocation = {location:?}\n");
+            Mirrors::parse(&text).unwrap()
+        };
+        let below = rule("one.test", "low.test").over(rule("two.test", "two-low.test"));
+        let all = rule("one.test", "high.test").over(below);
+        let source = |name: &str| {
+            let sources = all.sources(&name.parse().unwrap(), Named::ByTag).unwrap();
+            sources.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(source("one.test/a"), ["high.test/a"]);
+        assert_eq!(source("two.test/a"), ["two-low.test/a"]);
+    }
+
     use crate::oci::{Descriptor, MediaType};
     use bytes::Bytes;
     use std::sync::Arc;
