@@ -43,7 +43,7 @@ const PROXIES: [&str; 10] = [
 ];
 
 /// How a Dockerfile is built.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Dockerfile")]
 pub struct DockerfileArgs {
     /// Build this Dockerfile; the folder given, or the current one, is its context
@@ -260,7 +260,10 @@ fn in_context(file: Option<&Path>) -> Result<FileSource> {
 }
 
 /// An archive is the context; anything else is the Dockerfile, without a context.
-fn context_of_stdin(session: &Session, file: Option<&Path>) -> Result<(ContextSource, FileSource)> {
+pub(super) fn context_of_stdin(
+    session: &Session,
+    file: Option<&Path>,
+) -> Result<(ContextSource, FileSource)> {
     let bytes = read_stdin()?;
     let packed = crate::layer::detect(&bytes) != crate::oci::Compression::None
         || bytes.starts_with(b"BZh")
@@ -315,7 +318,7 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
 }
 
 /// What ARGs get. Proxies of this machine are passed on, and the time that everything gets.
-fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
+pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
     let environment = &session.environment;
     let passed = PROXIES.iter().chain(&["SOURCE_DATE_EPOCH"]);
     let passed =

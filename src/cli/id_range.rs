@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::args::{Command, GlobalArgs};
 use super::commands;
 use super::environment::Environment;
+use super::sandbox::SandboxArgs;
 use crate::container::Containers;
 use crate::error::Result;
 use crate::sandbox::{Launcher, Rung};
@@ -33,6 +34,8 @@ pub(super) fn enter(
     };
     let rung = match command {
         Command::Build(args) => commands::build::choose_rung(args, global, environment),
+        // What needs no steps needs none; the first step asks again, and says why.
+        Command::Kaniko(_) => SandboxArgs::default().choose(global, environment).ok(),
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
         Command::Restart(args) => made_on(args.containers())?,
         Command::Rm(args) => made_on(args.containers())?,
