@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 
 use super::commands::build::BuildArgs;
-use super::commands::run::launcher;
+use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::dockerfile::build::{
     CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
@@ -21,7 +22,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, ProbeOptions, Rung, probe};
+use crate::sandbox::{Network, ProbeOptions, probe};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -64,9 +65,6 @@ pub struct DockerfileArgs {
     /// Execute the steps of this stage, whatever earlier builds left behind; repeatable
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
-    /// Ask registries again what the tags of bases stand for
-    #[arg(long)]
-    pub pull: bool,
     /// The network of steps: host or none
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
@@ -82,12 +80,8 @@ pub struct DockerfileArgs {
     /// Look for problems of the Dockerfile, and build nothing
     #[arg(long)]
     pub check: bool,
-    /// Isolate steps in this way: ns-root, ns-subuid, ns, ns-copy, chroot or proot
-    #[arg(long, value_name = "RUNG")]
-    pub sandbox: Option<Rung>,
-    /// Fail where steps could not be isolated as well as this
-    #[arg(long, value_name = "RUNG")]
-    pub sandbox_min: Option<Rung>,
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
     /// Give steps that run Go no caches that they did not ask for
     #[arg(long)]
     pub no_go_cache: bool,
@@ -111,7 +105,6 @@ impl DockerfileArgs {
         self.file.is_some()
             || self.target.is_some()
             || self.network.is_some()
-            || self.pull
             || self.check
             || self.no_go_cache
             || self.shell_on_failure
@@ -178,7 +171,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         cache: CachePolicy {
             off: args.no_cache,
             off_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
-            pull: own.pull,
+            pull: args.pull,
         },
         go_cache: !own.no_go_cache,
         mirrors: super::settings::pairs("--mirror", &own.mirror)?,
@@ -413,15 +406,29 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
+/// Runs the build again inside a range of ids, where its steps need one; answers the exit code that was
+/// left, or `None` to go on here.
+pub(super) fn enter_id_range(session: &Session, args: &BuildArgs) -> Result<Option<ExitCode>> {
+    let checked_alone = args.dockerfile.check;
+    if checked_alone || !is_meant(args, &session.environment.folder) {
+        return Ok(None);
+    }
+    match args.dockerfile.sandbox.choose(&launcher(session), session.store()?.root()) {
+        Ok(rung) => session.enter_id_range(Some(rung)),
+        // A build without steps needs none; the first step asks again, and says why.
+        Err(_) => Ok(None),
+    }
+}
+
 /// Finds out which sandbox to use, when the first step asks for one.
 pub(super) fn sandbox(session: &Session, args: &DockerfileArgs) -> Result<ChooseSandbox> {
     let (launcher, store) = (launcher(session), session.store()?);
-    let (wanted, least) = (args.sandbox, args.sandbox_min.unwrap_or(Rung::Proot));
+    let sandbox = args.sandbox.clone();
     let reporter = session.reporter.clone();
     Ok(Arc::new(move || {
-        let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
-        let rung = findings.choose(wanted, Some(least))?;
+        let rung = sandbox.choose(&launcher, store.root())?;
         if !rung.has_namespaces() {
+            let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
             reporter.warn(findings.summary());
         }
         Ok(Chosen { launcher: launcher.clone(), rung })

@@ -9,7 +9,9 @@ mod commands;
 mod dockerfile;
 mod environment;
 mod id_range;
+pub mod kaniko;
 pub mod output;
+mod sandbox;
 mod session;
 mod settings;
 
@@ -111,6 +113,13 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
             let rung = rung.expect("chosen before anything else");
             finish(commands::run::run(session, *args, rung))
         }
+        Command::Build(args) => match dockerfile::enter_id_range(session, &args)? {
+            Some(code) => Ok(code),
+            None => {
+                let work = commands::build::run(session, *args);
+                finish(session::until_interrupted(verb, work)).map(done)
+            }
+        },
         Command::Exec(args) => finish(commands::exec::run(session, args)),
         Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
         command => finish(session::until_interrupted(verb, dispatch(session, command))).map(done),
@@ -128,7 +137,6 @@ fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
-        Command::Build(args) => commands::build::run(session, *args).await,
         Command::Push(args) => commands::push::run(session, args).await,
         Command::Pull(args) => commands::pull::run(session, args).await,
         Command::Copy(args) => commands::copy::run(session, args).await,

@@ -51,7 +51,7 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         overrides: overrides.collect::<Result<_>>()?,
         created: environment.source_date_epoch()?,
         use_cache: !args.no_cache,
-        pull: args.go.pull,
+        pull: args.pull,
     })
 }
 

@@ -17,10 +17,12 @@ pub(super) struct Call {
 }
 
 /// What becomes of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Answer {
     /// It returns this.
     Value(i64),
+    /// It returns a descriptor of this file in its process.
+    Descriptor { file: OwnedFd, close_on_exec: bool },
     /// It fails with this number.
     Error(i32),
     /// The kernel carries it out.
@@ -113,6 +115,10 @@ pub(super) fn respond(listener: &OwnedFd, call: &Call, reply: Answer) {
         Answer::Value(value) => (value, 0, 0),
         Answer::Error(number) => (0, -number, 0),
         Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE),
+        Answer::Descriptor { file, close_on_exec } => {
+            respond_with_descriptor(listener, call, &file, close_on_exec);
+            return;
+        }
     };
     let flags = u32::try_from(flags).expect("one low bit");
     let response = libc::seccomp_notif_resp { id: call.id, val, error, flags };
@@ -123,12 +129,7 @@ pub(super) fn respond(listener: &OwnedFd, call: &Call, reply: Answer) {
 }
 
 /// Gives the maker of a call a descriptor, which the call returns.
-pub(super) fn respond_with_descriptor(
-    listener: &OwnedFd,
-    call: &Call,
-    fd: &OwnedFd,
-    close_on_exec: bool,
-) {
+fn respond_with_descriptor(listener: &OwnedFd, call: &Call, fd: &OwnedFd, close_on_exec: bool) {
     let flag = u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).expect("one low bit");
     let newfd_flags = if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 };
     let srcfd = fd.as_raw_fd().cast_unsigned();

@@ -95,6 +95,8 @@ pub(super) enum Waiting {
     Always,
     /// Where the mode, the argument of this number, says that a device is to be made.
     ForDevice { mode: u32 },
+    /// Where the flags, the argument of this number, say that a missing file is to be made.
+    ForNewFile { flags: u32 },
 }
 
 /// Has some calls wait for an answer, and allows all others.
@@ -109,6 +111,17 @@ pub(super) fn waiting(calls: impl Iterator<Item = (i64, Waiting)>) -> Attempt<Bp
         let call = u32::try_from(call).map_err(|_| fault("a call's number is out of range"))?;
         match waiting {
             Waiting::Always => program.push(equal(0, 1, call)?),
+            Waiting::ForNewFile { flags } => program.extend([
+                equal(0, 4, call)?,
+                load(first_argument + 8 * flags)?,
+                op(
+                    libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K,
+                    1,
+                    0,
+                    libc::O_CREAT.cast_unsigned(),
+                )?,
+                end(libc::SECCOMP_RET_ALLOW)?,
+            ]),
             Waiting::ForDevice { mode } => program.extend([
                 equal(0, 6, call)?,
                 load(first_argument + 8 * mode)?,

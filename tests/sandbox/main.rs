@@ -17,6 +17,7 @@ mod confined;
 mod context;
 mod endings;
 mod files;
+mod owners;
 mod range;
 mod reach;
 mod settings;
@@ -46,6 +47,7 @@ fn all() -> Vec<Case> {
         confined::CASES,
         range::CASES,
         reach::CASES,
+        owners::CASES,
         bench::CASES,
     ];
     let rows = lists.into_iter().flatten();
@@ -128,6 +130,11 @@ enum Outcome {
 fn outcome(world: &World, case: &Case, setting: &Setting) -> Outcome {
     if let Some(why) = &setting.missing {
         return Outcome::Skipped(why.clone());
+    }
+    if case.name == owners::PACKAGES
+        && let Err(why) = world.debian()
+    {
+        return Outcome::Skipped(why);
     }
     let folder = world.scratch(setting);
     let mut command: Command = setting.command(world);

@@ -3,10 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err as fs;
 use gondola::sandbox::Rung;
+use gondola::sandbox::owner::{Kept, Owner};
 
 /// An id that no distribution gives to anybody: a user without a name and without ranges.
 const NOBODYS_ID: &str = "54321";
@@ -22,6 +24,7 @@ pub struct World {
     folder: PathBuf,
     scratches: AtomicU64,
     ranged_user: Option<Result<(), String>>,
+    debian: OnceLock<Result<(), String>>,
 }
 
 /// A user on a rung.
@@ -45,7 +48,7 @@ impl World {
         fs::copy(std::env::current_exe().unwrap(), folder.join("gondola-test")).unwrap();
         build_payload(&folder.join("payload"));
         let ranged_user = is_root().then(make_ranged_user);
-        Self { folder, scratches: AtomicU64::new(0), ranged_user }
+        Self { folder, scratches: AtomicU64::new(0), ranged_user, debian: OnceLock::new() }
     }
 
     pub fn settings(&self) -> Vec<Setting> {
@@ -74,6 +77,12 @@ impl World {
             Setting::new(Rung::Toolchain, "root", &[]),
             Setting::new(Rung::Chroot, "a container's root", &contained),
         ]
+    }
+
+    /// A Debian root file system, as root unpacks it and as a user with one id does; or why there is
+    /// none.
+    pub fn debian(&self) -> Result<(), String> {
+        self.debian.get_or_init(|| make_debian(&self.folder.join("packages"))).clone()
     }
 
     /// A fresh folder for one case, its user's own.
@@ -134,6 +143,84 @@ fn build_payload(target: &Path) {
     go.current_dir(source).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false");
     let output = go.args(["build", "-trimpath", "-o"]).arg(target).arg(".").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Makes `real` and `recorded` from this machine's own distribution and mirror.
+fn make_debian(folder: &Path) -> Result<(), String> {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let suite = suite.ok_or("this machine runs no Debian")?;
+    let mirror = mirror().ok_or("this machine has no sources for apt")?;
+    fs::create_dir(folder).unwrap();
+    fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let real = folder.join("real");
+    let target = real.to_str().unwrap();
+    succeed("debootstrap", &["--variant=minbase", suite, target, &mirror])?;
+    // What a running system would be asked to start.
+    fs::write(real.join("usr/sbin/policy-rc.d"), "#!/bin/sh\nexit 101\n").unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    fs::set_permissions(real.join("usr/sbin/policy-rc.d"), open).unwrap();
+    let script = "mkdir recorded && chown \"$0:$0\" recorded && \
+        tar -C real -c --exclude='./dev/*' . | setpriv --reuid \"$0\" --regid \"$0\" \
+        --clear-groups tar -C recorded -x -p --no-same-owner";
+    let recorded = folder.join("recorded");
+    let mut command = Command::new("sh");
+    command.args(["-c", script, NOBODYS_ID]);
+    let output = command.current_dir(folder).output().unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    keep_owners(&real, &recorded);
+    Ok(())
+}
+
+/// Where the first source of apt is.
+fn mirror() -> Option<String> {
+    let files = fs::read_dir("/etc/apt/sources.list.d").ok()?;
+    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.insert(0, "/etc/apt/sources.list".into());
+    let texts: Vec<_> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let mut lines = texts.iter().flat_map(|text| text.lines());
+    lines.find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["URIs:", uri, ..] | ["deb", uri, ..] if uri.contains("debian") => {
+                Some((*uri).to_owned())
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Keeps the owners of one folder's files as attributes of another one's.
+fn keep_owners(real: &Path, recorded: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut folders = vec![real.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let found = entry.metadata().unwrap();
+            if found.is_dir() {
+                folders.push(entry.path());
+            }
+            let copy = recorded.join(entry.path().strip_prefix(real).unwrap());
+            let owner = Owner { uid: found.uid(), gid: found.gid() };
+            if owner != Owner::ROOT && copy.symlink_metadata().is_ok() {
+                let kept = Kept { owner: Some(owner), ..Kept::default() };
+                assert!(kept.write_to_path(&copy).unwrap(), "{}", copy.display());
+            }
+        }
+    }
+}
+
+/// Runs a program that may be missing, or may fail for want of a network.
+fn succeed(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let last = said.lines().last().unwrap_or_default();
+    if output.status.success() { Ok(()) } else { Err(format!("{program}: {last}")) }
 }
 
 /// Makes the user with ranges of ids, or says why there can be none.

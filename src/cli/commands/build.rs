@@ -35,6 +35,9 @@ pub struct BuildArgs {
     /// Compile and compress anew, whatever earlier builds left behind
     #[arg(long)]
     pub no_cache: bool,
+    /// Ask registries again what the tags of bases, and those in gondola.lock, stand for
+    #[arg(long)]
+    pub pull: bool,
     #[command(flatten)]
     pub result: ResultArgs,
     #[command(flatten)]
@@ -82,9 +85,6 @@ pub struct GoArgs {
     /// The Go to compile with: "host", "auto", a golang image, oci:DIR, or a go program such as ./go/bin/go
     #[arg(long = "go", value_name = "HOW", value_hint = ValueHint::ExecutablePath)]
     pub toolchain: Option<String>,
-    /// Look up again what the tags in gondola.lock stand for
-    #[arg(long)]
-    pub pull: bool,
     /// Build tags, between commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub build_tags: Vec<String>,

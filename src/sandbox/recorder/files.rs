@@ -69,7 +69,7 @@ impl Recorder {
     }
 
     /// What is kept about an open file.
-    fn kept(&self, target: &Target, fd: &OwnedFd, stat: &Stat) -> Kept {
+    pub(super) fn kept(&self, target: &Target, fd: &OwnedFd, stat: &Stat) -> Kept {
         let text = |name| {
             let mut buffer = [0; 64];
             let length = rustix::fs::getxattr(own_name(fd), name, &mut buffer[..]).ok()?;
@@ -84,7 +84,7 @@ impl Recorder {
         Kept { owner, device, capability: None }
     }
 
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         target: &Target,
         fd: &OwnedFd,
@@ -187,7 +187,7 @@ fn is_folder(stat: &Stat) -> bool {
 }
 
 /// What a process takes away from the permissions of files that it makes.
-fn umask(thread: u32) -> u32 {
+pub(super) fn umask(thread: u32) -> u32 {
     let status = fs_err::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)

@@ -98,11 +98,6 @@ impl Registry {
         self.changed(thread).unwrap_or(&self.first)
     }
 
-    /// Whether a process that never changed them is root.
-    pub(super) fn begins_as_root(&self) -> bool {
-        self.first.is_root()
-    }
-
     /// Changes those of a thread's process. The other threads are of the same process.
     pub(super) fn change(&mut self, thread: u32, wanted: Credentials) -> io::Result<()> {
         let known = self.others.iter().position(|others| *others == wanted);

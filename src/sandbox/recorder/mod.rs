@@ -12,8 +12,10 @@
 //! itself. What the recorder writes, it writes to files that it looked up without leaving the root.
 //!
 //! Known differences to real root: processes that changed their user still have the access of the one
-//! id, and `/proc` tells that one; a link that is renamed loses its owner.
+//! id, and `/proc` tells that one; a link that is renamed loses its owner; what they make by `openat2`,
+//! `O_TMPFILE` or `link` through a dangling link is root's.
 
+mod creation;
 mod files;
 mod ids;
 mod table;
@@ -26,10 +28,11 @@ use std::os::unix::net::UnixStream;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use self::creation::Creation;
 use self::files::Form;
 use self::ids::{Credentials, Registry, Triple};
 pub(super) use self::table::Table;
-use self::target::{Target, low};
+use self::target::{Target, low, read_string};
 use super::channel::{self, Job};
 use super::fault::{At as _, Attempt, Stage};
 use super::harden;
@@ -169,6 +172,39 @@ impl Recorder {
             Kind::Mknodat => {
                 let target = at(libc::AT_SYMLINK_NOFOLLOW)?;
                 self.make_device(thread, &target, (low(c).cast_unsigned(), d))
+            }
+            Kind::Open => {
+                let (flags, mode) = (low(b), low(c).cast_unsigned());
+                self.create(thread, &path(false)?, &Creation::File { flags, mode })
+            }
+            Kind::Openat => {
+                let (flags, mode) = (low(c), low(d).cast_unsigned());
+                let target = at(libc::AT_SYMLINK_NOFOLLOW)?;
+                self.create(thread, &target, &Creation::File { flags, mode })
+            }
+            Kind::Creat => {
+                let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+                let mode = low(b).cast_unsigned();
+                self.create(thread, &path(false)?, &Creation::File { flags, mode })
+            }
+            Kind::Mkdir => {
+                let mode = low(b).cast_unsigned();
+                self.create(thread, &path(false)?, &Creation::Folder { mode })
+            }
+            Kind::Mkdirat => {
+                let mode = low(c).cast_unsigned();
+                let target = at(libc::AT_SYMLINK_NOFOLLOW)?;
+                self.create(thread, &target, &Creation::Folder { mode })
+            }
+            Kind::Symlink => {
+                let to = read_string(thread, a)?.into_bytes();
+                let target = Target::path(thread, b, false)?;
+                self.create(thread, &target, &Creation::Link { to })
+            }
+            Kind::Symlinkat => {
+                let to = read_string(thread, a)?.into_bytes();
+                let target = Target::at(thread, low(b).into(), c, false)?;
+                self.create(thread, &target, &Creation::Link { to })
             }
             Kind::Chroot => {
                 self.changed_roots = true;
@@ -313,6 +349,13 @@ enum Kind {
     Statx,
     Mknod,
     Mknodat,
+    Open,
+    Openat,
+    Creat,
+    Mkdir,
+    Mkdirat,
+    Symlink,
+    Symlinkat,
     Chroot,
     Ids(Ids),
 }
@@ -346,6 +389,9 @@ const CALLS: &[(i64, Kind, Waiting)] = &[
     (libc::SYS_newfstatat, Kind::Fstatat, Waiting::Always),
     (libc::SYS_statx, Kind::Statx, Waiting::Always),
     (libc::SYS_mknodat, Kind::Mknodat, Waiting::ForDevice { mode: 2 }),
+    (libc::SYS_openat, Kind::Openat, Waiting::ForNewFile { flags: 2 }),
+    (libc::SYS_mkdirat, Kind::Mkdirat, Waiting::Always),
+    (libc::SYS_symlinkat, Kind::Symlinkat, Waiting::Always),
     (libc::SYS_chroot, Kind::Chroot, Waiting::Always),
     (libc::SYS_getuid, Kind::Ids(Ids::User), Waiting::Always),
     (libc::SYS_geteuid, Kind::Ids(Ids::EffectiveUser), Waiting::Always),
@@ -371,6 +417,14 @@ const CALLS: &[(i64, Kind, Waiting)] = &[
     (libc::SYS_stat, Kind::Stat, Waiting::Always),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_lstat, Kind::Lstat, Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, Kind::Open, Waiting::ForNewFile { flags: 1 }),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, Kind::Creat, Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mkdir, Kind::Mkdir, Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_symlink, Kind::Symlink, Waiting::Always),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_mknod, Kind::Mknod, Waiting::ForDevice { mode: 1 }),
 ];

@@ -152,7 +152,7 @@ pub(super) fn low(argument: u64) -> i32 {
 }
 
 /// Reads a string that ends with a zero byte, page by page: the next one may not exist.
-fn read_string(thread: u32, address: u64) -> rustix::io::Result<CString> {
+pub(super) fn read_string(thread: u32, address: u64) -> rustix::io::Result<CString> {
     let fault = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::FAULT);
     let mut bytes = Vec::new();
     while bytes.len() < LONGEST_PATH {

@@ -3,4 +3,5 @@ package main
 const (
 	sysBPF    = 280
 	sysKeyctl = 219
+	sysStatx  = 291
 )

@@ -21,7 +21,9 @@ func main() {
 	commands := map[string]func([]string){
 		"true": func([]string) {}, "exit": exit, "status": status, "ls": list, "cat": cat, "write": write,
 		"append": appendTo, "probe": probe, "calls": calls, "fds": descriptors, "abstract": abstract, "dial": dial,
-		"serve-self": serveSelf, "serve": serve, "orphan": orphan, "hold": hold, "bomb": bomb, "sleep": sleep,
+		"serve-self": serveSelf, "serve": serve,
+		"owners": owners, "device": device, "become": become, "make-as-user": makeAsUser,
+		"chown-outside": chownOutside, "tree": tree, "chown-tree": chownTree, "lmode": linkMode, "orphan": orphan, "hold": hold, "bomb": bomb, "sleep": sleep,
 		"trap": trap, "ignore": ignore, "kill-self": killSelf, "env": environment, "id": id,
 		"pwd": pwd, "tty": terminal, "winch": windowChange, "block-device": blockDevice,
 		"statfs": fileSystem, "ptrace": trace, "hostname": hostname, "getpid": pids, "mode": mode,
