@@ -21,7 +21,7 @@ fn a_container_is_listed_stopped_restarted_with_its_files_and_removed() {
         assert_eq!((&row["status"], &row["id"]), (&"running".into(), &id.clone().into()));
         let table = world.gondola(&["ps"]).success().stdout;
         assert!(table.starts_with("CONTAINER ID") && table.contains(" Up "), "{table}");
-        assert!(table.contains("\"sh -c echo x >>/wo…\""), "{table}");
+        assert!(table.contains("\"sh -c echo x >>/wor…\""), "{table}");
         world.gondola(&["rm", "bg"]).code(1).says("gondola rm -f bg");
         // The image's own signal, which the shell does not handle.
         assert_eq!(world.gondola(&["stop", "bg"]).success().stdout, "bg\n");

@@ -12,7 +12,10 @@ fn a_name_is_taken_until_its_container_is_removed() {
     world.gondola(&["rm", "one"]).success();
     world.gondola(&["run", "--name", "one", "IMAGE", "true"]).success();
     for bad in ["a b", "-", "ä", "a/b", "x"] {
-        world.gondola(&["run", &format!("--name={bad}"), "IMAGE", "true"]).code(125).says("a name");
+        world
+            .gondola(&["run", &format!("--name={bad}"), "IMAGE", "true"])
+            .code(125)
+            .says("cannot call a container");
     }
     assert_eq!(world.count(), 1);
 }

@@ -1,10 +1,8 @@
 //! What a program gets: from the image, from the options, from the caller.
 
-use fs_err as fs;
-use serde_json::Value;
-
 use super::support::{Registry, Run, Sandbox, go, need, program, run};
 use super::world::{User, World, as_users};
+use fs_err as fs;
 
 #[test]
 fn an_image_says_program_user_folder_and_variables() {
@@ -186,7 +184,8 @@ fn an_image_of_a_registry_is_pulled_once_and_kept() {
         skopeo,
         &["copy", "-q", "--dest-tls-verify=false", &world.image(), &format!("docker://{name}")],
     );
-    let manifests = || registry.count("GET", "/manifests/", &[200]);
+    let manifests =
+        || registry.log().iter().filter(|line| line.path.contains("/manifests/")).count();
     world.gondola(&["run", "--rm", "--pull", "never", &name]).code(125);
     let ran = world.gondola(&["run", "--rm", &name]).success();
     assert_eq!(ran.stdout, "1000\n/work\nhello\n");
@@ -210,14 +209,28 @@ fn an_image_of_a_registry_is_pulled_once_and_kept() {
 #[test]
 fn root_in_a_container_is_told_what_is_missing_and_runs_the_rest() {
     let world = need!(World::new(User::Contained));
-    let ran = world.script(&[], "id -u; pwd; cat /data/seed").success();
+    let script = |options: &[&str], script: &str| {
+        world.script(&[&["--sandbox", "chroot"], options].concat(), script)
+    };
+    let ran = script(&[], "id -u; pwd; cat /data/seed").success();
     assert_eq!(ran.stdout, "1000\n/work\nseed\n");
     assert!(ran.stderr.contains("sandbox chroot: the program has no processes"), "{ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
-    world.script(&["-p", "0:8080"], "true").code(125).says("no network of its own; hint");
-    world.script(&["--read-only"], "true").code(125).says("no mounts of its own");
+    script(&["-p", "0:8080"], "true").code(125).says("no network of its own; hint");
+    script(&["--read-only"], "true").code(125).says("no mounts of its own");
     world
-        .gondola(&["run", "-d", "--name", "bg", "IMAGE", "sh", "-c", "echo up; sleep 1000"])
+        .gondola(&[
+            "run",
+            "--sandbox",
+            "chroot",
+            "-d",
+            "--name",
+            "bg",
+            "IMAGE",
+            "sh",
+            "-c",
+            "echo up; sleep 1000",
+        ])
         .success();
     world.wait_for_log("bg", "up");
     assert_eq!(world.gondola(&["exec", "bg", "cat", "/data/seed"]).success().stdout, "seed\n");
@@ -238,10 +251,9 @@ fn where_no_sandbox_works_the_error_says_what_is_missing() {
     // In a user namespace of its own, whose root may lower its own limit, and nothing else.
     let mut command = world.command(unshare);
     command.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
-    command.args(["--bounding-set", "-all", "--inh-caps", "-all"]).args(&words[4..]);
+    command.args(["--bounding-set", "-all", "--inh-caps", "-all"]).args(&words[5..]);
     let ran = Run::of(&mut command).code(125);
-    let message: Value = ran.stderr.lines().last().unwrap().into();
-    let message = message.as_str().unwrap();
+    let message = ran.stderr.lines().last().unwrap();
     assert!(message.starts_with("error: cannot run a container here: user namespaces"), "{ran:?}");
     assert!(message.contains("; hint: "), "{ran:?}");
 }

@@ -167,7 +167,6 @@ pub(in crate::cli) fn choose_rung(
 ) -> Result<Rung> {
     args.limits.sandbox.choose(global, environment)
 }
-}
 
 /// Runs a container on a rung; answers the program's exit code.
 pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
