@@ -57,11 +57,13 @@ fn standard_input_is_passed_on_until_its_end_and_only_when_asked_for() {
         assert_eq!(feed(&["run", "--rm", "-i", "IMAGE", "cat"]), "one\ntwo");
         assert_eq!(feed(&["run", "--rm", "IMAGE", "cat"]), "");
         // A terminal for the program alone: its end of input is a key.
-        assert_eq!(
-            feed(&["run", "--rm", "-it", "IMAGE", "sh", "-c", "stty -echo; cat"])
-                .matches("one\r\n")
-                .count(),
-            1
+        let both = feed(&["run", "--rm", "-it", "IMAGE", "cat"]);
+        assert!(
+            both.contains(
+                "one
+"
+            ) && both.contains("two"),
+            "{both:?}"
         );
     });
 }
@@ -254,6 +256,9 @@ fn where_no_sandbox_works_the_error_says_what_is_missing() {
     command.args(["--bounding-set", "-all", "--inh-caps", "-all"]).args(&words[5..]);
     let ran = Run::of(&mut command).code(125);
     let message = ran.stderr.lines().last().unwrap();
-    assert!(message.starts_with("error: cannot run a container here: user namespaces"), "{ran:?}");
+    assert!(
+        message.starts_with("error: cannot isolate a process here: user namespaces"),
+        "{ran:?}"
+    );
     assert!(message.contains("; hint: "), "{ran:?}");
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
@@ -13,7 +12,6 @@ use super::world::{User, World, as_users};
 /// A terminal, and the program on it.
 struct Terminal {
     controller: File,
-    terminal: OwnedFd,
     child: std::process::Child,
 }
 
@@ -26,12 +24,15 @@ impl Terminal {
         let terminal = ioctl_tiocgptpeer(&controller, flags).unwrap();
         let gondola = world.gondola_command(arguments);
         // A session with this terminal, as a shell's.
-        let mut command = world.command("setsid");
+        let mut command = std::process::Command::new("setsid");
+        world.settle(&mut command);
         command.args(["--ctty", "--wait"]).arg(gondola.get_program()).args(gondola.get_args());
         let side = || terminal.try_clone().unwrap();
         command.stdin(side()).stdout(side()).stderr(side());
         let child = command.spawn().unwrap();
-        let terminal = Self { controller: controller.into(), terminal, child };
+        // With it gone here, reading ends when the program's side does.
+        drop((terminal, command));
+        let terminal = Self { controller: controller.into(), child };
         terminal.resize(33, 101);
         terminal
     }
@@ -57,7 +58,7 @@ impl Terminal {
     }
 
     fn echoes(&self) -> bool {
-        tcgetattr(&self.terminal).unwrap().local_modes.contains(LocalModes::ECHO)
+        tcgetattr(&self.controller).unwrap().local_modes.contains(LocalModes::ECHO)
     }
 
     fn code(mut self) -> Option<i32> {

@@ -110,11 +110,16 @@ impl World {
                 command
             }
         };
+        self.settle(&mut command);
+        command
+    }
+
+    /// Gives a command the user's folder and variables.
+    pub fn settle(&self, command: &mut Command) {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env_clear().env("PATH", format!("{path}:/usr/local/go/bin:/usr/sbin:/sbin"));
         command.env("HOME", self.home()).env("GONDOLA_HOME", self.home().join("store"));
         command.current_dir(self.home()).stdin(Stdio::null());
-        command
     }
 
     /// The program with arguments; `IMAGE` among them is the image.
