@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
@@ -22,7 +21,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, ProbeOptions, probe};
+use crate::sandbox::{Network, Rung};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -80,8 +79,6 @@ pub struct DockerfileArgs {
     /// Look for problems of the Dockerfile, and build nothing
     #[arg(long)]
     pub check: bool,
-    #[command(flatten)]
-    pub sandbox: SandboxArgs,
     /// Give steps that run Go no caches that they did not ask for
     #[arg(long)]
     pub no_go_cache: bool,
@@ -178,6 +175,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
+        is_kept_here: !args.result.push || !args.result.output.is_empty(),
         shell_on_failure: own.shell_on_failure,
     };
     Ok(DockerfileRequest {
@@ -406,31 +404,21 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// Runs the build again inside a range of ids, where its steps need one; answers the exit code that was
-/// left, or `None` to go on here.
-pub(super) fn enter_id_range(session: &Session, args: &BuildArgs) -> Result<Option<ExitCode>> {
-    let checked_alone = args.dockerfile.check;
-    if checked_alone || !is_meant(args, &session.environment.folder) {
-        return Ok(None);
-    }
-    match args.dockerfile.sandbox.choose(&launcher(session), session.store()?.root()) {
-        Ok(rung) => session.enter_id_range(Some(rung)),
-        // A build without steps needs none; the first step asks again, and says why.
-        Err(_) => Ok(None),
-    }
-}
-
-/// Finds out which sandbox to use, when the first step asks for one.
-pub(super) fn sandbox(session: &Session, args: &DockerfileArgs) -> Result<ChooseSandbox> {
-    let (launcher, store) = (launcher(session), session.store()?);
-    let sandbox = args.sandbox.clone();
-    let reporter = session.reporter.clone();
-    Ok(Arc::new(move || {
-        let rung = sandbox.choose(&launcher, store.root())?;
+/// Finds out which sandbox to use, when the first step asks for one: that one which was chosen before,
+/// else the best that works here.
+pub(super) fn sandbox(
+    session: &Session,
+    args: &SandboxArgs,
+    chosen: Option<Rung>,
+) -> ChooseSandbox {
+    let (launcher, reporter) = (launcher(session), session.reporter.clone());
+    let (args, global, environment) =
+        (args.clone(), session.global.clone(), session.environment.clone());
+    Arc::new(move || {
+        let rung = chosen.map_or_else(|| args.choose(&global, &environment), Ok)?;
         if !rung.has_namespaces() {
-            let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
-            reporter.warn(findings.summary());
+            reporter.warn(format!("sandbox {rung}: {}", rung.runs()));
         }
         Ok(Chosen { launcher: launcher.clone(), rung })
-    }))
+    })
 }

@@ -32,6 +32,7 @@ pub(super) fn enter(
         Ok(rungs.find(|rung| *rung == Rung::NsSubuid))
     };
     let rung = match command {
+        Command::Build(args) => commands::build::choose_rung(args, global, environment),
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
         Command::Restart(args) => made_on(args.containers())?,
         Command::Rm(args) => made_on(args.containers())?,

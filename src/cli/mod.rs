@@ -108,18 +108,15 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
         Command::Restart(args) => commands::restart::run(session, &args),
         Command::Rm(args) => commands::rm::run(session, &args).map(done),
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
+        Command::Build(args) => {
+            let work = commands::build::run(session, *args, rung);
+            finish(session::until_interrupted(verb, work)).map(done)
+        }
         // These pass signals on.
         Command::Run(args) => {
             let rung = rung.expect("chosen before anything else");
             finish(commands::run::run(session, *args, rung))
         }
-        Command::Build(args) => match dockerfile::enter_id_range(session, &args)? {
-            Some(code) => Ok(code),
-            None => {
-                let work = commands::build::run(session, *args);
-                finish(session::until_interrupted(verb, work)).map(done)
-            }
-        },
         Command::Exec(args) => finish(commands::exec::run(session, args)),
         Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
         command => finish(session::until_interrupted(verb, dispatch(session, command))).map(done),
