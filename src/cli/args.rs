@@ -89,6 +89,9 @@ pub enum Command {
     /// Keep a container that runs in the background
     #[command(hide = true)]
     Keep(commands::keep::KeepArgs),
+    /// Build a Dockerfile as kaniko's executor does, by its flags
+    #[command(args_override_self = true)]
+    Kaniko(Box<super::kaniko::KanikoArgs>),
     /// Push images of the local store to their registries
     Push(commands::push::PushArgs),
     /// Pull images into the local store
@@ -133,6 +136,7 @@ impl Command {
             Self::Rm(_) => "rm",
             Self::Stats(_) => "stats",
             Self::Keep(_) => "keep",
+            Self::Kaniko(_) => "kaniko",
             Self::Push(_) => "push",
             Self::Pull(_) => "pull",
             Self::Copy(_) => "copy",

@@ -6,16 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 
-use super::args::GlobalArgs;
 use super::commands::build::BuildArgs;
-use super::commands::run::launcher;
-use super::environment::Environment;
+use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::dockerfile::build::{
     CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
@@ -24,7 +21,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Launcher, Network, ProbeOptions, Rung, choose};
+use crate::sandbox::{Network, Rung};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -46,7 +43,7 @@ const PROXIES: [&str; 10] = [
 ];
 
 /// How a Dockerfile is built.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Dockerfile")]
 pub struct DockerfileArgs {
     /// Build this Dockerfile; the folder given, or the current one, is its context
@@ -82,12 +79,6 @@ pub struct DockerfileArgs {
     /// Look for problems of the Dockerfile, and build nothing
     #[arg(long)]
     pub check: bool,
-    /// Isolate steps in this way: ns-root, ns-subuid, ns, ns-copy, chroot or proot
-    #[arg(long, value_name = "RUNG")]
-    pub sandbox: Option<Rung>,
-    /// Fail where steps could not be isolated as well as this
-    #[arg(long, value_name = "RUNG")]
-    pub sandbox_min: Option<Rung>,
     /// Give steps that run Go no caches that they did not ask for
     #[arg(long)]
     pub no_go_cache: bool,
@@ -269,7 +260,10 @@ fn in_context(file: Option<&Path>) -> Result<FileSource> {
 }
 
 /// An archive is the context; anything else is the Dockerfile, without a context.
-fn context_of_stdin(session: &Session, file: Option<&Path>) -> Result<(ContextSource, FileSource)> {
+pub(super) fn context_of_stdin(
+    session: &Session,
+    file: Option<&Path>,
+) -> Result<(ContextSource, FileSource)> {
     let bytes = read_stdin()?;
     let packed = crate::layer::detect(&bytes) != crate::oci::Compression::None
         || bytes.starts_with(b"BZh")
@@ -314,17 +308,15 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
         NamedContext::Image(place.parse::<Place>()?.in_folder(folder))
     } else {
         let path = folder.join(place);
-        let files = match path.is_file() {
-            true => ContextSource::Archive(path),
-            false => ContextSource::Folder(path),
-        };
+        let files =
+            if path.is_file() { ContextSource::Archive(path) } else { ContextSource::Folder(path) };
         NamedContext::Files(files)
     };
     Ok((name.to_owned(), meaning))
 }
 
 /// What ARGs get. Proxies of this machine are passed on, and the time that everything gets.
-fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
+pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
     let environment = &session.environment;
     let passed = PROXIES.iter().chain(&["SOURCE_DATE_EPOCH"]);
     let passed =
@@ -413,38 +405,18 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// The sandbox for steps: the one that was asked for, else the best that works here. None for Go
-/// packages.
-pub(super) fn choose_rung(
-    args: &BuildArgs,
-    global: &GlobalArgs,
-    environment: &Environment,
-) -> Result<Option<Rung>> {
-    if !is_meant(args, &environment.folder) || args.dockerfile.check {
-        return Ok(None);
-    }
-    let own = &args.dockerfile;
-    if own.sandbox == Some(Rung::Toolchain) {
-        return Err(Error::new(ErrorKind::Usage, "execute steps in the sandbox toolchain")
-            .because("it has no root file system"));
-    }
-    let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
-    let folder = global.store_folder(environment)?;
-    // As the store makes it: for the owner alone.
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.cannot(|| format!("make the folder {}", folder.display()))?;
-    let options = ProbeOptions { launcher: &launcher, folder: &folder };
-    let least = own.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
-    choose(&options, own.sandbox, Some(least)).map(Some)
-}
-
-/// What executes steps, on a rung that was chosen.
-pub(super) fn sandbox(session: &Session, rung: Option<Rung>) -> ChooseSandbox {
+/// Finds out which sandbox to use, when the first step asks for one: that one which was chosen before,
+/// else the best that works here.
+pub(super) fn sandbox(
+    session: &Session,
+    args: &SandboxArgs,
+    chosen: Option<Rung>,
+) -> ChooseSandbox {
     let (launcher, reporter) = (launcher(session), session.reporter.clone());
+    let (args, global, environment) =
+        (args.clone(), session.global.clone(), session.environment.clone());
     Arc::new(move || {
-        let rung = rung.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "execute a step").because("no sandbox was chosen")
-        })?;
+        let rung = chosen.map_or_else(|| args.choose(&global, &environment), Ok)?;
         if !rung.has_namespaces() {
             reporter.warn(format!("sandbox {rung}: {}", rung.runs()));
         }

@@ -31,7 +31,7 @@ impl Environment {
         };
         Ok(Self {
             variables: std::env::vars_os().filter_map(utf8).collect(),
-            arguments: std::env::args_os().skip(1).collect(),
+            arguments: arguments().split_off(1),
             folder: std::env::current_dir().cannot(|| "find the working folder")?,
             now: SystemTime::now(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -85,9 +85,41 @@ pub fn clock() -> jiff::Timestamp {
     jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MAX)
 }
 
+/// The command line. A program that is called `executor` is kaniko's.
+pub fn arguments() -> Vec<OsString> {
+    as_kaniko(std::env::args_os().collect())
+}
+
+fn as_kaniko(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let named = arguments.first().map(Path::new).and_then(Path::file_name);
+    if named.is_some_and(|name| name == "executor")
+        && arguments.get(1).is_none_or(|first| first != "version")
+    {
+        arguments.insert(1, OsString::from("kaniko"));
+    }
+    if arguments.is_empty() {
+        arguments.push(OsString::from("gondola"));
+    }
+    arguments
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_called_executor_takes_kanikos_flags() {
+        let cases: [(&[&str], &[&str]); 5] = [
+            (&["/kaniko/executor", "--no-push"], &["/kaniko/executor", "kaniko", "--no-push"]),
+            (&["executor"], &["executor", "kaniko"]),
+            (&["executor", "version"], &["executor", "version"]),
+            (&["gondola", "build"], &["gondola", "build"]),
+            (&[], &["gondola"]),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(as_kaniko(given.iter().map(OsString::from).collect()), expected);
+        }
+    }
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
         Environment {

@@ -7,6 +7,7 @@ use super::args::{Command, GlobalArgs};
 use super::commands;
 use super::dockerfile;
 use super::environment::Environment;
+use super::sandbox::SandboxArgs;
 use crate::container::Containers;
 use crate::error::Result;
 use crate::sandbox::{Launcher, Rung};
@@ -33,6 +34,9 @@ pub(super) fn enter(
         Ok(rungs.find(|rung| *rung == Rung::NsSubuid))
     };
     let rung = match command {
+        Command::Build(args) => commands::build::choose_rung(args, global, environment),
+        // What needs no steps needs none; the first step asks again, and says why.
+        Command::Kaniko(_) => SandboxArgs::default().choose(global, environment).ok(),
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
         Command::Build(args) => dockerfile::choose_rung(args, global, environment)?,
         Command::Restart(args) => made_on(args.containers())?,

@@ -11,6 +11,7 @@ mod environment;
 mod id_range;
 pub mod kaniko;
 pub mod output;
+mod sandbox;
 mod session;
 mod settings;
 
@@ -41,14 +42,17 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Runs the program with the arguments and environment of this process.
 pub fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
+    let matches = match Cli::command().try_get_matches_from(environment::arguments()) {
         Ok(matches) => matches,
         Err(error) => return show_usage(&error),
     };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return show_usage(&error),
     };
+    if let Command::Kaniko(args) = &cli.command {
+        cli.global.progress = kaniko::progress(args, cli.global.progress);
+    }
     let environment = match Environment::of_this_process() {
         Ok(environment) => environment,
         Err(error) => {
@@ -109,6 +113,10 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
         Command::Build(args) => {
             let work = commands::build::run(session, *args, rung);
+            finish(session::until_interrupted(verb, work)).map(done)
+        }
+        Command::Kaniko(args) => {
+            let work = commands::kaniko::run(session, *args, rung);
             finish(session::until_interrupted(verb, work)).map(done)
         }
         // These pass signals on.

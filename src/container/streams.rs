@@ -173,15 +173,20 @@ const END_OF_TRANSMISSION: u8 = 4;
 /// Carries this process's input, and says its end by `end`: a terminal cannot be closed for reading.
 fn carry_input(to: &OwnedFd, end: Option<u8>) {
     let mut buffer = vec![0; 64 << 10];
+    let mut within_line = false;
     loop {
         match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
             Ok(0) => {
-                let end: Vec<u8> = end.into_iter().collect();
+                // Within a line the first one ends the line alone.
+                let times = if within_line { 2 } else { 1 };
+                let end: Vec<u8> = end.into_iter().cycle().take(times).collect();
                 // A program that has ended reads nothing.
                 let _ = write_all(to.as_fd(), &end);
                 return;
             }
-            Ok(count) if write_all(to.as_fd(), &buffer[..count]).is_ok() => {}
+            Ok(count) if write_all(to.as_fd(), &buffer[..count]).is_ok() => {
+                within_line = buffer[count - 1] != b'\n';
+            }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => await_one(rustix::stdio::stdin(), PollFlags::IN),
             _ => return,

@@ -73,7 +73,7 @@ impl Connections {
         if url.scheme() != "https" {
             return Trust::Nobody;
         }
-        if self.insecure.contains(&host) {
+        if self.insecure.iter().any(|listed| *listed == host || listed == "*") {
             return Trust::Anybody;
         }
         match tls::folders_for(&self.certificate_dirs, &host) {

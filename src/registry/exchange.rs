@@ -117,7 +117,7 @@ impl Host {
             "docker.io" => "registry-1.docker.io",
             other => other,
         };
-        let schemes = if options.insecure.iter().any(|listed| listed == name) {
+        let schemes = if options.insecure.iter().any(|listed| listed == name || listed == "*") {
             vec![Scheme::Https, Scheme::Http]
         } else if !is_loopback_host(authority) {
             vec![Scheme::Https]

@@ -109,6 +109,14 @@ impl Mirrors {
         Ok(Self { rules })
     }
 
+    /// These rules, and for prefixes that they say nothing of, those `below`.
+    #[must_use]
+    pub fn over(mut self, below: Self) -> Self {
+        let own: Vec<_> = self.rules.iter().map(|rule| rule.prefix.clone()).collect();
+        self.rules.extend(below.rules.into_iter().filter(|rule| !own.contains(&rule.prefix)));
+        self
+    }
+
     /// Reads the rules of the user, else of the machine, and those of the files beside them.
     pub fn from_environment(environment: &BTreeMap<String, String>) -> Result<Self> {
         let set = |name: &str| environment.get(name).filter(|text| !text.is_empty());
@@ -225,6 +233,23 @@ mod tests {
     use super::super::testing::{Give, Got, Server, options};
     use super::super::{Client, Options};
     use super::*;
+
+    #[test]
+    fn rules_that_lie_above_others_have_the_word_on_their_prefixes() {
+        let rule = |prefix: &str, location: &str| {
+            let text = format!("[[registry]]\nprefix = {prefix:?}\nlocation = {location:?}\n");
+            Mirrors::parse(&text).unwrap()
+        };
+        let below = rule("one.test", "low.test").over(rule("two.test", "two-low.test"));
+        let all = rule("one.test", "high.test").over(below);
+        let source = |name: &str| {
+            let sources = all.sources(&name.parse().unwrap(), Named::ByTag).unwrap();
+            sources.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(source("one.test/a"), ["high.test/a"]);
+        assert_eq!(source("two.test/a"), ["two-low.test/a"]);
+    }
+
     use crate::oci::{Descriptor, MediaType};
     use bytes::Bytes;
     use std::sync::Arc;

@@ -13,7 +13,8 @@ use crate::error::Result;
 pub struct Options {
     /// Who the user is.
     pub credentials: Credentials,
-    /// Hosts, `name[:port]`, that may be spoken to without verification and without TLS.
+    /// Hosts, `name[:port]`, that may be spoken to without verification and without TLS; `*` is
+    /// every host.
     pub insecure: Vec<String>,
     /// Folders like docker's `certs.d`: certificates by host and port.
     pub certificate_dirs: Vec<PathBuf>,

@@ -36,7 +36,7 @@ fn an_archive_on_stdin_is_the_context_and_text_is_the_dockerfile() {
     let build = |input: &std::path::Path| {
         let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t", "-"];
         let mut command = bench.sandbox.command(&words);
-        command.stdin(Stdio::from(std::fs::File::open(input).unwrap()));
+        command.stdin(Stdio::from(fs_err::File::open(input).unwrap().into_file()));
         Run::of(&mut command).success();
         Stored::folder(&bench.sandbox.path("out")).image(Some("t"))
     };

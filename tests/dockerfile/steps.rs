@@ -145,6 +145,6 @@ fn several_platforms_share_what_does_not_depend_on_them() {
     let images = super::support::Stored::folder(&bench.sandbox.path("out")).images(Some("t"));
     let arches: Vec<String> = images.iter().map(|image| text(image, "arch")).collect();
     assert_eq!(arches, ["amd64\n", "arm64\n"]);
-    let platforms: Vec<String> = images.iter().map(|image| image.platform()).collect();
+    let platforms: Vec<String> = images.iter().map(super::support::ReadImage::platform).collect();
     assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
 }

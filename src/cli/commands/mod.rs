@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod exec;
 pub mod images;
 pub mod inspect;
+pub mod kaniko;
 pub mod keep;
 pub mod login;
 pub mod logout;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use clap::{Args, ValueHint};
 use super::build::BuildArgs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::{self, Environment};
+use crate::cli::sandbox::{SandboxArgs, launcher};
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
 use crate::container::{
@@ -23,7 +23,7 @@ use crate::image::{Artifact, Image, Named};
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Exit, Finding, Findings, Launcher, ProbeOptions, Root, Rung, choose, probe};
+use crate::sandbox::{Exit, Root, Rung};
 use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -138,12 +138,8 @@ struct NetworkArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Isolation")]
 struct LimitArgs {
-    /// How processes are isolated: a row of `gondola doctor`
-    #[arg(long, value_name = "HOW")]
-    sandbox: Option<Rung>,
-    /// Refuse a weaker sandbox than this one
-    #[arg(long, value_name = "HOW")]
-    sandbox_min: Option<Rung>,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     /// Kill everything after so many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -169,37 +165,7 @@ pub(in crate::cli) fn choose_rung(
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<Rung> {
-    let limits = &args.limits;
-    if limits.sandbox == Some(Rung::Toolchain) {
-        return Err(Error::new(ErrorKind::Usage, "run a container in the sandbox toolchain")
-            .because("it has no root file system"));
-    }
-    let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
-    let folder = global.store_folder(environment)?;
-    // As the store makes it: for the owner alone.
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.cannot(|| format!("make the folder {}", folder.display()))?;
-    let options = ProbeOptions { launcher: &launcher, folder: &folder };
-    let least = limits.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
-    choose(&options, limits.sandbox, Some(least)).or_else(|error| {
-        if limits.sandbox.is_some() || limits.sandbox_min.is_some() {
-            return Err(error);
-        }
-        Err(nothing_works(&probe(&options)?))
-    })
-}
-
-/// Why no sandbox that can run a container works here, and the one thing to do about it.
-fn nothing_works(findings: &Findings) -> Error {
-    let error = Error::new(ErrorKind::Unsupported, "run a container here");
-    // The one that needs the least is the one to ask for.
-    match findings.0.iter().find(|finding| finding.rung == Rung::Ns) {
-        Some(Finding { reason: Some(reason), fix: Some(fix), .. }) => {
-            error.because(reason).hint(fix.clone())
-        }
-        Some(Finding { reason: Some(reason), .. }) => error.because(reason).hint("gondola doctor"),
-        _ => error.hint("gondola doctor"),
-    }
+    args.limits.sandbox.choose(global, environment)
 }
 
 /// Runs a container on a rung; answers the program's exit code.
@@ -224,10 +190,6 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
 /// What keeps containers.
 pub(in crate::cli) fn supervisor(session: &Session) -> Supervisor {
     Supervisor { launcher: launcher(session), clock: environment::clock }
-}
-
-pub(in crate::cli) fn launcher(session: &Session) -> Launcher {
-    Launcher::new(session.environment.get("PATH").unwrap_or_default())
 }
 
 /// The arguments by which the own binary keeps a container, see `gondola keep`.

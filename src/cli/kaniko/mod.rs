@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 pub use self::flags::KanikoArgs;
 pub use self::registries::{ClientCertificate, Registries};
+use super::output::ProgressMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Encoding;
 use crate::oci::{Platform, Reference};
@@ -365,6 +366,15 @@ fn encoding(args: &KanikoArgs) -> Result<Option<Encoding>> {
     match level {
         Some(level) => format!("{name}:{level}").parse().map(Some),
         None => name.parse().map(Some),
+    }
+}
+
+/// How progress is shown, if kaniko's flags say so; wrong ones are reported with the others.
+pub fn progress(args: &KanikoArgs, otherwise: ProgressMode) -> ProgressMode {
+    match log(args) {
+        Ok(Log { quiet: true, .. }) => ProgressMode::Quiet,
+        Ok(Log { json: true, .. }) => ProgressMode::Json,
+        _ => otherwise,
     }
 }
 

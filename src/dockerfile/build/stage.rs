@@ -140,7 +140,7 @@ impl<'a> Stage<'a> {
         if changes_files(&instruction.kind) {
             self.number += 1;
         }
-        match self.execute_kind(instruction).await {
+        match Box::pin(self.execute_kind(instruction)).await {
             Ok(()) => Ok(()),
             Err(Failure::Wrong(diagnostic)) => Err(self.build.common.at(diagnostic)),
             Err(Failure::Error(error)) => {
@@ -152,7 +152,7 @@ impl<'a> Stage<'a> {
     async fn execute_kind(&mut self, instruction: &Instruction) -> Result<(), Failure> {
         match &instruction.kind {
             Kind::Run(run) => run::execute(self, instruction, run).await,
-            Kind::Copy(copy) => transfer::copy(self, instruction, copy).await,
+            Kind::Copy(copy) => Box::pin(transfer::copy(self, instruction, copy)).await,
             Kind::Add(add) => transfer::add(self, instruction, add).await,
             Kind::Workdir(path) => {
                 let path = self.scope.expand(path)?;

@@ -51,7 +51,7 @@ impl GitSource {
         let is_web = place.starts_with("https://") || place.starts_with("http://");
         let remote = if let Some(rest) = place.strip_prefix("github.com/") {
             format!("https://github.com/{rest}")
-        } else if is_web && place.trim_end_matches('/').ends_with(".git")
+        } else if is_web && place.trim_end_matches('/').strip_suffix(".git").is_some()
             || ["git://", "ssh://", "git@"].iter().any(|begin| place.starts_with(begin))
         {
             place.to_owned()

@@ -1,0 +1,208 @@
+//! `gondola kaniko`: builds as kaniko's executor does, by its flags.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use tempfile::TempDir;
+
+use crate::cli::dockerfile;
+use crate::cli::kaniko::{
+    ContextChoice, KanikoArgs, Purpose, Registries, SecretChoice, Translation, translate,
+};
+use crate::cli::sandbox::SandboxArgs;
+use crate::cli::session::{Session, print_lines};
+use crate::dockerfile::build::{CachePolicy, ContextSource, FileSource, Job, SecretSource};
+use crate::dockerfile::context::GitSource;
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::golang;
+use crate::oci::{Digest, PlatformSet};
+use crate::pipeline::{self, DockerfileRequest, Engine, Outputs};
+use crate::registry::{Client, Mirrors};
+use crate::sandbox::{Network, Rung};
+use crate::transport::Place;
+
+pub(in crate::cli) async fn run(
+    session: &Session,
+    args: KanikoArgs,
+    rung: Option<Rung>,
+) -> Result<()> {
+    let build = translate(&args, &session.environment.variables)?;
+    for note in &build.notes {
+        session.reporter.warn(note);
+    }
+    let certificates = certificates(&build.registries)?;
+    let engine = engine(session, &build.registries, certificates.path())?;
+    let request = request(session, &build)?;
+    let sandbox = dockerfile::sandbox(session, &SandboxArgs::default(), rung);
+    if build.purpose == Purpose::Check {
+        return pipeline::check_dockerfile(&engine, sandbox, request).await;
+    }
+    let folder = &session.environment.folder;
+    let tar = build.files.tar.clone().map(|file| Place::DockerArchive { file, name: None });
+    let layout = build.files.layout.clone().map(|folder| Place::Layout { folder, tag: None });
+    let places = tar.into_iter().chain(layout).map(|place| place.in_folder(folder));
+    let outputs = Outputs { push: build.push, places: places.collect(), ..Outputs::default() };
+    let published = pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await?;
+    if let Some(digest) = published.first().and_then(|image| image.pinned.digest()) {
+        describe(session, &build, digest)?;
+    }
+    session.view.close();
+    print_lines(published.iter().map(|image| &image.pinned))
+}
+
+/// A folder like docker's `certs.d` with what was named for single registries.
+fn certificates(registries: &Registries) -> Result<TempDir> {
+    let all = tempfile::tempdir().cannot(|| "make a folder for certificates")?;
+    let put = |host: &str, file: &Path, name: &str| -> Result<()> {
+        let folder = all.path().join(host);
+        fs::create_dir_all(&folder).cannot(|| "keep a certificate")?;
+        fs::copy(file, folder.join(name)).cannot(|| format!("use the certificate for {host}"))?;
+        Ok(())
+    };
+    for (host, file) in &registries.certificates {
+        put(host, file, "ca.crt")?;
+    }
+    for (host, files) in &registries.client_certificates {
+        put(host, &files.certificate, "client.cert")?;
+        put(host, &files.key, "client.key")?;
+    }
+    Ok(all)
+}
+
+fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<Engine> {
+    let mut engine = session.engine()?;
+    let mut options = session.registry_options()?;
+    options.insecure.extend(registries.insecure.iter().cloned());
+    if registries.insecure_pull {
+        options.insecure.push("*".to_owned());
+    }
+    options.certificate_dirs.insert(0, certificates.to_owned());
+    options.mirrors = Mirrors::parse(&registries.mirrors)?.over(options.mirrors);
+    if let Some(attempts) = registries.attempts {
+        options.retry.attempts = attempts;
+    }
+    engine.transport.client = Client::new(options)?;
+    Ok(engine)
+}
+
+fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> {
+    let environment = &session.environment;
+    let context = context(session, &build.context)?;
+    let name = match &context {
+        ContextSource::Folder(folder) => folder.file_name(),
+        _ => None,
+    };
+    let name = name.map_or_else(|| "app".to_owned(), |name| name.to_string_lossy().into_owned());
+    let given = environment.get("SOURCE_DATE_EPOCH").is_some() || build.reproducible;
+    let epoch = given.then(|| environment.source_date_epoch()).transpose()?;
+    let now = environment.now.duration_since(std::time::UNIX_EPOCH);
+    let mut arguments = dockerfile::arguments(session, &[]);
+    arguments.extend(build.arguments.clone());
+    let secrets =
+        build.secrets.iter().map(|(id, choice)| Ok((id.clone(), secret(session, choice)?)));
+    let job = Job {
+        file: file(session, &context, &build.dockerfile),
+        context,
+        contexts: std::collections::BTreeMap::new(),
+        target: build.target.clone(),
+        arguments,
+        secrets: secrets.collect::<Result<_>>()?,
+        agents: std::collections::BTreeMap::new(),
+        labels: build.labels.clone(),
+        hosts: Vec::new(),
+        network: Network::Host,
+        cache: CachePolicy { off: !build.use_cache, ..CachePolicy::default() },
+        go_cache: true,
+        mirrors: std::collections::BTreeMap::new(),
+        epoch,
+        now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
+        encoding: build.encoding.unwrap_or_default(),
+        shell_on_failure: false,
+        is_kept_here: !build.push || build.files.tar.is_some() || build.files.layout.is_some(),
+    };
+    Ok(DockerfileRequest {
+        job,
+        platforms: build.platform.clone().map(|platform| PlatformSet::Listed(vec![platform])),
+        name: golang::image_name(&name),
+        tags: build.destinations.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn context(session: &Session, choice: &ContextChoice) -> Result<ContextSource> {
+    let whole = |sub_path: &Option<String>| match sub_path {
+        None => Ok(()),
+        Some(path) => Err(Error::new(ErrorKind::Unsupported, format!("use {path} of an archive"))
+            .because("an archive is a context as a whole")
+            .hint("unpack it, and name the folder: --context dir://FOLDER")),
+    };
+    match choice {
+        ContextChoice::Folder(folder) => {
+            Ok(ContextSource::Folder(session.environment.resolve(folder)))
+        }
+        ContextChoice::Archive(file, sub_path) => {
+            whole(sub_path)?;
+            Ok(ContextSource::Archive(session.environment.resolve(file)))
+        }
+        ContextChoice::Stdin(sub_path) => {
+            whole(sub_path)?;
+            match dockerfile::context_of_stdin(session, None)? {
+                (ContextSource::Empty, _) => {
+                    Err(Error::new(ErrorKind::Invalid, "read the context from standard input")
+                        .because("it is no tar archive"))
+                }
+                (archive, _) => Ok(archive),
+            }
+        }
+        ContextChoice::Git(text) => {
+            GitSource::parse(text).map(ContextSource::Git).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("use {text}"))
+                    .because("it is no git repository")
+            })
+        }
+    }
+}
+
+/// A Dockerfile of this machine, or else one of the context.
+fn file(session: &Session, context: &ContextSource, name: &str) -> FileSource {
+    let here = session.environment.resolve(name);
+    match context {
+        _ if here.is_file() => FileSource::Path(here),
+        ContextSource::Folder(folder) => FileSource::Path(folder.join(name)),
+        _ => FileSource::InContext(name.to_owned()),
+    }
+}
+
+fn secret(session: &Session, choice: &SecretChoice) -> Result<SecretSource> {
+    match choice {
+        SecretChoice::File(file) => Ok(SecretSource::File(session.environment.resolve(file))),
+        SecretChoice::Variable(name) => {
+            let value = session.environment.variables.get(name).cloned();
+            value.map(SecretSource::Value).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, "use --secret")
+                    .because(format!("the variable {name} is not set"))
+            })
+        }
+    }
+}
+
+/// Writes what the image is called. The files may be special ones, and their folders are made.
+fn describe(session: &Session, build: &Translation, digest: &Digest) -> Result<()> {
+    let names = |tagged: bool| {
+        let lines = build.destinations.iter().map(|name| match name.tag().filter(|_| tagged) {
+            Some(tag) => format!("{}:{tag}@{digest}\n", name.repository()),
+            None => format!("{}@{digest}\n", name.repository()),
+        });
+        lines.collect::<String>()
+    };
+    let write = |path: &Option<PathBuf>, text: String| -> Result<()> {
+        let Some(path) = path else { return Ok(()) };
+        let path = session.environment.resolve(path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).cannot(|| format!("write {}", path.display()))?;
+        }
+        fs::write(&path, text).cannot(|| "write what the image is called")
+    };
+    write(&build.files.digest, digest.to_string())?;
+    write(&build.files.names, names(false))?;
+    write(&build.files.tagged_names, names(true))
+}

@@ -1,0 +1,135 @@
+//! Pipelines that were written for kaniko's executor.
+
+#![cfg(test)]
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use fs_err as fs;
+use support::{Registry, Run, Sandbox, Stored, need, run};
+
+/// A context whose Dockerfile executes nothing, so that no sandbox is needed.
+fn context(sandbox: &Sandbox) {
+    sandbox.write("ctx/hello.txt", "hello\n");
+    sandbox.write(
+        "ctx/deploy/Dockerfile",
+        "ARG SAYS=nothing\nFROM scratch AS base\nARG SAYS\nENV SAYS=$SAYS\nCOPY hello.txt /\n\
+         FROM base AS other\nENV OTHER=1\nFROM base AS last\nENV LAST=1\n",
+    );
+}
+
+/// The program under the name that kaniko's image gives it.
+fn executor(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    let link = sandbox.path("executor");
+    if !link.exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gondola"), &link).unwrap();
+    }
+    let mut command = Command::new(link);
+    command.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
+    Run::of(command.args(arguments).stdin(Stdio::null()))
+}
+
+#[test]
+fn the_executor_pushes_to_its_destinations_and_writes_what_they_are_called() {
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    context(&sandbox);
+    let (first, second) = (registry.image("a/app:1"), registry.image("b/app:latest"));
+    let ran = executor(
+        &sandbox,
+        &[
+            "--context=dir://ctx",
+            "--dockerfile",
+            "deploy/Dockerfile",
+            "--destination",
+            &first,
+            "--destination",
+            &second,
+            "--build-arg=SAYS=hi there",
+            "--target=other",
+            "--label",
+            "org.example.a=b",
+            "--digest-file=new/digest",
+            "--image-name-with-digest-file=names",
+            "--image-name-tag-with-digest-file=tagged",
+            "--tar-path=app.tar",
+            "--oci-layout-path=layout",
+            "--snapshot-mode=redo",
+            "--cache=true",
+            "--reproducible",
+        ],
+    )
+    .success();
+    assert!(ran.stderr.contains("--snapshot-mode is accepted and has no effect"), "{}", ran.stderr);
+
+    let digest = fs::read_to_string(sandbox.path("new/digest")).unwrap();
+    let (name, other) = (registry.image("a/app"), registry.image("b/app"));
+    assert_eq!(
+        fs::read_to_string(sandbox.path("names")).unwrap(),
+        format!("{name}@{digest}\n{other}@{digest}\n")
+    );
+    assert_eq!(
+        fs::read_to_string(sandbox.path("tagged")).unwrap(),
+        format!("{name}:1@{digest}\n{other}:latest@{digest}\n")
+    );
+    for pushed in [&first, &second] {
+        let source = format!("docker://{pushed}");
+        let arguments = ["inspect", "--tls-verify=false", "--format={{.Digest}}", &source];
+        assert_eq!(run("skopeo", &arguments).trim(), digest);
+    }
+    let image = Stored::folder(&sandbox.path("layout")).image(Some("1"));
+    let config = &image.config["config"];
+    let variables: Vec<_> =
+        config["Env"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+    assert!(
+        variables.contains(&"SAYS=hi there") && variables.contains(&"OTHER=1"),
+        "{variables:?}"
+    );
+    assert!(!variables.contains(&"LAST=1"));
+    assert_eq!(config["Labels"]["org.example.a"], "b");
+    assert_eq!(image.config["created"], "1970-01-01T00:00:00Z");
+    assert!(sandbox.path("app.tar").is_file());
+}
+
+#[test]
+fn contexts_come_as_archives_and_over_stdin() {
+    let sandbox = Sandbox::new();
+    context(&sandbox);
+    let archive = sandbox.path("ctx.tar.gz");
+    let folder = sandbox.path("ctx");
+    run("tar", &["-czf", archive.to_str().unwrap(), "-C", folder.to_str().unwrap(), "."]);
+    let arguments = |context: &'static str, layout: &'static str| {
+        [
+            "kaniko",
+            "--no-push",
+            "--reproducible",
+            "-f",
+            "deploy/Dockerfile",
+            "--oci-layout-path",
+            layout,
+            "-c",
+            context,
+        ]
+    };
+    sandbox.gondola(&arguments("dir://ctx", "one")).success();
+    sandbox.gondola(&arguments("tar://ctx.tar.gz", "two")).success();
+    let mut piped = sandbox.command(&arguments("tar://stdin", "three"));
+    Run::of(piped.stdin(fs::File::open(&archive).unwrap().into_file())).success();
+    let layers =
+        |name: &str| Stored::folder(&sandbox.path(name)).image(None).manifest["layers"].clone();
+    assert_eq!(layers("one"), layers("two"));
+    assert_eq!(layers("two"), layers("three"));
+}
+
+#[test]
+fn what_kaniko_fetches_and_gondola_does_not_is_refused_before_anything_happens() {
+    let sandbox = Sandbox::new();
+    executor(&sandbox, &["--context=s3://bucket/x.tar.gz", "--no-push"])
+        .code(1)
+        .says("aws s3 cp s3://bucket/x.tar.gz - | gondola kaniko --context tar://stdin");
+    executor(&sandbox, &["--context=."]).code(2).says("--destination");
+    executor(&sandbox, &["--no-such-flag"]).code(2).says("--no-such-flag");
+    assert!(executor(&sandbox, &["version"]).success().stdout.contains("gondola"));
+    assert!(!sandbox.store().exists());
+}
