@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::commands;
 use super::output::ProgressMode;
+use crate::error::Error;
 use crate::oci::PlatformSet;
+use crate::pipeline::{SandboxChoice, SandboxWish};
+use crate::sandbox::Rung;
 
 /// From Go source to an OCI image: no Docker, no daemon, no root.
 #[derive(Debug, Parser)]
@@ -52,6 +55,34 @@ pub struct PlatformArgs {
     pub platform: Option<PlatformSet>,
 }
 
+/// How programs are isolated.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Sandbox")]
+pub struct SandboxArgs {
+    /// How programs are isolated: "auto", or one of the ways that "gondola doctor" lists
+    #[arg(long, value_name = "HOW", value_parser = sandbox_wish)]
+    pub sandbox: Option<SandboxWish>,
+    /// The least isolation that will do, in the order of "gondola doctor"
+    #[arg(long, value_name = "HOW")]
+    pub sandbox_min: Option<Rung>,
+}
+
+impl SandboxArgs {
+    /// What was asked for.
+    pub(super) fn choice(&self) -> SandboxChoice {
+        SandboxChoice { wish: self.sandbox.unwrap_or_default(), least: self.sandbox_min }
+    }
+
+    /// Whether the whole program has to run inside a range of ids.
+    pub(super) fn needs_id_range(&self) -> bool {
+        self.sandbox == Some(SandboxWish::Rung(Rung::NsSubuid))
+    }
+}
+
+fn sandbox_wish(text: &str) -> Result<SandboxWish, Error> {
+    if text == "auto" { Ok(SandboxWish::Best) } else { text.parse().map(SandboxWish::Rung) }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -89,6 +120,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether the whole program has to run inside a range of ids.
+    pub(super) fn needs_id_range(&self) -> bool {
+        match self {
+            Self::Build(args) => args.sandbox.needs_id_range(),
+            _ => false,
+        }
+    }
+
     /// The verb, as it is named in errors.
     pub fn verb(&self) -> &'static str {
         match self {

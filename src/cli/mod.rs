@@ -21,6 +21,7 @@ use output::ProgressMode;
 use session::Session;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sandbox::Launcher;
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -51,6 +52,16 @@ pub fn main() -> ExitCode {
         }
     };
     let session = Session::new(cli.global, environment);
+    if cli.command.needs_id_range() {
+        match enter_id_range(&session) {
+            Ok(None) => {}
+            Ok(Some(code)) => return code,
+            Err(error) => {
+                session.view.fail(&error);
+                return ExitCode::from(exit_code(&error));
+            }
+        }
+    }
     let outcome = run(&session, cli.command);
     session.view.close();
     match outcome {
@@ -60,6 +71,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// Makes sure that this process holds a range of ids; else it was run again as one that does, and
+/// its exit code is the answer.
+fn enter_id_range(session: &Session) -> Result<Option<ExitCode>> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let path = session.environment.get("PATH").unwrap_or_default();
+    Launcher::new(path).enter_id_range(&arguments)
 }
 
 /// Lets clap print its message: help and versions to stdout, mistakes to stderr.

@@ -28,8 +28,8 @@ use tokio::task::JoinSet;
 pub use compile::programs_folder;
 pub use publish::{Outputs, Published};
 pub use request::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
-    ToolchainChoice,
+    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
+    Settings, Target, ToolchainChoice,
 };
 pub use toolchain::kept_toolchains;
 

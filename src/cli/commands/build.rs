@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
+use crate::cli::args::SandboxArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::cli::settings;
 use crate::config::ModuleMode;
@@ -38,6 +39,8 @@ pub struct BuildArgs {
     pub result: ResultArgs,
     #[command(flatten)]
     pub go: GoArgs,
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
     #[command(flatten)]
     pub image: ImageArgs,
 }
