@@ -174,26 +174,40 @@ impl Search<'_> {
     }
 
     async fn of_image(&self, place: &Place, modules: &Modules) -> Result<Toolchain> {
-        let place = self.pinned(place, modules).await?;
         let images = self.images();
-        let rung = self.rung(&images.launcher, &place)?;
+        let rung = self.rung(&images.launcher, place)?;
+        let pinned = self.pinned(place, modules).await?;
+        let found = self.of_pinned(&pinned.place, &images, rung).await?;
+        // Only now: an image that is of no use leaves no trace.
+        if let Some(lock) = &pinned.unwritten {
+            self.keep(lock, &pinned.place);
+        }
+        Ok(found)
+    }
+
+    async fn of_pinned(
+        &self,
+        place: &Place,
+        images: &Images,
+        rung: Option<Rung>,
+    ) -> Result<Toolchain> {
         let key = place.reference().and_then(Reference::digest).filter(|_| rung.is_none());
         let key = key.map(|digest| format!("{digest} {}", self.engine.transport.host));
         if let Some(key) = &key
-            && let Some(found) = self.remembered(&images, key)?
+            && let Some(found) = self.remembered(images, key)?
         {
             return Ok(found);
         }
         let platform = PlatformSet::Listed(vec![self.engine.transport.host.clone()]);
-        let artifact = transport::read(&place, &platform, &self.engine.transport).await?;
+        let artifact = transport::read(place, &platform, &self.engine.transport).await?;
         let image = artifact.as_image().ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("take Go out of {place}"))
                 .because("it is no image")
         })?;
         if let Some(rung) = rung {
-            return images.enter(image, &shown(&place), (rung, self.need)).await;
+            return images.enter(image, &shown(place), (rung, self.need)).await;
         }
-        let (Unpacked { image, folder }, toolchain) = images.unpack(image, &shown(&place)).await?;
+        let (Unpacked { image, folder }, toolchain) = images.unpack(image, &shown(place)).await?;
         if let Some(key) = key {
             // Without it the next build reads the image's documents once more.
             let record = Record { image, folder };
@@ -261,23 +275,24 @@ impl Search<'_> {
     }
 
     /// The place with the digest that its tag stands for, as the lock file has it or else as the
-    /// registry says: then the lock file has it from now on.
-    async fn pinned(&self, place: &Place, modules: &Modules) -> Result<Place> {
-        let Place::Registry(name) = place else { return Ok(place.clone()) };
+    /// registry says.
+    async fn pinned(&self, place: &Place, modules: &Modules) -> Result<Pinned> {
+        let as_it_is = |place: &Place| Pinned { place: place.clone(), unwritten: None };
+        let Place::Registry(name) = place else { return Ok(as_it_is(place)) };
         if name.digest().is_some() {
-            return Ok(place.clone());
+            return Ok(as_it_is(place));
         }
         let mut lock = LockFile::read(&modules.folder)?;
         if let Some(digest) = lock.get(name).filter(|_| !self.request.pull) {
-            return Ok(Place::Registry(name.with_digest(digest.clone())));
+            return Ok(as_it_is(&Place::Registry(name.with_digest(digest.clone()))));
         }
         let digest = self.look_up(name).await?;
-        let pinned = name.with_digest(digest.clone());
-        if lock.get(name) != Some(&digest) {
-            lock.set(name, digest);
-            self.keep(&lock, &pinned);
+        let place = Place::Registry(name.with_digest(digest.clone()));
+        if lock.get(name) == Some(&digest) {
+            return Ok(as_it_is(&place));
         }
-        Ok(Place::Registry(pinned))
+        lock.set(name, digest);
+        Ok(Pinned { place, unwritten: Some(lock) })
     }
 
     /// Asks the registry what a tag stands for, and keeps the document that it names.
@@ -292,13 +307,20 @@ impl Search<'_> {
 
     /// Writes the lock file. Where that is not possible the build goes on: its sources may be
     /// somebody else's, or read-only.
-    fn keep(&self, lock: &LockFile, pinned: &Reference) {
+    fn keep(&self, lock: &LockFile, pinned: &Place) {
         let reporter = &self.engine.transport.reporter;
         match lock.write() {
-            Ok(()) => reporter.note(format!("{} has {}", lock.shown(), pinned.familiar())),
+            Ok(()) => reporter.note(format!("{} has {}", lock.shown(), shown(pinned))),
             Err(error) => reporter.warn(format!("{error}; the next build may use another image")),
         }
     }
+}
+
+/// A place whose tag, if it has one, has a digest.
+struct Pinned {
+    place: Place,
+    /// The lock file that is to have it from now on.
+    unwritten: Option<LockFile>,
 }
 
 /// A place as people write it.
