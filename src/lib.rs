@@ -35,6 +35,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod container;
 pub mod dockerfile;
 pub mod error;
 pub mod golang;

@@ -17,6 +17,8 @@ pub enum TaskKind {
     Resolve,
     /// A compiler at work.
     Compile,
+    /// A step of a Dockerfile.
+    Step,
     /// Making a layer: archiving, compressing, hashing.
     Layer,
     /// A blob or document coming from a registry.
@@ -33,6 +35,7 @@ impl TaskKind {
         match self {
             Self::Resolve => "resolve",
             Self::Compile => "compile",
+            Self::Step => "step",
             Self::Layer => "layer",
             Self::Download => "download",
             Self::Upload => "upload",
@@ -72,6 +75,13 @@ pub enum Event {
         task: TaskId,
         /// Bytes since the last event of this task.
         bytes: u64,
+    },
+    /// A program that a task runs wrote a line.
+    Line {
+        /// The task.
+        task: TaskId,
+        /// The line, without its end.
+        text: String,
     },
     /// A task ended.
     Finished {
@@ -147,6 +157,11 @@ impl Task {
     /// Reports that `bytes` more were handled.
     pub fn advance(&self, bytes: u64) {
         self.reporter.reader.event(Event::Advanced { task: self.id, bytes });
+    }
+
+    /// Passes on a line that the task's program wrote.
+    pub fn line(&self, text: &str) {
+        self.reporter.reader.event(Event::Line { task: self.id, text: text.to_owned() });
     }
 
     /// Ends the task: the work was done.

@@ -73,9 +73,12 @@ impl SandboxArgs {
         SandboxChoice { wish: self.sandbox.unwrap_or_default(), least: self.sandbox_min }
     }
 
-    /// Whether the whole program has to run inside a range of ids.
-    pub(super) fn needs_id_range(&self) -> bool {
-        self.sandbox == Some(SandboxWish::Rung(Rung::NsSubuid))
+    /// The one way that was asked for.
+    pub(super) fn rung(&self) -> Option<Rung> {
+        match self.sandbox {
+            Some(SandboxWish::Rung(rung)) => Some(rung),
+            _ => None,
+        }
     }
 }
 
@@ -89,6 +92,25 @@ pub enum Command {
     /// Build images from Go packages
     #[command(alias = "publish")]
     Build(Box<commands::build::BuildArgs>),
+    /// Run an image, or a Go package that is built first
+    Run(Box<commands::run::RunArgs>),
+    /// List containers
+    Ps(commands::ps::PsArgs),
+    /// Show what a container's program wrote
+    Logs(commands::logs::LogsArgs),
+    /// End containers
+    Stop(commands::stop::StopArgs),
+    /// Start containers again
+    Restart(commands::restart::RestartArgs),
+    /// Run a further program in a container that runs
+    Exec(commands::exec::ExecArgs),
+    /// Remove containers
+    Rm(commands::rm::RmArgs),
+    /// Show what containers take of processors and memory
+    Stats(commands::stats::StatsArgs),
+    /// Keep a container that runs in the background
+    #[command(hide = true)]
+    Keep(commands::keep::KeepArgs),
     /// Push images of the local store to their registries
     Push(commands::push::PushArgs),
     /// Pull images into the local store
@@ -120,18 +142,19 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether the whole program has to run inside a range of ids.
-    pub(super) fn needs_id_range(&self) -> bool {
-        match self {
-            Self::Build(args) => args.sandbox.needs_id_range(),
-            _ => false,
-        }
-    }
-
     /// The verb, as it is named in errors.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Build(_) => "build",
+            Self::Run(_) => "run",
+            Self::Ps(_) => "ps",
+            Self::Logs(_) => "logs",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+            Self::Exec(_) => "exec",
+            Self::Rm(_) => "rm",
+            Self::Stats(_) => "stats",
+            Self::Keep(_) => "keep",
             Self::Push(_) => "push",
             Self::Pull(_) => "pull",
             Self::Copy(_) => "copy",

@@ -1,6 +1,7 @@
 //! The one place that reads the environment, the clock and the working folder.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +12,8 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 pub struct Environment {
     /// The environment variables; a name or value that is not UTF-8 is left out.
     pub variables: BTreeMap<String, String>,
+    /// The arguments, without the program's own name.
+    pub arguments: Vec<OsString>,
     /// The working folder.
     pub folder: PathBuf,
     /// The time at which the process started.
@@ -23,11 +26,12 @@ impl Environment {
     /// Reads the environment of this process.
     #[expect(clippy::disallowed_methods, reason = "this is their one home")]
     pub fn of_this_process() -> Result<Self> {
-        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let utf8 = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         Ok(Self {
             variables: std::env::vars_os().filter_map(utf8).collect(),
+            arguments: std::env::args_os().skip(1).collect(),
             folder: std::env::current_dir().cannot(|| "find the working folder")?,
             now: SystemTime::now(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -74,6 +78,13 @@ impl Environment {
     }
 }
 
+/// What time it is now, for what outlives the moment at which the process began.
+#[expect(clippy::disallowed_methods, reason = "this is their one home")]
+pub fn clock() -> jiff::Timestamp {
+    // A clock beyond the year 9999 is none to go by.
+    jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +92,7 @@ mod tests {
     fn environment(pairs: &[(&str, &str)]) -> Environment {
         Environment {
             variables: pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            arguments: Vec::new(),
             folder: PathBuf::from("/work"),
             now: SystemTime::UNIX_EPOCH,
             cores: 2,

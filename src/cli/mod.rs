@@ -1,10 +1,12 @@
 //! The command line: what was typed, what it means, and what is shown.
 //!
 //! stdout carries results alone; progress, notes and errors go to stderr. Exit codes: 0 done,
-//! 1 failed, 2 wrong usage, 130 interrupted.
+//! 1 failed, 2 wrong usage, 130 interrupted. `run` and `exec` end with the program's own code, and
+//! with 125 for a failure of ours, 126 and 127 for a program that cannot be executed or is not there.
 
 mod args;
 mod commands;
+mod dockerfile;
 mod environment;
 pub mod output;
 mod session;
@@ -20,8 +22,8 @@ use environment::Environment;
 use output::ProgressMode;
 use session::Session;
 
+use crate::container::NOT_STARTED;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sandbox::Launcher;
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -52,33 +54,18 @@ pub fn main() -> ExitCode {
         }
     };
     let session = Session::new(cli.global, environment);
-    if cli.command.needs_id_range() {
-        match enter_id_range(&session) {
-            Ok(None) => {}
-            Ok(Some(code)) => return code,
-            Err(error) => {
-                session.view.fail(&error);
-                return ExitCode::from(exit_code(&error));
-            }
-        }
-    }
+    let runs_programs = matches!(cli.command, Command::Run(_) | Command::Exec(_));
     let outcome = run(&session, cli.command);
     session.view.close();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             session.view.fail(&error);
-            ExitCode::from(exit_code(&error))
+            // Any other code may be the program's.
+            let ours = runs_programs && error.kind() != ErrorKind::Interrupted;
+            ExitCode::from(if ours { NOT_STARTED } else { exit_code(&error) })
         }
     }
-}
-
-/// Makes sure that this process holds a range of ids; else it was run again as one that does, and
-/// its exit code is the answer.
-fn enter_id_range(session: &Session) -> Result<Option<ExitCode>> {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let path = session.environment.get("PATH").unwrap_or_default();
-    Launcher::new(path).enter_id_range(&arguments)
 }
 
 /// Lets clap print its message: help and versions to stdout, mistakes to stderr.
@@ -96,27 +83,60 @@ fn exit_code(error: &Error) -> u8 {
     }
 }
 
-fn run(session: &Session, command: Command) -> Result<()> {
+/// Runs a command; answers the exit code.
+fn run(session: &Session, command: Command) -> Result<ExitCode> {
     let verb = command.verb();
-    // These need neither store nor network.
+    let done = |()| ExitCode::SUCCESS;
     match command {
-        Command::Completions(args) => commands::completions::run(&args),
-        Command::Version(args) => commands::version::run(&args),
-        Command::Doctor(args) => commands::doctor::run(session, &args),
-        command => {
-            let runtime = session::runtime()?;
-            let work = dispatch(session, command);
-            let outcome = runtime.block_on(session::until_interrupted(verb, work));
-            // After an interruption, what still writes a file has a moment to take it away.
-            runtime.shutdown_timeout(LAST_MOMENT);
-            outcome
+        // These need neither store nor network.
+        Command::Completions(args) => commands::completions::run(&args).map(done),
+        Command::Version(args) => commands::version::run(&args).map(done),
+        // These wait for processes of their own.
+        Command::Doctor(args) => commands::doctor::run(session, &args).map(done),
+        Command::Ps(args) => commands::ps::run(session, &args).map(done),
+        Command::Logs(args) => commands::logs::run(session, &args).map(done),
+        Command::Stop(args) => commands::stop::run(session, &args).map(done),
+        Command::Restart(args) => match commands::restart::enter_id_range(session, &args)? {
+            Some(code) => Ok(code),
+            None => commands::restart::run(session, &args),
+        },
+        Command::Rm(args) => match commands::rm::enter_id_range(session, &args)? {
+            Some(code) => Ok(code),
+            None => commands::rm::run(session, &args).map(done),
+        },
+        Command::Stats(args) => commands::stats::run(session, &args).map(done),
+        // These pass signals on.
+        Command::Run(args) => {
+            let rung = commands::run::choose_rung(session, &args)?;
+            match session.enter_id_range(Some(rung))? {
+                Some(code) => Ok(code),
+                None => finish(commands::run::run(session, *args, rung)),
+            }
         }
+        Command::Build(args) => match session.enter_id_range(args.sandbox.rung())? {
+            Some(code) => Ok(code),
+            None => {
+                let work = commands::build::run(session, *args);
+                finish(session::until_interrupted(verb, work)).map(done)
+            }
+        },
+        Command::Exec(args) => finish(commands::exec::run(session, args)),
+        Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
+        command => finish(session::until_interrupted(verb, dispatch(session, command))).map(done),
     }
+}
+
+/// Waits for work on a runtime of its own.
+fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = session::runtime()?;
+    let outcome = runtime.block_on(work);
+    // After an interruption, what still writes a file has a moment to take it away.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    outcome
 }
 
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
-        Command::Build(args) => commands::build::run(session, *args).await,
         Command::Push(args) => commands::push::run(session, args).await,
         Command::Pull(args) => commands::pull::run(session, args).await,
         Command::Copy(args) => commands::copy::run(session, args).await,
@@ -127,8 +147,6 @@ async fn dispatch(session: &Session, command: Command) -> Result<()> {
         Command::Login(args) => commands::login::run(session, args).await,
         Command::Logout(args) => commands::logout::run(session, args).await,
         Command::Cache(args) => commands::cache::run(session, &args),
-        Command::Completions(_) | Command::Version(_) | Command::Doctor(_) => {
-            unreachable!("run without a runtime")
-        }
+        _ => unreachable!("run on its own"),
     }
 }

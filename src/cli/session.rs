@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::future::Future;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use super::args::GlobalArgs;
@@ -14,6 +15,7 @@ use crate::oci::Platform;
 use crate::pipeline::{Engine, programs_folder};
 use crate::progress::Reporter;
 use crate::registry::{self, Client};
+use crate::sandbox::{Launcher, Rung};
 use crate::store::{Lease, Store};
 use crate::transport::{Context, Place};
 
@@ -89,6 +91,19 @@ impl Session {
         self.timings.write(&about, path)
     }
 
+    /// Runs this command again as root over a range of ids, where one of the rungs needs that; answers
+    /// the exit code that was left, or `None` to go on. Comes before any thread is started.
+    pub(super) fn enter_id_range(
+        &self,
+        rungs: impl IntoIterator<Item = Rung>,
+    ) -> Result<Option<ExitCode>> {
+        if !rungs.into_iter().any(|rung| rung == Rung::NsSubuid) {
+            return Ok(None);
+        }
+        let launcher = Launcher::new(self.environment.get("PATH").unwrap_or_default());
+        launcher.enter_id_range(&self.environment.arguments)
+    }
+
     /// All that a build needs.
     pub(super) fn engine(&self) -> Result<Engine> {
         let transport = self.transport()?;
@@ -113,10 +128,10 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 /// Runs `work` until it ends, or until Ctrl-C or SIGTERM.
 ///
 /// Dropping the work kills its child processes and removes its temporary files.
-pub(super) async fn until_interrupted(
+pub(super) async fn until_interrupted<T>(
     verb: &str,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     use tokio::signal::unix::{SignalKind, signal};
     // Before the work begins: until then these end the program at once.
     let mut interrupt = signal(SignalKind::interrupt()).cannot(|| "listen for Ctrl-C")?;

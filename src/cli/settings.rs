@@ -10,6 +10,7 @@ use super::environment::Environment;
 use crate::config::{self, GondolaYaml, ModuleMode};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, ModMode};
+use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
@@ -50,7 +51,7 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         overrides: overrides.collect::<Result<_>>()?,
         created: environment.source_date_epoch()?,
         use_cache: !args.no_cache,
-        pull: args.go.pull,
+        pull: args.pull,
         sandbox: args.sandbox.choice(),
     })
 }
@@ -73,6 +74,13 @@ fn read_file(args: &BuildArgs, folder: &Path) -> Result<GondolaYaml> {
         }
     }
     Ok(file)
+}
+
+/// How layers are compressed, by what was typed alone.
+pub(super) fn typed_encoding(args: &ImageArgs) -> Result<Encoding> {
+    let encoding: Encoding =
+        args.compression.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+    Ok(if args.gzip_single_member { encoding.in_single_member() } else { encoding })
 }
 
 /// What was typed, in the form of the file.
@@ -129,7 +137,7 @@ fn listed(items: &[String]) -> Option<Vec<String>> {
 }
 
 /// Splits each `NAME=VALUE`; the last of a name wins.
-fn pairs(option: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn pairs(option: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(Error::new(ErrorKind::Usage, format!("use {option} \"{}\"", text.escape_debug()))

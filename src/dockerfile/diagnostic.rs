@@ -153,5 +153,75 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let distance = |candidate: &str| strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
     let scored = candidates.into_iter().map(|candidate| (distance(candidate), candidate));
     let (distance, best) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 1 + best.len() / 4).then_some(best)
+    (distance <= (best.len() / 3).max(1)).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_shows_its_line_with_carets_and_what_would_be_right() {
+        let source = Source::new("build/Dockerfile", "FROM a\n\tCOPPY ä b\n");
+        let diagnostic = Diagnostic::error(Span::new(8, 13), "there is no instruction COPPY")
+            .label("did you mean COPY?")
+            .help("see the reference");
+        assert_eq!(
+            diagnostic.render(&source),
+            "build/Dockerfile:2:2: error: there is no instruction COPPY\n\
+             \x20 |\n\
+             2 |  COPPY ä b\n\
+             \x20 |  ^^^^^ did you mean COPY?\n\
+             \x20 = help: see the reference"
+        );
+        let warning = Diagnostic::warning("SomeRule", Span::new(14, 16), "odd");
+        assert_eq!(
+            warning.render(&source),
+            "build/Dockerfile:2:8: warning: odd [SomeRule]\n  |\n2 |  COPPY ä b\n  |        ^"
+        );
+    }
+
+    #[test]
+    fn places_outside_of_lines_are_shown_as_well_as_can_be() {
+        let source = Source::new("D", "FROM a");
+        for (start, end) in [(6, 6), (9, 20), (5, 90), (0, 0)] {
+            let shown = Diagnostic::error(Span::new(start, end), "x").render(&source);
+            assert_eq!(shown.lines().count(), 4, "{shown}");
+        }
+        let text = format!("{}COPPY{}", "x".repeat(5_000), "y".repeat(5_000));
+        let shown =
+            Diagnostic::error(Span::new(5_000, 5_005), "x").render(&Source::new("D", &text));
+        assert!(shown.len() < 500, "{shown}");
+        assert!(shown.contains("xCOPPYy") && shown.contains(" ^^^^^"), "{shown}");
+    }
+
+    #[test]
+    fn the_nearest_word_is_one_typing_error_away() {
+        let words = ["FROM", "COPY", "HEALTHCHECK", "ENV"];
+        let cases = [
+            ("copyy", Some("COPY")),
+            ("FORM", Some("FROM")),
+            ("HELTHCHEK", Some("HEALTHCHECK")),
+            ("FOO", None),
+            ("", None),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(nearest(word, words), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn several_messages_make_one_error() {
+        let source = Source::new("D", "A\nB\n");
+        let list = vec![
+            Diagnostic::error(Span::new(0, 1), "one"),
+            Diagnostic::error(Span::new(2, 3), "two"),
+        ];
+        let error = Diagnostics { source, list }.into_error();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert_eq!(
+            error.to_string(),
+            "cannot use D: D:1:1: error: one\n  |\n1 | A\n  | ^\n\nD:2:1: error: two\n  |\n2 | B\n  | ^"
+        );
+    }
 }

@@ -100,3 +100,37 @@ fn number(text: &str, whole: &str) -> Result<u16, WrongPort> {
         WrongPort::new(message, "expected a number from 0 to 65535, or a range of them")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_numbers_and_ranges_with_a_protocol() {
+        let cases: [(&str, &[&str], bool); 9] = [
+            ("80", &["80/tcp"], false),
+            ("53/UDP", &["53/udp"], false),
+            ("7-9/sctp", &["7/sctp", "8/sctp", "9/sctp"], false),
+            ("80/", &["80/tcp"], false),
+            ("0", &["0/tcp"], false),
+            ("8080:80", &["80/tcp"], true),
+            ("127.0.0.1:8080:80/tcp", &["80/tcp"], true),
+            ("[fe80::1]:1-2:3-4", &["3/tcp", "4/tcp"], true),
+            ("::1::443", &["443/tcp"], true),
+        ];
+        for (text, expected, mapped) in cases {
+            let port = parse(text).unwrap();
+            assert_eq!(port.exposed().collect::<Vec<_>>(), expected, "{text}");
+            assert_eq!(port.mapped, mapped, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_port_is_refused() {
+        for text in
+            ["", "x", "80/http", "65536", "9-8", "1-", "-1", ":", "name:1:2", "1-3:1-2", "1-2:1-3"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -326,20 +326,16 @@ impl Scope {
     /// What `RUN` sees besides, and what must not be part of its cache key: proxies of
     /// `--build-arg`, in both spellings.
     pub fn proxy_environment(&self, inputs: &Inputs) -> Vec<(String, String)> {
-        let mut found = Vec::new();
+        let mut found = BTreeMap::new();
+        // Of two spellings of one name, the later in this order counts: that in lower case.
         for (name, value) in &inputs.arguments {
             let upper = name.to_ascii_uppercase();
-            if !PROXIES.contains(&upper.as_str()) || value.is_empty() {
-                continue;
-            }
-            for spelling in [upper.clone(), upper.to_ascii_lowercase()] {
-                let taken = found.iter().any(|(name, _)| *name == spelling);
-                if self.visible.get(&spelling).is_none() && !taken {
-                    found.push((spelling, value.clone()));
-                }
+            if PROXIES.contains(&upper.as_str()) && !value.is_empty() {
+                found.insert(upper.to_ascii_lowercase(), value.clone());
+                found.insert(upper, value.clone());
             }
         }
-        found
+        found.into_iter().filter(|(name, _)| self.visible.get(name).is_none()).collect()
     }
 
     /// What the image's config keeps, as `NAME=value`.
@@ -369,5 +365,186 @@ impl Scope {
     /// Tells whether an `ARG` of this name is in force, with or without a value.
     pub fn declares(&self, name: &str) -> bool {
         self.declared.iter().any(|(known, _)| known == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::instruction::Kind;
+    use crate::dockerfile::parse;
+    use crate::dockerfile::source::Source;
+
+    fn inputs(arguments: &[(&str, &str)]) -> Inputs {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Inputs {
+            arguments: arguments.iter().map(owned).collect(),
+            build: "linux/amd64".parse().unwrap(),
+            target: "linux/arm64/v8".parse().unwrap(),
+            stage: None,
+        }
+    }
+
+    fn file(text: &str) -> Dockerfile {
+        parse(&Source::new("Dockerfile", text))
+            .unwrap_or_else(|errors| panic!("{}", errors.render()))
+    }
+
+    /// Executes every `ARG` and `ENV` of the file's stages, each on the one before.
+    fn last_scope(text: &str, inputs: &Inputs, base: &[&str]) -> Scope {
+        let file = file(text);
+        let globals = Globals::evaluate(&file, inputs).unwrap();
+        let base: Vec<_> = base.iter().map(|line| (*line).to_owned()).collect();
+        let mut scope = Scope::on_image(file.directives.escape, &base);
+        for (index, stage) in file.stages.iter().enumerate() {
+            if index > 0 {
+                scope = scope.on_stage();
+            }
+            for instruction in &stage.instructions {
+                match &instruction.kind {
+                    Kind::Arg(definitions) => {
+                        scope.arg(definitions, &globals, inputs).unwrap();
+                    }
+                    Kind::Env(pairs) => {
+                        scope.env(pairs).unwrap();
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        scope
+    }
+
+    fn seen(scope: &Scope, name: &str) -> Option<String> {
+        scope.value(name).map(str::to_owned)
+    }
+
+    #[test]
+    fn global_arguments_build_on_each_other_and_yield_to_the_command_line() {
+        let text = "ARG A=1\nARG B=${A}2 C\nARG C=${C:-none} TARGETARCH=x\nFROM scratch AS Last";
+        let globals = Globals::evaluate(&file(text), &inputs(&[("A", "9")])).unwrap();
+        let cases = [
+            ("A", Some("9")),
+            ("B", Some("92")),
+            ("C", Some("none")),
+            ("TARGETARCH", Some("x")),
+            ("TARGETPLATFORM", Some("linux/arm64")),
+            ("TARGETVARIANT", Some("")),
+            ("BUILDPLATFORM", Some("linux/amd64")),
+            ("TARGETSTAGE", Some("last")),
+            ("D", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(globals.value(name), expected, "{name}");
+        }
+        let arm = Inputs::native("linux/arm/v6".parse().unwrap());
+        let globals = Globals::evaluate(&file("FROM a"), &arm).unwrap();
+        assert_eq!(globals.value("TARGETVARIANT"), Some("v6"));
+        assert_eq!(globals.value("TARGETSTAGE"), Some("default"));
+        let error = Globals::evaluate(&file("ARG A=${B:?needed}\nFROM a"), &arm).unwrap_err();
+        assert!(
+            error.render().starts_with("Dockerfile:1:7: error: B: needed"),
+            "{}",
+            error.render()
+        );
+    }
+
+    #[test]
+    fn an_argument_of_a_stage_takes_its_value_from_the_nearest_place() {
+        let text = "ARG G=global\nFROM a\nARG G\nARG H=default\nARG I\nARG TARGETARCH\nARG J=$G-$H";
+        let scope = last_scope(text, &inputs(&[("H", "given"), ("UNASKED", "x")]), &[]);
+        let cases = [
+            ("G", Some("global")),
+            ("H", Some("given")),
+            ("I", None),
+            ("TARGETARCH", Some("arm64")),
+            ("TARGETOS", None),
+            ("J", Some("global-given")),
+            ("UNASKED", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(scope.value(name), expected, "{name}");
+        }
+        assert!(scope.declares("I"));
+        let declared = scope.declared();
+        let names: Vec<_> = declared.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["G", "H", "I", "TARGETARCH", "J"]);
+    }
+
+    #[test]
+    fn the_later_of_arg_and_env_wins_and_only_env_stays_in_the_image() {
+        let scope =
+            last_scope("FROM a\nARG A=1\nENV A=2\nENV B=3\nARG B=4", &inputs(&[]), &["B=0"]);
+        assert_eq!(seen(&scope, "A").as_deref(), Some("2"));
+        assert_eq!(seen(&scope, "B").as_deref(), Some("4"));
+        assert_eq!(scope.image_environment(), ["B=3", &format!("PATH={DEFAULT_PATH}"), "A=2"]);
+    }
+
+    #[test]
+    fn a_stage_on_a_stage_sees_its_arguments_but_env_comes_first() {
+        let text = "FROM a AS x\nARG A=1\nENV B=env\nARG B=arg\nFROM x\nENV C=$A-$B";
+        let scope = last_scope(text, &inputs(&[]), &["PATH=/bin"]);
+        assert_eq!(seen(&scope, "C").as_deref(), Some("1-env"));
+        assert_eq!(scope.image_environment(), ["PATH=/bin", "B=env", "C=1-env"]);
+        assert_eq!(scope.declared()[0], ("A".to_owned(), "1".to_owned()));
+    }
+
+    #[test]
+    fn env_sees_old_values_and_arg_sees_new_ones() {
+        let text = "FROM a\nENV a=1\nENV a=2 b=$a c=\"$a $b\"\nARG d=1 e=$d";
+        let scope = last_scope(text, &inputs(&[]), &[]);
+        for (name, expected) in [("a", "2"), ("b", "1"), ("c", "1 "), ("d", "1"), ("e", "1")] {
+            assert_eq!(scope.value(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn proxies_reach_run_undeclared_and_outside_of_its_key() {
+        let given = [
+            ("http_proxy", "http://low"),
+            ("HTTP_PROXY", "http://UP"),
+            ("NO_PROXY", "x"),
+            ("FTP_PROXY", ""),
+        ];
+        let inputs = inputs(&given);
+        let scope = last_scope("FROM a\nARG NO_PROXY", &inputs, &["PATH=/bin"]);
+        let expected =
+            [("HTTP_PROXY", "http://low"), ("http_proxy", "http://low"), ("no_proxy", "x")];
+        let expected: Vec<_> =
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(scope.proxy_environment(&inputs), expected);
+        let keyed: Vec<_> = scope.run_environment().iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(keyed, ["PATH", "NO_PROXY"]);
+    }
+
+    #[test]
+    fn words_heredocs_mounts_and_ports_are_expanded_when_they_are_reached() {
+        let text = "FROM a\nCOPY --chown=$u <<EOF <<'RAW' $d/\n\"$u\" \\$u\nEOF\n$u\nRAW\n\
+                    RUN --mount=type=cache,target=/h/$u,uid=$n true\nEXPOSE $ports 80 1000-1001/UDP";
+        let file = file(text);
+        let scope = Scope::on_image(
+            '\\',
+            &["u=me".into(), "d=/dst".into(), "n=7".into(), "ports=9 8/tcp".into()],
+        );
+        let kinds: Vec<_> = file.stages[0].instructions.iter().map(|one| &one.kind).collect();
+        let [Kind::Copy(copy), Kind::Run(run), Kind::Expose(ports)] = kinds[..] else { panic!() };
+        assert_eq!(scope.expand(&copy.transfer.destination).unwrap(), "/dst/");
+        assert_eq!(scope.inline_file(&copy.transfer.inline[0]).unwrap(), "\"me\" $u\n");
+        assert_eq!(scope.inline_file(&copy.transfer.inline[1]).unwrap(), "$u\n");
+        assert_eq!(scope.mount(&run.mounts[0]).unwrap().target.as_deref(), Some("/h/me"));
+        assert_eq!(
+            scope.ports(ports).unwrap(),
+            ["9/tcp", "8/tcp", "1000/udp", "1001/udp", "80/tcp"]
+        );
+        assert_eq!(scope.shown("RUN echo \"$u\" $other"), "RUN echo \"me\" $other");
+    }
+
+    #[test]
+    fn an_error_of_expansion_points_into_the_word() {
+        let file = file("FROM a\nWORKDIR /a/${x:?set x}/b");
+        let Kind::Workdir(word) = &file.stages[0].instructions[0].kind else { panic!() };
+        let error = Scope::on_image('\\', &[]).expand(word).unwrap_err();
+        let expected = "Dockerfile:2:12: error: x: set x\n  |\n2 | WORKDIR /a/${x:?set x}/b\n  |            ^^^^^^^^^^^^^";
+        assert_eq!(error.render(&file.source), expected);
     }
 }

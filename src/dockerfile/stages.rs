@@ -384,3 +384,169 @@ fn context_name(name: &str) -> &str {
     let name = name.strip_prefix("library/").unwrap_or(name);
     name.strip_suffix(":latest").unwrap_or(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::parse;
+
+    fn built(text: &str, contexts: &[&str]) -> std::result::Result<(Dockerfile, Graph), String> {
+        let file = parse(&Source::new("Dockerfile", text)).map_err(|errors| errors.render())?;
+        let inputs = Inputs::native("linux/amd64".parse().unwrap());
+        let globals = Globals::evaluate(&file, &inputs).map_err(|errors| errors.render())?;
+        let contexts = contexts.iter().map(|name| (*name).to_owned()).collect();
+        let graph = Graph::build(&file, &globals, &inputs, &contexts);
+        graph.map(|graph| (file, graph)).map_err(|errors| errors.render())
+    }
+
+    fn graph(text: &str) -> Graph {
+        built(text, &[]).unwrap().1
+    }
+
+    fn image(name: &str) -> Origin {
+        Origin::Image(name.parse().unwrap())
+    }
+
+    fn needed(graph: &Graph, target: Option<&str>) -> Vec<usize> {
+        graph.needed(graph.target(target).unwrap()).unwrap()
+    }
+
+    const FILE: &str = "ARG V=1\n\
+        FROM golang:$V AS Build\nRUN x\n\
+        FROM build AS tests\nRUN y\n\
+        FROM alpine AS tools\nRUN --mount=from=busybox,target=/b z\n\
+        FROM scratch\nCOPY --from=BUILD /a /\nCOPY --from=2 /t /\nCOPY --from=docker.io/library/nginx:1 /n /\n";
+
+    #[test]
+    fn a_target_needs_what_it_is_based_on_and_copies_from() {
+        let graph = graph(FILE);
+        let bases: Vec<_> = graph.nodes().iter().map(|node| node.base.clone()).collect();
+        assert_eq!(bases, [image("golang:1"), Origin::Stage(0), image("alpine"), Origin::Scratch]);
+        assert_eq!(needed(&graph, None), [0, 2, 3]);
+        assert_eq!(needed(&graph, Some("TESTS")), [0, 1]);
+        assert_eq!(needed(&graph, Some("0")), [0]);
+        assert_eq!(graph.from(3, "BUILD").unwrap(), Origin::Stage(0));
+        assert_eq!(graph.from(3, "2").unwrap(), Origin::Stage(2));
+        assert_eq!(graph.from(2, "busybox").unwrap(), image("busybox"));
+        assert_eq!(graph.from(3, "docker.io/library/nginx:1").unwrap(), image("nginx:1"));
+    }
+
+    #[test]
+    fn a_target_that_is_not_there_is_named_with_the_nearest() {
+        let error = graph(FILE).target(Some("tets")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot build the target tets: Dockerfile has no stage of that name; hint: did you mean tests?"
+        );
+        let error = graph("FROM a").target(Some("x")).unwrap_err();
+        assert!(error.to_string().contains("leave --target out"), "{error}");
+    }
+
+    #[test]
+    fn a_stage_cannot_use_itself_or_what_comes_later() {
+        let cases = [
+            ("FROM a AS x\nCOPY --from=x a b", "2:13: error: the stage x cannot copy from itself"),
+            (
+                "FROM a AS x\nCOPY --from=y a b\nFROM b AS y\nCOPY --from=x a b",
+                "2:13: error: the stage y comes later",
+            ),
+            ("FROM a\nCOPY --from=0 a b", "2:13: error: stage 0 is not above this one"),
+            ("FROM a\nCOPY --from=7 a b", "2:13: error: there is no stage 7"),
+            ("FROM a\nCOPY --from=-1 a b", "2:13: error: there is no stage -1"),
+            ("FROM a\nCOPY --from=A:B:C a b", "2:13: error: \"A:B:C\" is no name of an image"),
+            (
+                "FROM a\nRUN --mount=from=y,target=/x z\nFROM b AS y\nCOPY --from=0 a b",
+                "2:13: error: the stage y comes later",
+            ),
+        ];
+        for (text, expected) in cases {
+            let graph = graph(text);
+            let error = graph.needed(graph.target(None).unwrap()).unwrap_err().render();
+            assert!(error.starts_with(&format!("Dockerfile:{expected}\n")), "{error}");
+        }
+        let unneeded = graph("FROM a\nCOPY --from=y a b\nFROM b AS y");
+        assert_eq!(needed(&unneeded, None), [1]);
+        assert_eq!(unneeded.wrong_origins().count(), 1);
+    }
+
+    #[test]
+    fn the_nearest_stage_above_is_meant_when_names_repeat() {
+        let graph = graph("FROM a AS x\nFROM b AS x\nFROM x\nCOPY --from=x a b");
+        assert_eq!(graph.nodes()[2].base, Origin::Stage(1));
+        assert_eq!(needed(&graph, Some("x")), [1]);
+        let image_of_own_name = built("FROM debian AS debian\nFROM debian", &[]).unwrap().1;
+        assert_eq!(image_of_own_name.nodes()[0].base, image("debian"));
+        assert_eq!(image_of_own_name.nodes()[1].base, Origin::Stage(0));
+    }
+
+    #[test]
+    fn named_contexts_take_the_place_of_images_and_stages() {
+        let text = "FROM alpine:latest AS x\nCOPY --from=missing a b\nFROM x AS y\nFROM z\nCOPY --from=files /f /\n";
+        let contexts = ["docker.io/library/alpine", "x", "files", "scratch"];
+        let (_, graph) = built(text, &contexts).unwrap();
+        assert!(graph.nodes()[0].replaced);
+        assert_eq!(graph.nodes()[0].base, Origin::Context("x".to_owned()));
+        assert_eq!(graph.from(2, "files").unwrap(), Origin::Context("files".to_owned()));
+        let (_, graph) = built("FROM alpine\nFROM scratch", &contexts).unwrap();
+        let alpine = Origin::Context("docker.io/library/alpine".to_owned());
+        assert_eq!(graph.nodes()[0].base, alpine);
+        assert_eq!(graph.nodes()[1].base, Origin::Scratch);
+    }
+
+    #[test]
+    fn wrong_from_lines_say_which_argument_is_missing() {
+        let cases = [
+            ("FROM $X", "1:6: error: the base's name is empty", "X is not declared"),
+            ("ARG X\nFROM $X", "2:6: error: the base's name is empty", "X has no value"),
+            (
+                "ARG BASE=a\nFROM $BSAE",
+                "2:6: error: the base's name is empty",
+                "did you mean BASE?",
+            ),
+            (
+                "FROM --platform=$BUILDPLATFROM a",
+                "1:17: error: the platform is empty",
+                "did you mean BUILDPLATFORM?",
+            ),
+            ("FROM --platform=linux//x a", "1:17: error: \"linux//x\" is no platform", "^"),
+            ("FROM UPPER", "1:6: error: \"UPPER\" is no name of an image", "^"),
+            ("FROM ${X", "1:6: error: the closing '}' is missing", "^"),
+        ];
+        for (text, message, label) in cases {
+            let error = built(text, &[]).unwrap_err();
+            assert!(error.starts_with(&format!("Dockerfile:{message}\n")), "{error}");
+            assert!(error.contains(label), "{error}");
+        }
+    }
+
+    #[test]
+    fn platforms_may_leave_a_part_out() {
+        let platform = |text: &str| {
+            let graph = graph(&format!("FROM --platform={text} a"));
+            graph.nodes()[0].platform.as_ref().map(ToString::to_string)
+        };
+        assert_eq!(platform("linux/arm64").as_deref(), Some("linux/arm64"));
+        assert_eq!(platform("arm64").as_deref(), Some("linux/arm64"));
+        assert_eq!(platform("$TARGETPLATFORM").as_deref(), Some("linux/amd64"));
+        assert_eq!(platform("linux").as_deref(), Some("linux/amd64"));
+    }
+
+    #[test]
+    fn triggers_of_the_stage_below_come_first_and_bring_their_sources() {
+        let text = "FROM a AS tools\nFROM b AS base\nONBUILD COPY --from=tools x y\nRUN z\n\
+                    FROM base AS app\nRUN w\nFROM app\n";
+        let mut graph = graph(text);
+        assert_eq!(graph.nodes()[2].triggers.len(), 1);
+        assert!(graph.nodes()[3].triggers.is_empty());
+        assert_eq!(needed(&graph, Some("app")), [0, 1, 2]);
+        assert_eq!(needed(&graph, Some("base")), [1]);
+        let brought =
+            crate::dockerfile::parse::trigger("ONBUILD of b", "COPY --from=tools /q /").unwrap();
+        graph.add_triggers(1, vec![brought]);
+        assert_eq!(needed(&graph, Some("base")), [0, 1]);
+        let later =
+            crate::dockerfile::parse::trigger("ONBUILD of a", "COPY --from=app /q /").unwrap();
+        graph.add_triggers(0, vec![later]);
+        assert!(graph.needed(0).is_err());
+    }
+}

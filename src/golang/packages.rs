@@ -179,7 +179,10 @@ const HINTS: [(&str, &str); 15] = [
     ("directory not found", "check the folder's name"),
     ("does not contain main module", "name a folder that has a go.mod"),
     ("errors parsing go.", "correct the file; \"go mod edit -fmt\" checks it"),
-    ("GOTOOLCHAIN=local", "take it from an image (--go golang:VERSION), install it, or set GOTOOLCHAIN=auto"),
+    (
+        "GOTOOLCHAIN=local",
+        "take it from an image (--go golang:VERSION), install it, or set GOTOOLCHAIN=auto",
+    ),
     ("C compiler \"", "cgo needs a C compiler: install one, or name an image that has it by --go"),
     ("no Go files in", "name a folder with Go files, or \"./...\" for all below it"),
     (

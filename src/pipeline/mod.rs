@@ -11,6 +11,7 @@
 mod assemble;
 mod base;
 mod compile;
+mod dockerfile;
 mod lock;
 mod memory;
 mod plan;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use compile::programs_folder;
+pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
@@ -76,7 +78,8 @@ pub async fn build(
     let fresh = fresh.cannot(|| "make a folder for programs")?;
     let programs = fresh.as_ref().map_or(engine.programs.as_path(), |folder| folder.path());
     let engine = &Engine { programs: programs.to_owned(), ..engine.clone() };
-    let mut access = outputs.ask_for_access(engine, request);
+    let mut access = outputs
+        .ask_for_access(engine, request.targets.iter().flat_map(|target| &target.settings.tags));
     let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
     tokio::try_join!(
         bases.find_those_that_offer_platforms(engine, request),

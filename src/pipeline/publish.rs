@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use super::{Built, Engine, Request};
+use super::{Built, Engine};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Named;
 use crate::oci::{Reference, canonical_json};
@@ -37,14 +37,17 @@ pub struct Published {
 
 impl Outputs {
     /// Asks the registries that will be pushed to for access, while other work goes on.
-    pub(super) fn ask_for_access(&self, engine: &Engine, request: &Request) -> JoinSet<Result<()>> {
+    pub(super) fn ask_for_access<'a>(
+        &self,
+        engine: &Engine,
+        tags: impl IntoIterator<Item = &'a String>,
+    ) -> JoinSet<Result<()>> {
         let mut asking = JoinSet::new();
         if !self.push {
             return asking;
         }
-        let tags = request.targets.iter().flat_map(|target| &target.settings.tags);
         // Names with a placeholder are known later; their registry mostly is one of these.
-        let named = tags.filter_map(|tag| tag.parse::<Reference>().ok());
+        let named = tags.into_iter().filter_map(|tag| tag.parse::<Reference>().ok());
         let repositories: BTreeSet<_> = named.map(|name| name.repository().clone()).collect();
         for repository in repositories {
             let client = engine.transport.client.clone();

@@ -163,6 +163,7 @@ impl Search<'_> {
         let version = modules.requirement.as_ref().map(|needed| needed.version.to_string());
         let version = version.unwrap_or_else(|| "latest".to_owned());
         let place: Place = image.replace("{version}", &version).parse()?;
+        let place = place.in_folder(&self.request.folder);
         self.engine.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {

@@ -22,6 +22,7 @@ mod client;
 mod connections;
 mod credentials;
 mod docker_config;
+mod download;
 mod exchange;
 mod failure;
 mod helper;
@@ -45,6 +46,7 @@ mod upload;
 
 pub use client::Client;
 pub use credentials::{Credentials, Login};
+pub use download::Downloaded;
 pub use manifest::Pulled;
 pub use mirrors::Mirrors;
 pub use options::{Options, Timeouts};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timestamps};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Keeper};
+use super::attributes::{Attributes, Keeper, OWNERS, Target};
 use super::folders::Folders;
 use super::view::View;
 use super::{Form, copy, marks, write};
@@ -20,8 +20,6 @@ use crate::store::remove_tree;
 
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// The owner's rights, without which nobody but root can write into a folder.
-const OWNERS: u32 = 0o700;
 
 /// Writes `tree` into `files`: the upper folder over `lower`, or a copy of everything.
 pub(super) fn apply(tree: &Tree, files: &Path, form: Form, lower: Option<&View>) -> Result<()> {
@@ -29,7 +27,7 @@ pub(super) fn apply(tree: &Tree, files: &Path, form: Form, lower: Option<&View>)
         files,
         form,
         lower,
-        folders: Folders::new(files).cannot(|| "open a root file system")?,
+        folders: Folders::new(files, form).cannot(|| "open a root file system")?,
         keeper: Keeper::new(files, form),
         times: BTreeMap::new(),
         modes: BTreeMap::new(),
@@ -126,7 +124,7 @@ impl Applying<'_> {
         path: &TreePath,
         attributes: &Attributes<'_>,
     ) -> Result<()> {
-        self.keeper.set(file, path.as_bytes(), attributes, 0)?;
+        self.keeper.set(file, path.as_bytes(), attributes, Target::File)?;
         rustix::fs::futimens(file, &attributes.times()).cannot(|| "set its time")
     }
 
@@ -152,7 +150,7 @@ impl Applying<'_> {
         }
         let folder = rustix::fs::openat(&**parent, name, FOLDER, Mode::empty());
         let folder = Rc::new(folder.cannot(|| "open it")?);
-        self.keeper.set(&*folder, path.as_bytes(), attributes, OWNERS)?;
+        self.keeper.set(&*folder, path.as_bytes(), attributes, Target::OpenFolder)?;
         self.times.insert(path.as_bytes().to_vec(), attributes.times());
         self.modes.insert(path.as_bytes().to_vec(), attributes.mode);
         self.folders.remember(path.as_bytes(), &folder);
@@ -161,7 +159,7 @@ impl Applying<'_> {
 
     fn link(&self, folder: &Rc<OwnedFd>, name: &[u8], target: &TreePath) -> Result<()> {
         let parent = target.parent();
-        let from = Folders::new(self.files)
+        let from = Folders::new(self.files, self.form)
             .and_then(|mut folders| folders.get(parent.as_ref().map_or(b"", TreePath::as_bytes)));
         let linked = from.and_then(|from| {
             rustix::fs::linkat(&*from, target.name(), &**folder, name, AtFlags::empty())
@@ -209,7 +207,7 @@ impl Applying<'_> {
     fn folder(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
         let found = match self.folders.get(path) {
             Ok(folder) => folder,
-            Err(Errno::NOENT) => self.copy_up(path)?,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.copy_up(path)?,
             Err(error) => return Err(error).cannot(|| "open its folder"),
         };
         if !self.times.contains_key(path) {
@@ -224,12 +222,26 @@ impl Applying<'_> {
         let above = path.parent();
         let parent = self.folder(above.as_ref().map_or(b"", TreePath::as_bytes))?;
         let action = || format!("make its folder /{path}");
+        let refused = || Error::new(ErrorKind::Invalid, action()).because("it is no folder");
+        let here = marks::look(&*parent, path.name()).cannot(action)?;
+        let hides = match here {
+            None => false,
+            Some(stat) => {
+                let name = path.name();
+                let hides = marks::is_whiteout_at(&*parent, name, &stat, self.form);
+                if !hides.cannot(action)? {
+                    return Err(refused());
+                }
+                self.remove(&parent, name)?;
+                true
+            }
+        };
         let stands = match self.lower {
-            Some(lower) => lower.spot(path.as_bytes())?,
-            None => None,
+            Some(lower) if !hides => lower.spot(path.as_bytes())?,
+            _ => None,
         };
         if stands.as_ref().is_some_and(|spot| !spot.is_folder()) {
-            return Err(Error::new(ErrorKind::Invalid, action()).because("it is no folder"));
+            return Err(refused());
         }
         let (lower, times) = match stands {
             Some(spot) => (spot.entry()?, times_of(&spot.stat)),
@@ -239,7 +251,15 @@ impl Applying<'_> {
         rustix::fs::mkdirat(&*parent, path.name(), Mode::from(OWNERS)).cannot(action)?;
         let folder = rustix::fs::openat(&*parent, path.name(), FOLDER, Mode::empty());
         let folder = Rc::new(folder.cannot(action)?);
-        self.keeper.set(&*folder, path.as_bytes(), &Attributes::of_entry(&entry), OWNERS)?;
+        if hides {
+            marks::set_opaque(&*folder, self.form).map_err(write::unmarked)?;
+        }
+        self.keeper.set(
+            &*folder,
+            path.as_bytes(),
+            &Attributes::of_entry(&entry),
+            Target::OpenFolder,
+        )?;
         self.times.insert(path.as_bytes().to_vec(), times);
         self.modes.insert(path.as_bytes().to_vec(), entry.mode);
         self.folders.remember(path.as_bytes(), &folder);
@@ -280,7 +300,7 @@ impl Applying<'_> {
         self.folders.forget();
         for (path, mode) in self.modes.iter().rev().filter(|(_, mode)| *mode & OWNERS != OWNERS) {
             let folder = self.folders.get(path).cannot(action)?;
-            rustix::fs::fchmod(&*folder, Mode::from_raw_mode(*mode)).cannot(action)?;
+            self.keeper.close(&*folder, *mode).cannot(action)?;
         }
         Ok(())
     }

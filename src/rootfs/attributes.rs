@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::{Form, marks};
@@ -72,9 +72,74 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// The attribute that holds the mode that a file should have, and the one that it has instead so
+/// that its owner can read it, both in octal. It counts for as long as the file has that mode.
+const MODE_XATTR: &str = "user.gondola.mode";
+/// The rights without which a user who is not root cannot read what is in a file or folder.
+const READS_FILE: u32 = 0o400;
+const READS_FOLDER: u32 = 0o500;
+/// The owner's rights, without which nobody but root can write into a folder.
+pub(super) const OWNERS: u32 = 0o700;
+
+/// What gets attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A file, with its content.
+    File,
+    /// A folder that will get no more files.
+    Folder,
+    /// A folder that will: its owner keeps all rights until [`Keeper::close`].
+    OpenFolder,
+}
+
+/// Gives the owner of a file or folder the right to read it, and notes what its mode was; answers the
+/// mode that it has now. Root can read everything without.
+pub(super) fn let_owner_read(path: &Path, mode: u32, form: Form) -> std::io::Result<u32> {
+    let needed = match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => READS_FILE,
+        FileType::Directory => READS_FOLDER,
+        _ => 0,
+    };
+    if form != Form::Recorded || mode & needed == needed || rustix::process::geteuid().is_root() {
+        return Ok(mode);
+    }
+    let wanted = recorded_mode(path, mode)?;
+    // Attributes can be written only by who can write the file.
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode | needed) | Mode::WUSR)?;
+    let value = mode_value(wanted, (mode | needed) & 0o7777);
+    let noted = rustix::fs::setxattr(path, MODE_XATTR, value.as_bytes(), XattrFlags::empty());
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode | needed))?;
+    match noted {
+        Ok(()) | Err(Errno::NOTSUP) => Ok(mode | needed),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The mode that a file or folder should have, which has the mode `mode`.
+pub(super) fn recorded_mode(path: &Path, mode: u32) -> std::io::Result<u32> {
+    let mode = mode & 0o7777;
+    let mut value = [0; 16];
+    let length = match rustix::fs::lgetxattr(path, MODE_XATTR, &mut value) {
+        Ok(length) => length,
+        // Who cannot read the attribute cannot read the file, whose mode was thus never changed.
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE | Errno::ACCESS) => return Ok(mode),
+        Err(error) => return Err(error.into()),
+    };
+    let text = std::str::from_utf8(&value[..length]).unwrap_or_default();
+    let octal = |text| u32::from_str_radix(text, 8).ok();
+    let pair = text.split_once(' ').and_then(|(a, b)| Some((octal(a)?, octal(b)?)));
+    Ok(pair.filter(|(_, instead)| *instead == mode).map_or(mode, |(wanted, _)| wanted & 0o7777))
+}
+
+fn mode_value(wanted: u32, instead: u32) -> String {
+    format!("{wanted:o} {instead:o}")
+}
+
 /// Writes attributes in the way of one form.
 pub(super) struct Keeper {
     form: Form,
+    /// Whether modes must leave the owner the right to read.
+    loosens: bool,
     /// Whom a new file belongs to.
     own: Owner,
     /// The folder's side table, made when it is needed.
@@ -87,16 +152,17 @@ impl Keeper {
     pub(super) fn new(folder: &Path, form: Form) -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         let own = Owner { uid: uid.as_raw(), gid: gid.as_raw() };
-        Self { form, own, table: None, folder: folder.to_owned() }
+        let loosens = form == Form::Recorded && !uid.is_root();
+        Self { form, loosens, own, table: None, folder: folder.to_owned() }
     }
 
-    /// Sets everything on an open file or folder but the time, and leaves the owner `more` rights.
+    /// Sets everything on an open file or folder but the time.
     pub(super) fn set(
         &mut self,
         file: impl AsFd,
         path: &[u8],
         attributes: &Attributes<'_>,
-        more: u32,
+        target: Target,
     ) -> Result<()> {
         let action = || format!("set the owner, mode and attributes of {}", shown(path));
         if self.form != Form::Recorded && attributes.owner != self.own {
@@ -125,8 +191,32 @@ impl Keeper {
         if !kept.is_empty() && !kept.write_to_file(&file).cannot(action)? {
             self.note(path, &kept)?;
         }
-        let mode = Mode::from_raw_mode(attributes.mode | more);
+        let mode = self.mode_on_disk(&file, attributes.mode, target).cannot(action)?;
         rustix::fs::fchmod(&file, mode).cannot(action)
+    }
+
+    /// Gives a folder its last mode.
+    pub(super) fn close(&self, folder: impl AsFd, mode: u32) -> rustix::io::Result<()> {
+        let mode = self.mode_on_disk(&folder, mode, Target::Folder)?;
+        rustix::fs::fchmod(folder, mode)
+    }
+
+    /// The mode that a file gets, where it is not quite the one that it should have.
+    fn mode_on_disk(&self, file: impl AsFd, mode: u32, target: Target) -> rustix::io::Result<Mode> {
+        let needed = match target {
+            Target::OpenFolder => return Ok(Mode::from_raw_mode(mode | OWNERS)),
+            Target::File => READS_FILE,
+            Target::Folder => READS_FOLDER,
+        };
+        if !self.loosens || mode & needed == needed {
+            return Ok(Mode::from_raw_mode(mode));
+        }
+        let value = mode_value(mode, mode | needed);
+        match rustix::fs::fsetxattr(file, MODE_XATTR, value.as_bytes(), XattrFlags::empty()) {
+            // Without attributes the file is readable: the lesser evil.
+            Ok(()) | Err(Errno::NOTSUP) => Ok(Mode::from_raw_mode(mode | needed)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sets everything on what cannot be opened: links, pipes, devices.

@@ -14,10 +14,11 @@ use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT}
 
 use super::inspect::Ground;
 use super::view::{Links, View};
-use super::{Form, as_path};
+use super::{Form, as_path, marks};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
-use crate::sandbox::Stub;
+use crate::sandbox::owner::{Owner, SideTable};
+use crate::sandbox::{Rung, Stub};
 
 /// Two times that one system call set may differ by a tick of the clock.
 const TICK_NANOSECONDS: i128 = 20_000_000;
@@ -34,34 +35,38 @@ impl Difference {
     }
 
     /// Takes out what was made to mount on and is still empty.
-    pub(super) fn remove_stubs(&self, stubs: &[Stub], is_overlay: bool) -> Result<()> {
+    pub(super) fn remove_stubs(&self, stubs: &[Stub], rung: Rung) -> Result<()> {
         let mut parents: Vec<Parent> = Vec::new();
         // What is inside another stub comes after it.
         for stub in stubs.iter().rev() {
-            self.remove_stub(stub, &mut parents)
+            self.remove_stub(stub, rung, &mut parents)
                 .cannot(|| format!("remove {}, which was mounted on", stub.path.display()))?;
         }
         // The outermost last: their times change when what is in them goes.
         parents.sort_by(|a, b| b.path.cmp(&a.path));
         for parent in parents {
             self.restore(&parent).cannot(|| "restore the time of a folder")?;
-            if is_overlay {
+            if rung.has_overlay() {
                 self.forget_unchanged(&parent.path)?;
             }
         }
         Ok(())
     }
 
-    fn remove_stub(&self, stub: &Stub, parents: &mut Vec<Parent>) -> io::Result<()> {
+    fn remove_stub(&self, stub: &Stub, rung: Rung, parents: &mut Vec<Parent>) -> io::Result<()> {
         let (path, file) = (stub.path.as_os_str().as_bytes(), self.ground.folder.join(&stub.path));
         let Ok(stat) = rustix::fs::lstat(&file) else { return Ok(()) };
         let folder = stub.path.parent().unwrap_or(Path::new("")).to_owned();
         let holder = rustix::fs::lstat(self.ground.folder.join(&folder))?;
         let removed = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => rustix::fs::rmdir(&file).is_ok(),
-            FileType::RegularFile if stat.st_size == 0 => {
+            // Where nothing can be mounted, the stub is what would be: its content is no change.
+            FileType::RegularFile if stat.st_size == 0 || rung == Rung::Chroot => {
                 let is_stub = !self.ground.hides(path, &stat).map_err(io::Error::other)?;
                 is_stub && rustix::fs::unlink(&file).is_ok()
+            }
+            FileType::CharacterDevice if !marks::is_whiteout_device(&stat) => {
+                rustix::fs::unlink(&file).is_ok()
             }
             _ => false,
         };
@@ -83,7 +88,8 @@ impl Difference {
 
     /// Gives a folder the time that it had before the stubs, or the later one that the step gave it.
     fn restore(&self, parent: &Parent) -> io::Result<()> {
-        let written = parent.found > parent.last_stub + TICK_NANOSECONDS;
+        let late = parent.found > parent.last_stub + TICK_NANOSECONDS;
+        let written = late || self.has_later(parent)?;
         let time = if written { parent.found } else { parent.before };
         let file = self.ground.folder.join(&parent.path);
         if fs_err::symlink_metadata(&file).is_err() {
@@ -98,6 +104,20 @@ impl Difference {
         };
         rustix::fs::utimensat(CWD, &file, &times, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(())
+    }
+
+    /// Whether a folder has something that was touched after the last stub was made in it.
+    fn has_later(&self, parent: &Parent) -> io::Result<bool> {
+        let path = parent.path.as_os_str().as_bytes();
+        for name in self.ground.names(path).map_err(io::Error::other)? {
+            let stat = self.ground.look(&join(path, &name)).map_err(io::Error::other)?;
+            let touched = |stat: &Stat| nanoseconds(stat.st_ctime, stat.st_ctime_nsec);
+            // Folders change when stubs are removed from them.
+            if stat.is_some_and(|stat| !is_folder(&stat) && touched(&stat) > parent.last_stub) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes folders from the upper one that came there with a stub alone.
@@ -182,6 +202,7 @@ impl Difference {
     /// How a copy differs from what it was.
     pub(super) fn of_copy(&self, snapshot: &Snapshot) -> Result<Tree> {
         let (mut tree, mut links) = (Tree::new(), Links::default());
+        let fresh = snapshot.later_owners(&self.ground.folder)?;
         let mut before = snapshot.read()?;
         let mut old = before.next()?;
         walk(&self.ground, &mut |path, stat| {
@@ -191,15 +212,20 @@ impl Difference {
                 self.note_removed(&mut tree, &known.path)?;
                 old = before.next()?;
             }
-            let same = old.as_ref().filter(|known| known.path == path).map(|known| known.state);
-            if same.is_some() {
+            let known = old.take_if(|known| known.path == path);
+            if known.is_some() {
                 old = before.next()?;
             }
-            if same == Some(state(&self.ground, path, stat)?) {
+            if known.as_ref().map(|known| known.state) == Some(state(&self.ground, path, stat)?) {
                 return Ok(());
             }
             let path = TreePath::new(path)?;
-            if let Some(entry) = self.entry(&path, stat)? {
+            if let Some(mut entry) = self.entry(&path, stat)? {
+                let is_new = known.is_none_or(|known| known.identity != identity(stat));
+                if is_new && !matches!(entry.kind, EntryKind::File(_) | EntryKind::Directory) {
+                    // A line about what was there before says nothing of it.
+                    self.forget_owner(&path, &fresh, &mut entry);
+                }
                 self.insert_with_parents(&mut tree, &path)?;
                 tree.insert(path.clone(), links.entry(&path, entry, stat))?;
             }
@@ -210,6 +236,17 @@ impl Difference {
             old = before.next()?;
         }
         in_order(&tree)
+    }
+
+    /// Takes back what an entry has from a line of the side table that is older than it is.
+    fn forget_owner(&self, path: &TreePath, fresh: &SideTable, entry: &mut Entry) {
+        let place = as_path(path.as_bytes());
+        if self.ground.form == Form::Recorded
+            && self.ground.owners.get(place).is_some()
+            && fresh.get(place).is_none()
+        {
+            (entry.uid, entry.gid) = (Owner::ROOT.uid, Owner::ROOT.gid);
+        }
     }
 
     /// Something is gone, unless the folder that it was in is.
@@ -246,7 +283,11 @@ struct Parent {
 }
 
 /// What a copy looked like, in a file beside it: there may be millions of entries.
-pub(super) struct Snapshot(File);
+pub(super) struct Snapshot {
+    lines: File,
+    /// The size that the side table had.
+    owners: u64,
+}
 
 /// What tells whether an entry was changed.
 type State = [u8; 32];
@@ -255,6 +296,7 @@ type State = [u8; 32];
 struct Known {
     path: Vec<u8>,
     state: State,
+    identity: [u8; 16],
 }
 
 impl Snapshot {
@@ -265,16 +307,34 @@ impl Snapshot {
         let mut file = BufWriter::new(tempfile::tempfile_in(beside).cannot(action)?);
         walk(&ground, &mut |path, stat| {
             file.write_all(&state(&ground, path, stat)?).cannot(action)?;
+            file.write_all(&identity(stat)).cannot(action)?;
             file.write_all(path).cannot(action)?;
             file.write_all(&[0]).cannot(action)
         })?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error).cannot(action)?;
-        Ok(Self(file))
+        let owners = fs_err::metadata(SideTable::beside(folder)).map_or(0, |found| found.len());
+        Ok(Self { lines: file, owners })
+    }
+
+    /// What was written to the side table since.
+    fn later_owners(&self, folder: &Path) -> Result<SideTable> {
+        let action = || "read the owners of a copy";
+        let mut file = match fs_err::File::open(SideTable::beside(folder)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(SideTable::default());
+            }
+            Err(error) => return Err(error).cannot(action),
+        };
+        let mut bytes = Vec::new();
+        file.seek(io::SeekFrom::Start(self.owners)).cannot(action)?;
+        file.read_to_end(&mut bytes).cannot(action)?;
+        SideTable::parse(&bytes)
     }
 
     fn read(&self) -> Result<Lines> {
         let action = || "read what a copy looked like";
-        let mut file = self.0.try_clone().cannot(action)?;
+        let mut file = self.lines.try_clone().cannot(action)?;
         file.rewind().cannot(action)?;
         Ok(Lines(BufReader::new(file)))
     }
@@ -288,11 +348,12 @@ impl Lines {
             if self.0.fill_buf()?.is_empty() {
                 return Ok(None);
             }
-            let (mut state, mut path) = ([0; 32], Vec::new());
+            let (mut state, mut identity, mut path) = ([0; 32], [0; 16], Vec::new());
             self.0.read_exact(&mut state)?;
+            self.0.read_exact(&mut identity)?;
             self.0.read_until(0, &mut path)?;
             path.pop();
-            Ok(Some(Known { path, state }))
+            Ok(Some(Known { path, state, identity }))
         };
         read().cannot(|| "read what a copy looked like")
     }
@@ -325,6 +386,12 @@ fn state(ground: &Ground, path: &[u8], stat: &Stat) -> Result<State> {
         }
     }
     Ok(*hasher.finalize().as_bytes())
+}
+
+/// Tells a link from another one that took its place: numbers of files come again at once.
+fn identity(stat: &Stat) -> [u8; 16] {
+    let mtime = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
+    (mtime ^ (i128::from(stat.st_ino) << 64)).to_le_bytes()
 }
 
 /// Visits everything below a folder, each folder before what is in it, names in the order of bytes.

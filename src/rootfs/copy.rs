@@ -12,7 +12,7 @@ use std::thread;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Keeper};
+use super::attributes::{Attributes, Keeper, OWNERS, Target};
 use super::inspect::open_regular;
 use super::view::{Spot, View};
 use super::{Form, as_path};
@@ -24,8 +24,6 @@ use crate::sandbox::owner::{Device, DeviceKind};
 const COPIERS: usize = 2;
 /// How many files wait for them.
 const WAITING: usize = 64;
-/// The owner's rights, without which nobody but root can write into a folder.
-const OWNERS: u32 = 0o700;
 
 /// A file that has its name already, and gets its content and attributes.
 struct Task {
@@ -76,7 +74,7 @@ fn copy_contents(tasks: &Mutex<Receiver<Task>>, target: &Path, form: Form) -> Re
             fill(&file, content)?;
         }
         let attributes = Attributes::of_entry(&entry);
-        keeper.set(&file, &path, &attributes, 0)?;
+        keeper.set(&file, &path, &attributes, Target::File)?;
         rustix::fs::futimens(&file, &attributes.times()).cannot(|| "set the time of a copy")?;
     }
 }
@@ -189,7 +187,7 @@ impl Walker<'_> {
             Err(Errno::PERM) => {
                 let file = create(place).cannot(action)?;
                 let attributes = Attributes { device: Some(device), ..attributes.clone() };
-                self.keeper.set(&file, &path, &attributes, 0)?;
+                self.keeper.set(&file, &path, &attributes, Target::File)?;
                 rustix::fs::futimens(&file, &attributes.times()).cannot(action)
             }
             Err(error) => Err(error).cannot(action),
@@ -213,7 +211,7 @@ impl Walker<'_> {
         let action = || format!("make {}", place.display());
         rustix::fs::mkdirat(CWD, &place, Mode::from(OWNERS)).cannot(action)?;
         let folder = fs_err::File::open(&place).cannot(action)?;
-        self.keeper.set(&folder, &path, &Attributes::of_entry(entry), OWNERS)?;
+        self.keeper.set(&folder, &path, &Attributes::of_entry(entry), Target::OpenFolder)?;
         self.bytes += 4096;
         self.folders.push((path, entry.mode, entry.mtime));
         Ok(())
@@ -226,7 +224,7 @@ impl Walker<'_> {
             let folder = fs_err::File::open(&place).cannot(action)?;
             rustix::fs::futimens(&folder, &super::seconds(*mtime)).cannot(action)?;
             if mode & OWNERS != OWNERS {
-                rustix::fs::fchmod(&folder, Mode::from_raw_mode(*mode)).cannot(action)?;
+                self.keeper.close(&folder, *mode).cannot(action)?;
             }
         }
         Ok(())

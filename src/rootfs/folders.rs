@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
-use super::marks;
+use super::{Form, marks};
 
 /// As many symbolic links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -21,6 +21,7 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 
 /// The folders of one layer.
 pub(super) struct Folders {
+    form: Form,
     root: Rc<OwnedFd>,
     /// By the path that an entry gives, the last used last.
     open: VecDeque<(Vec<u8>, Rc<OwnedFd>)>,
@@ -28,9 +29,9 @@ pub(super) struct Folders {
 
 impl Folders {
     /// Opens the layer's own folder.
-    pub(super) fn new(root: &std::path::Path) -> Result<Self> {
+    pub(super) fn new(root: &std::path::Path, form: Form) -> Result<Self> {
         let root = rustix::fs::openat(CWD, root, FOLDER, Mode::empty())?;
-        Ok(Self { root: Rc::new(root), open: VecDeque::new() })
+        Ok(Self { form, root: Rc::new(root), open: VecDeque::new() })
     }
 
     /// The layer's own folder.
@@ -51,15 +52,15 @@ impl Folders {
         Ok(folder)
     }
 
-    /// Opens a folder, and makes what is missing on the way to it; tells the real path of each
-    /// folder that it made.
+    /// Opens a folder, and makes what is missing or hidden on the way to it; tells the real path of
+    /// each folder that it made.
     pub(super) fn ensure(
         &mut self,
         path: &[u8],
         made: &mut dyn FnMut(&[u8]),
     ) -> Result<Rc<OwnedFd>> {
         match self.get(path) {
-            Err(Errno::NOENT) => {}
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
             result => return result,
         }
         let folder = self.walk(path, made)?;
@@ -123,12 +124,23 @@ impl Folders {
                 real.push(b'/');
             }
             real.extend(&part);
-            if kind.is_none() {
+            let hides = match stat {
+                Some(stat) => marks::is_whiteout_at(&*folder, &part, &stat, self.form)?,
+                None => false,
+            };
+            if hides {
+                rustix::fs::unlinkat(&*folder, part.as_slice(), AtFlags::empty())?;
+            }
+            if hides || kind.is_none() {
                 rustix::fs::mkdirat(&*folder, part.as_slice(), Mode::from(0o755))?;
                 made(&real);
             }
             let flags = FOLDER | OFlags::NOFOLLOW;
             folder = Rc::new(rustix::fs::openat(&*folder, part.as_slice(), flags, Mode::empty())?);
+            if hides {
+                // What the name hid stays hidden.
+                marks::set_opaque(&*folder, self.form)?;
+            }
         }
         Ok(folder)
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::attributes::{Attributes, Keeper};
+use super::attributes::{Attributes, Keeper, Target};
 use super::changes::{Difference, Snapshot};
 use super::inspect::Ground;
 use super::{Form, KeptLayer, Rootfs, apply, copy, unpack};
@@ -66,7 +66,7 @@ impl Fork {
     pub fn changes(&self, stubs: &[Stub]) -> Result<Tree> {
         let ground = Ground::open(self.files(), self.form)?;
         let difference = Difference::new(ground, self.below.view()?);
-        difference.remove_stubs(stubs, self.snapshot.is_none())?;
+        difference.remove_stubs(stubs, self.below.rung)?;
         match &self.snapshot {
             None => difference.of_upper(),
             Some(snapshot) => difference.of_copy(snapshot),
@@ -117,6 +117,23 @@ impl Fork {
         Ok((rootfs, id))
     }
 
+    /// Moves the fork into `folder`, which outlives this process and is on the store's file system, and
+    /// gives what to run a sandbox on there. Whoever keeps the folder must keep the layers below it in
+    /// the store, too: see [`Rootfs::kept_folders`].
+    pub fn settle(self, folder: &Path) -> Result<Root> {
+        for name in ["fs", "fs.owners", "work"] {
+            let path = self.scratch.path().join(name);
+            if path.exists() {
+                fs_err::rename(path, folder.join(name)).cannot(|| "make a root file system")?;
+            }
+        }
+        let files = folder.join("fs");
+        Ok(match self.snapshot {
+            None => Root::overlay(self.below.layers(), files, folder.join("work")),
+            Some(_) => Root::Folder(files),
+        })
+    }
+
     fn files(&self) -> PathBuf {
         self.scratch.path().join("fs")
     }
@@ -127,7 +144,7 @@ fn make_upper(files: &Path, form: Form, root: &Entry) -> Result<()> {
     unpack::make_layer_folder(files)?;
     let folder = fs_err::File::open(files).cannot(|| "make a root file system")?;
     let attributes = Attributes::of_entry(root);
-    Keeper::new(files, form).set(&folder, b"", &attributes, 0)?;
+    Keeper::new(files, form).set(&folder, b"", &attributes, Target::Folder)?;
     rustix::fs::futimens(&folder, &attributes.times()).cannot(|| "make a root file system")
 }
 

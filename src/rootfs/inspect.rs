@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::attributes::{let_owner_read, recorded_mode};
 use super::{Form, marks};
-use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Result};
 use crate::layer::{Content, Entry, EntryKind};
 use crate::sandbox::owner::{self, DeviceKind, Kept, Owner, SideTable};
-
-/// The largest file that its owner may not read, which is therefore read into memory.
-const LARGEST_UNREADABLE: u64 = 16 << 20;
-const OWNER_READS: u32 = 0o400;
 
 /// A folder of files in one form, with the owners that are kept beside it.
 #[derive(Debug)]
@@ -66,7 +63,9 @@ impl Ground {
     /// The names in the folder at a path, sorted.
     pub(super) fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
         let folder = self.at(path);
-        let entries = readable_folder(&folder, self.form).cannot(|| "list a folder")?;
+        let stat = rustix::fs::lstat(&folder).cannot(|| "list a folder")?;
+        let_owner_read(&folder, stat.st_mode, self.form).cannot(|| "list a folder")?;
+        let entries = std::fs::read_dir(&folder).cannot(|| "list a folder")?;
         let names = entries.map(|entry| Ok(entry?.file_name().as_bytes().to_vec()));
         let mut names: Vec<Vec<u8>> =
             names.collect::<io::Result<_>>().cannot(|| "list a folder")?;
@@ -78,19 +77,25 @@ impl Ground {
     pub(super) fn entry(&self, path: &[u8], stat: &Stat) -> Result<Option<Entry>> {
         let file = self.at(path);
         let action = || format!("read {}", file.display());
+        let mode = let_owner_read(&file, stat.st_mode, self.form).cannot(action)?;
         let kept = self.kept(path, stat).cannot(action)?;
-        let Some(kind) = self.kind(&file, stat, &kept)? else { return Ok(None) };
+        let Some(kind) = Self::kind(&file, stat, &kept)? else { return Ok(None) };
+        let mode = match kind {
+            EntryKind::Symlink(_) => mode & 0o7777,
+            _ if self.form == Form::Recorded => recorded_mode(&file, mode).cannot(action)?,
+            _ => mode & 0o7777,
+        };
         let owner = match self.form {
             Form::Recorded => kept.owner.unwrap_or(Owner::ROOT),
             Form::Trusted | Form::Mapped => Owner { uid: stat.st_uid, gid: stat.st_gid },
         };
         let xattrs = match kind {
-            EntryKind::File(_) | EntryKind::Directory => self.xattrs(&file, kept.capability),
+            EntryKind::File(_) | EntryKind::Directory => xattrs(&file, kept.capability),
             _ => Ok(BTreeMap::new()),
         };
         Ok(Some(Entry {
             kind,
-            mode: stat.st_mode & 0o7777,
+            mode,
             uid: owner.uid,
             gid: owner.gid,
             mtime: stat.st_mtime,
@@ -117,14 +122,14 @@ impl Ground {
         Ok(kept)
     }
 
-    fn kind(&self, file: &Path, stat: &Stat, kept: &Kept) -> Result<Option<EntryKind>> {
+    fn kind(file: &Path, stat: &Stat, kept: &Kept) -> Result<Option<EntryKind>> {
         Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => match kept.device.filter(|_| stat.st_size == 0) {
                 Some(device) if device.kind == DeviceKind::Block => {
                     EntryKind::BlockDevice { major: device.major, minor: device.minor }
                 }
                 Some(device) => EntryKind::CharDevice { major: device.major, minor: device.minor },
-                None => EntryKind::File(self.content(file, stat)?),
+                None => EntryKind::File(content(file, stat)),
             },
             FileType::Directory => EntryKind::Directory,
             FileType::Symlink => {
@@ -144,73 +149,38 @@ impl Ground {
             FileType::Socket | FileType::Unknown => return Ok(None),
         }))
     }
+}
 
-    /// The content of a file. One that its owner may not read, which stops everybody but root, is
-    /// read here, with the right to read it given for a moment.
-    fn content(&self, file: &Path, stat: &Stat) -> Result<Content> {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        if stat.st_mode & OWNER_READS != 0 || rustix::process::geteuid().is_root() || size == 0 {
-            return Ok(if size == 0 {
-                Content::Memory(bytes::Bytes::new())
-            } else {
-                Content::File { path: file.to_owned(), size }
-            });
-        }
-        let action = || format!("read {}, which its owner may not read", file.display());
-        if size > LARGEST_UNREADABLE {
-            return Err(Error::new(ErrorKind::Unsupported, action())
-                .because(format!("it has {size} bytes, at most {LARGEST_UNREADABLE} are taken")));
-        }
-        let mode = Mode::from_raw_mode(stat.st_mode);
-        rustix::fs::chmod(file, mode | Mode::RUSR).cannot(action)?;
-        let opened = fs_err::File::open(file);
-        rustix::fs::chmod(file, mode).cannot(action)?;
-        let mut content = Vec::new();
-        opened.and_then(|file| file.take(size).read_to_end(&mut content)).cannot(action)?;
-        Ok(Content::Memory(content.into()))
+fn content(file: &Path, stat: &Stat) -> Content {
+    match u64::try_from(stat.st_size).unwrap_or(0) {
+        0 => Content::Memory(bytes::Bytes::new()),
+        size => Content::File { path: file.to_owned(), size },
     }
+}
 
-    fn xattrs(
-        &self,
-        file: &Path,
-        capability: Option<Vec<u8>>,
-    ) -> io::Result<BTreeMap<String, Vec<u8>>> {
-        let mut found = BTreeMap::new();
-        for name in attribute_names(file)? {
-            if !marks::is_content(&name) {
-                continue;
-            }
-            if name == "security.capability" {
-                if let Some(value) = owner::capability_of_path(file)? {
-                    found.insert(name, value);
-                }
-            } else if let Some(value) = attribute(file, &name)? {
+fn xattrs(file: &Path, capability: Option<Vec<u8>>) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for name in attribute_names(file)? {
+        if !marks::is_content(&name) {
+            continue;
+        }
+        if name == "security.capability" {
+            if let Some(value) = owner::capability_of_path(file)? {
                 found.insert(name, value);
             }
+        } else if let Some(value) = attribute(file, &name)? {
+            found.insert(name, value);
         }
-        if let Some(value) = capability {
-            let portable = owner::portable_capability(&value).unwrap_or(value);
-            found.entry("security.capability".to_owned()).or_insert(portable);
-        }
-        Ok(found)
     }
+    if let Some(value) = capability {
+        let portable = owner::portable_capability(&value).unwrap_or(value);
+        found.entry("security.capability".to_owned()).or_insert(portable);
+    }
+    Ok(found)
 }
 
 fn numbers(stat: &Stat) -> (u32, u32) {
     (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-}
-
-/// Lists a folder that its owner may have taken the right from.
-fn readable_folder(folder: &Path, form: Form) -> io::Result<std::fs::ReadDir> {
-    match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && form == Form::Recorded => {
-            let stat = rustix::fs::lstat(folder)?;
-            let mode = Mode::from_raw_mode(stat.st_mode);
-            rustix::fs::chmod(folder, mode | Mode::RWXU)?;
-            std::fs::read_dir(folder)
-        }
-        result => result,
-    }
 }
 
 fn attribute_names(file: &Path) -> io::Result<Vec<String>> {

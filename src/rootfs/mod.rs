@@ -63,6 +63,7 @@ pub use fork::Fork;
 pub use view::{Follow, Found, View};
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::layer::TreePath;
 use crate::sandbox::{Root, Rung};
 use crate::store::Store;
 use crate::transport::Context;
@@ -193,6 +194,23 @@ impl Rootfs {
     /// The merged files, read without mounting them.
     pub fn view(&self) -> Result<View> {
         view_of(&self.layers, Form::of(self.rung))
+    }
+
+    /// The store's folders that the layers are in.
+    pub fn kept_folders(&self) -> Vec<PathBuf> {
+        self.layers.iter().map(|layer| layer.folder.clone()).collect()
+    }
+
+    /// Copies a folder of the image and everything in it to `target`, which is made, with owners as the
+    /// rung keeps them. Answers whether there is such a folder.
+    pub fn copy_out(&self, path: &str, target: &Path) -> Result<bool> {
+        let view = self.view()?;
+        let found = view.find(path, Follow::Last)?.filter(|found| found.entry.is_directory());
+        let Some(found) = found else { return Ok(false) };
+        let real = found.path.as_ref().map_or(&b""[..], TreePath::as_bytes);
+        let Some(spot) = view.spot(real)? else { return Ok(false) };
+        copy::copy(&view, &spot, target, Form::of(self.rung))?;
+        Ok(true)
     }
 
     /// A writable root file system over this one: an overlay, or a copy where the rung has none.

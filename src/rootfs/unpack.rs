@@ -332,7 +332,7 @@ fn settle(
         let entry = lower.unwrap_or_else(|| crate::layer::Entry::directory(0o755));
         let attributes = attributes::Attributes::of_entry(&entry);
         let open = fs_err::File::open(&made).cannot(|| "open a folder of a layer")?;
-        keeper.set(&open, path, &attributes, 0)?;
+        keeper.set(&open, path, &attributes, attributes::Target::Folder)?;
         rustix::fs::futimens(&open, &attributes.times()).cannot(|| "set the time of a folder")?;
     }
     Ok(())

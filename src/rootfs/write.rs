@@ -14,7 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Keeper, shown};
+use super::attributes::{Attributes, Keeper, OWNERS, Target, shown};
 use super::folders::Folders;
 use super::{Form, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -30,8 +30,6 @@ const AUFS: &[u8] = b".wh..wh.";
 const PIECE: usize = 256 << 10;
 /// What a file takes on disk is a multiple of this.
 const DISK_BLOCK: u64 = 4096;
-/// The owner's rights, without which nobody but root can write into a folder.
-const OWNERS: u32 = 0o700;
 
 /// How a layer is written.
 #[derive(Clone, Debug)]
@@ -95,7 +93,7 @@ impl<'a> Writer<'a> {
         Ok(Self {
             options,
             folder,
-            folders: Folders::new(folder).cannot(action)?,
+            folders: Folders::new(folder, options.form).cannot(action)?,
             keeper: Keeper::new(folder, options.form),
             written: Written { implied: [Vec::new()].into(), ..Written::default() },
             restricted: BTreeMap::new(),
@@ -195,7 +193,7 @@ impl<'a> Writer<'a> {
             size += count as u64;
         }
         self.written.bytes += size.next_multiple_of(DISK_BLOCK);
-        self.keeper.set(&file, place.path, attributes, 0)?;
+        self.keeper.set(&file, place.path, attributes, Target::File)?;
         rustix::fs::futimens(&file, &attributes.times()).cannot(|| "set its time")
     }
 
@@ -250,7 +248,7 @@ impl<'a> Writer<'a> {
         path: &[u8],
         attributes: &Attributes<'_>,
     ) -> Result<()> {
-        self.keeper.set(&**folder, path, attributes, OWNERS)?;
+        self.keeper.set(&**folder, path, attributes, Target::OpenFolder)?;
         self.written.implied.remove(path);
         if attributes.mode & OWNERS == OWNERS {
             self.restricted.remove(path);
@@ -335,7 +333,7 @@ impl<'a> Writer<'a> {
         }
         let file = self.create(place)?;
         let attributes = Attributes { device: Some(device), ..attributes };
-        self.keeper.set(&file, place.path, &attributes, 0)?;
+        self.keeper.set(&file, place.path, &attributes, Target::File)?;
         rustix::fs::futimens(&file, &attributes.times()).cannot(|| "set its time")
     }
 
@@ -449,9 +447,8 @@ impl<'a> Writer<'a> {
         }
         // What is inside a folder comes before it, or it could not be reached any more.
         for (path, mode) in self.restricted.iter().rev() {
-            let mode = Mode::from_raw_mode(*mode);
-            set_if_folder(&mut folders, path, |folder| rustix::fs::fchmod(folder, mode))
-                .cannot(action)?;
+            let close = |folder: &OwnedFd| self.keeper.close(folder, *mode);
+            set_if_folder(&mut folders, path, close).cannot(action)?;
         }
         Ok(self.written)
     }

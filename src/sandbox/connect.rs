@@ -121,8 +121,13 @@ fn open(address: IpAddr, port: u16) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    match rustix::net::connect(&fd, &SocketAddr::new(address, port)) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(fd),
+    let connected = match rustix::net::connect(&fd, &SocketAddr::new(address, port)) {
+        // On a loopback device a refusal is known at once.
+        Err(rustix::io::Errno::INPROGRESS) => rustix::net::sockopt::socket_error(&fd)?,
+        result => result,
+    };
+    match connected {
+        Ok(()) => Ok(fd),
         // A kernel without IPv6 refuses as one without a listener does.
         Err(_) if address.is_ipv6() => Err(rustix::io::Errno::CONNREFUSED),
         Err(error) => Err(error),

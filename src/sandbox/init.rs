@@ -21,6 +21,7 @@ use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
 use super::payload::{self, Payload, Refusal};
+use super::recorder::{self, Recording, Table};
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
@@ -77,11 +78,19 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
+    let recording = recorder::is_needed(&job).then(|| Table::open(&job.spec.root)).transpose()?;
     let (stubs, identity) = enter(&job)?;
     let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
-    let payload = Payload { job: &job, identity, terminal: terminal.as_ref().map(|t| &t.terminal) };
+    let recorder =
+        recording.map(|table| Recording::prepare(table, &identity)).transpose()?.flatten();
+    let payload = Payload {
+        job: &job,
+        identity,
+        terminal: terminal.as_ref().map(|t| &t.terminal),
+        recorder: recorder.as_ref().map(Recording::far),
+    };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
         Fork::Child => {
             return Ok(End::Program(payload::run(&payload, &streams, refuse)));
@@ -89,6 +98,7 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
         Fork::Parent(child) => child,
     };
     drop((streams, refuse));
+    recorder.map(Recording::start).transpose()?;
     harden::bound_capabilities(CapabilitySet::KILL)?;
     harden::keep_capabilities(CapabilitySet::KILL)?;
     harden::forbid_new_privileges()?;

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! user.gondola.owner       100:65534             user and group; absent: 0:0
-//! user.gondola.device      c 1 3                 on an empty regular file, which stands for a device
+//! user.gondola.device      c 1 3                 on an empty regular file, which stands for a device;
+//!                                                never without user.gondola.owner
 //! user.gondola.capability  the bytes of security.capability, where the kernel refuses that one
 //!
 //! FOLDER                   unpacked files: a layer, or the upper folder of an overlay
@@ -208,7 +209,11 @@ impl Kept {
         set: impl Fn(&str, &[u8]) -> rustix::io::Result<()>,
         remove: impl Fn(&str) -> rustix::io::Result<()>,
     ) -> io::Result<bool> {
-        let owner = self.owner.filter(|owner| *owner != Owner::ROOT);
+        // A device always has an owner, so that one look tells whether anything is kept.
+        let owner = match self.device {
+            Some(_) => Some(self.owner.unwrap_or(Owner::ROOT)),
+            None => self.owner.filter(|owner| *owner != Owner::ROOT),
+        };
         let values = [
             (OWNER_XATTR, owner.map(|owner| owner.to_string().into_bytes())),
             (DEVICE_XATTR, self.device.map(|device| device.to_string().into_bytes())),

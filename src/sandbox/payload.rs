@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use rustix::fs::{FileType, Gid, Uid};
@@ -17,6 +18,7 @@ use super::harden::{self, Confinement};
 use super::helper::{StreamFds, write_single_map};
 use super::identity::{IdMap, Identity};
 use super::kernel;
+use super::recorder;
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
 use super::spec::{Mount, Network, Root};
@@ -29,6 +31,8 @@ pub(super) struct Payload<'a> {
     pub(super) job: &'a Job,
     pub(super) identity: Identity,
     pub(super) terminal: Option<&'a OwnedFd>,
+    /// Leads to the recorder of owners, where there is one.
+    pub(super) recorder: Option<&'a UnixStream>,
 }
 
 /// Why the process did not become the program.
@@ -81,7 +85,7 @@ fn prepare(payload: &Payload<'_>, streams: &StreamFds) -> Result<Confinement, Re
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(Stage::Helper, action)?;
     change_folder(&payload.job.spec.cwd)?;
-    let confinement = restrict(payload.job)?;
+    let confinement = restrict(payload)?;
     kernel::close_on_exec_from(3).at(Stage::Harden, || "close what is open")?;
     Ok(confinement)
 }
@@ -181,8 +185,12 @@ fn change_folder(cwd: &str) -> Result<(), Refusal> {
 /// Everything that cannot be taken back: no new privileges, Landlock, system calls.
 ///
 /// Returns how far Landlock confines the program, where it is relied on.
-fn restrict(job: &Job) -> Attempt<Confinement> {
+fn restrict(payload: &Payload<'_>) -> Attempt<Confinement> {
+    let job = payload.job;
     harden::forbid_new_privileges()?;
+    if let Some(recorder) = payload.recorder {
+        recorder::attach(recorder)?;
+    }
     let network = job.spec.network;
     let mut confinement = Confinement::Full;
     let sockets = match (&job.spec.root, job.rung) {

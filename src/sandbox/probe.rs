@@ -91,20 +91,38 @@ pub struct ProbeOptions<'a> {
 
 /// Tries every rung once.
 pub fn probe(options: &ProbeOptions<'_>) -> Result<Findings> {
-    let finding = |rung| {
-        // Every rung gets folders of its own: each leaves other traces in them.
-        let scratch = tempfile::Builder::new()
-            .prefix("sandbox-probe-")
-            .tempdir_in(options.folder)
-            .cannot(|| "try the sandbox")?;
-        let outcome = rehearse(options.launcher, rung, scratch.path());
-        open_for_removal(scratch.path());
-        Ok(match outcome {
-            Ok(confinement) => weakness(rung, confinement),
-            Err(fault) => explain(rung, fault),
-        })
-    };
-    Rung::ALL.into_iter().map(finding).collect::<Result<_>>().map(Findings)
+    Rung::ALL.into_iter().map(|rung| try_one(options, rung)).collect::<Result<_>>().map(Findings)
+}
+
+fn try_one(options: &ProbeOptions<'_>, rung: Rung) -> Result<Finding> {
+    // Every rung gets folders of its own: each leaves other traces in them.
+    let scratch = tempfile::Builder::new()
+        .prefix("sandbox-probe-")
+        .tempdir_in(options.folder)
+        .cannot(|| "try the sandbox")?;
+    let outcome = rehearse(options.launcher, rung, scratch.path());
+    open_for_removal(scratch.path());
+    Ok(match outcome {
+        Ok(confinement) => weakness(rung, confinement),
+        Err(fault) => explain(rung, fault),
+    })
+}
+
+/// The rung to use, as [`Findings::choose`] has it, with as little trying as that takes.
+pub fn choose(
+    options: &ProbeOptions<'_>,
+    wanted: Option<Rung>,
+    minimum: Option<Rung>,
+) -> Result<Rung> {
+    let least = minimum.unwrap_or(Rung::Toolchain);
+    let mut candidates =
+        Rung::ALL.into_iter().filter(|rung| *rung <= least && wanted.is_none_or(|w| w == *rung));
+    let works = |rung: &Rung| try_one(options, *rung).is_ok_and(|finding| finding.works);
+    match candidates.find(works) {
+        Some(rung) => Ok(rung),
+        // Why not is told from all of them.
+        None => probe(options)?.choose(wanted, minimum),
+    }
 }
 
 /// Long enough for a busy machine, short enough for a person.

@@ -88,6 +88,42 @@ fn unknown() -> Attempt<BpfProgram> {
     ])
 }
 
+/// For which arguments a call waits for the recorder.
+#[derive(Clone, Copy)]
+pub(super) enum Waiting {
+    /// For all.
+    Always,
+    /// Where the mode, the argument of this number, says that a device is to be made.
+    ForDevice { mode: u32 },
+}
+
+/// Has some calls wait for an answer, and allows all others.
+pub(super) fn waiting(calls: impl Iterator<Item = (i64, Waiting)>) -> Attempt<BpfProgram> {
+    let load = |offset| op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let equal = |yes, no, value| op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
+    let end = |action| op(libc::BPF_RET | libc::BPF_K, 0, 0, action);
+    // Offsets in `struct seccomp_data`.
+    let (number, first_argument) = (0, 16);
+    let mut program = vec![load(number)?];
+    for (call, waiting) in calls {
+        let call = u32::try_from(call).map_err(|_| fault("a call's number is out of range"))?;
+        match waiting {
+            Waiting::Always => program.push(equal(0, 1, call)?),
+            Waiting::ForDevice { mode } => program.extend([
+                equal(0, 6, call)?,
+                load(first_argument + 8 * mode)?,
+                op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, libc::S_IFMT)?,
+                equal(2, 0, libc::S_IFCHR)?,
+                equal(1, 0, libc::S_IFBLK)?,
+                end(libc::SECCOMP_RET_ALLOW)?,
+            ]),
+        }
+        program.push(end(libc::SECCOMP_RET_USER_NOTIF)?);
+    }
+    program.push(end(libc::SECCOMP_RET_ALLOW)?);
+    Ok(program)
+}
+
 fn op(code: u32, jt: u8, jf: u8, k: u32) -> Attempt<sock_filter> {
     let code = u16::try_from(code).map_err(|_| fault("an instruction is out of range"))?;
     Ok(sock_filter { code, jt, jf, k })

@@ -314,6 +314,11 @@ impl Child {
         self.pid
     }
 
+    /// How the program ended, where that is known without waiting: as for one that is not there.
+    pub fn exit(&self) -> Option<&Exit> {
+        self.exit.as_ref()
+    }
+
     /// What was made in the root file system to mount on.
     pub fn stubs(&self) -> &[Stub] {
         &self.stubs

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::folders::{KeptFolder, kept_folders, steps_in};
+use super::folders::{KeptFolder, kept_folders, needed_by_containers, steps_in};
 use super::lock::{Census, Lock};
 use super::tree::remove_tree;
 use super::{Store, absent_as_none, graph};
@@ -135,6 +135,8 @@ struct Survey {
     blobs: Vec<Blob>,
     records: Vec<RecordFile>,
     folders: Vec<KeptFolder>,
+    /// The folders that containers need.
+    needed: BTreeSet<PathBuf>,
     /// When the oldest running process began to use the store.
     oldest_lease: Option<SystemTime>,
 }
@@ -214,6 +216,7 @@ impl Survey {
             blobs: blobs(store)?,
             records: records(store)?,
             folders: kept_folders(store)?,
+            needed: needed_by_containers(store)?,
             oldest_lease,
         })
     }
@@ -292,7 +295,9 @@ impl Survey {
         let in_use = move |used| oldest.is_some_and(|began| used >= began);
         let free = |blob: &Blob| !self.named.contains(&blob.digest) && !kept.contains(&blob.digest);
         let found = self.found_folders();
-        let folders = self.folders.into_iter().filter(|folder| !in_use(folder.used));
+        let needed = self.needed;
+        let unused = |f: &KeptFolder| !in_use(f.used) && !needed.contains(&f.path);
+        let folders = self.folders.into_iter().filter(unused);
         let folders = folders.filter(|folder| !only_garbage || !found.contains(&folder.key));
         let folders = folders.map(|folder| Candidate {
             used: folder.used,

@@ -1,5 +1,6 @@
 //! Folders: unpacked content, found by a kind and a key like records, and made like blobs.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use crate::error::{Error, ErrorKind, Result};
 const BYTES: &str = "bytes";
 /// The file in a kept folder that names, a line each, the folders of its kind that it needs.
 const NEEDS: &str = "needs";
+/// Where containers are kept. A container's folder that has the file [`NEEDS`] names in it, a line each
+/// as `kind/key`, kept folders that must stay for as long as it does.
+const CONTAINERS: &str = "containers";
 /// What keys that nobody can compute again begin with. Pruning keeps such a folder for as long as a
 /// record mentions its key.
 const STEP: &str = "step-";
@@ -142,8 +146,7 @@ impl Store {
         keys: impl IntoIterator<Item = &'a str>,
     ) -> Result<Option<FolderLocks>> {
         let slot = |key: &str| blake3::hash(format!("{kind}/{key}").as_bytes()).as_bytes()[0];
-        let slots: std::collections::BTreeSet<u8> =
-            keys.into_iter().map(|key| slot(key) % LOCKS).collect();
+        let slots: BTreeSet<u8> = keys.into_iter().map(|key| slot(key) % LOCKS).collect();
         let folder = self.own("locks");
         self.make_folder(&folder)?;
         let mut locks = Vec::new();
@@ -163,6 +166,16 @@ impl Store {
             let action = format!("read what {} needs", folder.display());
             Error::new(ErrorKind::Io, action).caused_by(error)
         })
+    }
+
+    /// Keeps folders of this store from being pruned for as long as `container` is there, a folder in
+    /// the store's folder of containers. They must be in use meanwhile.
+    pub fn keep_for_container(&self, container: &Path, folders: &[PathBuf]) -> Result<()> {
+        let all = self.own("rootfs");
+        let relative = folders.iter().filter_map(|folder| folder.strip_prefix(&all).ok()?.to_str());
+        let text: Vec<&str> = relative.collect();
+        fs_err::write(container.join(NEEDS), text.join("\n"))
+            .map_err(|error| self.cannot_write(error))
     }
 
     fn folder_path(&self, kind: &str, key: &str) -> Result<PathBuf> {
@@ -195,6 +208,17 @@ pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
         }
     }
     Ok(found)
+}
+
+/// The kept folders that containers need.
+pub(super) fn needed_by_containers(store: &Store) -> io::Result<BTreeSet<PathBuf>> {
+    let mut needed = BTreeSet::new();
+    for entry in absent_as_none(fs_err::read_dir(store.own(CONTAINERS)))?.into_iter().flatten() {
+        // Files among them have no such file in them, and nor has one that is removed meanwhile.
+        let listed = needs(&entry?.path()).unwrap_or_default();
+        needed.extend(listed.iter().map(|relative| store.own("rootfs").join(relative)));
+    }
+    Ok(needed)
 }
 
 fn needs(folder: &Path) -> io::Result<Vec<String>> {

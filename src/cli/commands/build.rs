@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
 use crate::cli::args::SandboxArgs;
+use crate::cli::dockerfile::{self, DockerfileArgs};
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::cli::settings;
 use crate::config::ModuleMode;
@@ -17,8 +18,8 @@ use crate::transport::Place;
 /// Arguments of `gondola build`.
 #[derive(Clone, Debug, Args)]
 pub struct BuildArgs {
-    /// Go packages: import paths, folders, patterns such as ./cmd/...
-    #[arg(value_name = "PACKAGE", value_hint = ValueHint::DirPath)]
+    /// Go packages: import paths, folders, patterns such as ./cmd/...; with a Dockerfile its context
+    #[arg(value_name = "PACKAGE|CONTEXT", value_hint = ValueHint::DirPath)]
     pub packages: Vec<String>,
     /// A package whose binary goes into one image with the other --bin; repeatable
     #[arg(long, value_name = "PACKAGE", conflicts_with = "packages")]
@@ -35,6 +36,9 @@ pub struct BuildArgs {
     /// Compile and compress anew, whatever earlier builds left behind
     #[arg(long)]
     pub no_cache: bool,
+    /// Ask registries again what the tags of bases, and those in gondola.lock, stand for
+    #[arg(long)]
+    pub pull: bool,
     #[command(flatten)]
     pub result: ResultArgs,
     #[command(flatten)]
@@ -43,6 +47,8 @@ pub struct BuildArgs {
     pub sandbox: SandboxArgs,
     #[command(flatten)]
     pub image: ImageArgs,
+    #[command(flatten)]
+    pub dockerfile: DockerfileArgs,
 }
 
 /// Where images go.
@@ -82,9 +88,6 @@ pub struct GoArgs {
     /// The Go to compile with: "host", "auto", a golang image, oci:DIR, or a go program such as ./go/bin/go
     #[arg(long = "go", value_name = "HOW", value_hint = ValueHint::ExecutablePath)]
     pub toolchain: Option<String>,
-    /// Look up again what the tags in gondola.lock stand for
-    #[arg(long)]
-    pub pull: bool,
     /// Build tags, between commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub build_tags: Vec<String>,
@@ -173,7 +176,6 @@ fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
 pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()> {
     check_streams(&args.result.output)?;
     let engine = session.engine()?;
-    let request = settings::request(&args, &session.environment)?;
     let folder = &session.environment.folder;
     let in_folder = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
     let outputs = Outputs {
@@ -183,7 +185,17 @@ pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()
         metadata_file: in_folder(&args.result.metadata_file),
         image_refs: in_folder(&args.result.image_refs),
     };
-    let published = pipeline::build(&engine, &request, &outputs).await;
+    let published = if dockerfile::is_meant(&args, folder) {
+        let request = dockerfile::request(session, &args)?;
+        let sandbox = dockerfile::sandbox(session, &args.sandbox)?;
+        if args.dockerfile.check {
+            return pipeline::check_dockerfile(&engine, sandbox, request).await;
+        }
+        pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await
+    } else {
+        let request = settings::request(&args, &session.environment)?;
+        pipeline::build(&engine, &request, &outputs).await
+    };
     if let Some(path) = &args.result.timings {
         // The page is of most use when a build took long to fail.
         session.write_timings(&session.environment.resolve(path))?;

@@ -153,6 +153,10 @@ impl Progress for Bars {
         let mut state = self.shared.state();
         match state.ledger.take(event, clock()) {
             Change::Ended(ended) => self.shared.put(&mut state, ended_line(&ended, *paint)),
+            Change::Line(_, label, text) => {
+                let label = paint.tone(Tone::Dim, &label);
+                self.shared.put(&mut state, format!("{label} {}", human::line(&text)));
+            }
             Change::Note(text) => self.shared.put(&mut state, human::block(&text).into_owned()),
             Change::Warning(text) => {
                 let label = paint.tone(Tone::Caution, "warning:");

@@ -43,6 +43,26 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// A length of time in one unit, as docker's tables have it: `5 seconds`, `About an hour`, `3 weeks`.
+pub fn about(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    let days = hours / 24;
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        _ if hours < 1 => format!("{minutes} minutes"),
+        _ if hours < 2 => "About an hour".to_owned(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if days < 14 => format!("{days} days"),
+        _ if days < 60 => format!("{} weeks", days / 7),
+        _ if days < 730 => format!("{} months", days / 30),
+        _ => format!("{} years", days / 365),
+    }
+}
+
 /// Bytes per second, `30.8 MB/s`; nothing for times too short to divide by.
 pub fn rate(count: u64, time: Duration) -> Option<String> {
     let millis = u64::try_from(time.as_millis()).ok().filter(|millis| *millis > 0)?;
@@ -89,6 +109,25 @@ fn steers(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn about_names_one_unit() {
+        for (seconds, expect) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (61, "About a minute"),
+            (150, "2 minutes"),
+            (3700, "About an hour"),
+            (7200, "2 hours"),
+            (200_000, "2 days"),
+            (1_300_000, "2 weeks"),
+            (6_000_000, "2 months"),
+            (70_000_000, "2 years"),
+        ] {
+            assert_eq!(about(Duration::from_secs(seconds)), expect);
+        }
+    }
 
     #[test]
     fn sizes_have_three_digits_at_most_and_never_a_thousand_of_a_unit() {

@@ -5,8 +5,9 @@
 //!
 //! | event      | further fields |
 //! |------------|----------------|
-//! | `started`  | `task` (a number), `kind` (`resolve`, `compile`, `layer`, `download`, `upload`, `export`), `name`, `total_bytes` where known |
+//! | `started`  | `task` (a number), `kind` (`resolve`, `compile`, `step`, `layer`, `download`, `upload`, `export`), `name`, `total_bytes` where known |
 //! | `advanced` | `task`, `bytes` so far; ten times a second and task at most |
+//! | `line`     | `task`, `text`: what a task's program wrote |
 //! | `finished` | `task`, `kind`, `name`, `outcome` (`done`, `skipped`, `failed`), `reason` of a skipped one, `bytes`, `seconds` |
 //! | `note`     | `text` |
 //! | `warning`  | `text` |
@@ -106,6 +107,10 @@ impl Progress for Json {
             Change::Ended(ended) => {
                 told.remove(&ended.id);
                 self.put(&finished(&ended, time));
+            }
+            Change::Line(id, _, text) => {
+                let (task, text) = (Some(id.0), Some(text.as_str()));
+                self.put(&Record { event: "line", time, task, text, ..Record::default() });
             }
             Change::Note(text) => {
                 self.put(&Record { event: "note", time, text: Some(&text), ..Record::default() });

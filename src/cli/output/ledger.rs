@@ -28,6 +28,14 @@ impl Running {
     pub fn title(&self) -> String {
         format!("{} {}", self.kind.as_str(), human::line(&self.name))
     }
+
+    /// What stands before a line of the task's program: `[build 2/5]`, or the whole title.
+    fn label(&self) -> String {
+        match self.name.split_once("] ") {
+            Some((label, _)) if label.starts_with('[') => format!("{}]", human::line(label)),
+            _ => self.title(),
+        }
+    }
 }
 
 /// A task that has ended.
@@ -52,6 +60,8 @@ pub(super) enum Change {
     Started(TaskId),
     Advanced(TaskId),
     Ended(Ended),
+    /// A program of a task wrote a line: the task, what names it, and the line.
+    Line(TaskId, String, String),
     Note(String),
     Warning(String),
     /// An event of a task that never started or ended already.
@@ -80,6 +90,10 @@ impl Ledger {
                     running.moved.get_or_insert(now);
                     Change::Advanced(task)
                 }
+                None => Change::Nothing,
+            },
+            Event::Line { task, text } => match self.running.get(&task) {
+                Some(running) => Change::Line(task, running.label(), text),
                 None => Change::Nothing,
             },
             Event::Finished { task: id, outcome } => match self.running.remove(&id) {

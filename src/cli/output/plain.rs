@@ -111,6 +111,9 @@ impl Progress for Plain {
                 state.due.remove(&ended.id);
                 self.shared.out.put(&format!("{}{}", stamp(now), ended_line(&ended)));
             }
+            Change::Line(_, label, text) => {
+                self.shared.out.put(&format!("{}{label} {}", stamp(now), human::line(&text)));
+            }
             Change::Note(text) => self.shared.out.put(&format!("note: {}", human::block(&text))),
             Change::Warning(text) => {
                 self.shared.out.put(&format!("warning: {}", human::block(&text)));

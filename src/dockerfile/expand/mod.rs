@@ -464,3 +464,218 @@ impl<'a> Lexer<'a> {
         Pattern::parse(text).map_err(|message| Unexpandable { message, offset: start })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables() -> BTreeMap<String, String> {
+        let pairs = [
+            ("name", "gondola"),
+            ("empty", ""),
+            ("path", "/usr/lib/go/lib/x.tar.gz"),
+            ("spaced", " two  words "),
+            ("star", "a*b?c"),
+            ("großes", "ß"),
+            ("dollar", "$name"),
+        ];
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    }
+
+    #[test]
+    fn words_come_out_without_quotes_escapes_and_variables() {
+        let cases = [
+            ("", ""),
+            ("plain", "plain"),
+            ("$name", "gondola"),
+            ("${name}", "gondola"),
+            ("a${name}b", "agondolab"),
+            ("$name$name", "gondolagondola"),
+            ("$names", ""),
+            ("$name-s", "gondola-s"),
+            ("$großes", "ß"),
+            ("\\$name", "$name"),
+            ("\\\\$name", "\\gondola"),
+            ("'$name'", "$name"),
+            ("\"$name\"", "gondola"),
+            ("\"\\$name\"", "$name"),
+            ("\"a\\nb\"", "a\\nb"),
+            ("\"a\\\"b\"", "a\"b"),
+            ("a\\ b", "a b"),
+            ("'it'\\''s'", "it's"),
+            ("\"'$name'\"", "'gondola'"),
+            ("$", "$"),
+            ("$ x", "$ x"),
+            ("a$", "a$"),
+            ("$1", ""),
+            ("$12x", "x"),
+            ("$@x", "x"),
+            ("$dollar", "$name"),
+            ("trailing\\", "trailing"),
+            ("<<EOF", "<<EOF"),
+            ("}", "}"),
+            ("{$name}", "{gondola}"),
+            ("$spaced", " two  words "),
+        ];
+        for (text, expected) in cases {
+            let expanded = Expander::new('\\').expand(text, &variables()).unwrap();
+            assert_eq!(expanded.text, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn modifiers_choose_trim_and_replace() {
+        let cases = [
+            ("${name-x}", "gondola"),
+            ("${none-x}", "x"),
+            ("${empty-x}", ""),
+            ("${empty:-x}", "x"),
+            ("${none:-$name}", "gondola"),
+            ("${none:-${empty:-deep}}", "deep"),
+            ("${none:-'a}b'}", "a}b"),
+            ("${none:-a\\}b}", "a}b"),
+            ("${none-}", ""),
+            ("${name+x}", "x"),
+            ("${none+x}", ""),
+            ("${empty+x}", "x"),
+            ("${empty:+x}", ""),
+            ("${name:+$path}", "/usr/lib/go/lib/x.tar.gz"),
+            ("${name?}", "gondola"),
+            ("${empty?}", ""),
+            ("${name:?why}", "gondola"),
+            ("${path#*/}", "usr/lib/go/lib/x.tar.gz"),
+            ("${path##*/}", "x.tar.gz"),
+            ("${path%.*}", "/usr/lib/go/lib/x.tar"),
+            ("${path%%.*}", "/usr/lib/go/lib/x"),
+            ("${path#/usr}", "/lib/go/lib/x.tar.gz"),
+            ("${path#nothing}", "/usr/lib/go/lib/x.tar.gz"),
+            ("${path#/???/}", "lib/go/lib/x.tar.gz"),
+            ("${star#a\\*}", "b?c"),
+            ("${star%\\?c}", "a*b"),
+            ("${path/lib/LIB}", "/usr/LIB/go/lib/x.tar.gz"),
+            ("${path//lib/LIB}", "/usr/LIB/go/LIB/x.tar.gz"),
+            ("${path//\\//:}", ":usr:lib:go:lib:x.tar.gz"),
+            ("${path/l*b/-}", "/usr/-/x.tar.gz"),
+            ("${path//?r\\//-}", "/u-lib/go/lib/x.tar.gz"),
+            ("${name//o/}", "gndla"),
+            ("${name//o/0}", "g0nd0la"),
+            ("${none//o/0}", ""),
+            ("${name/#/x}", "gondola"),
+            ("${none#x}", ""),
+        ];
+        for (text, expected) in cases {
+            let expanded = Expander::new('\\').expand(text, &variables()).unwrap();
+            assert_eq!(expanded.text, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_names_the_place() {
+        let cases = [
+            ("a'b", 1, "the single quote is never closed"),
+            ("a\"b$name", 1, "the double quote is never closed"),
+            ("ab${name", 2, "the closing '}' is missing"),
+            ("${name:-x", 0, "the closing '}' is missing"),
+            ("${}", 0, "a name is missing after \"${\""),
+            ("${:x}", 0, "a name is missing after \"${\""),
+            ("${name:x}", 6, "\":x\" is no modifier of a variable"),
+            ("${name=x}", 6, "\"=\" is no modifier of a variable"),
+            ("${name:#x}", 6, "\":#\" is no modifier of a variable"),
+            ("-${none?}", 1, "none: is not allowed to be unset"),
+            ("-${none:?say $name}", 1, "none: say gondola"),
+            ("-${empty:?}", 1, "empty: is not allowed to be empty"),
+            ("${name/x}", 0, "the closing '/' is missing"),
+            ("${name/x/y", 0, "the closing '}' is missing"),
+            ("${name#\\x}", 0, "the pattern escapes 'x', which needs no escape"),
+            ("${none:-${none:?deep}}", 8, "none: deep"),
+        ];
+        for (text, offset, message) in cases {
+            let error = Expander::new('\\').expand(text, &variables()).unwrap_err();
+            assert_eq!((error.offset, error.message.as_str()), (offset, message), "{text}");
+        }
+    }
+
+    #[test]
+    fn used_and_missing_variables_are_told_apart() {
+        let text = "$name ${none:-$other} '$quoted' ${empty:+$name}";
+        let expanded = Expander::new('\\').expand(text, &variables()).unwrap();
+        assert_eq!(Vec::from_iter(expanded.used), ["empty", "name"]);
+        assert_eq!(Vec::from_iter(expanded.missing), ["none", "other"]);
+    }
+
+    #[test]
+    fn a_backquote_can_be_the_escape() {
+        let cases = [
+            ("`$name", "$name"),
+            ("a\\b", "a\\b"),
+            ("C:\\$name", "C:\\gondola"),
+            ("\"`\"\"", "\""),
+        ];
+        for (text, expected) in cases {
+            let expanded = Expander::new('`').expand(text, &variables()).unwrap();
+            assert_eq!(expanded.text, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bodies_of_heredocs_keep_their_quotes() {
+        let cases = [
+            ("say \"$name\"", "say \"gondola\""),
+            ("it's $name", "it's gondola"),
+            ("\\$name \\\\", "$name \\"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                Expander::body().expand(text, &variables()).unwrap().text,
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn words_split_where_a_variable_has_spaces_but_not_where_quotes_do() {
+        let cases: [(&str, &[&str]); 7] = [
+            ("a  b", &["a", "b"]),
+            ("x${spaced}y", &["x", "two", "words", "y"]),
+            ("x\"${spaced}\"y", &["x two  words y"]),
+            ("a\\ b 'c d'", &["a b", "c d"]),
+            ("${none}", &[]),
+            ("<< EOF x", &["<< EOF", "x"]),
+            ("'' x", &["x"]),
+        ];
+        for (text, expected) in cases {
+            let words = Expander::new('\\').words(text, &variables()).unwrap();
+            assert_eq!(words, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn unset_variables_can_stay_as_written() {
+        let kept = Expander::new('\\').keeping_unset();
+        for text in ["$none", "${none}", "${none:-x}", "${none#x}", "${none/x/y}"] {
+            assert_eq!(kept.expand(text, &variables()).unwrap().text, text);
+        }
+    }
+
+    #[test]
+    fn nesting_and_growth_are_bounded() {
+        let nested = |depth: usize| format!("{}x{}", "${none:-".repeat(depth), "}".repeat(depth));
+        assert_eq!(Expander::new('\\').expand(&nested(DEEPEST), &NoVariables).unwrap().text, "x");
+        let error = Expander::new('\\').expand(&nested(100_000), &NoVariables).unwrap_err();
+        assert!(error.message.contains("nested more than"), "{}", error.message);
+        let large: BTreeMap<_, _> = [("a".to_owned(), "x".repeat(1 << 20))].into();
+        let error = Expander::new('\\').expand(&"$a".repeat(20), &large).unwrap_err();
+        assert!(error.message.contains("longer than"), "{}", error.message);
+    }
+
+    #[test]
+    fn matching_long_values_takes_no_more_than_a_moment() {
+        let long: BTreeMap<_, _> = [("a".to_owned(), "a".repeat(20_000))].into();
+        let start = std::time::Instant::now();
+        for text in ["${a//a*a*a*b/x}", "${a%%*a*a*a*b}", "${a##a?*?*?*b}", "${a//a/bb}"] {
+            Expander::new('\\').expand(text, &long).unwrap();
+        }
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    }
+}

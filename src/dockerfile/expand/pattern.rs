@@ -113,3 +113,41 @@ fn run_matches(run: &[Token], value: &[char], at: usize) -> bool {
     let Some(part) = value.get(at..at + run.len()) else { return false };
     run.iter().zip(part).all(|(token, c)| token.is_none_or(|token| token == *c))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_matches_are_replaced_once_each() {
+        let cases = [
+            ("", "abc", "-", "-a-b-c-"),
+            ("*", "abc", "-", "-"),
+            ("b*", "abc", "-", "a-"),
+            ("x", "", "-", ""),
+            ("", "", "-", "-"),
+        ];
+        for (pattern, value, replacement, expected) in cases {
+            let replaced = Pattern::parse(pattern).unwrap().replace(value, replacement, true);
+            assert_eq!(replaced, expected, "{value} // {pattern}");
+        }
+    }
+
+    #[test]
+    fn the_shortest_and_the_longest_match_differ_by_what_stars_take() {
+        let cases = [
+            ("*b", "abab", "ab", ""),
+            ("a*", "abab", "bab", ""),
+            ("a?b*c", "axbccd", "cd", "d"),
+            ("*", "ab", "ab", ""),
+        ];
+        for (pattern, value, shortest, longest) in cases {
+            let pattern = Pattern::parse(pattern).unwrap();
+            assert_eq!(pattern.without_prefix(value, false), shortest);
+            assert_eq!(pattern.without_prefix(value, true), longest);
+        }
+        let pattern = Pattern::parse("b*").unwrap();
+        assert_eq!(pattern.without_suffix("abab", false), "aba");
+        assert_eq!(pattern.without_suffix("abab", true), "a");
+    }
+}

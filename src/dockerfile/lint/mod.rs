@@ -8,6 +8,9 @@ mod options;
 mod shape;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 pub use self::options::Options;

@@ -14,6 +14,9 @@ mod transfer;
 mod typed;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use self::lines::Lines;
 use self::statement::Statement;
 use self::typed::Typed;

@@ -24,7 +24,8 @@ struct Field {
 /// A mount of a `RUN` step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it is seen. A relative path is relative to the working folder.
+    /// Where it is seen. A relative path is relative to the working folder, which also is what a
+    /// bind, cache or tmpfs mount without a target covers.
     pub target: Option<String>,
     /// Cannot be written to. What is written to a writable bind mount is discarded.
     pub read_only: bool,
@@ -291,11 +292,8 @@ impl Draft {
         self.check_keys()?;
         let writable = matches!(self.kind.as_str(), "cache" | "tmpfs");
         let read_only = self.read_only.unwrap_or(!writable);
-        let target = self.target.clone();
-        if target.is_none() && matches!(self.kind.as_str(), "bind" | "cache" | "tmpfs") {
-            let message = format!("a mount of type {} needs a target", self.kind);
-            return Err(Wrong { message, label: Some("add target=/path".to_owned()) });
-        }
+        let seen = matches!(self.kind.as_str(), "bind" | "cache" | "tmpfs");
+        let target = self.target.clone().or_else(|| seen.then(|| ".".to_owned()));
         let kind = match self.kind.as_str() {
             "cache" => MountKind::Cache(self.cache()),
             "tmpfs" => MountKind::Tmpfs { size: self.size.filter(|size| *size > 0) },

@@ -6,10 +6,11 @@ use super::{Row, Standing};
 use crate::progress::TaskKind;
 
 /// Every kind, in the order of a build.
-pub(super) const KINDS: [TaskKind; 6] = [
+pub(super) const KINDS: [TaskKind; 7] = [
     TaskKind::Resolve,
     TaskKind::Compile,
     TaskKind::Download,
+    TaskKind::Step,
     TaskKind::Layer,
     TaskKind::Upload,
     TaskKind::Export,

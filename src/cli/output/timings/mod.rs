@@ -141,7 +141,7 @@ impl Progress for Timings {
             Change::Warning(text) => {
                 state.messages.push(Message { at: now, is_warning: true, text });
             }
-            Change::Started(_) | Change::Advanced(_) | Change::Nothing => {}
+            Change::Started(_) | Change::Advanced(_) | Change::Line(..) | Change::Nothing => {}
         }
     }
 }

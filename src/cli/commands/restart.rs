@@ -1,0 +1,54 @@
+//! `gondola restart`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::run::{keeper_arguments, report};
+use super::stop::HowArgs;
+use crate::cli::session::{Session, print_lines};
+use crate::container::{Containers, Seen, start_detached};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Arguments of `gondola restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// The containers; one that has ended is started
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// Goes on with root's rights over a range of ids, where a container was made so.
+pub(in crate::cli) fn enter_id_range(
+    session: &Session,
+    args: &RestartArgs,
+) -> Result<Option<ExitCode>> {
+    let containers = Containers::open(session.store()?.root())?;
+    // What is not there is told later.
+    let found = args.containers.iter().filter_map(|name| containers.find(name).ok());
+    session.enter_id_range(found.map(|seen| seen.config.rung))
+}
+
+/// Starts containers again, in the background; their files are as they left them.
+pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
+    let containers = Containers::open(session.store()?.root())?;
+    let seen: Vec<Seen> =
+        args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
+    if let Some(seen) = seen.iter().find(|seen| seen.config.remove && seen.status.is_alive()) {
+        let name = seen.container.name();
+        return Err(Error::new(ErrorKind::Usage, format!("restart container {name}"))
+            .because("it was started with --rm, and is gone once it ends"));
+    }
+    for (seen, name) in seen.iter().zip(&args.containers) {
+        args.how.stop(seen)?;
+        let claimed = seen.container.claim()?;
+        let id = seen.container.id().as_str();
+        if let Some(exit) = start_detached(&claimed, &keeper_arguments(session, id)?)? {
+            return Ok(report(session, name, &exit));
+        }
+        print_lines([name])?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

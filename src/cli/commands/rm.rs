@@ -1,0 +1,64 @@
+//! `gondola rm`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::session::{Session, print_lines};
+use crate::container::{Containers, Seen};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Arguments of `gondola rm`.
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    /// Kill what runs; what is not there is no failure
+    #[arg(short, long)]
+    force: bool,
+    /// Accepted for habit's sake: folders of a container's own always go with it
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+/// Goes on with root's rights over a range of ids, where a container was made so.
+pub(in crate::cli) fn enter_id_range(session: &Session, args: &RmArgs) -> Result<Option<ExitCode>> {
+    let containers = Containers::open(session.store()?.root())?;
+    // What is not there is told later.
+    let found = args.containers.iter().filter_map(|name| containers.find(name).ok());
+    session.enter_id_range(found.map(|seen| seen.config.rung))
+}
+
+pub(in crate::cli) fn run(session: &Session, args: &RmArgs) -> Result<()> {
+    let containers = Containers::open(session.store()?.root())?;
+    containers.sweep();
+    let mut found = Vec::new();
+    for name in &args.containers {
+        match containers.find(name) {
+            Ok(seen) => found.push((name, seen)),
+            Err(error) if args.force && error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some((name, _)) = found.iter().find(|(_, seen)| seen.status.is_alive() && !args.force) {
+        return Err(Error::new(ErrorKind::Denied, format!("remove container {name}"))
+            .because("it is running")
+            .hint(format!("gondola stop {name}, or gondola rm -f {name}")));
+    }
+    for (name, seen) in found {
+        remove(&seen)?;
+        print_lines([name])?;
+    }
+    Ok(())
+}
+
+fn remove(seen: &Seen) -> Result<()> {
+    seen.container.kill()?;
+    match seen.container.claim() {
+        Ok(claimed) => claimed.remove(),
+        // One that was started with --rm removes itself.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,490 @@
+//! `gondola run`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+
+use super::build::BuildArgs;
+use crate::cli::environment::{self, Environment};
+use crate::cli::session::{Session, print_lines, until_interrupted};
+use crate::cli::settings;
+use crate::container::{
+    Attachment, Claimed, Containers, NetworkChoice, Options, Origin, Plan, Publish, Reserved,
+    StopSignal, Supervisor, Volume, start_detached,
+};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::image::{Artifact, Image, Named};
+use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
+use crate::pipeline::{self, Outputs};
+use crate::rootfs::{Rootfs, Unpacker};
+use crate::sandbox::{Exit, Finding, Findings, Launcher, ProbeOptions, Root, Rung, choose, probe};
+use crate::transport::{self, Context, Place, find_in_store};
+
+/// Arguments of `gondola run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// What to run, and its arguments: the name of an image, oci:DIR, docker-archive:FILE, or a Go
+    /// package that is built first: a path that begins with "." or "/", such as . or ./cmd/app
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE|PACKAGE", "ARG"])]
+    words: Vec<String>,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the program a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Call the container so
+    #[arg(long)]
+    name: Option<String>,
+    /// Remove the container once it has ended
+    #[arg(long)]
+    rm: bool,
+    /// When to pull the image: missing, always or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: Pull,
+    /// The platform, where the image has several
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// Run in a folder that holds a root file system, named instead of an image
+    #[arg(long)]
+    rootfs: bool,
+    #[command(flatten)]
+    program: ProgramArgs,
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// What is run.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Program")]
+struct ProgramArgs {
+    /// Run this program instead of the image's; "" takes the image's entrypoint away
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Set a variable, or pass one on; repeatable
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file, NAME=VALUE or NAME on each line; repeatable
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    env_file: Vec<PathBuf>,
+    /// The working folder
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// The user
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// The signal that asks the program to end
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<StopSignal>,
+    /// Seconds until a program that was asked to end is killed; -1 for never
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+}
+
+/// What it sees of files.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Files")]
+struct FileArgs {
+    /// Mount a file or folder of the host, or a folder of the container's own; repeatable
+    #[arg(short, long, value_name = "[HOST:]CONTAINER[:ro]")]
+    volume: Vec<Volume>,
+    /// Mount type=bind,source=…,target=…[,readonly], type=tmpfs,target=… or type=volume,target=…; repeatable
+    #[arg(long, value_name = "FIELDS", value_parser = Volume::mount)]
+    mount: Vec<Volume>,
+    /// Mount an empty file system in memory; repeatable
+    #[arg(long, value_name = "PATH[:size=…,mode=…]", value_parser = Volume::tmpfs)]
+    tmpfs: Vec<Volume>,
+    /// Forbid writing to the root file system
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// What it sees of the network.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkArgs {
+    /// The network: host, none, or private, to which published ports alone lead and from which nothing
+    /// does. Without it: host, and private where ports are published
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    network: Option<NetworkChoice>,
+    /// Publish a TCP port of the container; repeatable
+    #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER")]
+    publish: Vec<Publish>,
+    /// Publish every port that the image exposes, on free ports of the host
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// The host name; else the container's short id
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Add a line to /etc/hosts; repeatable
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+}
+
+/// How far it is let.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Isolation")]
+struct LimitArgs {
+    /// How processes are isolated: a row of `gondola doctor`
+    #[arg(long, value_name = "HOW")]
+    sandbox: Option<Rung>,
+    /// Refuse a weaker sandbox than this one
+    #[arg(long, value_name = "HOW")]
+    sandbox_min: Option<Rung>,
+    /// Kill everything after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// How many processes and threads the program may have
+    #[arg(long, value_name = "N")]
+    pids_limit: Option<u64>,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Pull {
+    /// When the local store has none of that name.
+    Missing,
+    /// Every time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// The best sandbox that gives a program a root file system.
+pub(in crate::cli) fn choose_rung(session: &Session, args: &RunArgs) -> Result<Rung> {
+    let launcher = launcher(session);
+    let store = session.store()?;
+    let options = ProbeOptions { launcher: &launcher, folder: store.root() };
+    let limits = &args.limits;
+    if limits.sandbox == Some(Rung::Toolchain) {
+        return Err(Error::new(ErrorKind::Usage, "run a container in the sandbox toolchain")
+            .because("it has no root file system"));
+    }
+    let least = limits.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
+    choose(&options, limits.sandbox, Some(least)).or_else(|error| {
+        if limits.sandbox.is_some() || limits.sandbox_min.is_some() {
+            return Err(error);
+        }
+        Err(nothing_works(&probe(&options)?))
+    })
+}
+
+/// Why no sandbox that can run a container works here, and the one thing to do about it.
+fn nothing_works(findings: &Findings) -> Error {
+    let error = Error::new(ErrorKind::Unsupported, "run a container here");
+    // The one that needs the least is the one to ask for.
+    match findings.0.iter().find(|finding| finding.rung == Rung::Ns) {
+        Some(Finding { reason: Some(reason), fix: Some(fix), .. }) => {
+            error.because(reason).hint(fix.clone())
+        }
+        Some(Finding { reason: Some(reason), .. }) => error.because(reason).hint("gondola doctor"),
+        _ => error.hint("gondola doctor"),
+    }
+}
+
+/// Runs a container on a rung; answers the program's exit code.
+pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
+    let claimed = until_interrupted("run", prepare(session, &args, rung)).await?;
+    session.view.close();
+    let name = claimed.container().name().to_owned();
+    let exit = if args.detach {
+        let id = claimed.container().id().clone();
+        let exit = start_detached(&claimed, &keeper_arguments(session, id.as_str())?)?;
+        if exit.is_none() {
+            print_lines([id])?;
+        }
+        exit
+    } else {
+        let supervisor = supervisor(session);
+        Some(supervisor.run(claimed, Attachment::Foreground, || ()).await?)
+    };
+    Ok(exit.map_or(ExitCode::SUCCESS, |exit| report(session, &name, &exit)))
+}
+
+/// What keeps containers.
+pub(in crate::cli) fn supervisor(session: &Session) -> Supervisor {
+    Supervisor { launcher: launcher(session), clock: environment::clock }
+}
+
+pub(in crate::cli) fn launcher(session: &Session) -> Launcher {
+    Launcher::new(session.environment.get("PATH").unwrap_or_default())
+}
+
+/// The arguments by which the own binary keeps a container, see `gondola keep`.
+pub(in crate::cli) fn keeper_arguments(session: &Session, id: &str) -> Result<Vec<String>> {
+    let store = session.store()?;
+    let words = ["--store", &store.root().display().to_string(), "keep", id];
+    Ok(words.map(str::to_owned).to_vec())
+}
+
+/// Says what came of a program that was not there, and gives the exit code.
+pub(in crate::cli) fn report(session: &Session, name: &str, exit: &Exit) -> ExitCode {
+    if let Exit::NotFound(reason) | Exit::NotExecutable(reason) = exit {
+        let error = Error::new(ErrorKind::NotFound, format!("run container {name}"));
+        session.view.fail(&error.because(reason));
+    }
+    ExitCode::from(exit.code())
+}
+
+/// Makes the container: everything up to its start.
+async fn prepare(session: &Session, args: &RunArgs, rung: Rung) -> Result<Claimed> {
+    let options = options(args, &session.environment)?;
+    let context = session.transport()?;
+    // A name that is taken is told before anything is pulled.
+    let containers = Containers::open(context.store.root())?;
+    let reserved = containers.reserve(args.name.as_deref())?;
+    if !rung.has_namespaces() {
+        session.reporter.warn(format!(
+            "sandbox {rung}: the program has no processes, network or mounts of its own, and no \
+             boundary keeps it in; gondola doctor says why"
+        ));
+    }
+    if args.rootfs {
+        let folder = session.environment.resolve(&args.words[0]);
+        return folder_container(session, (reserved, rung), &folder, &options);
+    }
+    let image = find(session, args, &context).await?;
+    let cores = session.environment.cores;
+    let unpacker = Unpacker { context: context.clone(), rung, cores };
+    let rootfs = if image.pulled {
+        let rootfs = unpacker.unpack_and_store(&image.image).await?;
+        image.name_in_store(&context).await?;
+        rootfs
+    } else {
+        unpacker.unpack(&image.image).await?
+    };
+    image_container(session, (reserved, rung), (&image, &rootfs), &options)
+}
+
+/// An image to run.
+struct Found {
+    image: Image,
+    /// What tables call it.
+    called: String,
+    /// What it is called in the store, once it is there.
+    reference: Option<Reference>,
+    /// Whether it comes from a registry.
+    pulled: bool,
+}
+
+impl Found {
+    fn new(artifact: &Artifact, called: &str) -> Result<Self> {
+        match artifact.images()[..] {
+            [image] => Ok(Self {
+                image: image.clone(),
+                called: called.to_owned(),
+                reference: None,
+                pulled: false,
+            }),
+            _ => {
+                Err(Error::new(ErrorKind::Invalid, format!("run {called}"))
+                    .because("it is no image"))
+            }
+        }
+    }
+
+    async fn name_in_store(&self, context: &Context) -> Result<()> {
+        let artifact = Artifact::Image(self.image.clone());
+        let references = self.reference.clone().into_iter().collect();
+        transport::write(&Place::Store(None), &[Named { artifact, references }], context).await
+    }
+}
+
+/// Whether a word means a Go package: a path, as Go's own tools tell them from other names.
+fn is_package(word: &str) -> bool {
+    matches!(word, "." | "..") || ["./", "../", "/"].iter().any(|start| word.starts_with(start))
+}
+
+/// Finds the image: built of a package, in the local store, in a registry, or wherever it was said
+/// to be.
+async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Found> {
+    let word = args.words[0].as_str();
+    let platform = args.platform.clone().unwrap_or_else(|| context.host.clone());
+    let platforms = PlatformSet::Listed(vec![platform]);
+    if is_package(word) {
+        let built = build(session, word, args.platform.as_ref()).await?;
+        let artifact =
+            transport::read(&Place::Store(Some(built.clone())), &platforms, context).await?;
+        let name = built.without_digest().unwrap_or(built).familiar();
+        return Found::new(&artifact, &name);
+    }
+    let place = word.parse::<Place>()?.in_folder(&session.environment.folder);
+    let Place::Registry(reference) = place else {
+        return Found::new(&transport::read(&place, &platforms, context).await?, word);
+    };
+    let local = match args.pull {
+        Pull::Always => None,
+        Pull::Missing | Pull::Never => match find_in_store(&context.store, word) {
+            Ok(_) => Some(Place::Store(Some(reference.clone()))),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(error) if args.pull == Pull::Never => {
+                return Err(error).cannot(|| format!("run {word} without pulling it"));
+            }
+            Err(_) => None,
+        },
+    };
+    if let Some(place) = local {
+        match transport::read(&place, &platforms, context).await {
+            // The store may have it for another platform alone.
+            Err(error) if error.kind() == ErrorKind::NotFound && args.pull == Pull::Missing => {}
+            found => return Found::new(&found?, word),
+        }
+    }
+    let artifact =
+        transport::read(&Place::Registry(reference.clone()), &platforms, context).await?;
+    let found = Found::new(&artifact, word)?;
+    Ok(Found { reference: Some(reference), pulled: true, ..found })
+}
+
+/// Builds one package as `gondola build` does, and answers the image's name in the store.
+async fn build(session: &Session, package: &str, platform: Option<&Platform>) -> Result<Reference> {
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        build: BuildArgs,
+    }
+    let platform = platform.map(|platform| format!("--platform={platform}"));
+    let words = ["build".to_owned()].into_iter().chain(platform).chain([package.to_owned()]);
+    let typed = <Typed as clap::Parser>::try_parse_from(words);
+    let typed = typed.map_err(|error| Error::new(ErrorKind::Usage, "build").caused_by(error))?;
+    let request = settings::request(&typed.build, &session.environment)?;
+    let built = pipeline::build(&session.engine()?, &request, &Outputs::default()).await?;
+    match &built[..] {
+        [one] => Ok(one.pinned.clone()),
+        several => Err(Error::new(ErrorKind::Usage, format!("run {package}"))
+            .because(format!("it stands for {} programs", several.len()))
+            .hint("name one of them")),
+    }
+}
+
+/// A container of an unpacked image.
+fn image_container(
+    session: &Session,
+    (reserved, rung): (Reserved, Rung),
+    (found, rootfs): (&Found, &Rootfs),
+    options: &Options,
+) -> Result<Claimed> {
+    let plan = Plan::make(&found.image.config.value().config, options)?;
+    plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
+    let root = rootfs.fork()?.settle(&reserved.make_folder("root")?)?;
+    let layers = rootfs.kept_folders();
+    if matches!(root, Root::Overlay { .. }) {
+        session.store()?.keep_for_container(reserved.folder(), &layers)?;
+    }
+    let origin = Origin {
+        image: found.called.clone(),
+        digest: Some(found.image.manifest.descriptor().digest.clone()),
+        root,
+        rung,
+        now: environment::clock(),
+    };
+    let copy_up = |path: &str, target: &Path| rootfs.copy_out(path, target);
+    reserved.make(origin, &plan, options, &copy_up)
+}
+
+/// A container in a folder that somebody unpacked.
+fn folder_container(
+    session: &Session,
+    (reserved, rung): (Reserved, Rung),
+    folder: &Path,
+    options: &Options,
+) -> Result<Claimed> {
+    if !folder.is_dir() {
+        return Err(Error::new(ErrorKind::NotFound, format!("run in {}", folder.display()))
+            .because("there is no such folder"));
+    }
+    let plan = Plan::make(&ContainerConfig::default(), options)?;
+    plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
+    let origin = Origin {
+        image: folder.display().to_string(),
+        digest: None,
+        root: Root::Folder(folder.to_owned()),
+        rung,
+        now: environment::clock(),
+    };
+    reserved.make(origin, &plan, options, &|_, _| Ok(false))
+}
+
+fn options(args: &RunArgs, environment: &Environment) -> Result<Options> {
+    let (program, files, network) = (&args.program, &args.files, &args.network);
+    let volumes = files.volume.iter().chain(&files.mount).chain(&files.tmpfs);
+    let stop_timeout = program.stop_timeout.map(|seconds| u64::try_from(seconds).ok());
+    Ok(Options {
+        arguments: args.words[1..].to_vec(),
+        entrypoint: program.entrypoint.clone(),
+        env: variables(&program.env, &program.env_file, environment)?,
+        workdir: program.workdir.clone(),
+        user: program.user.clone(),
+        hostname: network.hostname.clone(),
+        hosts: network.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
+        network: network.network,
+        ports: network.publish.clone(),
+        publish_all: network.publish_all,
+        volumes: volumes.map(|volume| volume.clone().in_folder(&environment.folder)).collect(),
+        read_only: files.read_only,
+        stop_signal: program.stop_signal,
+        stop_timeout: stop_timeout.map(|seconds| seconds.map(Duration::from_secs)),
+        timeout: args.limits.timeout.map(Duration::from_secs),
+        processes: args.limits.pids_limit,
+        input: args.interactive,
+        terminal: args.tty,
+        remove: args.rm,
+    })
+}
+
+/// Variables of files, and on top those that were typed. A name alone passes the caller's value on.
+pub(in crate::cli) fn variables(
+    typed: &[String],
+    files: &[PathBuf],
+    environment: &Environment,
+) -> Result<BTreeMap<String, Option<String>>> {
+    let mut lines = Vec::new();
+    for file in files {
+        let path = environment.resolve(file);
+        let text = fs_err::read_to_string(&path).map_err(|error| {
+            Error::new(ErrorKind::Usage, format!("read variables from {}", file.display()))
+                .caused_by(error)
+        })?;
+        let used = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        lines.extend(text.lines().map(str::trim_start).filter(used).map(str::to_owned));
+    }
+    let mut variables = BTreeMap::new();
+    for line in lines.iter().chain(typed) {
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (line.as_str(), environment.variables.get(line).cloned()),
+        };
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(Error::new(ErrorKind::Usage, format!("set \"{}\"", line.escape_debug()))
+                .because("a variable has a name without spaces"));
+        }
+        variables.insert(name.to_owned(), value);
+    }
+    Ok(variables)
+}
+
+/// Reads `NAME:IP`; `host-gateway` is the host, as it is seen on its own network.
+pub(in crate::cli) fn host(text: &str) -> Result<(String, IpAddr)> {
+    let wrong = || {
+        Error::new(ErrorKind::Usage, format!("add host \"{}\"", text.escape_debug()))
+            .because("expected NAME:IP")
+    };
+    let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    let address = match bare {
+        "host-gateway" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        _ => bare.parse().map_err(|_| wrong())?,
+    };
+    if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), address)) }
+}

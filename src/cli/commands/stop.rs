@@ -1,0 +1,59 @@
+//! `gondola stop`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::session::{Session, print_lines};
+use crate::container::{Containers, Seen, StopSignal};
+use crate::error::Result;
+
+/// Arguments of `gondola stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// How a program is ended.
+#[derive(Debug, Args)]
+pub struct HowArgs {
+    /// Seconds until a program that was asked to end is killed; -1 for never
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    time: Option<i64>,
+    /// The signal that asks, instead of the container's own
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<StopSignal>,
+}
+
+impl HowArgs {
+    /// Ends a container.
+    pub(in crate::cli) fn stop(&self, seen: &Seen) -> Result<()> {
+        let patience = match self.time {
+            Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
+            None => seen.config.stop_timeout,
+        };
+        seen.container.stop(self.signal.unwrap_or(seen.config.stop_signal), patience)
+    }
+}
+
+pub(in crate::cli) fn run(session: &Session, args: &StopArgs) -> Result<()> {
+    let containers = Containers::open(session.store()?.root())?;
+    // A name that is wrong is told before anything is stopped.
+    let seen: Vec<Seen> =
+        args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
+    for (seen, name) in seen.iter().zip(&args.containers) {
+        args.how.stop(seen)?;
+        print_lines([name])?;
+    }
+    Ok(())
+}

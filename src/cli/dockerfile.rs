@@ -1,0 +1,420 @@
+//! `gondola build` of a Dockerfile: what was typed, and what it means.
+//!
+//! Which of the two front ends is meant is decided like this. `-f`, a flag that only Dockerfiles
+//! know, standard input or a repository as the context: a Dockerfile. Else a folder that has a
+//! Dockerfile and no Go program of its own: the Dockerfile in it. Else Go packages.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueHint};
+
+use super::args::SandboxArgs;
+use super::commands::build::BuildArgs;
+use super::commands::run::launcher;
+use super::session::Session;
+use crate::dockerfile::build::{
+    CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
+};
+use crate::dockerfile::context::GitSource;
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::golang;
+use crate::pipeline::DockerfileRequest;
+use crate::sandbox::{Network, ProbeOptions, Rung, probe};
+use crate::transport::Place;
+
+/// Names of Dockerfiles that are found without being named.
+const USUAL_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+/// What may be in front of an archive's or a Dockerfile's bytes on standard input at most.
+const LONGEST_INPUT: u64 = 16 << 30;
+/// Variables that say how the network is reached.
+const PROXIES: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// How a Dockerfile is built.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Dockerfile")]
+pub struct DockerfileArgs {
+    /// Build this Dockerfile; the folder given, or the current one, is its context
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Build this stage instead of the last one
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Give an ARG a value; without one, the variable's of the environment; repeatable
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Give a secret to steps that mount it, id=NAME,src=FILE or id=NAME,env=VARIABLE; repeatable
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Vec<String>,
+    /// Give the SSH agent to steps that mount it: default, or NAME=SOCKET; repeatable
+    #[arg(long, value_name = "AGENT")]
+    pub ssh: Vec<String>,
+    /// Execute the steps of this stage, whatever earlier builds left behind; repeatable
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// The network of steps: host or none
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// Add a line to the steps' /etc/hosts; repeatable
+    #[arg(long, value_name = "NAME:IP")]
+    pub add_host: Vec<String>,
+    /// Give a name in FROM and --from another meaning: a folder, docker-image://IMAGE, oci-layout://DIR, a repository; repeatable
+    #[arg(long, value_name = "NAME=PLACE")]
+    pub build_context: Vec<String>,
+    /// Take bases whose names begin with FROM from TO; repeatable
+    #[arg(long, value_name = "FROM=TO")]
+    pub mirror: Vec<String>,
+    /// Look for problems of the Dockerfile, and build nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Give steps that run Go no caches that they did not ask for
+    #[arg(long)]
+    pub no_go_cache: bool,
+    /// Open a shell where a step failed
+    #[arg(long)]
+    pub shell_on_failure: bool,
+}
+
+impl DockerfileArgs {
+    /// Whether something was typed that only Dockerfiles know.
+    fn is_typed(&self) -> bool {
+        let lists = [
+            &self.build_arg,
+            &self.secret,
+            &self.ssh,
+            &self.no_cache_filter,
+            &self.add_host,
+            &self.build_context,
+            &self.mirror,
+        ];
+        self.file.is_some()
+            || self.target.is_some()
+            || self.network.is_some()
+            || self.check
+            || self.no_go_cache
+            || self.shell_on_failure
+            || lists.into_iter().any(|list| !list.is_empty())
+    }
+}
+
+/// Says whether a Dockerfile is to be built.
+pub(super) fn is_meant(args: &BuildArgs, folder: &Path) -> bool {
+    if args.dockerfile.is_typed() {
+        return true;
+    }
+    if !args.bin.is_empty() || !args.prebuilt.is_empty() || args.config.is_some() {
+        return false;
+    }
+    let context = match args.packages.as_slice() {
+        [] => ".",
+        [only] => only.as_str(),
+        _ => return false,
+    };
+    if context == "-" || GitSource::parse(context).is_some() {
+        return true;
+    }
+    let context = folder.join(context);
+    let has_file = USUAL_NAMES.iter().any(|name| context.join(name).is_file());
+    has_file && !context.join("gondola.yaml").exists() && !golang::has_program(&context)
+}
+
+/// What a build of a Dockerfile is asked for.
+pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileRequest> {
+    refuse_go(args)?;
+    let environment = &session.environment;
+    let own = &args.dockerfile;
+    let (context, file) = context_and_file(session, args)?;
+    let name = match &context {
+        ContextSource::Folder(folder) => {
+            let whole = fs_err::canonicalize(folder).unwrap_or_else(|_| folder.clone());
+            whole.file_name().map(|name| name.to_string_lossy().into_owned())
+        }
+        ContextSource::Git(git) => {
+            let path = git.remote.trim_end_matches('/').trim_end_matches(".git");
+            path.rsplit(['/', ':']).next().map(str::to_owned)
+        }
+        ContextSource::Archive(_) | ContextSource::Empty => None,
+    };
+    let named = own.build_context.iter().map(|text| named_context(text, &environment.folder));
+    let epoch = environment.get("SOURCE_DATE_EPOCH").map(|_| environment.source_date_epoch());
+    let now = environment.now.duration_since(std::time::UNIX_EPOCH);
+    let job = Job {
+        file,
+        context,
+        contexts: named.collect::<Result<_>>()?,
+        target: own.target.clone(),
+        arguments: arguments(session, &own.build_arg),
+        secrets: own.secret.iter().map(|text| secret(session, text)).collect::<Result<_>>()?,
+        agents: own.ssh.iter().map(|text| agent(session, text)).collect::<Result<_>>()?,
+        labels: super::settings::pairs("--label", &args.image.label)?,
+        hosts: own
+            .add_host
+            .iter()
+            .map(|text| super::commands::run::host(text))
+            .collect::<Result<_>>()?,
+        network: network(own.network.as_deref())?,
+        cache: CachePolicy {
+            off: args.no_cache,
+            off_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
+            pull: args.pull,
+        },
+        go_cache: !own.no_go_cache,
+        mirrors: super::settings::pairs("--mirror", &own.mirror)?,
+        epoch: epoch.transpose()?,
+        now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
+        encoding: super::settings::typed_encoding(&args.image)?,
+        shell_on_failure: own.shell_on_failure,
+    };
+    Ok(DockerfileRequest {
+        job,
+        platforms: args.result.platform.clone(),
+        name: golang::image_name(name.as_deref().unwrap_or("app")),
+        tags: args.result.tag.clone(),
+    })
+}
+
+/// Refuses flags that say how Go packages become images.
+fn refuse_go(args: &BuildArgs) -> Result<()> {
+    let image = &args.image;
+    let typed = [
+        ("--bin", !args.bin.is_empty()),
+        ("--one-image", args.one_image),
+        ("--prebuilt", !args.prebuilt.is_empty()),
+        ("--base", image.base.is_some()),
+        ("--add", !image.add.is_empty()),
+        ("--entrypoint", image.entrypoint.is_some()),
+        ("--cmd", image.cmd.is_some()),
+        ("--env", !image.env.is_empty()),
+        ("--user", image.user.is_some()),
+        ("--workdir", image.workdir.is_some()),
+        ("--port", !image.port.is_empty()),
+        ("--volume", !image.volume.is_empty()),
+        ("--annotation", !image.annotation.is_empty()),
+        ("--stop-signal", image.stop_signal.is_some()),
+    ];
+    match typed.into_iter().find(|(_, typed)| *typed) {
+        None => Ok(()),
+        Some((flag, _)) => Err(Error::new(ErrorKind::Usage, format!("use {flag}"))
+            .because("a Dockerfile is built, which says this itself")
+            .hint("leave the flag out, or name a Go package and no Dockerfile")),
+    }
+}
+
+fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSource, FileSource)> {
+    let folder = &session.environment.folder;
+    let context = match args.packages.as_slice() {
+        [] => ".",
+        [only] => only.as_str(),
+        [_, other, ..] => {
+            return Err(Error::new(ErrorKind::Usage, format!("use {other}"))
+                .because("a Dockerfile has one context"));
+        }
+    };
+    let file = args.dockerfile.file.as_deref();
+    let from_stdin = file == Some(Path::new("-"));
+    if context == "-" {
+        if from_stdin {
+            return Err(Error::new(ErrorKind::Usage, "read both from standard input")
+                .because("it cannot be the Dockerfile and the context at once"));
+        }
+        return context_of_stdin(session, file);
+    }
+    if let Some(git) = GitSource::parse(context) {
+        return Ok((ContextSource::Git(git), in_context(file)?));
+    }
+    let root = folder.join(context);
+    if root.is_file() {
+        return Ok((ContextSource::Archive(root), in_context(file)?));
+    }
+    let file = match file {
+        Some(_) if from_stdin => FileSource::Text(read_stdin()?),
+        Some(path) => FileSource::Path(folder.join(path)),
+        None => {
+            let found = USUAL_NAMES.iter().map(|name| root.join(name)).find(|path| path.is_file());
+            FileSource::Path(found.unwrap_or_else(|| root.join(USUAL_NAMES[0])))
+        }
+    };
+    Ok((ContextSource::Folder(root), file))
+}
+
+/// A Dockerfile that is named is one of the context where that is no folder.
+fn in_context(file: Option<&Path>) -> Result<FileSource> {
+    let Some(path) = file else { return Ok(FileSource::InContext(String::new())) };
+    if path == Path::new("-") {
+        return Ok(FileSource::Text(read_stdin()?));
+    }
+    Ok(FileSource::InContext(path.display().to_string()))
+}
+
+/// An archive is the context; anything else is the Dockerfile, without a context.
+fn context_of_stdin(session: &Session, file: Option<&Path>) -> Result<(ContextSource, FileSource)> {
+    let bytes = read_stdin()?;
+    let packed = crate::layer::detect(&bytes) != crate::oci::Compression::None
+        || bytes.starts_with(b"BZh")
+        || bytes.starts_with(b"\xfd7zXZ");
+    let is_archive = packed || bytes.get(257..262) == Some(b"ustar");
+    if !is_archive {
+        return Ok((ContextSource::Empty, FileSource::Text(bytes)));
+    }
+    let store = session.store()?;
+    let digest = store.put(&bytes)?;
+    Ok((ContextSource::Archive(store.blob_path(&digest)), in_context(file)?))
+}
+
+fn read_stdin() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let stdin = std::io::stdin().lock();
+    stdin.take(LONGEST_INPUT).read_to_end(&mut bytes).cannot(|| "read standard input")?;
+    Ok(bytes)
+}
+
+/// Reads `NAME=PLACE`.
+fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
+    let wrong = || {
+        Error::new(ErrorKind::Usage, format!("use --build-context {text}"))
+            .because("expected NAME=PLACE")
+    };
+    let (name, place) = text.split_once('=').ok_or_else(wrong)?;
+    if name.is_empty() || place.is_empty() {
+        return Err(wrong());
+    }
+    let meaning = if let Some(image) = place.strip_prefix("docker-image://") {
+        NamedContext::Image(Place::Registry(image.parse()?))
+    } else if let Some(layout) = place.strip_prefix("oci-layout://") {
+        let layout = layout.replace('@', ":");
+        NamedContext::Image(format!("oci:{layout}").parse::<Place>()?.in_folder(folder))
+    } else if let Some(git) = GitSource::parse(place) {
+        NamedContext::Files(ContextSource::Git(git))
+    } else if ["oci:", "oci-archive:", "docker-archive:", "store:"]
+        .iter()
+        .any(|scheme| place.starts_with(scheme))
+    {
+        NamedContext::Image(place.parse::<Place>()?.in_folder(folder))
+    } else {
+        let path = folder.join(place);
+        let files = match path.is_file() {
+            true => ContextSource::Archive(path),
+            false => ContextSource::Folder(path),
+        };
+        NamedContext::Files(files)
+    };
+    Ok((name.to_owned(), meaning))
+}
+
+/// What ARGs get. Proxies of this machine are passed on, and the time that everything gets.
+fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
+    let environment = &session.environment;
+    let passed = PROXIES.iter().chain(&["SOURCE_DATE_EPOCH"]);
+    let passed =
+        passed.filter_map(|&name| Some((name.to_owned(), environment.get(name)?.to_owned())));
+    let mut arguments: BTreeMap<String, String> = passed.collect();
+    for text in typed {
+        match text.split_once('=') {
+            Some((name, value)) => drop(arguments.insert(name.to_owned(), value.to_owned())),
+            None => {
+                if let Some(value) = environment.variables.get(text) {
+                    arguments.insert(text.clone(), value.clone());
+                }
+            }
+        }
+    }
+    arguments
+}
+
+/// Reads `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`, or `NAME` alone.
+fn secret(session: &Session, text: &str) -> Result<(String, SecretSource)> {
+    let wrong = |why: &str| {
+        Error::new(ErrorKind::Usage, "use --secret")
+            .because(why.to_owned())
+            .hint("write id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    };
+    let (mut id, mut file, mut variable, mut is_variable) = (None, None, None, false);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("id", value)) => id = Some(value.to_owned()),
+            Some(("src" | "source", value)) => file = Some(value.to_owned()),
+            Some(("env", value)) => variable = Some(value.to_owned()),
+            Some(("type", "file")) => {}
+            Some(("type", "env")) => is_variable = true,
+            Some((key, _)) => return Err(wrong(&format!("{key} is none of its keys"))),
+            None => id = Some(part.to_owned()),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no id"))?;
+    let environment = &session.environment;
+    let variable = match (variable, &file) {
+        (Some(variable), _) => Some(variable),
+        (None, Some(source)) if is_variable => Some(source.clone()),
+        (None, None) if environment.variables.contains_key(&id) => Some(id.clone()),
+        _ => None,
+    };
+    let source = match variable {
+        Some(name) => {
+            let value = environment.variables.get(&name);
+            let value = value.ok_or_else(|| wrong(&format!("the variable {name} is not set")))?;
+            SecretSource::Value(value.clone())
+        }
+        None => SecretSource::File(environment.resolve(file.unwrap_or_else(|| id.clone()))),
+    };
+    Ok((id, source))
+}
+
+/// Reads `NAME[=SOCKET]`.
+fn agent(session: &Session, text: &str) -> Result<(String, PathBuf)> {
+    let (name, socket) = match text.split_once('=') {
+        Some((name, socket)) => (name, Some(socket)),
+        None => (text, None),
+    };
+    let refuse = |why: &str| Error::new(ErrorKind::Usage, format!("use --ssh {text}")).because(why);
+    let socket = match socket {
+        Some(socket) => socket,
+        None => session
+            .environment
+            .get("SSH_AUTH_SOCK")
+            .ok_or_else(|| refuse("SSH_AUTH_SOCK is not set: no agent runs"))?,
+    };
+    let path = session.environment.resolve(socket);
+    let is_socket = fs_err::metadata(&path)
+        .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
+    if !is_socket {
+        return Err(refuse("it is no socket").hint("add the key to an agent with ssh-add"));
+    }
+    Ok((name.to_owned(), path))
+}
+
+fn network(text: Option<&str>) -> Result<Network> {
+    match text {
+        None | Some("default" | "host") => Ok(Network::Host),
+        Some("none") => Ok(Network::None),
+        Some(other) => Err(Error::new(ErrorKind::Usage, format!("use --network {other}"))
+            .because("expected host or none")),
+    }
+}
+
+/// Finds out which sandbox to use, when the first step asks for one.
+pub(super) fn sandbox(session: &Session, args: &SandboxArgs) -> Result<ChooseSandbox> {
+    let (launcher, store) = (launcher(session), session.store()?);
+    let (wanted, least) = (args.rung(), args.sandbox_min.unwrap_or(Rung::Proot));
+    let reporter = session.reporter.clone();
+    Ok(Arc::new(move || {
+        let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
+        let rung = findings.choose(wanted, Some(least))?;
+        if !rung.has_namespaces() {
+            reporter.warn(findings.summary());
+        }
+        Ok(Chosen { launcher: launcher.clone(), rung })
+    }))
+}

@@ -1,0 +1,210 @@
+//! What a program reads and writes: through pipes or a terminal, to whoever started it and to the
+//! log.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::log::{Lines, Log, Stream};
+use super::terminal::{RawMode, input_is_terminal};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::sandbox::{Child, Streams};
+
+/// Who sees what a program writes, beside the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// Whoever started this process: through its standard streams.
+    Foreground,
+    /// Nobody.
+    Detached,
+}
+
+impl Attachment {
+    fn output(self, stream: Stream) -> Option<BorrowedFd<'static>> {
+        match (self, stream) {
+            (Self::Detached, _) => None,
+            (Self::Foreground, Stream::Output) => Some(rustix::stdio::stdout()),
+            (Self::Foreground, Stream::Error) => Some(rustix::stdio::stderr()),
+        }
+    }
+}
+
+/// This side of a program's streams, before it is started.
+pub(super) struct Plumbing {
+    input: Option<OwnedFd>,
+    outputs: Vec<(Stream, OwnedFd)>,
+}
+
+/// Which streams a program gets, and who is at their other ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) attachment: Attachment,
+    /// Whether its standard input stays open.
+    pub(super) input: bool,
+    /// Whether it has a terminal.
+    pub(super) terminal: bool,
+}
+
+impl Wanted {
+    /// Refuses a terminal for a program that reads, where there is none to read from.
+    pub(super) fn check(self) -> Result<()> {
+        let attached = self.attachment == Attachment::Foreground;
+        if attached && self.input && self.terminal && !input_is_terminal() {
+            return Err(Error::new(ErrorKind::Usage, "give the program this terminal")
+                .because("standard input is none")
+                .hint("leave -t out"));
+        }
+        Ok(())
+    }
+}
+
+/// What a stream needs to be recorded.
+#[derive(Clone)]
+pub(super) struct Recorder {
+    pub(super) log: Arc<Log>,
+    pub(super) clock: fn() -> Timestamp,
+}
+
+impl Recorder {
+    fn lines(&self, stream: Stream) -> Lines {
+        Lines::new(self.log.clone(), stream, self.clock)
+    }
+}
+
+impl Plumbing {
+    /// Makes the streams that a program gets, and this side of them. One with a terminal needs none.
+    pub(super) fn new(wanted: Wanted) -> Result<(Streams, Self)> {
+        let action = || "connect the program's streams";
+        let mut streams = Streams::null()?;
+        let mut plumbing = Self { input: None, outputs: Vec::new() };
+        if wanted.terminal {
+            return Ok((streams, plumbing));
+        }
+        if wanted.input {
+            let (reader, writer) = io::pipe().cannot(action)?;
+            (streams.input, plumbing.input) = (reader.into(), Some(writer.into()));
+        }
+        let (reader, writer) = io::pipe().cannot(action)?;
+        streams.output = writer.into();
+        plumbing.outputs.push((Stream::Output, reader.into()));
+        let (reader, writer) = io::pipe().cannot(action)?;
+        streams.error = writer.into();
+        plumbing.outputs.push((Stream::Error, reader.into()));
+        Ok((streams, plumbing))
+    }
+
+    /// Starts to carry what the program of `child` reads and writes.
+    pub(super) fn connect(
+        mut self,
+        child: &Child,
+        wanted: Wanted,
+        recorder: Option<&Recorder>,
+    ) -> Result<Pumps> {
+        let attachment = wanted.attachment;
+        let action = || "connect the program's terminal";
+        let mut raw = None;
+        if let Some(terminal) = child.terminal() {
+            let copy = || terminal.try_clone_to_owned().cannot(action);
+            self.outputs.push((Stream::Output, copy()?));
+            self.input = Some(copy()?);
+            if attachment == Attachment::Foreground && wanted.input {
+                raw = Some(RawMode::enter(rustix::stdio::stdin())?);
+            }
+        }
+        let outputs = self.outputs.into_iter().map(|(stream, from)| {
+            let to = attachment.output(stream);
+            let lines = recorder.map(|recorder| recorder.lines(stream));
+            std::thread::spawn(move || carry_output(&from, to, lines))
+        });
+        let outputs = outputs.collect();
+        let mut held_input = self.input;
+        if attachment == Attachment::Foreground
+            && wanted.input
+            && let Some(to) = held_input.take()
+        {
+            // Never waited for: it ends with the input, or with this process.
+            std::thread::spawn(move || carry_input(&to));
+        }
+        Ok(Pumps { outputs, _held_input: held_input, _raw: raw })
+    }
+}
+
+/// What carries a running program's streams.
+pub(super) struct Pumps {
+    outputs: Vec<JoinHandle<()>>,
+    /// Of a program in the background, whose input has no end.
+    _held_input: Option<OwnedFd>,
+    _raw: Option<RawMode>,
+}
+
+impl Pumps {
+    /// Waits until all that the program wrote has arrived. Gives the terminal back.
+    pub(super) fn finish(self) {
+        for output in self.outputs {
+            // A thread that panicked has said so itself.
+            let _ = output.join();
+        }
+    }
+}
+
+fn carry_output(from: &OwnedFd, mut to: Option<BorrowedFd<'static>>, mut lines: Option<Lines>) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match rustix::io::read(from, &mut buffer[..]) {
+            Err(Errno::INTR) => continue,
+            // A terminal whose other side is closed says EIO, which is its end.
+            Ok(0) | Err(_) => break,
+            Ok(count) => count,
+        };
+        if let Some(fd) = to {
+            match write_all(fd, &buffer[..count]) {
+                Ok(()) => {}
+                // Whoever read has read enough: let the program know.
+                Err(Errno::PIPE) => break,
+                Err(_) => to = None,
+            }
+        }
+        if let Some(lines) = &mut lines {
+            lines.take(&buffer[..count]);
+        }
+    }
+    if let Some(lines) = &mut lines {
+        lines.end();
+    }
+}
+
+fn carry_input(to: &OwnedFd) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
+            Ok(0) => return,
+            Ok(count) if write_all(to.as_fd(), &buffer[..count]).is_ok() => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => await_one(rustix::stdio::stdin(), PollFlags::IN),
+            _ => return,
+        }
+    }
+}
+
+/// Writes everything, also to a descriptor that somebody made non-blocking.
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => await_one(to, PollFlags::OUT),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn await_one(fd: BorrowedFd<'_>, what: PollFlags) {
+    // What fails here fails again where it is reported.
+    let _ = poll(&mut [PollFd::from_borrowed_fd(fd, what)], None);
+}

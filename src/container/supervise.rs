@@ -1,0 +1,279 @@
+//! What keeps a container: starts its program, carries its streams and connections, writes down how
+//! it ended.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::config::Config;
+use super::entry::Claimed;
+use super::log::Log;
+use super::plan::NetworkChoice;
+use super::ports;
+use super::process::Process;
+use super::relay::Relay;
+use super::state::{Exited, Running, State};
+use super::streams::{Attachment, Plumbing, Pumps, Recorder, Wanted};
+use super::terminal;
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::sandbox::{Child, Exit, Launcher};
+
+/// What `gondola run` ends with when the container could not be started.
+pub const NOT_STARTED: u8 = 125;
+
+/// Signals that are the program's to handle, beside SIGINT, of which the second one kills.
+const PASSED_ON: [SignalKind; 5] = [
+    SignalKind::hangup(),
+    SignalKind::quit(),
+    SignalKind::terminate(),
+    SignalKind::user_defined1(),
+    SignalKind::user_defined2(),
+];
+
+/// Keeps containers.
+#[derive(Clone)]
+pub struct Supervisor {
+    /// What starts sandboxes.
+    pub launcher: Launcher,
+    /// What time it is.
+    pub clock: fn() -> Timestamp,
+}
+
+/// A container whose program runs.
+struct Started {
+    program: Program,
+    running: Running,
+    _relay: Option<Relay>,
+}
+
+/// A program that runs, and what carries its streams.
+pub(super) struct Program {
+    child: Child,
+    pumps: Pumps,
+    terminal: Option<OwnedFd>,
+}
+
+impl Program {
+    /// Begins to carry the streams of `child`.
+    pub(super) fn new(
+        child: Child,
+        plumbing: Plumbing,
+        (wanted, recorder): (Wanted, Option<&Recorder>),
+    ) -> Result<Self> {
+        let terminal = child.terminal().map(|fd| fd.try_clone_to_owned()).transpose();
+        let terminal = terminal.cannot(|| "connect the program's terminal")?;
+        let pumps = plumbing.connect(&child, wanted, recorder)?;
+        Ok(Self { child, pumps, terminal })
+    }
+
+    /// Waits for the end of the program and of its streams, and passes signals to it.
+    pub(super) async fn attend(self, mut signals: UnboundedReceiver<SignalKind>) -> Result<Exit> {
+        let Self { mut child, pumps, terminal } = self;
+        let signaller = child.signaller();
+        let mut waiting = tokio::task::spawn_blocking(move || child.wait());
+        let exit = loop {
+            tokio::select! {
+                ended = &mut waiting => break ended.cannot(|| "wait for the program")?,
+                Some(kind) = signals.recv() => match (kind, &terminal) {
+                    (kind, _) if kind == SignalKind::interrupt() => signaller.interrupt(),
+                    (kind, Some(terminal)) if kind == SignalKind::window_change() => {
+                        // A program that has just ended needs no other size.
+                        let _ = terminal::resize(terminal);
+                    }
+                    (kind, _) => signaller.signal(kind.as_raw_value()),
+                },
+            }
+        };
+        // With the sandbox gone, nobody holds the other ends any more.
+        let carried = tokio::task::spawn_blocking(move || pumps.finish()).await;
+        carried.cannot(|| "carry the program's output")?;
+        exit
+    }
+}
+
+impl Supervisor {
+    /// Runs a container to its end; `tell` hears when its program runs. Signals to this process go
+    /// to the program.
+    ///
+    /// # Errors
+    /// When the program could not be started, or the sandbox broke. A container that had never run
+    /// is gone then. [`Exit::NotFound`] and [`Exit::NotExecutable`] are answers and no errors, and
+    /// leave as little.
+    pub async fn run(
+        &self,
+        claimed: Claimed,
+        attachment: Attachment,
+        tell: impl FnOnce(),
+    ) -> Result<Exit> {
+        let container = claimed.container().clone();
+        let fresh = matches!(State::read(&container.state_path())?, State::Created);
+        let began = (self.clock)();
+        let outcome = self.start_and_wait(&claimed, attachment, tell).await;
+        let exit = match outcome {
+            Ok(exit) => exit,
+            Err(error) => {
+                self.bury(claimed, (fresh, began), NOT_STARTED)?;
+                return Err(error);
+            }
+        };
+        let never = matches!(exit, Exit::NotFound(_) | Exit::NotExecutable(_));
+        self.bury(claimed, (fresh && never, began), exit.code())?;
+        Ok(exit)
+    }
+
+    /// Writes down how a program ended, or takes the container away.
+    fn bury(&self, claimed: Claimed, (vanish, began): (bool, Timestamp), code: u8) -> Result<()> {
+        let started = match State::read(&claimed.container().state_path())? {
+            State::Running(running) => running.started,
+            _ => began,
+        };
+        let remove = claimed.container().look()?.is_some_and(|seen| seen.config.remove);
+        let finished = (self.clock)();
+        claimed.write(&State::Exited(Exited { code, started, finished }))?;
+        if vanish || remove { claimed.remove() } else { Ok(()) }
+    }
+
+    async fn start_and_wait(
+        &self,
+        claimed: &Claimed,
+        attachment: Attachment,
+        tell: impl FnOnce(),
+    ) -> Result<Exit> {
+        let signals = listen_to_signals()?;
+        let Started { program, running, _relay } = match self.start(claimed, attachment)? {
+            Ok(started) => started,
+            Err(exit) => return Ok(exit),
+        };
+        claimed.write(&State::Running(running))?;
+        tell();
+        program.attend(signals).await
+    }
+
+    /// Starts the program; `Err` within is one that is not there or cannot be executed.
+    fn start(
+        &self,
+        claimed: &Claimed,
+        attachment: Attachment,
+    ) -> Result<std::result::Result<Started, Exit>> {
+        let container = claimed.container();
+        let action = || format!("start container {}", container.name());
+        let Some(seen) = container.look()? else {
+            return Err(Error::new(ErrorKind::NotFound, action()).because("it was removed"));
+        };
+        let config = seen.config;
+        let wanted = Wanted { attachment, input: config.input, terminal: config.terminal };
+        wanted.check()?;
+        let listening = ports::listen(&config.ports)?;
+        let published = listening.iter().map(|(port, _)| *port).collect();
+        let log = Arc::new(Log::open(&container.log_path())?);
+        let mut spec = config.spec.clone();
+        spec.terminal = config.terminal.then(terminal::current_size);
+        let (streams, plumbing) = Plumbing::new(wanted)?;
+        let mut child = self.launcher.spawn(&spec, config.rung, streams)?;
+        if let Some(Exit::NotFound(_) | Exit::NotExecutable(_)) = child.exit() {
+            return Ok(Err(child.wait()?));
+        }
+        let relay = connect_network(&config, &child, listening)?;
+        // One that has ended already waits to be told so.
+        let first = Process::of(child.pid()).unwrap_or(Process { pid: child.pid(), began: 0 });
+        let recorder = Recorder { log, clock: self.clock };
+        let program = Program::new(child, plumbing, (wanted, Some(&recorder)))?;
+        let running = Running { first, started: (self.clock)(), ports: published };
+        Ok(Ok(Started { program, running, _relay: relay }))
+    }
+}
+
+/// Listens to the signals that go to a program, from now on.
+pub(super) fn listen_to_signals() -> Result<UnboundedReceiver<SignalKind>> {
+    let (sender, receiver) = unbounded_channel();
+    let further = [SignalKind::interrupt(), SignalKind::window_change()];
+    for kind in PASSED_ON.into_iter().chain(further) {
+        let mut arriving = signal(kind).cannot(|| "listen for signals")?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while arriving.recv().await.is_some() && sender.send(kind).is_ok() {}
+        });
+    }
+    Ok(receiver)
+}
+
+/// How the process that was started to keep a container tells how that went.
+#[derive(Serialize, Deserialize)]
+enum Told {
+    Started,
+    /// The program is not there or cannot be executed.
+    Refused(Exit),
+    Failed(String),
+}
+
+/// Starts a process that keeps the container from now on, and waits until its program runs.
+///
+/// The process is the own binary with `arguments`, which must lead to [`keep_detached`]. Answers
+/// what is no error in [`Supervisor::run`], too.
+pub fn start_detached(claimed: &Claimed, arguments: &[String]) -> Result<Option<Exit>> {
+    let action = || format!("start container {}", claimed.container().name());
+    let lock = claimed.lock().copy().cannot(action)?;
+    let mut keeper = Command::new("/proc/self/exe");
+    keeper.args(arguments).current_dir("/");
+    keeper.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut keeper = keeper.spawn().cannot(action)?;
+    let mut line = String::new();
+    if let Some(output) = keeper.stdout.take() {
+        BufReader::new(output).read_line(&mut line).cannot(action)?;
+    }
+    match serde_json::from_str(&line) {
+        Ok(Told::Started) => Ok(None),
+        Ok(Told::Refused(exit)) => Ok(Some(exit)),
+        Ok(Told::Failed(reason)) => {
+            let reason = reason.strip_prefix("cannot ").unwrap_or(&reason);
+            Err(Error::new(ErrorKind::Io, reason))
+        }
+        Err(_) => Err(Error::new(ErrorKind::Io, action())
+            .because("the process that was to keep it ended without a word")),
+    }
+}
+
+impl Supervisor {
+    /// Keeps a container for [`start_detached`], in a session of its own: `claimed` was handed over
+    /// as standard input, and standard output hears how it went.
+    pub async fn keep_detached(&self, claimed: Claimed, output: OwnedFd) -> Result<()> {
+        // Only the leader of a group of processes cannot begin a session, which this is not.
+        let _ = rustix::process::setsid();
+        let output = std::cell::RefCell::new(Some(std::fs::File::from(output)));
+        let tell = |told: &Told| {
+            if let Some(mut output) = output.take() {
+                let line = serde_json::to_string(told).expect("it is plain data");
+                // Whoever asked may have gone away meanwhile; the container stays.
+                let _ = writeln!(output, "{line}");
+            }
+        };
+        let kept = self.run(claimed, Attachment::Detached, || tell(&Told::Started)).await;
+        match kept {
+            Ok(exit) => tell(&Told::Refused(exit)),
+            Err(error) => {
+                tell(&Told::Failed(error.to_string()));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets published ports lead to the container's own network.
+fn connect_network(
+    config: &Config,
+    child: &Child,
+    listening: Vec<(ports::Published, std::net::TcpListener)>,
+) -> Result<Option<Relay>> {
+    if config.network != NetworkChoice::Private || listening.is_empty() {
+        return Ok(None);
+    }
+    let connector = child.connector();
+    Relay::start(listening, Arc::new(move |port| connector.connect(port))).map(Some)
+}

@@ -1,0 +1,140 @@
+//! Bases: images that stages begin with, or copy from.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{Job, Tools};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Blob, BlobSource, Image};
+use crate::oci::{
+    Descriptor, Document, ImageConfig, Manifest, Platform, PlatformSet, Reference, Repository,
+};
+use crate::progress::TaskKind;
+use crate::transport::{self, Place};
+
+/// The kind of the store's records that say what a name stood for when it was looked up.
+const RECORDS: &str = "base";
+/// No manifest or config is longer.
+const LONGEST_DOCUMENT: u64 = 8 << 20;
+
+/// What a name stood for on one platform.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    manifest: Descriptor,
+    /// Where its layers are.
+    repository: String,
+}
+
+/// Finds an image by its name.
+///
+/// An image of that name in the local store is used as it is, and so is one that was looked up
+/// before; `--pull` asks the registry.
+pub(super) async fn find(
+    tools: &Tools,
+    job: &Job,
+    name: &Reference,
+    platform: &Platform,
+) -> Result<Arc<Image>> {
+    let mirrored = job.mirrored(name)?;
+    let store = &tools.transport.store;
+    let key = format!("{mirrored} {platform}");
+    if !job.cache.pull {
+        if let Some(image) = in_store(tools, &mirrored, platform).await? {
+            return Ok(Arc::new(image));
+        }
+        if let Some(image) = looked_up(tools, &key)? {
+            return Ok(Arc::new(image));
+        }
+    }
+    let image = read(tools, &Place::Registry(mirrored.clone()), name, platform).await?;
+    store.put(image.manifest.bytes())?;
+    store.put(image.config.bytes())?;
+    let manifest = image.manifest.descriptor().clone();
+    let repository = mirrored.repository().to_string();
+    store.put_record(RECORDS, &key, &Record { manifest, repository })?;
+    Ok(Arc::new(image))
+}
+
+/// Reads an image from a place that was named on the command line.
+pub(super) async fn read_place(
+    tools: &Tools,
+    job: &Job,
+    place: &Place,
+    platform: &Platform,
+) -> Result<Arc<Image>> {
+    if let Place::Registry(name) = place {
+        return find(tools, job, name, platform).await;
+    }
+    read(tools, place, place, platform).await.map(Arc::new)
+}
+
+async fn read(
+    tools: &Tools,
+    place: &Place,
+    shown: &impl std::fmt::Display,
+    platform: &Platform,
+) -> Result<Image> {
+    let task = tools.transport.reporter.start(TaskKind::Resolve, shown.to_string(), None);
+    let wanted = PlatformSet::Listed(vec![platform.clone()]);
+    let artifact = transport::read(place, &wanted, &tools.transport).await?;
+    let image = artifact.image_for(platform).or_else(|| artifact.as_image()).cloned();
+    let image = image.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("use {shown}"))
+            .because(format!("it has no image for {platform}"))
+    })?;
+    refuse_windows(&image, shown)?;
+    task.done();
+    Ok(image)
+}
+
+fn refuse_windows(image: &Image, shown: &impl std::fmt::Display) -> Result<()> {
+    if image.platform().os != "windows" {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unsupported, format!("build on {shown}"))
+        .because("it is an image for Windows, whose steps only Windows can execute")
+        .hint("choose a linux base, or --platform linux/amd64"))
+}
+
+/// An image of the local store, all of whose blobs are there.
+async fn in_store(tools: &Tools, name: &Reference, platform: &Platform) -> Result<Option<Image>> {
+    if tools.transport.store.resolve(name)?.is_none() {
+        return Ok(None);
+    }
+    let wanted = PlatformSet::Listed(vec![platform.clone()]);
+    let place = Place::Store(Some(name.clone()));
+    // An image for other platforms, or one that lost a blob, is not what is meant.
+    let Ok(artifact) = transport::read(&place, &wanted, &tools.transport).await else {
+        return Ok(None);
+    };
+    Ok(artifact.image_for(platform).cloned())
+}
+
+/// What an earlier build found, if its documents are still here.
+fn looked_up(tools: &Tools, key: &str) -> Result<Option<Image>> {
+    let store = &tools.transport.store;
+    let Some(record) = store.get_record::<Record>(RECORDS, key) else { return Ok(None) };
+    if !store.holds(&record.manifest)? {
+        return Ok(None);
+    }
+    let bytes = store.read(&record.manifest, LONGEST_DOCUMENT)?;
+    let manifest: Document<Manifest> = Document::parse(record.manifest.media_type.clone(), bytes)?;
+    let config = manifest.value().config.clone();
+    if !store.holds(&config)? {
+        return Ok(None);
+    }
+    let bytes = store.read(&config, LONGEST_DOCUMENT)?;
+    let config: Document<ImageConfig> = Document::parse(config.media_type, bytes)?;
+    let repository: Repository = record.repository.parse()?;
+    let layers = manifest.value().layers.iter().map(|descriptor| {
+        let source = if store.holds(descriptor)? {
+            BlobSource::File(store.blob_path(&descriptor.digest))
+        } else {
+            BlobSource::Remote(repository.clone())
+        };
+        Ok(Blob { descriptor: descriptor.clone(), source })
+    });
+    let layers = layers.collect::<Result<_>>()?;
+    Ok(Some(Image { manifest, config, layers }))
+}

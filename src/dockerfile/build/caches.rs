@@ -1,0 +1,379 @@
+//! Caches that steps get without asking.
+//!
+//! Steps of images that carry Go see the folders of Go's build cache and module cache as they were
+//! left by the step before, of this build or an earlier one. Go keys what it caches by content, so
+//! nothing else changes: what is compiled again is what changed. The caches belong to no layer, and
+//! are left alone where somebody would miss them:
+//!
+//! - `--no-go-cache`, or the file mounts something there itself;
+//! - the image has files there: they were put there on purpose;
+//! - a later `COPY --from` takes files from there;
+//! - the image that is built runs `go` when it starts.
+//!
+//! Packages that apt downloads are kept as well, where the image is set up to throw them away, so
+//! that the files of the image are the same with and without.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::mounts::{self, Prepared};
+use super::shop::blocking;
+use super::stage::Stage;
+use crate::dockerfile::config;
+use crate::dockerfile::copy;
+use crate::dockerfile::files::{Files, LastLink, resolve};
+use crate::dockerfile::instruction::{CommandLine, Kind};
+use crate::dockerfile::parse::mount::{Access as Owner, Sharing};
+use crate::dockerfile::{Diagnostic, Origin};
+use crate::error::Result;
+use crate::layer::{Content, EntryKind};
+use crate::rootfs::Unpacker;
+use crate::sandbox::{Access, Mount, Secret};
+
+/// Programs whose start needs what was downloaded or compiled during the build.
+const RUNS_GO: [&str; 8] = ["go", "air", "dlv", "gow", "reflex", "realize", "fresh", "modd"];
+/// The settings of Debian's images that throw downloaded packages away.
+const APT_CLEAN: &str = "etc/apt/apt.conf.d/docker-clean";
+/// Where apt's own settings of a step are.
+const APT_CONFIG: &str = "/run/gondola/apt.conf";
+/// Where packages are kept for apt.
+const APT_ARCHIVES: &str = "/run/gondola/apt";
+
+/// The paths that later steps read from a stage, so that no cache may hide them.
+pub(super) fn reads(stage: &Stage<'_>) -> Vec<String> {
+    let build = stage.build;
+    let mut reads = Vec::new();
+    for (index, other) in build.common.file.stages.iter().enumerate() {
+        for instruction in &other.instructions {
+            for (from, paths) in sources(&instruction.kind) {
+                let origin: Result<Origin, Diagnostic> = build.graph.from(index, &from);
+                let takes = matches!(origin, Ok(Origin::Stage(source)) if is_on(stage, source));
+                if takes {
+                    reads.extend(paths);
+                }
+            }
+        }
+    }
+    if is_on(stage, build.target) && starts_go(stage) {
+        reads.push("/".to_owned());
+    }
+    reads.sort();
+    reads.dedup();
+    reads
+}
+
+/// Whether a stage has the files of this one: it is the same, or built on it.
+fn is_on(stage: &Stage<'_>, other: usize) -> bool {
+    let mut at = other;
+    loop {
+        if at == stage.index {
+            return true;
+        }
+        match stage.build.graph.nodes()[at].base {
+            Origin::Stage(below) => at = below,
+            _ => return false,
+        }
+    }
+}
+
+/// What an instruction copies or mounts from elsewhere.
+fn sources(kind: &Kind) -> Vec<(String, Vec<String>)> {
+    match kind {
+        Kind::Copy(copy) => {
+            let paths = copy.transfer.paths.iter().map(|path| path.text.clone()).collect();
+            copy.from.iter().map(|from| (from.text.clone(), Vec::clone(&paths))).collect()
+        }
+        Kind::Run(run) => {
+            let named = run.mounts.iter().filter_map(|flag| flag.from.clone());
+            named.map(|from| (from, vec!["/".to_owned()])).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the last command that the target's stages set runs Go.
+fn starts_go(stage: &Stage<'_>) -> bool {
+    let mut at = stage.build.target;
+    loop {
+        let own = &stage.build.common.file.stages[at].instructions;
+        let commands = own.iter().filter_map(|instruction| match &instruction.kind {
+            Kind::Cmd(command) | Kind::Entrypoint(command) => Some(command),
+            _ => None,
+        });
+        if commands.into_iter().any(names_go) {
+            return true;
+        }
+        match stage.build.graph.nodes()[at].base {
+            Origin::Stage(below) => at = below,
+            _ => return false,
+        }
+    }
+}
+
+fn names_go(command: &CommandLine) -> bool {
+    let words: Vec<&str> = match command {
+        CommandLine::Shell(text) => text.text.split(|c: char| !is_word(c)).collect(),
+        CommandLine::Exec(words) => {
+            words.iter().flat_map(|word| word.text.split(|c: char| !is_word(c))).collect()
+        }
+    };
+    words.iter().any(|word| RUNS_GO.contains(&word.rsplit('/').next().unwrap_or(word)))
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "/._-".contains(c)
+}
+
+/// Mounts what a step can use, unless it has mounted something there itself.
+pub(super) async fn mount(
+    stage: &Stage<'_>,
+    taken: &[String],
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let shop = &stage.build.common.shop;
+    let files = shop.files(&stage.snapshot).await?;
+    let unpacker = shop.workshop().await?.unpacker.clone();
+    let variables: BTreeMap<String, String> =
+        stage.scope.run_environment().iter().cloned().collect();
+    let step = Step {
+        user: stage.config.config.user.clone(),
+        reads: reads(stage),
+        taken: taken.to_vec(),
+        base: stage.snapshot.up_to(0).key,
+        platform: stage.platform.to_string(),
+        go: shop.job.go_cache,
+        variables,
+        unpacker,
+        files,
+    };
+    let mounted = blocking(move || step.mounts()).await?;
+    prepared.mounts.extend(mounted.mounts);
+    prepared.variables.extend(mounted.variables);
+    prepared.held.extend(mounted.held);
+    Ok(())
+}
+
+/// What must be known of a step to find out which caches it can use.
+struct Step {
+    user: String,
+    reads: Vec<String>,
+    taken: Vec<String>,
+    base: String,
+    platform: String,
+    go: bool,
+    variables: BTreeMap<String, String>,
+    unpacker: Unpacker,
+    files: Arc<dyn Files>,
+}
+
+impl Step {
+    fn mounts(&self) -> Result<Prepared> {
+        let mut prepared = Prepared::default();
+        if self.go && self.has_go()? {
+            for (name, target) in self.go_folders()? {
+                if self.is_free(&target)? {
+                    self.cache(name, &target, &mut prepared)?;
+                }
+            }
+        }
+        self.apt(&mut prepared)?;
+        Ok(prepared)
+    }
+
+    fn has_go(&self) -> Result<bool> {
+        Ok(self.variables.contains_key("GOLANG_VERSION")
+            || self.exists("usr/local/go/bin/go")?
+            || self.exists("usr/bin/go")?
+            || self.exists("usr/lib/go/bin/go")?)
+    }
+
+    fn exists(&self, path: &str) -> Result<bool> {
+        Ok(resolve(self.files.as_ref(), path.as_bytes(), LastLink::Follow)?.is_some())
+    }
+
+    /// The folders of Go's caches for the step's user.
+    fn go_folders(&self) -> Result<Vec<(&'static str, String)>> {
+        let set = |name: &str| self.variables.get(name).filter(|value| value.starts_with('/'));
+        let home = self.home()?;
+        let cache = match (set("GOCACHE"), set("XDG_CACHE_HOME")) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(folder)) => format!("{folder}/go-build"),
+            (None, None) => format!("{home}/.cache/go-build"),
+        };
+        let first = |list: &String| list.split(':').next().unwrap_or_default().to_owned();
+        let modules = match (set("GOMODCACHE"), set("GOPATH").map(first)) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(folder)) => format!("{folder}/pkg/mod"),
+            (None, None) => format!("{home}/go/pkg/mod"),
+        };
+        let all = [("go-build", cache), ("go-mod", modules)];
+        Ok(all.into_iter().map(|(name, path)| (name, config::in_folder("/", &path))).collect())
+    }
+
+    fn home(&self) -> Result<String> {
+        if let Some(home) = self.variables.get("HOME") {
+            return Ok(home.clone());
+        }
+        let user = self.user.split(':').next().unwrap_or_default();
+        let list = resolve(self.files.as_ref(), b"etc/passwd", LastLink::Follow)?;
+        let list = list.and_then(|found| text(&found.node.entry.kind)).unwrap_or_default();
+        let named = |line: &&str| {
+            let mut fields = line.split(':');
+            let name = fields.next().unwrap_or_default();
+            let number = fields.nth(1).unwrap_or_default();
+            name == user || number == user || (user.is_empty() && number == "0")
+        };
+        let home = list.lines().find(named).and_then(|line| line.split(':').nth(5));
+        let usual = if matches!(user, "" | "0" | "root") { "/root" } else { "/" };
+        Ok(home.filter(|home| home.starts_with('/')).unwrap_or(usual).to_owned())
+    }
+
+    /// Whether nobody would miss what a mount at `target` hides.
+    fn is_free(&self, target: &str) -> Result<bool> {
+        let meets = |other: &str| covers(other, target) || covers(target, other);
+        if self.taken.iter().any(|taken| meets(taken))
+            || self.reads.iter().any(|read| may_read(read, target))
+        {
+            return Ok(false);
+        }
+        let found = resolve(self.files.as_ref(), target.as_bytes(), LastLink::Follow)?;
+        let Some(found) = found else { return Ok(true) };
+        Ok(found.node.entry.is_directory() && self.files.children(found.path.as_ref())?.is_empty())
+    }
+
+    /// Mounts the cache of a name, which is one for each toolchain, platform and user.
+    fn cache(&self, name: &str, target: &str, prepared: &mut Prepared) -> Result<()> {
+        let owner = copy::owner(&self.user, self.files.as_ref())?;
+        let name = format!("{name} {} {} {}", self.base, self.platform, owner.uid);
+        let access = Owner { mode: None, uid: Some(owner.uid), gid: Some(owner.gid) };
+        let create = |place: &Path| mounts::create_cache(&self.unpacker, place, access, None);
+        let (folder, lock) = mounts::open_cache(&self.unpacker, &name, Sharing::Shared, &create)?;
+        prepared.bind(folder, target, Access::ReadWrite);
+        prepared.held.push(lock);
+        Ok(())
+    }
+
+    /// Settings for apt: packages go to a cache, and it does not change to another user where there
+    /// is only one.
+    fn apt(&self, prepared: &mut Prepared) -> Result<()> {
+        let has_apt = self.exists("usr/bin/apt-get")? && !self.variables.contains_key("APT_CONFIG");
+        let is_root = matches!(self.user.split(':').next(), Some("" | "0" | "root"));
+        if !has_apt || !is_root {
+            return Ok(());
+        }
+        let mut settings = String::new();
+        if crate::rootfs::Form::of(self.unpacker.rung) == crate::rootfs::Form::Recorded {
+            settings.push_str("APT::Sandbox::User \"root\";\n");
+        }
+        let archives = "/var/cache/apt/archives";
+        if self.exists(APT_CLEAN)? && !self.taken.iter().any(|taken| covers(taken, archives)) {
+            let owner = Owner::default();
+            let name = format!("apt {} {}", self.base, self.platform);
+            let create = |place: &Path| {
+                mounts::create_cache(&self.unpacker, place, owner, None)?;
+                Ok(())
+            };
+            // Two of them would wait for each other in the middle of a step.
+            let (folder, lock) =
+                mounts::open_cache(&self.unpacker, &name, Sharing::Private, &create)?;
+            prepared.bind(folder, APT_ARCHIVES, Access::ReadWrite);
+            prepared.held.push(lock);
+            settings.push_str(&format!("Dir::Cache::archives \"{APT_ARCHIVES}/\";\n"));
+            settings.push_str("Binary::apt::APT::Keep-Downloaded-Packages \"true\";\n");
+            settings.push_str("APT::Keep-Downloaded-Packages \"true\";\n");
+        }
+        if settings.is_empty() {
+            return Ok(());
+        }
+        prepared.mounts.push(Mount::Secret {
+            target: APT_CONFIG.to_owned(),
+            content: Secret::new(settings),
+            mode: 0o444,
+            uid: 0,
+            gid: 0,
+        });
+        prepared.variables.push(("APT_CONFIG".to_owned(), APT_CONFIG.to_owned()));
+        Ok(())
+    }
+}
+
+fn text(kind: &EntryKind) -> Option<String> {
+    match kind {
+        EntryKind::File(Content::Memory(bytes)) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+        EntryKind::File(Content::File { path, .. }) => {
+            let bytes = fs_err::read(path).ok()?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a path is a folder or the very place of another.
+fn covers(folder: &str, path: &str) -> bool {
+    let folder = folder.trim_end_matches('/');
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a source as it is written may be in a folder, or hold it.
+fn may_read(source: &str, folder: &str) -> bool {
+    if source.contains('$') {
+        let rest = source.rsplit(['}', '$']).next().unwrap_or_default();
+        let is_variable = !source.trim_start_matches('$').contains(['/', '}']) || rest.is_empty();
+        let names = ["GOPATH", "GOMODCACHE", "GOCACHE", "HOME"];
+        return is_variable && names.iter().any(|name| source.contains(name))
+            || source.contains("pkg/mod")
+            || source.contains("go-build");
+    }
+    let plain = source.split(['*', '?', '[']).next().unwrap_or_default();
+    let rooted = config::in_folder("/", plain);
+    covers(&rooted, folder) || covers(folder, &rooted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_that_reach_into_a_cache_are_told() {
+        for (source, expected) in [
+            ("/go/bin/app", false),
+            ("/go", true),
+            ("/", true),
+            (".", true),
+            ("/go/pkg/mod/cache", true),
+            ("go/pkg", true),
+            ("/goo", false),
+            ("/go/pkg/m*", true),
+            ("$GOPATH", true),
+            ("${GOPATH}/bin/app", false),
+            ("${GOPATH}/pkg/mod", true),
+            ("$APP/bin", false),
+        ] {
+            assert_eq!(may_read(source, "/go/pkg/mod"), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn commands_that_run_go_are_told() {
+        let exec = |words: &[&str]| {
+            let word = |text: &&str| crate::dockerfile::Word::new(*text, Default::default());
+            CommandLine::Exec(words.iter().map(word).collect())
+        };
+        let shell =
+            |text: &str| CommandLine::Shell(crate::dockerfile::Word::new(text, Default::default()));
+        for (command, expected) in [
+            (exec(&["go", "run", "."]), true),
+            (exec(&["/usr/local/go/bin/go", "test"]), true),
+            (exec(&["./main"]), false),
+            (exec(&["/go/bin/app"]), false),
+            (shell("cd x && go run ."), true),
+            (shell("air -c .air.toml"), true),
+            (shell("/app/golang-app"), false),
+        ] {
+            assert_eq!(names_go(&command), expected, "{command:?}");
+        }
+    }
+}

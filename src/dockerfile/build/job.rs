@@ -1,0 +1,169 @@
+//! What is to be built, and with what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::dockerfile::context::GitSource;
+use crate::error::Result;
+use crate::layer::Encoding;
+use crate::oci::{Platform, Reference};
+use crate::sandbox::{Launcher, Network, Rung};
+use crate::transport::{self, Place};
+
+/// Where files come from that are in no image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextSource {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A repository.
+    Git(GitSource),
+    /// An archive, which is read whole; its name is for messages.
+    Archive(PathBuf),
+    /// Nothing at all.
+    Empty,
+}
+
+/// What a name of `--build-context` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// Files.
+    Files(ContextSource),
+    /// An image.
+    Image(Place),
+}
+
+/// Where the Dockerfile is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileSource {
+    /// A file of this machine.
+    Path(PathBuf),
+    /// A path in the context: `Dockerfile` unless another one was named.
+    InContext(String),
+    /// Text that came in another way.
+    Text(Vec<u8>),
+}
+
+/// How results of earlier builds are used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// No result is used.
+    pub off: bool,
+    /// Stages whose results are not used, in lower case.
+    pub off_in: BTreeSet<String>,
+    /// Tags of bases are looked up again.
+    pub pull: bool,
+}
+
+/// What `--secret` gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// The content of a file.
+    File(PathBuf),
+    /// The value of a variable, which was read from the environment.
+    Value(String),
+}
+
+/// A build of one Dockerfile.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The Dockerfile.
+    pub file: FileSource,
+    /// The build context.
+    pub context: ContextSource,
+    /// `--build-context`
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--target`
+    pub target: Option<String>,
+    /// `--build-arg`
+    pub arguments: BTreeMap<String, String>,
+    /// `--secret`
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`: sockets of agents by their names.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--add-host`
+    pub hosts: Vec<(String, IpAddr)>,
+    /// The network of steps that do not say which.
+    pub network: Network,
+    /// How results of earlier builds are used.
+    pub cache: CachePolicy,
+    /// Whether Go's caches are mounted into steps that run Go.
+    pub go_cache: bool,
+    /// Registries and repositories to use in the place of others.
+    pub mirrors: BTreeMap<String, String>,
+    /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
+    pub epoch: Option<i64>,
+    /// The present, in seconds since 1970.
+    pub now: i64,
+    /// How layers are compressed.
+    pub encoding: Encoding,
+    /// Whether a failed step ends in a shell.
+    pub shell_on_failure: bool,
+}
+
+/// A rung that works here, and what starts processes on it.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// What starts sandboxes.
+    pub launcher: Launcher,
+    /// How they isolate.
+    pub rung: Rung,
+}
+
+/// Finds out which rung to use. Asked at most once, and only if something must be executed.
+pub type ChooseSandbox = Arc<dyn Fn() -> Result<Chosen> + Send + Sync>;
+
+/// What every build has at its disposal.
+#[derive(Clone)]
+pub struct Tools {
+    /// The store, the registry client, and the reader of progress.
+    pub transport: transport::Context,
+    /// Which sandbox to use.
+    pub sandbox: ChooseSandbox,
+    /// The environment variables that programs of this machine get.
+    pub variables: BTreeMap<String, String>,
+    /// How many things can usefully run at once.
+    pub cores: usize,
+}
+
+impl Tools {
+    /// The `PATH` of this machine's programs.
+    pub(super) fn path(&self) -> &str {
+        self.variables.get("PATH").map_or("", String::as_str)
+    }
+
+    /// The platform of this machine.
+    pub(super) fn host(&self) -> &Platform {
+        &self.transport.host
+    }
+}
+
+impl Job {
+    /// Where an image is looked for, instead of under its own name.
+    pub(super) fn mirrored(&self, reference: &Reference) -> Result<Reference> {
+        let name = reference.to_string();
+        let covers = |from: &str| {
+            name.strip_prefix(from)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
+        };
+        let longest =
+            self.mirrors.iter().filter(|(from, _)| covers(from)).max_by_key(|(from, _)| from.len());
+        match longest {
+            Some((from, to)) => format!("{to}{}", &name[from.len()..]).parse(),
+            None => Ok(reference.clone()),
+        }
+    }
+
+    /// The time that is written wherever one is needed.
+    pub(super) fn time(&self) -> i64 {
+        self.epoch.unwrap_or(self.now)
+    }
+
+    /// The time as configurations write it.
+    pub(super) fn created(&self) -> String {
+        jiff::Timestamp::from_second(self.time()).unwrap_or_default().to_string()
+    }
+}

@@ -1,0 +1,132 @@
+//! Executes Dockerfiles: stages side by side, only those that the target needs, and of their steps
+//! only those whose results are not known.
+//!
+//! ```text
+//!   parse ─► resolve bases ─► stages ──┬─► step: key ─► known? ─► its result
+//!            (triggers)      (graph)   │                └─ no ──► execute ─► keep ─► pack
+//!                                      └─► configuration and history            (meanwhile)
+//! ```
+//! A step's key is that of the files it works on, the instruction after expansion, and the digests
+//! of the very files that it reads. Nothing is unpacked, mounted or started for a step whose result
+//! is known.
+
+mod base;
+mod caches;
+mod job;
+mod key;
+mod mounts;
+mod platform;
+mod run;
+mod shop;
+mod snapshot;
+mod sources;
+mod stage;
+mod transfer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use job::{
+    CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
+    Tools,
+};
+
+use super::ignore::Patterns;
+use super::instruction::Dockerfile;
+use super::lint::{self, Surroundings};
+use super::source::{Diagnostics, Source};
+use super::{Diagnostic, Level};
+use crate::error::Result;
+use crate::image::Image;
+use crate::oci::Platform;
+use job::NamedContext as Named;
+use platform::PlatformBuild;
+use shop::Shop;
+use sources::Opened;
+
+/// Builds a Dockerfile for each of `platforms`; answers the images in their order.
+///
+/// Errs with every problem of the file that can be found without executing it, each with its line;
+/// then with the first step that fails.
+pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Vec<Image>> {
+    let job = Arc::new(job);
+    let (context, source) = sources::open_main(tools, &job).await?;
+    let file = super::parse(&source).map_err(Diagnostics::into_error)?;
+    if let Some(platform) = platforms.first() {
+        warn(tools, &job, &file, &context.ignored, platform);
+    }
+    let mut contexts = BTreeMap::new();
+    for (name, named) in &job.contexts {
+        if let Named::Files(source) = named {
+            contexts.insert(name.clone(), sources::open_named(tools, source).await?);
+        }
+    }
+    let shop = Shop::new(tools.clone(), job.clone());
+    let common = Common { shop, job, file, context, contexts, several: platforms.len() > 1 };
+    let builds = platforms.iter().map(|platform| PlatformBuild::prepare(&common, platform));
+    let builds = futures_util::future::try_join_all(builds).await?;
+    let images = builds.iter().map(PlatformBuild::execute);
+    let images = futures_util::future::try_join_all(images).await;
+    common.shop.finish_packing().await;
+    common.context.save();
+    for context in common.contexts.values() {
+        context.save();
+    }
+    images
+}
+
+/// Looks for problems of a Dockerfile without building it; answers each as it is shown.
+pub async fn check(tools: &Tools, job: Job, platform: &Platform) -> Result<Vec<(Level, String)>> {
+    let (context, source) = sources::open_main(tools, &job).await?;
+    let inputs = platform::inputs(tools, &job, platform);
+    let names = job.contexts.keys().cloned().collect();
+    let ignored = |path: &str| leaves_out(&context.ignored, path);
+    let found = super::check(&source, &surroundings(&inputs, &names, &ignored));
+    Ok(found.iter().map(|found| (found.level, found.render(&source))).collect())
+}
+
+/// Reports what the linter warns of. Errors come to light when the file is executed.
+fn warn(tools: &Tools, job: &Job, file: &Dockerfile, ignored: &Patterns, platform: &Platform) {
+    let inputs = platform::inputs(tools, job, platform);
+    let names = job.contexts.keys().cloned().collect();
+    let ignored = |path: &str| leaves_out(ignored, path);
+    let found = lint::lint(file, &surroundings(&inputs, &names, &ignored));
+    for found in found.iter().filter(|found| found.level == Level::Warning) {
+        tools.transport.reporter.warn(found.render(&file.source));
+    }
+}
+
+fn surroundings<'a>(
+    inputs: &'a super::Inputs,
+    contexts: &'a BTreeSet<String>,
+    ignored: &'a dyn Fn(&str) -> bool,
+) -> Surroundings<'a> {
+    Surroundings { inputs, contexts, stages: None, environment: &|_| None, ignored }
+}
+
+/// Whether ignore rules leave out a path for certain.
+fn leaves_out(ignored: &Patterns, path: &str) -> bool {
+    !ignored.is_empty() && ignored.matches_path(path) && !ignored.may_bring_back_below(path)
+}
+
+/// What all platforms of a build share.
+struct Common {
+    shop: Shop,
+    job: Arc<Job>,
+    file: Dockerfile,
+    context: Opened,
+    contexts: BTreeMap<String, Opened>,
+    /// Whether messages name the platform.
+    several: bool,
+}
+
+impl Common {
+    fn source(&self) -> &Source {
+        &self.file.source
+    }
+
+    /// Makes an error of a place in the file.
+    fn at(&self, diagnostic: Diagnostic) -> crate::error::Error {
+        Diagnostics { source: self.source().clone(), list: vec![diagnostic] }.into_error()
+    }
+}

@@ -1,0 +1,383 @@
+//! `RUN --mount`: what a step sees besides its files.
+//!
+//! [`describe`] says what is mounted, for the step's key; [`Mounts::prepare`] makes it, when the step
+//! is executed. What a step writes into a mount belongs to no layer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::job::SecretSource;
+use super::key::Key;
+use super::platform::Provider;
+use super::shop::{Held, Shop, Workshop, blocking};
+use super::stage::{Failure, Stage};
+use crate::dockerfile::config;
+use crate::dockerfile::copy::{self, Destination, Selection};
+use crate::dockerfile::files::{Files, TreeFiles};
+use crate::dockerfile::parse::mount::{
+    Access as Owner, CacheMount, Mount, MountFlag, MountKind, SecretMount, Sharing,
+};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::layer::{Entry, Tree, TreePath};
+use crate::rootfs::{Fork, Form, Unpacker};
+use crate::sandbox::{self, Access, Root, Secret};
+
+/// The folder of the store that keeps caches between builds.
+const CACHES: &str = "build-caches";
+/// The longest that a secret may be, as in BuildKit.
+const LONGEST_SECRET: u64 = 500 << 10;
+/// Where secrets appear.
+const SECRETS: &str = "/run/secrets";
+
+/// The mounts of a step.
+pub(super) struct Mounts {
+    all: Vec<Described>,
+}
+
+/// One mount, resolved.
+struct Described {
+    mount: Mount,
+    target: String,
+    /// What a bind or a new cache shows.
+    provider: Option<Provider>,
+}
+
+/// Mounts that can be mounted, and what must stay as long as they are.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub mounts: Vec<sandbox::Mount>,
+    pub variables: Vec<(String, String)>,
+    pub held: Vec<Held>,
+}
+
+/// Resolves the mounts of a step, and adds them to its key.
+pub(super) async fn describe(
+    stage: &Stage<'_>,
+    flags: &[MountFlag],
+    mut key: Key,
+) -> Result<(Mounts, Key), Failure> {
+    let mut all = Vec::new();
+    for (number, flag) in flags.iter().enumerate() {
+        let mount = stage.scope.mount(flag)?;
+        let target = target(stage, &mount, number);
+        key = key.text(&target).number(u64::from(mount.read_only));
+        let (from, source) = match &mount.kind {
+            MountKind::Bind { from, source } => (Some(from.as_deref()), source.clone()),
+            MountKind::Cache(cache) => (cache.from.as_deref().map(Some), cache.source.clone()),
+            _ => (None, None),
+        };
+        let provider = match from {
+            Some(from) => Some(stage.build.provider(stage.index, from).await?),
+            None => None,
+        };
+        key = match (&mount.kind, &provider) {
+            (MountKind::Bind { .. }, Some(provider)) => {
+                key.text("bind").text(content(provider, source).await?)
+            }
+            // What a cache holds is no part of what a step does.
+            (MountKind::Cache(cache), _) => key.text("cache").text(&cache.id),
+            (MountKind::Secret(secret), _) => {
+                key.text("secret").text(&secret.id).optional(secret.variable.as_ref())
+            }
+            (MountKind::Tmpfs { size }, _) => key.text("tmpfs").number(size.unwrap_or_default()),
+            (MountKind::Ssh { id, .. }, _) => key.text("ssh").text(id),
+            (MountKind::Bind { .. }, None) => key,
+        };
+        all.push(Described { mount, target, provider });
+    }
+    Ok((Mounts { all }, key))
+}
+
+/// What stands for the content of a bind mount.
+async fn content(provider: &Provider, source: Option<String>) -> Result<String> {
+    let source = source.unwrap_or_else(|| "/".to_owned());
+    match provider {
+        Provider::Snapshot(snapshot) => Ok(format!("{} {source}", snapshot.key)),
+        Provider::Context(files) => {
+            let files = files.clone();
+            blocking(move || {
+                let selection = Selection { sources: vec![source.clone()], ..Selection::default() };
+                let selected = copy::select(files.as_ref(), &selection)?;
+                Ok(format!("{} {source}", copy::digest(files.as_ref(), &selected)?.to_hex()))
+            })
+            .await
+        }
+    }
+}
+
+fn target(stage: &Stage<'_>, mount: &Mount, number: usize) -> String {
+    let folder = &stage.config.config.working_dir;
+    match (&mount.target, &mount.kind) {
+        (Some(target), _) => config::in_folder(folder, target),
+        (None, MountKind::Secret(SecretMount { file: Some(file), .. })) => {
+            config::in_folder(folder, file)
+        }
+        (None, MountKind::Secret(secret)) => format!("{SECRETS}/{}", secret.id),
+        (None, MountKind::Ssh { .. }) => format!("/run/buildkit/ssh_agent.{number}"),
+        (None, _) => config::in_folder(folder, ""),
+    }
+}
+
+impl Mounts {
+    /// The paths at which something is mounted.
+    pub(super) fn targets(&self) -> Vec<&str> {
+        self.all.iter().map(|described| described.target.as_str()).collect()
+    }
+
+    /// Makes everything that is mounted.
+    pub(super) async fn prepare(&self, stage: &Stage<'_>) -> Result<Prepared> {
+        let mut prepared = Prepared::default();
+        let shop = &stage.build.common.shop;
+        for described in &self.all {
+            match &described.mount.kind {
+                MountKind::Bind { source, .. } => {
+                    bind(shop, described, source.as_deref(), &mut prepared).await?;
+                }
+                MountKind::Cache(cache) => {
+                    let (folder, lock) = cache_of(shop, described, cache).await?;
+                    prepared.held.push(lock);
+                    let access = access(described.mount.read_only);
+                    prepared.bind(folder, &described.target, access);
+                }
+                MountKind::Tmpfs { size } => prepared.mounts.push(sandbox::Mount::Tmpfs {
+                    target: described.target.clone(),
+                    size_bytes: *size,
+                    mode: 0o1777,
+                }),
+                MountKind::Secret(secret) => {
+                    prepared.secret(&shop.job.secrets, secret, &described.target)?;
+                }
+                MountKind::Ssh { id, required, .. } => {
+                    prepared.agent(&shop.job.agents, id, *required, &described.target)?;
+                }
+            }
+        }
+        Ok(prepared)
+    }
+}
+
+fn access(read_only: bool) -> Access {
+    if read_only { Access::ReadOnly } else { Access::ReadWrite }
+}
+
+impl Prepared {
+    pub(super) fn bind(&mut self, source: PathBuf, target: &str, access: Access) {
+        let target = target.to_owned();
+        self.mounts.push(sandbox::Mount::Bind { source, subpath: None, target, access });
+    }
+
+    fn secret(
+        &mut self,
+        secrets: &std::collections::BTreeMap<String, SecretSource>,
+        secret: &SecretMount,
+        target: &str,
+    ) -> Result<()> {
+        let Some(source) = secrets.get(&secret.id) else {
+            if !secret.required {
+                return Ok(());
+            }
+            return Err(Error::new(ErrorKind::Usage, format!("mount the secret {}", secret.id))
+                .because("it was not given")
+                .hint(format!("--secret id={},src=FILE", secret.id)));
+        };
+        let content = read_secret(&secret.id, source)?;
+        if let Some(variable) = &secret.variable {
+            let text = String::from_utf8_lossy(&content).into_owned();
+            self.variables.push((variable.clone(), text));
+        }
+        if secret.variable.is_none() || secret.file.is_some() {
+            self.mounts.push(sandbox::Mount::Secret {
+                target: target.to_owned(),
+                content: Secret::new(content),
+                mode: secret.access.mode.unwrap_or(0o400),
+                uid: secret.access.uid.unwrap_or(0),
+                gid: secret.access.gid.unwrap_or(0),
+            });
+        }
+        Ok(())
+    }
+
+    fn agent(
+        &mut self,
+        agents: &std::collections::BTreeMap<String, PathBuf>,
+        id: &str,
+        required: bool,
+        target: &str,
+    ) -> Result<()> {
+        match agents.get(id) {
+            Some(socket) => {
+                self.bind(socket.clone(), target, Access::ReadWrite);
+                self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
+                Ok(())
+            }
+            None if required => {
+                Err(Error::new(ErrorKind::Usage, format!("mount the SSH agent {id}"))
+                    .because("it was not given")
+                    .hint(format!("--ssh {id}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn read_secret(id: &str, source: &SecretSource) -> Result<Vec<u8>> {
+    let action = || format!("read the secret {id}");
+    match source {
+        SecretSource::Value(value) => Ok(value.clone().into_bytes()),
+        SecretSource::File(path) => {
+            let size = fs_err::metadata(path).cannot(action)?.len();
+            if size > LONGEST_SECRET {
+                return Err(Error::new(ErrorKind::Usage, action())
+                    .because(format!("it has {size} bytes, at most {LONGEST_SECRET} are taken")));
+            }
+            fs_err::read(path).cannot(action)
+        }
+    }
+}
+
+async fn bind(
+    shop: &Shop,
+    described: &Described,
+    source: Option<&str>,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let Some(provider) = &described.provider else { return Ok(()) };
+    let files = provider.files(shop).await?;
+    let unpacker = shop.workshop().await?.unpacker.clone();
+    let source = source.unwrap_or("/").to_owned();
+    let (path, fork) = blocking(move || copied(&unpacker, files.as_ref(), &source)).await?;
+    // What a step writes to it goes away with the copy.
+    prepared.bind(path, &described.target, access(described.mount.read_only));
+    prepared.held.push(Arc::new(std::sync::Mutex::new(fork)));
+    Ok(())
+}
+
+/// Copies files for a step to see. Their owners are what they are in their image, and root in a
+/// context; and what the ignore file leaves out is not there.
+fn copied(unpacker: &Unpacker, files: &dyn Files, source: &str) -> Result<(PathBuf, Fork)> {
+    let selection = Selection { sources: vec![source.to_owned()], ..Selection::default() };
+    let selected = copy::select(files, &selection)?;
+    let nothing = TreeFiles::default();
+    let destination =
+        Destination { path: "/", files: &nothing, owner: None, chmod: None, link: false, time: 0 };
+    let tree = copy::place(&selected, &destination)?;
+    let fork = unpacker.empty().fork()?;
+    fork.apply(&tree)?;
+    let mut path = folder_of(&fork);
+    if let [one] = selected.as_slice()
+        && !one.node.entry.is_directory()
+    {
+        use std::os::unix::ffi::OsStrExt as _;
+        path.push(std::ffi::OsStr::from_bytes(&one.name));
+    }
+    Ok((path, fork))
+}
+
+/// Where the files of a fork of nothing are.
+pub(super) fn folder_of(fork: &Fork) -> PathBuf {
+    match fork.root() {
+        Root::Overlay { changes: Some(changes), .. } => changes.upper,
+        Root::Folder(folder) => folder,
+        Root::Overlay { changes: None, .. } | Root::Host { .. } => PathBuf::new(),
+    }
+}
+
+/// A file for a step to execute.
+pub(super) fn script(workshop: &Workshop, name: &str, text: &str) -> Result<(PathBuf, Fork)> {
+    let mut tree = Tree::new();
+    tree.insert(TreePath::normalized(name)?, Entry::file(text.to_owned(), 0o755))?;
+    let fork = workshop.unpacker.empty().fork()?;
+    fork.apply(&tree)?;
+    Ok((folder_of(&fork), fork))
+}
+
+async fn cache_of(
+    shop: &Shop,
+    described: &Described,
+    cache: &CacheMount,
+) -> Result<(PathBuf, Held)> {
+    let seed = match &described.provider {
+        Some(provider) => Some(provider.files(shop).await?),
+        None => None,
+    };
+    let unpacker = shop.workshop().await?.unpacker.clone();
+    let (owner, sharing) = (cache.access, cache.sharing);
+    let source = cache.source.clone().unwrap_or_else(|| "/".to_owned());
+    let name = format!("mount {}", cache.id);
+    blocking(move || {
+        let create = |place: &Path| {
+            let files = seed.as_deref();
+            create_cache(&unpacker, place, owner, files.map(|files| (files, source.as_str())))
+        };
+        open_cache(&unpacker, &name, sharing, &create)
+    })
+    .await
+}
+
+/// Opens the cache of a name, which is made where there is none, and keeps it as shared as was asked.
+pub(super) fn open_cache(
+    unpacker: &Unpacker,
+    name: &str,
+    sharing: Sharing,
+    create: &dyn Fn(&Path) -> Result<()>,
+) -> Result<(PathBuf, Held)> {
+    let form = format!("{:?}", Form::of(unpacker.rung)).to_lowercase();
+    let folder = unpacker.context.store.root().join(CACHES).join(form);
+    let action = || "open a cache";
+    fs_err::create_dir_all(&folder).cannot(action)?;
+    for number in 0_u32.. {
+        let key = blake3::hash(format!("{number} {name}").as_bytes()).to_hex();
+        let place = folder.join(&key[..32]);
+        let lock = folder.join(format!("{}.lock", &key[..32]));
+        let lock = fs_err::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(lock)
+            .cannot(action)?;
+        use rustix::fs::FlockOperation as Operation;
+        let operation = match sharing {
+            Sharing::Shared => Operation::LockShared,
+            Sharing::Locked => Operation::LockExclusive,
+            Sharing::Private => Operation::NonBlockingLockExclusive,
+        };
+        match rustix::io::retry_on_intr(|| rustix::fs::flock(lock.file(), operation)) {
+            Err(rustix::io::Errno::WOULDBLOCK) => continue,
+            locked => locked.map_err(std::io::Error::from).cannot(action)?,
+        }
+        if !place.is_dir() {
+            create(&place)?;
+        }
+        return Ok((place, Arc::new(lock)));
+    }
+    Err(Error::new(ErrorKind::Io, action()).because("all copies of it are in use"))
+}
+
+/// Makes the folder of a cache, with its owner and what it begins with.
+pub(super) fn create_cache(
+    unpacker: &Unpacker,
+    place: &Path,
+    owner: Owner,
+    seed: Option<(&dyn Files, &str)>,
+) -> Result<()> {
+    let mut tree = Tree::new();
+    let root: TreePath = "cache".parse()?;
+    let (uid, gid) = (owner.uid.unwrap_or(0), owner.gid.unwrap_or(0));
+    let folder = Entry::directory(owner.mode.unwrap_or(0o755)).owned_by(uid, gid);
+    tree.insert(root.clone(), folder)?;
+    if let Some((files, source)) = seed {
+        let selection = Selection { sources: vec![source.to_owned()], ..Selection::default() };
+        for selected in copy::select(files, &selection)? {
+            for inside in selected.inside {
+                tree.insert(root.join(inside.relative.as_bytes())?, inside.node.entry)?;
+            }
+        }
+    }
+    let fork = unpacker.empty().fork()?;
+    fork.apply(&tree)?;
+    match fs_err::rename(folder_of(&fork).join("cache"), place) {
+        // Another process was faster.
+        Err(_) if place.is_dir() => Ok(()),
+        renamed => renamed.cannot(|| "make a cache"),
+    }
+}

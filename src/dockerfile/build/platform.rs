@@ -1,0 +1,267 @@
+//! One platform's build: its variables, its graph, its bases, and its image at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use super::job::{Job, NamedContext, Tools};
+use super::shop::Shop;
+use super::snapshot::Snapshot;
+use super::stage::{self, StageEnd};
+use super::{Common, base};
+use crate::dockerfile::config;
+use crate::dockerfile::files::Files;
+use crate::dockerfile::instruction::Instruction;
+use crate::dockerfile::parse;
+use crate::dockerfile::source::Diagnostics;
+use crate::dockerfile::{Globals, Graph, Inputs, Origin};
+use crate::error::{Cannot as _, Result};
+use crate::image::Image;
+use crate::oci::Platform;
+
+/// What a stage begins with.
+#[derive(Clone)]
+pub(super) enum Base {
+    Scratch,
+    Stage(usize),
+    Image(Arc<Image>),
+    Files(Arc<dyn Files>),
+}
+
+/// Files that an instruction copies or mounts from.
+#[derive(Clone)]
+pub(super) enum Provider {
+    /// A context: only its files say what it is.
+    Context(Arc<dyn Files>),
+    /// A stage or an image: its key says what it is.
+    Snapshot(Snapshot),
+}
+
+impl Provider {
+    /// The files. This is what unpacks.
+    pub(super) async fn files(&self, shop: &Shop) -> Result<Arc<dyn Files>> {
+        match self {
+            Self::Context(files) => Ok(files.clone()),
+            Self::Snapshot(snapshot) => shop.files(snapshot).await,
+        }
+    }
+}
+
+/// The build of one platform.
+pub(super) struct PlatformBuild<'a> {
+    pub common: &'a Common,
+    pub inputs: Inputs,
+    pub globals: Globals,
+    pub graph: Graph,
+    pub target: usize,
+    needed: Vec<usize>,
+    bases: BTreeMap<usize, Base>,
+    ends: Vec<OnceCell<Option<Arc<StageEnd>>>>,
+}
+
+/// What the command line gives to a build for one platform.
+pub(super) fn inputs(tools: &Tools, job: &Job, platform: &Platform) -> Inputs {
+    Inputs {
+        arguments: job.arguments.clone(),
+        build: tools.host().clone(),
+        target: platform.clone(),
+        stage: job.target.clone(),
+    }
+}
+
+impl<'a> PlatformBuild<'a> {
+    /// Finds out what is needed, and looks its bases up.
+    pub(super) async fn prepare(common: &'a Common, platform: &Platform) -> Result<Self> {
+        let (job, file) = (&common.job, &common.file);
+        let inputs = inputs(&common.shop.tools, job, platform);
+        let globals = Globals::evaluate(file, &inputs).map_err(Diagnostics::into_error)?;
+        let names: BTreeSet<String> = job.contexts.keys().cloned().collect();
+        let graph = Graph::build(file, &globals, &inputs, &names);
+        let graph = graph.map_err(Diagnostics::into_error)?;
+        let target = graph.target(job.target.as_deref())?;
+        let ends = file.stages.iter().map(|_| OnceCell::new()).collect();
+        let mut build = Self {
+            common,
+            inputs,
+            globals,
+            graph,
+            target,
+            needed: Vec::new(),
+            bases: BTreeMap::new(),
+            ends,
+        };
+        build.find_bases().await?;
+        Ok(build)
+    }
+
+    /// Looks up the bases of all stages that are needed; their triggers may need more.
+    async fn find_bases(&mut self) -> Result<()> {
+        loop {
+            let needed = self.graph.needed(self.target).map_err(Diagnostics::into_error)?;
+            let new: Vec<usize> =
+                needed.iter().copied().filter(|stage| !self.bases.contains_key(stage)).collect();
+            self.needed = needed;
+            if new.is_empty() {
+                return Ok(());
+            }
+            let found = new.iter().map(|&stage| self.find_base(stage));
+            let found = futures_util::future::try_join_all(found).await?;
+            for (stage, base) in new.into_iter().zip(found) {
+                if let Base::Image(image) = &base
+                    && !self.graph.nodes()[stage].replaced
+                {
+                    let triggers = triggers(image)?;
+                    self.graph.add_triggers(stage, triggers);
+                }
+                self.bases.insert(stage, base);
+            }
+        }
+    }
+
+    async fn find_base(&self, stage: usize) -> Result<Base> {
+        let node = &self.graph.nodes()[stage];
+        let platform = self.platform_of(stage);
+        let from = &self.common.file.stages[stage].from;
+        let place = || {
+            let at = self.common.source().position(from.span.start);
+            format!("use the base of {}:{}", self.common.source().name(), at.line)
+        };
+        match &node.base {
+            Origin::Scratch => Ok(Base::Scratch),
+            Origin::Stage(below) => Ok(Base::Stage(*below)),
+            Origin::Image(_) | Origin::Context(_) => {
+                match self.outside(&node.base, &platform).await.cannot(place)? {
+                    Outside::Image(image) => Ok(Base::Image(image)),
+                    Outside::Files(files) => Ok(Base::Files(files)),
+                }
+            }
+        }
+    }
+
+    /// What comes from outside of the file.
+    async fn outside(&self, origin: &Origin, platform: &Platform) -> Result<Outside> {
+        let (tools, job) = (&self.common.shop.tools, &self.common.job);
+        let name = match origin {
+            Origin::Image(name) => {
+                return base::find(tools, job, name, platform).await.map(Outside::Image);
+            }
+            Origin::Context(name) => name,
+            Origin::Scratch | Origin::Stage(_) => return Ok(Outside::empty()),
+        };
+        match (job.contexts.get(name), self.common.contexts.get(name)) {
+            (Some(NamedContext::Image(place)), _) => {
+                base::read_place(tools, job, place, platform).await.map(Outside::Image)
+            }
+            (_, Some(opened)) => Ok(Outside::Files(opened.files.clone())),
+            _ => Ok(Outside::empty()),
+        }
+    }
+
+    /// Where a stage's base comes from.
+    pub(super) fn base(&self, stage: usize) -> Base {
+        self.bases.get(&stage).cloned().unwrap_or(Base::Scratch)
+    }
+
+    /// The platform that a stage's base is wanted for.
+    pub(super) fn platform_of(&self, stage: usize) -> Platform {
+        let node = &self.graph.nodes()[stage];
+        match (&node.platform, &node.base) {
+            (Some(platform), _) => platform.clone(),
+            (None, Origin::Stage(below)) => self.platform_of(*below),
+            (None, _) => self.inputs.target.clone(),
+        }
+    }
+
+    /// The files that `--from` or a mount's `from` names, for a stage.
+    pub(super) async fn provider(&self, stage: usize, from: Option<&str>) -> Result<Provider> {
+        let Some(name) = from else {
+            return Ok(Provider::Context(self.common.context.files.clone()));
+        };
+        let origin = self.graph.from(stage, name).map_err(|wrong| self.common.at(wrong))?;
+        match origin {
+            Origin::Scratch => Ok(Provider::Snapshot(Snapshot::scratch())),
+            Origin::Stage(other) => {
+                Ok(Provider::Snapshot(self.stage(other).await?.snapshot.clone()))
+            }
+            Origin::Image(_) | Origin::Context(_) => {
+                match self.outside(&origin, &self.platform_of(stage)).await? {
+                    Outside::Image(image) => Ok(Provider::Snapshot(Snapshot::of_image(image))),
+                    Outside::Files(files) => Ok(Provider::Context(files)),
+                }
+            }
+        }
+    }
+
+    /// Executes the stages that are needed, and makes the target's image.
+    pub(super) async fn execute(&self) -> Result<Image> {
+        let stages = self.needed.iter().map(|&stage| self.stage(stage));
+        futures_util::future::try_join_all(stages).await?;
+        let end = self.stage(self.target).await?;
+        self.finish(&end).await
+    }
+
+    /// The end of a stage; it is executed by the first who asks.
+    pub(super) async fn stage(&self, stage: usize) -> Result<Arc<StageEnd>> {
+        let mut failure = None;
+        let end = self.ends[stage].get_or_init(|| async {
+            match Box::pin(stage::run(self, stage)).await {
+                Ok(end) => Some(Arc::new(end)),
+                Err(error) => {
+                    failure = Some(error);
+                    None
+                }
+            }
+        });
+        let end = end.await.clone();
+        match (end, failure) {
+            (Some(end), _) => Ok(end),
+            (None, Some(error)) => Err(error),
+            // Whoever executed it tells what went wrong, and that ends the build.
+            (None, None) => std::future::pending().await,
+        }
+    }
+
+    /// Puts the image together.
+    async fn finish(&self, end: &StageEnd) -> Result<Image> {
+        let shop = &self.common.shop;
+        let mut draft = shop.draft(&end.snapshot);
+        for step in &end.snapshot.steps {
+            let layer = step.layer().await?.layer(&shop.tools.transport.store);
+            draft.push_layer(layer, crate::oci::History::default());
+        }
+        let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
+        let mut config = end.config.clone();
+        config.config.labels.extend(self.common.job.labels.clone());
+        config.rootfs.diff_ids = diff_ids;
+        let last = config.history.iter().rev().find_map(|entry| entry.created.clone());
+        config.created = Some(match self.common.job.epoch {
+            Some(_) => self.common.job.created(),
+            None => last.unwrap_or_else(|| self.common.job.created()),
+        });
+        *draft.config() = config;
+        Ok(draft.finish())
+    }
+}
+
+/// What comes from outside of the file.
+enum Outside {
+    Image(Arc<Image>),
+    Files(Arc<dyn Files>),
+}
+
+impl Outside {
+    fn empty() -> Self {
+        Self::Files(Arc::new(crate::dockerfile::files::TreeFiles::default()))
+    }
+}
+
+/// The instructions that a base wants to be executed first.
+fn triggers(image: &Image) -> Result<Vec<Instruction>> {
+    let mut config = image.config.value().clone();
+    let texts = config::take_triggers(&mut config);
+    let parsed = texts
+        .iter()
+        .map(|text| parse::trigger("ONBUILD of the base", text).map_err(Diagnostics::into_error));
+    parsed.collect()
+}

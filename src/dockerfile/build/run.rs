@@ -1,0 +1,300 @@
+//! `RUN`: executes a command in a sandbox on a fork of the stage's files.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::caches;
+use super::mounts::{self, Mounts, Prepared};
+use super::shop::{self, Made, blocking};
+use super::stage::{Failure, Stage, ended};
+use crate::dockerfile::Diagnostic;
+use crate::dockerfile::config;
+use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, Security};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::progress::{Task, TaskKind};
+use crate::rootfs::Fork;
+use crate::sandbox::{
+    Access, Exit, Launcher, Network, RawMode, Rung, Spec, Streams, relay, window_size,
+};
+
+/// Where a heredoc that begins with `#!` appears, as in BuildKit.
+const SCRIPTS: &str = "/dev/pipes";
+/// How many of its last lines a failed command is quoted with.
+const QUOTED_LINES: usize = 20;
+/// A line that never ends is cut here.
+const LONGEST_LINE: u64 = 64 << 10;
+
+/// A command after all that can be said without executing it.
+struct Command {
+    argv: Vec<String>,
+    /// A script to make: its name and text.
+    script: Option<(String, String)>,
+    network: Network,
+    environment: Vec<(String, String)>,
+}
+
+/// Executes `RUN`.
+pub(super) async fn execute(
+    stage: &mut Stage<'_>,
+    instruction: &Instruction,
+    run: &Run,
+) -> Result<(), Failure> {
+    refuse(run)?;
+    let command = command(stage, run);
+    let text = history(stage, &command);
+    let job = stage.build.common.job.clone();
+    let environment = command.environment.iter().flat_map(|(name, value)| [name, value]);
+    let hosts = job.hosts.iter().map(|(name, address)| format!("{name} {address}"));
+    let script = command.script.as_ref().map(|(_, text)| text);
+    let go_reads = caches::reads(stage);
+    let key = stage
+        .key("run")
+        .list(&command.argv)
+        .optional(script)
+        .list(environment)
+        .text(&stage.config.config.working_dir)
+        .text(&stage.config.config.user)
+        .text(format!("{:?}", command.network))
+        .list(hosts)
+        .number(u64::from(job.go_cache))
+        .list(&go_reads);
+    let (mounts, key) = mounts::describe(stage, &run.mounts, key).await?;
+    let key = key.finish();
+    let shop = &stage.build.common.shop;
+    let label = stage.label(instruction);
+    let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
+    let task = Arc::new(task);
+    let execute = || in_sandbox(stage, command, mounts, task.clone());
+    let (step, origin) = shop.step(&key, stage.use_cache, execute).await?;
+    if let Some(task) = Arc::into_inner(task) {
+        ended(task, origin);
+    }
+    stage.add(step, text);
+    Ok(())
+}
+
+fn refuse(run: &Run) -> Result<(), Failure> {
+    if let Security::Insecure(span) = run.security {
+        return Err(Diagnostic::error(span, "steps cannot have all rights")
+            .label("gondola has none to give: it runs without root")
+            .into());
+    }
+    if let Some(device) = run.devices.first() {
+        return Err(Diagnostic::error(device.span, "steps cannot have devices of the host").into());
+    }
+    Ok(())
+}
+
+fn command(stage: &Stage<'_>, run: &Run) -> Command {
+    let mut script = None;
+    let argv = match &run.command {
+        CommandLine::Exec(words) => words.iter().map(|word| word.text.clone()).collect(),
+        CommandLine::Shell(text) => {
+            let text = match run.heredocs.as_slice() {
+                [] => text.text.clone(),
+                [only] if is_heredoc_alone(&text.text) => {
+                    let content = only.content();
+                    if content.starts_with("#!") {
+                        script = Some((only.name.clone(), content));
+                        format!("{SCRIPTS}/{}", only.name)
+                    } else {
+                        content
+                    }
+                }
+                // The shell reads heredocs itself.
+                several => several.iter().fold(text.text.clone(), |text, heredoc| {
+                    format!("{text}\n{}{}", heredoc.body, heredoc.name)
+                }),
+            };
+            config::in_shell(&stage.config.config, &text)
+        }
+    };
+    let network = match run.network {
+        RunNetwork::Default => stage.build.common.job.network,
+        RunNetwork::None => Network::None,
+        RunNetwork::Host => Network::Host,
+    };
+    Command { argv, script, network, environment: stage.scope.run_environment().to_vec() }
+}
+
+/// Whether a command is `<<NAME` and nothing else.
+fn is_heredoc_alone(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with("<<") && !text.contains(char::is_whitespace)
+}
+
+/// What the history says: the `ARG`s in force, then the command.
+fn history(stage: &Stage<'_>, command: &Command) -> String {
+    let declared = stage.scope.declared();
+    let mut words = Vec::new();
+    if !declared.is_empty() {
+        words.push(format!("|{}", declared.len()));
+        words.extend(declared.iter().map(|(name, value)| format!("{name}={value}")));
+    }
+    words.extend(command.argv.iter().cloned());
+    format!("RUN {} # buildkit", words.join(" "))
+}
+
+async fn in_sandbox(
+    stage: &Stage<'_>,
+    command: Command,
+    mounts: Mounts,
+    task: Arc<Task>,
+) -> Result<Made> {
+    let shop = &stage.build.common.shop;
+    let workshop = shop.workshop().await?;
+    let rootfs = shop.rootfs(&stage.snapshot).await?;
+    let mut prepared = mounts.prepare(stage).await?;
+    if let Some((name, text)) = command.script.clone() {
+        let (folder, fork) = mounts::script(workshop, &name, &text)?;
+        prepared.bind(folder, SCRIPTS, Access::ReadOnly);
+        prepared.held.push(Arc::new(Mutex::new(fork)));
+    }
+    let taken = mounts.targets().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    caches::mount(stage, &taken, &mut prepared).await?;
+    let spec = spec(stage, command, &mut prepared);
+    let (launcher, rung) = (workshop.chosen.launcher.clone(), workshop.chosen.rung);
+    let shell = shop.job.shell_on_failure;
+    let held = std::mem::take(&mut prepared.held);
+    blocking(move || {
+        let fork = rootfs.fork()?;
+        let spec = Spec { root: fork.root(), ..spec };
+        let made = run(&launcher, rung, &spec, fork, &task, shell);
+        drop(held);
+        made
+    })
+    .await
+}
+
+fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
+    let job = &stage.build.common.job;
+    let root = crate::sandbox::Root::Overlay { layers: Vec::new(), changes: None };
+    let mut spec = Spec::new(root, command.argv);
+    spec.env = command.environment.into_iter().collect::<BTreeMap<_, _>>();
+    for (name, value) in stage.scope.proxy_environment(&stage.build.inputs) {
+        spec.env.entry(name).or_insert(value);
+    }
+    spec.env.extend(std::mem::take(&mut prepared.variables));
+    let folder = &stage.config.config.working_dir;
+    if folder.is_empty() { "/" } else { folder }.clone_into(&mut spec.cwd);
+    spec.user.clone_from(&stage.config.config.user);
+    spec.mounts = std::mem::take(&mut prepared.mounts);
+    spec.network = command.network;
+    spec.extra_hosts.clone_from(&job.hosts);
+    "buildkitsandbox".clone_into(&mut spec.hostname);
+    spec
+}
+
+fn run(
+    launcher: &Launcher,
+    rung: Rung,
+    spec: &Spec,
+    fork: Fork,
+    task: &Arc<Task>,
+    shell: bool,
+) -> Result<Made> {
+    let action = || "run a step";
+    let (output_end, output) = std::io::pipe().cannot(action)?;
+    let (error_end, error) = std::io::pipe().cannot(action)?;
+    let null = Streams::null()?;
+    let streams = Streams { input: null.input, output: output.into(), error: error.into() };
+    let mut child = launcher.spawn(spec, rung, streams)?;
+    let last = Arc::new(Mutex::new(VecDeque::new()));
+    let readers = [OwnedFd::from(output_end), OwnedFd::from(error_end)].map(|end| {
+        let (task, last) = (task.clone(), last.clone());
+        thread::spawn(move || tell(std::fs::File::from(end), &task, &last))
+    });
+    let exit = child.wait()?;
+    for reader in readers {
+        if let Err(panic) = reader.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+    if exit.is_success() {
+        return shop::keep(fork, child.stubs());
+    }
+    if shell && std::io::stdin().is_terminal() {
+        open_shell(launcher, rung, spec)?;
+    }
+    let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    Err(failed(&exit, &last, spec, shell))
+}
+
+/// Passes on what a command writes, line by line.
+fn tell(stream: impl Read, task: &Task, last: &Mutex<VecDeque<String>>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        // What cannot be read any more has ended.
+        let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
+        if !read.is_ok_and(|count| count > 0) {
+            return;
+        }
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\n', '\r']);
+        // A progress bar redraws its line: only what it shows last is told.
+        let text = text.rsplit('\r').next().unwrap_or_default().to_owned();
+        task.line(&text);
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() == QUOTED_LINES {
+            last.pop_front();
+        }
+        last.push_back(text);
+    }
+}
+
+fn failed(exit: &Exit, last: &VecDeque<String>, spec: &Spec, shell: bool) -> Error {
+    let how = match exit {
+        Exit::Code(code) => format!("it ended with exit code {code}"),
+        Exit::Signal(number) => format!("it was killed by signal {number}"),
+        Exit::NotFound(what) => format!("{what} was not found"),
+        Exit::NotExecutable(why) => format!("it cannot be executed: {why}"),
+        Exit::TimedOut => "its time was over".to_owned(),
+    };
+    let program = spec.argv.first().map_or("", String::as_str);
+    let lines: Vec<&str> = last.iter().map(String::as_str).collect();
+    let quoted = if lines.is_empty() {
+        how
+    } else {
+        format!("{how}; it said last:\n    {}", lines.join("\n    "))
+    };
+    let error = Error::new(ErrorKind::Program, format!("run {program}")).because(quoted);
+    match exit {
+        Exit::NotFound(_) => error.hint("the image has no such program, or not for this platform"),
+        _ if shell => error,
+        _ => error.hint("--shell-on-failure opens a shell where it failed"),
+    }
+}
+
+/// Opens a shell where a step failed.
+fn open_shell(launcher: &Launcher, rung: Rung, failed: &Spec) -> Result<()> {
+    let stdin = std::io::stdin();
+    let mut spec = failed.clone();
+    spec.argv = vec!["/bin/sh".to_owned()];
+    spec.terminal = window_size(&stdin);
+    let mut child = launcher.spawn(&spec, rung, Streams::inherit()?)?;
+    if let Some(terminal) = child.terminal() {
+        let mode = RawMode::enter(std::os::fd::AsFd::as_fd(&stdin))?;
+        relay(terminal, &stdin, std::io::stderr())?;
+        drop(mode);
+    }
+    child.wait()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heredoc_alone_is_told_from_one_in_a_command() {
+        for (text, expected) in
+            [("<<EOF", true), (" <<-'E' ", true), ("cat <<EOF", false), ("<<A <<B", false)]
+        {
+            assert_eq!(is_heredoc_alone(text), expected, "{text}");
+        }
+    }
+}

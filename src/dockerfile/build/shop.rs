@@ -1,0 +1,367 @@
+//! Where steps are executed: looks results up, packs layers while other steps run, and makes root
+//! file systems, but only when something needs one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::job::{Chosen, Job, Tools};
+use super::snapshot::{LayerRecord, Merged, Snapshot, Step, ViewFiles, packed};
+use crate::dockerfile::files::Files;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{Draft, Image};
+use crate::layer::{self, Content, EntryKind, Tree, WriteOptions};
+use crate::oci::MediaType;
+use crate::progress::TaskKind;
+use crate::rootfs::{Fork, Rootfs, Unpacker};
+use crate::sandbox::{Root, Stub};
+
+/// The kind of the store's records that hold results of steps.
+const STEPS: &str = "step";
+/// The kind of those that say which step came out when a step with this key was executed.
+const ALIASES: &str = "step-alias";
+
+/// What is remembered of a step.
+#[derive(Serialize, Deserialize)]
+struct StepRecord {
+    created: String,
+    layer: LayerRecord,
+    kept: Option<String>,
+}
+
+/// Something on disk that vanishes when it is dropped.
+pub(super) type Held = Arc<dyn Send + Sync>;
+
+/// What a step that was executed made.
+pub(super) struct Made {
+    /// The changes.
+    pub tree: Tree,
+    /// The folder that holds them, by its id.
+    pub kept: Option<String>,
+    /// What holds the contents of files of the tree.
+    pub held: Vec<Held>,
+}
+
+/// What may execute processes.
+pub(super) struct Workshop {
+    /// How they are isolated, and what starts them.
+    pub chosen: Chosen,
+    /// What makes root file systems for that.
+    pub unpacker: Unpacker,
+}
+
+/// Steps of all stages and platforms of one build.
+pub(super) struct Shop {
+    pub tools: Tools,
+    pub job: Arc<Job>,
+    workshop: OnceCell<Workshop>,
+    /// Steps that are being looked up or executed, by their keys: each one once.
+    flights: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Step>>>>>,
+    /// Root file systems by the keys of their snapshots.
+    roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
+    packing: Mutex<JoinSet<()>>,
+    /// Layers are packed one after the other, each on all cores.
+    turn: Arc<Semaphore>,
+}
+
+/// How a step's result came to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was found.
+    Cached,
+    /// It was executed just now.
+    Executed,
+}
+
+impl Shop {
+    pub(super) fn new(tools: Tools, job: Arc<Job>) -> Self {
+        Self {
+            tools,
+            job,
+            workshop: OnceCell::new(),
+            flights: Mutex::default(),
+            roots: Mutex::default(),
+            packing: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// The sandbox, which is chosen when it is first asked for.
+    pub(super) async fn workshop(&self) -> Result<&Workshop> {
+        let begin = || async {
+            let choose = self.tools.sandbox.clone();
+            let chosen = blocking(move || choose()).await?;
+            let unpacker = Unpacker {
+                context: self.tools.transport.clone(),
+                rung: chosen.rung,
+                cores: self.tools.cores,
+            };
+            Ok(Workshop { chosen, unpacker })
+        };
+        self.workshop.get_or_try_init(begin).await
+    }
+
+    /// The result of the step with this key: found, or made by `execute`.
+    pub(super) async fn step<F>(
+        &self,
+        key: &str,
+        use_cache: bool,
+        execute: impl FnOnce() -> F,
+    ) -> Result<(Arc<Step>, Origin)>
+    where
+        F: Future<Output = Result<Made>>,
+    {
+        let cell = flight(&self.flights, key);
+        let mut origin = Origin::Cached;
+        let step = cell.get_or_try_init(|| async {
+            if let Some(step) = self.remembered(key).await?.filter(|_| use_cache) {
+                return Ok(step);
+            }
+            origin = Origin::Executed;
+            let made = execute().await?;
+            self.made(key, made)
+        });
+        let step = step.await?.clone();
+        Ok((step, origin))
+    }
+
+    /// Which step came out of a step with this key before, where that is known.
+    pub(super) fn alias(&self, key: &str) -> Option<String> {
+        self.tools.transport.store.get_record(ALIASES, key)
+    }
+
+    /// Takes note of what came out.
+    pub(super) fn put_alias(&self, key: &str, of: &str) -> Result<()> {
+        self.tools.transport.store.put_record(ALIASES, key, &of)
+    }
+
+    async fn remembered(&self, key: &str) -> Result<Option<Arc<Step>>> {
+        let store = &self.tools.transport.store;
+        let Some(record) = store.get_record::<StepRecord>(STEPS, key) else { return Ok(None) };
+        if store.has(&record.layer.digest)? != Some(record.layer.size) {
+            return Ok(None);
+        }
+        let StepRecord { created, layer, kept } = record;
+        Ok(Some(Arc::new(Step::new(key.to_owned(), created, packed(layer), kept))))
+    }
+
+    /// Takes what a step made, and starts to pack it.
+    fn made(&self, key: &str, made: Made) -> Result<Arc<Step>> {
+        let Made { tree, kept, held } = made;
+        let tree = match self.job.epoch {
+            Some(epoch) => not_younger(tree, epoch)?,
+            None => tree,
+        };
+        let (sender, receiver) = watch::channel(None);
+        // Changes of a sandbox are read from its folder; others are needed by the next steps.
+        let own = kept.is_none().then(|| tree.clone());
+        let created = self.job.created();
+        let step = Step::new(key.to_owned(), created, receiver, kept).holding(own, held);
+        let step = Arc::new(step);
+        self.pack(tree, step.clone(), sender);
+        Ok(step)
+    }
+
+    fn pack(
+        &self,
+        tree: Tree,
+        step: Arc<Step>,
+        sender: watch::Sender<Option<Result<LayerRecord, String>>>,
+    ) {
+        let (tools, turn, encoding) = (self.tools.clone(), self.turn.clone(), self.job.encoding);
+        let name = format!("layer {}", &step.key[..8.min(step.key.len())]);
+        let work = async move {
+            let _turn = turn.acquire_owned().await;
+            let packing = blocking(move || {
+                let layer = write_layer(&tools, encoding, &name, &tree)?;
+                remember(&tools, &step, &layer)?;
+                Ok(layer)
+            });
+            let packed = packing.await.map_err(|error| error.to_string());
+            // Whoever waits for the layer says so if it failed; if nobody does, nobody needs it.
+            let _ = sender.send(Some(packed));
+        };
+        lock(&self.packing).spawn(work);
+    }
+
+    /// Waits for all layers that are being packed.
+    pub(super) async fn finish_packing(&self) {
+        let mut all = std::mem::take(&mut *lock(&self.packing));
+        while all.join_next().await.is_some() {}
+    }
+
+    /// The files of a snapshot for looking at. Makes a root file system only of what was not made by
+    /// this process without one.
+    pub(super) async fn files(&self, snapshot: &Snapshot) -> Result<Arc<dyn Files>> {
+        let own = snapshot.steps.iter().rev().take_while(|step| step.tree.is_some()).count();
+        let below = snapshot.up_to(snapshot.steps.len() - own);
+        let view: Arc<dyn Files> = if below.base.is_none() && below.steps.is_empty() {
+            Arc::new(crate::dockerfile::files::TreeFiles::default())
+        } else {
+            let rootfs = self.rootfs(&below).await?;
+            Arc::new(ViewFiles(blocking(move || rootfs.view()).await?))
+        };
+        if own == 0 {
+            return Ok(view);
+        }
+        let steps = snapshot.steps[snapshot.steps.len() - own..].to_vec();
+        Ok(Arc::new(Merged { steps, below: view }))
+    }
+
+    /// The root file system of a snapshot.
+    pub(super) async fn rootfs(&self, snapshot: &Snapshot) -> Result<Rootfs> {
+        let cell = flight(&self.roots, &snapshot.key);
+        cell.get_or_try_init(|| self.make_rootfs(snapshot)).await.cloned()
+    }
+
+    async fn make_rootfs(&self, snapshot: &Snapshot) -> Result<Rootfs> {
+        let unpacker = self.workshop().await?.unpacker.clone();
+        let (at, kept) = self.kept(&unpacker, snapshot)?;
+        let rest = &snapshot.steps[at..];
+        if rest.iter().any(|step| step.tree.is_none()) {
+            let image = self.image(snapshot).await?;
+            return unpacker.unpack(&image).await;
+        }
+        let mut rootfs = match (kept, &snapshot.base) {
+            (Some(kept), _) => kept,
+            (None, Some(base)) => unpacker.unpack(base).await?,
+            (None, None) => unpacker.empty(),
+        };
+        for step in rest.iter().cloned() {
+            let tools = self.tools.clone();
+            rootfs = blocking(move || {
+                let fork = rootfs.fork()?;
+                if let Some(tree) = &step.tree {
+                    fork.apply(tree)?;
+                }
+                let (rootfs, id) = fork.keep()?;
+                step.keep(id);
+                if let Some(layer) = step.packed() {
+                    remember(&tools, &step, &layer)?;
+                }
+                Ok(rootfs)
+            })
+            .await?;
+        }
+        Ok(rootfs)
+    }
+
+    /// The highest point of a snapshot whose folders are all here: after how many steps it is.
+    fn kept(&self, unpacker: &Unpacker, snapshot: &Snapshot) -> Result<(usize, Option<Rootfs>)> {
+        for at in (1..=snapshot.steps.len()).rev() {
+            if let Some(id) = snapshot.steps[at - 1].kept()
+                && let Some(rootfs) = unpacker.kept(&id)?
+            {
+                return Ok((at, Some(rootfs)));
+            }
+        }
+        Ok((0, None))
+    }
+
+    /// A snapshot as an image, its layers packed.
+    pub(super) async fn image(&self, snapshot: &Snapshot) -> Result<Image> {
+        let mut draft = self.draft(snapshot);
+        for step in &snapshot.steps {
+            let layer = step.layer().await?.layer(&self.tools.transport.store);
+            draft.push_layer(layer, crate::oci::History::default());
+        }
+        Ok(draft.finish())
+    }
+
+    /// An image in the making on a snapshot's base.
+    pub(super) fn draft(&self, snapshot: &Snapshot) -> Draft {
+        match &snapshot.base {
+            Some(base) => Draft::from_base(base),
+            None => Draft::scratch(self.tools.host().clone()),
+        }
+    }
+}
+
+/// Reads a fork's changes and keeps it: the contents are where they are kept.
+pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Made> {
+    let before = match fork.root() {
+        Root::Overlay { changes: Some(changes), .. } => changes.upper,
+        Root::Folder(folder) => folder,
+        Root::Overlay { changes: None, .. } | Root::Host { .. } => PathBuf::new(),
+    };
+    let tree = fork.changes(stubs)?;
+    let (rootfs, id) = fork.keep()?;
+    let after = rootfs.layers().pop().ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, "keep a step").because("its files are nowhere to be found")
+    })?;
+    Ok(Made { tree: moved(tree, &before, &after)?, kept: Some(id), held: Vec::new() })
+}
+
+/// The same tree, its contents read from another folder.
+fn moved(tree: Tree, before: &Path, after: &Path) -> Result<Tree> {
+    let mut moved = Tree::new();
+    for (path, mut entry) in tree {
+        if let EntryKind::File(Content::File { path, .. }) = &mut entry.kind
+            && let Ok(inside) = path.strip_prefix(before)
+        {
+            *path = after.join(inside);
+        }
+        moved.insert(path, entry)?;
+    }
+    Ok(moved)
+}
+
+/// The same tree with no file younger than `epoch`.
+fn not_younger(tree: Tree, epoch: i64) -> Result<Tree> {
+    let mut clamped = Tree::new();
+    for (path, mut entry) in tree {
+        entry.mtime = entry.mtime.min(epoch);
+        clamped.insert(path, entry)?;
+    }
+    Ok(clamped)
+}
+
+fn write_layer(
+    tools: &Tools,
+    encoding: layer::Encoding,
+    name: &str,
+    tree: &Tree,
+) -> Result<LayerRecord> {
+    let task = tools.transport.reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
+    let options = WriteOptions { encoding, threads: tools.cores };
+    let mut ingest = tools.transport.store.ingest_unhashed()?;
+    let info = layer::write(tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
+    ingest.commit_as(&info.digest, info.size)?;
+    task.done();
+    Ok(LayerRecord {
+        media_type: MediaType::layer_for(&MediaType::OCI_MANIFEST, info.compression),
+        digest: info.digest,
+        size: info.size,
+        diff_id: info.diff_id,
+    })
+}
+
+fn remember(tools: &Tools, step: &Step, layer: &LayerRecord) -> Result<()> {
+    let record =
+        StepRecord { created: step.created.clone(), layer: layer.clone(), kept: step.kept() };
+    tools.transport.store.put_record(STEPS, &step.key, &record)
+}
+
+/// The cell that all who want the same share.
+fn flight<T>(cells: &Mutex<BTreeMap<String, Arc<OnceCell<T>>>>, key: &str) -> Arc<OnceCell<T>> {
+    lock(cells).entry(key.to_owned()).or_default().clone()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what waits for files or processes on a thread of its own; a panic in it is passed on.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error)),
+    }
+}

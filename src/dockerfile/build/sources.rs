@@ -1,0 +1,282 @@
+//! Opens contexts, and finds the Dockerfile and the ignore file in them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::job::{ContextSource, FileSource, Job, Tools};
+use super::shop::blocking;
+use crate::dockerfile::context::{self, Checkout, Digests, Folder};
+use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
+use crate::dockerfile::ignore::{self, Patterns};
+use crate::dockerfile::source::Source;
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::layer::{Content, EntryKind, Tree};
+
+/// Dockerfiles and ignore files are shorter than this.
+const LONGEST_FILE: u64 = 16 << 20;
+/// What a Dockerfile is called where nobody says otherwise, in this order.
+const USUAL_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+/// The ignore file of a context.
+const IGNORE_FILE: &str = ".dockerignore";
+
+/// An opened context. What it holds on disk vanishes with it.
+#[derive(Clone)]
+pub(super) struct Opened {
+    /// The files, without what the ignore file leaves out.
+    pub files: Arc<dyn Files>,
+    /// What the ignore file leaves out.
+    pub ignored: Arc<Patterns>,
+    folder: Option<Arc<Folder>>,
+    _held: Option<Arc<Held>>,
+}
+
+/// What must stay as long as a context is used.
+enum Held {
+    Checkout(#[expect(dead_code, reason = "kept for its drop")] Checkout),
+    Scratch(#[expect(dead_code, reason = "kept for its drop")] TempDir),
+}
+
+impl Opened {
+    /// Keeps what was learnt of the files for the next build.
+    pub(super) fn save(&self) {
+        if let Some(folder) = &self.folder {
+            folder.save();
+        }
+    }
+}
+
+/// A context before its ignore file is known.
+enum Raw {
+    Folder { root: PathBuf, time: Option<i64>, held: Option<Arc<Held>> },
+    Tree { files: Arc<TreeFiles>, held: Option<Arc<Held>> },
+}
+
+/// Opens a context and reads the Dockerfile that is in it or beside it.
+pub(super) async fn open_main(tools: &Tools, job: &Job) -> Result<(Opened, Source)> {
+    let raw = raw(tools, &job.context).await?;
+    let (source, beside) = read_dockerfile(job, &raw)?;
+    let patterns = ignored(&raw, beside.as_ref())?;
+    Ok((open(tools, raw, patterns), source))
+}
+
+/// Opens a named context; its own ignore file holds.
+pub(super) async fn open_named(tools: &Tools, source: &ContextSource) -> Result<Opened> {
+    let raw = raw(tools, source).await?;
+    let patterns = ignored(&raw, None)?;
+    Ok(open(tools, raw, patterns))
+}
+
+async fn raw(tools: &Tools, source: &ContextSource) -> Result<Raw> {
+    match source {
+        ContextSource::Folder(root) => {
+            context::check_folder(root)?;
+            Ok(Raw::Folder { root: root.clone(), time: None, held: None })
+        }
+        ContextSource::Git(git) => {
+            let task = tools.transport.reporter.start(
+                crate::progress::TaskKind::Download,
+                git.shown(),
+                None,
+            );
+            let checkout = git.check_out(&tools.variables, false).await?;
+            task.done();
+            let (root, time) = (checkout.root().to_owned(), Some(checkout.time));
+            Ok(Raw::Folder { root, time, held: Some(Arc::new(Held::Checkout(checkout))) })
+        }
+        ContextSource::Archive(path) => {
+            let (path, programs) = (path.clone(), tools.path().to_owned());
+            blocking(move || open_archive(&path, &programs)).await
+        }
+        ContextSource::Empty => Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), held: None }),
+    }
+}
+
+fn open_archive(path: &Path, programs: &str) -> Result<Raw> {
+    let action = || format!("use the build context {}", path.display());
+    let archive = context::open_archive(path, programs)?
+        .ok_or_else(|| Error::new(ErrorKind::Usage, action()).because("it is no tar archive"))?;
+    let scratch = tempfile::tempdir().cannot(action)?;
+    let read = context::read_archive(archive, &scratch).cannot(action)?;
+    let mut tree = Tree::new();
+    for (path, entry) in read {
+        tree.insert(path, entry.owned_by(0, 0))?;
+    }
+    let files = Arc::new(TreeFiles::new(tree));
+    Ok(Raw::Tree { files, held: Some(Arc::new(Held::Scratch(scratch))) })
+}
+
+fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
+    let ignored = Arc::new(patterns.clone());
+    match raw {
+        Raw::Folder { root, time, held } => {
+            let mut folder = Folder::new(&root).ignoring(patterns);
+            // A checkout's folder never comes again.
+            if held.is_none() {
+                let known_as = fs_err::canonicalize(&root).unwrap_or(root);
+                folder = folder.remembering(Digests::new(&tools.transport.store, &known_as));
+            }
+            if let Some(time) = time {
+                folder = folder.modified(time);
+            }
+            let folder = Arc::new(folder);
+            Opened { files: folder.clone(), ignored, folder: Some(folder), _held: held }
+        }
+        Raw::Tree { files, held } => {
+            let files = Arc::new(Ignoring { files, patterns });
+            Opened { files, ignored, folder: None, _held: held }
+        }
+    }
+}
+
+/// A tree without what an ignore file leaves out.
+struct Ignoring {
+    files: Arc<TreeFiles>,
+    patterns: Patterns,
+}
+
+impl Ignoring {
+    fn leaves_out(&self, path: &crate::layer::TreePath, is_folder: bool) -> Result<bool> {
+        let text = path.to_str_lossy();
+        if self.patterns.is_empty() || !self.patterns.matches_path(&text) {
+            return Ok(false);
+        }
+        let brings_back = is_folder && self.patterns.may_bring_back_below(&text);
+        Ok(!brings_back || self.children(Some(path))?.is_empty())
+    }
+}
+
+impl Files for Ignoring {
+    fn node(
+        &self,
+        path: Option<&crate::layer::TreePath>,
+    ) -> Result<Option<crate::dockerfile::files::Node>> {
+        let Some(node) = self.files.node(path)? else { return Ok(None) };
+        match path {
+            Some(path) if self.leaves_out(path, node.entry.is_directory())? => Ok(None),
+            _ => Ok(Some(node)),
+        }
+    }
+
+    fn children(
+        &self,
+        folder: Option<&crate::layer::TreePath>,
+    ) -> Result<Vec<(Vec<u8>, crate::dockerfile::files::Node)>> {
+        let mut kept = Vec::new();
+        for (name, node) in self.files.children(folder)? {
+            let path = crate::dockerfile::files::join(folder, &name)?;
+            if !self.leaves_out(&path, node.entry.is_directory())? {
+                kept.push((name, node));
+            }
+        }
+        Ok(kept)
+    }
+
+    fn digest(
+        &self,
+        path: &crate::layer::TreePath,
+        node: &crate::dockerfile::files::Node,
+    ) -> Result<crate::dockerfile::files::ContentDigest> {
+        self.files.digest(path, node)
+    }
+}
+
+/// Where the Dockerfile was found, for the ignore file that goes with it.
+enum Beside {
+    Disk(PathBuf),
+    Context(String),
+}
+
+fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
+    let (name, bytes, beside) = match &job.file {
+        FileSource::Text(bytes) => ("Dockerfile".to_owned(), bytes.clone(), None),
+        FileSource::Path(path) => {
+            let bytes = read_on_disk(path)?.ok_or_else(|| missing(&path.display().to_string()))?;
+            let name = shown(path, raw);
+            (name, bytes, Some(Beside::Disk(path.clone())))
+        }
+        FileSource::InContext(name) => {
+            let usual = USUAL_NAMES.iter().map(|&name| name.to_owned());
+            let candidates: Vec<String> =
+                if name.is_empty() { usual.collect() } else { vec![name.clone()] };
+            let mut found = None;
+            for candidate in candidates {
+                if let Some(bytes) = read_in(raw, &candidate)? {
+                    found = Some((candidate, bytes));
+                    break;
+                }
+            }
+            let wanted = if name.is_empty() { USUAL_NAMES[0] } else { name };
+            let (name, bytes) = found.ok_or_else(|| missing(wanted))?;
+            (name.clone(), bytes, Some(Beside::Context(name)))
+        }
+    };
+    let source = Source::from_bytes(&name, &bytes);
+    Ok((source.map_err(crate::dockerfile::source::Diagnostics::into_error)?, beside))
+}
+
+/// A path as messages show it: relative to the context where it is in there.
+fn shown(path: &Path, raw: &Raw) -> String {
+    let inside = match raw {
+        Raw::Folder { root, .. } => path.strip_prefix(root).ok(),
+        Raw::Tree { .. } => None,
+    };
+    inside.unwrap_or(path).display().to_string()
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("read {name}"))
+        .because("there is no such file")
+        .hint("name the Dockerfile with -f FILE")
+}
+
+fn ignored(raw: &Raw, beside: Option<&Beside>) -> Result<Patterns> {
+    let own = match beside {
+        Some(Beside::Disk(path)) => {
+            let mut name = path.clone().into_os_string();
+            name.push(IGNORE_FILE);
+            read_on_disk(Path::new(&name))?
+        }
+        Some(Beside::Context(name)) => read_in(raw, &format!("{name}{IGNORE_FILE}"))?,
+        None => None,
+    };
+    let bytes = match own {
+        Some(bytes) => Some(bytes),
+        None => read_in(raw, IGNORE_FILE)?,
+    };
+    let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let lines = ignore::lines(&text.unwrap_or_default());
+    Patterns::new(lines).cannot(|| "read the ignore file")
+}
+
+fn read_on_disk(path: &Path) -> Result<Option<Vec<u8>>> {
+    let metadata = match fs_err::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) => return Err(error).cannot(|| "start the build"),
+    };
+    let refuse =
+        |why: &str| Error::new(ErrorKind::Usage, format!("read {}", path.display())).because(why);
+    if metadata.is_dir() {
+        return Err(refuse("it is a folder"));
+    }
+    if metadata.len() > LONGEST_FILE {
+        return Err(refuse("it is too long"));
+    }
+    fs_err::read(path).map(Some).cannot(|| "start the build")
+}
+
+fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
+    let files: &dyn Files = match raw {
+        Raw::Folder { root, .. } => &Folder::new(root),
+        Raw::Tree { files, .. } => files.as_ref(),
+    };
+    let Some(found) = resolve(files, name.as_bytes(), LastLink::Follow)? else { return Ok(None) };
+    match found.node.entry.kind {
+        EntryKind::File(Content::Memory(bytes)) => Ok(Some(bytes.to_vec())),
+        EntryKind::File(Content::File { path, .. }) => read_on_disk(&path),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,365 @@
+//! Executes a stage, instruction by instruction.
+
+use std::sync::Arc;
+
+use super::key::Key;
+use super::platform::{Base, PlatformBuild};
+use super::shop::{Made, Origin, blocking};
+use super::snapshot::{Snapshot, Step};
+use super::{run, transfer};
+use crate::dockerfile::config::{self, Health};
+use crate::dockerfile::copy::{self, Destination, Selection};
+use crate::dockerfile::files::Files;
+use crate::dockerfile::instruction::{CommandLine, Healthcheck, Instruction, Kind};
+use crate::dockerfile::{Diagnostic, Scope};
+use crate::error::{Cannot as _, Error, Result};
+use crate::oci::{ImageConfig, Platform};
+use crate::progress::TaskKind;
+
+/// Fields of a base's configuration that tell of how it was built, not of how it runs.
+const FORGOTTEN: [&str; 4] =
+    ["container", "container_config", "docker_version", "moby.buildkit.buildinfo.v1"];
+
+/// What a stage is when all of it was executed.
+pub(super) struct StageEnd {
+    pub snapshot: Snapshot,
+    pub scope: Scope,
+    pub config: ImageConfig,
+}
+
+/// A stage as far as it was executed.
+pub(super) struct Stage<'a> {
+    pub build: &'a PlatformBuild<'a>,
+    pub index: usize,
+    pub platform: Platform,
+    pub snapshot: Snapshot,
+    pub scope: Scope,
+    pub config: ImageConfig,
+    /// Whether results of earlier builds may be used.
+    pub use_cache: bool,
+    /// `CMD` was set in this stage.
+    cmd_is_ours: bool,
+    /// When the last step was executed, as histories write it.
+    time: String,
+    /// The number of the step being executed, of how many.
+    number: usize,
+    count: usize,
+}
+
+/// Executes a stage whole.
+pub(super) async fn run(build: &PlatformBuild<'_>, index: usize) -> Result<StageEnd> {
+    let mut stage = Stage::begin(build, index).await?;
+    let node = &build.graph.nodes()[index];
+    if !node.replaced {
+        for instruction in &node.triggers {
+            stage.execute(instruction, true).await?;
+        }
+        for instruction in &build.common.file.stages[index].instructions {
+            stage.execute(instruction, false).await?;
+        }
+    }
+    Ok(StageEnd { snapshot: stage.snapshot, scope: stage.scope, config: stage.config })
+}
+
+impl<'a> Stage<'a> {
+    async fn begin(build: &'a PlatformBuild<'a>, index: usize) -> Result<Self> {
+        let job = &build.common.job;
+        let node = &build.graph.nodes()[index];
+        let name = node.name.clone().unwrap_or_else(|| index.to_string());
+        let use_cache = !job.cache.off && !job.cache.off_in.contains(&name);
+        let platform = build.platform_of(index);
+        let escape = build.common.file.directives.escape;
+        let scratch = || ImageConfig::empty(platform.clone());
+        let (snapshot, scope, mut config, files) = match build.base(index) {
+            Base::Scratch => (Snapshot::scratch(), None, scratch(), None),
+            Base::Files(files) => (Snapshot::scratch(), None, scratch(), Some(files)),
+            Base::Image(image) => {
+                let config = inherited(image.config.value());
+                (Snapshot::of_image(image), None, config, None)
+            }
+            Base::Stage(below) => {
+                let below = build.stage(below).await?;
+                let config = inherited(&below.config);
+                (below.snapshot.clone(), Some(below.scope.on_stage()), config, None)
+            }
+        };
+        let scope = scope.unwrap_or_else(|| Scope::on_image(escape, &config.config.env));
+        config.config.env = scope.image_environment();
+        let instructions =
+            node.triggers.iter().chain(&build.common.file.stages[index].instructions);
+        let count = 1 + instructions.filter(|instruction| changes_files(&instruction.kind)).count();
+        let time = config.history.iter().rev().find_map(|entry| entry.created.clone());
+        let time = time.filter(|_| job.epoch.is_none()).unwrap_or_else(|| job.created());
+        let mut stage = Self {
+            build,
+            index,
+            platform,
+            snapshot,
+            scope,
+            config,
+            use_cache,
+            cmd_is_ours: false,
+            time,
+            number: 1,
+            count,
+        };
+        if let Some(files) = files {
+            stage.copy_base(files).await?;
+        }
+        Ok(stage)
+    }
+
+    /// Makes a folder or archive the base: everything in it is copied.
+    async fn copy_base(&mut self, files: Arc<dyn Files>) -> Result<()> {
+        let everything = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
+        let time = self.build.common.job.time();
+        let (tree, digest) = blocking(move || {
+            let selected = copy::select(files.as_ref(), &everything)?;
+            let digest = copy::digest(files.as_ref(), &selected)?;
+            let nothing = crate::dockerfile::files::TreeFiles::default();
+            let destination = Destination {
+                path: "/",
+                files: &nothing,
+                owner: None,
+                chmod: None,
+                link: false,
+                time,
+            };
+            Ok((copy::place(&selected, &destination)?, digest))
+        })
+        .await?;
+        let key = self.key("context").text(digest.as_bytes()).finish();
+        let made = || async { Ok(Made { tree, kept: None, held: Vec::new() }) };
+        let (step, _) = self.build.common.shop.step(&key, self.use_cache, made).await?;
+        self.add(step, "FROM a context".to_owned());
+        Ok(())
+    }
+
+    async fn execute(&mut self, instruction: &Instruction, is_trigger: bool) -> Result<()> {
+        let place = self.place(instruction, is_trigger);
+        if changes_files(&instruction.kind) {
+            self.number += 1;
+        }
+        match self.execute_kind(instruction).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Wrong(diagnostic)) => Err(self.build.common.at(diagnostic)),
+            Err(Failure::Error(error)) => {
+                Err(error).cannot(|| format!("execute {} ({place})", self.label(instruction)))
+            }
+        }
+    }
+
+    async fn execute_kind(&mut self, instruction: &Instruction) -> Result<(), Failure> {
+        match &instruction.kind {
+            Kind::Run(run) => run::execute(self, instruction, run).await,
+            Kind::Copy(copy) => transfer::copy(self, instruction, copy).await,
+            Kind::Add(add) => transfer::add(self, instruction, add).await,
+            Kind::Workdir(path) => {
+                let path = self.scope.expand(path)?;
+                self.workdir(instruction, &path).await
+            }
+            _ => self.configure(&instruction.kind),
+        }
+    }
+
+    /// Instructions that change no file.
+    fn configure(&mut self, kind: &Kind) -> Result<(), Failure> {
+        let config = &mut self.config;
+        let text = match kind {
+            Kind::Arg(definitions) => {
+                let (globals, inputs) = (&self.build.globals, &self.build.inputs);
+                let applied = self.scope.arg(definitions, globals, inputs)?;
+                let shown = applied.iter().map(|(name, value)| match value {
+                    Some(value) => format!("{name}={value}"),
+                    None => name.clone(),
+                });
+                format!("ARG {}", shown.collect::<Vec<_>>().join(" "))
+            }
+            Kind::Env(pairs) => {
+                let pairs = self.scope.env(pairs)?;
+                config::env(config, &pairs)
+            }
+            Kind::Label(pairs) => config::label(config, &self.scope.pairs(pairs)?),
+            Kind::Cmd(command) => {
+                self.cmd_is_ours = true;
+                let command = words(config, command);
+                config::cmd(config, command)
+            }
+            Kind::Entrypoint(command) => {
+                let command = words(config, command);
+                config::entrypoint(config, command, self.cmd_is_ours)
+            }
+            Kind::Expose(ports) => config::expose(config, &self.scope.ports(ports)?),
+            Kind::Healthcheck(check) => {
+                let health = health(check);
+                config::healthcheck(config, &health)
+            }
+            Kind::Maintainer(name) => config::maintainer(config, name.text.clone()),
+            Kind::Onbuild(onbuild) => {
+                config::onbuild(config, &onbuild.trigger);
+                return Ok(());
+            }
+            Kind::Shell(words) => {
+                let words: Vec<String> = words.iter().map(|word| word.text.clone()).collect();
+                config::shell(config, &words)
+            }
+            Kind::StopSignal(signal) => config::stop_signal(config, self.scope.expand(signal)?)?,
+            Kind::User(user) => config::user(config, self.scope.expand(user)?),
+            Kind::Volume(folders) => config::volume(config, &self.scope.expand_all(folders)?)?,
+            Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_) => {
+                unreachable!("they change files")
+            }
+        };
+        let time = self.time.clone();
+        config::note(&mut self.config, &time, text, false);
+        Ok(())
+    }
+
+    async fn workdir(&mut self, instruction: &Instruction, path: &str) -> Result<(), Failure> {
+        let text = config::workdir(&mut self.config, path);
+        let folder = self.config.config.working_dir.clone();
+        if folder == "/" {
+            let time = self.time.clone();
+            config::note(&mut self.config, &time, text, false);
+            return Ok(());
+        }
+        let user = self.config.config.user.clone();
+        let key = self.key("workdir").text(&folder).text(&user).finish();
+        let shop = &self.build.common.shop;
+        let (snapshot, time) = (self.snapshot.clone(), self.build.common.job.time());
+        let task =
+            shop.tools.transport.reporter.start(TaskKind::Step, self.label(instruction), None);
+        let execute = || async move {
+            let files = shop.files(&snapshot).await?;
+            blocking(move || {
+                let owner = copy::owner(&user, files.as_ref())?;
+                let tree = copy::make_folder(&folder, files.as_ref(), owner, time)?;
+                Ok(Made { tree, kept: None, held: Vec::new() })
+            })
+            .await
+        };
+        let (step, origin) = shop.step(&key, self.use_cache, execute).await?;
+        ended(task, origin);
+        self.add(step, text);
+        Ok(())
+    }
+
+    /// Takes a step's result, with the text that the history has of it.
+    pub(super) fn add(&mut self, step: Arc<Step>, text: String) {
+        let time = match self.build.common.job.epoch {
+            Some(_) => self.build.common.job.created(),
+            None => step.created.clone(),
+        };
+        config::note(&mut self.config, &time, text, true);
+        self.time = time;
+        self.snapshot = self.snapshot.with(step);
+    }
+
+    /// Starts the key of a step on the files as they are.
+    pub(super) fn key(&self, kind: &str) -> Key {
+        let epoch = self.build.common.job.epoch.map(|epoch| epoch.to_string());
+        let encoding = self.build.common.job.encoding.to_string();
+        Key::new(kind).text(&self.snapshot.key).optional(epoch).text(encoding)
+    }
+
+    /// What messages call the step: `[build 2/5] RUN go build`.
+    pub(super) fn label(&self, instruction: &Instruction) -> String {
+        let mut words = Vec::new();
+        if self.build.common.several {
+            words.push(self.build.inputs.target.to_string());
+        }
+        let name = &self.build.graph.nodes()[self.index].name;
+        match name {
+            Some(name) => words.push(name.clone()),
+            None if self.build.graph.nodes().len() > 1 => {
+                words.push(format!("stage-{}", self.index));
+            }
+            None => {}
+        }
+        let number = if changes_files(&instruction.kind) {
+            format!("{}/{}", self.number, self.count)
+        } else {
+            String::new()
+        };
+        words.extend((!number.is_empty()).then_some(number));
+        let shown = self.scope.shown(&instruction.code);
+        let shown = shown.lines().next().unwrap_or_default();
+        if words.is_empty() { shown.to_owned() } else { format!("[{}] {shown}", words.join(" ")) }
+    }
+
+    /// Where an instruction stands, for messages.
+    fn place(&self, instruction: &Instruction, is_trigger: bool) -> String {
+        let source = self.build.common.source();
+        if is_trigger {
+            return "a trigger of the base".to_owned();
+        }
+        format!("{}:{}", source.name(), source.position(instruction.span.start).line)
+    }
+}
+
+/// Why an instruction was not executed.
+pub(super) enum Failure {
+    /// It is wrong as it is written.
+    Wrong(Diagnostic),
+    /// Something else.
+    Error(Error),
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Wrong(diagnostic)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Ends a step's task as its result came to be.
+pub(super) fn ended(task: crate::progress::Task, origin: Origin) {
+    match origin {
+        Origin::Cached => task.skipped("cached"),
+        Origin::Executed => task.done(),
+    }
+}
+
+fn changes_files(kind: &Kind) -> bool {
+    matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+}
+
+/// A base's configuration as a stage begins with it. Its triggers are executed, not inherited.
+fn inherited(of: &ImageConfig) -> ImageConfig {
+    let mut config = of.clone();
+    config::take_triggers(&mut config);
+    config.extra.retain(|name, _| !FORGOTTEN.contains(&name.as_str()));
+    config
+}
+
+fn words(config: &ImageConfig, command: &CommandLine) -> Vec<String> {
+    match command {
+        CommandLine::Shell(text) if text.text.is_empty() => Vec::new(),
+        CommandLine::Shell(text) => config::in_shell(&config.config, &text.text),
+        CommandLine::Exec(words) => words.iter().map(|word| word.text.clone()).collect(),
+    }
+}
+
+fn health(check: &Healthcheck) -> Health {
+    let Healthcheck::Command { command, timing } = check else {
+        return Health { test: vec!["NONE".to_owned()], ..Health::default() };
+    };
+    let (kind, words) = match command {
+        CommandLine::Shell(text) => ("CMD-SHELL", vec![text.text.clone()]),
+        CommandLine::Exec(words) => ("CMD", words.iter().map(|word| word.text.clone()).collect()),
+    };
+    let test = std::iter::once(kind.to_owned()).chain(words).collect();
+    Health {
+        test,
+        interval: timing.interval,
+        timeout: timing.timeout,
+        start_period: timing.start_period,
+        start_interval: timing.start_interval,
+        retries: timing.retries,
+    }
+}

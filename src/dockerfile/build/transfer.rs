@@ -1,0 +1,489 @@
+//! `COPY` and `ADD`: from sources to a tree, without a sandbox.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::platform::Provider;
+use super::shop::{Held, Made, blocking};
+use super::stage::{Failure, Stage, ended};
+use crate::dockerfile::config;
+use crate::dockerfile::context::{self, GitSource};
+use crate::dockerfile::copy::{self, Chmod, Destination, Selected, Selection};
+use crate::dockerfile::files::TreeFiles;
+use crate::dockerfile::ignore::Patterns;
+use crate::dockerfile::instruction::{Add, Copy, Instruction, Transfer};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::layer::{Content, Entry, EntryKind, Tree};
+use crate::oci::Digest;
+use crate::progress::TaskKind;
+
+/// The kind of the store's records that hold what was downloaded.
+const DOWNLOADS: &str = "download";
+
+/// A copy after expansion.
+struct Plan {
+    /// `COPY` or `ADD`, for the history.
+    verb: &'static str,
+    sources: Vec<String>,
+    /// Names and texts of heredocs.
+    inline: Vec<(String, String)>,
+    /// As written.
+    destination: String,
+    /// In the image.
+    path: String,
+    chown: Option<String>,
+    chmod_text: Option<String>,
+    chmod: Option<Chmod>,
+    excludes: Vec<String>,
+    parents: bool,
+    link: bool,
+}
+
+impl Plan {
+    fn new(stage: &Stage<'_>, verb: &'static str, transfer: &Transfer) -> Result<Self, Failure> {
+        let scope = &stage.scope;
+        let expand = |word: &Option<_>| word.as_ref().map(|word| scope.expand(word)).transpose();
+        let inline = transfer
+            .inline
+            .iter()
+            .map(|heredoc| Ok::<_, Failure>((heredoc.name.clone(), scope.inline_file(heredoc)?)));
+        let destination = scope.expand(&transfer.destination)?;
+        let chmod_text = expand(&transfer.chmod)?.filter(|text| !text.is_empty());
+        let chmod = chmod_text.as_deref().map(str::parse).transpose()?;
+        Ok(Self {
+            verb,
+            sources: scope.expand_all(&transfer.paths)?,
+            inline: inline.collect::<Result<_, _>>()?,
+            path: config::destination(&stage.config.config.working_dir, &destination),
+            destination,
+            chown: expand(&transfer.chown)?.filter(|text| !text.is_empty()),
+            chmod_text,
+            chmod,
+            excludes: scope.expand_all(&transfer.excludes)?,
+            parents: false,
+            link: transfer.link,
+        })
+    }
+
+    fn selection(&self, sources: Vec<String>) -> Result<Selection> {
+        let excludes = Patterns::new(&self.excludes)?;
+        Ok(Selection { sources, excludes, parents: self.parents })
+    }
+
+    /// What the history says.
+    fn text(&self) -> String {
+        let mut text = self.verb.to_owned();
+        if self.parents {
+            text.push_str(" --parents");
+        }
+        for (flag, value) in [("chown", &self.chown), ("chmod", &self.chmod_text)] {
+            if let Some(value) = value {
+                text = format!("{text} --{flag}={value}");
+            }
+        }
+        for source in &self.sources {
+            text = format!("{text} {source}");
+        }
+        for (name, _) in &self.inline {
+            text = format!("{text} <<{name}");
+        }
+        format!("{text} {} # buildkit", self.destination)
+    }
+
+    /// The part of the step's key that does not depend on the sources' content.
+    fn key(&self, stage: &Stage<'_>) -> super::key::Key {
+        let inline = self.inline.iter().flat_map(|(name, text)| [name, text]);
+        stage
+            .key("copy")
+            .text(&self.path)
+            .list(&self.sources)
+            .list(inline)
+            .optional(self.chown.as_ref())
+            .optional(self.chmod_text.as_ref())
+            .list(&self.excludes)
+            .number(u64::from(self.parents))
+            .number(u64::from(self.link))
+    }
+
+    /// Heredocs as sources.
+    fn inline_sources(&self) -> Result<Vec<Selected>> {
+        let mut all = Vec::new();
+        for (name, text) in &self.inline {
+            let mut tree = Tree::new();
+            let entry = Entry::file(text.clone(), 0o644);
+            tree.insert_with_parents(crate::layer::TreePath::normalized(name)?, entry)?;
+            let selection = Selection { sources: vec![name.clone()], ..Selection::default() };
+            all.extend(copy::select(&TreeFiles::new(tree), &selection)?);
+        }
+        Ok(all)
+    }
+}
+
+/// What a copy takes, and what holds it on disk.
+#[derive(Default)]
+struct Gathered {
+    parts: Vec<Part>,
+    held: Vec<Held>,
+}
+
+/// Sources that are treated alike.
+struct Part {
+    selected: Vec<Selected>,
+    /// Files that are archives give what is in them.
+    unpack: bool,
+}
+
+impl Gathered {
+    fn of(selected: Vec<Selected>) -> Self {
+        Self { parts: vec![Part { selected, unpack: false }], held: Vec::new() }
+    }
+
+    /// The sources, archives unpacked.
+    fn unpack(self, programs: &str) -> Result<(Vec<Selected>, Vec<Held>)> {
+        let Self { parts, mut held } = self;
+        let mut all = Vec::new();
+        for Part { selected, unpack } in parts {
+            for one in selected {
+                match if unpack { unpacked(&one, programs)? } else { None } {
+                    Some((tree, scratch)) => {
+                        all.push(everything(tree)?);
+                        held.push(scratch);
+                    }
+                    None => all.push(one),
+                }
+            }
+        }
+        Ok((all, held))
+    }
+}
+
+/// Executes `COPY`.
+pub(super) async fn copy(
+    stage: &mut Stage<'_>,
+    instruction: &Instruction,
+    copy: &Copy,
+) -> Result<(), Failure> {
+    let plan = Plan { parents: copy.parents, ..Plan::new(stage, "COPY", &copy.transfer)? };
+    if let Some(url) = plan.sources.iter().find(|source| is_remote(source)) {
+        let error = Error::new(ErrorKind::Usage, format!("copy {url}"));
+        return Err(error.because("COPY takes files").hint("ADD takes addresses").into());
+    }
+    let from = copy.from.as_ref().map(|from| from.text.as_str());
+    let provider = stage.build.provider(stage.index, from).await?;
+    let shop = &stage.build.common.shop;
+    let label = stage.label(instruction);
+    let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
+    let base = plan.key(stage);
+    // A stage or image whose files were looked at before need not be looked at again.
+    let asked = match &provider {
+        Provider::Snapshot(snapshot) => Some(base.clone().text(&snapshot.key).finish()),
+        Provider::Context(_) => None,
+    };
+    let known = asked.as_deref().filter(|_| stage.use_cache).and_then(|key| shop.alias(key));
+    let (key, gathered) = match known {
+        Some(key) => (key, None),
+        None => {
+            let (key, selected) = select(stage, &plan, &provider, base.clone()).await?;
+            if let Some(asked) = &asked {
+                shop.put_alias(asked, &key)?;
+            }
+            (key, Some(selected))
+        }
+    };
+    let text = plan.text();
+    let plan = Arc::new(plan);
+    let execute = || async {
+        let selected = match gathered {
+            Some(selected) => selected,
+            // The step was known, but its result is gone.
+            None => select(stage, &plan, &provider, base).await?.1,
+        };
+        place(stage, plan.clone(), Gathered::of(selected)).await
+    };
+    let (step, origin) = shop.step(&key, stage.use_cache, execute).await?;
+    ended(task, origin);
+    stage.add(step, text);
+    Ok(())
+}
+
+/// Finds what is copied, and the step's key.
+async fn select(
+    stage: &Stage<'_>,
+    plan: &Plan,
+    provider: &Provider,
+    base: super::key::Key,
+) -> Result<(String, Vec<Selected>)> {
+    let files = provider.files(&stage.build.common.shop).await?;
+    let selection = plan.selection(plan.sources.clone())?;
+    let inline = plan.inline_sources()?;
+    blocking(move || {
+        let mut selected = copy::select(files.as_ref(), &selection)?;
+        let digest = copy::digest(files.as_ref(), &selected)?;
+        selected.extend(inline);
+        Ok((base.text(digest.as_bytes()).finish(), selected))
+    })
+    .await
+}
+
+async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result<Made> {
+    let shop = &stage.build.common.shop;
+    let files = shop.files(&stage.snapshot).await?;
+    let time = stage.build.common.job.time();
+    let programs = shop.tools.path().to_owned();
+    blocking(move || {
+        let (selected, held) = gathered.unpack(&programs)?;
+        let owner = plan.chown.as_deref();
+        let owner = owner.map(|text| copy::owner(text, files.as_ref())).transpose()?;
+        let destination = Destination {
+            path: &plan.path,
+            files: files.as_ref(),
+            owner,
+            chmod: plan.chmod.as_ref(),
+            link: plan.link,
+            time,
+        };
+        Ok(Made { tree: copy::place(&selected, &destination)?, kept: None, held })
+    })
+    .await
+}
+
+/// Executes `ADD`.
+pub(super) async fn add(
+    stage: &mut Stage<'_>,
+    instruction: &Instruction,
+    add: &Add,
+) -> Result<(), Failure> {
+    let plan = Arc::new(Plan::new(stage, "ADD", &add.transfer)?);
+    let checksum = add.checksum.as_ref().map(|word| stage.scope.expand(word)).transpose()?;
+    let checksum = checksum.filter(|text| !text.is_empty());
+    if checksum.is_some() && !(plan.sources.len() == 1 && is_remote(&plan.sources[0])) {
+        let error = Error::new(ErrorKind::Usage, "check what ADD takes");
+        return Err(error.because("--checksum goes with one address or repository").into());
+    }
+    let shop = &stage.build.common.shop;
+    let label = stage.label(instruction);
+    let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
+    let mut key = plan.key(stage).text("add").number(match add.unpack {
+        None => 2,
+        Some(unpack) => u64::from(unpack),
+    });
+    let mut gathered = Gathered::default();
+    for source in &plan.sources {
+        let (digest, part) = if let Some(git) = GitSource::parse(source) {
+            add_repository(stage, &plan, &git, add, checksum.as_deref()).await?
+        } else if is_remote(source) {
+            add_address(stage, source, add.unpack == Some(true), checksum.as_deref()).await?
+        } else {
+            add_local(stage, &plan, source, add.unpack != Some(false)).await?
+        };
+        key = key.text(digest);
+        gathered.parts.extend(part.parts);
+        gathered.held.extend(part.held);
+    }
+    gathered.parts.push(Part { selected: plan.inline_sources()?, unpack: false });
+    let (text, key) = (plan.text(), key.finish());
+    let execute = || place(stage, plan.clone(), gathered);
+    let (step, origin) = shop.step(&key, stage.use_cache, execute).await?;
+    ended(task, origin);
+    stage.add(step, text);
+    Ok(())
+}
+
+/// Files of the context; archives are unpacked.
+async fn add_local(
+    stage: &Stage<'_>,
+    plan: &Plan,
+    source: &str,
+    unpack: bool,
+) -> Result<(String, Gathered)> {
+    let files = stage.build.common.context.files.clone();
+    let selection = plan.selection(vec![source.to_owned()])?;
+    blocking(move || {
+        let selected = copy::select(files.as_ref(), &selection)?;
+        let digest = copy::digest(files.as_ref(), &selected)?.to_hex().to_string();
+        let parts = vec![Part { selected, unpack }];
+        Ok((digest, Gathered { parts, held: Vec::new() }))
+    })
+    .await
+}
+
+/// What is in a file that is an archive.
+fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Tree, Held)>> {
+    let scratch = || tempfile::tempdir().cannot(|| "unpack an archive");
+    match &file.node.entry.kind {
+        EntryKind::File(Content::File { path, .. }) => {
+            let Some(archive) = context::open_archive(path, programs)? else { return Ok(None) };
+            let scratch = scratch()?;
+            let tree = context::read_archive(archive, &scratch)?;
+            Ok(Some((tree, held(scratch))))
+        }
+        EntryKind::File(Content::Memory(bytes)) => {
+            let scratch = scratch()?;
+            let path = scratch.path().join("archive");
+            fs_err::write(&path, bytes).cannot(|| "unpack an archive")?;
+            let Some(archive) = context::open_archive(&path, programs)? else { return Ok(None) };
+            let tree = context::read_archive(archive, &scratch)?;
+            Ok(Some((tree, held(scratch))))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn held(scratch: TempDir) -> Held {
+    Arc::new(scratch)
+}
+
+/// All that an archive holds, as one source that replaces what it meets.
+fn everything(tree: Tree) -> Result<Selected> {
+    let files = TreeFiles::new(tree);
+    let selection = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
+    let mut selected = copy::select(&files, &selection)?;
+    let mut whole = selected.pop().ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "unpack an archive").because("it has no root")
+    })?;
+    whole.unpacked = true;
+    Ok(whole)
+}
+
+/// The files of a repository.
+async fn add_repository(
+    stage: &Stage<'_>,
+    plan: &Plan,
+    git: &GitSource,
+    add: &Add,
+    checksum: Option<&str>,
+) -> Result<(String, Gathered)> {
+    let tools = &stage.build.common.shop.tools;
+    let checkout = git.check_out(&tools.variables, add.keep_git_dir == Some(true)).await?;
+    if let Some(wanted) = checksum
+        && !checkout.commit.starts_with(wanted)
+    {
+        let error = Error::new(ErrorKind::Corrupt, format!("add {}", git.shown()));
+        return Err(
+            error.because(format!("its commit is {}, --checksum says {wanted}", checkout.commit))
+        );
+    }
+    let selection = plan.selection(vec!["/".to_owned()])?;
+    blocking(move || {
+        let files = context::Folder::new(checkout.root()).modified(checkout.time);
+        let selected = copy::select(&files, &selection)?;
+        let parts = vec![Part { selected, unpack: false }];
+        Ok((checkout.commit.clone(), Gathered { parts, held: vec![Arc::new(checkout)] }))
+    })
+    .await
+}
+
+/// What was downloaded from an address.
+#[derive(Serialize, Deserialize)]
+struct Download {
+    digest: Digest,
+    size: u64,
+    etag: Option<String>,
+    modified: i64,
+}
+
+/// A file from a server.
+async fn add_address(
+    stage: &Stage<'_>,
+    url: &str,
+    unpack: bool,
+    checksum: Option<&str>,
+) -> Result<(String, Gathered)> {
+    let tools = &stage.build.common.shop.tools;
+    let store = &tools.transport.store;
+    let checksum = checksum.map(str::parse::<Digest>).transpose()?;
+    let known: Option<Download> = store.get_record(DOWNLOADS, url);
+    let known =
+        known.filter(|known| store.has(&known.digest).is_ok_and(|size| size == Some(known.size)));
+    let download = match known {
+        // A digest that was asked for needs nobody's word.
+        Some(known) if checksum.as_ref() == Some(&known.digest) => known,
+        known => fetch(stage, url, known).await?,
+    };
+    if let Some(wanted) = &checksum
+        && *wanted != download.digest
+    {
+        let error = Error::new(ErrorKind::Corrupt, format!("add {url}"));
+        return Err(
+            error.because(format!("its digest is {}, --checksum says {wanted}", download.digest))
+        );
+    }
+    let name = file_name(url);
+    let path = store.blob_path(&download.digest);
+    let content = Content::File { path, size: download.size };
+    let entry = Entry::new(EntryKind::File(content), 0o600).modified(download.modified);
+    let digest = format!("{} {}", download.digest, download.modified);
+    let mut tree = Tree::new();
+    tree.insert(crate::layer::TreePath::new(name.as_bytes())?, entry)?;
+    let selection = Selection { sources: vec![name], ..Selection::default() };
+    let selected = copy::select(&TreeFiles::new(tree), &selection)?;
+    let parts = vec![Part { selected, unpack }];
+    Ok((digest, Gathered { parts, held: Vec::new() }))
+}
+
+async fn fetch(stage: &Stage<'_>, url: &str, known: Option<Download>) -> Result<Download> {
+    let transport = &stage.build.common.shop.tools.transport;
+    let etag = known.as_ref().and_then(|known| known.etag.clone());
+    let mut ingest = transport.store.ingest()?;
+    let said = transport.client.download(url, etag.as_deref(), &mut ingest).await?;
+    if let (true, Some(known)) = (said.unchanged, known) {
+        return Ok(known);
+    }
+    let descriptor = blocking(move || ingest.commit(None)).await?;
+    let modified = said.last_modified.as_deref().and_then(http_date).unwrap_or_default();
+    let (digest, size) = descriptor;
+    let download = Download { digest, size, etag: said.etag, modified };
+    transport.store.put_record(DOWNLOADS, url, &download)?;
+    Ok(download)
+}
+
+/// Seconds since 1970 of a date as HTTP writes it.
+fn http_date(text: &str) -> Option<i64> {
+    let time = jiff::fmt::rfc2822::parse(text).ok()?;
+    Some(time.timestamp().as_second())
+}
+
+/// The name that a file from a server gets in a folder.
+fn file_name(url: &str) -> String {
+    let path = url::Url::parse(url).map(|url| url.path().to_owned()).unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() { "__unnamed__".to_owned() } else { name.to_owned() }
+}
+
+fn is_remote(source: &str) -> bool {
+    source.starts_with("http://")
+        || source.starts_with("https://")
+        || GitSource::parse(source).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_their_files_and_dates_are_read() {
+        for (url, expected) in [
+            ("https://example.com/a/b.tar.gz?x=1", "b.tar.gz"),
+            ("https://example.com/", "__unnamed__"),
+            ("https://example.com", "__unnamed__"),
+        ] {
+            assert_eq!(file_name(url), expected, "{url}");
+        }
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:01:00 GMT"), Some(60));
+        assert_eq!(http_date("yesterday"), None);
+    }
+
+    #[test]
+    fn remote_sources_are_told_by_their_form() {
+        for (source, expected) in [
+            ("https://example.com/a", true),
+            ("git@example.com:a/b", true),
+            ("a/b.git", false),
+            ("./http", false),
+        ] {
+            assert_eq!(is_remote(source), expected, "{source}");
+        }
+    }
+}

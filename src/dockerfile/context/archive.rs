@@ -1,0 +1,324 @@
+//! Tar archives, however they are compressed, as trees.
+
+use std::io::{BufRead as _, BufReader, Cursor, Read, Write as _};
+use std::path::Path;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::layer::{
+    ArchiveReader, Content, Entry, EntryKind, Limits, ListedEntry, ListedKind, Tree, TreePath,
+    decompress,
+};
+use crate::oci::Compression;
+
+/// Files up to this size are kept in memory.
+const SMALL: u64 = 32 << 10;
+/// What an archive's first block says where it is one.
+const MAGIC: std::ops::Range<usize> = 257..262;
+/// A block of an archive.
+const BLOCK: usize = 512;
+
+/// How an archive may be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As layers may be.
+    Layer(Compression),
+    /// By bzip2, which needs a program of that name.
+    Bzip2,
+    /// By xz, which needs a program of that name.
+    Xz,
+}
+
+/// Tells by its first bytes how something is compressed.
+pub fn packing(start: &[u8]) -> Packing {
+    match start {
+        [b'B', b'Z', b'h', ..] => Packing::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+        _ => Packing::Layer(crate::layer::detect(start)),
+    }
+}
+
+/// Opens a file as an archive; `None` where it is none.
+///
+/// What it is decides, not its name: compressed or not, its first block must be an archive's.
+/// `programs` is a `PATH`, for what is decompressed by a program.
+pub fn open(path: &Path, programs: &str) -> Result<Option<Box<dyn Read + Send>>> {
+    let action = || format!("read {}", path.display());
+    let file = fs_err::File::open(path).cannot(action)?;
+    let mut file = BufReader::new(file);
+    let packing = packing(file.fill_buf().cannot(action)?);
+    let unpacked = match packing {
+        Packing::Layer(compression) => match decompress(compression, file) {
+            Ok(unpacked) => unpacked,
+            Err(_) => return Ok(None),
+        },
+        Packing::Bzip2 => program("bzip2", path, programs)?,
+        Packing::Xz => program("xz", path, programs)?,
+    };
+    Ok(archive(unpacked))
+}
+
+/// What is read, if it begins as an archive does.
+pub fn archive<'a>(mut reader: impl Read + Send + 'a) -> Option<Box<dyn Read + Send + 'a>> {
+    let mut start = Vec::new();
+    let begin = reader.by_ref().take(2 * BLOCK as u64).read_to_end(&mut start);
+    let is_empty = start.len() == 2 * BLOCK && start.iter().all(|byte| *byte == 0);
+    let is_archive = is_empty || start.get(MAGIC) == Some(b"ustar") || is_old(&start);
+    (begin.is_ok() && is_archive).then(|| Box::new(Cursor::new(start).chain(reader)) as _)
+}
+
+/// Whether a block is a header without a magic word: its checksum is right.
+fn is_old(start: &[u8]) -> bool {
+    let Some(block) = start.get(..BLOCK) else { return false };
+    let written = String::from_utf8_lossy(&block[148..156]);
+    let written = written.trim_matches(['\0', ' ']);
+    let sum = |range: &[u8]| range.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    let found = sum(&block[..148]) + 8 * u32::from(b' ') + sum(&block[156..]);
+    block[0] != 0 && u32::from_str_radix(written, 8).is_ok_and(|written| written == found)
+}
+
+/// Reads a file through a program that decompresses.
+fn program(name: &str, path: &Path, programs: &str) -> Result<Box<dyn Read + Send>> {
+    let found = std::env::split_paths(programs).map(|folder| folder.join(name));
+    let Some(found) = found.into_iter().find(|file| file.is_file()) else {
+        let action = format!("unpack {}", path.display());
+        return Err(Error::new(ErrorKind::Unsupported, action)
+            .because(format!(
+                "it is compressed with {name}, and there is no program {name} on PATH"
+            ))
+            .hint(format!("install {name}, or compress the archive with gzip or zstd")));
+    };
+    let child = std::process::Command::new(found)
+        .args(["-d", "-c", "--"])
+        .arg(path)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .cannot(|| format!("start {name}"))?;
+    Ok(Box::new(Unpacking { child, name: name.to_owned() }))
+}
+
+/// A program that decompresses. Its failure is an error at the end of what it writes.
+struct Unpacking {
+    child: std::process::Child,
+    name: String,
+}
+
+impl Read for Unpacking {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = match &mut self.child.stdout {
+            Some(stdout) => stdout.read(buffer)?,
+            None => 0,
+        };
+        if count == 0 && !buffer.is_empty() && !self.child.wait()?.success() {
+            return Err(std::io::Error::other(format!("{} found no whole archive", self.name)));
+        }
+        Ok(count)
+    }
+}
+
+impl Drop for Unpacking {
+    fn drop(&mut self) {
+        // Whoever stops reading needs no more of it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads an archive whole. Large files are kept in `scratch`.
+///
+/// Folders that are only implied get entries, as unpacking makes them. Errs on paths that lead out
+/// of the archive.
+pub fn read(archive: impl Read, scratch: &TempDir) -> Result<Tree> {
+    let mut reader = ArchiveReader::new(archive, Limits::default());
+    let mut tree = Tree::new();
+    let mut number = 0;
+    while let Some(listed) = reader.next_entry()? {
+        let content = if matches!(listed.kind, ListedKind::File) {
+            if listed.sparse {
+                let shown = String::from_utf8_lossy(&listed.path).into_owned();
+                return Err(Error::new(ErrorKind::Unsupported, format!("unpack {shown}"))
+                    .because("it is stored with holes, in a form of GNU tar's")
+                    .hint("write the archive without --sparse"));
+            }
+            number += 1;
+            Some(content(&mut reader, listed.size, &scratch.path().join(number.to_string()))?)
+        } else {
+            None
+        };
+        if let Some((path, entry)) = entry(&listed, content, &tree)? {
+            clear_the_way(&mut tree, &path, &entry);
+            tree.insert_with_parents(path, entry)?;
+        }
+    }
+    Ok(tree)
+}
+
+/// Takes away what an entry replaces: the last one of a path counts.
+fn clear_the_way(tree: &mut Tree, path: &TreePath, entry: &Entry) {
+    let mut above = path.parent();
+    while let Some(folder) = above {
+        if tree.get(&folder).is_some_and(|entry| !entry.is_directory()) {
+            tree.remove(&folder);
+        }
+        above = folder.parent();
+    }
+    if !entry.is_directory() {
+        tree.remove(path);
+    }
+}
+
+fn content<R: Read>(reader: &mut ArchiveReader<R>, size: u64, path: &Path) -> Result<Content> {
+    let mut buffer = vec![0; 64 << 10];
+    if size <= SMALL {
+        let mut bytes = Vec::new();
+        loop {
+            match reader.read_content(&mut buffer)? {
+                0 => return Ok(Content::Memory(Bytes::from(bytes))),
+                count => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+    let action = || "unpack an archive";
+    let mut file = fs_err::File::create_new(path).cannot(action)?;
+    let mut size = 0;
+    loop {
+        match reader.read_content(&mut buffer)? {
+            0 => break,
+            count => {
+                file.write_all(&buffer[..count]).cannot(action)?;
+                size += count as u64;
+            }
+        }
+    }
+    Ok(Content::File { path: path.to_owned(), size })
+}
+
+/// An entry of the archive as one of a tree; none for its root, and for what cannot be in a layer.
+fn entry(
+    listed: &ListedEntry,
+    content: Option<Content>,
+    tree: &Tree,
+) -> Result<Option<(TreePath, Entry)>> {
+    let trimmed = listed.path.strip_suffix(b"/").unwrap_or(&listed.path);
+    if trimmed.split(|b| *b == b'/').all(|part| matches!(part, b"" | b".")) {
+        return Ok(None);
+    }
+    let path = TreePath::normalized(trimmed)?;
+    let kind = match (&listed.kind, content) {
+        (_, Some(content)) => EntryKind::File(content),
+        (ListedKind::Directory, _) => EntryKind::Directory,
+        (ListedKind::Symlink(target), _) => EntryKind::Symlink(target.clone()),
+        (ListedKind::HardLink(target), _) => {
+            return hard_link(path, &TreePath::normalized(target)?, tree).map(Some);
+        }
+        (ListedKind::Fifo, _) => EntryKind::Fifo,
+        (ListedKind::CharDevice { major, minor }, _) => {
+            EntryKind::CharDevice { major: number(*major, &path)?, minor: number(*minor, &path)? }
+        }
+        (ListedKind::BlockDevice { major, minor }, _) => {
+            EntryKind::BlockDevice { major: number(*major, &path)?, minor: number(*minor, &path)? }
+        }
+        (ListedKind::File, None) | (ListedKind::Other(_), None) => {
+            return Err(Error::new(ErrorKind::Unsupported, format!("unpack {path}"))
+                .because("it is of a type that layers do not have"));
+        }
+    };
+    let mut entry = Entry::new(kind, listed.mode);
+    (entry.uid, entry.gid) = (number(listed.uid, &path)?, number(listed.gid, &path)?);
+    entry.mtime = listed.mtime;
+    entry.xattrs.clone_from(&listed.xattrs);
+    Ok(Some((path, entry)))
+}
+
+fn number(number: u64, path: &TreePath) -> Result<u32> {
+    number.try_into().map_err(|_| {
+        Error::new(ErrorKind::Invalid, format!("unpack {path}"))
+            .because(format!("the number {number} is too large for an owner or a device"))
+    })
+}
+
+fn hard_link(path: TreePath, target: &TreePath, tree: &Tree) -> Result<(TreePath, Entry)> {
+    let Some(of) = tree.get(target) else {
+        return Err(Error::new(ErrorKind::Invalid, format!("unpack {path}"))
+            .because(format!("it is another name of {target}, which does not come before it")));
+    };
+    // Either the first name in order holds the content, or this one is a copy of it.
+    let entry = match &of.kind {
+        EntryKind::File(_) if *target < path => Entry::hard_link(target.clone(), of),
+        EntryKind::HardLink(first) if *first < path => Entry::hard_link(first.clone(), of),
+        _ => of.clone(),
+    };
+    Ok((path, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{Encoding, WriteOptions, write};
+
+    fn packed(tree: &Tree, encoding: Encoding) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(tree, &WriteOptions { encoding, threads: 1 }, &|_| (), &mut bytes).unwrap();
+        bytes
+    }
+
+    fn sample() -> Tree {
+        let mut tree = Tree::new();
+        let file = Entry::file("text", 0o640).owned_by(3, 4).modified(9);
+        tree.insert_with_parents("d/a".parse().unwrap(), file.clone()).unwrap();
+        let link = Entry::hard_link("d/a".parse().unwrap(), &file);
+        tree.insert("d/b".parse().unwrap(), link).unwrap();
+        tree.insert("l".parse().unwrap(), Entry::symlink("d/a")).unwrap();
+        tree
+    }
+
+    #[test]
+    fn an_archive_is_told_by_its_content_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.txt");
+        let gzip = Encoding::Gzip { level: 1, single_member: true };
+        for encoding in [Encoding::None, gzip, Encoding::Zstd { level: 1 }] {
+            fs_err::write(&path, packed(&sample(), encoding)).unwrap();
+            let archive = open(&path, "").unwrap().unwrap();
+            assert_eq!(read(archive, &folder).unwrap(), sample(), "{encoding}");
+        }
+        for other in ["", "text", &"x".repeat(2000)] {
+            fs_err::write(&path, other).unwrap();
+            assert!(open(&path, "").unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_missing_decompressor_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        fs_err::write(&path, b"\xfd7zXZ\0rest").unwrap();
+        let error = open(&path, "/nonexistent").err().unwrap().to_string();
+        assert!(error.contains("there is no program xz on PATH"), "{error}");
+    }
+
+    #[test]
+    fn paths_that_lead_out_are_refused_and_the_last_of_a_path_counts() {
+        let archive = |names: &[&str]| {
+            let mut archive = tar::Builder::new(Vec::new());
+            for name in names {
+                let mut header = tar::Header::new_ustar();
+                header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+                header.set_size(0);
+                header.set_mode(0o644);
+                header.set_cksum();
+                archive.append(&header, &b""[..]).unwrap();
+            }
+            archive.into_inner().unwrap()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(&archive(&["../x"])[..], &folder).is_err());
+        let tree = read(&archive(&["./a", "a/b", "/c"])[..], &folder).unwrap();
+        let paths: Vec<String> = tree.iter().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(paths, ["a", "a/b", "c"]);
+    }
+}

@@ -1,0 +1,218 @@
+//! Git repositories as contexts and sources, through the machine's own `git`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+
+/// A repository, and which of its trees is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitSource {
+    /// What `git` is told to fetch from.
+    pub remote: String,
+    /// A branch, tag or commit; the remote's default branch where there is none.
+    pub reference: Option<String>,
+    /// A folder in it.
+    pub folder: Option<String>,
+}
+
+/// A checked-out commit. It vanishes when it is dropped.
+pub struct Checkout {
+    /// The commit's hash.
+    pub commit: String,
+    /// When it was made, in seconds since 1970: the time of its files.
+    pub time: i64,
+    root: PathBuf,
+    _scratch: TempDir,
+}
+
+impl Checkout {
+    /// The folder that is meant.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl GitSource {
+    /// Reads what names a repository as docker knows it: `git://`, `ssh://`, `git@host:path`,
+    /// `https://….git`, `github.com/…`, each with `#reference:folder` behind it. `None` for anything
+    /// else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (place, fragment) = match text.split_once('#') {
+            Some((place, fragment)) => (place, Some(fragment)),
+            None => (text, None),
+        };
+        let (place, query) = match place.split_once('?') {
+            Some((place, query)) => (place, Some(query)),
+            None => (place, None),
+        };
+        let is_web = place.starts_with("https://") || place.starts_with("http://");
+        let remote = if let Some(rest) = place.strip_prefix("github.com/") {
+            format!("https://github.com/{rest}")
+        } else if is_web && place.trim_end_matches('/').ends_with(".git")
+            || ["git://", "ssh://", "git@"].iter().any(|begin| place.starts_with(begin))
+        {
+            place.to_owned()
+        } else {
+            return None;
+        };
+        let (reference, folder) = fragment.map_or((None, None), |fragment| {
+            let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
+            (some(reference), some(folder))
+        });
+        let mut source = Self { remote, reference, folder };
+        source.read_query(query.unwrap_or_default());
+        Some(source)
+    }
+
+    fn read_query(&mut self, query: &str) {
+        for pair in query.split('&') {
+            match pair.split_once('=') {
+                Some(("ref" | "branch" | "tag" | "commit" | "checksum", value)) => {
+                    self.reference = some(value);
+                }
+                Some(("subdir", value)) => self.folder = some(value),
+                _ => {}
+            }
+        }
+    }
+
+    /// Checks the tree out with its submodules.
+    ///
+    /// `variables` is the environment that `git` gets: its credentials are found through it.
+    pub async fn check_out(
+        &self,
+        variables: &std::collections::BTreeMap<String, String>,
+        keep_history: bool,
+    ) -> Result<Checkout> {
+        let wanted = self.reference.as_deref().unwrap_or("HEAD");
+        if wanted.starts_with('-') {
+            return Err(Error::new(ErrorKind::Usage, format!("fetch {}", self.shown()))
+                .because(format!("{wanted} is no name of a branch, tag or commit")));
+        }
+        let scratch = tempfile::tempdir().cannot(|| "make a folder for a checkout")?;
+        let git = Git { folder: scratch.path().join("tree"), variables, source: self };
+        fs_err::create_dir(&git.folder).cannot(|| "make a folder for a checkout")?;
+        git.run(&["init", "--quiet", "."]).await?;
+        git.run(&["remote", "add", "origin", &self.remote]).await?;
+        let shallow = ["fetch", "--quiet", "--depth=1", "origin", wanted];
+        let head = if git.run(&shallow).await.is_ok() {
+            "FETCH_HEAD"
+        } else {
+            // Servers need not give commits that no branch points to; a whole copy has them.
+            git.run(&[
+                "fetch",
+                "--quiet",
+                "--tags",
+                "origin",
+                "+refs/heads/*:refs/remotes/origin/*",
+            ])
+            .await?;
+            wanted
+        };
+        git.run(&["-c", "advice.detachedHead=false", "checkout", "--quiet", head]).await?;
+        git.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]).await?;
+        let commit = git.run(&["rev-parse", "HEAD"]).await?.trim().to_owned();
+        let time = git.run(&["log", "-1", "--format=%ct"]).await?;
+        let time = time.trim().parse().unwrap_or_default();
+        if !keep_history {
+            fs_err::remove_dir_all(git.folder.join(".git")).cannot(|| "tidy up a checkout")?;
+        }
+        let root = self.root_in(&git.folder)?;
+        Ok(Checkout { commit, time, root, _scratch: scratch })
+    }
+
+    fn root_in(&self, checkout: &Path) -> Result<PathBuf> {
+        let Some(folder) = &self.folder else { return Ok(checkout.to_owned()) };
+        let refuse = |why: &str| {
+            Error::new(ErrorKind::NotFound, format!("use {folder} of {}", self.shown()))
+                .because(why)
+        };
+        let root = fs_err::canonicalize(checkout.join(folder.trim_start_matches('/')));
+        let root = root.map_err(|_| refuse("there is no such folder"))?;
+        let whole = fs_err::canonicalize(checkout).cannot(|| "use a checkout")?;
+        if !root.starts_with(&whole) || !root.is_dir() {
+            return Err(refuse("it is no folder of the repository"));
+        }
+        Ok(root)
+    }
+
+    /// The remote without a password.
+    pub fn shown(&self) -> String {
+        match url::Url::parse(&self.remote) {
+            Ok(mut url) if url.password().is_some() || !url.username().is_empty() => {
+                // Neither can fail for a URL that has a host.
+                let _ = url.set_password(None);
+                let _ = url.set_username("");
+                url.to_string()
+            }
+            _ => self.remote.clone(),
+        }
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+struct Git<'a> {
+    folder: PathBuf,
+    variables: &'a std::collections::BTreeMap<String, String>,
+    source: &'a GitSource,
+}
+
+impl Git<'_> {
+    async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let action = || format!("fetch {}", self.source.shown());
+        let mut command = tokio::process::Command::new("git");
+        command.args(arguments).current_dir(&self.folder).env_clear().envs(self.variables);
+        command.env("GIT_TERMINAL_PROMPT", "0").env_remove("GIT_DIR").env_remove("GIT_WORK_TREE");
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.map_err(|error| {
+            let hint = "install git: it is what fetches repositories";
+            Error::new(ErrorKind::Program, action()).caused_by(error).hint(hint)
+        })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.replace(&self.source.remote, &self.source.shown());
+        Err(Error::new(ErrorKind::Program, action()).because(format!(
+            "git {} said: {}",
+            arguments[0],
+            said.trim()
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_told_from_other_places() {
+        for (text, remote, reference, folder) in [
+            ("https://example.com/a/b.git", "https://example.com/a/b.git", None, None),
+            ("https://example.com/a/b.git#v1", "https://example.com/a/b.git", Some("v1"), None),
+            ("git@example.com:a/b#main:x/y", "git@example.com:a/b", Some("main"), Some("x/y")),
+            ("github.com/a/b#:x", "https://github.com/a/b", None, Some("x")),
+            ("git://h/a?ref=v2&subdir=s", "git://h/a", Some("v2"), Some("s")),
+        ] {
+            let found = GitSource::parse(text).unwrap();
+            assert_eq!(found.remote, remote);
+            assert_eq!(found.reference.as_deref(), reference, "{text}");
+            assert_eq!(found.folder.as_deref(), folder, "{text}");
+        }
+        for other in [".", "/a/b.git", "https://example.com/a.tar.gz", "a.git", "-"] {
+            assert_eq!(GitSource::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let source = GitSource::parse("https://me:secret@example.com/a.git").unwrap();
+        assert_eq!(source.shown(), "https://example.com/a.git");
+    }
+}

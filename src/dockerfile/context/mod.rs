@@ -1,0 +1,11 @@
+//! Build contexts: where `COPY` and `ADD` find files that are in no image.
+
+mod archive;
+mod digests;
+mod folder;
+mod git;
+
+pub use archive::{archive as as_archive, open as open_archive, read as read_archive};
+pub use digests::Digests;
+pub use folder::{Folder, check as check_folder};
+pub use git::{Checkout, GitSource};

@@ -1,0 +1,429 @@
+//! Which files a `COPY` means.
+
+use std::collections::BTreeMap;
+
+use crate::dockerfile::files::{ContentDigest, Files, LastLink, Node, join, resolve};
+use crate::dockerfile::glob;
+use crate::dockerfile::ignore::{Patterns, Verdict};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::{EntryKind, TreePath};
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// The sources, expanded, as written.
+    pub sources: Vec<String>,
+    /// `--exclude`, against paths inside of the folders that are copied.
+    pub excludes: Patterns,
+    /// `--parents`: the sources keep the folders that they are in.
+    pub parents: bool,
+}
+
+/// A source that was found.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The name that it gets in a folder.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub node: Node,
+    /// Where it really is; `None` is the root.
+    pub path: Option<TreePath>,
+    /// What is in it, folders before their content.
+    pub inside: Vec<Inside>,
+    /// It comes out of an archive: what is in the way of its files gives way.
+    pub unpacked: bool,
+}
+
+/// Something in a folder that is copied.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// The path from the folder that is copied.
+    pub relative: TreePath,
+    /// Where it really is.
+    pub path: TreePath,
+    /// What it is.
+    pub node: Node,
+}
+
+/// Finds the files that are meant, in the order in which they are copied.
+///
+/// Errs where a source without wildcards is missing; one with wildcards may match nothing.
+pub fn select(files: &dyn Files, selection: &Selection) -> Result<Vec<Selected>> {
+    let mut all = Vec::new();
+    for source in &selection.sources {
+        if selection.parents {
+            all.extend(with_parents(files, source, &selection.excludes)?);
+            continue;
+        }
+        let includes = Patterns::default();
+        let filter = Filter { includes: &includes, excludes: &selection.excludes };
+        for path in expand(files, &rooted(source))? {
+            all.push(take(files, &path, &filter)?);
+        }
+    }
+    Ok(all)
+}
+
+/// A digest of all that a copy takes from its sources. Times do not count: a file that was merely
+/// touched is the same.
+pub fn digest(files: &dyn Files, selected: &[Selected]) -> Result<blake3::Hash> {
+    let mut regular: Vec<(&TreePath, &Node)> = Vec::new();
+    for_each(selected, |path, node| {
+        if let (Some(path), EntryKind::File(_)) = (path, &node.entry.kind) {
+            regular.push((path, node));
+        }
+    });
+    let contents = files.digests(&regular)?.into_iter();
+    let mut summary = Summary { hasher: blake3::Hasher::new(), contents, numbers: BTreeMap::new() };
+    for source in selected {
+        summary.field(&source.name);
+        summary.node(&source.node, source.path.as_ref());
+        summary.number(source.inside.len() as u64);
+        for inside in &source.inside {
+            summary.field(inside.relative.as_bytes());
+            summary.node(&inside.node, Some(&inside.path));
+        }
+    }
+    Ok(summary.hasher.finalize())
+}
+
+fn for_each<'a>(selected: &'a [Selected], mut tell: impl FnMut(Option<&'a TreePath>, &'a Node)) {
+    for source in selected {
+        tell(source.path.as_ref(), &source.node);
+        for inside in &source.inside {
+            tell(Some(&inside.path), &inside.node);
+        }
+    }
+}
+
+/// A digest in the making.
+struct Summary<I> {
+    hasher: blake3::Hasher,
+    /// The digests of regular files, in their order.
+    contents: I,
+    /// Files with several names, in the order in which they come: their own numbers are chance.
+    numbers: BTreeMap<u64, u64>,
+}
+
+impl<I: Iterator<Item = ContentDigest>> Summary<I> {
+    fn number(&mut self, number: u64) {
+        self.hasher.update(&number.to_le_bytes());
+    }
+
+    fn field(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.hasher.update(bytes);
+    }
+
+    fn node(&mut self, node: &Node, path: Option<&TreePath>) {
+        let entry = &node.entry;
+        for number in [entry.mode, entry.uid, entry.gid] {
+            self.number(number.into());
+        }
+        let next = self.numbers.len() as u64 + 1;
+        let number = node.identity.map_or(0, |own| *self.numbers.entry(own).or_insert(next));
+        self.number(number);
+        self.number(entry.xattrs.len() as u64);
+        for (name, value) in &entry.xattrs {
+            self.field(name.as_bytes());
+            self.field(value);
+        }
+        self.kind(&entry.kind, path);
+    }
+
+    fn kind(&mut self, kind: &EntryKind, path: Option<&TreePath>) {
+        match kind {
+            EntryKind::File(content) => {
+                self.field(b"file");
+                self.number(content.size());
+                if path.is_some() {
+                    let content = self.contents.next().unwrap_or_default();
+                    self.hasher.update(&content);
+                }
+            }
+            EntryKind::Directory => self.field(b"folder"),
+            EntryKind::Symlink(target) => {
+                self.field(b"link");
+                self.field(target);
+            }
+            EntryKind::HardLink(target) => {
+                self.field(b"name");
+                self.field(target.as_bytes());
+            }
+            EntryKind::CharDevice { major, minor } => self.device(b"char", *major, *minor),
+            EntryKind::BlockDevice { major, minor } => self.device(b"block", *major, *minor),
+            EntryKind::Fifo => self.field(b"fifo"),
+        }
+    }
+
+    fn device(&mut self, kind: &[u8], major: u32, minor: u32) {
+        self.field(kind);
+        self.number(major.into());
+        self.number(minor.into());
+    }
+}
+
+/// A path from the root, without a trailing slash.
+fn rooted(source: &str) -> String {
+    glob::clean(&format!("/{source}"))
+}
+
+/// The paths that a source stands for: itself, or all that match it.
+fn expand(files: &dyn Files, source: &str) -> Result<Vec<String>> {
+    let parts: Vec<&str> = source.split('/').filter(|part| !part.is_empty()).collect();
+    let first = parts.iter().position(|part| glob::has_wildcards(part.as_bytes()));
+    let Some(first) = first else { return Ok(vec![source.to_owned()]) };
+    let (fixed, wild) = parts.split_at(first);
+    let base = format!("/{}", fixed.join("/"));
+    let Some(found) = resolve(files, base.as_bytes(), LastLink::Follow)? else {
+        return Err(missing(files, &base, source));
+    };
+    let mut matched = vec![(found.path, base)];
+    for (depth, pattern) in wild.iter().enumerate() {
+        let is_last = depth + 1 == wild.len();
+        let mut next = Vec::new();
+        for (folder, written) in &matched {
+            for (name, node) in files.children(folder.as_ref())? {
+                let hit = glob::matches(pattern.as_bytes(), &name).map_err(|_| {
+                    Error::new(ErrorKind::Usage, format!("copy {source}"))
+                        .because("it has a [ without an end, or ends with a backslash")
+                })?;
+                let Ok(text) = std::str::from_utf8(&name) else { continue };
+                if hit && (is_last || node.entry.is_directory()) {
+                    let path = join(folder.as_ref(), &name)?;
+                    next.push((Some(path), format!("{}/{text}", written.trim_end_matches('/'))));
+                }
+            }
+        }
+        matched = next;
+    }
+    Ok(matched.into_iter().map(|(_, written)| written).collect())
+}
+
+fn take(files: &dyn Files, source: &str, filter: &Filter<'_>) -> Result<Selected> {
+    let Some(found) = resolve(files, source.as_bytes(), LastLink::Follow)? else {
+        return Err(missing(files, source, source));
+    };
+    let name = source.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
+    let mut inside = Vec::new();
+    if found.node.entry.is_directory() {
+        let mut walk = Walk { files, filter, inside: &mut inside, waiting: Vec::new() };
+        walk.folder(found.path.as_ref(), None, None, None)?;
+    }
+    Ok(Selected { name, node: found.node, path: found.path, inside, unpacked: false })
+}
+
+fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
+    let shown = source.trim_start_matches('/');
+    let error = Error::new(ErrorKind::NotFound, format!("copy {shown}"));
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let siblings = resolve(files, folder.as_bytes(), LastLink::Follow).ok().flatten();
+    let siblings = siblings.and_then(|found| files.children(found.path.as_ref()).ok());
+    let names: Vec<String> = siblings
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(name, _)| String::from_utf8(name).ok())
+        .collect();
+    let error = error.because("there is no such file or folder, or the ignore file leaves it out");
+    match crate::dockerfile::diagnostic::nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error,
+    }
+}
+
+/// `--parents`: from the pivot `/./`, or the root, everything that matches, in its folders.
+fn with_parents(files: &dyn Files, source: &str, excludes: &Patterns) -> Result<Vec<Selected>> {
+    let (pivot, pattern) = source.split_once("/./").unwrap_or(("/", source));
+    let pattern = rooted(pattern);
+    let pattern = pattern.trim_start_matches('/');
+    let is_plain = !glob::has_wildcards(source.as_bytes());
+    let (pivot, pattern) = (rooted(pivot), if pattern.is_empty() { "**" } else { pattern });
+    let whole = format!("{pivot}/{pattern}");
+    if is_plain && resolve(files, whole.as_bytes(), LastLink::Keep)?.is_none() && pattern != "**" {
+        return Err(missing(files, &whole, source));
+    }
+    let includes = Patterns::new([pattern])?;
+    let filter = Filter { includes: &includes, excludes };
+    expand(files, &pivot)?.iter().map(|path| take(files, path, &filter)).collect()
+}
+
+/// What of a folder is copied.
+struct Filter<'a> {
+    /// Everything, where it is empty.
+    includes: &'a Patterns,
+    excludes: &'a Patterns,
+}
+
+/// What was said of a folder, for what is in it.
+#[derive(Clone, Default)]
+struct Verdicts {
+    include: Option<Verdict>,
+    exclude: Option<Verdict>,
+}
+
+struct Walk<'a> {
+    files: &'a dyn Files,
+    filter: &'a Filter<'a>,
+    inside: &'a mut Vec<Inside>,
+    /// Folders that are copied only if something in them is.
+    waiting: Vec<Inside>,
+}
+
+impl Walk<'_> {
+    fn folder(
+        &mut self,
+        folder: Option<&TreePath>,
+        relative: Option<&TreePath>,
+        include: Option<&Verdict>,
+        exclude: Option<&Verdict>,
+    ) -> Result<()> {
+        for (name, node) in self.files.children(folder)? {
+            let (path, relative) = (join(folder, &name)?, join(relative, &name)?);
+            let text = relative.to_str_lossy().into_owned();
+            let (mut wanted, mut verdicts) = (true, Verdicts::default());
+            if !self.filter.includes.is_empty() {
+                let (found, verdict) = self.filter.includes.matches(&text, include);
+                (wanted, verdicts.include) = (found, Some(verdict));
+            }
+            if !self.filter.excludes.is_empty() {
+                let (found, verdict) = self.filter.excludes.matches(&text, exclude);
+                (wanted, verdicts.exclude) = (wanted && !found, Some(verdict));
+            }
+            let is_folder = node.entry.is_directory();
+            let entry = Inside { relative: relative.clone(), path: path.clone(), node };
+            if wanted {
+                self.inside.append(&mut self.waiting);
+                self.inside.push(entry);
+            } else if is_folder && self.may_hold(&text) {
+                self.waiting.push(entry);
+            } else {
+                continue;
+            }
+            if is_folder {
+                let (include, exclude) = (verdicts.include.as_ref(), verdicts.exclude.as_ref());
+                self.folder(Some(&path), Some(&relative), include, exclude)?;
+                self.waiting.retain(|folder| folder.path != path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something in a folder that is not copied itself may be.
+    fn may_hold(&self, folder: &str) -> bool {
+        let Filter { includes, excludes } = self.filter;
+        let excluded = !excludes.is_empty() && excludes.matches_path(folder);
+        if excluded && !excludes.may_bring_back_below(folder) {
+            return false;
+        }
+        includes.is_empty() || includes.may_match_below(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::files::TreeFiles;
+    use crate::layer::{Entry, Tree};
+
+    fn context() -> TreeFiles {
+        let mut tree = Tree::new();
+        for path in
+            ["a.txt", "b.txt", "c.md", "dir/x.txt", "dir/sub/y.txt", "dir/sub/z.md", "e/f/g"]
+        {
+            let entry = Entry::file(path.to_owned(), 0o644).modified(5);
+            tree.insert_with_parents(path.parse().unwrap(), entry).unwrap();
+        }
+        tree.insert("link".parse().unwrap(), Entry::symlink("dir/sub")).unwrap();
+        tree.insert("dir/kept".parse().unwrap(), Entry::symlink("../a.txt")).unwrap();
+        TreeFiles::new(tree)
+    }
+
+    fn shown(selection: &Selection) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for source in select(&context(), selection)? {
+            all.push(String::from_utf8(source.name).unwrap());
+            all.extend(source.inside.iter().map(|inside| format!("  {}", inside.relative)));
+        }
+        Ok(all)
+    }
+
+    fn plain(sources: &[&str]) -> Selection {
+        Selection {
+            sources: sources.iter().map(|&s| s.to_owned()).collect(),
+            ..Selection::default()
+        }
+    }
+
+    #[test]
+    fn files_folders_and_wildcards_are_found_in_order() {
+        for (source, expected) in [
+            ("a.txt", &["a.txt"][..]),
+            ("*.txt", &["a.txt", "b.txt"]),
+            ("[bc].*", &["b.txt", "c.md"]),
+            ("dir/sub/", &["sub", "  y.txt", "  z.md"]),
+            ("link", &["link", "  y.txt", "  z.md"]),
+            ("link/y.txt", &["y.txt"]),
+            ("../../a.txt", &["a.txt"]),
+            ("d*/*/*.md", &["z.md"]),
+            ("nothing*", &[]),
+            ("e", &["e", "  f", "  f/g"]),
+            ("dir", &["dir", "  kept", "  sub", "  sub/y.txt", "  sub/z.md", "  x.txt"]),
+        ] {
+            assert_eq!(shown(&plain(&[source])).unwrap(), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_missing_source_is_an_error_that_names_the_nearest() {
+        let error = shown(&plain(&["a.tyt"])).unwrap_err().to_string();
+        assert!(error.contains("cannot copy a.tyt: "), "{error}");
+        assert!(error.ends_with("did you mean a.txt?"), "{error}");
+        assert!(shown(&plain(&["nowhere/*.txt"])).is_err());
+        assert!(shown(&plain(&["[a"])).is_err());
+    }
+
+    #[test]
+    fn excludes_leave_out_what_is_in_folders() {
+        let excludes = Patterns::new(["**/*.md", "kept"]).unwrap();
+        let selection = Selection { excludes, ..plain(&["dir"]) };
+        assert_eq!(shown(&selection).unwrap(), ["dir", "  sub", "  sub/y.txt", "  x.txt"]);
+        let excludes = Patterns::new(["*", "!sub/z.md"]).unwrap();
+        let selection = Selection { excludes, ..plain(&["dir"]) };
+        assert_eq!(shown(&selection).unwrap(), ["dir", "  sub", "  sub/z.md"]);
+    }
+
+    #[test]
+    fn parents_keep_the_folders_behind_the_pivot() {
+        for (source, expected) in [
+            ("dir/sub/y.txt", &["", "  dir", "  dir/sub", "  dir/sub/y.txt"][..]),
+            ("dir/./sub/y.txt", &["dir", "  sub", "  sub/y.txt"]),
+            ("**/*.md", &["", "  c.md", "  dir", "  dir/sub", "  dir/sub/z.md"]),
+            ("e/f", &["", "  e", "  e/f", "  e/f/g"]),
+        ] {
+            let selection = Selection { parents: true, ..plain(&[source]) };
+            assert_eq!(shown(&selection).unwrap(), expected, "{source}");
+        }
+        let selection = Selection { parents: true, ..plain(&["dir/nothing"]) };
+        assert!(shown(&selection).is_err());
+    }
+
+    #[test]
+    fn a_digest_counts_what_is_copied_but_no_times() {
+        let of = |tree: Tree| {
+            let files = TreeFiles::new(tree);
+            digest(&files, &select(&files, &plain(&["."])).unwrap()).unwrap()
+        };
+        let tree = |mode, time, text: &str, name: &str| {
+            let mut tree = Tree::new();
+            let entry = Entry::file(text.to_owned(), mode).modified(time);
+            tree.insert(name.parse().unwrap(), entry).unwrap();
+            tree
+        };
+        let first = of(tree(0o644, 1, "x", "a"));
+        assert_eq!(first, of(tree(0o644, 2, "x", "a")));
+        for other in [tree(0o600, 1, "x", "a"), tree(0o644, 1, "y", "a"), tree(0o644, 1, "x", "b")]
+        {
+            assert_ne!(first, of(other));
+        }
+    }
+}

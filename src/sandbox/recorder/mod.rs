@@ -1,0 +1,376 @@
+//! Owners in a user namespace that holds one id: the calls by which a program gives files away, asks
+//! whose they are, makes devices and changes its own user are answered here, from what
+//! [`super::owner`] keeps, so that package managers work and a layer gets the owners that they want.
+//!
+//! ```text
+//!   program ── chown, stat, setuid … ──► the kernel waits ──► a thread of process 1 ──► the answer
+//!           ── everything else ────────► the kernel
+//! ```
+//!
+//! The filter looks at the call's number alone; a file about which nothing is kept costs one look at its
+//! attributes, and the kernel answers. No boundary: a program that races with its own call deceives
+//! itself. What the recorder writes, it writes to files that it looked up without leaving the root.
+//!
+//! Known differences to real root: processes that changed their user still have the access of the one
+//! id, and `/proc` tells that one; a link that is renamed loses its owner.
+
+mod files;
+mod ids;
+mod table;
+mod target;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
+
+use self::files::Form;
+use self::ids::{Credentials, Registry, Triple};
+pub(super) use self::table::Table;
+use self::target::{Target, low};
+use super::channel::{self, Job};
+use super::fault::{At as _, Attempt, Stage};
+use super::harden;
+use super::identity::{IdMap, Identity};
+use super::notify::{self, Answer, Call};
+use super::seccomp::{self, Waiting};
+
+/// What answering needs beyond the one id.
+const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SYS_PTRACE);
+
+/// Whether a job's owners are recorded.
+pub(super) fn is_needed(job: &Job) -> bool {
+    job.rung.has_namespaces() && job.id_map == IdMap::Single
+}
+
+/// Whether `/proc` numbers processes as this one does: not where it had to be the outer one's.
+fn knows_processes() -> bool {
+    let own = rustix::process::getpid().as_raw_nonzero().to_string();
+    rustix::fs::readlink("/proc/self", Vec::new())
+        .is_ok_and(|name| name.as_bytes() == own.as_bytes())
+}
+
+/// Has the calls of this process and its children wait for the recorder, from now on.
+pub(super) fn attach(recorder: &UnixStream) -> Attempt<()> {
+    let action = || "record the owners of files";
+    let program = seccomp::waiting(CALLS.iter().map(|(number, _, waiting)| (*number, *waiting)))?;
+    let listener = notify::install(&program).at(Stage::Harden, action)?;
+    let fds = [std::os::fd::AsFd::as_fd(&listener)];
+    channel::send(recorder, &(), &fds).at(Stage::Harden, action)
+}
+
+/// A recorder that is about to begin.
+pub(super) struct Recording {
+    near: UnixStream,
+    far: UnixStream,
+    registry: Registry,
+    table: Table,
+}
+
+impl Recording {
+    /// Makes ready to answer a process that begins as somebody.
+    pub(super) fn prepare(table: Table, identity: &Identity) -> Attempt<Option<Self>> {
+        if !knows_processes() {
+            return Ok(None);
+        }
+        let pair = UnixStream::pair().at(Stage::Harden, || "record the owners of files")?;
+        let registry = Registry::new(Credentials {
+            users: Triple::all(identity.uid),
+            groups: Triple::all(identity.gid),
+            further: Vec::new(),
+        });
+        Ok(Some(Self { near: pair.0, far: pair.1, registry, table }))
+    }
+
+    /// The end for the process whose calls are to be answered.
+    pub(super) fn far(&self) -> &UnixStream {
+        &self.far
+    }
+
+    /// Starts the thread that answers, once that process attaches. No process is forked any more.
+    pub(super) fn start(self) -> Attempt<()> {
+        let Self { near, far, registry, table } = self;
+        // So that the end of a process that never attaches is seen.
+        drop(far);
+        let work = move || {
+            if let Ok(Some(((), mut fds))) = channel::receive::<()>(&near)
+                && let Some(listener) = fds.pop()
+                && harden::keep_capabilities(CAPABILITIES).is_ok()
+            {
+                Recorder { listener, registry, table, changed_roots: false }.serve();
+            }
+        };
+        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(work);
+        thread.map(drop).at(Stage::Harden, || "record the owners of files")
+    }
+}
+
+/// Answers calls.
+struct Recorder {
+    listener: OwnedFd,
+    registry: Registry,
+    table: Table,
+    /// Whether any process has changed its root directory.
+    changed_roots: bool,
+}
+
+impl Recorder {
+    fn serve(mut self) {
+        notify::hurry(&self.listener);
+        // The end of process 1 ends this thread, too.
+        while let Ok(Some(call)) = notify::receive(&self.listener) {
+            let reply = self.answer(&call).unwrap_or_else(Answer::from);
+            notify::respond(&self.listener, &call, reply);
+        }
+    }
+
+    fn answer(&mut self, call: &Call) -> rustix::io::Result<Answer> {
+        let Some((_, kind, _)) = CALLS.iter().find(|(number, ..)| *number == call.number) else {
+            return Ok(Answer::Continue);
+        };
+        let (thread, [a, b, c, d, e, _]) = (call.thread, call.arguments);
+        let path = |follow| Target::path(thread, a, follow);
+        let at = |flags: i32| {
+            let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+            Target::at(thread, low(a).into(), b, follow)
+        };
+        match kind {
+            Kind::Chown => self.change_owner(thread, &path(true)?, (id(b), id(c))),
+            Kind::Lchown => self.change_owner(thread, &path(false)?, (id(b), id(c))),
+            Kind::Fchown => {
+                self.change_owner(thread, &Target::descriptor(thread, a), (id(b), id(c)))
+            }
+            Kind::Fchownat => {
+                let target = with_empty_path(at(low(e))?, low(e))?;
+                // Follows unless told otherwise, as the call does.
+                self.change_owner(thread, &target, (id(c), id(d)))
+            }
+            Kind::Stat => self.describe(thread, &path(true)?, b, Form::Stat),
+            Kind::Lstat => self.describe(thread, &path(false)?, b, Form::Stat),
+            Kind::Fstat => self.describe(thread, &Target::descriptor(thread, a), b, Form::Stat),
+            Kind::Fstatat => {
+                let target = with_empty_path(at(low(d))?, low(d))?;
+                self.describe(thread, &target, c, Form::Stat)
+            }
+            Kind::Statx => {
+                let target = with_empty_path(at(low(c))?, low(c))?;
+                let form = Form::Statx { flags: low(c), mask: low(d).cast_unsigned() };
+                self.describe(thread, &target, e, form)
+            }
+            Kind::Mknod => self.make_device(thread, &path(false)?, (low(b).cast_unsigned(), c)),
+            Kind::Mknodat => {
+                let target = at(libc::AT_SYMLINK_NOFOLLOW)?;
+                self.make_device(thread, &target, (low(c).cast_unsigned(), d))
+            }
+            Kind::Chroot => {
+                self.changed_roots = true;
+                Ok(Answer::Continue)
+            }
+            Kind::Ids(kind) => self.ids(thread, *kind, [a, b, c]),
+        }
+    }
+
+    fn ids(&mut self, thread: u32, kind: Ids, arguments: [u64; 3]) -> rustix::io::Result<Answer> {
+        let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+        let old = self.registry.of(thread);
+        if let Some(answer) = tell(old, thread, kind, arguments)? {
+            // Whoever never changed anything hears it from the kernel.
+            let changed = self.registry.changed(thread).is_some();
+            return Ok(if changed { answer } else { Answer::Continue });
+        }
+        let new = changed(old, thread, kind, arguments)?;
+        if new != *old {
+            self.registry.change(thread, new).map_err(failed)?;
+        }
+        Ok(Answer::Value(0))
+    }
+}
+
+/// An empty path means the base itself where the flags say so, and nothing otherwise.
+fn with_empty_path(target: Target, flags: i32) -> rustix::io::Result<Target> {
+    if target.is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
+        return Err(Errno::NOENT);
+    }
+    Ok(target)
+}
+
+/// An id of an argument; all ones mean "unchanged".
+fn id(argument: u64) -> Option<u32> {
+    let id = low(argument).cast_unsigned();
+    (id != u32::MAX).then_some(id)
+}
+
+/// What a call that asks for ids is told; `None` for one that sets some.
+fn tell(
+    who: &Credentials,
+    thread: u32,
+    kind: Ids,
+    arguments: [u64; 3],
+) -> rustix::io::Result<Option<Answer>> {
+    let write = |address: u64, ids: &[u32]| {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
+        notify::write_memory(thread, address, &bytes).map_err(|_| Errno::FAULT)
+    };
+    let three = |ids: Triple| {
+        for (address, id) in arguments.into_iter().zip([ids.real, ids.effective, ids.saved]) {
+            write(address, &[id])?;
+        }
+        Ok(Some(Answer::Value(0)))
+    };
+    let one = |id: u32| Ok(Some(Answer::Value(id.into())));
+    match kind {
+        Ids::User => one(who.users.real),
+        Ids::EffectiveUser => one(who.users.effective),
+        Ids::Group => one(who.groups.real),
+        Ids::EffectiveGroup => one(who.groups.effective),
+        Ids::Users => three(who.users),
+        Ids::Groups => three(who.groups),
+        Ids::Further => {
+            let room = usize::try_from(low(arguments[0])).map_err(|_| Errno::INVAL)?;
+            if room != 0 && room < who.further.len() {
+                return Err(Errno::INVAL);
+            }
+            if room != 0 && !who.further.is_empty() {
+                write(arguments[1], &who.further)?;
+            }
+            let count = i64::try_from(who.further.len()).expect("the list is short");
+            Ok(Some(Answer::Value(count)))
+        }
+        // They tell the id that was in force, and change what only the kernel looks at.
+        Ids::SetFileUser => one(who.users.effective),
+        Ids::SetFileGroup => one(who.groups.effective),
+        _ => Ok(None),
+    }
+}
+
+/// The credentials after a call that sets some.
+fn changed(
+    old: &Credentials,
+    thread: u32,
+    kind: Ids,
+    arguments: [u64; 3],
+) -> rustix::io::Result<Credentials> {
+    let root = old.is_root();
+    let [a, b, c] = arguments.map(id);
+    let given = |id: Option<u32>| id.ok_or(Errno::INVAL);
+    let users =
+        |set: Option<Triple>| Ok(Credentials { users: set.ok_or(Errno::PERM)?, ..old.clone() });
+    let groups =
+        |set: Option<Triple>| Ok(Credentials { groups: set.ok_or(Errno::PERM)?, ..old.clone() });
+    match kind {
+        Ids::SetUser => users(old.users.set_one(given(a)?, root)),
+        Ids::SetGroup => groups(old.groups.set_one(given(a)?, root)),
+        Ids::SetTwoUsers => users(old.users.set_two([a, b], root)),
+        Ids::SetTwoGroups => groups(old.groups.set_two([a, b], root)),
+        Ids::SetUsers => users(old.users.set([a, b, c], root)),
+        Ids::SetGroups => groups(old.groups.set([a, b, c], root)),
+        _ if !root => Err(Errno::PERM),
+        _ => {
+            let further = read_groups(thread, arguments[0], arguments[1])?;
+            Ok(Credentials { further, ..old.clone() })
+        }
+    }
+}
+
+/// The most groups that the kernel takes.
+const MOST_GROUPS: usize = 65536;
+
+fn read_groups(thread: u32, count: u64, address: u64) -> rustix::io::Result<Vec<u32>> {
+    let count = usize::try_from(low(count)).map_err(|_| Errno::INVAL)?;
+    if count > MOST_GROUPS {
+        return Err(Errno::INVAL);
+    }
+    let mut bytes = vec![0; count * 4];
+    if !bytes.is_empty() {
+        let read = notify::read_memory(thread, address, &mut bytes);
+        if !read.is_ok_and(|read| read == count * 4) {
+            return Err(Errno::FAULT);
+        }
+    }
+    let words = bytes.chunks_exact(4);
+    Ok(words.map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect())
+}
+
+/// What a call that waits does.
+#[derive(Clone, Copy)]
+enum Kind {
+    Chown,
+    Lchown,
+    Fchown,
+    Fchownat,
+    Stat,
+    Lstat,
+    Fstat,
+    Fstatat,
+    Statx,
+    Mknod,
+    Mknodat,
+    Chroot,
+    Ids(Ids),
+}
+
+/// What a call does with the ids of its process.
+#[derive(Clone, Copy)]
+enum Ids {
+    User,
+    EffectiveUser,
+    Group,
+    EffectiveGroup,
+    Users,
+    Groups,
+    Further,
+    SetUser,
+    SetGroup,
+    SetTwoUsers,
+    SetTwoGroups,
+    SetUsers,
+    SetGroups,
+    SetFurther,
+    SetFileUser,
+    SetFileGroup,
+}
+
+/// The calls that wait.
+const CALLS: &[(i64, Kind, Waiting)] = &[
+    (libc::SYS_fchown, Kind::Fchown, Waiting::Always),
+    (libc::SYS_fchownat, Kind::Fchownat, Waiting::Always),
+    (libc::SYS_fstat, Kind::Fstat, Waiting::Always),
+    (libc::SYS_newfstatat, Kind::Fstatat, Waiting::Always),
+    (libc::SYS_statx, Kind::Statx, Waiting::Always),
+    (libc::SYS_mknodat, Kind::Mknodat, Waiting::ForDevice { mode: 2 }),
+    (libc::SYS_chroot, Kind::Chroot, Waiting::Always),
+    (libc::SYS_getuid, Kind::Ids(Ids::User), Waiting::Always),
+    (libc::SYS_geteuid, Kind::Ids(Ids::EffectiveUser), Waiting::Always),
+    (libc::SYS_getgid, Kind::Ids(Ids::Group), Waiting::Always),
+    (libc::SYS_getegid, Kind::Ids(Ids::EffectiveGroup), Waiting::Always),
+    (libc::SYS_getresuid, Kind::Ids(Ids::Users), Waiting::Always),
+    (libc::SYS_getresgid, Kind::Ids(Ids::Groups), Waiting::Always),
+    (libc::SYS_getgroups, Kind::Ids(Ids::Further), Waiting::Always),
+    (libc::SYS_setuid, Kind::Ids(Ids::SetUser), Waiting::Always),
+    (libc::SYS_setgid, Kind::Ids(Ids::SetGroup), Waiting::Always),
+    (libc::SYS_setreuid, Kind::Ids(Ids::SetTwoUsers), Waiting::Always),
+    (libc::SYS_setregid, Kind::Ids(Ids::SetTwoGroups), Waiting::Always),
+    (libc::SYS_setresuid, Kind::Ids(Ids::SetUsers), Waiting::Always),
+    (libc::SYS_setresgid, Kind::Ids(Ids::SetGroups), Waiting::Always),
+    (libc::SYS_setgroups, Kind::Ids(Ids::SetFurther), Waiting::Always),
+    (libc::SYS_setfsuid, Kind::Ids(Ids::SetFileUser), Waiting::Always),
+    (libc::SYS_setfsgid, Kind::Ids(Ids::SetFileGroup), Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chown, Kind::Chown, Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_lchown, Kind::Lchown, Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_stat, Kind::Stat, Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_lstat, Kind::Lstat, Waiting::Always),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, Kind::Mknod, Waiting::ForDevice { mode: 1 }),
+];
