@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::commands;
+use super::environment::Environment;
 use super::output::ProgressMode;
+use crate::error::Result;
 use crate::oci::PlatformSet;
 
 /// From Go source to an OCI image: no Docker, no daemon, no root.
@@ -42,6 +44,16 @@ pub struct GlobalArgs {
     /// How many transfers run at once
     #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Registries")]
     pub jobs: u16,
+}
+
+impl GlobalArgs {
+    /// Where the store is.
+    pub(super) fn store_folder(&self, environment: &Environment) -> Result<PathBuf> {
+        match &self.store {
+            Some(folder) => Ok(environment.resolve(folder)),
+            None => environment.store_folder(),
+        }
+    }
 }
 
 /// Which platforms of a multi-platform image are meant.

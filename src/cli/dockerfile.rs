@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 
+use super::args::GlobalArgs;
 use super::commands::build::BuildArgs;
+use super::environment::Environment;
 use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::dockerfile::build::{
@@ -22,7 +23,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, ProbeOptions, probe};
+use crate::sandbox::{Network, ProbeOptions, Rung, probe};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -406,18 +407,15 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// Runs the build again inside a range of ids, where its steps need one; answers the exit code that was
-/// left, or `None` to go on here.
-pub(super) fn enter_id_range(session: &Session, args: &BuildArgs) -> Result<Option<ExitCode>> {
-    let checked_alone = args.dockerfile.check;
-    if checked_alone || !is_meant(args, &session.environment.folder) {
-        return Ok(None);
-    }
-    match args.dockerfile.sandbox.choose(&launcher(session), session.store()?.root()) {
-        Ok(rung) => session.enter_id_range(Some(rung)),
-        // A build without steps needs none; the first step asks again, and says why.
-        Err(_) => Ok(None),
-    }
+/// The sandbox for the steps of a Dockerfile; `None` where none is to be built, or none works here:
+/// then the first step that needs one says why.
+pub(super) fn choose_rung(
+    args: &BuildArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Option<Rung> {
+    let wanted = !args.dockerfile.check && is_meant(args, &environment.folder);
+    wanted.then(|| args.dockerfile.sandbox.choose_early(global, environment).ok()).flatten()
 }
 
 /// Finds out which sandbox to use, when the first step asks for one.

@@ -8,6 +8,8 @@ mod args;
 mod commands;
 mod dockerfile;
 mod environment;
+mod id_range;
+pub mod kaniko;
 pub mod output;
 mod sandbox;
 mod session;
@@ -20,11 +22,13 @@ use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use environment::Environment;
+use id_range::Entered;
 use output::ProgressMode;
 use session::Session;
 
 use crate::container::NOT_STARTED;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sandbox::Rung;
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -54,9 +58,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit_code(&error));
         }
     };
-    let session = Session::new(cli.global, environment);
     let runs_programs = matches!(cli.command, Command::Run(_) | Command::Exec(_));
-    let outcome = run(&session, cli.command);
+    let entered = id_range::enter(&cli.command, &cli.global, &environment);
+    let session = Session::new(cli.global, environment);
+    let outcome = entered.and_then(|entered| match entered {
+        Entered::Left(code) => Ok(code),
+        Entered::Here(rung) => run(&session, cli.command, rung),
+    });
     session.view.close();
     match outcome {
         Ok(code) => code,
@@ -85,7 +93,7 @@ fn exit_code(error: &Error) -> u8 {
 }
 
 /// Runs a command; answers the exit code.
-fn run(session: &Session, command: Command) -> Result<ExitCode> {
+fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCode> {
     let verb = command.verb();
     let done = |()| ExitCode::SUCCESS;
     match command {
@@ -97,30 +105,14 @@ fn run(session: &Session, command: Command) -> Result<ExitCode> {
         Command::Ps(args) => commands::ps::run(session, &args).map(done),
         Command::Logs(args) => commands::logs::run(session, &args).map(done),
         Command::Stop(args) => commands::stop::run(session, &args).map(done),
-        Command::Restart(args) => match commands::restart::enter_id_range(session, &args)? {
-            Some(code) => Ok(code),
-            None => commands::restart::run(session, &args),
-        },
-        Command::Rm(args) => match commands::rm::enter_id_range(session, &args)? {
-            Some(code) => Ok(code),
-            None => commands::rm::run(session, &args).map(done),
-        },
+        Command::Restart(args) => commands::restart::run(session, &args),
+        Command::Rm(args) => commands::rm::run(session, &args).map(done),
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
         // These pass signals on.
         Command::Run(args) => {
-            let rung = commands::run::choose_rung(session, &args)?;
-            match session.enter_id_range(Some(rung))? {
-                Some(code) => Ok(code),
-                None => finish(commands::run::run(session, *args, rung)),
-            }
+            let rung = rung.expect("chosen before anything else");
+            finish(commands::run::run(session, *args, rung))
         }
-        Command::Build(args) => match dockerfile::enter_id_range(session, &args)? {
-            Some(code) => Ok(code),
-            None => {
-                let work = commands::build::run(session, *args);
-                finish(session::until_interrupted(verb, work)).map(done)
-            }
-        },
         Command::Exec(args) => finish(commands::exec::run(session, args)),
         Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
         command => finish(session::until_interrupted(verb, dispatch(session, command))).map(done),
@@ -138,6 +130,7 @@ fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
+        Command::Build(args) => commands::build::run(session, *args).await,
         Command::Push(args) => commands::push::run(session, args).await,
         Command::Pull(args) => commands::pull::run(session, args).await,
         Command::Copy(args) => commands::copy::run(session, args).await,

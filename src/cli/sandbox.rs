@@ -1,12 +1,15 @@
 //! `--sandbox` and `--sandbox-min`: which isolation is meant, and which one it comes to here.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
 
+use super::args::GlobalArgs;
+use super::environment::Environment;
 use super::session::Session;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::sandbox::{Finding, Findings, Launcher, ProbeOptions, Rung, choose, probe};
 
 /// How processes are isolated.
@@ -61,6 +64,20 @@ impl SandboxArgs {
             }
             Err(nothing_works(&probe(&options)?))
         })
+    }
+
+    /// [`Self::choose`] before anything is opened: what needs a range of ids is run again inside one.
+    pub(super) fn choose_early(
+        &self,
+        global: &GlobalArgs,
+        environment: &Environment,
+    ) -> Result<Rung> {
+        let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
+        let folder = global.store_folder(environment)?;
+        // As the store makes it: for the owner alone.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.cannot(|| format!("make the folder {}", folder.display()))?;
+        self.choose(&launcher, &folder)
     }
 }
 

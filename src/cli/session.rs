@@ -4,7 +4,6 @@ use std::fmt::{Display, Write as _};
 use std::future::Future;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use super::args::GlobalArgs;
@@ -15,8 +14,7 @@ use crate::oci::Platform;
 use crate::pipeline::{Engine, programs_folder};
 use crate::progress::Reporter;
 use crate::registry::{self, Client};
-use crate::sandbox::{Launcher, Rung};
-use crate::store::{Lease, Store};
+use crate::store::Store;
 use crate::transport::{Context, Place};
 
 /// One run of one command.
@@ -30,7 +28,8 @@ pub(super) struct Session {
     /// What tells others of progress.
     pub reporter: Reporter,
     timings: Arc<Timings>,
-    lease: OnceLock<Lease>,
+    /// Its lease lasts as long as the handle.
+    store: OnceLock<Store>,
 }
 
 impl Session {
@@ -42,21 +41,17 @@ impl Session {
         let timings = Arc::new(Timings::new(clock));
         let readers = Fanout::new(vec![view.clone(), timings.clone()]);
         let reporter = Reporter::new(Arc::new(readers));
-        Self { global, environment, view, reporter, timings, lease: OnceLock::new() }
+        Self { global, environment, view, reporter, timings, store: OnceLock::new() }
     }
 
     /// Opens the store, and keeps what this run uses from being collected.
     pub(super) fn store(&self) -> Result<Store> {
-        let folder = match &self.global.store {
-            Some(folder) => self.environment.resolve(folder),
-            None => self.environment.store_folder()?,
-        };
-        let store = Store::open(&folder)?;
-        if self.lease.get().is_none() {
-            // A second lease would be harmless, and dropped at once.
-            let _ = self.lease.set(store.lease()?);
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
         }
-        Ok(store)
+        let store = Store::open(&self.global.store_folder(&self.environment)?)?;
+        store.lease()?;
+        Ok(self.store.get_or_init(|| store).clone())
     }
 
     /// How registries are spoken to.
@@ -89,19 +84,6 @@ impl Session {
             began: began.ok().and_then(|time| i64::try_from(time.as_secs()).ok()),
         };
         self.timings.write(&about, path)
-    }
-
-    /// Runs this command again as root over a range of ids, where one of the rungs needs that; answers
-    /// the exit code that was left, or `None` to go on. Comes before any thread is started.
-    pub(super) fn enter_id_range(
-        &self,
-        rungs: impl IntoIterator<Item = Rung>,
-    ) -> Result<Option<ExitCode>> {
-        if !rungs.into_iter().any(|rung| rung == Rung::NsSubuid) {
-            return Ok(None);
-        }
-        let launcher = Launcher::new(self.environment.get("PATH").unwrap_or_default());
-        launcher.enter_id_range(&self.environment.arguments)
     }
 
     /// All that a build needs.

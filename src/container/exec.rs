@@ -37,7 +37,6 @@ impl Supervisor {
         }
         let (attachment, input) = (Attachment::Foreground, further.input);
         let wanted = Wanted { attachment, input, terminal: further.terminal };
-        wanted.check()?;
         let signals = listen_to_signals()?;
         let (streams, plumbing) = Plumbing::new(wanted)?;
         let size = further.terminal.then(terminal::current_size);

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::log::{Lines, Log, Stream};
 use super::terminal::{RawMode, input_is_terminal};
-use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Result};
 use crate::sandbox::{Child, Streams};
 
 /// Who sees what a program writes, beside the log.
@@ -48,19 +48,6 @@ pub(super) struct Wanted {
     pub(super) input: bool,
     /// Whether it has a terminal.
     pub(super) terminal: bool,
-}
-
-impl Wanted {
-    /// Refuses a terminal for a program that reads, where there is none to read from.
-    pub(super) fn check(self) -> Result<()> {
-        let attached = self.attachment == Attachment::Foreground;
-        if attached && self.input && self.terminal && !input_is_terminal() {
-            return Err(Error::new(ErrorKind::Usage, "give the program this terminal")
-                .because("standard input is none")
-                .hint("leave -t out"));
-        }
-        Ok(())
-    }
 }
 
 /// What a stream needs to be recorded.
@@ -112,7 +99,8 @@ impl Plumbing {
             let copy = || terminal.try_clone_to_owned().cannot(action);
             self.outputs.push((Stream::Output, copy()?));
             self.input = Some(copy()?);
-            if attachment == Attachment::Foreground && wanted.input {
+            // Where input comes from a file or a pipe, only the program's side is a terminal.
+            if attachment == Attachment::Foreground && wanted.input && input_is_terminal() {
                 raw = Some(RawMode::enter(rustix::stdio::stdin())?);
             }
         }
@@ -128,7 +116,8 @@ impl Plumbing {
             && let Some(to) = held_input.take()
         {
             // Never waited for: it ends with the input, or with this process.
-            std::thread::spawn(move || carry_input(&to));
+            let end = wanted.terminal.then_some(END_OF_TRANSMISSION);
+            std::thread::spawn(move || carry_input(&to, end));
         }
         Ok(Pumps { outputs, _held_input: held_input, _raw: raw })
     }
@@ -178,11 +167,20 @@ fn carry_output(from: &OwnedFd, mut to: Option<BorrowedFd<'static>>, mut lines: 
     }
 }
 
-fn carry_input(to: &OwnedFd) {
+/// The key that ends a terminal's input.
+const END_OF_TRANSMISSION: u8 = 4;
+
+/// Carries this process's input, and says its end by `end`: a terminal cannot be closed for reading.
+fn carry_input(to: &OwnedFd, end: Option<u8>) {
     let mut buffer = vec![0; 64 << 10];
     loop {
         match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
-            Ok(0) => return,
+            Ok(0) => {
+                let end: Vec<u8> = end.into_iter().collect();
+                // A program that has ended reads nothing.
+                let _ = write_all(to.as_fd(), &end);
+                return;
+            }
             Ok(count) if write_all(to.as_fd(), &buffer[..count]).is_ok() => {}
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => await_one(rustix::stdio::stdin(), PollFlags::IN),

@@ -22,7 +22,7 @@ use super::state::{Exited, Running, State};
 use super::streams::{Attachment, Plumbing, Pumps, Recorder, Wanted};
 use super::terminal;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::sandbox::{Child, Exit, Launcher};
+use crate::sandbox::{Child, Exit, Launcher, keep_descriptors};
 
 /// What `gondola run` ends with when the container could not be started.
 pub const NOT_STARTED: u8 = 125;
@@ -168,7 +168,6 @@ impl Supervisor {
         };
         let config = seen.config;
         let wanted = Wanted { attachment, input: config.input, terminal: config.terminal };
-        wanted.check()?;
         let listening = ports::listen(&config.ports)?;
         let published = listening.iter().map(|(port, _)| *port).collect();
         let log = Arc::new(Log::open(&container.log_path())?);
@@ -222,6 +221,8 @@ pub fn start_detached(claimed: &Claimed, arguments: &[String]) -> Result<Option<
     let mut keeper = Command::new("/proc/self/exe");
     keeper.args(arguments).current_dir("/");
     keeper.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::null());
+    // What stays must not hold a pipe or lock of whoever called this program.
+    keep_descriptors()?;
     let mut keeper = keeper.spawn().cannot(action)?;
     let mut line = String::new();
     if let Some(output) = keeper.stdout.take() {

@@ -91,14 +91,14 @@ impl Applying<'_> {
             }
             EntryKind::Directory => unreachable!("folders were written above"),
         };
-        self.write_device(&folder, path, attributes, device)
+        self.write_device(&folder, path, &attributes, device)
     }
 
     fn write_device(
         &mut self,
         folder: &Rc<OwnedFd>,
         path: &TreePath,
-        attributes: Attributes<'_>,
+        attributes: &Attributes<'_>,
         device: Device,
     ) -> Result<()> {
         let kind = match device.kind {
@@ -109,11 +109,12 @@ impl Applying<'_> {
         match rustix::fs::mknodat(&**folder, path.name(), kind, Mode::from(0o600), number) {
             Err(Errno::PERM) => {
                 let file = create(folder, path.name())?;
-                self.describe(&file, path, &Attributes { device: Some(device), ..attributes })
+                let attributes = Attributes { device: Some(device), ..attributes.clone() };
+                self.describe(&file, path, &attributes)
             }
             result => {
                 result.cannot(|| "make it")?;
-                self.keeper.set_unopened(&**folder, path.as_bytes(), &attributes, false)
+                self.keeper.set_unopened(&**folder, path.as_bytes(), attributes, false)
             }
         }
     }
@@ -194,7 +195,7 @@ impl Applying<'_> {
         }
         // The mark has no effect on a root, so each name is hidden by itself.
         if let Some(root) = lower.spot(b"")? {
-            for (name, _) in lower.spots_in(&root)? {
+            for (name, _) in super::view::spots_in(&root)? {
                 let top = self.folders.root();
                 marks::make_whiteout(&**folder, &name, &*top, self.form)
                     .map_err(write::unmarked)?;

@@ -99,7 +99,7 @@ impl Difference {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec {
                 tv_sec: i64::try_from(time.div_euclid(1_000_000_000)).unwrap_or(0),
-                tv_nsec: i64::try_from(time.rem_euclid(1_000_000_000)).unwrap_or(0).into(),
+                tv_nsec: i64::try_from(time.rem_euclid(1_000_000_000)).unwrap_or(0),
             },
         };
         rustix::fs::utimensat(CWD, &file, &times, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -254,7 +254,7 @@ impl Difference {
         let path = TreePath::new(path)?;
         let parent = path.parent();
         let holder = self.ground.look(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
-        let Some(holder) = holder.filter(|stat| is_folder(stat)) else { return Ok(()) };
+        let Some(holder) = holder.filter(is_folder) else { return Ok(()) };
         self.insert_with_parents(tree, &path)?;
         tree.insert_whiteout(&path, holder.st_mtime)
     }

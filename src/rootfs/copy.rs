@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
 use super::inspect::open_regular;
-use super::view::{Spot, View};
+use super::view::{Spot, walk};
 use super::{Form, as_path};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Content, Entry, EntryKind};
@@ -32,15 +32,15 @@ struct Task {
     entry: Entry,
 }
 
-/// Copies a folder of `view` and everything in it to `target`, which is made; answers how many bytes
+/// Copies a folder of merged layers and everything in it to `target`, which is made; answers how many bytes
 /// there are.
-pub(super) fn copy(view: &View, from: &Spot, target: &Path, form: Form) -> Result<u64> {
+pub(super) fn copy(from: &Spot, target: &Path, form: Form) -> Result<u64> {
     let (sender, tasks) = sync_channel::<Task>(WAITING);
     let tasks = Mutex::new(tasks);
     thread::scope(|scope| {
         let copiers: Vec<_> =
             (0..COPIERS).map(|_| scope.spawn(|| copy_contents(&tasks, target, form))).collect();
-        let mut walker = Walker {
+        let mut copying = Walker {
             target,
             skipped: if from.path.is_empty() { 0 } else { from.path.len() + 1 },
             keeper: Keeper::new(target, form),
@@ -48,9 +48,9 @@ pub(super) fn copy(view: &View, from: &Spot, target: &Path, form: Form) -> Resul
             links: BTreeMap::new(),
             bytes: 0,
         };
-        let walked = walker.make_top(from).and_then(|()| {
-            view.walk(from, &mut |spot| {
-                let Some(task) = walker.make(spot)? else { return Ok(()) };
+        let walked = copying.make_top(from).and_then(|()| {
+            walk(from, &mut |spot| {
+                let Some(task) = copying.make(spot)? else { return Ok(()) };
                 // When no copier is left, one of them has an error to tell.
                 sender.send(task).map_err(|_| Error::new(crate::error::ErrorKind::Io, "copy files"))
             })
@@ -60,8 +60,8 @@ pub(super) fn copy(view: &View, from: &Spot, target: &Path, form: Form) -> Resul
             copier.join().expect("a copier does not panic")?;
         }
         walked?;
-        walker.finish()?;
-        Ok(walker.bytes)
+        copying.finish()?;
+        Ok(copying.bytes)
     })
 }
 
@@ -163,7 +163,7 @@ impl Walker<'_> {
             self.links.insert(identity, place.clone());
         }
         if let Some(device) = device {
-            return self.make_device(&place, path, &attributes, device).map(|()| None);
+            return self.make_device(&place, &path, &attributes, device).map(|()| None);
         }
         self.bytes += entry.size().next_multiple_of(4096);
         Ok(Some(Task { file: create(&place).cannot(action)?, path, entry }))
@@ -172,7 +172,7 @@ impl Walker<'_> {
     fn make_device(
         &mut self,
         place: &Path,
-        path: Vec<u8>,
+        path: &[u8],
         attributes: &Attributes<'_>,
         device: Device,
     ) -> Result<()> {
@@ -183,11 +183,11 @@ impl Walker<'_> {
         };
         let number = rustix::fs::makedev(device.major, device.minor);
         match rustix::fs::mknodat(CWD, place, kind, Mode::from(0o600), number) {
-            Ok(()) => self.describe(place, &path, attributes, false),
+            Ok(()) => self.describe(place, path, attributes, false),
             Err(Errno::PERM) => {
                 let file = create(place).cannot(action)?;
                 let attributes = Attributes { device: Some(device), ..attributes.clone() };
-                self.keeper.set(&file, &path, &attributes, Target::File)?;
+                self.keeper.set(&file, path, &attributes, Target::File)?;
                 rustix::fs::futimens(&file, &attributes.times()).cannot(action)
             }
             Err(error) => Err(error).cannot(action),

@@ -65,7 +65,7 @@ impl Ground {
         let folder = self.at(path);
         let stat = rustix::fs::lstat(&folder).cannot(|| "list a folder")?;
         let_owner_read(&folder, stat.st_mode, self.form).cannot(|| "list a folder")?;
-        let entries = std::fs::read_dir(&folder).cannot(|| "list a folder")?;
+        let entries = fs_err::read_dir(&folder).cannot(|| "list a folder")?;
         let names = entries.map(|entry| Ok(entry?.file_name().as_bytes().to_vec()));
         let mut names: Vec<Vec<u8>> =
             names.collect::<io::Result<_>>().cannot(|| "list a folder")?;

@@ -111,10 +111,10 @@ impl Unpacker {
         let all = 0..image.layers.len();
         let (form, blobs) = (Form::Recorded, Blobs::NotStored);
         let wanted = Wanted { form, only: Some(&only), blobs };
-        let unpacked = self.unpack_layers(image, all, &wanted).await?;
+        let layers = self.unpack_layers(image, all, &wanted).await?;
         let (unpacker, only) = (self.clone(), only.clone());
-        let merged = move || unpacker.merge(&unpacked, &only);
-        let (folder, bytes) = blocking(merged).await?;
+        let merge = move || unpacker.merge(&layers, &only);
+        let (folder, bytes) = blocking(merge).await?;
         let info = FolderInfo { bytes, needs: Vec::new() };
         Ok(store.keep_folder(folder, ("folder", &key), &info)?.join("fs"))
     }
@@ -207,9 +207,10 @@ impl Unpacker {
             None => {
                 let store = store.clone();
                 blocking(move || {
-                    let reader: Box<dyn Read + Send> = match local {
-                        true => Box::new(store.open_blob(&job.blob.descriptor)?),
-                        false => job.blob.open()?,
+                    let reader: Box<dyn Read + Send> = if local {
+                        Box::new(store.open_blob(&job.blob.descriptor)?)
+                    } else {
+                        job.blob.open()?
                     };
                     decode(reader, folder, &job)
                 })
@@ -272,7 +273,7 @@ impl Unpacker {
         let view = View::new(grounds.collect::<Result<_>>()?);
         let spot = view.spot(only.as_bytes())?.filter(super::view::Spot::is_folder);
         let spot = spot.ok_or_else(missing)?;
-        let bytes = super::copy::copy(&view, &spot, &merged, Form::Recorded)?;
+        let bytes = super::copy::copy(&spot, &merged, Form::Recorded)?;
         Ok((target, bytes))
     }
 }

@@ -89,7 +89,7 @@ impl View {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
-        for (name, spot) in self.spots_in(&spot)? {
+        for (name, spot) in spots_in(&spot)? {
             if let Some(entry) = spot.entry()? {
                 found.push((name, entry));
             }
@@ -113,7 +113,7 @@ impl View {
         }
         let skipped = if start.is_empty() { 0 } else { start.len() + 1 };
         let mut links = Links::default();
-        self.walk(&spot, &mut |spot| {
+        walk(&spot, &mut |spot| {
             let path = TreePath::new(&spot.path[skipped..])?;
             if let Some(entry) = spot.entry()? {
                 tree.insert(path.clone(), links.entry(&path, entry, &spot.stat))?;
@@ -153,7 +153,7 @@ impl View {
         while let Some(part) = pending.pop_front() {
             if part == b".." {
                 let end = spot.path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-                spot = self.spot(&spot.path[..end].to_vec())?.expect("the way leads through it");
+                spot = self.spot(&spot.path[..end])?.expect("the way leads through it");
                 continue;
             }
             let Some(next) = child(&spot, &part)? else { return Ok(None) };
@@ -193,39 +193,35 @@ impl View {
         }
         Ok(Some(spot))
     }
+}
 
-    /// What is in a folder, sorted by name.
-    pub(super) fn spots_in(&self, folder: &Spot) -> Result<Vec<(Vec<u8>, Spot)>> {
-        if !folder.is_folder() {
-            return Ok(Vec::new());
-        }
-        let mut names = BTreeSet::new();
-        for ground in &folder.parts {
-            names.extend(ground.names(&folder.path)?);
-        }
-        let mut found = Vec::new();
-        for name in names {
-            if let Some(spot) = child(folder, &name)? {
-                found.push((name, spot));
-            }
-        }
-        Ok(found)
+/// What is in a folder, sorted by name.
+pub(super) fn spots_in(folder: &Spot) -> Result<Vec<(Vec<u8>, Spot)>> {
+    if !folder.is_folder() {
+        return Ok(Vec::new());
     }
-
-    /// Visits everything below a folder, each folder before what is in it.
-    pub(super) fn walk(
-        &self,
-        folder: &Spot,
-        visit: &mut dyn FnMut(&Spot) -> Result<()>,
-    ) -> Result<()> {
-        let mut pending: Vec<Spot> = Vec::new();
-        let mut next = self.spots_in(folder)?;
-        loop {
-            pending.extend(next.into_iter().rev().map(|(_, spot)| spot));
-            let Some(spot) = pending.pop() else { return Ok(()) };
-            visit(&spot)?;
-            next = self.spots_in(&spot)?;
+    let mut names = BTreeSet::new();
+    for ground in &folder.parts {
+        names.extend(ground.names(&folder.path)?);
+    }
+    let mut found = Vec::new();
+    for name in names {
+        if let Some(spot) = child(folder, &name)? {
+            found.push((name, spot));
         }
+    }
+    Ok(found)
+}
+
+/// Visits everything below a folder, each folder before what is in it.
+pub(super) fn walk(folder: &Spot, visit: &mut dyn FnMut(&Spot) -> Result<()>) -> Result<()> {
+    let mut pending: Vec<Spot> = Vec::new();
+    let mut next = spots_in(folder)?;
+    loop {
+        pending.extend(next.into_iter().rev().map(|(_, spot)| spot));
+        let Some(spot) = pending.pop() else { return Ok(()) };
+        visit(&spot)?;
+        next = spots_in(&spot)?;
     }
 }
 

@@ -116,12 +116,15 @@ impl<'a> Writer<'a> {
             && path != *only
             && !path.is_below(only)
         {
-            self.written.hides_all |= whiteout.flatten().is_some_and(|what| covers(&what, only));
+            self.written.hides_all |= whiteout.is_some_and(|what| what.covers(only));
             return Ok(());
         }
         self.written.entries += 1;
         if let Some(whiteout) = whiteout {
-            return whiteout.map_or(Ok(()), |whiteout| self.hide(&whiteout));
+            return match whiteout {
+                Name::Hides(whiteout) => self.hide(&whiteout),
+                Name::Aufs => Ok(()),
+            };
         }
         let attributes = Attributes::of_listed(entry)?;
         let parent = path.parent();
@@ -139,11 +142,11 @@ impl<'a> Writer<'a> {
             ListedKind::CharDevice { major: 0, minor: 0 } => self.whiteout_at(&place),
             ListedKind::CharDevice { major, minor } => {
                 let device = device(DeviceKind::Character, *major, *minor)?;
-                self.write_device(&place, attributes, device)
+                self.write_device(&place, &attributes, device)
             }
             ListedKind::BlockDevice { major, minor } => {
                 let device = device(DeviceKind::Block, *major, *minor)?;
-                self.write_device(&place, attributes, device)
+                self.write_device(&place, &attributes, device)
             }
             ListedKind::Fifo => self.write_pipe(&place, &attributes),
             ListedKind::Other(letter) => {
@@ -311,7 +314,7 @@ impl<'a> Writer<'a> {
     fn write_device(
         &mut self,
         place: &Place<'_>,
-        attributes: Attributes<'_>,
+        attributes: &Attributes<'_>,
         device: Device,
     ) -> Result<()> {
         if self.options.form == Form::Trusted {
@@ -327,12 +330,12 @@ impl<'a> Writer<'a> {
                 result => {
                     result.cannot(|| "make it")?;
                     let folder = &*place.folder;
-                    return self.keeper.set_unopened(folder, place.path, &attributes, false);
+                    return self.keeper.set_unopened(folder, place.path, attributes, false);
                 }
             }
         }
         let file = self.create(place)?;
-        let attributes = Attributes { device: Some(device), ..attributes };
+        let attributes = Attributes { device: Some(device), ..attributes.clone() };
         self.keeper.set(&file, place.path, &attributes, Target::File)?;
         rustix::fs::futimens(&file, &attributes.times()).cannot(|| "set its time")
     }
@@ -474,19 +477,40 @@ fn set_if_folder(
     }
 }
 
-/// What a path hides, if it has a whiteout's name; `Some(None)` for what aufs kept for itself.
-fn whiteout(path: &TreePath) -> Result<Option<Option<Whiteout>>> {
+/// What a name means that is not a file's.
+enum Name {
+    /// It hides something of lower layers.
+    Hides(Whiteout),
+    /// It is what aufs kept for itself.
+    Aufs,
+}
+
+impl Name {
+    /// Whether it hides all that lower layers have at a path.
+    fn covers(&self, path: &TreePath) -> bool {
+        match self {
+            Self::Aufs => false,
+            Self::Hides(Whiteout::Removed(gone)) => path == gone || path.is_below(gone),
+            Self::Hides(Whiteout::Opaque(folder)) => {
+                folder.as_ref().is_none_or(|folder| path.is_below(folder))
+            }
+        }
+    }
+}
+
+/// What a path means, if it is not a file's.
+fn whiteout(path: &TreePath) -> Result<Option<Name>> {
     let whiteout = path.as_whiteout();
-    if matches!(whiteout, Some(Whiteout::Opaque(_))) {
-        return Ok(Some(whiteout));
+    if let Some(opaque @ Whiteout::Opaque(_)) = whiteout {
+        return Ok(Some(Name::Hides(opaque)));
     }
     if path.as_bytes().split(|b| *b == b'/').any(|part| part.starts_with(AUFS)) {
-        return Ok(Some(None));
+        return Ok(Some(Name::Aufs));
     }
     let refused = |why| Err(Error::new(ErrorKind::Invalid, "read the whiteout").because(why));
     match (path.name().starts_with(WHITEOUT), whiteout) {
         (true, None) => refused("it hides no name that a file can have"),
-        (true, whiteout) => Ok(Some(whiteout)),
+        (true, Some(whiteout)) => Ok(Some(Name::Hides(whiteout))),
         (false, _) => {
             let mut parents = path.as_bytes().split(|b| *b == b'/');
             if parents.any(|part| part.starts_with(WHITEOUT)) {
@@ -494,14 +518,6 @@ fn whiteout(path: &TreePath) -> Result<Option<Option<Whiteout>>> {
             }
             Ok(None)
         }
-    }
-}
-
-/// Whether a whiteout hides all that lower layers have at a path.
-fn covers(whiteout: &Whiteout, path: &TreePath) -> bool {
-    match whiteout {
-        Whiteout::Removed(gone) => path == gone || path.is_below(gone),
-        Whiteout::Opaque(folder) => folder.as_ref().is_none_or(|folder| path.is_below(folder)),
     }
 }
 

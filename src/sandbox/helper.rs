@@ -130,16 +130,16 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
     let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
     let mut door = control_path.map(|path| Door::open(path, &job)).transpose()?;
-    let (errands, doer) = UnixStream::pair().at(Stage::Helper, action)?;
+    let (errands, calls) = UnixStream::pair().at(Stage::Helper, action)?;
     match kernel::fork_into(namespaces).at(Stage::Namespaces, || "create namespaces")? {
         Fork::Child => {
             drop((opener, errands));
             drop(door);
-            let calls = Calls { control, errands: doer };
+            let calls = Calls { control, errands: calls };
             Ok(Side::Init(init::run(job, streams, &calls, gate)))
         }
         Fork::Parent(pid) => {
-            drop((streams, gate, doer));
+            drop((streams, gate, calls));
             let errands = (namespaces != 0).then_some(errands);
             let id_map = if job.joins { IdMap::None } else { job.id_map.clone() };
             let let_in = write_id_map(pid, &id_map).and_then(|()| {

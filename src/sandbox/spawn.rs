@@ -227,6 +227,12 @@ impl Launcher {
     }
 }
 
+/// Keeps every open descriptor but the standard streams from whatever this process starts from now on:
+/// also what its own starter left open.
+pub fn keep_descriptors() -> Result<()> {
+    super::kernel::close_on_exec_from(3).cannot(|| "keep open files to this process")
+}
+
 fn read(path: &str) -> String {
     fs_err::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

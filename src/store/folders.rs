@@ -123,7 +123,9 @@ impl Store {
             let _lock = Lock::shared(&self.collect_lock())?;
             match rustix::fs::renameat_with(CWD, &path, CWD, &target, RenameFlags::NOREPLACE) {
                 Ok(()) => scratch.path = None,
-                Err(Errno::EXIST) => drop(touch(&target, scratch.held.began())?),
+                Err(Errno::EXIST) => {
+                    touch(&target, scratch.held.began())?;
+                }
                 // A file system that knows no flags.
                 Err(_) if !target.exists() => {
                     fs_err::rename(&path, &target)?;

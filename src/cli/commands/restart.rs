@@ -20,15 +20,11 @@ pub struct RestartArgs {
     how: HowArgs,
 }
 
-/// Goes on with root's rights over a range of ids, where a container was made so.
-pub(in crate::cli) fn enter_id_range(
-    session: &Session,
-    args: &RestartArgs,
-) -> Result<Option<ExitCode>> {
-    let containers = Containers::open(session.store()?.root())?;
-    // What is not there is told later.
-    let found = args.containers.iter().filter_map(|name| containers.find(name).ok());
-    session.enter_id_range(found.map(|seen| seen.config.rung))
+impl RestartArgs {
+    /// The containers that are named.
+    pub(in crate::cli) fn containers(&self) -> &[String] {
+        &self.containers
+    }
 }
 
 /// Starts containers again, in the background; their files are as they left them.

@@ -1,7 +1,5 @@
 //! `gondola rm`.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
 use crate::cli::session::{Session, print_lines};
@@ -22,12 +20,11 @@ pub struct RmArgs {
     volumes: bool,
 }
 
-/// Goes on with root's rights over a range of ids, where a container was made so.
-pub(in crate::cli) fn enter_id_range(session: &Session, args: &RmArgs) -> Result<Option<ExitCode>> {
-    let containers = Containers::open(session.store()?.root())?;
-    // What is not there is told later.
-    let found = args.containers.iter().filter_map(|name| containers.find(name).ok());
-    session.enter_id_range(found.map(|seen| seen.config.rung))
+impl RmArgs {
+    /// The containers that are named.
+    pub(in crate::cli) fn containers(&self) -> &[String] {
+        &self.containers
+    }
 }
 
 pub(in crate::cli) fn run(session: &Session, args: &RmArgs) -> Result<()> {

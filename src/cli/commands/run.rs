@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 
 use super::build::BuildArgs;
+use crate::cli::args::GlobalArgs;
 use crate::cli::environment::{self, Environment};
 use crate::cli::sandbox::{SandboxArgs, launcher};
 use crate::cli::session::{Session, print_lines, until_interrupted};
@@ -159,8 +160,12 @@ enum Pull {
 }
 
 /// The best sandbox that gives a program a root file system.
-pub(in crate::cli) fn choose_rung(session: &Session, args: &RunArgs) -> Result<Rung> {
-    args.limits.sandbox.choose(&launcher(session), session.store()?.root())
+pub(in crate::cli) fn choose_rung(
+    args: &RunArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Rung> {
+    args.limits.sandbox.choose_early(global, environment)
 }
 
 /// Runs a container on a rung; answers the program's exit code.

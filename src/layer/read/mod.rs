@@ -109,7 +109,7 @@ pub fn look_inside<R: Read + Send, T: Send>(
     thread::scope(|scope| {
         let hashing = spawn(scope, move || hash(hashed, pool))?;
         let reading = spawn(scope, move || {
-            let mut blocks = Blocks { blocks, current: None, at: 0, pool };
+            let mut blocks = Blocks { arriving: blocks, current: None, at: 0, pool };
             let found = read(&mut blocks)?;
             // Behind what the reader wanted, so that nobody has to wait for it.
             while blocks.fill()? {
@@ -181,7 +181,7 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Blocks from another thread as one stream.
 struct Blocks<'a> {
-    blocks: Receiver<io::Result<Arc<Block>>>,
+    arriving: Receiver<io::Result<Arc<Block>>>,
     current: Option<Arc<Block>>,
     at: usize,
     pool: &'a Pool,
@@ -200,7 +200,7 @@ impl Blocks<'_> {
         if let Some(block) = self.current.take() {
             self.pool.release(block);
         }
-        let Ok(block) = self.blocks.recv() else { return Ok(false) };
+        let Ok(block) = self.arriving.recv() else { return Ok(false) };
         (self.current, self.at) = (Some(block?), 0);
         Ok(true)
     }

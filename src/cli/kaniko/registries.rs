@@ -1,0 +1,138 @@
+//! Kaniko's flags about registries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::{KanikoArgs, usage};
+use crate::error::Result;
+use crate::oci::Reference;
+
+/// How registries are spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registries {
+    /// Hosts that may be spoken to without verification and without TLS.
+    pub insecure: BTreeSet<String>,
+    /// Whether that goes for every host that is pulled from.
+    pub insecure_pull: bool,
+    /// Certificates to trust, by host.
+    pub certificates: BTreeMap<String, PathBuf>,
+    /// Certificates to show, by host.
+    pub client_certificates: BTreeMap<String, ClientCertificate>,
+    /// Rules for mirrors in the form of `registries.conf`; empty without any.
+    pub mirrors: String,
+    /// How often a request is sent at most, unless it is as often as usual.
+    pub attempts: Option<u32>,
+}
+
+/// A certificate that is shown to a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate's file.
+    pub certificate: PathBuf,
+    /// The file of its key.
+    pub key: PathBuf,
+}
+
+pub(super) fn translate(
+    args: &KanikoArgs,
+    variables: &BTreeMap<String, String>,
+    destinations: &[Reference],
+    push: bool,
+) -> Result<Registries> {
+    let mut insecure: BTreeSet<_> =
+        args.insecure_registry.iter().chain(&args.skip_tls_verify_registry).cloned().collect();
+    if push && (args.insecure == Some(true) || args.skip_tls_verify == Some(true)) {
+        insecure.extend(destinations.iter().map(|name| name.registry().to_owned()));
+    }
+    let attempts = attempts("--push-retry", args.push_retry.as_deref())?
+        .max(attempts("--image-download-retry", args.image_download_retry.as_deref())?);
+    Ok(Registries {
+        insecure,
+        insecure_pull: args.insecure_pull == Some(true) || args.skip_tls_verify_pull == Some(true),
+        certificates: args
+            .registry_certificate
+            .iter()
+            .map(|text| by_host("--registry-certificate", text))
+            .map(|pair| pair.map(|(host, file)| (host, PathBuf::from(file))))
+            .collect::<Result<_>>()?,
+        client_certificates: args
+            .registry_client_cert
+            .iter()
+            .map(|text| client_certificate(text))
+            .collect::<Result<_>>()?,
+        mirrors: mirrors(args, variables)?,
+        attempts,
+    })
+}
+
+/// Kaniko counts what comes after the first try.
+fn attempts(flag: &str, text: Option<&str>) -> Result<Option<u32>> {
+    let Some(text) = text else { return Ok(None) };
+    let number: u32 = text.parse().map_err(|_| {
+        usage(format!("use {flag} {}", text.escape_debug()), "expected a whole number")
+    })?;
+    Ok((number > 0).then(|| number.saturating_add(1)))
+}
+
+fn by_host(flag: &str, text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((host, value)) if !host.is_empty() && !value.is_empty() => {
+            Ok((host.to_owned(), value.to_owned()))
+        }
+        _ => Err(usage(format!("use {flag} {text}"), "expected REGISTRY=…")),
+    }
+}
+
+fn client_certificate(text: &str) -> Result<(String, ClientCertificate)> {
+    let (host, files) = by_host("--registry-client-cert", text)?;
+    let Some((certificate, key)) = files.split_once(',') else {
+        return Err(usage(
+            format!("use --registry-client-cert {text}"),
+            "expected REGISTRY=CERTIFICATE,KEY",
+        ));
+    };
+    let (certificate, key) = (PathBuf::from(certificate), PathBuf::from(key));
+    Ok((host, ClientCertificate { certificate, key }))
+}
+
+/// Rules for mirrors, `--registry-map` and `--registry-mirror` together.
+fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<String> {
+    let mut maps: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let variable = variables.get("KANIKO_REGISTRY_MAP");
+    for text in args.registry_map.iter().chain(variable) {
+        for pair in text.split(';').filter(|pair| !pair.is_empty()) {
+            let (from, to) = by_host("--registry-map", pair)?;
+            maps.entry(hub(&from)).or_default().push(to);
+        }
+    }
+    let variable = variables.get("KANIKO_REGISTRY_MIRROR").filter(|value| !value.is_empty());
+    for mirror in args.registry_mirror.iter().chain(variable) {
+        maps.entry(hub("docker.io")).or_default().push(mirror.clone());
+    }
+    let mut text = String::new();
+    for (from, to) in maps {
+        // Nobody but the mirrors is asked where the last of them takes the registry's place.
+        let alone = args.skip_default_registry_fallback == Some(true);
+        let (mirrors, location) = match to.split_last() {
+            Some((last, rest)) if alone => (rest, last.as_str()),
+            _ => (to.as_slice(), from.as_str()),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "[[registry]]\nprefix = {from:?}\nlocation = {location:?}");
+        for mirror in mirrors {
+            let _ = writeln!(
+                text,
+                "[[registry.mirror]]\nlocation = {:?}",
+                mirror.trim_end_matches('/')
+            );
+        }
+    }
+    Ok(text)
+}
+
+/// Docker Hub by the name that people know.
+fn hub(registry: &str) -> String {
+    let registry = registry.trim_end_matches('/');
+    if registry == "index.docker.io" { "docker.io".to_owned() } else { registry.to_owned() }
+}
