@@ -13,12 +13,12 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::sandbox::{Finding, Findings, Launcher, ProbeOptions, Rung, choose, probe};
 
 /// How processes are isolated.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Isolation")]
 pub struct SandboxArgs {
     /// How processes are isolated: auto, or a row of `gondola doctor`
-    #[arg(long, value_name = "HOW", default_value = "auto")]
-    sandbox: Wanted,
+    #[arg(long, value_name = "HOW")]
+    sandbox: Option<Wanted>,
     /// Refuse a weaker sandbox than this one
     #[arg(long, value_name = "HOW")]
     sandbox_min: Option<Rung>,
@@ -48,10 +48,7 @@ impl SandboxArgs {
     /// The rung to use: the one that was asked for, else the best that works here; none that gives no
     /// root file system of one's own. Tries as few as that takes, each by doing, in `folder`.
     pub(super) fn choose(&self, launcher: &Launcher, folder: &Path) -> Result<Rung> {
-        let wanted = match self.sandbox {
-            Wanted::Auto => None,
-            Wanted::Only(rung) => Some(rung),
-        };
+        let wanted = self.rung();
         if wanted == Some(Rung::Toolchain) {
             return Err(Error::new(ErrorKind::Usage, "use --sandbox toolchain")
                 .because("it has no root file system"));
@@ -66,7 +63,8 @@ impl SandboxArgs {
         })
     }
 
-    /// [`Self::choose`] before anything is opened: what needs a range of ids is run again inside one.
+    /// [`Self::choose`] in the store's folder, which is made where there is none, before anything else
+    /// is opened: what needs a range of ids is run again inside one.
     pub(super) fn choose_early(
         &self,
         global: &GlobalArgs,
@@ -78,6 +76,14 @@ impl SandboxArgs {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.cannot(|| format!("make the folder {}", folder.display()))?;
         self.choose(&launcher, &folder)
+    }
+
+    /// The one rung that was asked for.
+    pub(super) fn rung(&self) -> Option<Rung> {
+        match self.sandbox {
+            Some(Wanted::Only(rung)) => Some(rung),
+            Some(Wanted::Auto) | None => None,
+        }
     }
 }
 

@@ -204,7 +204,7 @@ impl Rootfs {
         let Some(found) = found else { return Ok(false) };
         let real = found.path.as_ref().map_or(&b""[..], TreePath::as_bytes);
         let Some(spot) = view.spot(real)? else { return Ok(false) };
-        copy::copy(&view, &spot, target, Form::of(self.rung))?;
+        copy::copy(&spot, target, Form::of(self.rung))?;
         Ok(true)
     }
 
