@@ -6,6 +6,7 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -27,6 +28,8 @@ fn image_with_gondola(docker: &Docker, sandbox: &Sandbox) -> String {
         fs::copy(&file, target).unwrap();
     }
     fs::create_dir_all(tree.join("tmp")).unwrap();
+    // A mount there takes its permissions.
+    fs::set_permissions(tree.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
     let archive = sandbox.path("image.tar");
     support::run("tar", &["-C", tree.to_str().unwrap(), "-cf", archive.to_str().unwrap(), "."]);
     docker.docker(&["import", archive.to_str().unwrap(), "gondola:test"]);

@@ -109,7 +109,7 @@ enum Side {
     /// Process 1 or the program, which have ended.
     Init(ExitCode),
     /// The helper.
-    Helper(Watch),
+    Helper(Box<Watch>),
 }
 
 fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
@@ -155,11 +155,13 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
             match let_in {
                 Ok(()) => {
                     let watch = Watch { pid, signals, deadline, detached, orphans, door, errands };
-                    Ok(Side::Helper(watch))
+                    Ok(Side::Helper(Box::new(watch)))
                 }
                 Err(fault) => {
                     drop(opener);
-                    door.map(Door::close);
+                    if let Some(door) = door {
+                        door.close();
+                    }
                     let _ = waitpid(Some(pid), WaitOptions::empty());
                     Err(fault)
                 }
@@ -282,7 +284,9 @@ impl Watch {
         if self.orphans {
             end_orphans();
         }
-        self.door.map(Door::close);
+        if let Some(door) = self.door {
+            door.close();
+        }
         if timed_out {
             return Some(Report::Ended(Exit::TimedOut));
         }
