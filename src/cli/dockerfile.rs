@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 
-use super::args::GlobalArgs;
 use super::commands::build::BuildArgs;
-use super::environment::Environment;
 use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::dockerfile::build::{
@@ -23,7 +21,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, ProbeOptions, Rung, probe};
+use crate::sandbox::{Network, Rung};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -81,8 +79,6 @@ pub struct DockerfileArgs {
     /// Look for problems of the Dockerfile, and build nothing
     #[arg(long)]
     pub check: bool,
-    #[command(flatten)]
-    pub sandbox: SandboxArgs,
     /// Give steps that run Go no caches that they did not ask for
     #[arg(long)]
     pub no_go_cache: bool,
@@ -179,6 +175,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
+        is_kept_here: !args.result.push || !args.result.output.is_empty(),
         shell_on_failure: own.shell_on_failure,
     };
     Ok(DockerfileRequest {
@@ -407,28 +404,21 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// The sandbox for the steps of a Dockerfile; `None` where none is to be built, or none works here:
-/// then the first step that needs one says why.
-pub(super) fn choose_rung(
-    args: &BuildArgs,
-    global: &GlobalArgs,
-    environment: &Environment,
-) -> Option<Rung> {
-    let wanted = !args.dockerfile.check && is_meant(args, &environment.folder);
-    wanted.then(|| args.dockerfile.sandbox.choose_early(global, environment).ok()).flatten()
-}
-
-/// Finds out which sandbox to use, when the first step asks for one.
-pub(super) fn sandbox(session: &Session, args: &DockerfileArgs) -> Result<ChooseSandbox> {
-    let (launcher, store) = (launcher(session), session.store()?);
-    let sandbox = args.sandbox.clone();
-    let reporter = session.reporter.clone();
-    Ok(Arc::new(move || {
-        let rung = sandbox.choose(&launcher, store.root())?;
+/// Finds out which sandbox to use, when the first step asks for one: that one which was chosen before,
+/// else the best that works here.
+pub(super) fn sandbox(
+    session: &Session,
+    args: &SandboxArgs,
+    chosen: Option<Rung>,
+) -> ChooseSandbox {
+    let (launcher, reporter) = (launcher(session), session.reporter.clone());
+    let (args, global, environment) =
+        (args.clone(), session.global.clone(), session.environment.clone());
+    Arc::new(move || {
+        let rung = chosen.map_or_else(|| args.choose(&global, &environment), Ok)?;
         if !rung.has_namespaces() {
-            let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
-            reporter.warn(findings.summary());
+            reporter.warn(format!("sandbox {rung}: {}", rung.runs()));
         }
         Ok(Chosen { launcher: launcher.clone(), rung })
-    }))
+    })
 }

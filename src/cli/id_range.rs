@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use super::args::{Command, GlobalArgs};
 use super::commands;
-use super::dockerfile;
 use super::environment::Environment;
 use crate::container::Containers;
 use crate::error::Result;
@@ -33,8 +32,8 @@ pub(super) fn enter(
         Ok(rungs.find(|rung| *rung == Rung::NsSubuid))
     };
     let rung = match command {
+        Command::Build(args) => commands::build::choose_rung(args, global, environment),
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
-        Command::Build(args) => dockerfile::choose_rung(args, global, environment),
         Command::Restart(args) => made_on(args.containers())?,
         Command::Rm(args) => made_on(args.containers())?,
         _ => None,

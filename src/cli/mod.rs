@@ -108,6 +108,10 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
         Command::Restart(args) => commands::restart::run(session, &args),
         Command::Rm(args) => commands::rm::run(session, &args).map(done),
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
+        Command::Build(args) => {
+            let work = commands::build::run(session, *args, rung);
+            finish(session::until_interrupted(verb, work)).map(done)
+        }
         // These pass signals on.
         Command::Run(args) => {
             let rung = rung.expect("chosen before anything else");
@@ -130,7 +134,6 @@ fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
-        Command::Build(args) => commands::build::run(session, *args).await,
         Command::Push(args) => commands::push::run(session, args).await,
         Command::Pull(args) => commands::pull::run(session, args).await,
         Command::Copy(args) => commands::copy::run(session, args).await,

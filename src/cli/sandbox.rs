@@ -1,7 +1,6 @@
 //! `--sandbox` and `--sandbox-min`: which isolation is meant, and which one it comes to here.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
@@ -46,14 +45,20 @@ impl FromStr for Wanted {
 
 impl SandboxArgs {
     /// The rung to use: the one that was asked for, else the best that works here; none that gives no
-    /// root file system of one's own. Tries as few as that takes, each by doing, in `folder`.
-    pub(super) fn choose(&self, launcher: &Launcher, folder: &Path) -> Result<Rung> {
+    /// root file system of one's own. Tries as few as that takes, each by doing, in the store's
+    /// folder, which is made where there is none.
+    pub(super) fn choose(&self, global: &GlobalArgs, environment: &Environment) -> Result<Rung> {
         let wanted = self.rung();
         if wanted == Some(Rung::Toolchain) {
             return Err(Error::new(ErrorKind::Usage, "use --sandbox toolchain")
                 .because("it has no root file system"));
         }
-        let options = ProbeOptions { launcher, folder };
+        let folder = global.store_folder(environment)?;
+        // As the store makes it: for the owner alone.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.cannot(|| format!("make the folder {}", folder.display()))?;
+        let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
+        let options = ProbeOptions { launcher: &launcher, folder: &folder };
         let least = self.sandbox_min.unwrap_or(Rung::Proot).min(Rung::Proot);
         choose(&options, wanted, Some(least)).or_else(|error| {
             if wanted.is_some() || self.sandbox_min.is_some() {
@@ -61,21 +66,6 @@ impl SandboxArgs {
             }
             Err(nothing_works(&probe(&options)?))
         })
-    }
-
-    /// [`Self::choose`] in the store's folder, which is made where there is none, before anything else
-    /// is opened: what needs a range of ids is run again inside one.
-    pub(super) fn choose_early(
-        &self,
-        global: &GlobalArgs,
-        environment: &Environment,
-    ) -> Result<Rung> {
-        let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
-        let folder = global.store_folder(environment)?;
-        // As the store makes it: for the owner alone.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.cannot(|| format!("make the folder {}", folder.display()))?;
-        self.choose(&launcher, &folder)
     }
 
     /// The one rung that was asked for.

@@ -88,13 +88,14 @@ impl Difference {
 
     /// Gives a folder the time that it had before the stubs, or the later one that the step gave it.
     fn restore(&self, parent: &Parent) -> io::Result<()> {
-        let late = parent.found > parent.last_stub + TICK_NANOSECONDS;
-        let written = late || self.has_later(parent)?;
-        let time = if written { parent.found } else { parent.before };
         let file = self.ground.folder.join(&parent.path);
+        // It was a stub itself, and is gone.
         if fs_err::symlink_metadata(&file).is_err() {
             return Ok(());
         }
+        let late = parent.found > parent.last_stub + TICK_NANOSECONDS;
+        let written = late || self.has_later(parent)?;
+        let time = if written { parent.found } else { parent.before };
         let times = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec {

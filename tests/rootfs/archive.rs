@@ -161,7 +161,9 @@ fn pad(content: &[u8], out: &mut Vec<u8>) {
 /// The archive of some entries.
 pub fn archive(entries: &[Raw]) -> Vec<u8> {
     let mut out = Vec::new();
-    entries.iter().for_each(|entry| entry.write(&mut out));
+    for entry in entries {
+        entry.write(&mut out);
+    }
     out.resize(out.len() + 2 * BLOCK, 0);
     out
 }

@@ -91,18 +91,18 @@ pub fn expected(rung: Rung) -> Vec<&'static str> {
         "d 0755 0:0 T tree",
         "f 0000 0:0 T tree/.wh.z <0 bytes>",
     ];
-    if !in_overlay {
+    if in_overlay {
+        lines.push("f 0644 0:0 1000 tree/renamed <1 bytes>");
+        lines.push("d 0755 0:0 T tree/x");
+        lines.push("f 0000 0:0 T tree/x/.wh..wh..opq <0 bytes>");
+        lines.push("f 0644 0:0 T tree/x/n <2 bytes>");
+    } else {
         // The renamed file has another name that was not touched: it is told of as well.
         lines.push("f 0644 0:0 1000 tree/renamed <1 bytes>");
         lines.push("d 0755 0:0 T tree/x");
         lines.push("f 0000 0:0 T tree/x/.wh.y <0 bytes>");
         lines.push("f 0644 0:0 T tree/x/n <2 bytes>");
         lines.push("h 0644 0:0 1000 tree/z2 => tree/renamed");
-    } else {
-        lines.push("f 0644 0:0 1000 tree/renamed <1 bytes>");
-        lines.push("d 0755 0:0 T tree/x");
-        lines.push("f 0000 0:0 T tree/x/.wh..wh..opq <0 bytes>");
-        lines.push("f 0644 0:0 T tree/x/n <2 bytes>");
     }
     lines
 }

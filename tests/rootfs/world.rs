@@ -109,7 +109,8 @@ pub fn line(path: &str, entry: &Entry) -> String {
         EntryKind::BlockDevice { major, minor } => ('b', format!(" {major} {minor}")),
         EntryKind::Fifo => ('p', String::new()),
     };
-    let xattrs: String = entry.xattrs.keys().map(|name| format!(" {name}")).collect();
+    let xattrs: Vec<&str> = entry.xattrs.keys().map(String::as_str).collect();
+    let xattrs = if xattrs.is_empty() { String::new() } else { format!(" {}", xattrs.join(" ")) };
     format!(
         "{kind} {:04o} {}:{} {} {path}{detail}{xattrs}",
         entry.mode, entry.uid, entry.gid, entry.mtime

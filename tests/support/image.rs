@@ -260,12 +260,56 @@ impl ReadImage {
         self.layers.iter().rev().find_map(|layer| layer.iter().rev().find(same))
     }
 
+    /// The files that all layers together make, by their paths; names of one file are files.
+    pub fn files(&self) -> BTreeMap<String, Entry> {
+        let mut files: BTreeMap<String, Entry> = BTreeMap::new();
+        for layer in &self.layers {
+            let below = std::mem::take(&mut files);
+            files = below.into_iter().filter(|(path, _)| !is_hidden(path, layer)).collect();
+            for entry in layer {
+                let path = entry.path.trim_matches('/').to_owned();
+                let name = path.rsplit('/').next().unwrap_or_default();
+                if path.is_empty() || path == "." || name.starts_with(".wh.") {
+                    continue;
+                }
+                let mut entry = entry.clone();
+                if entry.kind == '1' {
+                    let target = files[entry.target.trim_matches('/')].clone();
+                    entry = Entry { path: entry.path, ..target };
+                }
+                if entry.kind != '5' {
+                    files.retain(|other, _| !other.starts_with(&format!("{path}/")));
+                }
+                files.insert(path, entry);
+            }
+        }
+        files
+    }
+
     /// `linux/arm/v7`, from the configuration.
     pub fn platform(&self) -> String {
         let part = |name: &str| self.config[name].as_str().map(str::to_owned);
         let parts = [part("os"), part("architecture"), part("variant")];
         parts.into_iter().flatten().collect::<Vec<_>>().join("/")
     }
+}
+
+/// Whether a layer removes a path of lower layers.
+fn is_hidden(path: &str, layer: &[Entry]) -> bool {
+    layer.iter().any(|entry| {
+        let marker = entry.path.trim_matches('/');
+        let (folder, name) = marker.rsplit_once('/').unwrap_or(("", marker));
+        let inside = |folder: &str| folder.is_empty() || path.starts_with(&format!("{folder}/"));
+        match name.strip_prefix(".wh.") {
+            Some(".wh..opq") => inside(folder),
+            Some(removed) => {
+                let removed = format!("{folder}/{removed}");
+                let removed = removed.trim_start_matches('/');
+                path == removed || path.starts_with(&format!("{removed}/"))
+            }
+            None => false,
+        }
+    })
 }
 
 fn read_folder(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {

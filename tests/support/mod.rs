@@ -17,6 +17,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read their environment")]
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "a test that panics has failed")]
 
+mod busybox;
 pub mod client;
 mod engine;
 mod fault_server;
@@ -30,6 +31,7 @@ mod service;
 mod tls;
 mod tokens;
 
+pub use busybox::Busybox;
 pub use engine::{Containerd, Docker, Podman};
 pub use fault_server::{Answer, Auth, Change, Fault, FaultServer, Location, Mount, Quirks, Rule};
 pub use fault_server::{Scopes, Seen, TokenAuth};

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
+use crate::cli::args::GlobalArgs;
 use crate::cli::dockerfile::{self, DockerfileArgs};
+use crate::cli::environment::Environment;
+use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::cli::settings;
 use crate::config::ModuleMode;
 use crate::error::Result;
 use crate::oci::PlatformSet;
 use crate::pipeline::{self, Outputs};
+use crate::sandbox::Rung;
 use crate::transport::Place;
 
 /// Arguments of `gondola build`.
@@ -42,6 +46,8 @@ pub struct BuildArgs {
     pub result: ResultArgs,
     #[command(flatten)]
     pub go: GoArgs,
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
     #[command(flatten)]
     pub image: ImageArgs,
     #[command(flatten)]
@@ -170,7 +176,24 @@ fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
     })
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()> {
+/// The sandbox to be in from the start: that of a Dockerfile's steps, or one that was asked for.
+pub(in crate::cli) fn choose_rung(
+    args: &BuildArgs,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Option<Rung> {
+    if dockerfile::is_meant(args, &environment.folder) && !args.dockerfile.check {
+        // A build without steps needs none; the first step asks again, and says why.
+        return args.sandbox.choose(global, environment).ok();
+    }
+    args.sandbox.rung()
+}
+
+pub(in crate::cli) async fn run(
+    session: &Session,
+    args: BuildArgs,
+    rung: Option<Rung>,
+) -> Result<()> {
     check_streams(&args.result.output)?;
     let engine = session.engine()?;
     let folder = &session.environment.folder;
@@ -184,7 +207,7 @@ pub(in crate::cli) async fn run(session: &Session, args: BuildArgs) -> Result<()
     };
     let published = if dockerfile::is_meant(&args, folder) {
         let request = dockerfile::request(session, &args)?;
-        let sandbox = dockerfile::sandbox(session, &args.dockerfile)?;
+        let sandbox = dockerfile::sandbox(session, &args.sandbox, rung);
         if args.dockerfile.check {
             return pipeline::check_dockerfile(&engine, sandbox, request).await;
         }

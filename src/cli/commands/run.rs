@@ -165,7 +165,7 @@ pub(in crate::cli) fn choose_rung(
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<Rung> {
-    args.limits.sandbox.choose_early(global, environment)
+    args.limits.sandbox.choose(global, environment)
 }
 
 /// Runs a container on a rung; answers the program's exit code.

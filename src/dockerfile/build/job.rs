@@ -100,6 +100,8 @@ pub struct Job {
     pub now: i64,
     /// How layers are compressed.
     pub encoding: Encoding,
+    /// Whether the image needs all of its layers on this machine: it is not only pushed.
+    pub is_kept_here: bool,
     /// Whether a failed step ends in a shell.
     pub shell_on_failure: bool,
 }

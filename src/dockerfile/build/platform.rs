@@ -195,10 +195,27 @@ impl<'a> PlatformBuild<'a> {
 
     /// Executes the stages that are needed, and makes the target's image.
     pub(super) async fn execute(&self) -> Result<Image> {
+        if self.common.job.is_kept_here
+            && let Some(base) = self.target_base()
+        {
+            self.common.shop.store_layers_of(&base);
+        }
         let stages = self.needed.iter().map(|&stage| self.stage(stage));
         futures_util::future::try_join_all(stages).await?;
         let end = self.stage(self.target).await?;
         self.finish(&end).await
+    }
+
+    /// The image below the target, through all stages.
+    fn target_base(&self) -> Option<Arc<Image>> {
+        let mut at = self.target;
+        loop {
+            match self.base(at) {
+                Base::Stage(below) => at = below,
+                Base::Image(image) => return Some(image),
+                Base::Scratch | Base::Files(_) => return None,
+            }
+        }
     }
 
     /// The end of a stage; it is executed by the first who asks.

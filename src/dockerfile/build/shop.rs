@@ -1,7 +1,7 @@
 //! Where steps are executed: looks results up, packs layers while other steps run, and makes root
 //! file systems, but only when something needs one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::dockerfile::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image};
 use crate::layer::{self, Content, EntryKind, Tree, WriteOptions};
-use crate::oci::MediaType;
+use crate::oci::{Digest, MediaType};
 use crate::progress::TaskKind;
 use crate::rootfs::{Fork, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
@@ -64,6 +64,8 @@ pub(super) struct Shop {
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
     packing: Mutex<JoinSet<()>>,
+    /// Bases whose layers become those of an image that is kept here.
+    stored: Mutex<BTreeSet<Digest>>,
     /// Layers are packed one after the other, each on all cores.
     turn: Arc<Semaphore>,
 }
@@ -86,6 +88,7 @@ impl Shop {
             flights: Mutex::default(),
             roots: Mutex::default(),
             packing: Mutex::default(),
+            stored: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -228,6 +231,9 @@ impl Shop {
         }
         let mut rootfs = match (kept, &snapshot.base) {
             (Some(kept), _) => kept,
+            (None, Some(base)) if lock(&self.stored).contains(base.manifest.digest()) => {
+                unpacker.unpack_and_store(base).await?
+            }
             (None, Some(base)) => unpacker.unpack(base).await?,
             (None, None) => unpacker.empty(),
         };
@@ -260,6 +266,12 @@ impl Shop {
             }
         }
         Ok((0, None))
+    }
+
+    /// Takes note that an image will be kept here whose base this is: its layers are stored as they
+    /// come, and not fetched a second time.
+    pub(super) fn store_layers_of(&self, base: &Image) {
+        lock(&self.stored).insert(base.manifest.digest().clone());
     }
 
     /// A snapshot as an image, its layers packed.
