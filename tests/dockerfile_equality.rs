@@ -8,6 +8,7 @@
 //! differences       what may differ, one a line: a path of the image or config.FIELD, and why
 //! expected          the files that the build adds or changes, instead of buildah's, where buildah
 //!                   cannot build the case: lines as `f 0755 0:0 /path content`
+//! unprivileged      what may differ in the same way when a user without any rights builds it
 //! setup.sh          makes what cannot be committed (modes, links, archives), run in a copy
 //! ```
 
@@ -28,7 +29,9 @@ use support::{
 };
 
 /// Files of a case that are no part of its context.
-const OWN_FILES: [&str; 4] = ["arguments", "differences", "expected", "setup.sh"];
+const OWN_FILES: [&str; 5] = ["arguments", "differences", "expected", "setup.sh", "unprivileged"];
+/// A user without rights: nobody has this number, and no ids belong to it.
+const NOBODY: &str = "54321";
 /// What buildah leaves in an image of what it mounted while a step ran.
 const LEFT_BY_BUILDAH: [&str; 7] =
     ["dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf", "run/secrets"];
@@ -52,6 +55,8 @@ const FIELDS: [&str; 13] = [
 struct Bench {
     registry: Registry,
     sandbox: Sandbox,
+    /// What a user without rights builds with, and its copy of the program.
+    user: Option<(Sandbox, PathBuf)>,
     base: BTreeMap<String, Entry>,
 }
 
@@ -62,7 +67,40 @@ impl Bench {
         let layout = sandbox.path("base");
         Busybox::default().push(&layout, &registry.image("library/busybox:latest"))?;
         let base = Stored::folder(&layout).image(None).files();
-        Ok(Self { registry, sandbox, base })
+        let user = (program("setpriv").is_ok() && root("to build as somebody else").is_ok())
+            .then(|| (Sandbox::new(), PathBuf::new()))
+            .map(|(user, _)| {
+                let copy = user.work().parent().unwrap().join("gondola");
+                fs::copy(env!("CARGO_BIN_EXE_gondola"), &copy).unwrap();
+                (user, copy)
+            });
+        Ok(Self { registry, sandbox, user, base })
+    }
+
+    /// Builds as a user without rights; `None` where this process cannot become one.
+    fn build_unprivileged(&self, case: &Path, context: &Path) -> Option<Result<ReadImage, String>> {
+        let (user, copy) = self.user.as_ref()?;
+        let (own, out) = (user.path("ctx"), user.path("ours"));
+        let _ = (fs::remove_dir_all(&own), fs::remove_dir_all(&out));
+        run("cp", &["-a", context.to_str().unwrap(), own.to_str().unwrap()]);
+        let folder = user.work().parent().unwrap().to_owned();
+        run("chown", &["-R", &format!("{NOBODY}:{NOBODY}"), folder.to_str().unwrap()]);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(copy);
+        command.env_clear().envs(user.environment()).env("SECRET_OF_TEST", "hunter2");
+        command.current_dir(user.work());
+        command.args(self.words(case, &own));
+        Some(succeeded(&mut command).map(|()| Stored::folder(&out).image(Some("t"))))
+    }
+
+    /// The arguments of a build of a case.
+    fn words(&self, case: &Path, context: &Path) -> Vec<String> {
+        let mirror = format!("docker.io={}", self.registry.host());
+        let file = context.join("Dockerfile").display().to_string();
+        let first = ["build", "--mirror", &mirror, "-f", &file].map(str::to_owned);
+        let context = context.display().to_string();
+        let last = ["--no-go-cache", "-o", "oci:ours:t", &context].map(str::to_owned);
+        first.into_iter().chain(lines(&case.join("arguments"))).chain(last).collect()
     }
 
     /// Copies a case and makes what cannot be committed.
@@ -87,13 +125,7 @@ impl Bench {
     fn build_here(&self, case: &Path, context: &Path) -> Result<ReadImage, String> {
         let out = self.sandbox.path("ours");
         let _ = fs::remove_dir_all(&out);
-        let mirror = format!("docker.io={}", self.registry.host());
-        let file = context.join("Dockerfile");
-        let mut words = vec!["build", "--mirror", &mirror, "-f", file.to_str().unwrap()];
-        let arguments = lines(&case.join("arguments"));
-        words.extend(arguments.iter().map(String::as_str));
-        words.extend(["--no-go-cache", "-o", "oci:ours:t", context.to_str().unwrap()]);
-        let mut command = self.sandbox.command(&words);
+        let mut command = self.sandbox.command(&self.words(case, context));
         command.env("SECRET_OF_TEST", "hunter2");
         succeeded(&mut command)?;
         Ok(Stored::folder(&out).image(Some("t")))
@@ -234,6 +266,16 @@ fn check(bench: &Bench, case: &Path) -> Need<Vec<String>> {
         Ok(ours) => all_of(&ours, &bench.base),
         Err(why) => return Ok(vec![format!("not built here: {why}")]),
     };
+    let mut unequal = Vec::new();
+    match bench.build_unprivileged(case, &context) {
+        Some(Ok(image)) => {
+            let allowed = lines(&case.join("unprivileged"));
+            let found = difference(&all_of(&image, &bench.base), &ours, &allowed);
+            unequal.extend(found.into_iter().map(|line| format!("unprivileged: {line}")));
+        }
+        Some(Err(why)) => unequal.push(format!("not built by a user without rights: {why}")),
+        None => {}
+    }
     let expected = case.join("expected");
     let theirs = if expected.exists() {
         lines(&expected).into_iter().collect()
@@ -243,7 +285,8 @@ fn check(bench: &Bench, case: &Path) -> Need<Vec<String>> {
             Err(why) => return Ok(vec![format!("not built by buildah: {why}")]),
         }
     };
-    Ok(difference(&ours, &theirs, &lines(&case.join("differences"))))
+    unequal.extend(difference(&ours, &theirs, &lines(&case.join("differences"))));
+    Ok(unequal)
 }
 
 #[test]

@@ -308,10 +308,8 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
         NamedContext::Image(place.parse::<Place>()?.in_folder(folder))
     } else {
         let path = folder.join(place);
-        let files = match path.is_file() {
-            true => ContextSource::Archive(path),
-            false => ContextSource::Folder(path),
-        };
+        let files =
+            if path.is_file() { ContextSource::Archive(path) } else { ContextSource::Folder(path) };
         NamedContext::Files(files)
     };
     Ok((name.to_owned(), meaning))

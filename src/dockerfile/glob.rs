@@ -26,18 +26,18 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> Result<bool, BadPattern> {
             name = left;
             continue;
         }
-        match star.then(|| match_later(chunk, name, pattern.is_empty())).transpose()?.flatten() {
-            Some(left) => name = left,
-            None => {
-                // What is left must be a pattern all the same.
-                while !pattern.is_empty() {
-                    let (_, chunk, rest) = next_chunk(pattern);
-                    match_chunk(chunk, b"")?;
-                    pattern = rest;
-                }
-                return Ok(false);
-            }
+        let later = if star { match_later(chunk, name, pattern.is_empty())? } else { None };
+        if let Some(left) = later {
+            name = left;
+            continue;
         }
+        // What is left must be a pattern all the same.
+        while !pattern.is_empty() {
+            let (_, chunk, rest) = next_chunk(pattern);
+            match_chunk(chunk, b"")?;
+            pattern = rest;
+        }
+        return Ok(false);
     }
     Ok(name.is_empty())
 }
@@ -85,7 +85,7 @@ fn match_later<'a>(
             break;
         }
         if let Some(left) = match_chunk(chunk, &name[skipped + 1..])?
-            && !(is_last && !left.is_empty())
+            && (!is_last || left.is_empty())
         {
             return Ok(Some(left));
         }

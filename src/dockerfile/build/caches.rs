@@ -10,10 +10,11 @@
 //! - a later `COPY --from` takes files from there;
 //! - the image that is built runs `go` when it starts.
 //!
-//! Packages that apt downloads are kept as well, where the image is set up to throw them away, so
+//! The go command's own telemetry goes nowhere for the same steps. Packages that apt downloads are kept as well, where the image is set up to throw them away, so
 //! that the files of the image are the same with and without.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -176,6 +177,7 @@ impl Step {
                     self.cache(name, &target, &mut prepared)?;
                 }
             }
+            self.telemetry(&mut prepared)?;
         }
         self.apt(&mut prepared)?;
         Ok(prepared)
@@ -254,6 +256,21 @@ impl Step {
         Ok(())
     }
 
+    /// Takes what the go command counts for its makers: it differs each time, and would make every
+    /// layer another one.
+    fn telemetry(&self, prepared: &mut Prepared) -> Result<()> {
+        let set = self.variables.get("XDG_CONFIG_HOME").filter(|value| value.starts_with('/'));
+        let folder = match set {
+            Some(folder) => folder.clone(),
+            None => format!("{}/.config", self.home()?),
+        };
+        let target = config::in_folder("/", &format!("{folder}/go/telemetry"));
+        if self.is_free(&target)? {
+            prepared.mounts.push(Mount::Tmpfs { target, size_bytes: None, mode: 0o777 });
+        }
+        Ok(())
+    }
+
     /// Settings for apt: packages go to a cache, and it does not change to another user where there
     /// is only one.
     fn apt(&self, prepared: &mut Prepared) -> Result<()> {
@@ -279,7 +296,8 @@ impl Step {
                 mounts::open_cache(&self.unpacker, &name, Sharing::Private, &create)?;
             prepared.bind(folder, APT_ARCHIVES, Access::ReadWrite);
             prepared.held.push(lock);
-            settings.push_str(&format!("Dir::Cache::archives \"{APT_ARCHIVES}/\";\n"));
+            // Writing to a string cannot fail.
+            let _ = writeln!(settings, "Dir::Cache::archives \"{APT_ARCHIVES}/\";");
             settings.push_str("Binary::apt::APT::Keep-Downloaded-Packages \"true\";\n");
             settings.push_str("APT::Keep-Downloaded-Packages \"true\";\n");
         }
@@ -328,6 +346,10 @@ fn may_read(source: &str, folder: &str) -> bool {
             || source.contains("go-build");
     }
     let plain = source.split(['*', '?', '[']).next().unwrap_or_default();
+    // What stands before a wildcard in the same part says nothing.
+    let is_whole = plain.len() == source.len();
+    let plain =
+        if is_whole { plain } else { plain.rsplit_once('/').map_or("", |(folder, _)| folder) };
     let rooted = config::in_folder("/", plain);
     covers(&rooted, folder) || covers(folder, &rooted)
 }
@@ -335,6 +357,7 @@ fn may_read(source: &str, folder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dockerfile::Span;
 
     #[test]
     fn sources_that_reach_into_a_cache_are_told() {
@@ -359,11 +382,11 @@ mod tests {
     #[test]
     fn commands_that_run_go_are_told() {
         let exec = |words: &[&str]| {
-            let word = |text: &&str| crate::dockerfile::Word::new(*text, Default::default());
+            let word = |text: &&str| crate::dockerfile::Word::new(*text, Span::default());
             CommandLine::Exec(words.iter().map(word).collect())
         };
         let shell =
-            |text: &str| CommandLine::Shell(crate::dockerfile::Word::new(text, Default::default()));
+            |text: &str| CommandLine::Shell(crate::dockerfile::Word::new(text, Span::default()));
         for (command, expected) in [
             (exec(&["go", "run", "."]), true),
             (exec(&["/usr/local/go/bin/go", "test"]), true),

@@ -3,8 +3,12 @@
 //! [`describe`] says what is mounted, for the step's key; [`Mounts::prepare`] makes it, when the step
 //! is executed. What a step writes into a mount belongs to no layer.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
 
 use super::job::SecretSource;
 use super::key::Key;
@@ -267,8 +271,7 @@ fn copied(unpacker: &Unpacker, files: &dyn Files, source: &str) -> Result<(PathB
     if let [one] = selected.as_slice()
         && !one.node.entry.is_directory()
     {
-        use std::os::unix::ffi::OsStrExt as _;
-        path.push(std::ffi::OsStr::from_bytes(&one.name));
+        path.push(OsStr::from_bytes(&one.name));
     }
     Ok((path, fork))
 }
@@ -335,11 +338,10 @@ pub(super) fn open_cache(
             .write(true)
             .open(lock)
             .cannot(action)?;
-        use rustix::fs::FlockOperation as Operation;
         let operation = match sharing {
-            Sharing::Shared => Operation::LockShared,
-            Sharing::Locked => Operation::LockExclusive,
-            Sharing::Private => Operation::NonBlockingLockExclusive,
+            Sharing::Shared => FlockOperation::LockShared,
+            Sharing::Locked => FlockOperation::LockExclusive,
+            Sharing::Private => FlockOperation::NonBlockingLockExclusive,
         };
         match rustix::io::retry_on_intr(|| rustix::fs::flock(lock.file(), operation)) {
             Err(rustix::io::Errno::WOULDBLOCK) => continue,

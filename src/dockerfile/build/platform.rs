@@ -201,9 +201,32 @@ impl<'a> PlatformBuild<'a> {
             self.common.shop.store_layers_of(&base);
         }
         let stages = self.needed.iter().map(|&stage| self.stage(stage));
-        futures_util::future::try_join_all(stages).await?;
+        tokio::select! {
+            executed = futures_util::future::try_join_all(stages) => drop(executed?),
+            () = self.fetch_bases() => {}
+        }
         let end = self.stage(self.target).await?;
         self.finish(&end).await
+    }
+
+    /// Unpacks the bases of all stages while the first steps are executed. Never ends: whoever needs
+    /// one of them hears of what went wrong.
+    async fn fetch_bases(&self) {
+        let shop = &self.common.shop;
+        shop.until_begun().await;
+        let changes = |stage: &&usize| {
+            let instructions = &self.common.file.stages[**stage].instructions;
+            instructions.iter().any(|instruction| stage::changes_files(&instruction.kind))
+        };
+        let bases =
+            self.needed.iter().filter(changes).filter_map(|&stage| match self.base(stage) {
+                Base::Image(image) => Some(Snapshot::of_image(image)),
+                _ => None,
+            });
+        let bases: Vec<Snapshot> = bases.collect();
+        let unpacking = bases.iter().map(|base| shop.rootfs(base));
+        futures_util::future::join_all(unpacking).await;
+        std::future::pending::<()>().await;
     }
 
     /// The image below the target, through all stages.

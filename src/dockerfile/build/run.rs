@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::caches;
+use super::job::Chosen;
 use super::mounts::{self, Mounts, Prepared};
 use super::shop::{self, Made, blocking};
 use super::stage::{Failure, Stage, ended};
@@ -16,9 +17,7 @@ use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
-use crate::sandbox::{
-    Access, Exit, Launcher, Network, RawMode, Rung, Spec, Streams, relay, window_size,
-};
+use crate::sandbox::{Access, Exit, Network, RawMode, Spec, Streams, relay, window_size};
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
 const SCRIPTS: &str = "/dev/pipes";
@@ -156,13 +155,14 @@ async fn in_sandbox(
     let taken = mounts.targets().into_iter().map(str::to_owned).collect::<Vec<_>>();
     caches::mount(stage, &taken, &mut prepared).await?;
     let spec = spec(stage, command, &mut prepared);
-    let (launcher, rung) = (workshop.chosen.launcher.clone(), workshop.chosen.rung);
-    let shell = shop.job.shell_on_failure;
+    let host = shop.tools.host();
+    let foreign = (!stage.platform.satisfies(host)).then(|| stage.platform.to_string());
+    let (chosen, shell) = (workshop.chosen.clone(), shop.job.shell_on_failure);
     let held = std::mem::take(&mut prepared.held);
     blocking(move || {
         let fork = rootfs.fork()?;
         let spec = Spec { root: fork.root(), ..spec };
-        let made = run(&launcher, rung, &spec, fork, &task, shell);
+        let made = Execution { chosen, spec, task, shell, foreign }.run(fork);
         drop(held);
         made
     })
@@ -188,39 +188,89 @@ fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
     spec
 }
 
-fn run(
-    launcher: &Launcher,
-    rung: Rung,
-    spec: &Spec,
-    fork: Fork,
-    task: &Arc<Task>,
+/// A command about to be executed.
+struct Execution {
+    chosen: Chosen,
+    spec: Spec,
+    task: Arc<Task>,
+    /// Whether a failure ends in a shell.
     shell: bool,
-) -> Result<Made> {
-    let action = || "run a step";
-    let (output_end, output) = std::io::pipe().cannot(action)?;
-    let (error_end, error) = std::io::pipe().cannot(action)?;
-    let null = Streams::null()?;
-    let streams = Streams { input: null.input, output: output.into(), error: error.into() };
-    let mut child = launcher.spawn(spec, rung, streams)?;
-    let last = Arc::new(Mutex::new(VecDeque::new()));
-    let readers = [OwnedFd::from(output_end), OwnedFd::from(error_end)].map(|end| {
-        let (task, last) = (task.clone(), last.clone());
-        thread::spawn(move || tell(std::fs::File::from(end), &task, &last))
-    });
-    let exit = child.wait()?;
-    for reader in readers {
-        if let Err(panic) = reader.join() {
-            std::panic::resume_unwind(panic);
+    /// The platform of the command, where it is not this machine's.
+    foreign: Option<String>,
+}
+
+impl Execution {
+    fn run(&self, fork: Fork) -> Result<Made> {
+        let action = || "run a step";
+        let (output_end, output) = std::io::pipe().cannot(action)?;
+        let (error_end, error) = std::io::pipe().cannot(action)?;
+        let null = Streams::null()?;
+        let streams = Streams { input: null.input, output: output.into(), error: error.into() };
+        let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.rung, streams)?;
+        let last = Arc::new(Mutex::new(VecDeque::new()));
+        let readers = [OwnedFd::from(output_end), OwnedFd::from(error_end)].map(|end| {
+            let (task, last) = (self.task.clone(), last.clone());
+            thread::spawn(move || tell(std::fs::File::from(end), &task, &last))
+        });
+        let exit = child.wait()?;
+        for reader in readers {
+            if let Err(panic) = reader.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        if exit.is_success() {
+            return shop::keep(fork, child.stubs());
+        }
+        if self.shell && std::io::stdin().is_terminal() {
+            self.open_shell()?;
+        }
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(self.failed(&exit, &last))
+    }
+
+    fn failed(&self, exit: &Exit, last: &VecDeque<String>) -> Error {
+        let how = match exit {
+            Exit::Code(code) => format!("it ended with exit code {code}"),
+            Exit::Signal(number) => format!("it was killed by signal {number}"),
+            Exit::NotFound(what) => format!("{what} was not found"),
+            Exit::NotExecutable(why) => format!("it cannot be executed: {why}"),
+            Exit::TimedOut => "its time was over".to_owned(),
+        };
+        let program = self.spec.argv.first().map_or("", String::as_str);
+        let lines: Vec<&str> = last.iter().map(String::as_str).collect();
+        let quoted = if lines.is_empty() {
+            how
+        } else {
+            format!("{how}; it said last:\n    {}", lines.join("\n    "))
+        };
+        let error = Error::new(ErrorKind::Program, format!("run {program}")).because(quoted);
+        match (exit, &self.foreign) {
+            (Exit::NotExecutable(_), Some(platform)) => error.hint(format!(
+                "register an emulator of {platform} with binfmt_misc, or compile natively: \
+                 FROM --platform=$BUILDPLATFORM"
+            )),
+            (Exit::NotFound(_), _) => error.hint("the image has no such program"),
+            _ if self.shell => error,
+            _ => error.hint("--shell-on-failure opens a shell where it failed"),
         }
     }
-    if exit.is_success() {
-        return shop::keep(fork, child.stubs());
+
+    /// Opens a shell where the step failed.
+    fn open_shell(&self) -> Result<()> {
+        let stdin = std::io::stdin();
+        let mut spec = self.spec.clone();
+        spec.argv = vec!["/bin/sh".to_owned()];
+        spec.terminal = window_size(&stdin);
+        let streams = Streams::inherit()?;
+        let mut child = self.chosen.launcher.spawn(&spec, self.chosen.rung, streams)?;
+        if let Some(terminal) = child.terminal() {
+            let mode = RawMode::enter(std::os::fd::AsFd::as_fd(&stdin))?;
+            relay(terminal, &stdin, std::io::stderr())?;
+            drop(mode);
+        }
+        child.wait()?;
+        Ok(())
     }
-    if shell && std::io::stdin().is_terminal() {
-        open_shell(launcher, rung, spec)?;
-    }
-    let last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    Err(failed(&exit, &last, spec, shell))
 }
 
 /// Passes on what a command writes, line by line.
@@ -244,45 +294,6 @@ fn tell(stream: impl Read, task: &Task, last: &Mutex<VecDeque<String>>) {
         }
         last.push_back(text);
     }
-}
-
-fn failed(exit: &Exit, last: &VecDeque<String>, spec: &Spec, shell: bool) -> Error {
-    let how = match exit {
-        Exit::Code(code) => format!("it ended with exit code {code}"),
-        Exit::Signal(number) => format!("it was killed by signal {number}"),
-        Exit::NotFound(what) => format!("{what} was not found"),
-        Exit::NotExecutable(why) => format!("it cannot be executed: {why}"),
-        Exit::TimedOut => "its time was over".to_owned(),
-    };
-    let program = spec.argv.first().map_or("", String::as_str);
-    let lines: Vec<&str> = last.iter().map(String::as_str).collect();
-    let quoted = if lines.is_empty() {
-        how
-    } else {
-        format!("{how}; it said last:\n    {}", lines.join("\n    "))
-    };
-    let error = Error::new(ErrorKind::Program, format!("run {program}")).because(quoted);
-    match exit {
-        Exit::NotFound(_) => error.hint("the image has no such program, or not for this platform"),
-        _ if shell => error,
-        _ => error.hint("--shell-on-failure opens a shell where it failed"),
-    }
-}
-
-/// Opens a shell where a step failed.
-fn open_shell(launcher: &Launcher, rung: Rung, failed: &Spec) -> Result<()> {
-    let stdin = std::io::stdin();
-    let mut spec = failed.clone();
-    spec.argv = vec!["/bin/sh".to_owned()];
-    spec.terminal = window_size(&stdin);
-    let mut child = launcher.spawn(&spec, rung, Streams::inherit()?)?;
-    if let Some(terminal) = child.terminal() {
-        let mode = RawMode::enter(std::os::fd::AsFd::as_fd(&stdin))?;
-        relay(terminal, &stdin, std::io::stderr())?;
-        drop(mode);
-    }
-    child.wait()?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub(super) struct Shop {
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
     packing: Mutex<JoinSet<()>>,
+    /// Whether some step is executed, and not only looked up.
+    began: watch::Sender<bool>,
     /// Bases whose layers become those of an image that is kept here.
     stored: Mutex<BTreeSet<Digest>>,
     /// Layers are packed one after the other, each on all cores.
@@ -89,6 +91,7 @@ impl Shop {
             roots: Mutex::default(),
             packing: Mutex::default(),
             stored: Mutex::default(),
+            began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -121,15 +124,23 @@ impl Shop {
         let cell = flight(&self.flights, key);
         let mut origin = Origin::Cached;
         let step = cell.get_or_try_init(|| async {
-            if let Some(step) = self.remembered(key).await?.filter(|_| use_cache) {
+            if let Some(step) = self.remembered(key)?.filter(|_| use_cache) {
                 return Ok(step);
             }
             origin = Origin::Executed;
+            self.began.send_replace(true);
             let made = execute().await?;
             self.made(key, made)
         });
         let step = step.await?.clone();
         Ok((step, origin))
+    }
+
+    /// Waits until some step is executed: from then on others will be, too.
+    pub(super) async fn until_begun(&self) {
+        let mut began = self.began.subscribe();
+        // The sender lives as long as this does.
+        let _ = began.wait_for(|began| *began).await;
     }
 
     /// Which step came out of a step with this key before, where that is known.
@@ -142,7 +153,7 @@ impl Shop {
         self.tools.transport.store.put_record(ALIASES, key, &of)
     }
 
-    async fn remembered(&self, key: &str) -> Result<Option<Arc<Step>>> {
+    fn remembered(&self, key: &str) -> Result<Option<Arc<Step>>> {
         let store = &self.tools.transport.store;
         let Some(record) = store.get_record::<StepRecord>(STEPS, key) else { return Ok(None) };
         if store.has(&record.layer.digest)? != Some(record.layer.size) {
@@ -223,7 +234,7 @@ impl Shop {
 
     async fn make_rootfs(&self, snapshot: &Snapshot) -> Result<Rootfs> {
         let unpacker = self.workshop().await?.unpacker.clone();
-        let (at, kept) = self.kept(&unpacker, snapshot)?;
+        let (at, kept) = kept(&unpacker, snapshot)?;
         let rest = &snapshot.steps[at..];
         if rest.iter().any(|step| step.tree.is_none()) {
             let image = self.image(snapshot).await?;
@@ -256,18 +267,6 @@ impl Shop {
         Ok(rootfs)
     }
 
-    /// The highest point of a snapshot whose folders are all here: after how many steps it is.
-    fn kept(&self, unpacker: &Unpacker, snapshot: &Snapshot) -> Result<(usize, Option<Rootfs>)> {
-        for at in (1..=snapshot.steps.len()).rev() {
-            if let Some(id) = snapshot.steps[at - 1].kept()
-                && let Some(rootfs) = unpacker.kept(&id)?
-            {
-                return Ok((at, Some(rootfs)));
-            }
-        }
-        Ok((0, None))
-    }
-
     /// Takes note that an image will be kept here whose base this is: its layers are stored as they
     /// come, and not fetched a second time.
     pub(super) fn store_layers_of(&self, base: &Image) {
@@ -291,6 +290,18 @@ impl Shop {
             None => Draft::scratch(self.tools.host().clone()),
         }
     }
+}
+
+/// The highest point of a snapshot whose folders are all here: after how many steps it is.
+fn kept(unpacker: &Unpacker, snapshot: &Snapshot) -> Result<(usize, Option<Rootfs>)> {
+    for at in (1..=snapshot.steps.len()).rev() {
+        if let Some(id) = snapshot.steps[at - 1].kept()
+            && let Some(rootfs) = unpacker.kept(&id)?
+        {
+            return Ok((at, Some(rootfs)));
+        }
+    }
+    Ok((0, None))
 }
 
 /// Reads a fork's changes and keeps it: the contents are where they are kept.

@@ -140,7 +140,7 @@ impl<'a> Stage<'a> {
         if changes_files(&instruction.kind) {
             self.number += 1;
         }
-        match self.execute_kind(instruction).await {
+        match Box::pin(self.execute_kind(instruction)).await {
             Ok(()) => Ok(()),
             Err(Failure::Wrong(diagnostic)) => Err(self.build.common.at(diagnostic)),
             Err(Failure::Error(error)) => {
@@ -152,7 +152,7 @@ impl<'a> Stage<'a> {
     async fn execute_kind(&mut self, instruction: &Instruction) -> Result<(), Failure> {
         match &instruction.kind {
             Kind::Run(run) => run::execute(self, instruction, run).await,
-            Kind::Copy(copy) => transfer::copy(self, instruction, copy).await,
+            Kind::Copy(copy) => Box::pin(transfer::copy(self, instruction, copy)).await,
             Kind::Add(add) => transfer::add(self, instruction, add).await,
             Kind::Workdir(path) => {
                 let path = self.scope.expand(path)?;
@@ -325,7 +325,8 @@ pub(super) fn ended(task: crate::progress::Task, origin: Origin) {
     }
 }
 
-fn changes_files(kind: &Kind) -> bool {
+/// Whether an instruction makes a layer.
+pub(super) fn changes_files(kind: &Kind) -> bool {
     matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }
 

@@ -182,15 +182,14 @@ pub(super) async fn copy(
         Provider::Context(_) => None,
     };
     let known = asked.as_deref().filter(|_| stage.use_cache).and_then(|key| shop.alias(key));
-    let (key, gathered) = match known {
-        Some(key) => (key, None),
-        None => {
-            let (key, selected) = select(stage, &plan, &provider, base.clone()).await?;
-            if let Some(asked) = &asked {
-                shop.put_alias(asked, &key)?;
-            }
-            (key, Some(selected))
+    let (key, gathered) = if let Some(key) = known {
+        (key, None)
+    } else {
+        let (key, selected) = select(stage, &plan, &provider, base.clone()).await?;
+        if let Some(asked) = &asked {
+            shop.put_alias(asked, &key)?;
         }
+        (key, Some(selected))
     };
     let text = plan.text();
     let plan = Arc::new(plan);
@@ -202,7 +201,7 @@ pub(super) async fn copy(
         };
         place(stage, plan.clone(), Gathered::of(selected)).await
     };
-    let (step, origin) = shop.step(&key, stage.use_cache, execute).await?;
+    let (step, origin) = Box::pin(shop.step(&key, stage.use_cache, execute)).await?;
     ended(task, origin);
     stage.add(step, text);
     Ok(())

@@ -222,7 +222,7 @@ fn entry(
         (ListedKind::BlockDevice { major, minor }, _) => {
             EntryKind::BlockDevice { major: number(*major, &path)?, minor: number(*minor, &path)? }
         }
-        (ListedKind::File, None) | (ListedKind::Other(_), None) => {
+        (ListedKind::File | ListedKind::Other(_), None) => {
             return Err(Error::new(ErrorKind::Unsupported, format!("unpack {path}"))
                 .because("it is of a type that layers do not have"));
         }

@@ -166,11 +166,8 @@ fn is_absent(error: &std::io::Error) -> bool {
 fn attributes(path: &Path) -> Result<std::collections::BTreeMap<String, Vec<u8>>> {
     let mut found = std::collections::BTreeMap::new();
     let mut names = [0; 4096];
-    let size = match rustix::fs::llistxattr(path, &mut names) {
-        Ok(size) => size,
-        // No attributes, or too many to be anything but a mistake.
-        Err(_) => return Ok(found),
-    };
+    // An error means that there are none, or too many to be anything but a mistake.
+    let Ok(size) = rustix::fs::llistxattr(path, &mut names) else { return Ok(found) };
     for name in names[..size].split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let Ok(name) = std::str::from_utf8(name) else { continue };
         let travels = name.starts_with("user.") || name == "security.capability";

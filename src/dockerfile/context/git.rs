@@ -51,7 +51,7 @@ impl GitSource {
         let is_web = place.starts_with("https://") || place.starts_with("http://");
         let remote = if let Some(rest) = place.strip_prefix("github.com/") {
             format!("https://github.com/{rest}")
-        } else if is_web && place.trim_end_matches('/').ends_with(".git")
+        } else if is_web && place.trim_end_matches('/').strip_suffix(".git").is_some()
             || ["git://", "ssh://", "git@"].iter().any(|begin| place.starts_with(begin))
         {
             place.to_owned()
@@ -97,21 +97,7 @@ impl GitSource {
         fs_err::create_dir(&git.folder).cannot(|| "make a folder for a checkout")?;
         git.run(&["init", "--quiet", "."]).await?;
         git.run(&["remote", "add", "origin", &self.remote]).await?;
-        let shallow = ["fetch", "--quiet", "--depth=1", "origin", wanted];
-        let head = if git.run(&shallow).await.is_ok() {
-            "FETCH_HEAD"
-        } else {
-            // Servers need not give commits that no branch points to; a whole copy has them.
-            git.run(&[
-                "fetch",
-                "--quiet",
-                "--tags",
-                "origin",
-                "+refs/heads/*:refs/remotes/origin/*",
-            ])
-            .await?;
-            wanted
-        };
+        let head = git.fetch(wanted).await?;
         git.run(&["-c", "advice.detachedHead=false", "checkout", "--quiet", head]).await?;
         git.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]).await?;
         let commit = git.run(&["rev-parse", "HEAD"]).await?.trim().to_owned();
@@ -164,6 +150,21 @@ struct Git<'a> {
 }
 
 impl Git<'_> {
+    /// Fetches what is wanted; answers the name that it has now.
+    async fn fetch<'a>(&self, wanted: &'a str) -> Result<&'a str> {
+        let (quiet, origin) = ("--quiet", "origin");
+        // Not every server can give a part of the history, or a commit that no branch points to.
+        for depth in [Some("--depth=1"), None] {
+            let words = ["fetch", quiet].into_iter().chain(depth).chain([origin, wanted]);
+            if self.run(&words.collect::<Vec<_>>()).await.is_ok() {
+                return Ok("FETCH_HEAD");
+            }
+        }
+        let branches = "+refs/heads/*:refs/remotes/origin/*";
+        self.run(&["fetch", quiet, "--tags", origin, branches]).await?;
+        Ok(wanted)
+    }
+
     async fn run(&self, arguments: &[&str]) -> Result<String> {
         let action = || format!("fetch {}", self.source.shown());
         let mut command = tokio::process::Command::new("git");

@@ -142,19 +142,16 @@ impl Target<'_> {
             ));
         }
         let there = self.node(Some(path))?;
-        match there.map(|there| there.entry.is_directory()) {
-            Some(was_folder) if gives_way => {
-                if was_folder != node.entry.is_directory() {
-                    self.tree.remove(path);
-                }
-            }
-            Some(true) if !node.entry.is_directory() => {
-                return Err(refuse(Some(path), "a file cannot replace a folder"));
-            }
-            Some(false) if node.entry.is_directory() => {
+        let (was_folder, is_folder) =
+            (there.map(|there| there.entry.is_directory()), node.entry.is_directory());
+        match was_folder {
+            Some(was_folder) if was_folder == is_folder => {}
+            Some(_) if gives_way => drop(self.tree.remove(path)),
+            Some(true) => return Err(refuse(Some(path), "a file cannot replace a folder")),
+            Some(false) if is_folder => {
                 return Err(refuse(Some(path), "a folder cannot replace what is no folder"));
             }
-            _ => {}
+            Some(false) | None => {}
         }
         let entry = self.entry(node);
         if let Some(number) = node.identity {

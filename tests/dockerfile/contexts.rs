@@ -1,0 +1,90 @@
+//! Where files come from, and which of them count.
+
+use std::process::Stdio;
+
+use super::bench::{Bench, text};
+use super::support::{ReadImage, Run, Stored, need, program, run};
+
+const FILE: &str = "FROM busybox\nCOPY . /c/\n";
+
+fn copied(image: &ReadImage) -> Vec<String> {
+    let files = image.files().into_keys();
+    files.filter_map(|path| path.strip_prefix("c/").map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_dockerfiles_own_ignore_file_comes_first() {
+    let bench = need!(Bench::new());
+    bench.file(FILE);
+    bench.write("a", "a");
+    bench.write("b", "b");
+    bench.write(".dockerignore", "a\nDockerfile*\n");
+    assert_eq!(copied(&bench.build(&[])), [".dockerignore", "b"]);
+    bench.write("Dockerfile.dockerignore", "*\n!a\n");
+    assert_eq!(copied(&bench.build(&[])), ["a"]);
+}
+
+#[test]
+fn an_archive_on_stdin_is_the_context_and_text_is_the_dockerfile() {
+    let bench = need!(Bench::new());
+    let tar = need!(program("tar"));
+    bench.file(FILE);
+    bench.write("a", "a");
+    let archive = bench.sandbox.path("ctx.tar.gz");
+    let context = bench.sandbox.path("ctx");
+    run(tar, &["-czf", archive.to_str().unwrap(), "-C", context.to_str().unwrap(), "."]);
+    let build = |input: &std::path::Path| {
+        let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t", "-"];
+        let mut command = bench.sandbox.command(&words);
+        command.stdin(Stdio::from(fs_err::File::open(input).unwrap().into_file()));
+        Run::of(&mut command).success();
+        Stored::folder(&bench.sandbox.path("out")).image(Some("t"))
+    };
+    assert_eq!(copied(&build(&archive)), ["Dockerfile", "a"]);
+    let file = bench.sandbox.write("alone", "FROM busybox\nRUN echo x > /x\n");
+    assert_eq!(text(&build(&file), "x"), "x\n");
+}
+
+#[test]
+fn a_folder_with_a_dockerfile_and_no_program_is_built_without_f() {
+    let bench = need!(Bench::new());
+    bench.file("FROM busybox\nRUN echo x > /x\n");
+    let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t", "ctx"];
+    bench.sandbox.gondola(&words).success();
+    let image = Stored::folder(&bench.sandbox.path("out")).image(Some("t"));
+    assert_eq!(text(&image, "x"), "x\n");
+}
+
+#[test]
+fn named_contexts_stand_for_folders_images_and_stages() {
+    let bench = need!(Bench::new());
+    bench.file(
+        "FROM unreachable.example.com/base:1 AS one\nRUN echo one > /one\nFROM nowhere AS replaced\n\
+         RUN exit 1\nFROM one\nCOPY --from=files a /a\nCOPY --from=replaced /bin/busybox /b\n",
+    );
+    bench.sandbox.write("other/a", "other");
+    let image = bench.registry.image("library/busybox:latest");
+    let base = format!("unreachable.example.com/base:1=docker-image://{image}");
+    let layout = "replaced=oci-layout://base:latest";
+    let words =
+        ["--build-context", &base, "--build-context", layout, "--build-context", "files=other"];
+    let built = bench.build(&words);
+    assert_eq!(text(&built, "a"), "other");
+    assert_eq!(text(&built, "one"), "one\n");
+    assert!(built.files().contains_key("b"));
+}
+
+#[test]
+fn paths_and_links_do_not_lead_out_of_the_context() {
+    let bench = need!(Bench::new());
+    bench.sandbox.write("outside", "secret");
+    bench.write("a", "a");
+    std::os::unix::fs::symlink("../../outside", bench.sandbox.path("ctx/up")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", bench.sandbox.path("ctx/abs")).unwrap();
+    bench.file("FROM busybox\nCOPY ../../a /a\n");
+    assert_eq!(text(&bench.build(&[]), "a"), "a");
+    for source in ["up", "abs", "../outside"] {
+        bench.file(&format!("FROM busybox\nCOPY {source} /x\n"));
+        bench.run(&[]).code(1).says("Dockerfile:2");
+    }
+}

@@ -1,0 +1,13 @@
+//! `gondola build` of Dockerfiles, through the program.
+
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bench;
+mod cache;
+mod contexts;
+mod failures;
+mod files;
+mod steps;
