@@ -67,7 +67,7 @@ fn no_go_says_where_to_get_it() {
     let mut sandbox = Sandbox::new();
     sandbox.go_module("hello", "hi");
     sandbox.set("PATH", "/nowhere");
-    fails(sandbox.gondola(&["build", "./hello"]), 1, &["\"go\"", "hint: "]);
+    fails(sandbox.gondola(&["build", "--go", "host", "./hello"]), 1, &["\"go\"", "hint: "]);
 }
 
 #[test]

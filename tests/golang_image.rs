@@ -103,6 +103,51 @@ fn a_user_without_any_right_builds_the_same_in_a_read_only_system() {
     assert_eq!(run.line(), expect.line());
 }
 
+/// The sandboxes that work here for whoever runs the test, in which sources can be mounted.
+fn sandboxes(sandbox: &Sandbox) -> Vec<String> {
+    let said = sandbox.gondola(&["doctor", "--json"]).success().stdout;
+    let findings: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let works =
+        |finding: &&serde_json::Value| finding["works"] == true && finding["rung"] != "chroot";
+    let names = findings.as_array().unwrap().iter().filter(works);
+    names.map(|finding| finding["rung"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_sandbox_gives_the_same_digest() {
+    let (sandbox, _) = need!(bench());
+    sandbox.go_module("hello", "hi");
+    let expect = build(&sandbox, &["--go", "oci:../golang"]).success();
+    let sandboxes = sandboxes(&sandbox);
+    assert!(sandboxes.contains(&"toolchain".to_owned()), "{sandboxes:?}");
+    for rung in sandboxes.iter().map(String::as_str).chain(["auto"]) {
+        let arguments = ["--go", "oci:../golang", "--no-cache", "--sandbox", rung];
+        assert_eq!(build(&sandbox, &arguments).success().line(), expect.line(), "{rung}");
+    }
+    let refused = build(&sandbox, &["--go", "oci:../golang", "--sandbox", "chroot"]).code(2);
+    assert!(refused.stderr.contains("hint: use --sandbox auto"), "{}", refused.stderr);
+    build(&sandbox, &["--go", "host", "--sandbox", "auto"]).code(2).says("a sandbox is the root");
+    build(&sandbox, &["--sandbox", "jail"]).code(2).says("expected one of ns-root");
+}
+
+#[test]
+fn cgo_takes_the_c_compiler_of_the_image_and_no_other() {
+    let (sandbox, _) = need!(bench());
+    let sandboxes = sandboxes(&sandbox);
+    if sandboxes == ["toolchain"] {
+        return support::Missing::because("no sandbox with a root file system works").skip();
+    }
+    sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.21\n");
+    sandbox.write(
+        "hello/main.go",
+        "package main\n\n// static int two() { return 2; }\nimport \"C\"\n\nfunc main() { println(C.two()) }\n",
+    );
+    let run = build(&sandbox, &["--go", "oci:../golang", "--cgo"]).code(1);
+    assert!(run.stderr.contains("C compiler \"gcc\" not found"), "{}", run.stderr);
+    let run = build(&sandbox, &["--go", "oci:../golang", "--cgo", "--sandbox", "toolchain"]);
+    assert!(run.code(2).stderr.contains("C compiler"));
+}
+
 #[test]
 fn a_tag_is_looked_up_once_and_again_on_demand() {
     let registry = need!(Registry::plain());
@@ -142,6 +187,10 @@ fn a_tag_is_looked_up_once_and_again_on_demand() {
 
     build(&sandbox, &["--go", &name, "--pull"]).success().says(&new.to_string());
     assert_eq!(lock_file(&sandbox), format!("# ours\nzzz:1@{old}\n{name}@{new}\n"));
+
+    let none = registry.image("golang:none");
+    build(&sandbox, &["--go", &none]).code(1);
+    assert!(!lock_file(&sandbox).contains("none"));
 
     sandbox.write("hello/gondola.lock", format!("{name}\n"));
     build(&sandbox, &["--go", &name]).code(2).says("gondola.lock:1: ");

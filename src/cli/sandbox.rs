@@ -9,6 +9,7 @@ use super::args::GlobalArgs;
 use super::environment::Environment;
 use super::session::Session;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::pipeline::{SandboxChoice, SandboxWish};
 use crate::sandbox::{Finding, Findings, Launcher, ProbeOptions, Rung, choose, probe};
 
 /// How processes are isolated.
@@ -66,6 +67,16 @@ impl SandboxArgs {
             }
             Err(nothing_works(&probe(&options)?))
         })
+    }
+
+    /// What was asked for, as builds with the Go of an image take it.
+    pub(super) fn choice(&self) -> SandboxChoice {
+        let wish = match self.sandbox {
+            None => SandboxWish::Nothing,
+            Some(Wanted::Auto) => SandboxWish::Best,
+            Some(Wanted::Only(rung)) => SandboxWish::Rung(rung),
+        };
+        SandboxChoice { wish, least: self.sandbox_min }
     }
 
     /// The one rung that was asked for.

@@ -52,6 +52,7 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         created: environment.source_date_epoch()?,
         use_cache: !args.no_cache,
         pull: args.pull,
+        sandbox: args.sandbox.choice(),
     })
 }
 

@@ -241,7 +241,7 @@ pub struct Reserved {
 
 impl Reserved {
     /// Locks a fresh folder and gives it its name. The caller has the sole right to make one.
-    pub(super) fn begin(container: Container) -> Result<Self> {
+    pub(super) fn begin(container: &Container) -> Result<Self> {
         let claimed = container.claim_alone()?;
         replace(&container.folder.join("name"), container.name.as_bytes())?;
         Ok(Self { claimed: Some(claimed) })

@@ -72,8 +72,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     };
     let further = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     match name.as_bytes() {
-        [] => wrong("a name has at least two characters"),
-        [_] => wrong("a name has at least two characters"),
+        [] | [_] => wrong("a name has at least two characters"),
         [first, ..] if !first.is_ascii_alphanumeric() => wrong("it begins with something else"),
         bytes if !bytes.iter().all(|b| further(*b)) => wrong("it holds another character"),
         bytes if bytes.len() > LONGEST_NAME => wrong("it is longer than 128 characters"),

@@ -103,7 +103,7 @@ impl Containers {
             // One without a configuration is in the making.
             all.extend(container.see()?);
         }
-        all.sort_by(|a, b| b.config.created.cmp(&a.config.created));
+        all.sort_by_key(|seen| std::cmp::Reverse(seen.config.created));
         Ok(all)
     }
 
@@ -156,7 +156,7 @@ impl Containers {
         let folder = self.folder.join(id.as_str());
         fs_err::create_dir(&folder).cannot(action)?;
         let container = Container::new(self.clone(), id, name, folder);
-        Reserved::begin(container).inspect_err(|_| self.sweep())
+        Reserved::begin(&container).inspect_err(|_| self.sweep())
     }
 
     /// Goes on removing what earlier commands left behind.

@@ -48,6 +48,7 @@ impl FromStr for NetworkChoice {
 
 /// What somebody who runs an image asks for. What is empty or `None` is the image's to say.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
     /// Arguments, instead of the image's.
     pub arguments: Vec<String>,

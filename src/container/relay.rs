@@ -23,7 +23,7 @@ impl Relay {
     /// Takes connections on every port, from now on. Needs a running runtime.
     pub(super) fn start(
         listening: Vec<(Published, TcpListener)>,
-        connect: Arc<Connect>,
+        connect: &Arc<Connect>,
     ) -> Result<Self> {
         let mut taking = JoinSet::new();
         for (port, listener) in listening {
@@ -91,11 +91,11 @@ mod tests {
         let _within = runtime.enter();
         let listening = listen(&[Published { host: any, container: 80 }]).unwrap();
         let host = listening[0].0.host;
-        let connect = move |port| {
+        let connect = move |port: u16| {
             assert_eq!(port, 80);
             Plain::connect(address).cannot(|| "connect")
         };
-        let relay = Relay::start(listening, Arc::new(connect)).unwrap();
+        let relay = Relay::start(listening, &(Arc::new(connect) as Arc<Connect>)).unwrap();
         let mut client = Plain::connect(host).unwrap();
         client.write_all(b"hello").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -113,8 +113,8 @@ mod tests {
         let _within = runtime.enter();
         let listening = listen(&[Published { host: any, container: 80 }]).unwrap();
         let host = listening[0].0.host;
-        let refuse = |_| Err(Error::new(ErrorKind::Network, "connect"));
-        let _relay = Relay::start(listening, Arc::new(refuse)).unwrap();
+        let refuse = |_: u16| Err(Error::new(ErrorKind::Network, "connect"));
+        let _relay = Relay::start(listening, &(Arc::new(refuse) as Arc<Connect>)).unwrap();
         let mut client = Plain::connect(host).unwrap();
         assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0);
     }

@@ -17,7 +17,7 @@ use super::log::Log;
 use super::plan::NetworkChoice;
 use super::ports;
 use super::process::Process;
-use super::relay::Relay;
+use super::relay::{Connect, Relay};
 use super::state::{Exited, Running, State};
 use super::streams::{Attachment, Plumbing, Pumps, Recorder, Wanted};
 use super::terminal;
@@ -276,5 +276,6 @@ fn connect_network(
         return Ok(None);
     }
     let connector = child.connector();
-    Relay::start(listening, Arc::new(move |port| connector.connect(port))).map(Some)
+    let connect: Arc<Connect> = Arc::new(move |port| connector.connect(port));
+    Relay::start(listening, &connect).map(Some)
 }

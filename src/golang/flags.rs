@@ -107,6 +107,11 @@ pub(super) enum Visibility {
 }
 
 impl BuildFlags {
+    /// Whether other programs than Go's own take part: a C compiler, or git for the VCS stamp.
+    pub fn needs_other_programs(&self) -> bool {
+        self.uses_host_compiler() || self.vcs_stamp
+    }
+
     /// Whether the result may depend on the machine's C compiler, headers and libraries.
     pub fn uses_host_compiler(&self) -> bool {
         let enabled = match self.env.get("CGO_ENABLED") {

@@ -5,20 +5,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::environment;
+use super::flags::BuildFlags;
 use super::kept::{self, InUse, Kept};
-use super::launch::Confined;
-use super::toolchain::{Fetching, Origin, Toolchain, is_program, read_version};
+use super::launch::{Confined, Inside};
+use super::toolchain::{
+    Fetching, Origin, Toolchain, VERSION_LIMIT, is_program, parse_version, read_version,
+};
 use super::unpack::unpack;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::layer::TreePath;
 use crate::oci::{ContainerConfig, Digest};
 use crate::progress::TaskKind;
-use crate::sandbox::Launcher;
+use crate::rootfs::{Follow, Rootfs, Unpacker};
+use crate::sandbox::{Launcher, Rung};
 use crate::transport::Context;
 
 /// Where Go is in images whose configuration does not say it.
 const USUAL_ROOTS: [&str; 3] = ["/usr/local/go", "/usr/lib/golang", "/usr/lib/go"];
+
+/// What images search for programs that do not say it.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Variables of the user's that every build may see: they change how fast it is, and nothing else.
 const HARMLESS: [&str; 3] = ["GOGC", "GOMAXPROCS", "GOMEMLIMIT"];
@@ -34,6 +41,24 @@ pub struct Images {
     pub variables: BTreeMap<String, String>,
     /// Starts confined processes.
     pub launcher: Launcher,
+    /// How many things can usefully run at once.
+    pub cores: usize,
+}
+
+/// What a build needs of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Its Go.
+    Go,
+    /// Its C compiler, headers and libraries as well, or its git.
+    Everything,
+}
+
+impl Need {
+    /// What a build with these flags needs.
+    pub fn of(flags: &BuildFlags) -> Self {
+        if flags.needs_other_programs() { Self::Everything } else { Self::Go }
+    }
 }
 
 /// A toolchain that was unpacked.
@@ -78,10 +103,77 @@ impl Images {
                 return Ok((unpacked, toolchain));
             }
         }
-        let looked = roots(&image.config.value().config).join(", ");
-        Err(Error::new(ErrorKind::NotFound, format!("take Go out of {name}"))
-            .because(format!("the image has no Go at {looked}"))
-            .hint("choose an image such as golang:1.26"))
+        Err(no_go(name, &roots(&image.config.value().config)))
+    }
+
+    /// The toolchain of an image where it is: in the image's own root file system, in a sandbox.
+    pub async fn enter(
+        &self,
+        image: &Image,
+        name: &str,
+        (rung, need): (Rung, Need),
+    ) -> Result<Toolchain> {
+        let in_use = self.kept.use_now()?;
+        let unpacker = Unpacker { context: self.context.clone(), rung, cores: self.cores };
+        let rootfs = unpacker.unpack(image).await?;
+        let view = rootfs.view()?;
+        let config = &image.config.value().config;
+        let candidates = roots(config);
+        let mut found = None;
+        for root in &candidates {
+            if view.find(&format!("{root}/bin/go"), Follow::Last)?.is_some() {
+                found = Some(root.clone());
+                break;
+            }
+        }
+        let Some(root) = found else { return Err(no_go(name, &candidates)) };
+        let text = view.read(&format!("{root}/VERSION"), VERSION_LIMIT)?.unwrap_or_default();
+        let version = parse_version(&String::from_utf8_lossy(&text));
+        let version = version.ok_or_else(|| no_version(image.manifest.digest()))?;
+        // The go command does not see when the image's C headers and libraries are others.
+        let cache = match need {
+            Need::Go => self.kept.build_cache(),
+            Need::Everything => self.kept.build_cache_of(image.manifest.digest())?,
+        };
+        self.toolchain_inside(image, (rootfs, cache), (root, version), in_use)
+    }
+
+    fn toolchain_inside(
+        &self,
+        image: &Image,
+        (rootfs, cache): (Rootfs, PathBuf),
+        (root, version): (String, String),
+        in_use: InUse,
+    ) -> Result<Toolchain> {
+        let session = self.session(in_use)?;
+        let temporary = session.temporary.path().to_owned();
+        let allowed = environment::allowed(&self.variables)?;
+        let digest = image.manifest.digest().clone();
+        let rung = rootfs.rung();
+        let copy = (!rung.has_overlay()).then(|| rootfs.fork().map(Arc::new)).transpose()?;
+        let inside = Inside {
+            launcher: self.launcher.clone(),
+            rung,
+            rootfs,
+            copy,
+            scratch: vec![cache.clone(), temporary.clone()],
+            modules: self.kept.go_path(),
+            home: allowed.get("HOME").map(PathBuf::from),
+            for_fetching: for_fetching(&allowed, &[]),
+        };
+        let path = image.config.value().config.env_value("PATH").unwrap_or(DEFAULT_PATH);
+        let root = PathBuf::from(root);
+        let mut environment = self.environment(&root, &temporary);
+        environment.insert("PATH".to_owned(), format!("{}:{path}", root.join("bin").display()));
+        environment.insert("GOCACHE".to_owned(), cache.display().to_string());
+        let fetching = fetching(&root, path, allowed);
+        let origin = Origin::Image { digest, _session: Arc::new(session) };
+        let toolchain = Toolchain::new(root, version, environment, origin, Arc::new(inside));
+        Ok(toolchain.with_fetching(fetching))
+    }
+
+    fn session(&self, in_use: InUse) -> Result<Session> {
+        Ok(Session { temporary: self.context.store.temporary_folder()?, _in_use: in_use })
     }
 
     /// Unpacks one folder, unless it is here or there is none.
@@ -113,12 +205,8 @@ impl Images {
     fn toolchain(&self, unpacked: &Unpacked, in_use: InUse) -> Result<Toolchain> {
         let root = self.place(unpacked);
         kept::mark_used(&root);
-        let version = read_version(&root).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, format!("use Go of image {}", unpacked.image))
-                .because("its file VERSION names no version of Go")
-        })?;
-        let session =
-            Session { temporary: self.context.store.temporary_folder()?, _in_use: in_use };
+        let version = read_version(&root).ok_or_else(|| no_version(&unpacked.image))?;
+        let session = self.session(in_use)?;
         let temporary = session.temporary.path();
         let allowed = environment::allowed(&self.variables)?;
         let confined = Confined {
@@ -127,10 +215,11 @@ impl Images {
             scratch: vec![self.kept.build_cache(), temporary.to_owned()],
             modules: self.kept.go_path(),
             home: allowed.get("HOME").map(PathBuf::from),
-            for_fetching: for_fetching(&allowed),
+            for_fetching: for_fetching(&allowed, &["PATH"]),
         };
         let environment = self.environment(&root, temporary);
-        let fetching = fetching(&root, allowed);
+        let path = allowed.get("PATH").cloned().unwrap_or_default();
+        let fetching = fetching(&root, &path, allowed);
         let origin = Origin::Image { digest: unpacked.image.clone(), _session: Arc::new(session) };
         Ok(Toolchain::new(root, version, environment, origin, Arc::new(confined))
             .with_fetching(fetching))
@@ -161,7 +250,7 @@ impl Images {
 }
 
 /// What the user's environment adds where modules are fetched.
-fn fetching(root: &Path, allowed: BTreeMap<String, String>) -> Fetching {
+fn fetching(root: &Path, search: &str, allowed: BTreeMap<String, String>) -> Fetching {
     const OURS: [&str; 11] = [
         "GOCACHE",
         "GOCACHEPROG",
@@ -175,16 +264,27 @@ fn fetching(root: &Path, allowed: BTreeMap<String, String>) -> Fetching {
         "TEMP",
         "TMPDIR",
     ];
-    let own = allowed.get("PATH").map_or("", String::as_str);
-    let path = format!("{}:{own}", root.join("bin").display());
+    let path = format!("{}:{search}", root.join("bin").display());
     let mut environment = allowed;
     environment.retain(|key, _| !OURS.contains(&key.as_str()));
     environment.insert("PATH".to_owned(), path.trim_end_matches(':').to_owned());
     Fetching { turn: Arc::default(), environment }
 }
 
-/// Files and folders that the user's variables name for the fetching of modules.
-fn for_fetching(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
+fn no_go(name: &str, roots: &[String]) -> Error {
+    Error::new(ErrorKind::NotFound, format!("take Go out of {name}"))
+        .because(format!("the image has no Go at {}", roots.join(", ")))
+        .hint("choose an image such as golang:1.26")
+}
+
+fn no_version(image: &Digest) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("use Go of image {image}"))
+        .because("its file VERSION names no version of Go")
+}
+
+/// Files and folders that the user's variables name for the fetching of modules, those in `lists`
+/// of folders among them.
+fn for_fetching(variables: &BTreeMap<String, String>, lists: &[&str]) -> Vec<PathBuf> {
     const NAMING: [&str; 8] = [
         "GIT_CONFIG_GLOBAL",
         "GIT_CONFIG_SYSTEM",
@@ -196,7 +296,8 @@ fn for_fetching(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
         "SSH_ASKPASS",
     ];
     let files = NAMING.iter().filter_map(|name| variables.get(*name));
-    let folders = ["PATH", "SSL_CERT_DIR"].iter().filter_map(|name| variables.get(*name));
+    let lists = lists.iter().chain(&["SSL_CERT_DIR"]);
+    let folders = lists.filter_map(|name| variables.get(*name));
     let folders = folders.flat_map(|list| list.split(':'));
     let proxies = variables.get("GOPROXY").into_iter().flat_map(|list| list.split([',', '|']));
     let mirrors = proxies.filter_map(|proxy| proxy.strip_prefix("file://"));

@@ -7,6 +7,7 @@
 //! toolchains/HEX.used     mtime = the last build with it
 //! toolchains/HEX.lock     held while it is unpacked
 //! build/                  GOCACHE
+//! build/inside-HEX/       GOCACHE of builds inside the image that HEX stands for
 //! path/                   GOPATH; modules are in path/pkg/mod
 //! ```
 //! A toolchain is unpacked elsewhere and renamed into place: one that is there is whole. The go
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use fs_err::{File, OpenOptions};
 
 use crate::error::{Cannot, Result};
+use crate::oci::Digest;
 
 /// How often a process looks whether another one has unpacked the same toolchain.
 const LOCK_INTERVAL: Duration = Duration::from_millis(15);
@@ -50,6 +52,13 @@ impl Kept {
 
     pub(super) fn build_cache(&self) -> PathBuf {
         self.0.join("build")
+    }
+
+    /// The cache of builds for which all of an image counts, made where it is not there.
+    pub(super) fn build_cache_of(&self, image: &Digest) -> Result<PathBuf> {
+        let folder = self.build_cache().join(format!("inside-{}", &image.hex()[..32]));
+        fs_err::create_dir_all(&folder).cannot(|| "make the folders for Go builds")?;
+        Ok(folder)
     }
 
     pub(super) fn go_path(&self) -> PathBuf {

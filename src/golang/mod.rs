@@ -35,7 +35,7 @@ pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
 pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModMode};
-pub use image::{Images, Unpacked};
+pub use image::{Images, Need, Unpacked};
 pub use inputs::{Check, Inputs, Moment, Trace};
 pub use kept::{Kept, KeptSizes};
 pub use name::{image_name, program_name};

@@ -173,13 +173,17 @@ pub(super) fn explain(action: String, said: &str) -> Error {
 }
 
 /// Where the go command says what is wrong, but not what to do.
-const HINTS: [(&str, &str); 14] = [
+const HINTS: [(&str, &str); 15] = [
     ("go.mod file not found", "start a module with \"go mod init NAME\", or name a folder of one"),
     ("is not in std", "write a folder as ./folder, or check the import path"),
     ("directory not found", "check the folder's name"),
     ("does not contain main module", "name a folder that has a go.mod"),
     ("errors parsing go.", "correct the file; \"go mod edit -fmt\" checks it"),
-    ("GOTOOLCHAIN=local", "install that version of Go, or set GOTOOLCHAIN=auto to have it fetched"),
+    (
+        "GOTOOLCHAIN=local",
+        "take it from an image (--go golang:VERSION), install it, or set GOTOOLCHAIN=auto",
+    ),
+    ("C compiler \"", "cgo needs a C compiler: install one, or name an image that has it by --go"),
     ("no Go files in", "name a folder with Go files, or \"./...\" for all below it"),
     (
         "build constraints exclude all Go files",

@@ -16,7 +16,7 @@ use super::image::Session;
 use super::launch::{Host, Launch, Phase};
 
 /// A `VERSION` file is a few lines.
-const VERSION_LIMIT: u64 = 4096;
+pub(super) const VERSION_LIMIT: u64 = 4096;
 
 /// A Go installation, how it is run, and the part of the user's environment that it may see.
 ///
@@ -243,6 +243,11 @@ pub(super) fn read_version(root: &Path) -> Option<String> {
     let mut text = String::new();
     let file = fs_err::File::open(root.join("VERSION")).ok()?;
     file.take(VERSION_LIMIT).read_to_string(&mut text).ok()?;
+    parse_version(&text)
+}
+
+/// The version that a `VERSION` file names.
+pub(super) fn parse_version(text: &str) -> Option<String> {
     let version = text.lines().next()?.trim();
     version.contains("go1").then(|| version.to_owned())
 }

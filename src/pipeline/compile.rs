@@ -113,7 +113,7 @@ pub(super) fn start(
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
-        let toolchain = toolchains.get(&compilation.toolchain);
+        let toolchain = toolchains.get(&compilation.toolchain, &compilation.flags);
         let builder = builder(engine, toolchain, &compilation.flags);
         let turns = turns.clone();
         running.spawn(async move {

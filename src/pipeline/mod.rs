@@ -30,8 +30,8 @@ pub use compile::programs_folder;
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{Outputs, Published};
 pub use request::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
-    ToolchainChoice,
+    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
+    Settings, Target, ToolchainChoice,
 };
 pub use toolchain::kept_toolchains;
 

@@ -112,7 +112,7 @@ async fn workloads(
     }
     let mut workloads = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
-        let builder = compile::builder(engine, toolchains.get(toolchain), flags);
+        let builder = compile::builder(engine, toolchains.get(toolchain, flags), flags);
         let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
         let patterns = patterns.collect();
         let mut memory = Memory::recall(engine, request, builder, patterns, platforms)?;

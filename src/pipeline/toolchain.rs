@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
 use super::plan::Unit;
-use super::{Engine, Request, ToolchainChoice};
+use super::{Engine, Request, SandboxChoice, SandboxWish, Settings, ToolchainChoice};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{Images, Kept, Modules, Toolchain, Unpacked};
+use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
-use crate::sandbox::Launcher;
+use crate::sandbox::{Launcher, ProbeOptions, Rung, probe};
 use crate::store::Store;
 use crate::transport::{self, Place};
 
@@ -22,6 +22,13 @@ const DEFAULT_IMAGE: &str = "golang:{version}";
 /// The name of the folder that keeps toolchains and their caches.
 const KEPT: &str = "go";
 
+/// Sandboxes that sources can be mounted in.
+const WITH_SOURCES: [Rung; 5] = [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Proot];
+
+/// The order in which they are tried. A Go build needs no range of ids, which takes the whole
+/// program to be in it.
+const BEST_FIRST: [Rung; 4] = [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Proot];
+
 /// What builds with a toolchain of an image keep in a store.
 pub fn kept_toolchains(store: &Store) -> Kept {
     Kept::new(store.root().join(KEPT))
@@ -29,7 +36,20 @@ pub fn kept_toolchains(store: &Store) -> Kept {
 
 /// The toolchains of a build, each found once.
 #[derive(Default)]
-pub(super) struct Toolchains(Vec<(ToolchainChoice, Toolchain)>);
+pub(super) struct Toolchains(Vec<(Wanted, Toolchain)>);
+
+/// What makes one toolchain another than the next.
+#[derive(Clone, PartialEq, Eq)]
+struct Wanted {
+    choice: ToolchainChoice,
+    need: Need,
+}
+
+impl Wanted {
+    fn new(choice: &ToolchainChoice, flags: &BuildFlags) -> Self {
+        Self { choice: choice.clone(), need: Need::of(flags) }
+    }
+}
 
 /// What is remembered of an unpacked toolchain.
 #[derive(Serialize, Deserialize)]
@@ -46,8 +66,7 @@ impl Toolchains {
         request: &Request,
     ) -> Result<()> {
         let compiled = request.targets.iter().filter(|target| target.prebuilt.is_empty());
-        let choices = compiled.map(|target| &target.settings.toolchain);
-        self.find(engine, request, choices).await
+        self.find(engine, request, compiled.map(|target| &target.settings)).await
     }
 
     /// Finds what single packages are compiled with, too.
@@ -58,28 +77,30 @@ impl Toolchains {
         units: &[Unit],
     ) -> Result<()> {
         let compiled = units.iter().filter(|unit| !unit.programs.packages().is_empty());
-        let choices = compiled.map(|unit| &unit.settings.toolchain);
-        self.find(engine, request, choices).await
+        self.find(engine, request, compiled.map(|unit| &unit.settings)).await
     }
 
     async fn find(
         &mut self,
         engine: &Engine,
         request: &Request,
-        choices: impl Iterator<Item = &ToolchainChoice>,
+        settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
-        for choice in choices {
-            if self.0.iter().all(|(known, _)| known != choice) {
-                let found = Search { engine, request }.find(choice).await?;
-                self.0.push((choice.clone(), found));
+        for settings in settings {
+            let wanted = Wanted::new(&settings.toolchain, &settings.go);
+            if self.0.iter().all(|(known, _)| *known != wanted) {
+                let search = Search { engine, request, need: wanted.need };
+                let found = search.find(&wanted.choice).await?;
+                self.0.push((wanted, found));
             }
         }
         Ok(())
     }
 
     /// A toolchain that was found.
-    pub(super) fn get(&self, choice: &ToolchainChoice) -> &Toolchain {
-        let found = self.0.iter().find(|(known, _)| known == choice);
+    pub(super) fn get(&self, choice: &ToolchainChoice, flags: &BuildFlags) -> &Toolchain {
+        let wanted = Wanted::new(choice, flags);
+        let found = self.0.iter().find(|(known, _)| *known == wanted);
         &found.expect("all toolchains were found before the first is asked for").1
     }
 }
@@ -87,12 +108,20 @@ impl Toolchains {
 struct Search<'a> {
     engine: &'a Engine,
     request: &'a Request,
+    need: Need,
 }
 
 impl Search<'_> {
     async fn find(&self, choice: &ToolchainChoice) -> Result<Toolchain> {
         let (variables, folder) = (&self.engine.variables, &self.request.folder);
         match choice {
+            ToolchainChoice::Host | ToolchainChoice::Program(_)
+                if self.request.sandbox.is_for_rootfs() =>
+            {
+                Err(Error::new(ErrorKind::Usage, "build in a sandbox with the Go of this machine")
+                    .because("a sandbox is the root file system of an image")
+                    .hint("name an image: --go golang:VERSION"))
+            }
             ToolchainChoice::Host => Toolchain::find(variables, folder),
             ToolchainChoice::Program(program) => Toolchain::at(program, variables, folder),
             ToolchainChoice::Image(place) => self.of_image(place, &self.modules()?).await,
@@ -115,6 +144,9 @@ impl Search<'_> {
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
         let (host, why) = match Toolchain::find(&self.engine.variables, &self.request.folder) {
+            Ok(host) if self.request.sandbox.is_for_rootfs() => {
+                (Some(host), "a sandbox needs an image".to_owned())
+            }
             Ok(host) => match &modules.requirement {
                 Some(needed) if !needed.is_met_by(host.version()) => {
                     let (here, file, version) = (host.version(), needed.file, &needed.version);
@@ -131,6 +163,7 @@ impl Search<'_> {
         let version = modules.requirement.as_ref().map(|needed| needed.version.to_string());
         let version = version.unwrap_or_else(|| "latest".to_owned());
         let place: Place = image.replace("{version}", &version).parse()?;
+        let place = place.in_folder(&self.request.folder);
         self.engine.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {
@@ -142,28 +175,85 @@ impl Search<'_> {
     }
 
     async fn of_image(&self, place: &Place, modules: &Modules) -> Result<Toolchain> {
-        let place = self.pinned(place, modules).await?;
         let images = self.images();
-        let key = place.reference().and_then(Reference::digest);
+        let rung = self.rung(&images.launcher, place)?;
+        let pinned = self.pinned(place, modules).await?;
+        let found = self.of_pinned(&pinned.place, &images, rung).await?;
+        // Only now: an image that is of no use leaves no trace.
+        if let Some(lock) = &pinned.unwritten {
+            self.keep(lock, &pinned.place);
+        }
+        Ok(found)
+    }
+
+    async fn of_pinned(
+        &self,
+        place: &Place,
+        images: &Images,
+        rung: Option<Rung>,
+    ) -> Result<Toolchain> {
+        let key = place.reference().and_then(Reference::digest).filter(|_| rung.is_none());
         let key = key.map(|digest| format!("{digest} {}", self.engine.transport.host));
         if let Some(key) = &key
-            && let Some(found) = self.remembered(&images, key)?
+            && let Some(found) = self.remembered(images, key)?
         {
             return Ok(found);
         }
         let platform = PlatformSet::Listed(vec![self.engine.transport.host.clone()]);
-        let artifact = transport::read(&place, &platform, &self.engine.transport).await?;
+        let artifact = transport::read(place, &platform, &self.engine.transport).await?;
         let image = artifact.as_image().ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("take Go out of {place}"))
                 .because("it is no image")
         })?;
-        let (Unpacked { image, folder }, toolchain) = images.unpack(image, &shown(&place)).await?;
+        if let Some(rung) = rung {
+            return images.enter(image, &shown(place), (rung, self.need)).await;
+        }
+        let (Unpacked { image, folder }, toolchain) = images.unpack(image, &shown(place)).await?;
         if let Some(key) = key {
             // Without it the next build reads the image's documents once more.
             let record = Record { image, folder };
             let _ = self.engine.transport.store.put_record(RECORDS, &key, &record);
         }
         Ok(toolchain)
+    }
+
+    /// The sandbox for builds in the image's root file system; none for its Go alone, confined.
+    fn rung(&self, launcher: &Launcher, place: &Place) -> Result<Option<Rung>> {
+        let SandboxChoice { wish, least } = self.request.sandbox;
+        if !self.request.sandbox.is_for_rootfs() && self.need == Need::Go {
+            return Ok(None);
+        }
+        let action = || format!("build inside {}", shown(place));
+        let folder = self.engine.transport.store.root();
+        let findings = probe(&ProbeOptions { launcher, folder })?;
+        let wanted = match wish {
+            SandboxWish::Rung(rung) if WITH_SOURCES.contains(&rung) => {
+                return findings.choose(Some(rung), least).map(Some).cannot(action);
+            }
+            SandboxWish::Rung(rung) => {
+                let why =
+                    format!("the sandbox {rung} can show it no sources, caches and C compiler");
+                return Err(Error::new(ErrorKind::Usage, action())
+                    .because(why)
+                    .hint("use --sandbox auto"));
+            }
+            SandboxWish::Nothing | SandboxWish::Best => BEST_FIRST.into_iter(),
+        };
+        let works = |rung: &Rung| findings.choose(Some(*rung), least).is_ok();
+        if let Some(rung) = wanted.into_iter().find(works) {
+            return Ok(Some(rung));
+        }
+        if self.need == Need::Go && least.is_none_or(|least| least == Rung::Toolchain) {
+            self.engine.transport.reporter.note(findings.summary());
+            return Ok(None);
+        }
+        let least = least.filter(|least| *least < Rung::Proot).unwrap_or(Rung::Proot);
+        match findings.choose(None, Some(least)) {
+            Err(error) => Err(error).cannot(action),
+            Ok(rung) => Err(Error::new(ErrorKind::Unsupported, action())
+                .because(format!("of the sandboxes {rung} alone works here, without the sources"))
+                .hint("run \"gondola doctor\": it says what the others lack")),
+        }
     }
 
     fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {
@@ -181,27 +271,29 @@ impl Search<'_> {
             kept: kept_toolchains(&self.engine.transport.store),
             variables,
             launcher: Launcher::new(path),
+            cores: self.engine.cores,
         }
     }
 
     /// The place with the digest that its tag stands for, as the lock file has it or else as the
-    /// registry says: then the lock file has it from now on.
-    async fn pinned(&self, place: &Place, modules: &Modules) -> Result<Place> {
-        let Place::Registry(name) = place else { return Ok(place.clone()) };
+    /// registry says.
+    async fn pinned(&self, place: &Place, modules: &Modules) -> Result<Pinned> {
+        let as_it_is = |place: &Place| Pinned { place: place.clone(), unwritten: None };
+        let Place::Registry(name) = place else { return Ok(as_it_is(place)) };
         if name.digest().is_some() {
-            return Ok(place.clone());
+            return Ok(as_it_is(place));
         }
         let mut lock = LockFile::read(&modules.folder)?;
         if let Some(digest) = lock.get(name).filter(|_| !self.request.pull) {
-            return Ok(Place::Registry(name.with_digest(digest.clone())));
+            return Ok(as_it_is(&Place::Registry(name.with_digest(digest.clone()))));
         }
         let digest = self.look_up(name).await?;
-        let pinned = name.with_digest(digest.clone());
-        if lock.get(name) != Some(&digest) {
-            lock.set(name, digest);
-            self.keep(&lock, &pinned);
+        let place = Place::Registry(name.with_digest(digest.clone()));
+        if lock.get(name) == Some(&digest) {
+            return Ok(as_it_is(&place));
         }
-        Ok(Place::Registry(pinned))
+        lock.set(name, digest);
+        Ok(Pinned { place, unwritten: Some(lock) })
     }
 
     /// Asks the registry what a tag stands for, and keeps the document that it names.
@@ -216,13 +308,20 @@ impl Search<'_> {
 
     /// Writes the lock file. Where that is not possible the build goes on: its sources may be
     /// somebody else's, or read-only.
-    fn keep(&self, lock: &LockFile, pinned: &Reference) {
+    fn keep(&self, lock: &LockFile, pinned: &Place) {
         let reporter = &self.engine.transport.reporter;
         match lock.write() {
-            Ok(()) => reporter.note(format!("{} has {}", lock.shown(), pinned.familiar())),
+            Ok(()) => reporter.note(format!("{} has {}", lock.shown(), shown(pinned))),
             Err(error) => reporter.warn(format!("{error}; the next build may use another image")),
         }
     }
+}
+
+/// A place whose tag, if it has one, has a digest.
+struct Pinned {
+    place: Place,
+    /// The lock file that is to have it from now on.
+    unwritten: Option<LockFile>,
 }
 
 /// A place as people write it.

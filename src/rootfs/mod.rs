@@ -181,6 +181,11 @@ impl Rootfs {
         Self { store: unpacker.context.store.clone(), rung: unpacker.rung, layers }
     }
 
+    /// The rung that it is for.
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+
     /// The folders of the layers, in overlay form, the base first.
     pub fn layers(&self) -> Vec<PathBuf> {
         self.layers.iter().map(KeptLayer::files).collect()

@@ -109,7 +109,7 @@ enum Side {
     /// Process 1 or the program, which have ended.
     Init(ExitCode),
     /// The helper.
-    Helper(Watch),
+    Helper(Box<Watch>),
 }
 
 fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
@@ -130,16 +130,16 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
     let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
     let mut door = control_path.map(|path| Door::open(path, &job)).transpose()?;
-    let (errands, doer) = UnixStream::pair().at(Stage::Helper, action)?;
+    let (errands, calls) = UnixStream::pair().at(Stage::Helper, action)?;
     match kernel::fork_into(namespaces).at(Stage::Namespaces, || "create namespaces")? {
         Fork::Child => {
             drop((opener, errands));
             drop(door);
-            let calls = Calls { control, errands: doer };
+            let calls = Calls { control, errands: calls };
             Ok(Side::Init(init::run(job, streams, &calls, gate)))
         }
         Fork::Parent(pid) => {
-            drop((streams, gate, doer));
+            drop((streams, gate, calls));
             let errands = (namespaces != 0).then_some(errands);
             let id_map = if job.joins { IdMap::None } else { job.id_map.clone() };
             let let_in = write_id_map(pid, &id_map).and_then(|()| {
@@ -155,11 +155,13 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
             match let_in {
                 Ok(()) => {
                     let watch = Watch { pid, signals, deadline, detached, orphans, door, errands };
-                    Ok(Side::Helper(watch))
+                    Ok(Side::Helper(Box::new(watch)))
                 }
                 Err(fault) => {
                     drop(opener);
-                    door.map(Door::close);
+                    if let Some(door) = door {
+                        door.close();
+                    }
                     let _ = waitpid(Some(pid), WaitOptions::empty());
                     Err(fault)
                 }
@@ -282,7 +284,9 @@ impl Watch {
         if self.orphans {
             end_orphans();
         }
-        self.door.map(Door::close);
+        if let Some(door) = self.door {
+            door.close();
+        }
         if timed_out {
             return Some(Report::Ended(Exit::TimedOut));
         }

@@ -78,7 +78,7 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
-    let recording = recorder::is_needed(&job).then(|| Table::open(&job.spec.root)).transpose()?;
+    let recording = recorder::is_needed(&job).then(|| Table::open(&job)).transpose()?;
     let (stubs, identity) = enter(&job)?;
     let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);

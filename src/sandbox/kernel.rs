@@ -1,4 +1,5 @@
-//! The system calls that no safe wrapper offers. Every `unsafe` of the crate is in this file.
+//! The system calls that no safe wrapper offers. Every `unsafe` of the crate is in this file and in
+//! [`super::notify`].
 
 use std::ffi::{CString, c_char, c_int};
 use std::io;

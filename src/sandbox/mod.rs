@@ -19,6 +19,11 @@
 //! that were asked for; masked `/proc`; no host process seen or signalled; no abstract socket of
 //! the host reached (with the host's network this needs Landlock, Linux 6.12).
 //!
+//! Where a user has one id, the calls about owners and users are answered by a recorder, so that
+//! package managers work and a layer gets the owners that they want; `apt` needs no setting for it.
+//! Where he has a range of ids, a command runs as its root from the beginning:
+//! [`Launcher::enter_id_range`].
+//!
 //! Absent on purpose: cgroups (never required), and 32-bit system calls (a program that makes one
 //! is killed).
 

@@ -56,7 +56,7 @@ impl Rung {
     pub fn runs(self) -> &'static str {
         match self {
             Self::NsRoot | Self::NsSubuid => "everything",
-            Self::Ns => "everything, as one user id",
+            Self::Ns => "everything; file owners are recorded",
             Self::NsCopy => "everything, on a copy of the root file system",
             Self::Chroot => "most steps, without /proc; not a boundary",
             Self::Proot => "most steps; not a boundary",

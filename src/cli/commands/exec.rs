@@ -38,14 +38,16 @@ pub struct ExecArgs {
 
 /// Runs a further program; answers its exit code.
 pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<ExitCode> {
-    let [name, argv @ ..] = &args.words[..] else { unreachable!("at least one word is required") };
-    if argv.is_empty() {
+    let [name, program @ ..] = &args.words[..] else {
+        unreachable!("at least one word is required")
+    };
+    if program.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("run in container {name}"))
             .because("no program was named"));
     }
     let seen = Containers::open(session.store()?.root())?.find(name)?;
     let further = Further {
-        argv: argv.to_vec(),
+        argv: program.to_vec(),
         env: variables(&args.env, &args.env_file, &session.environment)?,
         workdir: args.workdir,
         user: args.user,

@@ -14,6 +14,7 @@ use crate::error::Result;
 
 /// Arguments of `gondola ps`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct PsArgs {
     /// Show containers that have ended, too
     #[arg(short, long)]

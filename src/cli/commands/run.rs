@@ -28,6 +28,7 @@ use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct RunArgs {
     /// What to run, and its arguments: the name of an image, oci:DIR, docker-archive:FILE, or a Go
     /// package that is built first: a path that begins with "." or "/", such as . or ./cmd/app
@@ -170,7 +171,7 @@ pub(in crate::cli) fn choose_rung(
 
 /// Runs a container on a rung; answers the program's exit code.
 pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
-    let claimed = until_interrupted("run", prepare(session, &args, rung)).await?;
+    let claimed = until_interrupted("run", Box::pin(prepare(session, &args, rung))).await?;
     session.view.close();
     let name = claimed.container().name().to_owned();
     let exit = if args.detach {

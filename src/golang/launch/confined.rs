@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::unix::pipe;
 
-use super::{Call, Launch, Output, Phase, Running, source_folders};
+use super::{CREDENTIALS, Call, Launch, Output, Phase, Running, source_folders};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::sandbox::{
     Access, Child, Exit, Launcher, Network, Root, Rung, Signaller, Spec, Streams,
@@ -18,10 +18,6 @@ use crate::sandbox::{
 /// needed for modules that no proxy has.
 const FOR_FETCHING: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt", "/run/systemd/resolve"];
-
-/// Where a user keeps what git and the go command need to be let in.
-const CREDENTIALS: [&str; 6] =
-    [".netrc", ".gitconfig", ".git-credentials", ".config/git", ".config/go", ".ssh"];
 
 /// Starts processes on this machine's own files that may use a few of them only.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ impl Launch for Confined {
             let action = format!("run go in {}", call.dir.display());
             return Err(Error::new(ErrorKind::NotFound, action).because("there is no such folder"));
         }
-        start(&self.launcher, self.spec(call)?, Rung::Toolchain)
+        start(&self.launcher, self.spec(call)?, Rung::Toolchain, ())
     }
 }
 
@@ -80,20 +76,26 @@ impl Confined {
     }
 }
 
-fn argv(call: &Call<'_>) -> Result<Vec<String>> {
+pub(super) fn argv(call: &Call<'_>) -> Result<Vec<String>> {
     let arguments = call.arguments.iter().cloned();
     Ok(std::iter::once(text(call.go)?).chain(arguments).collect())
 }
 
-fn text(path: &Path) -> Result<String> {
+pub(super) fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, format!("build in {}", path.display()))
             .because("the path is not UTF-8")
     })
 }
 
-/// Starts a process in a sandbox, on a thread that waits for its end.
-fn start(launcher: &Launcher, spec: Spec, rung: Rung) -> Result<Running> {
+/// Starts a process in a sandbox, on a thread that waits for its end. What it `needs` lives until
+/// then.
+pub(super) fn start(
+    launcher: &Launcher,
+    spec: Spec,
+    rung: Rung,
+    needs: impl Send + 'static,
+) -> Result<Running> {
     let action = || "make a pipe for go";
     let (stdout, far_stdout) = std::io::pipe().cannot(action)?;
     let (stderr, far_stderr) = std::io::pipe().cannot(action)?;
@@ -106,7 +108,9 @@ fn start(launcher: &Launcher, spec: Spec, rung: Rung) -> Result<Running> {
         if !watch(&watched, &child) {
             child.kill();
         }
-        child.wait()
+        let exit = child.wait();
+        drop(needs);
+        exit
     });
     let end = Box::pin(async move {
         // Kept here, so that whoever drops the future ends the process.

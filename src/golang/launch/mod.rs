@@ -2,6 +2,7 @@
 
 mod confined;
 mod host;
+mod inside;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,11 @@ use crate::sandbox::Access;
 
 pub(super) use confined::Confined;
 pub(super) use host::Host;
+pub(super) use inside::Inside;
+
+/// Where a user keeps what git and the go command need to be let in.
+const CREDENTIALS: [&str; 6] =
+    [".netrc", ".gitconfig", ".git-credentials", ".config/git", ".config/go", ".ssh"];
 
 /// What a `go` process may use beside files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -139,78 +139,51 @@ impl Recorder {
         let Some((_, kind, _)) = CALLS.iter().find(|(number, ..)| *number == call.number) else {
             return Ok(Answer::Continue);
         };
-        let (thread, [a, b, c, d, e, _]) = (call.thread, call.arguments);
-        let path = |follow| Target::path(thread, a, follow);
-        let at = |flags: i32| {
-            let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-            Target::at(thread, low(a).into(), b, follow)
-        };
-        match kind {
-            Kind::Chown => self.change_owner(thread, &path(true)?, (id(b), id(c))),
-            Kind::Lchown => self.change_owner(thread, &path(false)?, (id(b), id(c))),
-            Kind::Fchown => {
-                self.change_owner(thread, &Target::descriptor(thread, a), (id(b), id(c)))
+        let (thread, arguments) = (call.thread, &call.arguments);
+        let word = |at: usize| low(arguments[at]);
+        match *kind {
+            Kind::Owner(place, first) => {
+                let target = place.find(thread, arguments)?;
+                let wanted = (id(arguments[first]), id(arguments[first + 1]));
+                self.change_owner(thread, &target, wanted)
             }
-            Kind::Fchownat => {
-                let target = with_empty_path(at(low(e))?, low(e))?;
-                // Follows unless told otherwise, as the call does.
-                self.change_owner(thread, &target, (id(c), id(d)))
-            }
-            Kind::Stat => self.describe(thread, &path(true)?, b, Form::Stat),
-            Kind::Lstat => self.describe(thread, &path(false)?, b, Form::Stat),
-            Kind::Fstat => self.describe(thread, &Target::descriptor(thread, a), b, Form::Stat),
-            Kind::Fstatat => {
-                let target = with_empty_path(at(low(d))?, low(d))?;
-                self.describe(thread, &target, c, Form::Stat)
+            Kind::Describe(place, buffer) => {
+                let target = place.find(thread, arguments)?;
+                self.describe(thread, &target, arguments[buffer], Form::Stat)
             }
             Kind::Statx => {
-                let target = with_empty_path(at(low(c))?, low(c))?;
-                let form = Form::Statx { flags: low(c), mask: low(d).cast_unsigned() };
-                self.describe(thread, &target, e, form)
+                let target = Place::At { path: 1, flags: Some(2) }.find(thread, arguments)?;
+                let form = Form::Statx { flags: word(2), mask: word(3).cast_unsigned() };
+                self.describe(thread, &target, arguments[4], form)
             }
-            Kind::Mknod => self.make_device(thread, &path(false)?, (low(b).cast_unsigned(), c)),
-            Kind::Mknodat => {
-                let target = at(libc::AT_SYMLINK_NOFOLLOW)?;
-                self.make_device(thread, &target, (low(c).cast_unsigned(), d))
+            Kind::Device(place, mode) => {
+                let target = place.find(thread, arguments)?;
+                let node = (word(mode).cast_unsigned(), arguments[mode + 1]);
+                self.make_device(thread, &target, node)
             }
-            Kind::Open => {
-                let (flags, mode) = (low(b), low(c).cast_unsigned());
-                self.create(thread, &path(false)?, &Creation::File { flags, mode })
-            }
-            Kind::Openat => {
-                let (flags, mode) = (low(c), low(d).cast_unsigned());
-                let target = at(libc::AT_SYMLINK_NOFOLLOW)?;
-                self.create(thread, &target, &Creation::File { flags, mode })
+            Kind::File(place, flags) => {
+                let mode = word(flags + 1).cast_unsigned();
+                let creation = Creation::File { flags: word(flags), mode };
+                self.create(thread, &place.find(thread, arguments)?, &creation)
             }
             Kind::Creat => {
                 let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
-                let mode = low(b).cast_unsigned();
-                self.create(thread, &path(false)?, &Creation::File { flags, mode })
+                let creation = Creation::File { flags, mode: word(1).cast_unsigned() };
+                self.create(thread, &Place::Link(0).find(thread, arguments)?, &creation)
             }
-            Kind::Mkdir => {
-                let mode = low(b).cast_unsigned();
-                self.create(thread, &path(false)?, &Creation::Folder { mode })
+            Kind::Folder(place, mode) => {
+                let creation = Creation::Folder { mode: word(mode).cast_unsigned() };
+                self.create(thread, &place.find(thread, arguments)?, &creation)
             }
-            Kind::Mkdirat => {
-                let mode = low(c).cast_unsigned();
-                let target = at(libc::AT_SYMLINK_NOFOLLOW)?;
-                self.create(thread, &target, &Creation::Folder { mode })
-            }
-            Kind::Symlink => {
-                let to = read_string(thread, a)?.into_bytes();
-                let target = Target::path(thread, b, false)?;
-                self.create(thread, &target, &Creation::Link { to })
-            }
-            Kind::Symlinkat => {
-                let to = read_string(thread, a)?.into_bytes();
-                let target = Target::at(thread, low(b).into(), c, false)?;
-                self.create(thread, &target, &Creation::Link { to })
+            Kind::Symlink(place) => {
+                let to = read_string(thread, arguments[0])?.into_bytes();
+                self.create(thread, &place.find(thread, arguments)?, &Creation::Link { to })
             }
             Kind::Chroot => {
                 self.changed_roots = true;
                 Ok(Answer::Continue)
             }
-            Kind::Ids(kind) => self.ids(thread, *kind, [a, b, c]),
+            Kind::Ids(kind) => self.ids(thread, kind, [arguments[0], arguments[1], arguments[2]]),
         }
     }
 
@@ -230,12 +203,38 @@ impl Recorder {
     }
 }
 
-/// An empty path means the base itself where the flags say so, and nothing otherwise.
-fn with_empty_path(target: Target, flags: i32) -> rustix::io::Result<Target> {
-    if target.is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
-        return Err(Errno::NOENT);
+/// In which arguments of a call its file is.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A path, followed to its end.
+    Path(usize),
+    /// A path whose last part is not followed.
+    Link(usize),
+    /// A descriptor, the first argument.
+    Descriptor,
+    /// A path, after the descriptor of a folder; not followed at its end where there are no flags.
+    At { path: usize, flags: Option<usize> },
+}
+
+impl Place {
+    fn find(self, thread: u32, arguments: &[u64; 6]) -> rustix::io::Result<Target> {
+        match self {
+            Self::Path(at) => Target::path(thread, arguments[at], true),
+            Self::Link(at) => Target::path(thread, arguments[at], false),
+            Self::Descriptor => Ok(Target::descriptor(thread, arguments[0])),
+            Self::At { path, flags } => {
+                let flags = flags.map_or(libc::AT_SYMLINK_NOFOLLOW, |at| low(arguments[at]));
+                let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+                let folder = low(arguments[path - 1]).into();
+                let target = Target::at(thread, folder, arguments[path], follow)?;
+                // Else an empty path means nothing.
+                if target.is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
+                    return Err(Errno::NOENT);
+                }
+                Ok(target)
+            }
+        }
     }
-    Ok(target)
 }
 
 /// An id of an argument; all ones mean "unchanged".
@@ -295,19 +294,19 @@ fn changed(
     arguments: [u64; 3],
 ) -> rustix::io::Result<Credentials> {
     let root = old.is_root();
-    let [a, b, c] = arguments.map(id);
+    let [first, second, third] = arguments.map(id);
     let given = |id: Option<u32>| id.ok_or(Errno::INVAL);
     let users =
         |set: Option<Triple>| Ok(Credentials { users: set.ok_or(Errno::PERM)?, ..old.clone() });
     let groups =
         |set: Option<Triple>| Ok(Credentials { groups: set.ok_or(Errno::PERM)?, ..old.clone() });
     match kind {
-        Ids::SetUser => users(old.users.set_one(given(a)?, root)),
-        Ids::SetGroup => groups(old.groups.set_one(given(a)?, root)),
-        Ids::SetTwoUsers => users(old.users.set_two([a, b], root)),
-        Ids::SetTwoGroups => groups(old.groups.set_two([a, b], root)),
-        Ids::SetUsers => users(old.users.set([a, b, c], root)),
-        Ids::SetGroups => groups(old.groups.set([a, b, c], root)),
+        Ids::SetUser => users(old.users.set_one(given(first)?, root)),
+        Ids::SetGroup => groups(old.groups.set_one(given(first)?, root)),
+        Ids::SetTwoUsers => users(old.users.set_two([first, second], root)),
+        Ids::SetTwoGroups => groups(old.groups.set_two([first, second], root)),
+        Ids::SetUsers => users(old.users.set([first, second, third], root)),
+        Ids::SetGroups => groups(old.groups.set([first, second, third], root)),
         _ if !root => Err(Errno::PERM),
         _ => {
             let further = read_groups(thread, arguments[0], arguments[1])?;
@@ -335,27 +334,22 @@ fn read_groups(thread: u32, count: u64, address: u64) -> rustix::io::Result<Vec<
     Ok(words.map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect())
 }
 
-/// What a call that waits does.
+/// What a call that waits does, and in which arguments it says so.
 #[derive(Clone, Copy)]
 enum Kind {
-    Chown,
-    Lchown,
-    Fchown,
-    Fchownat,
-    Stat,
-    Lstat,
-    Fstat,
-    Fstatat,
+    /// Sets the owner: the user's id, and after it the group's.
+    Owner(Place, usize),
+    /// Describes a file, in a buffer.
+    Describe(Place, usize),
     Statx,
-    Mknod,
-    Mknodat,
-    Open,
-    Openat,
+    /// Makes a device: the mode, and after it the number.
+    Device(Place, usize),
+    /// Makes a file: the flags, and after them the mode.
+    File(Place, usize),
     Creat,
-    Mkdir,
-    Mkdirat,
-    Symlink,
-    Symlinkat,
+    /// Makes a folder: the mode.
+    Folder(Place, usize),
+    Symlink(Place),
     Chroot,
     Ids(Ids),
 }
@@ -381,17 +375,21 @@ enum Ids {
     SetFileGroup,
 }
 
+const AT: Place = Place::At { path: 1, flags: None };
+const AT_WITH_FLAGS_3: Place = Place::At { path: 1, flags: Some(3) };
+const AT_WITH_FLAGS_4: Place = Place::At { path: 1, flags: Some(4) };
+
 /// The calls that wait.
 const CALLS: &[(i64, Kind, Waiting)] = &[
-    (libc::SYS_fchown, Kind::Fchown, Waiting::Always),
-    (libc::SYS_fchownat, Kind::Fchownat, Waiting::Always),
-    (libc::SYS_fstat, Kind::Fstat, Waiting::Always),
-    (libc::SYS_newfstatat, Kind::Fstatat, Waiting::Always),
+    (libc::SYS_fchown, Kind::Owner(Place::Descriptor, 1), Waiting::Always),
+    (libc::SYS_fchownat, Kind::Owner(AT_WITH_FLAGS_4, 2), Waiting::Always),
+    (libc::SYS_fstat, Kind::Describe(Place::Descriptor, 1), Waiting::Always),
+    (libc::SYS_newfstatat, Kind::Describe(AT_WITH_FLAGS_3, 2), Waiting::Always),
     (libc::SYS_statx, Kind::Statx, Waiting::Always),
-    (libc::SYS_mknodat, Kind::Mknodat, Waiting::ForDevice { mode: 2 }),
-    (libc::SYS_openat, Kind::Openat, Waiting::ForNewFile { flags: 2 }),
-    (libc::SYS_mkdirat, Kind::Mkdirat, Waiting::Always),
-    (libc::SYS_symlinkat, Kind::Symlinkat, Waiting::Always),
+    (libc::SYS_mknodat, Kind::Device(AT, 2), Waiting::ForDevice { mode: 2 }),
+    (libc::SYS_openat, Kind::File(AT, 2), Waiting::ForNewFile { flags: 2 }),
+    (libc::SYS_mkdirat, Kind::Folder(AT, 2), Waiting::Always),
+    (libc::SYS_symlinkat, Kind::Symlink(Place::At { path: 2, flags: None }), Waiting::Always),
     (libc::SYS_chroot, Kind::Chroot, Waiting::Always),
     (libc::SYS_getuid, Kind::Ids(Ids::User), Waiting::Always),
     (libc::SYS_geteuid, Kind::Ids(Ids::EffectiveUser), Waiting::Always),
@@ -410,21 +408,21 @@ const CALLS: &[(i64, Kind, Waiting)] = &[
     (libc::SYS_setfsuid, Kind::Ids(Ids::SetFileUser), Waiting::Always),
     (libc::SYS_setfsgid, Kind::Ids(Ids::SetFileGroup), Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_chown, Kind::Chown, Waiting::Always),
+    (libc::SYS_chown, Kind::Owner(Place::Path(0), 1), Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_lchown, Kind::Lchown, Waiting::Always),
+    (libc::SYS_lchown, Kind::Owner(Place::Link(0), 1), Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_stat, Kind::Stat, Waiting::Always),
+    (libc::SYS_stat, Kind::Describe(Place::Path(0), 1), Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_lstat, Kind::Lstat, Waiting::Always),
+    (libc::SYS_lstat, Kind::Describe(Place::Link(0), 1), Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_open, Kind::Open, Waiting::ForNewFile { flags: 1 }),
+    (libc::SYS_open, Kind::File(Place::Link(0), 1), Waiting::ForNewFile { flags: 1 }),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_creat, Kind::Creat, Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_mkdir, Kind::Mkdir, Waiting::Always),
+    (libc::SYS_mkdir, Kind::Folder(Place::Link(0), 1), Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_symlink, Kind::Symlink, Waiting::Always),
+    (libc::SYS_symlink, Kind::Symlink(Place::Link(1)), Waiting::Always),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_mknod, Kind::Mknod, Waiting::ForDevice { mode: 1 }),
+    (libc::SYS_mknod, Kind::Device(Place::Link(0), 1), Waiting::ForDevice { mode: 1 }),
 ];

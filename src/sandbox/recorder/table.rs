@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use super::super::channel::Job;
 use super::super::fault::{At as _, Attempt, Fault, Stage};
 use super::super::owner::{Kept, SideTable};
 use super::super::spec::Root;
@@ -28,8 +29,13 @@ struct Journal {
 }
 
 impl Table {
-    /// Reads the tables of a root file system, while its folders can still be reached.
-    pub(in super::super) fn open(root: &Root) -> Attempt<Self> {
+    /// Reads the tables of a root file system, while its folders can still be reached. A program that
+    /// joins a sandbox cannot reach them; what it does to links goes into no layer.
+    pub(in super::super) fn open(job: &Job) -> Attempt<Self> {
+        let root = &job.spec.root;
+        if job.joins {
+            return Ok(Self::default());
+        }
         let (layers, changes) = match root {
             Root::Overlay { layers, changes } => {
                 (layers.as_slice(), changes.as_ref().map(|changes| changes.upper.as_path()))

@@ -1,0 +1,170 @@
+//! Places where little is allowed, and steps that end badly: each works or says in one line what is
+//! missing, and nothing is left behind.
+
+#![cfg(test)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use fs_err as fs;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Docker, Sandbox, go, need, program, root};
+
+/// A container image with the program, what it is linked to, and nothing else.
+fn image_with_gondola(docker: &Docker, sandbox: &Sandbox) -> String {
+    let tree = sandbox.path("image");
+    let binary = env!("CARGO_BIN_EXE_gondola");
+    let linked = support::run("ldd", &[binary]);
+    let words = linked.split_whitespace().filter(|word| word.starts_with('/'));
+    for file in words.map(str::to_owned).chain([binary.to_owned()]) {
+        let name = if file == binary { "usr/bin/gondola" } else { file.trim_start_matches('/') };
+        let target = tree.join(name);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(&file, target).unwrap();
+    }
+    fs::create_dir_all(tree.join("tmp")).unwrap();
+    // A mount there takes its permissions.
+    fs::set_permissions(tree.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let archive = sandbox.path("image.tar");
+    support::run("tar", &["-C", tree.to_str().unwrap(), "-cf", archive.to_str().unwrap(), "."]);
+    docker.docker(&["import", archive.to_str().unwrap(), "gondola:test"]);
+    "gondola:test".to_owned()
+}
+
+const LOCKED_DOWN: [&str; 8] = [
+    "--user=54321:54321",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--read-only",
+    "--tmpfs=/tmp:exec,mode=1777",
+    "--env=GONDOLA_HOME=/tmp/store",
+    "--env=HOME=/tmp",
+    "--network=none",
+];
+
+fn finding(findings: &str, rung: &str) -> Value {
+    let findings: Value = serde_json::from_str(findings).unwrap();
+    let mut all = findings.as_array().unwrap().iter();
+    all.find(|finding| finding["rung"] == rung).unwrap().clone()
+}
+
+#[test]
+fn a_container_under_dockers_profile_is_told_what_works_and_why_not() {
+    let docker = need!(Docker::start());
+    let sandbox = Sandbox::new();
+    let image = image_with_gondola(&docker, &sandbox);
+    let doctor = ["/usr/bin/gondola", "doctor", "--json"];
+    let run = |options: &[&str]| {
+        docker.docker(&[&["run", "--rm"], options, &[image.as_str()], &doctor].concat())
+    };
+    let as_root = run(&["--network=none", "--env=GONDOLA_HOME=/tmp/store", "--env=HOME=/tmp"]);
+    assert_eq!(finding(&as_root, "chroot")["works"], true, "{as_root}");
+    let as_nobody = run(&LOCKED_DOWN);
+    assert_eq!(finding(&as_nobody, "chroot")["works"], false, "{as_nobody}");
+    for said in [as_root, as_nobody] {
+        assert_eq!(finding(&said, "toolchain")["works"], true, "{said}");
+        for rung in ["ns-root", "ns-subuid", "ns", "ns-copy"] {
+            let finding = finding(&said, rung);
+            assert_eq!(finding["works"], false, "{said}");
+            assert!(!finding["reason"].as_str().unwrap().contains('\n'), "{finding}");
+        }
+        let blocked = finding(&said, "ns");
+        assert!(blocked["fix"].as_str().unwrap().contains("seccomp=unconfined"), "{blocked}");
+    }
+}
+
+#[test]
+fn a_locked_down_container_builds_the_same_image_as_the_host() {
+    let go = need!(go());
+    let docker = need!(Docker::start());
+    let sandbox = Sandbox::new();
+    let image = image_with_gondola(&docker, &sandbox);
+    let module = sandbox.go_module("hello", "hello");
+    let here = sandbox.gondola(&["build", "-t", "hello", "./hello"]).success();
+    let goroot = support::run(go, &["env", "GOROOT"]);
+    let go_mount = format!("--volume={}:/usr/local/go:ro", goroot.trim());
+    let source = format!("--volume={}:/hello:ro", module.display());
+    let path = "--env=PATH=/usr/local/go/bin:/usr/bin";
+    let options = [&["run", "--rm", &go_mount, &source, path][..], &LOCKED_DOWN].concat();
+    let build = [image.as_str(), "/usr/bin/gondola", "build", "-t", "hello", "/hello"];
+    let there = docker.docker(&[&options[..], &build].concat());
+    let digest = |line: &str| line.trim().rsplit_once('@').unwrap().1.to_owned();
+    assert_eq!(digest(&there), digest(here.line()));
+}
+
+/// A Dockerfile whose one step runs a command of busybox.
+fn dockerfile(sandbox: &Sandbox, busybox: &Path, command: &str) {
+    fs::copy(busybox, sandbox.path("busybox")).unwrap();
+    let text = format!(
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\n\
+         RUN [\"/bin/sh\", \"-c\", {command:?}]\n"
+    );
+    sandbox.write("Dockerfile", text);
+}
+
+/// The processes whose command line holds a word.
+fn processes(word: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let lines = entries.filter_map(|path| fs::read(path.join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(word)).collect()
+}
+
+fn assert_nothing_is_left(sandbox: &Sandbox, word: &str) {
+    assert_eq!(processes(word), Vec::<String>::new());
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(sandbox.store().to_str().unwrap()), "{mounts}");
+    // Every lock is free: nothing of the store is in use.
+    sandbox.gondola(&["cache", "prune", "--all"]).success();
+}
+
+#[test]
+fn a_terminated_build_leaves_no_process_mount_or_lock() {
+    let busybox = need!(program("busybox"));
+    let sandbox = Sandbox::new();
+    let word = format!("{}98765", std::process::id());
+    let command = format!(
+        "/bin/busybox sleep {word} & /bin/busybox setsid /bin/busybox sleep {word} & \
+         echo started; exec /bin/busybox sleep {word}"
+    );
+    dockerfile(&sandbox, &busybox, &command);
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut build = sandbox.command(&["build", "-t", "x", "--progress=plain", "."]);
+        let mut build = build.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(build.stderr.take().unwrap()).lines();
+        let said: Vec<_> = lines
+            .by_ref()
+            .map_while(|line| line.ok().filter(|line| !line.ends_with("started")))
+            .collect();
+        assert!(!processes(&word).is_empty(), "{said:?}");
+        kill_process(Pid::from_child(&build), signal).unwrap();
+        let rest: Vec<_> = lines.map_while(Result::ok).collect();
+        assert_eq!(build.wait().unwrap().code(), Some(130), "{rest:?}");
+        assert_nothing_is_left(&sandbox, &word);
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_nothing() {
+    let busybox = need!(program("busybox"));
+    need!(root("a small file system"));
+    let sandbox = Sandbox::new();
+    let word = format!("full{}", std::process::id());
+    let command = format!("/bin/busybox dd if=/dev/zero of=/{word} bs=1M count=64");
+    dockerfile(&sandbox, &busybox, &command);
+    fs::create_dir_all(sandbox.store()).unwrap();
+    // The file system is this process's alone, and goes with it.
+    let script = "mount -t tmpfs -o size=16m small \"$GONDOLA_HOME\" && \"$0\" build -t x .; code=$?; \
+        \"$0\" cache prune --all >/dev/null || code=prune; exit $code";
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_gondola")]);
+    wrapped.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
+    let run = support::Run::of(&mut wrapped).code(1);
+    run.says("No space left on device");
+    assert_nothing_is_left(&sandbox, &word);
+}
