@@ -98,6 +98,8 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
         Fork::Parent(child) => child,
     };
     drop((streams, refuse));
+    // What the recorder makes in a program's place gets the modes that it asks for.
+    rustix::process::umask(Mode::empty());
     recorder.map(Recording::start).transpose()?;
     harden::bound_capabilities(CapabilitySet::KILL)?;
     harden::keep_capabilities(CapabilitySet::KILL)?;

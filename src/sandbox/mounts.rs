@@ -22,6 +22,7 @@ use super::channel::Job;
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::identity::IdMap;
 use super::kernel;
+use super::owner::{Kept, Owner};
 use super::path::{Kind, RootFolder, Spot, file_type};
 use super::root::{self, Marks};
 use super::spawn::Stub;
@@ -275,10 +276,14 @@ fn memory_file(
     Ok(file)
 }
 
-/// Gives a file to a user, where the user namespace holds that one; else it stays root's.
+/// Gives a file to a user. Where the user namespace does not hold that one, the file says whose it
+/// is, as those of layers do; where it cannot, it stays root's.
 fn own(file: &std::fs::File, uid: u32, gid: u32) {
-    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    let _ = rustix::fs::fchown(file, Some(uid), Some(gid));
+    let (user, group) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    if rustix::fs::fchown(file, Some(user), Some(group)).is_err() {
+        let kept = Kept { owner: Some(Owner { uid, gid }), ..Kept::default() };
+        let _ = kept.write_to_file(file);
+    }
 }
 
 /// What `/etc/hosts` holds where the host's is not used.

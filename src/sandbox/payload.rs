@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use rustix::fs::{FileType, Gid, Uid};
+use rustix::fs::{FileType, Gid, Mode, Uid};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,8 @@ fn prepare(payload: &Payload<'_>, streams: &StreamFds) -> Result<Confinement, Re
     kernel::reset_signals().at(Stage::Helper, action)?;
     rustix::process::setsid().at(Stage::Helper, action)?;
     connect_streams(payload, streams)?;
+    // As in every container, whatever the caller has.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     if let Some(processes) = payload.job.spec.processes {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
         rustix::process::setrlimit(Resource::Nproc, limit)

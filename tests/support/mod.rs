@@ -17,10 +17,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs and read their environment")]
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "a test that panics has failed")]
 
+mod bases;
+mod buildah;
 mod busybox;
 pub mod client;
 mod engine;
 mod fault_server;
+mod files;
 mod golang;
 mod http;
 mod image;
@@ -31,15 +34,20 @@ mod service;
 mod tls;
 mod tokens;
 
+pub use bases::{Base, Bases};
+pub use buildah::Buildah;
 pub use busybox::Busybox;
 pub use engine::{Containerd, Docker, Podman};
 pub use fault_server::{Answer, Auth, Change, Fault, FaultServer, Location, Mount, Quirks, Rule};
 pub use fault_server::{Scopes, Seen, TokenAuth};
+pub use files::Lines;
 pub use golang::{GolangImage, archive};
 pub use http::{HttpServer, Reply};
 pub use image::{BaseImage, Entry, ReadImage, Stored};
 pub(crate) use need::need;
-pub use need::{Missing, Need, program, root, run};
+pub use need::{
+    Missing, Need, all_asked_for, describe, only, program, required, root, run, succeed,
+};
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
 pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;

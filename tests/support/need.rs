@@ -22,11 +22,37 @@ impl Missing {
     /// Prints the reason beside the test's name; panics where nothing may be missing.
     pub fn skip(&self) {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        let required = std::env::var("GONDOLA_TEST_REQUIRE").is_ok_and(|value| value == "1");
-        assert!(!required, "GONDOLA_TEST_REQUIRE=1, and {}", self.0);
+        assert!(!required(), "GONDOLA_TEST_REQUIRE=1, and {}", self.0);
         // Not `eprintln!`, which the harness keeps to itself when a test passes.
         writeln!(std::io::stderr().lock(), "skipped: {test}: {}", self.0).unwrap();
     }
+}
+
+impl Display for Missing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Whether nothing may be missing.
+pub fn required() -> bool {
+    std::env::var("GONDOLA_TEST_REQUIRE").is_ok_and(|value| value == "1")
+}
+
+/// Whether tests that take many minutes are asked for; says by the test's name that they are not.
+pub fn all_asked_for(what: &str) -> bool {
+    let asked = std::env::var("GONDOLA_TEST_ALL").is_ok_and(|value| value == "1");
+    if !asked {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        let line = format!("skipped: {test}: without GONDOLA_TEST_ALL=1: {what}");
+        writeln!(std::io::stderr().lock(), "{line}").unwrap();
+    }
+    asked
+}
+
+/// A word that names of cases have to hold, for those who look into one of them.
+pub fn only() -> String {
+    std::env::var("GONDOLA_TEST_ONLY").unwrap_or_default()
 }
 
 /// Takes what a [`Need`] holds, or skips the test.

@@ -1,0 +1,119 @@
+//! Every Dockerfile of `fixtures/dockerfiles`, built by the program and by buildah: the resulting
+//! files and configurations are the same, line by line. Another build, by an unprivileged user, in
+//! another folder, with another umask and time zone and an empty store, gives the same digest.
+//!
+//! A new case is a new folder; `case.rs` says what is in it. Has no test harness, because the cases
+//! share their bases: `cargo test --test dockerfile_equality [WORD]... [-- --list]` chooses cases
+//! whose name holds a word; `-- --lines` prints what buildah makes of them.
+
+#![expect(clippy::unwrap_used, reason = "a test, though one without a harness")]
+#![expect(clippy::print_stdout, reason = "this is the test runner")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod build;
+mod case;
+mod differences;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use build::World;
+use case::Case;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let cases: Vec<Case> = Case::all().into_iter().filter(|case| is_chosen(case, &words)).collect();
+    if words.iter().any(|word| word == "--list") {
+        for case in &cases {
+            println!("{}: test", case.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if cases.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let world = match World::new() {
+        Ok(world) => world,
+        Err(missing) => {
+            missing.skip();
+            return ExitCode::SUCCESS;
+        }
+    };
+    if words.iter().any(|word| word == "--lines") {
+        let judged = cases.iter().filter(|case| case.buildah_cannot.is_none());
+        judged.for_each(|case| world.print_theirs(case).unwrap());
+        return ExitCode::SUCCESS;
+    }
+    let results = run(&world, &cases);
+    let count = |wanted: fn(&Outcome) -> bool| results.iter().filter(|it| wanted(it)).count();
+    let failed = count(|it| matches!(it, Outcome::Failed(_)));
+    let passed = count(|it| !matches!(it, Outcome::Failed(_)));
+    println!("\ntest result: {passed} passed; {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn is_chosen(case: &Case, words: &[String]) -> bool {
+    let exact = words.iter().any(|word| word == "--exact");
+    let mut words = words.iter().filter(|word| !word.starts_with('-')).peekable();
+    let fits = |word: &String| if exact { case.name == *word } else { case.name.contains(word) };
+    words.peek().is_none() || words.any(fits)
+}
+
+/// How a case ended.
+enum Outcome {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+/// Runs the cases on as many threads as there are processors.
+fn run(world: &World, cases: &[Case]) -> Vec<Outcome> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = outcome(world, case);
+                    results.lock().unwrap().push(outcome);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap()
+}
+
+fn outcome(world: &World, case: &Case) -> Outcome {
+    let start = Instant::now();
+    let ended = catch_unwind(AssertUnwindSafe(|| world.check(case)));
+    let seconds = start.elapsed().as_secs_f32();
+    let outcome = match ended {
+        Ok(Ok(faults)) if faults.is_empty() => Outcome::Passed,
+        Ok(Ok(faults)) => Outcome::Failed(faults.join("\n")),
+        Ok(Err(missing)) => Outcome::Skipped(missing.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let fixed = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            Outcome::Failed(text.or(fixed).unwrap_or_default())
+        }
+    };
+    let name = &case.name;
+    match &outcome {
+        Outcome::Passed => println!("test {name} ... ok ({seconds:.1} s)"),
+        Outcome::Skipped(why) if !support::required() => {
+            println!("test {name} ... skipped: {name}: {why}");
+        }
+        Outcome::Skipped(why) => {
+            println!("test {name} ... FAILED\n{why}");
+            return Outcome::Failed(why.clone());
+        }
+        Outcome::Failed(why) => println!("test {name} ... FAILED\n{why}"),
+    }
+    outcome
+}
