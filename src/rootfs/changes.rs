@@ -37,9 +37,12 @@ impl Difference {
     /// Takes out what was made to mount on and is still empty.
     pub(super) fn remove_stubs(&self, stubs: &[Stub], rung: Rung) -> Result<()> {
         let mut parents: Vec<Parent> = Vec::new();
+        // Looked at before anything goes: removing what is inside a stub changes the stub's time.
+        let looked: Vec<_> = stubs.iter().rev().map(|stub| (stub, self.look_at(stub))).collect();
         // What is inside another stub comes after it.
-        for stub in stubs.iter().rev() {
-            self.remove_stub(stub, rung, &mut parents)
+        for (stub, stats) in looked {
+            let Some(stats) = stats else { continue };
+            self.remove_stub(stub, stats, rung, &mut parents)
                 .cannot(|| format!("remove {}, which was mounted on", stub.path.display()))?;
         }
         // The outermost last: their times change when what is in them goes.
@@ -53,11 +56,22 @@ impl Difference {
         Ok(())
     }
 
-    fn remove_stub(&self, stub: &Stub, rung: Rung, parents: &mut Vec<Parent>) -> io::Result<()> {
+    /// A stub and the folder that it is in, unless it is gone.
+    fn look_at(&self, stub: &Stub) -> Option<(Stat, Stat)> {
+        let stat = rustix::fs::lstat(self.ground.folder.join(&stub.path)).ok()?;
+        let folder = stub.path.parent().unwrap_or(Path::new(""));
+        Some((stat, rustix::fs::lstat(self.ground.folder.join(folder)).ok()?))
+    }
+
+    fn remove_stub(
+        &self,
+        stub: &Stub,
+        (stat, holder): (Stat, Stat),
+        rung: Rung,
+        parents: &mut Vec<Parent>,
+    ) -> io::Result<()> {
         let (path, file) = (stub.path.as_os_str().as_bytes(), self.ground.folder.join(&stub.path));
-        let Ok(stat) = rustix::fs::lstat(&file) else { return Ok(()) };
         let folder = stub.path.parent().unwrap_or(Path::new("")).to_owned();
-        let holder = rustix::fs::lstat(self.ground.folder.join(&folder))?;
         let removed = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => rustix::fs::rmdir(&file).is_ok(),
             // Where nothing can be mounted, the stub is what would be: its content is no change.

@@ -70,11 +70,7 @@ impl World {
         let again = self.again(case, &folder, somebody)?;
         if again.digest != ours.digest {
             faults.push(format!("  {}, and {} the second time", ours.digest, again.digest));
-            let differing = again.lines.differences(&ours.lines);
-            faults.extend(differing.into_iter().map(|(_, again, ours)| {
-                let (again, ours) = (again.unwrap_or("-"), ours.unwrap_or("-"));
-                format!("    first:  {ours}\n    second: {again}")
-            }));
+            faults.extend(unequal(&ours.lines, &again.lines));
         }
         // A failed case leaves its folder to look at, where it was asked for.
         run("rm", &["-rf", folder.to_str().unwrap()]);
@@ -90,7 +86,7 @@ impl World {
         self.make_bases(case)?;
         let folder = TempDir::new_in(self.folder.path()).unwrap();
         println!("--- {}", case.name);
-        for line in self.buildah(case, folder.path())?.0.values() {
+        for line in self.buildah(case, folder.path())?.lines.values() {
             println!("{line}");
         }
         Ok(())
@@ -152,6 +148,19 @@ impl World {
         let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
         Ok(Built { lines: Lines::of_image(&result), digest })
     }
+}
+
+/// What two builds of one case differ in.
+fn unequal(first: &Lines, second: &Lines) -> Vec<String> {
+    let lines = first.differences(second).into_iter().map(|(_, first, second)| {
+        let (first, second) = (first.unwrap_or("-"), second.unwrap_or("-"));
+        format!("    first:  {first}\n    second: {second}")
+    });
+    let times = first.times.iter().filter_map(|(path, time)| {
+        let other = second.times.get(path).filter(|other| *other != time)?;
+        Some(format!("    {path}: modified {time}, and {other} the second time"))
+    });
+    lines.chain(times).collect()
 }
 
 /// Where a build happens.

@@ -127,7 +127,8 @@ impl Bases {
             Base::Debian => vec![debian()?],
             Base::Golang => vec![busybox(work.path())?, toolchain()?],
             Base::DebianGolang => {
-                vec![debian_with(&["ca-certificates", "git", "make"])?, toolchain()?]
+                let debian = debian_with(&["ca-certificates", "git", "make"])?;
+                vec![debian, toolchain()?, certificates(work.path())]
             }
             Base::Static => vec![static_files(work.path())],
         };
@@ -253,13 +254,24 @@ fn make_folders(root: &Path, folders: &[(&str, &str)]) {
     }
 }
 
-fn static_files(work: &Path) -> Layer {
-    let root = work.join("root");
-    make_folders(&root, &[("root", "700"), ("tmp", "1777"), ("home/nonroot", "700")]);
+/// The authorities that the machine trusts: the module proxy may be reached through one of its own.
+fn certificates(work: &Path) -> Layer {
+    let root = work.join("certificates");
+    trust(&root);
+    pack(&root, &work.join("trusted"))
+}
+
+fn trust(root: &Path) {
     fs::create_dir_all(root.join("etc/ssl/certs")).unwrap();
     let machine = Path::new("/etc/ssl/certs/ca-certificates.crt");
     let certificates = fs::read(machine).unwrap_or_default();
     fs::write(root.join("etc/ssl/certs/ca-certificates.crt"), certificates).unwrap();
+}
+
+fn static_files(work: &Path) -> Layer {
+    let root = work.join("root");
+    make_folders(&root, &[("root", "700"), ("tmp", "1777"), ("home/nonroot", "700")]);
+    trust(&root);
     let passwd = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n\
                   nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n";
     fs::write(root.join("etc/passwd"), passwd).unwrap();

@@ -44,8 +44,12 @@ const CONFIG: [&str; 13] = [
 /// ```
 ///
 /// In paths a space is `\s`; line ends, backslashes and what is not printable are escaped.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lines(pub BTreeMap<String, String>);
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    pub lines: BTreeMap<String, String>,
+    /// When files were modified; no part of the lines.
+    pub times: BTreeMap<String, u64>,
+}
 
 #[derive(Clone)]
 struct Node {
@@ -55,6 +59,7 @@ struct Node {
     /// Content, target or numbers, as written.
     what: String,
     capability: Vec<u8>,
+    time: u64,
     /// Same number, same file.
     file: usize,
 }
@@ -75,7 +80,7 @@ impl Lines {
         for layer in manifest["layers"].as_array().expect("a manifest has layers") {
             files.lay_over(&blob(&blobs, layer));
         }
-        let mut lines = files.lines();
+        let (mut lines, times) = files.lines();
         for field in CONFIG {
             let value = &config["config"][field];
             if !is_empty(value) {
@@ -88,19 +93,19 @@ impl Lines {
                 lines.insert(format!("config {field}"), format!("config {field} {value}"));
             }
         }
-        Self(lines)
+        Self { lines, times }
     }
 
     /// Reads lines as they are committed. Empty lines and comments do not count.
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let keyed = lines.map(|line| (subject(line).to_owned(), line.to_owned()));
-        Self(keyed.collect())
+        Self { lines: keyed.collect(), times: BTreeMap::new() }
     }
 
     /// The line about something.
     pub fn get(&self, subject: &str) -> Option<&str> {
-        self.0.get(subject).map(String::as_str)
+        self.lines.get(subject).map(String::as_str)
     }
 
     /// What differs: the subject, this line and the other.
@@ -109,7 +114,7 @@ impl Lines {
         other: &'a Self,
     ) -> Vec<(&'a str, Option<&'a str>, Option<&'a str>)> {
         let subjects: std::collections::BTreeSet<&str> =
-            self.0.keys().chain(other.0.keys()).map(String::as_str).collect();
+            self.lines.keys().chain(other.lines.keys()).map(String::as_str).collect();
         let both = subjects.into_iter().map(|it| (it, self.get(it), other.get(it)));
         both.filter(|(_, one, two)| one != two).collect()
     }
@@ -218,8 +223,9 @@ impl Files {
         };
         let mode = header.mode().unwrap() & 0o7777;
         let owner = (header.uid().unwrap(), header.gid().unwrap());
+        let time = header.mtime().unwrap();
         let what = if letter == 'f' { content(entry) } else { what };
-        Node { kind: letter, mode, owner, what, capability, file: self.made }
+        Node { kind: letter, mode, owner, what, capability, time, file: self.made }
     }
 
     /// Parents that no layer has an entry for are made as everybody makes them.
@@ -232,6 +238,7 @@ impl Files {
                 owner: (0, 0),
                 what: String::new(),
                 capability: Vec::new(),
+                time: 0,
                 file: self.made,
             };
             self.nodes.entry(path[..end].to_vec()).or_insert(implied);
@@ -251,7 +258,7 @@ impl Files {
         self.nodes.retain(|path, _| !path.starts_with(&prefix));
     }
 
-    fn lines(&self) -> BTreeMap<String, String> {
+    fn lines(&self) -> (BTreeMap<String, String>, BTreeMap<String, u64>) {
         let mut names: BTreeMap<usize, Vec<&Vec<u8>>> = BTreeMap::new();
         for (path, node) in &self.nodes {
             names.entry(node.file).or_default().push(path);
@@ -270,9 +277,9 @@ impl Files {
             if let [first, _, ..] = names[&node.file].as_slice() {
                 write!(line, " =/{}", escape(first, true)).unwrap();
             }
-            (name, line)
+            ((name.clone(), line), (name, node.time))
         };
-        self.nodes.iter().map(line).collect()
+        self.nodes.iter().map(line).unzip()
     }
 }
 
