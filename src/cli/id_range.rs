@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use super::args::{Command, GlobalArgs};
 use super::commands;
-use super::dockerfile;
 use super::environment::Environment;
 use super::sandbox::SandboxArgs;
 use crate::container::Containers;
@@ -38,7 +37,6 @@ pub(super) fn enter(
         // What needs no steps needs none; the first step asks again, and says why.
         Command::Kaniko(_) => SandboxArgs::default().choose(global, environment).ok(),
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
-        Command::Build(args) => dockerfile::choose_rung(args, global, environment)?,
         Command::Restart(args) => made_on(args.containers())?,
         Command::Rm(args) => made_on(args.containers())?,
         _ => None,
