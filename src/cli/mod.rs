@@ -73,6 +73,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             session.view.fail(&error);
+            sandbox::forget(&session.global, &session.environment);
             // Any other code may be the program's.
             let ours = runs_programs && error.kind() != ErrorKind::Interrupted;
             ExitCode::from(if ours { NOT_STARTED } else { exit_code(&error) })

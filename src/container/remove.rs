@@ -40,7 +40,7 @@ mod tests {
         fs_err::create_dir_all(tree.join("a/b/c")).unwrap();
         std::os::unix::fs::symlink(outside.path(), tree.join("a/link")).unwrap();
         for name in ["a/b", "a"] {
-            let none = std::fs::Permissions::from_mode(0);
+            let none = std::fs::Permissions::from_mode(0o000);
             fs_err::set_permissions(tree.join(name), none).unwrap();
         }
         remove_tree(&tree);

@@ -82,11 +82,14 @@ fn prepare(payload: &Payload<'_>, streams: &StreamFds) -> Result<Confinement, Re
         // the change to it says so.
         let _ = fs_err::create_dir_all(&payload.job.spec.cwd);
     }
+    // As root, too: the folder may be one that the user can be in and not get to.
+    let entered =
+        has_own_root(payload.job) && rustix::process::chdir(payload.job.spec.cwd.as_str()).is_ok();
     become_user(payload)?;
     // After the change of user, which would clear it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(Stage::Helper, action)?;
-    change_folder(&payload.job.spec.cwd)?;
+    change_folder(&payload.job.spec.cwd, entered)?;
     let confinement = restrict(payload)?;
     kernel::close_on_exec_from(3).at(Stage::Harden, || "close what is open")?;
     Ok(confinement)
@@ -170,13 +173,15 @@ fn become_the_only_user(identity: &Identity) -> Attempt<()> {
     dumpable(DumpableBehavior::NotDumpable).at(Stage::User, action)
 }
 
-/// Changes the working directory, and makes sure that it is one of the sandbox.
-fn change_folder(cwd: &str) -> Result<(), Refusal> {
+/// Changes the working directory, unless it was changed, and makes sure that it is one of the sandbox.
+fn change_folder(cwd: &str, entered: bool) -> Result<(), Refusal> {
     let cannot = |reason: String| {
         Refusal::NotExecutable(format!("cannot change to the working directory {cwd}: {reason}"))
     };
     let plain = |error: rustix::io::Errno| cannot(io::Error::from(error).to_string());
-    rustix::process::chdir(cwd).map_err(plain)?;
+    if !entered {
+        rustix::process::chdir(cwd).map_err(plain)?;
+    }
     let now = rustix::process::getcwd(Vec::new()).map_err(plain)?;
     if !now.as_bytes().starts_with(b"/") {
         return Err(cannot("it leads out of the sandbox".to_owned()));

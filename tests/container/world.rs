@@ -115,6 +115,7 @@ impl World {
     }
 
     /// Gives a command the user's folder and variables.
+    #[expect(clippy::disallowed_methods, reason = "tests find programs as their caller does")]
     pub fn settle(&self, command: &mut Command) {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env_clear().env("PATH", format!("{path}:/usr/local/go/bin:/usr/sbin:/sbin"));

@@ -185,9 +185,7 @@ fn mirror() -> Option<String> {
     lines.find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["URIs:", uri, ..] | ["deb", uri, ..] if uri.contains("debian") => {
-                Some((*uri).to_owned())
-            }
+            ["URIs:" | "deb", uri, ..] if uri.contains("debian") => Some((*uri).to_owned()),
             _ => None,
         }
     })

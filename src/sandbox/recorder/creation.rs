@@ -35,7 +35,7 @@ impl Recorder {
         let (parent, name) = target.open_parent()?;
         let above = rustix::fs::statat(&parent, "", AtFlags::EMPTY_PATH)?;
         if above.st_mode & libc::S_ISGID != 0 {
-            owner.gid = self.kept(target, &parent, &above).owner.unwrap_or(Owner::ROOT).gid;
+            owner.gid = self.kept(&parent, &above).owner.unwrap_or(Owner::ROOT).gid;
         }
         let made = match creation {
             Creation::File { flags, mode } => {
@@ -64,7 +64,7 @@ impl Recorder {
         let fd: OwnedFd = rustix::fs::openat(&parent, &*name, flags, Mode::empty())?;
         let stat = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH)?;
         let kept = Kept { owner: Some(owner), ..Kept::default() };
-        self.keep(target, &fd, &stat, &kept)?;
+        self.keep(&fd, &stat, &kept)?;
         Ok(match made {
             Some((file, close_on_exec)) => Answer::Descriptor { file, close_on_exec },
             None => Answer::Value(0),

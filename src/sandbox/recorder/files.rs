@@ -11,7 +11,7 @@ use super::super::owner::{
     CAPABILITY_XATTR, DEVICE_XATTR, Device, DeviceKind, Kept, OWNER_XATTR, Owner,
 };
 use super::Recorder;
-use super::target::{Target, own_name};
+use super::target::{Target, own_name, place};
 
 type Outcome = rustix::io::Result<Answer>;
 
@@ -39,7 +39,7 @@ impl Recorder {
             result => result?,
         };
         let stat = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH)?;
-        let mut kept = self.kept(target, &fd, &stat);
+        let mut kept = self.kept(&fd, &stat);
         let old = kept.owner.unwrap_or(Owner::ROOT);
         let new = Owner { uid: wanted.0.unwrap_or(old.uid), gid: wanted.1.unwrap_or(old.gid) };
         let who = self.registry.of(thread);
@@ -59,7 +59,7 @@ impl Recorder {
         }
         if new != old {
             kept.owner = Some(new);
-            self.keep(target, &fd, &stat, &kept)?;
+            self.keep(&fd, &stat, &kept)?;
         }
         if is_regular(&stat) {
             // The kernel's own is gone with the change of owner.
@@ -69,7 +69,7 @@ impl Recorder {
     }
 
     /// What is kept about an open file.
-    pub(super) fn kept(&self, target: &Target, fd: &OwnedFd, stat: &Stat) -> Kept {
+    pub(super) fn kept(&self, fd: &OwnedFd, stat: &Stat) -> Kept {
         let text = |name| {
             let mut buffer = [0; 64];
             let length = rustix::fs::getxattr(own_name(fd), name, &mut buffer[..]).ok()?;
@@ -77,7 +77,7 @@ impl Recorder {
         };
         let owner = text(OWNER_XATTR).and_then(|text| text.parse().ok());
         if owner.is_none() && !self.table.is_empty() && !is_folder(stat) {
-            let line = target.place(fd).and_then(|path| self.table.get(&path).cloned());
+            let line = place(fd).and_then(|path| self.table.get(&path).cloned());
             return line.unwrap_or_default();
         }
         let device = owner.and_then(|_| text(DEVICE_XATTR)).and_then(|text| text.parse().ok());
@@ -86,7 +86,6 @@ impl Recorder {
 
     pub(super) fn keep(
         &mut self,
-        target: &Target,
         fd: &OwnedFd,
         stat: &Stat,
         kept: &Kept,
@@ -106,8 +105,8 @@ impl Recorder {
             Err(error) => return Err(error),
         }
         // What is nowhere in the sandbox is in no layer.
-        let Some(place) = target.place(fd) else { return Ok(()) };
-        let kept = self.table.keep(&place, kept.clone());
+        let Some(path) = place(fd) else { return Ok(()) };
+        let kept = self.table.keep(&path, kept.clone());
         kept.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
@@ -125,7 +124,7 @@ impl Recorder {
         }
         let Ok(fd) = target.open() else { return Ok(Answer::Continue) };
         let stat = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH)?;
-        let kept = self.kept(target, &fd, &stat);
+        let kept = self.kept(&fd, &stat);
         let Some(owner) = kept.owner else { return Ok(Answer::Continue) };
         let error = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::FAULT);
         let mut bytes = match form {
@@ -169,8 +168,8 @@ impl Recorder {
                 OFlags::PATH | OFlags::NOFOLLOW,
                 Mode::empty(),
             )?;
-            let place = target.place(&fd).ok_or(Errno::NOENT)?;
-            let kept = self.table.keep(&place, kept);
+            let path = place(&fd).ok_or(Errno::NOENT)?;
+            let kept = self.table.keep(&path, kept);
             kept.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         }
         rustix::fs::fchmod(&file, mode)?;
@@ -205,7 +204,7 @@ fn patch(bytes: &mut [u8], form: Form, owner: Owner, device: Option<Device>) {
     let Some(device) = device else { return };
     match form {
         Form::Stat => {
-            put(places.device, &rustix::fs::makedev(device.major, device.minor).to_ne_bytes())
+            put(places.device, &rustix::fs::makedev(device.major, device.minor).to_ne_bytes());
         }
         Form::Statx { .. } => {
             put(places.device, &device.major.to_ne_bytes());

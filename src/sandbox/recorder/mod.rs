@@ -263,9 +263,10 @@ fn tell(
     let one = |id: u32| Ok(Some(Answer::Value(id.into())));
     match kind {
         Ids::User => one(who.users.real),
-        Ids::EffectiveUser => one(who.users.effective),
+        // Setting the ids for files tells the one in force, and changes what only the kernel looks at.
+        Ids::EffectiveUser | Ids::SetFileUser => one(who.users.effective),
         Ids::Group => one(who.groups.real),
-        Ids::EffectiveGroup => one(who.groups.effective),
+        Ids::EffectiveGroup | Ids::SetFileGroup => one(who.groups.effective),
         Ids::Users => three(who.users),
         Ids::Groups => three(who.groups),
         Ids::Further => {
@@ -279,9 +280,6 @@ fn tell(
             let count = i64::try_from(who.further.len()).expect("the list is short");
             Ok(Some(Answer::Value(count)))
         }
-        // They tell the id that was in force, and change what only the kernel looks at.
-        Ids::SetFileUser => one(who.users.effective),
-        Ids::SetFileGroup => one(who.groups.effective),
         _ => Ok(None),
     }
 }

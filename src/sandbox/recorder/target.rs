@@ -120,15 +120,15 @@ impl Target {
     fn open_base(&self) -> rustix::io::Result<OwnedFd> {
         rustix::fs::open(self.base_name(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     }
+}
 
-    /// Where an open file is in the sandbox; `None` for one outside, and for one that is gone.
-    pub(super) fn place(&self, fd: &OwnedFd) -> Option<PathBuf> {
-        let name = rustix::fs::readlinkat(CWD, own_name(fd), Vec::new()).ok()?;
-        let path = PathBuf::from(OsString::from_vec(name.into_bytes()));
-        let there = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let here = rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).ok()?;
-        ((there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)).then_some(path)
-    }
+/// Where an open file is in the sandbox; `None` for one outside, and for one that is gone.
+pub(super) fn place(fd: &OwnedFd) -> Option<PathBuf> {
+    let name = rustix::fs::readlinkat(CWD, own_name(fd), Vec::new()).ok()?;
+    let path = PathBuf::from(OsString::from_vec(name.into_bytes()));
+    let there = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let here = rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).ok()?;
+    ((there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)).then_some(path)
 }
 
 fn look_up(base: &OwnedFd, path: &CStr, from: Base, flags: OFlags) -> rustix::io::Result<OwnedFd> {
