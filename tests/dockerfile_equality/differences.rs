@@ -52,6 +52,7 @@ const DIFFERENCES: &[Difference] = &[
     ("volume-then-run", "/data/after", Some(r"f 0644 0:0 /data/after after\n"), "what RUN writes below a volume stays"),
     ("volume-then-run", "/data/before", None, "what RUN removes below a volume is gone"),
     ("tutorial", "/root/.cache*", None, "the caches of Go are mounted by themselves"),
+    ("*", "config WorkingDir", Some(r#"config WorkingDir "/""#), "BuildKit's empty image has it"),
     ("*", "config ArgsEscaped", Some("config ArgsEscaped true"), "BuildKit sets it with CMD"),
     ("add-archives", "/by-content", Some("d 0755 0:0 /by-content"), "the archive's entry for its root has no say in a folder that is there"),
     ("add-archives", "/bz2", Some("d 0755 0:0 /bz2"), "the archive's entry for its root has no say in a folder that is there"),

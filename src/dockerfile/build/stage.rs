@@ -69,7 +69,11 @@ impl<'a> Stage<'a> {
         let use_cache = !job.cache.off && !job.cache.off_in.contains(&name);
         let platform = build.platform_of(index);
         let escape = build.common.file.directives.escape;
-        let scratch = || ImageConfig::empty(platform.clone());
+        let scratch = || {
+            let mut config = ImageConfig::empty(platform.clone());
+            "/".clone_into(&mut config.config.working_dir);
+            config
+        };
         let (snapshot, scope, mut config, files) = match build.base(index) {
             Base::Scratch => (Snapshot::scratch(), None, scratch(), None),
             Base::Files(files) => (Snapshot::scratch(), None, scratch(), Some(files)),

@@ -91,6 +91,8 @@ impl Target<'_> {
     }
 
     fn copy(&mut self, source: &Selected) -> Result<()> {
+        // Names of one file stay such within a source alone.
+        self.names.clear();
         let is_folder = source.node.entry.is_directory();
         let written = self.destination.path;
         let names_folder = written.ends_with('/') || written.ends_with("/.");
@@ -200,7 +202,12 @@ impl Target<'_> {
         }
         self.make_folders(folder.parent().as_ref())?;
         let owner = self.destination.owner.unwrap_or_default();
-        let made = Entry::directory(0o755).owned_by(owner.uid, owner.gid);
+        // As BuildKit has it: a mode in digits holds for what is made on the way, too.
+        let mode = match self.destination.chmod {
+            Some(Chmod::Exact(mode)) => mode & 0o777,
+            Some(Chmod::Changes(_)) | None => 0o755,
+        };
+        let made = Entry::directory(mode).owned_by(owner.uid, owner.gid);
         self.tree.insert(folder.clone(), made.modified(self.destination.time))?;
         Ok(())
     }
