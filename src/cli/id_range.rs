@@ -11,6 +11,9 @@ use crate::container::Containers;
 use crate::error::Result;
 use crate::sandbox::{Launcher, Rung};
 
+/// Folders of the store whose files belong to a range of ids, which only its root can remove.
+const MAPPED: [&str; 2] = ["gondola/rootfs/mapped", "build-caches/mapped"];
+
 /// Whether a command goes on in this process.
 pub(super) enum Entered {
     /// It does, with the sandbox that was chosen where it needs one.
@@ -37,6 +40,12 @@ pub(super) fn enter(
         // What needs no steps needs none; the first step asks again, and says why.
         Command::Kaniko(_) => SandboxArgs::default().choose(global, environment).ok(),
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
+        Command::Cache(args) if args.removes() => {
+            let store = global.store_folder(environment)?;
+            let is_there = MAPPED.iter().any(|folder| store.join(folder).is_dir());
+            // Root removes whatever it is.
+            (is_there && !rustix::process::geteuid().is_root()).then_some(Rung::NsSubuid)
+        }
         Command::Restart(args) => made_on(args.containers())?,
         Command::Rm(args) => made_on(args.containers())?,
         _ => None,

@@ -213,7 +213,7 @@ enum Told {
 
 /// Starts a process that keeps the container from now on, and waits until its program runs.
 ///
-/// The process is the own binary with `arguments`, which must lead to [`keep_detached`]. Answers
+/// The process is the own binary with `arguments`, which must lead to `gondola keep`. Answers
 /// what is no error in [`Supervisor::run`], too.
 pub fn start_detached(claimed: &Claimed, arguments: &[String]) -> Result<Option<Exit>> {
     let action = || format!("start container {}", claimed.container().name());

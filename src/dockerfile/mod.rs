@@ -1,6 +1,6 @@
 //! Dockerfiles: the language, and what it makes.
 //!
-//! [`parse`] gives typed instructions with spans; words stay unexpanded. [`stages`] says what the
+//! [`parse()`] gives typed instructions with spans; words stay unexpanded. [`stages`] says what the
 //! target needs, and [`scope`] holds the variables while a stage is executed, step by step.
 
 pub mod build;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::output::human;
 use crate::cli::session::{Session, print};
+use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::{kept_toolchains, programs_folder};
@@ -41,12 +42,19 @@ struct PruneArgs {
     /// Remove the longest unused first, until this much is left: 500MB, 10GB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     keep: Option<u64>,
-    /// Remove the records, kept programs, toolchains and Go caches as well
+    /// Remove the records, kept programs, toolchains, Go caches and caches of steps as well
     #[arg(short, long)]
     all: bool,
     /// Only say what would be removed
     #[arg(long)]
     dry_run: bool,
+}
+
+impl CacheArgs {
+    /// Whether something may be removed.
+    pub(in crate::cli) fn removes(&self) -> bool {
+        matches!(&self.command, CacheCommand::Prune(args) if !args.dry_run)
+    }
 }
 
 pub(in crate::cli) fn run(session: &Session, args: &CacheArgs) -> Result<()> {
@@ -74,6 +82,7 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
         ("toolchains", go.toolchains),
         ("go-build", go.build),
         ("go-modules", go.modules),
+        ("steps", dockerfile::build::caches_size(&store)),
     ];
     if as_json {
         let mut value = json!({ "path": store.root() });
@@ -119,12 +128,13 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
 
 /// Removes what builds kept beside the store's own content; answers how many bytes that were.
 fn prune_builds(session: &Session, store: &Store, before: SystemTime) -> Result<u64> {
-    let programs = golang::prune_programs(&programs_folder(store), before)?;
+    let mut freed = golang::prune_programs(&programs_folder(store), before)?;
+    freed += dockerfile::build::prune_caches(store, before)?;
     let Some(go) = kept_toolchains(store).prune(before)? else {
         session.reporter.note("toolchains and Go caches stay: a build uses them");
-        return Ok(programs);
+        return Ok(freed);
     };
-    Ok(programs + go)
+    Ok(freed + go)
 }
 
 fn verify(session: &Session) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Kaniko's habits: its flags, read as what gondola builds.
 //!
-//! [`flags`] is what may be typed; [`translate`] says what it means, and makes one note of each
+//! `flags` is what may be typed; [`translate`] says what it means, and makes one note of each
 //! flag that only kaniko's own design needs. Nothing here reads a file or asks a registry.
 
 mod flags;

@@ -13,6 +13,7 @@
 mod base;
 mod caches;
 mod job;
+mod kept;
 mod key;
 mod mounts;
 mod platform;
@@ -30,6 +31,8 @@ pub use job::{
     CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
     Tools,
 };
+
+pub use kept::{caches_size, prune_caches};
 
 use super::ignore::Patterns;
 use super::instruction::Dockerfile;

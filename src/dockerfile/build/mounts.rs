@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 
 use super::job::SecretSource;
+use super::kept;
 use super::key::Key;
 use super::platform::Provider;
 use super::shop::{Held, Shop, Workshop, blocking};
@@ -26,8 +27,6 @@ use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Form, Unpacker};
 use crate::sandbox::{self, Access, Root, Secret};
 
-/// The folder of the store that keeps caches between builds.
-const CACHES: &str = "build-caches";
 /// The longest that a secret may be, as in BuildKit.
 const LONGEST_SECRET: u64 = 500 << 10;
 /// Where secrets appear.
@@ -325,7 +324,7 @@ pub(super) fn open_cache(
     create: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<(PathBuf, Held)> {
     let form = format!("{:?}", Form::of(unpacker.rung)).to_lowercase();
-    let folder = unpacker.context.store.root().join(CACHES).join(form);
+    let folder = kept::folder(unpacker.context.store.root(), &form);
     let action = || "open a cache";
     fs_err::create_dir_all(&folder).cannot(action)?;
     for number in 0_u32.. {
@@ -347,6 +346,7 @@ pub(super) fn open_cache(
             Err(rustix::io::Errno::WOULDBLOCK) => continue,
             locked => locked.map_err(std::io::Error::from).cannot(action)?,
         }
+        kept::mark_used(&lock);
         if !place.is_dir() {
             create(&place)?;
         }

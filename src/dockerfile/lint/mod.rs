@@ -1,6 +1,6 @@
 //! Warnings: what BuildKit's linter warns of, by its names for the rules.
 //!
-//! [`shape`] looks at the file as it is written; [`values`] executes the variables of each stage
+//! `shape` looks at the file as it is written; `values` executes the variables of each stage
 //! and looks at what comes out. The rules are described at
 //! <https://docs.docker.com/reference/build-checks/>.
 

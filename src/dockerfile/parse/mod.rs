@@ -1,7 +1,7 @@
 //! The parser: lines, statements, typed instructions.
 //!
-//! [`lines`] joins continuations and drops comments, [`statement`] splits a line into keyword,
-//! flags and arguments and reads its heredocs, [`typed`] checks them against what the instruction
+//! `lines` joins continuations and drops comments, `statement` splits a line into keyword,
+//! flags and arguments and reads its heredocs, `typed` checks them against what the instruction
 //! allows. Errors of one statement do not hide those of the next.
 
 mod flags;

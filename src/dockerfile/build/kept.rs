@@ -1,0 +1,107 @@
+//! What steps keep for each other between builds: the caches that they mount.
+//!
+//! ```text
+//! STORE/build-caches/<form>/<hash>/       one cache, with the files as steps left them
+//! STORE/build-caches/<form>/<hash>.lock   held by whoever uses the cache; its mtime = the last use
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW};
+
+use crate::error::{Cannot as _, Result};
+use crate::store::{Store, remove_tree};
+
+/// The folder of the store that holds them.
+const FOLDER: &str = "build-caches";
+
+/// Where caches of a form are.
+pub(super) fn folder(store: &Path, form: &str) -> PathBuf {
+    store.join(FOLDER).join(form)
+}
+
+/// Notes that a cache is used; whoever may not is at worst one whose cache goes early.
+pub(super) fn mark_used(lock: &fs_err::File) {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let now = Timestamps { last_access: now, last_modification: now };
+    let _ = rustix::fs::futimens(lock.file(), &now);
+}
+
+/// The bytes that caches take.
+pub fn caches_size(store: &Store) -> u64 {
+    all(store.root()).iter().map(|cache| size(cache)).sum()
+}
+
+/// Removes caches that were last used before a moment and that no step uses; answers how many bytes
+/// that were.
+pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
+    let mut freed = 0;
+    for cache in all(store.root()) {
+        let Ok(lock) = fs_err::OpenOptions::new().write(true).open(cache.with_extension("lock"))
+        else {
+            continue;
+        };
+        let is_free = rustix::fs::flock(lock.file(), FlockOperation::NonBlockingLockExclusive);
+        let used = lock.metadata().and_then(|found| found.modified());
+        if is_free.is_err() || !used.is_ok_and(|used| used < before) {
+            continue;
+        }
+        let bytes = size(&cache);
+        remove_tree(&cache).cannot(|| "remove a cache of steps")?;
+        freed += bytes;
+    }
+    Ok(freed)
+}
+
+/// Every cache, without its lock.
+fn all(store: &Path) -> Vec<PathBuf> {
+    let forms = entries(&store.join(FOLDER));
+    let caches = forms.iter().flat_map(|form| entries(form));
+    caches.filter(|path| path.extension().is_none()).collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// The bytes of the files below a folder. What vanishes meanwhile, or cannot be seen, does not count.
+fn size(folder: &Path) -> u64 {
+    let sizes = entries(folder).into_iter().map(|path| match fs_err::symlink_metadata(&path) {
+        Ok(found) if found.is_dir() => size(&path),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn caches_that_nobody_uses_go_when_they_are_old() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let caches = folder(store.root(), "recorded");
+        for (name, text) in [("used", "12345"), ("idle", "123")] {
+            fs_err::create_dir_all(caches.join(name)).unwrap();
+            fs_err::write(caches.join(name).join("file"), text).unwrap();
+            fs_err::write(caches.join(name).with_extension("lock"), "").unwrap();
+        }
+        let lock = fs_err::File::open(caches.join("used.lock")).unwrap();
+        rustix::fs::flock(lock.file(), FlockOperation::LockShared).unwrap();
+        assert_eq!(caches_size(&store), 8);
+        assert_eq!(prune_caches(&store, SystemTime::UNIX_EPOCH).unwrap(), 0);
+        let later = lock.metadata().unwrap().modified().unwrap() + Duration::from_mins(1);
+        assert_eq!(prune_caches(&store, later).unwrap(), 3);
+        assert!(caches.join("used/file").exists());
+        assert!(!caches.join("idle").exists());
+        drop(lock);
+        assert_eq!(prune_caches(&store, later).unwrap(), 5);
+        assert_eq!(caches_size(&store), 0);
+    }
+}
