@@ -203,11 +203,11 @@ impl Target<'_> {
         self.make_folders(folder.parent().as_ref())?;
         let owner = self.destination.owner.unwrap_or_default();
         // As BuildKit has it: a mode in digits holds for what is made on the way, too.
-        let mode = match self.destination.chmod {
+        let permissions = match self.destination.chmod {
             Some(Chmod::Exact(mode)) => mode & 0o777,
             Some(Chmod::Changes(_)) | None => 0o755,
         };
-        let made = Entry::directory(mode).owned_by(owner.uid, owner.gid);
+        let made = Entry::directory(permissions).owned_by(owner.uid, owner.gid);
         self.tree.insert(folder.clone(), made.modified(self.destination.time))?;
         Ok(())
     }
