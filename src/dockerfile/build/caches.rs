@@ -280,7 +280,10 @@ impl Step {
             return Ok(());
         }
         let mut settings = String::new();
-        if crate::rootfs::Form::of(self.unpacker.rung) == crate::rootfs::Form::Recorded {
+        // In a user namespace the sandbox answers for the change, and for the owners that come of it.
+        let rung = self.unpacker.rung;
+        let one_user = crate::rootfs::Form::of(rung) == crate::rootfs::Form::Recorded;
+        if one_user && !rung.has_namespaces() {
             settings.push_str("APT::Sandbox::User \"root\";\n");
         }
         let archives = "/var/cache/apt/archives";
