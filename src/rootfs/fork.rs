@@ -47,12 +47,12 @@ impl Fork {
         Ok(Self { below: below.clone(), form, scratch, snapshot })
     }
 
-    /// What to run a sandbox on.
+    /// What to run a sandbox on. The store syncs nothing that can be made again, so neither is this.
     pub fn root(&self) -> Root {
         match self.snapshot {
             None => {
                 let work = self.scratch.path().join("work");
-                Root::overlay(self.below.layers(), self.files(), work)
+                Root::overlay(self.below.layers(), self.files(), work).volatile()
             }
             Some(_) => Root::Folder(self.files()),
         }

@@ -58,5 +58,5 @@ pub use join::Join;
 pub use probe::{Finding, Findings, ProbeOptions, choose, probe};
 pub use rung::Rung;
 pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub, keep_descriptors};
-pub use spec::{Access, Changes, Lifetime, Mount, Network, Root, Secret, Spec};
+pub use spec::{Access, Changes, Durability, Lifetime, Mount, Network, Root, Secret, Spec};
 pub use tty::{RawMode, WindowSize, relay, window_size};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
@@ -15,7 +15,7 @@ use rustix::mount::{
 
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::kernel;
-use super::spec::{Access, Changes, Root, Spec};
+use super::spec::{Access, Changes, Durability, Root, Spec};
 
 /// Which extended attributes an overlay keeps its marks in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,25 +84,41 @@ struct Folders {
     /// The top layer first.
     layers: Vec<OwnedFd>,
     changes: Option<(OwnedFd, OwnedFd)>,
+    durability: Durability,
 }
 
 fn overlay(layers: &[PathBuf], changes: Option<&Changes>, marks: Marks) -> Attempt<OwnedFd> {
     let Some(top) = layers.last() else {
         return Err(Fault::new(Stage::Request, "mount the layers", "there are none"));
     };
-    let folders = Folders {
+    let mut folders = Folders {
         layers: layers.iter().rev().map(|layer| open_folder(layer)).collect::<Attempt<_>>()?,
         changes: changes
             .map(|c| Ok((open_folder(&c.upper)?, open_folder(&c.work)?)))
             .transpose()?,
+        durability: changes.map_or(Durability::Synced, |changes| changes.durability),
     };
+    if let (Some((_, work)), Durability::Volatile) = (&folders.changes, folders.durability) {
+        // Where the same changes were mounted before, the kernel left a warning that they may not be
+        // whole; only a crash of the machine, after which nobody mounts them, makes it true.
+        let _ = rustix::fs::unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR);
+    }
     match overlay_by_layer(&folders, marks) {
         Ok(tree) => {
             attach_over(&tree, top).at(Stage::Overlay, || "mount the layers")?;
             Ok(tree)
         }
         // Before Linux 6.7 layers cannot be added one by one.
-        Err(fault) if fault.errno == Some(libc::EINVAL) => overlay_at_once(&folders, marks, top),
+        Err(fault) if fault.errno == Some(libc::EINVAL) => {
+            overlay_at_once(&folders, marks, top).or_else(|fault| {
+                // Before Linux 5.10 changes are always synced.
+                if folders.durability == Durability::Synced {
+                    return Err(fault);
+                }
+                folders.durability = Durability::Synced;
+                overlay_at_once(&folders, marks, top)
+            })
+        }
         Err(fault) => Err(fault),
     }
 }
@@ -137,6 +153,9 @@ fn configure_overlay(fs: &OwnedFd, folders: &Folders, marks: Marks) -> Result<()
     if let Some((upper, work)) = &folders.changes {
         fsconfig_set_string(fs, "upperdir", name(upper))?;
         fsconfig_set_string(fs, "workdir", name(work))?;
+        if folders.durability == Durability::Volatile {
+            fsconfig_set_flag(fs, "volatile")?;
+        }
     }
     match marks {
         Marks::User => fsconfig_set_flag(fs, "userxattr")?,
@@ -165,6 +184,9 @@ fn overlay_at_once(folders: &Folders, marks: Marks, target: &Path) -> Attempt<Ow
     if let Some((upper, work)) = &folders.changes {
         write!(options, ",upperdir={},workdir={}", name(upper), name(work))
             .expect("writing to a string does not fail");
+        if folders.durability == Durability::Volatile {
+            options.push_str(",volatile");
+        }
     }
     options.push_str(match marks {
         Marks::User => ",userxattr",

@@ -98,8 +98,28 @@ pub enum Root {
 impl Root {
     /// Layers under a writable upper folder; `work` is an empty folder on the same file system.
     pub fn overlay(layers: Vec<PathBuf>, upper: PathBuf, work: PathBuf) -> Self {
-        Self::Overlay { layers, changes: Some(Changes { upper, work }) }
+        let changes = Changes { upper, work, durability: Durability::Synced };
+        Self::Overlay { layers, changes: Some(changes) }
     }
+
+    /// The same root, whose changes nobody needs after a crash of the machine.
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        if let Self::Overlay { changes: Some(changes), .. } = &mut self {
+            changes.durability = Durability::Volatile;
+        }
+        self
+    }
+}
+
+/// What becomes of changes when the machine crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// What a program syncs is on the disk, and everything is when the sandbox ends. That end waits
+    /// for all that was written to the disk lately, by whomever.
+    Synced,
+    /// Nothing is synced, whatever the program asks for.
+    Volatile,
 }
 
 /// The two folders in which an overlay keeps what is written to it.
@@ -109,6 +129,8 @@ pub struct Changes {
     pub upper: PathBuf,
     /// A folder for the kernel's own use, on the same file system.
     pub work: PathBuf,
+    /// Whether they are written to disk in time.
+    pub durability: Durability,
 }
 
 /// Whether something may be written to.

@@ -349,7 +349,10 @@ fn image_container(
 ) -> Result<Claimed> {
     let plan = Plan::make(&found.image.config.value().config, options)?;
     plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
-    let root = rootfs.fork()?.settle(&reserved.make_folder("root")?)?;
+    let mut root = rootfs.fork()?.settle(&reserved.make_folder("root")?)?;
+    if options.remove {
+        root = root.volatile();
+    }
     let layers = rootfs.kept_folders();
     if matches!(root, Root::Overlay { .. }) {
         session.store()?.keep_for_container(reserved.folder(), &layers)?;

@@ -204,7 +204,7 @@ impl Target<'_> {
         let owner = self.destination.owner.unwrap_or_default();
         // As BuildKit has it: a mode in digits holds for what is made on the way, too.
         let permissions = match self.destination.chmod {
-            Some(Chmod::Exact(exact)) => exact & 0o777,
+            Some(Chmod::Exact(mode)) => mode & 0o777,
             Some(Chmod::Changes(_)) | None => 0o755,
         };
         let made = Entry::directory(permissions).owned_by(owner.uid, owner.gid);
@@ -353,21 +353,6 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_in_digits_holds_for_folders_made_on_the_way() {
-        let chmod: Chmod = "4750".parse().unwrap();
-        let selection = Selection { sources: vec!["a".into()], ..Selection::default() };
-        let selected = select(&context(), &selection).unwrap();
-        let image = image();
-        let path = "/new/deep/x";
-        let chmod = Some(&chmod);
-        let destination =
-            Destination { path, files: &image, owner: None, chmod, link: false, time: 1 };
-        let tree = place(&selected, &destination).unwrap();
-        let modes: Vec<u32> = tree.iter().map(|(_, entry)| entry.mode).collect();
-        assert_eq!(modes, [0o750, 0o750, 0o4750]);
-    }
-
-    #[test]
     fn later_sources_see_what_earlier_ones_made() {
         let both = copied(&["a", "dir/sub/b"], "/new/").unwrap();
         assert_eq!(both, ["new 755 0:0 1", "new/a 640 0:0 5", "new/b 640 0:0 5"]);
@@ -399,21 +384,6 @@ mod tests {
         let tree = place(&selected, &destination).unwrap();
         let kind = &tree.get(&"b".parse().unwrap()).unwrap().kind;
         assert_eq!(*kind, EntryKind::HardLink("a".parse().unwrap()));
-    }
-
-    #[test]
-    fn sources_that_are_one_file_become_two() {
-        let file = Entry::file("x", 0o644);
-        let link = Entry::hard_link("a".parse().unwrap(), &file);
-        let context = files(&[("a", file), ("b", link)]);
-        let selection = Selection { sources: vec!["a".into(), "b".into()], ..Selection::default() };
-        let selected = select(&context, &selection).unwrap();
-        let image = TreeFiles::default();
-        let path = "/d/";
-        let destination =
-            Destination { path, files: &image, owner: None, chmod: None, link: false, time: 0 };
-        let tree = place(&selected, &destination).unwrap();
-        assert!(tree.iter().all(|(_, entry)| !matches!(entry.kind, EntryKind::HardLink(_))));
     }
 
     #[test]
