@@ -97,7 +97,6 @@ impl DockerfileArgs {
             &self.no_cache_filter,
             &self.add_host,
             &self.build_context,
-            &self.mirror,
         ];
         self.file.is_some()
             || self.target.is_some()
@@ -114,7 +113,8 @@ pub(super) fn is_meant(args: &BuildArgs, folder: &Path) -> bool {
     if args.dockerfile.is_typed() {
         return true;
     }
-    if !args.bin.is_empty() || !args.prebuilt.is_empty() || args.config.is_some() {
+    let names_go = args.go.toolchain.is_some() || args.config.is_some();
+    if names_go || !args.bin.is_empty() || !args.prebuilt.is_empty() {
         return false;
     }
     let context = match args.packages.as_slice() {
@@ -204,6 +204,16 @@ fn refuse_go(args: &BuildArgs) -> Result<()> {
         ("--volume", !image.volume.is_empty()),
         ("--annotation", !image.annotation.is_empty()),
         ("--stop-signal", image.stop_signal.is_some()),
+        ("--go", args.go.toolchain.is_some()),
+        ("--build-tags", !args.go.build_tags.is_empty()),
+        ("--ldflags", args.go.ldflags.is_some()),
+        ("--gcflags", args.go.gcflags.is_some()),
+        ("--asmflags", args.go.asmflags.is_some()),
+        ("--mod", args.go.mod_mode.is_some()),
+        ("--go-flag", !args.go.go_flag.is_empty()),
+        ("--go-env", !args.go.go_env.is_empty()),
+        ("--cgo", args.go.cgo),
+        ("--vcs-stamp", args.go.vcs_stamp),
     ];
     match typed.into_iter().find(|(_, typed)| *typed) {
         None => Ok(()),

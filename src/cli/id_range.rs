@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::args::{Command, GlobalArgs};
 use super::commands;
 use super::environment::Environment;
+use super::kaniko;
 use super::sandbox::SandboxArgs;
 use crate::container::Containers;
 use crate::error::Result;
@@ -38,7 +39,9 @@ pub(super) fn enter(
     let rung = match command {
         Command::Build(args) => commands::build::choose_rung(args, global, environment),
         // What needs no steps needs none; the first step asks again, and says why.
-        Command::Kaniko(_) => SandboxArgs::default().choose(global, environment).ok(),
+        Command::Kaniko(args) if kaniko::translate(args, &environment.variables).is_ok() => {
+            SandboxArgs::default().choose(global, environment).ok()
+        }
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
         Command::Cache(args) if args.removes() => {
             let store = global.store_folder(environment)?;

@@ -85,7 +85,11 @@ pub fn main() -> ExitCode {
 fn show_usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no reason to fail: whoever reads has read enough.
     let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+    let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
+    // Of these any other code may be the program's.
+    let runs_programs =
+        std::env::args_os().nth(1).is_some_and(|verb| verb == "run" || verb == "exec");
+    ExitCode::from(if code == USAGE && runs_programs { NOT_STARTED } else { code })
 }
 
 fn exit_code(error: &Error) -> u8 {

@@ -135,6 +135,11 @@ fn enter(job: &Job) -> Attempt<(Vec<Stub>, Identity)> {
     let stubs = match job.rung {
         _ if job.joins => Vec::new(),
         Rung::NsRoot | Rung::NsSubuid | Rung::Ns | Rung::NsCopy => {
+            if job.spec.network == Network::None {
+                // As Docker has it: any user may listen on any port of a network of one's own. While the
+                // outer /proc is there; in a container it may be read-only.
+                let _ = fs_err::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
+            }
             let stubs = mounts::assemble(job)?;
             rustix::system::sethostname(job.spec.hostname.as_bytes())
                 .at(Stage::Mounts, || "set the host name")?;
