@@ -64,7 +64,7 @@ fn a_port_in_use_is_told_before_anything_starts() {
             assert_eq!(ran.stdout, "");
         }
         assert_eq!(world.count(), 0);
-        world.gondola(&["run", "-p", "53:53/udp", "IMAGE"]).code(2).says("--network host");
+        world.gondola(&["run", "-p", "53:53/udp", "IMAGE"]).code(125).says("--network host");
         world
             .gondola(&["run", "--network", "none", "-p", "1:1", "IMAGE"])
             .code(125)

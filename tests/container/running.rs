@@ -123,7 +123,7 @@ fn folders_of_the_host_appear_as_asked_for() {
             .script(&["--mount", "type=bind,source=/missing,target=/x"], "true")
             .code(125)
             .says("/missing");
-        world.script(&["-v", "name:/x"], "true").code(2).says("./data:/data");
+        world.script(&["-v", "name:/x"], "true").code(125).says("./data:/data");
     });
 }
 
