@@ -173,8 +173,7 @@ fn root(rung: Rung, scratch: &Path) -> Attempt<Root> {
             vec![folder("base")?, folder("layer")?],
             folder("upper")?,
             folder("work")?,
-        )
-        .volatile(),
+        ),
         _ => Root::Folder(folder("root")?),
     })
 }
