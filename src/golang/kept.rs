@@ -21,6 +21,7 @@ use fs_err::{File, OpenOptions};
 
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
+use crate::store::tree_bytes;
 
 /// How often a process looks whether another one has unpacked the same toolchain.
 const LOCK_INTERVAL: Duration = Duration::from_millis(15);
@@ -108,9 +109,9 @@ impl Kept {
     /// Adds up what is kept.
     pub fn sizes(&self) -> KeptSizes {
         KeptSizes {
-            toolchains: size(&self.toolchains()),
-            build: size(&self.build_cache()),
-            modules: size(&self.go_path()),
+            toolchains: tree_bytes(&self.toolchains()),
+            build: tree_bytes(&self.build_cache()),
+            modules: tree_bytes(&self.go_path()),
         }
     }
 
@@ -128,7 +129,7 @@ impl Kept {
         freed += prune_files(&self.build_cache(), before)?;
         // Modules do not tell when they were used, but the last build does.
         if is_older(&self.0.join("in-use"), before) {
-            freed += size(&self.go_path());
+            freed += tree_bytes(&self.go_path());
             remove_all(&self.go_path())?;
         }
         Ok(Some(freed))
@@ -139,7 +140,7 @@ impl Kept {
         for entry in entries(&self.toolchains()) {
             let used = entry.with_extension("used");
             if entry.extension().is_none() && is_older(&used, before) {
-                freed += size(&entry);
+                freed += tree_bytes(&entry);
                 remove_all(&entry)?;
                 // Another build may be waiting for the lock: that file stays.
                 let _ = fs_err::remove_file(used);
@@ -176,16 +177,6 @@ fn is_older(path: &Path, before: SystemTime) -> bool {
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs_err::read_dir(folder).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-/// The bytes below a folder. What vanishes meanwhile does not count.
-fn size(folder: &Path) -> u64 {
-    let sizes = entries(folder).into_iter().map(|path| match fs_err::symlink_metadata(&path) {
-        Ok(found) if found.is_dir() => size(&path),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
 }
 
 /// Removes the files that were last used before a moment; the go command notes the use of each.

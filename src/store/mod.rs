@@ -72,7 +72,7 @@ pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
 pub use ingest::Ingest;
 pub use lock::Lease;
 pub use read::BlobReader;
-pub use tree::remove_tree;
+pub use tree::{remove_tree, tree_bytes};
 pub use verify::Verification;
 
 use crate::error::{Error, ErrorKind, Result};

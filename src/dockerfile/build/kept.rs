@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW};
 
 use crate::error::{Cannot as _, Result};
-use crate::store::{Store, remove_tree};
+use crate::store::{Store, remove_tree, tree_bytes};
 
 /// The folder of the store that holds them.
 const FOLDER: &str = "build-caches";
@@ -30,7 +30,7 @@ pub(super) fn mark_used(lock: &fs_err::File) {
 
 /// The bytes that caches take.
 pub fn caches_size(store: &Store) -> u64 {
-    all(store.root()).iter().map(|cache| size(cache)).sum()
+    all(store.root()).iter().map(|cache| tree_bytes(cache)).sum()
 }
 
 /// Removes caches that were last used before a moment and that no step uses; answers how many bytes
@@ -47,7 +47,7 @@ pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
         if is_free.is_err() || !used.is_ok_and(|used| used < before) {
             continue;
         }
-        let bytes = size(&cache);
+        let bytes = tree_bytes(&cache);
         remove_tree(&cache).cannot(|| "remove a cache of steps")?;
         freed += bytes;
     }
@@ -64,16 +64,6 @@ fn all(store: &Path) -> Vec<PathBuf> {
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs_err::read_dir(folder).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-/// The bytes of the files below a folder. What vanishes meanwhile, or cannot be seen, does not count.
-fn size(folder: &Path) -> u64 {
-    let sizes = entries(folder).into_iter().map(|path| match fs_err::symlink_metadata(&path) {
-        Ok(found) if found.is_dir() => size(&path),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
 }
 
 #[cfg(test)]
