@@ -112,25 +112,26 @@ impl Shop {
     }
 
     /// The result of the step with this key: found, or made by `execute`.
-    pub(super) async fn step<F>(
+    pub(super) async fn step<F, E>(
         &self,
         key: &str,
         use_cache: bool,
         execute: impl FnOnce() -> F,
-    ) -> Result<(Arc<Step>, Origin)>
+    ) -> Result<(Arc<Step>, Origin), E>
     where
-        F: Future<Output = Result<Made>>,
+        F: Future<Output = Result<Made, E>>,
+        E: From<Error>,
     {
         let cell = flight(&self.flights, key);
         let mut origin = Origin::Cached;
         let step = cell.get_or_try_init(|| async {
             if let Some(step) = self.remembered(key)?.filter(|_| use_cache) {
-                return Ok(step);
+                return Ok::<_, E>(step);
             }
             origin = Origin::Executed;
             self.began.send_replace(true);
             let made = execute().await?;
-            self.made(key, made)
+            Ok(self.made(key, made)?)
         });
         let step = step.await?.clone();
         Ok((step, origin))
@@ -255,7 +256,7 @@ impl Shop {
                 if let Some(tree) = &step.tree {
                     fork.apply(tree)?;
                 }
-                let (rootfs, id) = fork.keep()?;
+                let (rootfs, id) = fork.keep(step.tree.as_ref())?;
                 step.keep(id);
                 if let Some(layer) = step.packed() {
                     remember(&tools, &step, &layer)?;
@@ -312,7 +313,7 @@ pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Made> {
         Root::Overlay { changes: None, .. } | Root::Host { .. } => PathBuf::new(),
     };
     let tree = fork.changes(stubs)?;
-    let (rootfs, id) = fork.keep()?;
+    let (rootfs, id) = fork.keep(Some(&tree))?;
     let after = rootfs.layers().pop().ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "keep a step").because("its files are nowhere to be found")
     })?;
@@ -382,9 +383,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    blocking_or(work).await
+}
+
+/// The same for work whose errors may be others.
+pub(super) async fn blocking_or<T: Send + 'static, E: From<Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error)),
+        Err(error) => {
+            Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error).into())
+        }
     }
 }
