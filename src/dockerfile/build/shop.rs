@@ -187,7 +187,7 @@ impl Shop {
         sender: watch::Sender<Option<Result<LayerRecord, String>>>,
     ) {
         let (tools, turn, encoding) = (self.tools.clone(), self.turn.clone(), self.job.encoding);
-        let name = format!("layer {}", &step.key[..8.min(step.key.len())]);
+        let name = step.key[..8.min(step.key.len())].to_owned();
         let work = async move {
             let _turn = turn.acquire_owned().await;
             let packing = blocking(move || {
