@@ -94,9 +94,12 @@ impl Kept {
         if let Err(TryLockError::WouldBlock) = lock.file().try_lock() {
             return Ok(None);
         }
-        let mut freed = prune_files(&self.build_cache(), before)?;
+        let mut freed = 0;
+        if is_own(&self.build_cache()) {
+            freed += prune_files(&self.build_cache(), before)?;
+        }
         // Modules do not tell when they were used, but the last build does.
-        if is_older(&self.0.join("in-use"), before) {
+        if is_own(&self.go_path()) && is_older(&self.0.join("in-use"), before) {
             freed += tree_bytes(&self.go_path());
             remove_all(&self.go_path())?;
         }
@@ -115,6 +118,12 @@ fn now(file: &File) -> Result<SystemTime> {
 fn is_older(path: &Path, before: SystemTime) -> bool {
     let modified = fs_err::metadata(path).and_then(|found| found.modified());
     modified.map_or(true, |modified| modified < before)
+}
+
+/// Whether a cache is a folder of ours. One behind a symbolic link is somebody else's, who may use it
+/// just now and does not know our lock.
+fn is_own(folder: &Path) -> bool {
+    fs_err::symlink_metadata(folder).is_ok_and(|found| found.is_dir())
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -188,5 +197,24 @@ mod tests {
         assert_eq!(kept.sizes(), sizes);
         assert_eq!(kept.prune(later).unwrap(), Some(17));
         assert_eq!(kept.sizes(), KeptSizes::default());
+    }
+
+    #[test]
+    fn caches_behind_links_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new(folder.path().join("go"));
+        drop(kept.use_now().unwrap());
+        let others = [(kept.build_cache(), "build-x"), (kept.go_path(), "path-x")];
+        for (link, name) in &others {
+            let elsewhere = folder.path().join(name);
+            fs_err::rename(link, &elsewhere).unwrap();
+            write(&elsewhere.join("00/x-d"), "compiled");
+            std::os::unix::fs::symlink(&elsewhere, link).unwrap();
+        }
+        let used = fs_err::metadata(kept.0.join("in-use")).unwrap().modified().unwrap();
+        assert_eq!(kept.prune(used + Duration::from_secs(10)).unwrap(), Some(0));
+        for (link, _) in &others {
+            assert_eq!(fs_err::read(link.join("00/x-d")).unwrap(), b"compiled");
+        }
     }
 }
