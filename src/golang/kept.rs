@@ -18,7 +18,7 @@ use fs_err::{File, OpenOptions};
 
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
-use crate::store::tree_bytes;
+use crate::store::{remove_tree, tree_bytes};
 
 /// The folder for all that.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Kept {
         // Modules do not tell when they were used, but the last build does.
         if is_own(&self.go_path()) && is_older(&self.0.join("in-use"), before) {
             freed += tree_bytes(&self.go_path());
-            remove_all(&self.go_path())?;
+            remove_tree(&self.go_path()).cannot(|| "remove modules")?;
         }
         Ok(Some(freed))
     }
@@ -144,25 +144,6 @@ fn prune_files(folder: &Path, before: SystemTime) -> Result<u64> {
         }
     }
     Ok(freed)
-}
-
-/// Removes a folder, read-only folders in it included, as those of modules are.
-fn remove_all(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    for path in entries(folder) {
-        if fs_err::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-            let _ = fs_err::set_permissions(&path, PermissionsExt::from_mode(0o700));
-            remove_all(&path)?;
-        } else {
-            fs_err::remove_file(&path).cannot(|| "remove what builds left")?;
-        }
-    }
-    match fs_err::remove_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).cannot(|| "remove what builds left")
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
