@@ -33,7 +33,7 @@ pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
     Settings, Target, ToolchainChoice,
 };
-pub use toolchain::kept_toolchains;
+pub use toolchain::go_caches;
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image};
