@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::run::{report, supervisor, variables};
+use super::run::{report, supervisor, variables, without_terminal};
 use crate::cli::session::Session;
 use crate::container::{Containers, Further};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,6 +45,9 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
         return Err(Error::new(ErrorKind::Usage, format!("run in container {name}"))
             .because("no program was named"));
     }
+    if let Some(code) = without_terminal(session, args.interactive && args.tty) {
+        return Ok(code);
+    }
     let seen = Containers::open(session.store()?.root())?.find(name)?;
     let further = Further {
         argv: program.to_vec(),
@@ -55,5 +58,5 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
         terminal: args.tty,
     };
     let exit = supervisor(session).exec(&seen, &further).await?;
-    Ok(report(session, name, &exit))
+    Ok(report(session, name, &exit, None))
 }
