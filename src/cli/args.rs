@@ -41,6 +41,9 @@ pub struct GlobalArgs {
     /// Allow plain http, or https with a certificate that cannot be checked, for this registry
     #[arg(long, global = true, value_name = "HOST[:PORT]", help_heading = "Registries")]
     pub insecure_registry: Vec<String>,
+    /// Pull images whose names begin with FROM from TO; repeatable
+    #[arg(long, global = true, value_name = "FROM=TO", help_heading = "Registries")]
+    pub mirror: Vec<String>,
     /// How many transfers run at once
     #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Registries")]
     pub jobs: u16,

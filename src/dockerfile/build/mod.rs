@@ -10,6 +10,7 @@
 //! of the very files that it reads. Nothing is unpacked, mounted or started for a step whose result
 //! is known.
 
+mod agent;
 mod base;
 mod caches;
 mod job;
@@ -18,11 +19,13 @@ mod key;
 mod mounts;
 mod platform;
 mod run;
+mod shell;
 mod shop;
 mod snapshot;
 mod sources;
 mod stage;
 mod transfer;
+mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,12 +71,19 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let common = Common { shop, job, file, context, contexts, several: platforms.len() > 1 };
     let builds = platforms.iter().map(|platform| PlatformBuild::prepare(&common, platform));
     let builds = futures_util::future::try_join_all(builds).await?;
+    let triggers: Vec<_> = builds.iter().flat_map(PlatformBuild::triggers).collect();
+    for name in unused::arguments(&common.job, &common.file, &triggers) {
+        tools.transport.reporter.warn(name);
+    }
     let images = builds.iter().map(PlatformBuild::execute);
     let images = futures_util::future::try_join_all(images).await;
     common.shop.finish_packing().await;
     common.context.save();
     for context in common.contexts.values() {
         context.save();
+    }
+    if images.is_err() {
+        shell::open(&common.shop.failed, &tools.transport.reporter).await?;
     }
     images
 }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::agent::Agent;
 use super::job::SecretSource;
 use super::kept;
 use super::key::Key;
@@ -86,15 +87,25 @@ pub(super) async fn describe(
             // What a cache holds is no part of what a step does.
             (MountKind::Cache(cache), _) => key.text("cache").text(&cache.id),
             (MountKind::Secret(secret), _) => {
-                key.text("secret").text(&secret.id).optional(secret.variable.as_ref())
+                let key = key.text("secret").text(&secret.id).optional(secret.variable.as_ref());
+                owned(key, secret.access)
             }
             (MountKind::Tmpfs { size }, _) => key.text("tmpfs").number(size.unwrap_or_default()),
-            (MountKind::Ssh { id, .. }, _) => key.text("ssh").text(id),
+            (MountKind::Ssh { id, access, .. }, _) => owned(key.text("ssh").text(id), *access),
             (MountKind::Bind { .. }, None) => key,
         };
         all.push(Described { mount, target, provider, span });
     }
     Ok((Mounts { all }, key))
+}
+
+/// Adds whose a mounted file is, where that was said.
+fn owned(key: Key, access: Owner) -> Key {
+    let said = [access.mode, access.uid, access.gid];
+    if said.iter().all(Option::is_none) {
+        return key;
+    }
+    said.into_iter().fold(key, |key, number| key.optional(number.map(u32::to_le_bytes)))
 }
 
 /// What stands for the content of a bind mount.
@@ -166,9 +177,11 @@ impl Prepared {
                 mode: 0o1777,
             }),
             MountKind::Secret(secret) => self.secret(&shop.job.secrets, secret, target)?,
-            MountKind::Ssh { id, required, .. } => {
-                self.agent(&shop.job.agents, id, *required, target)?;
-            }
+            MountKind::Ssh { id, required, access } => match shop.job.agents.get(id) {
+                Some(agent) => self.agent(agent, *access, target)?,
+                None if *required => return Err(no_agent(id)),
+                None => {}
+            },
         }
         Ok(())
     }
@@ -209,27 +222,19 @@ impl Prepared {
         Ok(())
     }
 
-    fn agent(
-        &mut self,
-        agents: &std::collections::BTreeMap<String, PathBuf>,
-        id: &str,
-        required: bool,
-        target: &str,
-    ) -> Result<()> {
-        match agents.get(id) {
-            Some(socket) => {
-                self.bind(socket.clone(), target, Access::ReadWrite);
-                self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
-                Ok(())
-            }
-            None if required => {
-                Err(Error::new(ErrorKind::Usage, format!("mount the SSH agent {id}"))
-                    .because("it was not given")
-                    .hint(format!("--ssh {id}")))
-            }
-            None => Ok(()),
-        }
+    fn agent(&mut self, socket: &Path, access: Owner, target: &str) -> Result<()> {
+        let agent = Agent::open(socket, access)?;
+        self.bind(agent.socket(), target, Access::ReadWrite);
+        self.held.push(Arc::new(agent));
+        self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
+        Ok(())
     }
+}
+
+fn no_agent(id: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("mount the SSH agent {id}"))
+        .because("it was not given")
+        .hint(format!("--ssh {id}"))
 }
 
 fn read_secret(id: &str, source: &SecretSource) -> Result<Vec<u8>> {

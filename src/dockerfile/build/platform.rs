@@ -160,6 +160,11 @@ impl<'a> PlatformBuild<'a> {
         }
     }
 
+    /// What the bases of all stages want to be executed first.
+    pub(super) fn triggers(&self) -> impl Iterator<Item = &Instruction> {
+        self.graph.nodes().iter().flat_map(|node| &node.triggers)
+    }
+
     /// Where a stage's base comes from.
     pub(super) fn base(&self, stage: usize) -> Base {
         self.bases.get(&stage).cloned().unwrap_or(Base::Scratch)

@@ -10,6 +10,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::job::{Chosen, Job, Tools};
+use super::shell::FirstFailed;
 use super::snapshot::{LayerRecord, Merged, Snapshot, Step, ViewFiles, packed};
 use crate::dockerfile::files::Files;
 use crate::error::{Error, ErrorKind, Result};
@@ -70,6 +71,8 @@ pub(super) struct Shop {
     stored: Mutex<BTreeSet<Digest>>,
     /// Layers are packed one after the other, each on all cores.
     turn: Arc<Semaphore>,
+    /// The step that failed, if a shell is to be opened there.
+    pub failed: FirstFailed,
 }
 
 /// How a step's result came to be.
@@ -93,6 +96,7 @@ impl Shop {
             stored: Mutex::default(),
             began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
+            failed: FirstFailed::default(),
         }
     }
 

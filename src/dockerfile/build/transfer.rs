@@ -17,7 +17,7 @@ use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::instruction::{Add, Copy, Instruction, Transfer};
 use crate::dockerfile::source::{Span, Word};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, EntryKind, Tree};
+use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
 
@@ -119,13 +119,30 @@ impl Plan {
             .number(u64::from(self.link))
     }
 
+    /// What to say of several files that were copied to one path, where each replaced the one before
+    /// it: as in BuildKit, which says nothing of it.
+    fn overwriting(&self, selected: &[Selected], tree: &Tree) -> Option<String> {
+        let files = selected.iter().filter(|one| !one.node.entry.is_directory()).count();
+        let path = TreePath::normalized(&self.path).ok()?;
+        let is_file = tree.get(&path).is_some_and(|entry| !entry.is_directory());
+        (files > 1 && is_file).then(|| {
+            format!(
+                "{} {} {}: each of {files} files replaced the one before it, for the destination is \
+                 no folder; a slash at its end makes it one",
+                self.verb,
+                self.sources.join(" "),
+                self.destination
+            )
+        })
+    }
+
     /// Heredocs as sources.
     fn inline_sources(&self) -> Result<Vec<Selected>> {
         let mut all = Vec::new();
         for (name, text) in &self.inline {
             let mut tree = Tree::new();
             let entry = Entry::file(text.clone(), 0o644);
-            tree.insert_with_parents(crate::layer::TreePath::normalized(name)?, entry)?;
+            tree.insert_with_parents(TreePath::normalized(name)?, entry)?;
             let selection = Selection { sources: vec![name.clone()], ..Selection::default() };
             all.extend(copy::select(&TreeFiles::new(tree), &selection)?);
         }
@@ -253,6 +270,7 @@ async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result
     let files = shop.files(&stage.snapshot).await?;
     let time = stage.build.common.job.time();
     let programs = shop.tools.path().to_owned();
+    let reporter = shop.tools.transport.reporter.clone();
     blocking_or(move || {
         let (selected, held) = gathered.unpack(&programs)?;
         let owner = plan.chown.as_deref();
@@ -267,6 +285,9 @@ async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result
             time,
         };
         let tree = copy::place(&selected, &destination).at(plan.written.destination.span)?;
+        if let Some(text) = plan.overwriting(&selected, &tree) {
+            reporter.warn(text);
+        }
         Ok(Made { tree, kept: None, held })
     })
     .await
@@ -442,7 +463,7 @@ async fn add_address(
     let entry = Entry::new(EntryKind::File(content), 0o600).modified(download.modified);
     let digest = format!("{} {}", download.digest, download.modified);
     let mut tree = Tree::new();
-    tree.insert(crate::layer::TreePath::new(name.as_bytes())?, entry)?;
+    tree.insert(TreePath::new(name.as_bytes())?, entry)?;
     let selection = Selection { sources: vec![name], ..Selection::default() };
     let selected = copy::select(&TreeFiles::new(tree), &selection)?;
     let parts = vec![Part { selected, unpack }];
