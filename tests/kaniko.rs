@@ -50,6 +50,7 @@ fn the_executor_pushes_to_its_destinations_and_writes_what_they_are_called() {
             "--target=other",
             "--label",
             "org.example.a=b",
+            "--annotation=org.example.note=c d",
             "--digest-file=new/digest",
             "--image-name-with-digest-file=names",
             "--image-name-tag-with-digest-file=tagged",
@@ -78,6 +79,10 @@ fn the_executor_pushes_to_its_destinations_and_writes_what_they_are_called() {
         let arguments = ["inspect", "--tls-verify=false", "--format={{.Digest}}", &source];
         assert_eq!(run("skopeo", &arguments).trim(), digest);
     }
+    let raw = format!("docker://{first}");
+    let raw = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &raw]);
+    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!(manifest["annotations"]["org.example.note"], "c d");
     let image = Stored::folder(&sandbox.path("layout")).image(Some("1"));
     let config = &image.config["config"];
     let variables: Vec<_> =

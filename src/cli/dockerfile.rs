@@ -159,6 +159,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         secrets: own.secret.iter().map(|text| secret(session, text)).collect::<Result<_>>()?,
         agents: own.ssh.iter().map(|text| agent(session, text)).collect::<Result<_>>()?,
         labels: super::settings::pairs("--label", &args.image.label)?,
+        annotations: super::settings::pairs("--annotation", &args.image.annotation)?,
         hosts: own
             .add_host
             .iter()
@@ -202,7 +203,6 @@ fn refuse_go(args: &BuildArgs) -> Result<()> {
         ("--workdir", image.workdir.is_some()),
         ("--port", !image.port.is_empty()),
         ("--volume", !image.volume.is_empty()),
-        ("--annotation", !image.annotation.is_empty()),
         ("--stop-signal", image.stop_signal.is_some()),
         ("--go", args.go.toolchain.is_some()),
         ("--build-tags", !args.go.build_tags.is_empty()),

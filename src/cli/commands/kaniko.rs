@@ -109,6 +109,7 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         secrets: secrets.collect::<Result<_>>()?,
         agents: std::collections::BTreeMap::new(),
         labels: build.labels.clone(),
+        annotations: build.annotations.clone(),
         hosts: Vec::new(),
         network: Network::Host,
         cache: CachePolicy { off: !build.use_cache, ..CachePolicy::default() },

@@ -404,7 +404,7 @@ type Note = (&'static str, fn(&KanikoArgs) -> bool, &'static str);
 const STEPS: &str = "results of steps are kept in the local store";
 
 /// The flags that only kaniko's own design needs.
-const NOTES: [Note; 28] = [
+const NOTES: [Note; 27] = [
     (
         "--snapshot-mode",
         |a| a.snapshot_mode.is_some(),
@@ -494,11 +494,6 @@ const NOTES: [Note; 28] = [
         "--credential-helpers",
         |a| !a.credential_helpers.is_empty(),
         "helpers are those that docker's config.json names",
-    ),
-    (
-        "--annotation",
-        |a| !a.annotation.is_empty(),
-        "images of Dockerfiles get labels alone: --label",
     ),
     (
         "--push-ignore-immutable-tag-errors",

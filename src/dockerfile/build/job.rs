@@ -84,6 +84,8 @@ pub struct Job {
     pub agents: BTreeMap<String, PathBuf>,
     /// `--label`
     pub labels: BTreeMap<String, String>,
+    /// `--annotation`: of the manifests, and of the index over several.
+    pub annotations: BTreeMap<String, String>,
     /// `--add-host`
     pub hosts: Vec<(String, IpAddr)>,
     /// The network of steps that do not say which.

@@ -280,6 +280,9 @@ impl<'a> PlatformBuild<'a> {
             None => last.unwrap_or_else(|| self.common.job.created()),
         });
         *draft.config() = config;
+        for (name, value) in &self.common.job.annotations {
+            draft.annotate(name, value);
+        }
         Ok(draft.finish())
     }
 }
