@@ -7,7 +7,7 @@ mod support;
 use std::process::{Command, Stdio};
 
 use fs_err as fs;
-use support::{Registry, Run, Sandbox, Stored, need, run};
+use support::{Busybox, Registry, Run, Sandbox, Stored, need, run};
 
 /// A context whose Dockerfile executes nothing, so that no sandbox is needed.
 fn context(sandbox: &Sandbox) {
@@ -125,6 +125,44 @@ fn contexts_come_as_archives_and_over_stdin() {
         |name: &str| Stored::folder(&sandbox.path(name)).image(None).manifest["layers"].clone();
     assert_eq!(layers("one"), layers("two"));
     assert_eq!(layers("two"), layers("three"));
+}
+
+#[test]
+fn the_cache_repository_serves_machines_that_begin_with_nothing() {
+    let registry = need!(Registry::plain());
+    let mut sandbox = Sandbox::new();
+    let base = registry.image("library/busybox:latest");
+    need!(Busybox::default().push(&sandbox.path("base"), &base));
+    sandbox.write("ctx/a", "a");
+    let file = format!("FROM {base}\nCOPY a /\nRUN cat /proc/sys/kernel/random/uuid > /when\n");
+    sandbox.write("ctx/Dockerfile", file);
+    let mut number = 0;
+    let mut build = |more: &[&str]| {
+        number += 1;
+        let home = sandbox.path(&format!("home-{number}"));
+        sandbox.set("GONDOLA_HOME", home.to_str().unwrap());
+        let layout = format!("--oci-layout-path=layout-{number}");
+        let words = [&["--context=ctx", &layout][..], more].concat();
+        executor(&sandbox, &words).success();
+        let image = Stored::folder(&sandbox.path(&format!("layout-{number}"))).image(None);
+        let when = image.files()["when"].bytes.clone();
+        (image.digest, when)
+    };
+    let name = registry.image("app:1");
+    let pushed = ["--cache=true", "-d", &name];
+    let first = build(&pushed);
+    assert_eq!(registry.tags("app/cache").len(), 2);
+    assert_eq!(build(&pushed), first);
+    assert_ne!(build(&["-d", &name]).1, first.1);
+
+    let other = format!("--cache-repo={}", registry.image("other"));
+    let named = ["--no-push", "--cache=true", &other];
+    let without_copies = build(&[&named[..], &["--cache-copy-layers=false"]].concat());
+    assert_eq!(registry.tags("other").len(), 1);
+    let second = build(&[&named[..], &["--no-push-cache"]].concat());
+    assert_eq!(registry.tags("other").len(), 1);
+    assert_ne!(second.1, first.1);
+    assert_eq!(second.1, without_copies.1);
 }
 
 #[test]

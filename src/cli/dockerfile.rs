@@ -15,7 +15,8 @@ use super::commands::build::BuildArgs;
 use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::dockerfile::build::{
-    CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
+    CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
+    NamedContext, SecretSource,
 };
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -64,6 +65,9 @@ pub struct DockerfileArgs {
     /// Execute the steps of this stage, whatever earlier builds left behind; repeatable
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// Look results of steps up in this repository of a registry, and put there what was executed
+    #[arg(long, value_name = "REPOSITORY")]
+    pub cache_repo: Option<String>,
     /// The network of steps: host or none
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
@@ -100,6 +104,7 @@ impl DockerfileArgs {
         ];
         self.file.is_some()
             || self.target.is_some()
+            || self.cache_repo.is_some()
             || self.network.is_some()
             || self.check
             || self.no_go_cache
@@ -170,6 +175,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
             off: args.no_cache,
             off_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
             pull: args.pull,
+            repository: own.cache_repo.as_deref().map(cache_repository).transpose()?,
         },
         go_cache: !own.no_go_cache,
         mirrors: super::settings::pairs("--mirror", &own.mirror)?,
@@ -404,6 +410,10 @@ fn agent(session: &Session, text: &str) -> Result<(String, PathBuf)> {
         return Err(refuse("it is no socket").hint("add the key to an agent with ssh-add"));
     }
     Ok((name.to_owned(), path))
+}
+
+fn cache_repository(text: &str) -> Result<CacheRepository> {
+    text.parse().map(CacheRepository::new).cannot(|| format!("use --cache-repo {text}"))
 }
 
 fn network(text: Option<&str>) -> Result<Network> {

@@ -10,4 +10,5 @@ mod cache;
 mod contexts;
 mod failures;
 mod files;
+mod remote_cache;
 mod steps;

@@ -112,7 +112,11 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         annotations: build.annotations.clone(),
         hosts: Vec::new(),
         network: Network::Host,
-        cache: CachePolicy { off: !build.use_cache, ..CachePolicy::default() },
+        cache: CachePolicy {
+            off: !build.use_cache,
+            repository: build.cache.clone(),
+            ..CachePolicy::default()
+        },
         go_cache: true,
         mirrors: std::collections::BTreeMap::new(),
         epoch,

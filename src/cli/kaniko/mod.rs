@@ -3,6 +3,7 @@
 //! `flags` is what may be typed; [`translate`] says what it means, and makes one note of each
 //! flag that only kaniko's own design needs. Nothing here reads a file or asks a registry.
 
+mod cache;
 mod flags;
 mod registries;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 pub use self::flags::KanikoArgs;
 pub use self::registries::{ClientCertificate, Registries};
 use super::output::ProgressMode;
+use crate::dockerfile::build::CacheRepository;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Encoding;
 use crate::oci::{Platform, Reference};
@@ -50,6 +52,8 @@ pub struct Translation {
     pub reproducible: bool,
     /// Whether results of earlier builds are used.
     pub use_cache: bool,
+    /// Where results of steps are shared with other machines.
+    pub cache: Option<CacheRepository>,
     /// Whether the image is built, or only its Dockerfile checked.
     pub purpose: Purpose,
     /// How registries are spoken to.
@@ -139,6 +143,10 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
             args.target[0]
         ));
     }
+    let cache = cache::translate(args, &destinations, push)?;
+    let pushed_to = destinations.iter().filter(|_| push).map(Reference::registry);
+    let cache_host = cache.as_ref().map(|cache| cache.repository.registry());
+    let pushed: Vec<&str> = pushed_to.chain(cache_host).collect();
     Ok(Translation {
         dockerfile,
         context: context(args, variables)?,
@@ -153,7 +161,8 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
             .filter(|text| !text.is_empty())
             .map(str::parse)
             .transpose()?,
-        registries: registries::translate(args, variables, &destinations, push)?,
+        registries: registries::translate(args, variables, &pushed)?,
+        cache,
         destinations,
         push,
         files,
@@ -400,11 +409,11 @@ fn log(args: &KanikoArgs) -> Result<Log> {
 /// A flag without effect: whether it is given, and why it has none.
 type Note = (&'static str, fn(&KanikoArgs) -> bool, &'static str);
 
-/// Where all results of steps are.
-const STEPS: &str = "results of steps are kept in the local store";
+/// Where results of steps are unless they are to be shared.
+const LOCAL: &str = "without --cache=true results of steps are kept in the local store alone";
 
 /// The flags that only kaniko's own design needs.
-const NOTES: [Note; 27] = [
+const NOTES: [Note; 26] = [
     (
         "--snapshot-mode",
         |a| a.snapshot_mode.is_some(),
@@ -475,15 +484,10 @@ const NOTES: [Note; 27] = [
         "stages that are not needed are never built",
     ),
     ("--cache-dir", |a| a.cache_dir.is_some(), "base images are kept in the local store"),
-    (
-        "--cache-repo",
-        |a| a.cache_repo.is_some(),
-        "results of steps are kept in the local store, not in a registry",
-    ),
-    ("--cache-ttl", |a| a.cache_ttl.is_some(), "results are found by content and do not grow old"),
-    ("--cache-copy-layers", |a| a.cache_copy_layers.is_some(), STEPS),
-    ("--cache-run-layers", |a| a.cache_run_layers.is_some(), STEPS),
-    ("--no-push-cache", |a| a.no_push_cache.is_some(), STEPS),
+    ("--cache-repo", |a| a.cache_repo.is_some() && a.cache != Some(true), LOCAL),
+    ("--cache-ttl", |a| a.cache_ttl.is_some() && a.cache != Some(true), LOCAL),
+    ("--cache-copy-layers", |a| a.cache_copy_layers.is_some() && a.cache != Some(true), LOCAL),
+    ("--cache-run-layers", |a| a.cache_run_layers.is_some() && a.cache != Some(true), LOCAL),
     ("--log-timestamp", |a| a.log_timestamp.is_some(), "lines carry the time since the start"),
     (
         "--image-format",

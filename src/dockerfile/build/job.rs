@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::dockerfile::context::GitSource;
 use crate::error::Result;
 use crate::layer::Encoding;
-use crate::oci::{Platform, Reference};
+use crate::oci::{Platform, Reference, Repository};
 use crate::sandbox::{Launcher, Network, Rung};
 use crate::transport::{self, Place};
 
@@ -54,6 +55,40 @@ pub struct CachePolicy {
     pub off_in: BTreeSet<String>,
     /// Tags of bases are looked up again.
     pub pull: bool,
+    /// Where results are shared with other machines.
+    pub repository: Option<CacheRepository>,
+}
+
+/// A repository that holds results of steps: what the store does not know is looked up there, and
+/// what is executed is put there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRepository {
+    /// Where it is.
+    pub repository: Repository,
+    /// Whether results are put there, and not only looked up.
+    pub push: bool,
+    /// Results that are older count as absent.
+    pub longest_age: Option<Duration>,
+    /// Steps whose results are neither looked up nor put there.
+    pub without: BTreeSet<StepKind>,
+}
+
+impl CacheRepository {
+    /// Takes a repository for everything.
+    pub fn new(repository: Repository) -> Self {
+        Self { repository, push: true, longest_age: None, without: BTreeSet::new() }
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepKind {
+    /// `RUN`
+    Run,
+    /// `COPY` and `ADD`
+    Copy,
+    /// `WORKDIR`, and a context as a base
+    Other,
 }
 
 /// What `--secret` gives.

@@ -17,6 +17,7 @@ mod kept;
 mod key;
 mod mounts;
 mod platform;
+mod remote;
 mod run;
 mod shop;
 mod snapshot;
@@ -28,8 +29,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
-    CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
-    Tools,
+    CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
+    NamedContext, SecretSource, StepKind, Tools,
 };
 
 pub use kept::{caches_size, prune_caches};
@@ -44,6 +45,7 @@ use crate::image::Image;
 use crate::oci::Platform;
 use job::NamedContext as Named;
 use platform::PlatformBuild;
+use remote::Remote;
 use shop::Shop;
 use sources::Opened;
 
@@ -64,17 +66,32 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
             contexts.insert(name.clone(), sources::open_named(tools, source).await?);
         }
     }
-    let shop = Shop::new(tools.clone(), job.clone());
-    let common = Common { shop, job, file, context, contexts, several: platforms.len() > 1 };
-    let builds = platforms.iter().map(|platform| PlatformBuild::prepare(&common, platform));
-    let builds = futures_util::future::try_join_all(builds).await?;
-    let images = builds.iter().map(PlatformBuild::execute);
-    let images = futures_util::future::try_join_all(images).await;
-    common.shop.finish_packing().await;
+    let remote = Remote::of(tools, &job);
+    let shop = Shop::new(tools.clone(), job.clone(), remote.clone());
+    let several = platforms.len() > 1;
+    let mut common = Common { shop, job, file, context, contexts, several };
+    let images = loop {
+        match execute(&common, platforms).await {
+            Err(_) if remote.as_ref().is_some_and(|remote| remote.begins_again()) => {
+                common.shop = Shop::new(tools.clone(), common.job.clone(), remote.clone());
+            }
+            images => break images,
+        }
+    };
     common.context.save();
     for context in common.contexts.values() {
         context.save();
     }
+    images
+}
+
+/// Executes everything once, and packs and keeps what was executed, also where something failed.
+async fn execute(common: &Common, platforms: &[Platform]) -> Result<Vec<Image>> {
+    let builds = platforms.iter().map(|platform| PlatformBuild::prepare(common, platform));
+    let builds = futures_util::future::try_join_all(builds).await?;
+    let images = builds.iter().map(PlatformBuild::execute);
+    let images = futures_util::future::try_join_all(images).await;
+    common.shop.finish_packing().await;
     images
 }
 

@@ -266,8 +266,7 @@ impl<'a> PlatformBuild<'a> {
     async fn finish(&self, end: &StageEnd) -> Result<Image> {
         let shop = &self.common.shop;
         let mut draft = shop.draft(&end.snapshot);
-        for step in &end.snapshot.steps {
-            let layer = step.layer().await?.layer(&shop.tools.transport.store);
+        for layer in shop.layers(&end.snapshot.steps).await? {
             draft.push_layer(layer, crate::oci::History::default());
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);

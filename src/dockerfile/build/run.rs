@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::caches;
-use super::job::Chosen;
+use super::job::{Chosen, StepKind};
 use super::mounts::{self, Mounts, Prepared};
 use super::shop::{self, Made, blocking};
 use super::stage::{Failure, Stage, ended};
@@ -67,7 +67,7 @@ pub(super) async fn execute(
     let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
     let task = Arc::new(task);
     let execute = || in_sandbox(stage, command, mounts, task.clone());
-    let (step, origin) = shop.step(&key, stage.use_cache, execute).await?;
+    let (step, origin) = shop.step(&stage.wanted(key, StepKind::Run), execute).await?;
     if let Some(task) = Arc::into_inner(task) {
         ended(task, origin);
     }
