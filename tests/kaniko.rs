@@ -6,8 +6,11 @@ mod support;
 
 use std::process::{Command, Stdio};
 
+use bytes::Bytes;
 use fs_err as fs;
-use support::{Busybox, Registry, Run, Sandbox, Stored, need, run};
+use http_body_util::{BodyExt as _, Full};
+use hyper::Response;
+use support::{Busybox, HttpServer, Registry, Run, Sandbox, Stored, need, program, run};
 
 /// A context whose Dockerfile executes nothing, so that no sandbox is needed.
 fn context(sandbox: &Sandbox) {
@@ -163,6 +166,63 @@ fn the_cache_repository_serves_machines_that_begin_with_nothing() {
     assert_eq!(registry.tags("other").len(), 1);
     assert_ne!(second.1, first.1);
     assert_eq!(second.1, without_copies.1);
+}
+
+#[test]
+fn a_folder_of_an_archive_or_repository_is_the_context() {
+    let program = need!(program("git"));
+    let mut sandbox = Sandbox::new();
+    context(&sandbox);
+    fs::create_dir(sandbox.path("whole")).unwrap();
+    fs::rename(sandbox.path("ctx"), sandbox.path("whole/ctx")).unwrap();
+    sandbox.write("whole/hello.txt", "not this one\n");
+    let whole = sandbox.path("whole");
+    let whole = whole.to_str().unwrap();
+    run("tar", &["-cf", sandbox.path("whole.tar").to_str().unwrap(), "-C", whole, "."]);
+    run("tar", &["-czf", sandbox.path("whole.tar.gz").to_str().unwrap(), "-C", whole, "ctx"]);
+    let git = |words: &[&str]| run(&program, &[&["-C", whole][..], words].concat());
+    git(&["init", "--quiet", "-b", "main"]);
+    git(&["add", "."]);
+    let identity = ["-c", "user.name=x", "-c", "user.email=x@example.com"];
+    git(&[&identity[..], &["commit", "--quiet", "-m", "one"]].concat());
+    git(&["update-server-info"]);
+    let root = sandbox.path("whole/.git");
+    let server = HttpServer::start(None, move |request| {
+        let path = request.uri().path().trim_start_matches("/whole.git/").to_owned();
+        let found = fs::read(root.join(path));
+        async move {
+            let status = if found.is_ok() { 200 } else { 404 };
+            let body = Full::new(Bytes::from(found.unwrap_or_default()));
+            let body = body.map_err(|never| match never {}).boxed_unsync();
+            Ok(Response::builder().status(status).body(body).unwrap())
+        }
+    });
+    sandbox.set("GIT_PULL_METHOD", "http");
+    let remote = format!("git://{}/whole.git#refs/heads/main", server.address());
+    let usual = ["kaniko", "--no-push", "--reproducible", "-f", "deploy/Dockerfile"];
+    let build = |more: &[&str], input: Option<&str>| {
+        let _ = fs::remove_dir_all(sandbox.path("out"));
+        let words = [&usual[..], &["--oci-layout-path=out"], more].concat();
+        let mut command = sandbox.command(&words);
+        if let Some(input) = input {
+            command.stdin(fs::File::open(sandbox.path(input)).unwrap().into_file());
+        }
+        Run::of(&mut command)
+    };
+    let below = "--context-sub-path=ctx";
+    for (place, input) in [
+        ("dir://whole", None),
+        ("tar://whole.tar", None),
+        ("tar://whole.tar.gz", None),
+        ("tar://stdin", Some("whole.tar.gz")),
+        (&remote, None),
+    ] {
+        build(&["--context", place, below], input).success();
+        let image = Stored::folder(&sandbox.path("out")).image(None);
+        assert_eq!(image.files()["hello.txt"].bytes, b"hello\n", "{place}");
+    }
+    let ran = build(&["--context=tar://whole.tar", "--context-sub-path=nowhere"], None);
+    ran.code(1).says("cannot use the folder nowhere: the archive has none of this name");
 }
 
 #[test]

@@ -150,7 +150,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
             let path = git.remote.trim_end_matches('/').trim_end_matches(".git");
             path.rsplit(['/', ':']).next().map(str::to_owned)
         }
-        ContextSource::Archive(_) | ContextSource::Empty => None,
+        ContextSource::Archive { .. } | ContextSource::Empty => None,
     };
     let named = own.build_context.iter().map(|text| named_context(text, &environment.folder));
     let epoch = environment.get("SOURCE_DATE_EPOCH").map(|_| environment.source_date_epoch());
@@ -253,7 +253,7 @@ fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSourc
     }
     let root = folder.join(context);
     if root.is_file() {
-        return Ok((ContextSource::Archive(root), in_context(file)?));
+        return Ok((archive(root), in_context(file)?));
     }
     let file = match file {
         Some(_) if from_stdin => FileSource::Text(read_stdin()?),
@@ -290,7 +290,12 @@ pub(super) fn context_of_stdin(
     }
     let store = session.store()?;
     let digest = store.put(&bytes)?;
-    Ok((ContextSource::Archive(store.blob_path(&digest)), in_context(file)?))
+    Ok((archive(store.blob_path(&digest)), in_context(file)?))
+}
+
+/// All of an archive as a context.
+fn archive(file: PathBuf) -> ContextSource {
+    ContextSource::Archive { file, folder: None }
 }
 
 fn read_stdin() -> Result<Vec<u8>> {
@@ -324,8 +329,7 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
         NamedContext::Image(place.parse::<Place>()?.in_folder(folder))
     } else {
         let path = folder.join(place);
-        let files =
-            if path.is_file() { ContextSource::Archive(path) } else { ContextSource::Folder(path) };
+        let files = if path.is_file() { archive(path) } else { ContextSource::Folder(path) };
         NamedContext::Files(files)
     };
     Ok((name.to_owned(), meaning))

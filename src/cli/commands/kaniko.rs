@@ -134,30 +134,21 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
 }
 
 fn context(session: &Session, choice: &ContextChoice) -> Result<ContextSource> {
-    let whole = |sub_path: &Option<String>| match sub_path {
-        None => Ok(()),
-        Some(path) => Err(Error::new(ErrorKind::Unsupported, format!("use {path} of an archive"))
-            .because("an archive is a context as a whole")
-            .hint("unpack it, and name the folder: --context dir://FOLDER")),
-    };
     match choice {
         ContextChoice::Folder(folder) => {
             Ok(ContextSource::Folder(session.environment.resolve(folder)))
         }
-        ContextChoice::Archive(file, sub_path) => {
-            whole(sub_path)?;
-            Ok(ContextSource::Archive(session.environment.resolve(file)))
-        }
-        ContextChoice::Stdin(sub_path) => {
-            whole(sub_path)?;
-            match dockerfile::context_of_stdin(session, None)? {
-                (ContextSource::Empty, _) => {
-                    Err(Error::new(ErrorKind::Invalid, "read the context from standard input")
-                        .because("it is no tar archive"))
-                }
-                (archive, _) => Ok(archive),
+        ContextChoice::Archive(file, folder) => Ok(ContextSource::Archive {
+            file: session.environment.resolve(file),
+            folder: folder.clone(),
+        }),
+        ContextChoice::Stdin(folder) => match dockerfile::context_of_stdin(session, None)? {
+            (ContextSource::Archive { file, .. }, _) => {
+                Ok(ContextSource::Archive { file, folder: folder.clone() })
             }
-        }
+            _ => Err(Error::new(ErrorKind::Invalid, "read the context from standard input")
+                .because("it is no tar archive")),
+        },
         ContextChoice::Git(text) => {
             GitSource::parse(text).map(ContextSource::Git).ok_or_else(|| {
                 Error::new(ErrorKind::Usage, format!("use {text}"))

@@ -21,7 +21,12 @@ pub enum ContextSource {
     /// A repository.
     Git(GitSource),
     /// An archive, which is read whole; its name is for messages.
-    Archive(PathBuf),
+    Archive {
+        /// The archive.
+        file: PathBuf,
+        /// The folder in it that is meant, where it is not all of it.
+        folder: Option<String>,
+    },
     /// Nothing at all.
     Empty,
 }
