@@ -10,7 +10,10 @@ use bytes::Bytes;
 use fs_err as fs;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
-use support::{Busybox, HttpServer, Registry, Run, Sandbox, Stored, need, program, run};
+use support::{
+    Answer, Busybox, Fault, FaultServer, HttpServer, Quirks, Registry, Rule, Run, Sandbox, Stored,
+    need, program, run,
+};
 
 /// A context whose Dockerfile executes nothing, so that no sandbox is needed.
 fn context(sandbox: &Sandbox) {
@@ -223,6 +226,53 @@ fn a_folder_of_an_archive_or_repository_is_the_context() {
     }
     let ran = build(&["--context=tar://whole.tar", "--context-sub-path=nowhere"], None);
     ran.code(1).says("cannot use the folder nowhere: the archive has none of this name");
+}
+
+#[test]
+fn the_image_has_the_format_that_was_asked_for() {
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    let base = registry.image("library/busybox:latest");
+    need!(Busybox::default().push(&sandbox.path("base"), &base));
+    sandbox.write("ctx/Dockerfile", format!("FROM {base}\nCOPY Dockerfile /\n"));
+    for (format, manifest, layer) in [
+        ("docker", ".docker.distribution.manifest.v2+json", ".docker.image.rootfs.diff.tar.gzip"),
+        ("oci", ".oci.image.manifest.v1+json", ".oci.image.layer.v1.tar+gzip"),
+    ] {
+        let name = registry.image(&format!("{format}:1"));
+        executor(&sandbox, &["-c", "ctx", "-d", &name, "--image-format", format]).success();
+        let source = format!("docker://{name}");
+        let raw = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &source]);
+        let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
+        assert_eq!(raw["mediaType"], format!("application/vnd{manifest}"));
+        for found in raw["layers"].as_array().unwrap() {
+            assert_eq!(found["mediaType"], format!("application/vnd{layer}"));
+        }
+    }
+}
+
+#[test]
+fn a_tag_that_must_not_be_moved_is_a_failure_unless_that_is_ignored() {
+    let registry = FaultServer::start(Quirks::default());
+    let sandbox = Sandbox::new();
+    context(&sandbox);
+    let answer =
+        Answer::error(400, "TAG_INVALID", "the tag exists and the repository is immutable");
+    let rule = Rule::new("PUT", "/app/manifests/fixed", Fault::Answer(answer));
+    registry.inject(rule.always());
+    let (fixed, other) = (registry.image("app:fixed"), registry.image("app:other"));
+    let words = ["-c", "ctx", "-f", "deploy/Dockerfile", "-d", &fixed, "-d", &other];
+    executor(&sandbox, &words).code(1).says("TAG_INVALID");
+    let ignoring = [&words[..], &["--push-ignore-immutable-tag-errors"]].concat();
+    let ran = executor(&sandbox, &ignoring).success().says(&format!("{fixed} stays as it is"));
+    assert_eq!(registry.tags("app"), ["other"], "{}", ran.stderr);
+    // Whatever else goes wrong is a failure all the same.
+    let denied = Fault::Answer(Answer::error(403, "DENIED", "no"));
+    registry.inject(Rule::new("PUT", "/new/manifests/one", denied).always());
+    let one = registry.image("new:one");
+    let words = ["-c", "ctx", "-f", "deploy/Dockerfile", "-d", &one];
+    let ignoring = [&words[..], &["--push-ignore-immutable-tag-errors"]].concat();
+    executor(&sandbox, &ignoring).code(1).says("DENIED");
 }
 
 #[test]

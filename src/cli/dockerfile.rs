@@ -182,6 +182,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
+        family: None,
         is_kept_here: !args.result.push || !args.result.output.is_empty(),
         shell_on_failure: own.shell_on_failure,
     };

@@ -41,7 +41,12 @@ pub(in crate::cli) async fn run(
     let tar = build.files.tar.clone().map(|file| Place::DockerArchive { file, name: None });
     let layout = build.files.layout.clone().map(|folder| Place::Layout { folder, tag: None });
     let places = tar.into_iter().chain(layout).map(|place| place.in_folder(folder));
-    let outputs = Outputs { push: build.push, places: places.collect(), ..Outputs::default() };
+    let outputs = Outputs {
+        push: build.push,
+        immutable_tags: build.immutable_tags,
+        places: places.collect(),
+        ..Outputs::default()
+    };
     let published = pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await?;
     if let Some(digest) = published.first().and_then(|image| image.pinned.digest()) {
         describe(session, &build, digest)?;
@@ -122,6 +127,7 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         epoch,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: build.encoding.unwrap_or_default(),
+        family: build.family.clone(),
         shell_on_failure: false,
         is_kept_here: !build.push || build.files.tar.is_some() || build.files.layout.is_some(),
     };

@@ -16,7 +16,8 @@ use super::output::ProgressMode;
 use crate::dockerfile::build::CacheRepository;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Encoding;
-use crate::oci::{Platform, Reference};
+use crate::oci::{MediaType, Platform, Reference};
+use crate::pipeline::ImmutableTags;
 
 /// Where kaniko looks for the context when nothing is said.
 const DEFAULT_CONTEXT: &str = "/workspace/";
@@ -48,6 +49,10 @@ pub struct Translation {
     pub files: ResultFiles,
     /// How layers are compressed.
     pub encoding: Option<Encoding>,
+    /// The media type of its manifest, unless it is that of the base.
+    pub family: Option<MediaType>,
+    /// What a tag means that must not be moved.
+    pub immutable_tags: ImmutableTags,
     /// Whether the image is to be the same whenever it is built.
     pub reproducible: bool,
     /// Whether results of earlier builds are used.
@@ -167,6 +172,15 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
         push,
         files,
         encoding: encoding(args)?,
+        family: match args.image_format.as_deref() {
+            Some("oci") => Some(MediaType::OCI_MANIFEST),
+            Some("docker") => Some(MediaType::DOCKER_MANIFEST),
+            _ => None,
+        },
+        immutable_tags: match args.push_ignore_immutable_tag_errors {
+            Some(true) => ImmutableTags::Keep,
+            _ => ImmutableTags::Fail,
+        },
         reproducible: args.reproducible.unwrap_or(false),
         use_cache: args.cache.unwrap_or(true),
         purpose: if args.dryrun == Some(true) { Purpose::Check } else { Purpose::Build },
@@ -413,7 +427,7 @@ type Note = (&'static str, fn(&KanikoArgs) -> bool, &'static str);
 const LOCAL: &str = "without --cache=true results of steps are kept in the local store alone";
 
 /// The flags that only kaniko's own design needs.
-const NOTES: [Note; 26] = [
+const NOTES: [Note; 24] = [
     (
         "--snapshot-mode",
         |a| a.snapshot_mode.is_some(),
@@ -490,19 +504,9 @@ const NOTES: [Note; 26] = [
     ("--cache-run-layers", |a| a.cache_run_layers.is_some() && a.cache != Some(true), LOCAL),
     ("--log-timestamp", |a| a.log_timestamp.is_some(), "lines carry the time since the start"),
     (
-        "--image-format",
-        |a| a.image_format.is_some(),
-        "the image has the format of its base, archives that of their kind",
-    ),
-    (
         "--credential-helpers",
         |a| !a.credential_helpers.is_empty(),
         "helpers are those that docker's config.json names",
-    ),
-    (
-        "--push-ignore-immutable-tag-errors",
-        |a| a.push_ignore_immutable_tag_errors.is_some(),
-        "a push of what the tag has already succeeds",
     ),
 ];
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::dockerfile::context::GitSource;
 use crate::error::Result;
 use crate::layer::Encoding;
-use crate::oci::{Platform, Reference, Repository};
+use crate::oci::{MediaType, Platform, Reference, Repository};
 use crate::sandbox::{Launcher, Network, Rung};
 use crate::transport::{self, Place};
 
@@ -142,6 +142,9 @@ pub struct Job {
     pub now: i64,
     /// How layers are compressed.
     pub encoding: Encoding,
+    /// The media type of manifests, which says whether images are OCI's or Docker's; that of the
+    /// base where nothing is said.
+    pub family: Option<MediaType>,
     /// Whether the image needs all of its layers on this machine: it is not only pushed.
     pub is_kept_here: bool,
     /// Whether a failed step ends in a shell.

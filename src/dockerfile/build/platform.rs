@@ -269,6 +269,9 @@ impl<'a> PlatformBuild<'a> {
         for layer in shop.layers(&end.snapshot.steps).await? {
             draft.push_layer(layer, crate::oci::History::default());
         }
+        if let Some(family) = &self.common.job.family {
+            draft = draft.in_family(family.clone())?;
+        }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
         let mut config = end.config.clone();
         config.config.labels.extend(self.common.job.labels.clone());

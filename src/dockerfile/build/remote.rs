@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::job::{CacheRepository, Job, StepKind, Tools};
 use super::shop::blocking;
@@ -70,6 +71,12 @@ impl Entry {
         draft.annotate(EXECUTED, self.executed.to_string());
         draft.annotate(CREATED, &self.created);
         draft.finish()
+    }
+
+    /// Whether it was executed longer ago than `longest`.
+    fn is_older(&self, longest: Option<Duration>, now: i64) -> bool {
+        let age = u64::try_from(now.saturating_sub(self.executed)).unwrap_or_default();
+        longest.is_some_and(|longest| age > longest.as_secs())
     }
 
     /// Reads the manifest; says why it is not one of these.
@@ -185,18 +192,13 @@ impl Remote {
             }
         };
         let mut state = self.state();
-        if state.broken.contains(&entry.key) || self.is_too_old(&entry) {
+        if state.broken.contains(&entry.key) || entry.is_older(self.place.longest_age, self.now) {
             return None;
         }
         let found = Found { entry: entry.clone(), manifest };
         state.found.insert(entry.key.clone(), found.clone());
         state.found.insert(asked.to_owned(), found);
         Some(entry)
-    }
-
-    fn is_too_old(&self, entry: &Entry) -> bool {
-        let age = u64::try_from(self.now.saturating_sub(entry.executed)).unwrap_or_default();
-        self.place.longest_age.is_some_and(|longest| age > longest.as_secs())
     }
 
     /// Brings the layer of a step into the store, and makes sure that it is what it is said to be.
@@ -371,6 +373,21 @@ mod tests {
     #[test]
     fn a_manifest_says_all_of_a_step() {
         assert_eq!(Entry::read(&manifest(&entry())), Ok(entry()));
+    }
+
+    #[test]
+    fn results_grow_old_where_that_was_asked_for() {
+        let hour = Some(Duration::from_hours(1));
+        for (longest, now, expected) in [
+            (hour, 3600, false),
+            (hour, 3601, true),
+            (hour, -5, false),
+            (Some(Duration::ZERO), 1, true),
+            (None, i64::MAX - entry().executed, false),
+        ] {
+            let now = entry().executed + now;
+            assert_eq!(entry().is_older(longest, now), expected, "{longest:?} {now}");
+        }
     }
 
     #[test]
