@@ -42,7 +42,7 @@ use super::instruction::Dockerfile;
 use super::lint::{self, Surroundings};
 use super::source::{Diagnostics, Source};
 use super::{Diagnostic, Level};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::oci::Platform;
 use job::NamedContext as Named;
@@ -139,7 +139,8 @@ impl Common {
     }
 
     /// Makes an error of a place in the file.
-    fn at(&self, diagnostic: Diagnostic) -> crate::error::Error {
-        Diagnostics { source: self.source().clone(), list: vec![diagnostic] }.into_error()
+    fn at(&self, diagnostic: Diagnostic, kind: ErrorKind) -> Error {
+        let list = vec![diagnostic];
+        Diagnostics { source: self.source().clone(), list }.into_error_of(kind)
     }
 }

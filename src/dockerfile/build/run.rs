@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Read};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -154,7 +153,7 @@ async fn in_sandbox(
     command: Command,
     mounts: Mounts,
     task: Arc<Task>,
-) -> Result<Made> {
+) -> Result<Made, Failure> {
     let shop = &stage.build.common.shop;
     let workshop = shop.workshop().await?;
     let rootfs = shop.rootfs(&stage.snapshot).await?;
@@ -181,6 +180,7 @@ async fn in_sandbox(
         Execution { chosen, spec, task, shell, foreign }.run(fork, held)
     })
     .await
+    .map_err(Failure::from)
 }
 
 fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
@@ -225,21 +225,20 @@ impl Execution {
     /// Executes it in `fork`; what `held` holds lasts at least as long.
     fn run(mut self, fork: Fork, held: Vec<Held>) -> Result<Made> {
         let action = || "run a step";
-        let (output_end, output) = std::io::pipe().cannot(action)?;
-        let (error_end, error) = std::io::pipe().cannot(action)?;
+        // One pipe for both, so that what is written stays in its order.
+        let (end, output) = std::io::pipe().cannot(action)?;
+        let error = output.try_clone().cannot(action)?;
         let null = Streams::null()?;
         let streams = Streams { input: null.input, output: output.into(), error: error.into() };
         let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.rung, streams)?;
         let last = Arc::new(Mutex::new(VecDeque::new()));
-        let readers = [OwnedFd::from(output_end), OwnedFd::from(error_end)].map(|end| {
+        let reader = {
             let (task, last) = (self.task.clone(), last.clone());
-            thread::spawn(move || tell(std::fs::File::from(end), &task, &last))
-        });
+            thread::spawn(move || tell(end, &task, &last))
+        };
         let exit = child.wait()?;
-        for reader in readers {
-            if let Err(panic) = reader.join() {
-                std::panic::resume_unwind(panic);
-            }
+        if let Err(panic) = reader.join() {
+            std::panic::resume_unwind(panic);
         }
         if exit.is_success() {
             return shop::keep(fork, child.stubs());
@@ -257,7 +256,7 @@ impl Execution {
         let how = match exit {
             Exit::Code(code) => format!("it ended with exit code {code}"),
             Exit::Signal(number) => format!("it was killed by signal {number}"),
-            Exit::NotFound(what) => format!("{what} was not found"),
+            Exit::NotFound(what) => what.clone(),
             Exit::NotExecutable(why) => format!("it cannot be executed: {why}"),
             Exit::TimedOut => "its time was over".to_owned(),
         };
@@ -266,7 +265,7 @@ impl Execution {
         let quoted = if lines.is_empty() {
             how
         } else {
-            format!("{how}; it said last:\n    {}", lines.join("\n    "))
+            format!("{how}, and said last:\n  {}", lines.join("\n  "))
         };
         let error = Error::new(ErrorKind::Program, format!("run {program}")).because(quoted);
         match (exit, &self.foreign) {
