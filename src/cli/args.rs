@@ -23,8 +23,8 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct GlobalArgs {
-    /// The folder that keeps images and caches
-    #[arg(long, global = true, env = "GONDOLA_HOME", value_name = "DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
+    /// The folder that keeps images and caches, in the place of $GONDOLA_HOME
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub store: Option<PathBuf>,
     /// How progress is shown on stderr
     #[arg(
@@ -70,7 +70,7 @@ pub struct PlatformArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build images from Go packages
+    /// Build images from Go packages or Dockerfiles
     #[command(alias = "publish")]
     Build(Box<commands::build::BuildArgs>),
     /// Run an image, or a Go package that is built first

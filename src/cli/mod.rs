@@ -11,6 +11,7 @@ mod environment;
 mod id_range;
 pub mod kaniko;
 pub mod output;
+mod process;
 mod sandbox;
 mod session;
 mod settings;

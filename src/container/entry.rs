@@ -7,12 +7,12 @@ use jiff::Timestamp;
 
 use super::config::Config;
 use super::id::Id;
-use super::lock::Lock;
 use super::process::Process;
 use super::remove::remove_tree;
 use super::state::{Exited, Running, State, replace};
 use super::{Containers, REMOVED};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::store::Lock;
 
 /// One container.
 #[derive(Clone, Debug)]

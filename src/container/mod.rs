@@ -32,7 +32,6 @@ mod entry;
 mod exec;
 mod follow;
 mod id;
-mod lock;
 mod log;
 mod make;
 mod plan;
@@ -69,7 +68,7 @@ pub use supervise::{NOT_STARTED, Supervisor, start_detached};
 pub use volumes::{Volume, parse_size};
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use lock::Lock;
+use crate::store::Lock;
 
 /// How the name of a folder begins that is being removed.
 const REMOVED: &str = ".removed-";

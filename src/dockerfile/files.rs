@@ -231,10 +231,11 @@ pub fn digest_of_file(path: &Path, size: u64) -> Result<ContentDigest> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn files(lines: &[(&str, Entry)]) -> TreeFiles {
+    /// A tree of these, with the folders that they are in.
+    pub fn files(lines: &[(&str, Entry)]) -> TreeFiles {
         let mut tree = Tree::new();
         for (path, entry) in lines {
             tree.insert_with_parents(path.parse().unwrap(), entry.clone()).unwrap();

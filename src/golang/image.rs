@@ -6,23 +6,24 @@ use std::sync::Arc;
 
 use super::environment;
 use super::flags::BuildFlags;
-use super::kept::{self, InUse, Kept};
+use super::kept::{InUse, Kept};
 use super::launch::{Confined, Inside};
 use super::toolchain::{
     Fetching, Origin, Toolchain, VERSION_LIMIT, is_program, parse_version, read_version,
 };
-use super::unpack::unpack;
-use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
-use crate::layer::TreePath;
 use crate::oci::{ContainerConfig, Digest};
 use crate::progress::TaskKind;
-use crate::rootfs::{Follow, Rootfs, Unpacker};
+use crate::rootfs::{Follow, Part, Rootfs, Unpacker};
 use crate::sandbox::{Launcher, Rung};
 use crate::transport::Context;
 
 /// Where Go is in images whose configuration does not say it.
 const USUAL_ROOTS: [&str; 3] = ["/usr/local/go", "/usr/lib/golang", "/usr/lib/go"];
+
+/// What every Go distribution has. Nobody puts one over another: that breaks both.
+const DISTRIBUTION: [&str; 4] = ["VERSION", "bin/go", "pkg/tool", "src/runtime"];
 
 /// What images search for programs that do not say it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,7 +36,7 @@ const HARMLESS: [&str; 3] = ["GOGC", "GOMAXPROCS", "GOMEMLIMIT"];
 pub struct Images {
     /// Where images come from.
     pub context: Context,
-    /// Where toolchains and caches are kept.
+    /// Where caches are kept.
     pub kept: Kept,
     /// The user's environment: it says how modules are fetched, and nothing about builds.
     pub variables: BTreeMap<String, String>,
@@ -80,30 +81,26 @@ pub(super) struct Session {
 impl Images {
     /// The toolchain, if it is here already. Needs no network.
     pub fn unpacked(&self, unpacked: &Unpacked) -> Result<Option<Toolchain>> {
-        let root = self.place(unpacked);
-        if !is_program(&root.join("bin/go")) {
-            return Ok(None);
-        }
-        // Looked at once more under the lock: it may be removed just now.
-        let in_use = self.kept.use_now()?;
-        if !is_program(&root.join("bin/go")) {
-            return Ok(None);
-        }
-        self.toolchain(unpacked, in_use).map(Some)
+        let part = Part::new(&unpacked.folder, &DISTRIBUTION)?;
+        let root = self.unpacker(Rung::Toolchain).kept_part(&unpacked.image, &part)?;
+        let root = root.filter(|root| is_program(&root.join("bin/go")));
+        root.map(|root| self.toolchain(root, &unpacked.image)).transpose()
     }
 
     /// Takes the toolchain out of an image, and says what to find it by.
     pub async fn unpack(&self, image: &Image, name: &str) -> Result<(Unpacked, Toolchain)> {
-        let in_use = self.kept.use_now()?;
         let digest = image.manifest.digest().clone();
-        for folder in roots(&image.config.value().config) {
-            let unpacked = Unpacked { image: digest.clone(), folder };
-            if self.bring(image, &unpacked, name).await? {
-                let toolchain = self.toolchain(&unpacked, in_use)?;
+        let candidates = roots(&image.config.value().config);
+        for folder in &candidates {
+            let unpacked = Unpacked { image: digest.clone(), folder: folder.clone() };
+            if let Some(toolchain) = self.unpacked(&unpacked)? {
                 return Ok((unpacked, toolchain));
             }
+            if let Some(root) = self.bring(image, folder, name).await? {
+                return Ok((unpacked, self.toolchain(root, &digest)?));
+            }
         }
-        Err(no_go(name, &roots(&image.config.value().config)))
+        Err(no_go(name, &candidates))
     }
 
     /// The toolchain of an image where it is: in the image's own root file system, in a sandbox.
@@ -114,8 +111,7 @@ impl Images {
         (rung, need): (Rung, Need),
     ) -> Result<Toolchain> {
         let in_use = self.kept.use_now()?;
-        let unpacker = Unpacker { context: self.context.clone(), rung, cores: self.cores };
-        let rootfs = unpacker.unpack(image).await?;
+        let rootfs = self.unpacker(rung).unpack(image).await?;
         let view = rootfs.view()?;
         let config = &image.config.value().config;
         let candidates = roots(config);
@@ -176,36 +172,32 @@ impl Images {
         Ok(Session { temporary: self.context.store.temporary_folder()?, _in_use: in_use })
     }
 
-    /// Unpacks one folder, unless it is here or there is none.
-    async fn bring(&self, image: &Image, unpacked: &Unpacked, name: &str) -> Result<bool> {
-        let root = self.place(unpacked);
-        let _turn = self.kept.wait_for_turn(&root).await?;
-        if is_program(&root.join("bin/go")) {
-            return Ok(true);
-        }
+    fn unpacker(&self, rung: Rung) -> Unpacker {
+        Unpacker { context: self.context.clone(), rung, cores: self.cores }
+    }
+
+    /// Unpacks one folder, if Go is there.
+    async fn bring(&self, image: &Image, folder: &str, name: &str) -> Result<Option<PathBuf>> {
         let task = self.context.reporter.start(TaskKind::Download, format!("Go of {name}"), None);
-        let temporary = self.context.store.temporary_folder()?;
-        let target = temporary.path().join("go");
-        fs_err::create_dir(&target).cannot(|| "make a folder for the toolchain")?;
-        let folder = TreePath::normalized(&unpacked.folder)?;
-        unpack(image, &folder, &target, &self.context).await?;
-        if !is_program(&target.join("bin/go")) {
-            task.skipped("not there");
-            return Ok(false);
+        let part = Part::new(folder, &DISTRIBUTION)?;
+        let root = self.unpacker(Rung::Toolchain).unpack_part(image, &part).await;
+        let root = root.map_err(|error| match error.kind() {
+            ErrorKind::Unsupported => error.hint(
+                "choose an image of the official kind, whose Go is one folder: --go golang:VERSION",
+            ),
+            _ => error,
+        })?;
+        let root = root.filter(|root| is_program(&root.join("bin/go")));
+        match root {
+            Some(_) => task.done(),
+            None => task.skipped("not there"),
         }
-        fs_err::rename(&target, &root).cannot(|| "keep the toolchain")?;
-        task.done();
-        Ok(true)
+        Ok(root)
     }
 
-    fn place(&self, unpacked: &Unpacked) -> PathBuf {
-        self.kept.toolchain(&format!("{} {}", unpacked.image, unpacked.folder))
-    }
-
-    fn toolchain(&self, unpacked: &Unpacked, in_use: InUse) -> Result<Toolchain> {
-        let root = self.place(unpacked);
-        kept::mark_used(&root);
-        let version = read_version(&root).ok_or_else(|| no_version(&unpacked.image))?;
+    fn toolchain(&self, root: PathBuf, image: &Digest) -> Result<Toolchain> {
+        let in_use = self.kept.use_now()?;
+        let version = read_version(&root).ok_or_else(|| no_version(image))?;
         let session = self.session(in_use)?;
         let temporary = session.temporary.path();
         let allowed = environment::allowed(&self.variables)?;
@@ -220,7 +212,7 @@ impl Images {
         let environment = self.environment(&root, temporary);
         let path = allowed.get("PATH").cloned().unwrap_or_default();
         let fetching = fetching(&root, &path, allowed);
-        let origin = Origin::Image { digest: unpacked.image.clone(), _session: Arc::new(session) };
+        let origin = Origin::Image { digest: image.clone(), _session: Arc::new(session) };
         Ok(Toolchain::new(root, version, environment, origin, Arc::new(confined))
             .with_fetching(fetching))
     }

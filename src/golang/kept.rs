@@ -3,28 +3,22 @@
 //! ```text
 //! in-use                  locked by every build, so that nothing is removed under it;
 //!                         mtime = the last build
-//! toolchains/HEX/         a GOROOT; HEX stands for an image and a folder of it; never changed
-//! toolchains/HEX.used     mtime = the last build with it
-//! toolchains/HEX.lock     held while it is unpacked
 //! build/                  GOCACHE
 //! build/inside-HEX/       GOCACHE of builds inside the image that HEX stands for
 //! path/                   GOPATH; modules are in path/pkg/mod
 //! ```
-//! A toolchain is unpacked elsewhere and renamed into place: one that is there is whole. The go
-//! command itself shares its caches safely between processes.
+//! The go command itself shares its caches safely between processes. The toolchains themselves are
+//! among what the store has unpacked, see `rootfs`.
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fs_err::{File, OpenOptions};
 
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
-use crate::store::tree_bytes;
-
-/// How often a process looks whether another one has unpacked the same toolchain.
-const LOCK_INTERVAL: Duration = Duration::from_millis(15);
+use crate::store::{remove_tree, tree_bytes};
 
 /// The folder for all that.
 #[derive(Clone, Debug)]
@@ -37,8 +31,6 @@ pub(super) struct InUse(#[expect(dead_code, reason = "closing the file is what u
 /// The bytes of each part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeptSizes {
-    /// Unpacked toolchains.
-    pub toolchains: u64,
     /// Compiled packages.
     pub build: u64,
     /// Downloaded modules.
@@ -70,18 +62,9 @@ impl Kept {
         self.0.join("path/pkg/mod")
     }
 
-    fn toolchains(&self) -> PathBuf {
-        self.0.join("toolchains")
-    }
-
-    /// The place of the toolchain that `key` stands for, whether it is there or not.
-    pub(super) fn toolchain(&self, key: &str) -> PathBuf {
-        self.toolchains().join(&blake3::hash(key.as_bytes()).to_hex()[..32])
-    }
-
     /// Makes the folders, and keeps what is in them until the answer is dropped.
     pub(super) fn use_now(&self) -> Result<InUse> {
-        for folder in [self.toolchains(), self.build_cache(), self.modules()] {
+        for folder in [self.build_cache(), self.modules()] {
             fs_err::create_dir_all(folder).cannot(|| "make the folders for Go builds")?;
         }
         let file = self.lock_file()?;
@@ -92,27 +75,13 @@ impl Kept {
     }
 
     fn lock_file(&self) -> Result<File> {
-        open_lock(&self.0.join("in-use"))
-    }
-
-    /// Waits until no other process unpacks the same toolchain.
-    ///
-    /// The lock saves work and guards nothing, so a file system that has no locks does without.
-    pub(super) async fn wait_for_turn(&self, toolchain: &Path) -> Result<File> {
-        let lock = open_lock(&toolchain.with_extension("lock"))?;
-        while let Err(TryLockError::WouldBlock) = lock.file().try_lock() {
-            tokio::time::sleep(LOCK_INTERVAL).await;
-        }
-        Ok(lock)
+        let file = OpenOptions::new().create(true).append(true).open(self.0.join("in-use"));
+        file.cannot(|| "open a lock of the Go caches")
     }
 
     /// Adds up what is kept.
     pub fn sizes(&self) -> KeptSizes {
-        KeptSizes {
-            toolchains: tree_bytes(&self.toolchains()),
-            build: tree_bytes(&self.build_cache()),
-            modules: tree_bytes(&self.go_path()),
-        }
+        KeptSizes { build: tree_bytes(&self.build_cache()), modules: tree_bytes(&self.go_path()) }
     }
 
     /// Removes what was last used before a moment; answers how many bytes that were, or nothing
@@ -125,40 +94,17 @@ impl Kept {
         if let Err(TryLockError::WouldBlock) = lock.file().try_lock() {
             return Ok(None);
         }
-        let mut freed = self.prune_toolchains(before)?;
-        freed += prune_files(&self.build_cache(), before)?;
+        let mut freed = 0;
+        if is_own(&self.build_cache()) {
+            freed += prune_files(&self.build_cache(), before)?;
+        }
         // Modules do not tell when they were used, but the last build does.
-        if is_older(&self.0.join("in-use"), before) {
+        if is_own(&self.go_path()) && is_older(&self.0.join("in-use"), before) {
             freed += tree_bytes(&self.go_path());
-            remove_all(&self.go_path())?;
+            remove_tree(&self.go_path()).cannot(|| "remove modules")?;
         }
         Ok(Some(freed))
     }
-
-    fn prune_toolchains(&self, before: SystemTime) -> Result<u64> {
-        let mut freed = 0;
-        for entry in entries(&self.toolchains()) {
-            let used = entry.with_extension("used");
-            if entry.extension().is_none() && is_older(&used, before) {
-                freed += tree_bytes(&entry);
-                remove_all(&entry)?;
-                // Another build may be waiting for the lock: that file stays.
-                let _ = fs_err::remove_file(used);
-            }
-        }
-        Ok(freed)
-    }
-}
-
-/// Notes that a toolchain is used.
-pub(super) fn mark_used(toolchain: &Path) {
-    // One whose use cannot be noted is at worst removed early.
-    let _ = File::create(toolchain.with_extension("used"));
-}
-
-fn open_lock(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    file.cannot(|| "open a lock of the Go caches")
 }
 
 /// The present by the clock of the file system.
@@ -172,6 +118,12 @@ fn now(file: &File) -> Result<SystemTime> {
 fn is_older(path: &Path, before: SystemTime) -> bool {
     let modified = fs_err::metadata(path).and_then(|found| found.modified());
     modified.map_or(true, |modified| modified < before)
+}
+
+/// Whether a cache is a folder of ours. One behind a symbolic link is somebody else's, who may use it
+/// just now and does not know our lock.
+fn is_own(folder: &Path) -> bool {
+    fs_err::symlink_metadata(folder).is_ok_and(|found| found.is_dir())
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -194,29 +146,11 @@ fn prune_files(folder: &Path, before: SystemTime) -> Result<u64> {
     Ok(freed)
 }
 
-/// Removes a folder, read-only folders in it included, as those of modules are.
-fn remove_all(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    for path in entries(folder) {
-        if fs_err::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-            let _ = fs_err::set_permissions(&path, PermissionsExt::from_mode(0o700));
-            remove_all(&path)?;
-        } else {
-            fs_err::remove_file(&path).cannot(|| "remove what builds left")?;
-        }
-    }
-    match fs_err::remove_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).cannot(|| "remove what builds left")
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     fn write(path: &Path, text: &str) {
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
@@ -228,24 +162,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kept = Kept::new(folder.path().join("go"));
         let build = kept.use_now().unwrap();
-        let toolchain = kept.toolchain("image");
-        write(&toolchain.join("bin/go"), "go");
-        mark_used(&toolchain);
         write(&kept.build_cache().join("00/x-d"), "compiled");
         let module = kept.modules().join("example.com/x@v1.0.0");
         write(&module.join("x.go"), "package x");
         fs_err::set_permissions(&module, PermissionsExt::from_mode(0o555)).unwrap();
-        let sizes = KeptSizes { toolchains: 2, build: 8, modules: 9 };
+        let sizes = KeptSizes { build: 8, modules: 9 };
         assert_eq!(kept.sizes(), sizes);
 
-        let used = fs_err::metadata(toolchain.with_extension("used")).unwrap().modified().unwrap();
+        let used = fs_err::metadata(kept.0.join("in-use")).unwrap().modified().unwrap();
         let later = used + Duration::from_secs(10);
         assert_eq!(kept.prune(later).unwrap(), None);
         assert_eq!(kept.sizes(), sizes);
         drop(build);
         assert_eq!(kept.prune(used - Duration::from_secs(10)).unwrap(), Some(0));
         assert_eq!(kept.sizes(), sizes);
-        assert_eq!(kept.prune(later).unwrap(), Some(19));
+        assert_eq!(kept.prune(later).unwrap(), Some(17));
         assert_eq!(kept.sizes(), KeptSizes::default());
+    }
+
+    #[test]
+    fn caches_behind_links_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new(folder.path().join("go"));
+        drop(kept.use_now().unwrap());
+        let others = [(kept.build_cache(), "build-x"), (kept.go_path(), "path-x")];
+        for (link, name) in &others {
+            let elsewhere = folder.path().join(name);
+            fs_err::rename(link, &elsewhere).unwrap();
+            write(&elsewhere.join("00/x-d"), "compiled");
+            std::os::unix::fs::symlink(&elsewhere, link).unwrap();
+        }
+        let used = fs_err::metadata(kept.0.join("in-use")).unwrap().modified().unwrap();
+        assert_eq!(kept.prune(used + Duration::from_secs(10)).unwrap(), Some(0));
+        for (link, _) in &others {
+            assert_eq!(fs_err::read(link.join("00/x-d")).unwrap(), b"compiled");
+        }
     }
 }

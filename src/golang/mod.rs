@@ -23,7 +23,6 @@ mod presence;
 mod programs;
 mod requirement;
 mod toolchain;
-mod unpack;
 mod vcs;
 mod version;
 

@@ -19,7 +19,7 @@ const RECORDS: &str = "toolchain";
 /// The image that is used where none is named; `{version}` is what `go.mod` asks for.
 const DEFAULT_IMAGE: &str = "golang:{version}";
 
-/// The name of the folder that keeps toolchains and their caches.
+/// The name of the folder for the caches of such builds.
 const KEPT: &str = "go";
 
 /// Sandboxes that sources can be mounted in.
@@ -30,7 +30,7 @@ const WITH_SOURCES: [Rung; 5] = [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::N
 const BEST_FIRST: [Rung; 4] = [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Proot];
 
 /// What builds with a toolchain of an image keep in a store.
-pub fn kept_toolchains(store: &Store) -> Kept {
+pub fn go_caches(store: &Store) -> Kept {
     Kept::new(store.root().join(KEPT))
 }
 
@@ -268,7 +268,7 @@ impl Search<'_> {
         let path = variables.get("PATH").cloned().unwrap_or_default();
         Images {
             context: self.engine.transport.clone(),
-            kept: kept_toolchains(&self.engine.transport.store),
+            kept: go_caches(&self.engine.transport.store),
             variables,
             launcher: Launcher::new(path),
             cores: self.engine.cores,

@@ -13,10 +13,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
+use super::folder::{files_in, has_extension};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Repository;
 
@@ -134,7 +135,8 @@ impl Mirrors {
         let main = of_user.filter(|file| file.is_file());
         files.push(main.unwrap_or_else(|| system.join("registries.conf")));
         for folder in [Some(system), user.as_deref()].into_iter().flatten() {
-            files.extend(drop_ins(&folder.join("registries.conf.d"))?);
+            let drop_ins = files_in(&folder.join("registries.conf.d"))?.into_iter();
+            files.extend(drop_ins.filter(|file| has_extension(file, "conf")));
         }
         let mut all = Self::default();
         for file in files {
@@ -234,21 +236,6 @@ impl Rule {
         let rest = full.strip_prefix(&self.prefix)?;
         (rest.is_empty() || rest.starts_with('/')).then_some(rest)
     }
-}
-
-/// The files of a drop-in folder, sorted by name.
-fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>> {
-    let action = || format!("read the folder {}", folder.display());
-    let entries = match fs_err::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).cannot(action),
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut files = paths.collect::<io::Result<Vec<PathBuf>>>().cannot(action)?;
-    files.retain(|file| file.extension().is_some_and(|found| found == "conf"));
-    files.sort();
-    Ok(files)
 }
 
 #[cfg(test)]

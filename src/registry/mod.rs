@@ -25,6 +25,7 @@ mod docker_config;
 mod download;
 mod exchange;
 mod failure;
+mod folder;
 mod helper;
 mod listing;
 pub mod login;

@@ -8,7 +8,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +21,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
+use super::folder::{files_in, has_extension};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 
 /// Where systems keep the authorities that they trust, in one file.
@@ -322,24 +322,6 @@ fn client_identity(folder: &Path) -> Result<Option<Identity>> {
         Error::new(ErrorKind::Invalid, format!("read {}", path.display())).because(error)
     })?;
     Ok(Some(Identity { chain, key, file }))
-}
-
-fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension().is_some_and(|found| found == extension)
-}
-
-/// The files of a folder, sorted; a folder that is not there has none.
-fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let action = || format!("read the folder {}", folder.display());
-    let entries = match fs_err::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).cannot(action),
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths = paths.collect::<io::Result<Vec<PathBuf>>>().cannot(action)?;
-    paths.sort();
-    Ok(paths)
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{Form, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Entry, ListedEntry};
+use crate::layer::{Entry, ListedEntry, ListedKind};
 use crate::sandbox::owner::{Device, Kept, Owner, SideTable};
 
 /// What `security.capability` is called.
@@ -43,6 +43,14 @@ impl<'a> Attributes<'a> {
         let owner = Owner { uid: number(entry.uid)?, gid: number(entry.gid)? };
         let (mode, mtime) = (entry.mode & 0o7777, entry.mtime);
         Ok(Self { owner, mode, mtime, xattrs: &entry.xattrs, device: None })
+    }
+
+    /// As plain files have them, which belong to whoever unpacks them.
+    pub(super) fn plain(entry: &ListedEntry) -> Self {
+        static NONE: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let is_plain = entry.kind != ListedKind::Directory && entry.mode & 0o111 == 0;
+        let mode = if is_plain { 0o644 } else { 0o755 };
+        Self { owner: Owner::ROOT, mode, mtime: entry.mtime, xattrs: &NONE, device: None }
     }
 
     /// As a tree has them.

@@ -25,6 +25,15 @@ const COPIERS: usize = 2;
 /// How many files wait for them.
 const WAITING: usize = 64;
 
+/// How files get their contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// As those of a copy.
+    Copied,
+    /// As further names of the originals where that works: these must not be changed any more.
+    Linked,
+}
+
 /// A file that has its name already, and gets its content and attributes.
 struct Task {
     file: File,
@@ -34,7 +43,7 @@ struct Task {
 
 /// Copies a folder of merged layers and everything in it to `target`, which is made; answers how many bytes
 /// there are.
-pub(super) fn copy(from: &Spot, target: &Path, form: Form) -> Result<u64> {
+pub(super) fn copy(from: &Spot, target: &Path, form: Form, contents: Contents) -> Result<u64> {
     let (sender, tasks) = sync_channel::<Task>(WAITING);
     let tasks = Mutex::new(tasks);
     thread::scope(|scope| {
@@ -42,6 +51,7 @@ pub(super) fn copy(from: &Spot, target: &Path, form: Form) -> Result<u64> {
             (0..COPIERS).map(|_| scope.spawn(|| copy_contents(&tasks, target, form))).collect();
         let mut copying = Walker {
             target,
+            contents,
             skipped: if from.path.is_empty() { 0 } else { from.path.len() + 1 },
             keeper: Keeper::new(target, form),
             folders: Vec::new(),
@@ -107,6 +117,7 @@ pub(super) fn fill(file: &File, content: &Content) -> Result<()> {
 
 struct Walker<'a> {
     target: &'a Path,
+    contents: Contents,
     /// How many bytes of a path in the view come before the path in the copy.
     skipped: usize,
     keeper: Keeper,
@@ -166,6 +177,12 @@ impl Walker<'_> {
             return self.make_device(&place, &path, &attributes, device).map(|()| None);
         }
         self.bytes += entry.size().next_multiple_of(4096);
+        if self.contents == Contents::Linked
+            && let EntryKind::File(Content::File { path: original, .. }) = &entry.kind
+            && fs_err::hard_link(original, &place).is_ok()
+        {
+            return Ok(None);
+        }
         Ok(Some(Task { file: create(&place).cannot(action)?, path, entry }))
     }
 

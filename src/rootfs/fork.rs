@@ -29,7 +29,7 @@ impl Fork {
         let root = view.spot(b"")?;
         let snapshot = match (&root, below.rung.has_overlay()) {
             (Some(root), false) => {
-                copy::copy(root, &files, form)?;
+                copy::copy(root, &files, form, copy::Contents::Copied)?;
                 Some(Snapshot::take(&files, form, scratch.path())?)
             }
             (root, has_overlay) => {

@@ -8,7 +8,7 @@
 //!   bytes         how many bytes it takes on disk, about
 //! ROOT/gondola/rootfs/<form>/step-<random>/   the same for the changes of a fork that was kept
 //!   needs         the layers that it lies on, the base first, one a line
-//! ROOT/gondola/rootfs/folder/<hash>/fs/       one folder of an image
+//! ROOT/gondola/rootfs/folder/<hash>/fs/       one folder of an image, as plain files, see [`Part`]
 //! ROOT/gondola/work/<random>/<number>/        a layer being unpacked, or a fork:
 //!   fs/           the upper folder of an overlay, or a copy of the whole
 //!   work/         the overlay's own
@@ -47,6 +47,7 @@ mod folders;
 mod fork;
 mod inspect;
 mod marks;
+mod part;
 mod pipe;
 mod unpack;
 mod view;
@@ -60,6 +61,7 @@ use std::sync::Arc;
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
 pub use fork::Fork;
+pub use part::Part;
 pub use view::{Follow, Found, View};
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -209,7 +211,7 @@ impl Rootfs {
         let Some(found) = found else { return Ok(false) };
         let real = found.path.as_ref().map_or(&b""[..], TreePath::as_bytes);
         let Some(spot) = view.spot(real)? else { return Ok(false) };
-        copy::copy(&spot, target, Form::of(self.rung))?;
+        copy::copy(&spot, target, Form::of(self.rung), copy::Contents::Copied)?;
         Ok(true)
     }
 

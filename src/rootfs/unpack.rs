@@ -10,18 +10,15 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
-use super::inspect::Ground;
 use super::pipe::{Source, pipe};
-use super::view::View;
 use super::write::{WriteOptions, Written, write_layer};
 use super::{Form, KeptLayer, Rootfs, Unpacker, attributes};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Blob, Image};
-use crate::layer::{Inside, Limits, TreePath, look_inside};
+use crate::layer::{Inside, Limits, look_inside};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
 use crate::registry::Reopen as _;
@@ -34,33 +31,40 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LIMITS: Limits = Limits { headers: 4 << 20, metadata: 1 << 20, bytes: 256 << 30 };
 
 /// A layer to unpack.
-struct Job {
+pub(super) struct Job {
     blob: Blob,
     diff_id: Digest,
-    options: WriteOptions,
+    pub(super) options: WriteOptions,
     /// Its place among the layers.
     number: usize,
     blobs: Blobs,
 }
 
+impl Job {
+    /// For all of a layer.
+    pub(super) fn new(image: &Image, number: usize, form: Form, blobs: Blobs) -> Self {
+        let is_base = number == 0;
+        Self {
+            blob: image.layers[number].clone(),
+            diff_id: image.config.value().rootfs.diff_ids[number].clone(),
+            options: WriteOptions { form, is_base, only: None, limits: LIMITS },
+            number,
+            blobs,
+        }
+    }
+}
+
 /// What becomes of a blob that is pulled to be unpacked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Blobs {
+pub(super) enum Blobs {
     Stored,
     NotStored,
 }
 
-/// What of an image is unpacked, and how.
-struct Wanted<'a> {
-    form: Form,
-    only: Option<&'a TreePath>,
-    blobs: Blobs,
-}
-
 /// A layer that was unpacked, and has no place yet.
-struct Unpacked {
-    folder: ScratchFolder,
-    written: Written,
+pub(super) struct Unpacked {
+    pub(super) folder: ScratchFolder,
+    pub(super) written: Written,
 }
 
 impl Unpacker {
@@ -91,40 +95,13 @@ impl Unpacker {
         Ok(Rootfs::new(self, layers))
     }
 
-    /// Unpacks what lies below one folder of an image, as a plain folder whose owners do not matter.
-    ///
-    /// `folder` is a path without symbolic links. Errs with [`ErrorKind::NotFound`] where the image
-    /// has no such folder.
-    pub async fn unpack_folder(&self, image: &Image, folder: &str) -> Result<PathBuf> {
-        let only = TreePath::normalized(folder)?;
-        let chain = chain(image)?;
-        let top = chain.last().map_or("", Digest::as_str);
-        let key = blake3::hash(format!("{top} {only}").as_bytes()).to_hex();
-        let store = &self.context.store;
-        if let Some(kept) = store.kept_folder("folder", &key)? {
-            return Ok(kept.join("fs"));
-        }
-        let _locks = self.lock("folder", &[&key]).await?;
-        if let Some(kept) = store.kept_folder("folder", &key)? {
-            return Ok(kept.join("fs"));
-        }
-        let all = 0..image.layers.len();
-        let (form, blobs) = (Form::Recorded, Blobs::NotStored);
-        let wanted = Wanted { form, only: Some(&only), blobs };
-        let layers = self.unpack_layers(image, all, &wanted).await?;
-        let (unpacker, only) = (self.clone(), only.clone());
-        let merge = move || unpacker.merge(&layers, &only);
-        let (folder, bytes) = blocking(merge).await?;
-        let info = FolderInfo { bytes, needs: Vec::new() };
-        Ok(store.keep_folder(folder, ("folder", &key), &info)?.join("fs"))
-    }
-
     /// The layers that are here, and those below which one is missing, too.
     fn found(&self, form: Form, keys: &[&str]) -> Result<Vec<Option<KeptLayer>>> {
         keys.iter().map(|key| KeptLayer::find(&self.context.store, form, key)).collect()
     }
 
-    async fn lock(&self, kind: &str, keys: &[&str]) -> Result<FolderLocks> {
+    /// Waits until nobody else makes the folders of these keys.
+    pub(super) async fn lock(&self, kind: &str, keys: &[&str]) -> Result<FolderLocks> {
         loop {
             let locks = self.context.store.try_lock_folders(kind, keys.iter().copied())?;
             match locks {
@@ -144,9 +121,8 @@ impl Unpacker {
         let form = Form::of(self.rung);
         let missing: Vec<usize> =
             (0..keys.len()).filter(|number| found[*number].is_none()).collect();
-        let unpacked = self
-            .unpack_layers(image, missing.iter().copied(), &Wanted { form, only: None, blobs })
-            .await?;
+        let jobs = missing.iter().map(|number| Job::new(image, *number, form, blobs));
+        let unpacked = self.unpack_layers(jobs.collect()).await?;
         for (number, layer) in missing.into_iter().zip(unpacked) {
             let below: Vec<KeptLayer> = found[..number].iter().flatten().cloned().collect();
             let store = self.context.store.clone();
@@ -167,28 +143,7 @@ impl Unpacker {
     }
 
     /// Unpacks layers, the largest first: one that begins last would run on alone.
-    async fn unpack_layers(
-        &self,
-        image: &Image,
-        numbers: impl Iterator<Item = usize>,
-        wanted: &Wanted<'_>,
-    ) -> Result<Vec<Unpacked>> {
-        let diff_ids = &image.config.value().rootfs.diff_ids;
-        let options = |number| WriteOptions {
-            form: wanted.form,
-            is_base: number == 0,
-            only: wanted.only.cloned(),
-            limits: LIMITS,
-        };
-        let mut jobs: Vec<Job> = numbers
-            .map(|number| Job {
-                blob: image.layers[number].clone(),
-                diff_id: diff_ids[number].clone(),
-                options: options(number),
-                number,
-                blobs: wanted.blobs,
-            })
-            .collect();
+    async fn unpack_layers(&self, mut jobs: Vec<Job>) -> Result<Vec<Unpacked>> {
         jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.descriptor.size));
         let work = jobs.into_iter().map(|job| async move {
             let number = job.number;
@@ -199,7 +154,7 @@ impl Unpacker {
         Ok(unpacked.into_iter().map(|(_, unpacked)| unpacked).collect())
     }
 
-    async fn unpack_one(&self, job: Job) -> Result<Unpacked> {
+    pub(super) async fn unpack_one(&self, job: Job) -> Result<Unpacked> {
         let (store, blob) = (&self.context.store, job.blob.clone());
         let folder = store.scratch_folder()?;
         let local = store.holds(&blob.descriptor)?;
@@ -243,38 +198,6 @@ impl Unpacker {
                 }
             }
         }
-    }
-
-    /// Puts together what the layers have of one folder.
-    fn merge(&self, layers: &[Unpacked], only: &TreePath) -> Result<(ScratchFolder, u64)> {
-        let start = layers.iter().rposition(|layer| layer.written.hides_all).unwrap_or(0);
-        let holding: Vec<&Unpacked> =
-            layers[start..].iter().filter(|layer| layer.written.entries > 0).collect();
-        let place = |layer: &Unpacked| layer.folder.path().join("fs");
-        let target = self.context.store.scratch_folder()?;
-        let merged = target.path().join("fs");
-        let missing = || {
-            Error::new(ErrorKind::NotFound, format!("unpack /{only}"))
-                .because("the image has no such folder")
-        };
-        if let [one] = holding.as_slice() {
-            let found = place(one).join(super::as_path(only.as_bytes()));
-            if !fs_err::symlink_metadata(&found).is_ok_and(|found| found.is_dir()) {
-                return Err(missing());
-            }
-            // To be moved a folder must be writable.
-            fs_err::rename(found, &merged).cannot(|| "move an unpacked folder")?;
-            return Ok((target, one.written.bytes));
-        }
-        let grounds = holding
-            .iter()
-            .rev()
-            .map(|layer| Ground::open(place(layer), Form::Recorded).map(Arc::new));
-        let view = View::new(grounds.collect::<Result<_>>()?);
-        let spot = view.spot(only.as_bytes())?.filter(super::view::Spot::is_folder);
-        let spot = spot.ok_or_else(missing)?;
-        let bytes = super::copy::copy(&spot, &merged, Form::Recorded)?;
-        Ok((target, bytes))
     }
 }
 
@@ -345,15 +268,8 @@ fn settle(
 ///
 /// [spec]: https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
 fn chain(image: &Image) -> Result<Vec<Digest>> {
-    let diff_ids = &image.config.value().rootfs.diff_ids;
-    let (layers, ids) = (image.layers.len(), diff_ids.len());
-    if layers != ids {
-        let action = format!("unpack image {}", image.manifest.digest());
-        return Err(Error::new(ErrorKind::Invalid, action)
-            .because(format!("its config has {ids} diff IDs for {layers} layers")));
-    }
     let mut chain: Vec<Digest> = Vec::new();
-    for id in diff_ids {
+    for id in diff_ids(image)? {
         chain.push(match chain.last() {
             None => id.clone(),
             Some(below) => Digest::of(format!("{below} {id}").as_bytes()),
@@ -362,8 +278,20 @@ fn chain(image: &Image) -> Result<Vec<Digest>> {
     Ok(chain)
 }
 
+/// The diff IDs of an image's layers. Errs where they are not as many.
+pub(super) fn diff_ids(image: &Image) -> Result<&[Digest]> {
+    let diff_ids = &image.config.value().rootfs.diff_ids;
+    let (layers, ids) = (image.layers.len(), diff_ids.len());
+    if layers != ids {
+        let action = format!("unpack image {}", image.manifest.digest());
+        return Err(Error::new(ErrorKind::Invalid, action)
+            .because(format!("its config has {ids} diff IDs for {layers} layers")));
+    }
+    Ok(diff_ids)
+}
+
 /// Runs what waits for files on a thread of its own.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.cannot(|| "finish a thread's work")?

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target, shown};
 use super::folders::Folders;
+use super::part::Part;
 use super::{Form, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{ArchiveReader, Limits, ListedEntry, ListedKind, TreePath, Whiteout};
@@ -37,8 +38,8 @@ pub(super) struct WriteOptions {
     pub(super) form: Form,
     /// Whether nothing lies below, so that there is nothing to hide.
     pub(super) is_base: bool,
-    /// Only what is at and below this path.
-    pub(super) only: Option<TreePath>,
+    /// Only this, as plain files, see [`Unpacker::unpack_part`](super::Unpacker::unpack_part).
+    pub(super) only: Option<Part>,
     pub(super) limits: Limits,
 }
 
@@ -49,8 +50,12 @@ pub(super) struct Written {
     pub(super) bytes: u64,
     /// How many entries the layer has.
     pub(super) entries: u64,
-    /// Whether it hides everything below.
+    /// Whether it hides everything below, or of a part everything that those below have of it.
     pub(super) hides_all: bool,
+    /// Whether it holds marks that hide something of lower layers.
+    pub(super) has_marks: bool,
+    /// Whether it has the whole of a part.
+    pub(super) is_whole: bool,
     /// Folders that the layer says nothing of but that they are there: they look like the ones
     /// below. An empty path is the root's.
     pub(super) implied: BTreeSet<Vec<u8>>,
@@ -84,12 +89,15 @@ struct Writer<'a> {
     times: BufWriter<File>,
     buffer: Vec<u8>,
     removed: u64,
+    /// Which of the paths that make a part whole it has.
+    has: Vec<bool>,
 }
 
 impl<'a> Writer<'a> {
     fn new(folder: &'a Path, options: &'a WriteOptions) -> Result<Self> {
         let action = || "unpack a layer";
         let parent = folder.parent().expect("a layer's folder is in another");
+        let makes_whole = options.only.as_ref().map_or(0, |part| part.whole().len());
         Ok(Self {
             options,
             folder,
@@ -100,6 +108,7 @@ impl<'a> Writer<'a> {
             times: BufWriter::new(tempfile::tempfile_in(parent).cannot(action)?),
             buffer: vec![0; PIECE],
             removed: 0,
+            has: vec![false; makes_whole],
         })
     }
 
@@ -113,10 +122,8 @@ impl<'a> Writer<'a> {
         };
         let whiteout = whiteout(&path)?;
         if let Some(only) = &self.options.only
-            && path != *only
-            && !path.is_below(only)
+            && !self.is_wanted(only, entry, &path, whiteout.as_ref())?
         {
-            self.written.hides_all |= whiteout.is_some_and(|what| what.covers(only));
             return Ok(());
         }
         self.written.entries += 1;
@@ -126,7 +133,10 @@ impl<'a> Writer<'a> {
                 Name::Aufs => Ok(()),
             };
         }
-        let attributes = Attributes::of_listed(entry)?;
+        let attributes = match self.options.only {
+            Some(_) => Attributes::plain(entry),
+            None => Attributes::of_listed(entry)?,
+        };
         let parent = path.parent();
         let folder = self.folder_at(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
         let place = Place { folder, path: path.as_bytes(), name: path.name() };
@@ -155,6 +165,38 @@ impl<'a> Writer<'a> {
                     .because(format!("\"{type_flag}\" is no type that layers have")))
             }
         }
+    }
+
+    /// Whether an entry belongs to a part. Notes what it means for the part if it does not.
+    fn is_wanted(
+        &mut self,
+        only: &Part,
+        entry: &ListedEntry,
+        path: &TreePath,
+        whiteout: Option<&Name>,
+    ) -> Result<bool> {
+        if let Some(name) = whiteout {
+            let hides_all = name.covers(only.folder());
+            self.written.hides_all |= hides_all;
+            return Ok(only.holds(path) && !hides_all);
+        }
+        let leads_there = path == only.folder() || only.folder().is_below(path);
+        if leads_there && entry.kind != ListedKind::Directory {
+            return Err(unwanted("it is no folder, and leads to one that is wanted"));
+        }
+        for (has, needed) in self.has.iter_mut().zip(only.whole()) {
+            *has |= path == needed || path.is_below(needed);
+        }
+        let is_wanted = only.holds(path);
+        let is_special = match &entry.kind {
+            ListedKind::CharDevice { major, minor } => (*major, *minor) != (0, 0),
+            ListedKind::BlockDevice { .. } | ListedKind::Fifo => true,
+            _ => false,
+        };
+        if is_wanted && is_special {
+            return Err(unwanted("it is neither file nor folder nor link"));
+        }
+        Ok(is_wanted)
     }
 
     /// Opens a folder, and makes those that the archive has not named before.
@@ -352,6 +394,7 @@ impl<'a> Writer<'a> {
                 if self.options.is_base {
                     return Ok(());
                 }
+                self.written.has_marks = true;
                 marks::set_opaque(&*folder, self.options.form).map_err(unmarked)
             }
             Whiteout::Removed(path) => {
@@ -369,6 +412,7 @@ impl<'a> Writer<'a> {
         if self.options.is_base {
             return Ok(());
         }
+        self.written.has_marks = true;
         let form = self.options.form;
         match marks::make_whiteout(&*place.folder, place.name, &self.folders, form) {
             Err(Errno::EXIST) => {}
@@ -453,7 +497,9 @@ impl<'a> Writer<'a> {
             let close = |folder: &OwnedFd| self.keeper.close(folder, *mode);
             set_if_folder(&mut folders, path, close).cannot(action)?;
         }
-        Ok(self.written)
+        let mut written = self.written;
+        written.is_whole = !self.has.is_empty() && self.has.iter().all(|has| *has);
+        Ok(written)
     }
 }
 
@@ -486,13 +532,13 @@ enum Name {
 }
 
 impl Name {
-    /// Whether it hides all that lower layers have at a path.
+    /// Whether it hides all that lower layers have in the folder at a path.
     fn covers(&self, path: &TreePath) -> bool {
         match self {
             Self::Aufs => false,
             Self::Hides(Whiteout::Removed(gone)) => path == gone || path.is_below(gone),
             Self::Hides(Whiteout::Opaque(folder)) => {
-                folder.as_ref().is_none_or(|folder| path.is_below(folder))
+                folder.as_ref().is_none_or(|folder| path == folder || path.is_below(folder))
             }
         }
     }
@@ -519,6 +565,11 @@ fn whiteout(path: &TreePath) -> Result<Option<Name>> {
             Ok(None)
         }
     }
+}
+
+/// Why a part cannot be had.
+fn unwanted(why: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, "use it in a folder of plain files").because(why)
 }
 
 fn device(kind: DeviceKind, major: u64, minor: u64) -> Result<Device> {

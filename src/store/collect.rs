@@ -9,8 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::file_lock::Lock;
 use super::folders::{KeptFolder, kept_folders, needed_by_containers, steps_in};
-use super::lock::{Census, Lock};
+use super::lock::Census;
 use super::tree::remove_tree;
 use super::{Store, absent_as_none, graph};
 use crate::error::{Cannot, Result};

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::lock::{Held, Lock};
+use super::file_lock::Lock;
+use super::lock::Held;
 use super::tree::remove_tree;
 use super::{Store, absent_as_none, touch};
 use crate::error::{Error, ErrorKind, Result};

@@ -4,7 +4,8 @@ use std::fs::Metadata;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use super::lock::{Lock, Scratch};
+use super::file_lock::Lock;
+use super::lock::Scratch;
 use super::{Store, absent_as_none};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Hasher};

@@ -1,4 +1,4 @@
-//! Locks between processes, and the lease that says "this process is at work".
+//! The lease that says "this process is at work", and what became of those that are not.
 
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -13,45 +13,12 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::absent_as_none;
+use super::file_lock::Lock;
 use super::folders::delete_later;
 use super::tree::remove_tree;
 
 /// The name of the locked file in a process's folder.
 pub(super) const LEASE: &str = "lease";
-
-/// A lock on a file, held until it is dropped or the process dies.
-///
-/// Each has its own file description, so threads of one process exclude each other as well.
-#[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "closing the file is what unlocks")] File);
-
-impl Lock {
-    /// Waits until nobody holds the lock exclusively.
-    pub(super) fn shared(path: &Path) -> io::Result<Self> {
-        Self::take(path, FlockOperation::LockShared)
-    }
-
-    /// Waits until nobody else holds the lock.
-    pub(super) fn exclusive(path: &Path) -> io::Result<Self> {
-        Self::take(path, FlockOperation::LockExclusive)
-    }
-
-    /// Takes the lock if nobody else holds it.
-    pub(super) fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
-        match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
-            Ok(lock) => Ok(Some(lock)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn take(path: &Path, operation: FlockOperation) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(file.file(), operation))?;
-        Ok(Self(file))
-    }
-}
 
 /// Protects what a process uses from being collected, until the last clone is dropped.
 ///

@@ -45,6 +45,7 @@
 //! record counts as absent.
 
 mod collect;
+mod file_lock;
 mod folders;
 mod graph;
 mod ingest;
@@ -68,6 +69,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use collect::{Amount, PrunePolicy, Pruned, Usage};
+pub use file_lock::Lock;
 pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
 pub use ingest::Ingest;
 pub use lock::Lease;
@@ -77,7 +79,7 @@ pub use verify::Verification;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Index, canonical_json};
-use lock::{Held, Lock};
+use lock::Held;
 
 /// The only version of the image layout specification.
 const LAYOUT_VERSION: &str = "1.0.0";

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::lock::Lock;
+use super::file_lock::Lock;
 use super::{Store, absent_as_none};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Index, Reference, canonical_json};

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use bytes::Bytes;
 use fs_err::File;
 
-use super::lock::Lock;
+use super::file_lock::Lock;
 use super::{Store, absent_as_none};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, VerifyingReader};

@@ -26,7 +26,6 @@ mod read;
 mod registry;
 mod select;
 mod store;
-mod stream;
 mod transfer;
 mod watch;
 mod write;
@@ -35,7 +34,6 @@ pub use localize::localize;
 pub use place::{Engine, Place, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
-pub use stream::{Bytes, stream};
 pub(crate) use transfer::Transfer;
 pub use write::{check, push, write};
 

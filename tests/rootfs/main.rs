@@ -11,6 +11,7 @@ mod archive;
 mod forks;
 mod hostile;
 mod layers;
+mod parts;
 mod pulls;
 mod users;
 mod world;

@@ -11,12 +11,12 @@ use gondola::sandbox::Rung;
 use gondola::store::{PrunePolicy, Store};
 use gondola::transport::{self, Place};
 
-use super::archive::{Raw, file, folder, image, symlink};
+use super::archive::{Raw, file, folder, image};
 use super::support::{Registry, Sandbox, need};
 use super::world::{World, block_on, list, paths, read, refusal};
 
 /// Puts an image into a registry and reads it back from there: its layers stay there.
-fn pushed(world: &World, registry: &Registry, image: Image) -> Image {
+pub fn pushed(world: &World, registry: &Registry, image: Image) -> Image {
     let context = world.unpacker(Rung::Ns).context;
     let name = registry.image("test:latest");
     let references = vec![name.parse().unwrap()];
@@ -129,38 +129,12 @@ fn what_a_killed_process_left_is_gone_after_the_next_and_its_work_is_done_anew()
     assert_eq!(rootfs.len(), 1, "{rootfs:?}");
 }
 
-#[test]
-fn one_folder_of_an_image_is_unpacked_alone_and_whole() {
-    let world = World::new();
-    let layers: [&[Raw]; 4] = [
-        &[file("usr/local/go/bin/go", "old"), file("etc/x", ""), file("usr/local/go/gone", "")],
-        &[file("usr/.wh.local", ""), file("etc/y", "")],
-        &[file("usr/local/go/bin/go", "1").mode(0o755).mtime(77), file("usr/local/go/src/a", "a")],
-        &[file("usr/local/go/src/.wh.a", ""), file("usr/local/go/VERSION", "go1"), folder("opt")],
-    ];
-    let image = image(&layers);
-    let unpacker = world.unpacker(Rung::Toolchain);
-    let found = block_on(unpacker.unpack_folder(&image, "/usr/local/go")).unwrap();
-    assert_eq!(list(&found), ["VERSION", "bin", "src"]);
-    assert_eq!(list(&found.join("src")).len(), 0);
-    assert_eq!(fs::read_to_string(found.join("bin/go")).unwrap(), "1");
-    let again = block_on(unpacker.unpack_folder(&image, "usr/local/go/")).unwrap();
-    assert_eq!(again, found);
-    let one: [&[Raw]; 2] = [&[file("a/b/c", "x"), symlink("a/l", "b")], &[file("other", "")]];
-    let single = block_on(unpacker.unpack_folder(&super::archive::image(&one), "a")).unwrap();
-    assert_eq!(list(&single), ["b", "l"]);
-    for missing in ["nowhere", "usr/local/go/bin/go"] {
-        let error = refusal(block_on(unpacker.unpack_folder(&image, missing)));
-        assert_eq!(error.kind(), gondola::error::ErrorKind::NotFound, "{error}");
-    }
-}
-
-const ALL: PrunePolicy =
+pub const ALL: PrunePolicy =
     PrunePolicy { older_than: None, keep_bytes: None, all: true, dry_run: false };
 const GARBAGE: PrunePolicy = PrunePolicy { all: false, ..ALL };
 
 #[expect(clippy::disallowed_methods, reason = "tests are their own clock")]
-fn now() -> SystemTime {
+pub fn now() -> SystemTime {
     SystemTime::now() + Duration::from_secs(1)
 }
 

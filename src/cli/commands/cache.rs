@@ -10,7 +10,7 @@ use crate::cli::session::{Session, print};
 use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang;
-use crate::pipeline::{kept_toolchains, programs_folder};
+use crate::pipeline::{go_caches, programs_folder};
 use crate::store::{PrunePolicy, Store};
 
 /// Arguments of `gondola cache`.
@@ -76,10 +76,9 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
         ("unpacked", usage.unpacked),
         ("temporary", usage.temporary),
     ];
-    let go = kept_toolchains(&store).sizes();
+    let go = go_caches(&store).sizes();
     let folders = [
         ("programs", golang::programs_size(&programs_folder(&store))),
-        ("toolchains", go.toolchains),
         ("go-build", go.build),
         ("go-modules", go.modules),
         ("steps", dockerfile::build::caches_size(&store)),
@@ -130,8 +129,8 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
 fn prune_builds(session: &Session, store: &Store, before: SystemTime) -> Result<u64> {
     let mut freed = golang::prune_programs(&programs_folder(store), before)?;
     freed += dockerfile::build::prune_caches(store, before)?;
-    let Some(go) = kept_toolchains(store).prune(before)? else {
-        session.reporter.note("toolchains and Go caches stay: a build uses them");
+    let Some(go) = go_caches(store).prune(before)? else {
+        session.reporter.note("Go caches stay: a build uses them");
         return Ok(freed);
     };
     Ok(freed + go)

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueHint};
+use clap::Args;
 
 use super::build::BuildArgs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::{self, Environment};
+use crate::cli::process::ProcessArgs;
 use crate::cli::sandbox::{SandboxArgs, launcher};
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
@@ -29,7 +30,6 @@ use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct RunArgs {
     /// What to run, and its arguments: the name of an image, oci:DIR, docker-archive:FILE, or a Go
     /// package that is built first: a path that begins with "." or "/", such as . or ./cmd/app
@@ -38,12 +38,6 @@ pub struct RunArgs {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
-    /// Keep standard input open
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give the program a terminal
-    #[arg(short, long)]
-    tty: bool,
     /// Call the container so
     #[arg(long)]
     name: Option<String>,
@@ -79,18 +73,8 @@ struct ProgramArgs {
     /// Run this program instead of the image's; "" takes the image's entrypoint away
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
-    /// Set a variable, or pass one on; repeatable
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Read variables from a file, NAME=VALUE or NAME on each line; repeatable
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    env_file: Vec<PathBuf>,
-    /// The working folder
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
-    /// The user
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    #[command(flatten)]
+    process: ProcessArgs,
     /// The signal that asks the program to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<StopSignal>,
@@ -187,7 +171,10 @@ pub(in crate::cli) fn choose_rung(
 
 /// Runs a container on a rung; answers the program's exit code.
 pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
-    if let Some(code) = without_terminal(session, args.interactive && args.tty && !args.detach) {
+    if let Some(code) = without_terminal(
+        session,
+        args.program.process.interactive && args.program.process.tty && !args.detach,
+    ) {
         return Ok(code);
     }
     let (claimed, foreign) =
@@ -447,14 +434,15 @@ fn folder_container(
 
 fn options(args: &RunArgs, environment: &Environment) -> Result<Options> {
     let (program, files, network) = (&args.program, &args.files, &args.network);
+    let process = &program.process;
     let volumes = files.volume.iter().chain(&files.mount).chain(&files.tmpfs);
     let stop_timeout = program.stop_timeout.map(|seconds| u64::try_from(seconds).ok());
     Ok(Options {
         arguments: args.words[1..].to_vec(),
         entrypoint: program.entrypoint.clone(),
-        env: variables(&program.env, &program.env_file, environment)?,
-        workdir: program.workdir.clone(),
-        user: program.user.clone(),
+        env: process.variables(environment)?,
+        workdir: process.workdir.clone(),
+        user: process.user.clone(),
         hostname: network.hostname.clone(),
         hosts: network.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
         network: network.network,
@@ -470,8 +458,8 @@ fn options(args: &RunArgs, environment: &Environment) -> Result<Options> {
         shared_memory_bytes: files.shm_size,
         name_servers: network.dns.clone(),
         labels: labels(&args.label)?,
-        input: args.interactive,
-        terminal: args.tty,
+        input: process.interactive,
+        terminal: process.tty,
         remove: args.rm,
     })
 }
@@ -490,37 +478,6 @@ fn labels(typed: &[String]) -> Result<BTreeMap<String, String>> {
         Ok((name.to_owned(), value.to_owned()))
     };
     typed.iter().map(label).collect()
-}
-
-/// Variables of files, and on top those that were typed. A name alone passes the caller's value on.
-pub(in crate::cli) fn variables(
-    typed: &[String],
-    files: &[PathBuf],
-    environment: &Environment,
-) -> Result<BTreeMap<String, Option<String>>> {
-    let mut lines = Vec::new();
-    for file in files {
-        let path = environment.resolve(file);
-        let text = fs_err::read_to_string(&path).map_err(|error| {
-            Error::new(ErrorKind::Usage, format!("read variables from {}", file.display()))
-                .caused_by(error)
-        })?;
-        let used = |line: &&str| !line.is_empty() && !line.starts_with('#');
-        lines.extend(text.lines().map(str::trim_start).filter(used).map(str::to_owned));
-    }
-    let mut variables = BTreeMap::new();
-    for line in lines.iter().chain(typed) {
-        let (name, value) = match line.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (line.as_str(), environment.variables.get(line).cloned()),
-        };
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(Error::new(ErrorKind::Usage, format!("set \"{}\"", line.escape_debug()))
-                .because("a variable has a name without spaces"));
-        }
-        variables.insert(name.to_owned(), value);
-    }
-    Ok(variables)
 }
 
 /// Reads `NAME:IP`; `host-gateway` is the host, as it is seen on its own network.

@@ -8,10 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW};
-
 use crate::error::{Cannot as _, Result};
-use crate::store::{Store, remove_tree, tree_bytes};
+use crate::store::{Lock, Store, remove_tree, tree_bytes};
 
 /// The folder of the store that holds them.
 const FOLDER: &str = "build-caches";
@@ -19,13 +17,6 @@ const FOLDER: &str = "build-caches";
 /// Where caches of a form are.
 pub(super) fn folder(store: &Path, form: &str) -> PathBuf {
     store.join(FOLDER).join(form)
-}
-
-/// Notes that a cache is used; whoever may not is at worst one whose cache goes early.
-pub(super) fn mark_used(lock: &fs_err::File) {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    let now = Timestamps { last_access: now, last_modification: now };
-    let _ = rustix::fs::futimens(lock.file(), &now);
 }
 
 /// The bytes that caches take.
@@ -38,13 +29,10 @@ pub fn caches_size(store: &Store) -> u64 {
 pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
     let mut freed = 0;
     for cache in all(store.root()) {
-        let Ok(lock) = fs_err::OpenOptions::new().write(true).open(cache.with_extension("lock"))
-        else {
-            continue;
-        };
-        let is_free = rustix::fs::flock(lock.file(), FlockOperation::NonBlockingLockExclusive);
-        let used = lock.metadata().and_then(|found| found.modified());
-        if is_free.is_err() || !used.is_ok_and(|used| used < before) {
+        let lock = cache.with_extension("lock");
+        let Ok(Some(_held)) = Lock::try_exclusive(&lock) else { continue };
+        let used = fs_err::metadata(lock).and_then(|found| found.modified());
+        if !used.is_ok_and(|used| used < before) {
             continue;
         }
         let bytes = tree_bytes(&cache);
@@ -82,11 +70,11 @@ mod tests {
             fs_err::write(caches.join(name).join("file"), text).unwrap();
             fs_err::write(caches.join(name).with_extension("lock"), "").unwrap();
         }
-        let lock = fs_err::File::open(caches.join("used.lock")).unwrap();
-        rustix::fs::flock(lock.file(), FlockOperation::LockShared).unwrap();
+        let lock = Lock::shared(&caches.join("used.lock")).unwrap();
         assert_eq!(caches_size(&store), 8);
         assert_eq!(prune_caches(&store, SystemTime::UNIX_EPOCH).unwrap(), 0);
-        let later = lock.metadata().unwrap().modified().unwrap() + Duration::from_mins(1);
+        let used = fs_err::metadata(caches.join("used.lock")).unwrap().modified().unwrap();
+        let later = used + Duration::from_mins(1);
         assert_eq!(prune_caches(&store, later).unwrap(), 3);
         assert!(caches.join("used/file").exists());
         assert!(!caches.join("idle").exists());

@@ -8,8 +8,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
-
 use super::agent::Agent;
 use super::job::SecretSource;
 use super::kept;
@@ -28,6 +26,7 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Form, Unpacker};
 use crate::sandbox::{self, Access, Root, Secret};
+use crate::store::Lock;
 
 /// The longest that a secret may be, as in BuildKit.
 const LONGEST_SECRET: u64 = 500 << 10;
@@ -346,22 +345,14 @@ pub(super) fn open_cache(
         let key = blake3::hash(format!("{number} {name}").as_bytes()).to_hex();
         let place = folder.join(&key[..32]);
         let lock = folder.join(format!("{}.lock", &key[..32]));
-        let lock = fs_err::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(lock)
-            .cannot(action)?;
-        let operation = match sharing {
-            Sharing::Shared => FlockOperation::LockShared,
-            Sharing::Locked => FlockOperation::LockExclusive,
-            Sharing::Private => FlockOperation::NonBlockingLockExclusive,
+        let lock = match sharing {
+            Sharing::Shared => Lock::shared(&lock).map(Some),
+            Sharing::Locked => Lock::exclusive(&lock).map(Some),
+            Sharing::Private => Lock::try_exclusive(&lock),
         };
-        match rustix::io::retry_on_intr(|| rustix::fs::flock(lock.file(), operation)) {
-            Err(rustix::io::Errno::WOULDBLOCK) => continue,
-            locked => locked.map_err(std::io::Error::from).cannot(action)?,
-        }
-        kept::mark_used(&lock);
+        let Some(lock) = lock.cannot(action)? else { continue };
+        // Whoever may not note the use is at worst one whose cache goes early.
+        let _ = lock.touch();
         if !place.is_dir() {
             create(&place)?;
         }

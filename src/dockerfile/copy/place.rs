@@ -239,14 +239,7 @@ mod tests {
     use super::super::select::{Selection, select};
     use super::*;
     use crate::dockerfile::files::TreeFiles;
-
-    fn files(lines: &[(&str, Entry)]) -> TreeFiles {
-        let mut tree = Tree::new();
-        for (path, entry) in lines {
-            tree.insert_with_parents(path.parse().unwrap(), entry.clone()).unwrap();
-        }
-        TreeFiles::new(tree)
-    }
+    use crate::dockerfile::files::tests::files;
 
     fn context() -> TreeFiles {
         let file = |text: &str| Entry::file(text.to_owned(), 0o640).modified(5);

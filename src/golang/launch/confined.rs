@@ -37,10 +37,6 @@ pub(in crate::golang) struct Confined {
 
 impl Launch for Confined {
     fn start(&self, call: &Call<'_>) -> Result<Running> {
-        if !call.dir.is_dir() {
-            let action = format!("run go in {}", call.dir.display());
-            return Err(Error::new(ErrorKind::NotFound, action).because("there is no such folder"));
-        }
         start(&self.launcher, self.spec(call)?, Rung::Toolchain, ())
     }
 }
@@ -64,21 +60,26 @@ impl Confined {
             Access::ReadOnly => read.extend(sources),
             Access::ReadWrite => write.extend(sources),
         }
-        let mut spec = Spec::new(Root::Host { read, write }, argv(call)?);
-        spec.cwd = text(call.dir)?;
-        spec.env.clone_from(&call.environment);
-        spec.env.insert("PWD".to_owned(), spec.cwd.clone());
-        spec.network = match call.phase {
-            Phase::Fetch => Network::Host,
-            Phase::Build => Network::None,
-        };
-        Ok(spec)
+        spec(call, Root::Host { read, write })
     }
 }
 
-pub(super) fn argv(call: &Call<'_>) -> Result<Vec<String>> {
+/// What a call is on a root, without mounts.
+pub(super) fn spec(call: &Call<'_>, root: Root) -> Result<Spec> {
+    if !call.dir.is_dir() {
+        let action = format!("run go in {}", call.dir.display());
+        return Err(Error::new(ErrorKind::NotFound, action).because("there is no such folder"));
+    }
     let arguments = call.arguments.iter().cloned();
-    Ok(std::iter::once(text(call.go)?).chain(arguments).collect())
+    let mut spec = Spec::new(root, std::iter::once(text(call.go)?).chain(arguments));
+    spec.cwd = text(call.dir)?;
+    spec.env.clone_from(&call.environment);
+    spec.env.insert("PWD".to_owned(), spec.cwd.clone());
+    spec.network = match call.phase {
+        Phase::Fetch => Network::Host,
+        Phase::Build => Network::None,
+    };
+    Ok(spec)
 }
 
 pub(super) fn text(path: &Path) -> Result<String> {

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::confined::{argv, start, text};
+use super::confined::{spec, start, text};
 use super::{CREDENTIALS, Call, Launch, Phase, Running, source_folders};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::rootfs::{Fork, Rootfs};
-use crate::sandbox::{Access, Launcher, Mount, Network, Rung, Spec};
+use crate::sandbox::{Access, Launcher, Mount, Rung};
 
 /// Where ssh looks for keys, whatever `HOME` says.
 const SSH: &str = "/root/.ssh";
@@ -38,24 +38,13 @@ impl std::fmt::Debug for Inside {
 
 impl Launch for Inside {
     fn start(&self, call: &Call<'_>) -> Result<Running> {
-        if !call.dir.is_dir() {
-            let action = format!("run go in {}", call.dir.display());
-            return Err(Error::new(ErrorKind::NotFound, action).because("there is no such folder"));
-        }
         // Two overlays cannot share what is written to them, and nothing of it is kept.
         let fork = match &self.copy {
             Some(copy) => copy.clone(),
             None => Arc::new(self.rootfs.fork()?),
         };
-        let mut spec = Spec::new(fork.root(), argv(call)?);
+        let mut spec = spec(call, fork.root())?;
         spec.mounts = self.mounts(call)?;
-        spec.cwd = text(call.dir)?;
-        spec.env.clone_from(&call.environment);
-        spec.env.insert("PWD".to_owned(), spec.cwd.clone());
-        spec.network = match call.phase {
-            Phase::Fetch => Network::Host,
-            Phase::Build => Network::None,
-        };
         start(&self.launcher, spec, self.rung, fork)
     }
 }

@@ -1,0 +1,71 @@
+//! What a program gets that is started in a container: of `gondola run` and `gondola exec`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::environment::Environment;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What both have.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Program")]
+pub(super) struct ProcessArgs {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the program a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Set a variable, or pass one on; repeatable
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file, NAME=VALUE or NAME on each line; repeatable
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    env_file: Vec<PathBuf>,
+    /// The working folder
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// The user
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+}
+
+impl ProcessArgs {
+    /// The variables: of the files, and on top those that were typed.
+    pub fn variables(&self, environment: &Environment) -> Result<BTreeMap<String, Option<String>>> {
+        variables(&self.env, &self.env_file, environment)
+    }
+}
+
+/// Variables of files, and on top those that were typed. A name alone passes the caller's value on.
+fn variables(
+    typed: &[String],
+    files: &[PathBuf],
+    environment: &Environment,
+) -> Result<BTreeMap<String, Option<String>>> {
+    let mut lines = Vec::new();
+    for file in files {
+        let path = environment.resolve(file);
+        let text = fs_err::read_to_string(&path).map_err(|error| {
+            Error::new(ErrorKind::Usage, format!("read variables from {}", file.display()))
+                .caused_by(error)
+        })?;
+        let used = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        lines.extend(text.lines().map(str::trim_start).filter(used).map(str::to_owned));
+    }
+    let mut variables = BTreeMap::new();
+    for line in lines.iter().chain(typed) {
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (line.as_str(), environment.variables.get(line).cloned()),
+        };
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Err(Error::new(ErrorKind::Usage, format!("set \"{}\"", line.escape_debug()))
+                .because("a variable has a name without spaces"));
+        }
+        variables.insert(name.to_owned(), value);
+    }
+    Ok(variables)
+}

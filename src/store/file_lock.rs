@@ -1,0 +1,105 @@
+//! Locks on files, between processes.
+
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use fs_err::OpenOptions;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use rustix::fs::{FlockOperation, OFlags, Timespec, Timestamps, UTIME_NOW};
+
+/// A lock on a file, held until every copy of its descriptor is closed: it can be handed to a child,
+/// and the kernel takes it away from whoever dies.
+///
+/// Each has its own file description, so threads of one process exclude each other as well.
+#[derive(Debug)]
+pub struct Lock(OwnedFd);
+
+impl Lock {
+    /// Waits until nobody holds the lock exclusively.
+    pub fn shared(path: &Path) -> io::Result<Self> {
+        Self::take(path, FlockOperation::LockShared)
+    }
+
+    /// Waits until nobody else holds the lock.
+    pub fn exclusive(path: &Path) -> io::Result<Self> {
+        Self::take(path, FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock if nobody else holds it.
+    pub fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
+        none_if_held(Self::take(path, FlockOperation::NonBlockingLockExclusive))
+    }
+
+    /// Whether somebody holds the lock exclusively. Those who ask do not hinder each other.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        let free = none_if_held(Self::take(path, FlockOperation::NonBlockingLockShared))?;
+        Ok(free.is_none())
+    }
+
+    /// Writes into the locked file who holds it.
+    pub fn note(&self, text: &[u8]) -> io::Result<()> {
+        rustix::fs::ftruncate(&self.0, 0)?;
+        let mut file = std::fs::File::from(self.copy()?);
+        file.rewind()?;
+        file.write_all(text)
+    }
+
+    /// Notes the time in the locked file: its mtime is now.
+    pub fn touch(&self) -> io::Result<()> {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let now = Timestamps { last_access: now, last_modification: now };
+        Ok(rustix::fs::futimens(&self.0, &now)?)
+    }
+
+    /// Takes over a lock that arrived as a descriptor.
+    pub fn handed_over(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// A further descriptor of the same lock, to hand over.
+    pub fn copy(&self) -> io::Result<OwnedFd> {
+        self.0.as_fd().try_clone_to_owned()
+    }
+
+    fn take(path: &Path, operation: FlockOperation) -> io::Result<Self> {
+        let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag is a small number");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).custom_flags(no_link).open(path)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(file.file(), operation))?;
+        Ok(Self(file.into_parts().0.into()))
+    }
+}
+
+fn none_if_held(taken: io::Result<Lock>) -> io::Result<Option<Lock>> {
+    match taken {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        taken => taken.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_lives_as_long_as_any_copy_of_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = Lock::try_exclusive(&path).unwrap().unwrap();
+        let copy = Lock::handed_over(lock.copy().unwrap());
+        drop(lock);
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+        assert!(Lock::is_held(&path).unwrap());
+        copy.note(b"a longer text").unwrap();
+        copy.note(b"text").unwrap();
+        assert_eq!(fs_err::read(&path).unwrap(), b"text");
+        drop(copy);
+        assert!(!Lock::is_held(&path).unwrap());
+        let looked = Lock::shared(&path).unwrap();
+        assert!(!Lock::is_held(&path).unwrap());
+        drop(looked);
+        assert!(Lock::try_exclusive(&path).unwrap().is_some());
+    }
+}
