@@ -1,11 +1,13 @@
 //! What a program gets that is started in a container: of `gondola run` and `gondola exec`.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
 use super::environment::Environment;
+use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What both have.
@@ -33,6 +35,14 @@ pub(super) struct ProcessArgs {
 }
 
 impl ProcessArgs {
+    /// Warns where keys were to be carried and nobody can press any. The program gets its terminal
+    /// all the same: a command that is typed by hand works in a script, too.
+    pub fn check_terminal(&self, session: &Session) {
+        if self.interactive && self.tty && !std::io::stdin().is_terminal() {
+            session.reporter.warn("standard input is no terminal: nobody types on the one that -t gives; -i alone has none");
+        }
+    }
+
     /// The variables: of the files, and on top those that were typed.
     pub fn variables(&self, environment: &Environment) -> Result<BTreeMap<String, Option<String>>> {
         variables(&self.env, &self.env_file, environment)

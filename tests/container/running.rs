@@ -60,15 +60,20 @@ fn standard_input_is_passed_on_until_its_end_and_only_when_asked_for() {
 }
 
 #[test]
-fn a_terminal_is_carried_from_a_terminal_alone() {
+fn a_program_gets_a_terminal_where_the_caller_has_none() {
     as_users!(|world: &World| {
-        let ran = world.gondola(&["run", "--rm", "-it", "oci:missing"]).code(1);
-        ran.says("standard input is none").says("-i alone");
-        world.gondola(&["exec", "-it", "nobody", "sh"]).code(1).says("standard input is none");
-        // One that nobody types on is no lie.
         let script = "test -t 0 && test -t 1 && echo terminal";
-        let ran = world.gondola(&["run", "--rm", "-t", "IMAGE", "sh", "-c", script]).success();
-        assert_eq!(ran.stdout, "terminal\r\n");
+        for (flags, warns) in [("-it", true), ("-t", false)] {
+            let run = ["run", "--rm", flags, "IMAGE", "sh", "-c", script];
+            let ran = world.gondola(&run).success();
+            assert_eq!(ran.stdout, "terminal\r\n", "{flags}");
+            assert_eq!(
+                ran.stderr.contains("standard input is no terminal"),
+                warns,
+                "{}",
+                ran.stderr
+            );
+        }
     });
 }
 
@@ -211,6 +216,9 @@ fn the_tutorials_command_builds_runs_and_names() {
     let ran = Terminal::start(&command(&run)).finish();
     assert_eq!(ran, ("works []\r\n".to_owned(), Some(0)));
     assert_eq!(world.ps("my-go-app-container")["image"], "my-go-app");
+    // In a script, too, where there is no terminal to carry.
+    let ran = gondola(&["run", "-it", "--rm", "my-go-app"]).success();
+    assert_eq!(ran.stdout, "works []\r\n");
     let ran = gondola(&["run", "--rm", ".", "a", "b"]).success();
     assert_eq!(ran.stdout, "works [a b]\n");
     gondola(&["run", "--rm", "./missing"]).code(125).says("missing");

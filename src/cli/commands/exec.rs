@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::run::{report, supervisor, without_terminal};
+use super::run::{report, supervisor};
 use crate::cli::process::ProcessArgs;
 use crate::cli::session::Session;
 use crate::container::{Containers, Further};
@@ -29,9 +29,7 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
         return Err(Error::new(ErrorKind::Usage, format!("run in container {name}"))
             .because("no program was named"));
     }
-    if let Some(code) = without_terminal(session, args.process.interactive && args.process.tty) {
-        return Ok(code);
-    }
+    args.process.check_terminal(session);
     let seen = Containers::open(session.store()?.root())?.find(name)?;
     let process = args.process;
     let further = Further {

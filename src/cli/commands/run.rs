@@ -1,7 +1,6 @@
 //! `gondola run`.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -171,11 +170,8 @@ pub(in crate::cli) fn choose_rung(
 
 /// Runs a container on a rung; answers the program's exit code.
 pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
-    if let Some(code) = without_terminal(
-        session,
-        args.program.process.interactive && args.program.process.tty && !args.detach,
-    ) {
-        return Ok(code);
+    if !args.detach {
+        args.program.process.check_terminal(session);
     }
     let (claimed, foreign) =
         until_interrupted("run", Box::pin(prepare(session, &args, rung))).await?;
@@ -194,17 +190,6 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
     };
     let report = |exit| report(session, &name, &exit, foreign.as_ref());
     Ok(exit.map_or(ExitCode::SUCCESS, report))
-}
-
-/// Refuses to carry keys from where nobody can press any, with docker's exit code.
-pub(in crate::cli) fn without_terminal(session: &Session, is_needed: bool) -> Option<ExitCode> {
-    if !is_needed || std::io::stdin().is_terminal() {
-        return None;
-    }
-    let error = Error::new(ErrorKind::Usage, "give the program this terminal");
-    let error = error.because("standard input is none");
-    session.view.fail(&error.hint("-i alone passes standard input on"));
-    Some(ExitCode::FAILURE)
 }
 
 /// What keeps containers.
