@@ -80,11 +80,22 @@ impl Error {
         self.0.kind
     }
 
-    /// The innermost hint, which is the most specific one.
-    fn deepest_hint(&self) -> Option<&str> {
+    /// What failed and why, without the next move.
+    pub fn message(&self) -> String {
+        struct Message<'a>(&'a Error);
+        impl fmt::Display for Message<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write_without_hint(f)
+            }
+        }
+        Message(self).to_string()
+    }
+
+    /// The next move: the innermost hint, which is the most specific one.
+    pub fn next_move(&self) -> Option<&str> {
         if let Some(Cause::Source(source)) = &self.0.cause
             && let Some(inner) = source.downcast_ref::<Error>()
-            && let Some(hint) = inner.deepest_hint()
+            && let Some(hint) = inner.next_move()
         {
             return Some(hint);
         }
@@ -95,6 +106,7 @@ impl Error {
         write!(f, "cannot {}", self.0.action)?;
         match &self.0.cause {
             None => Ok(()),
+            Some(Cause::Reason(reason)) if reason.starts_with('\n') => write!(f, ":{reason}"),
             Some(Cause::Reason(reason)) => write!(f, ": {reason}"),
             Some(Cause::Source(source)) => match source.downcast_ref::<Error>() {
                 Some(inner) => {
@@ -125,8 +137,11 @@ fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> 
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_without_hint(f)?;
-        match self.deepest_hint() {
+        let message = self.message();
+        f.write_str(&message)?;
+        match self.next_move() {
+            // What a program wrote, or a piece of a file, ends where it ends.
+            Some(hint) if message.contains('\n') => write!(f, "\nhint: {hint}"),
             Some(hint) => write!(f, "; hint: {hint}"),
             None => Ok(()),
         }

@@ -94,6 +94,8 @@ pub enum Event {
     Note(String),
     /// Something is not as it should be, and the work goes on.
     Warning(String),
+    /// Somebody else writes to the terminal from now on: what moves there goes away.
+    TerminalGiven,
 }
 
 /// A reader of events. Called from many threads; it must not block for long.
@@ -143,6 +145,11 @@ impl Reporter {
     /// Reports something that is not as it should be.
     pub fn warn(&self, text: impl Into<String>) {
         self.reader.event(Event::Warning(text.into()));
+    }
+
+    /// Gives the terminal to somebody else.
+    pub fn give_terminal(&self) {
+        self.reader.event(Event::TerminalGiven);
     }
 }
 

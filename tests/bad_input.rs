@@ -174,11 +174,13 @@ fn a_folder_that_cannot_be_written_gets_nothing() {
     let sandbox = Sandbox::new();
     sandbox.write("app", "x");
     sandbox.write("file", "in the way");
-    for output in
-        ["docker-archive:nowhere/out.tar", "oci-archive:nowhere/out.tar", "oci:file/layout"]
-    {
+    for (code, output) in [
+        (2, "docker-archive:nowhere/out.tar"),
+        (2, "oci-archive:nowhere/out.tar"),
+        (1, "oci:file/layout"),
+    ] {
         let ran = sandbox.gondola(&["build", "--prebuilt", "app", "-o", output]);
-        fails(ran, 1, &[output.split_once(':').unwrap().1]);
+        fails(ran, code, &[output.split_once(':').unwrap().1]);
     }
     assert_eq!(listing(&sandbox.work()), ["app", "file"]);
     let mut store = sandbox.command(&["build", "--prebuilt", "app"]);

@@ -281,3 +281,23 @@ async fn what_is_not_there_is_named() {
          hint: check that a registry listens at 127.0.0.1:1"
     );
 }
+
+#[tokio::test]
+async fn a_tag_that_is_not_there_is_told_with_those_that_are() {
+    let registry = need!(Registry::plain());
+    let (client, to) = (anonymous(), repository(&registry, "tags/here"));
+    push_image(&client, &to, "latest").await.unwrap();
+    push_image(&client, &to, "v1.26").await.unwrap();
+    for (tag, said) in [
+        ("lates", "the repository has no tag lates; hint: did you mean latest?"),
+        ("zzz", "the repository has no tag zzz; hint: its tags are latest, v1.26"),
+    ] {
+        let wanted: Reference = registry.image(&format!("tags/here:{tag}")).parse().unwrap();
+        let resolved = client.resolve(&wanted).await.unwrap_err();
+        let pulled = client.manifest(&wanted).await.unwrap_err();
+        for error in [resolved, pulled] {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.to_string().ends_with(said), "{error}");
+        }
+    }
+}

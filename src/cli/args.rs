@@ -23,8 +23,8 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct GlobalArgs {
-    /// The folder that keeps images and caches
-    #[arg(long, global = true, env = "GONDOLA_HOME", value_name = "DIR", hide_env_values = true, value_hint = ValueHint::DirPath)]
+    /// The folder that keeps images and caches, in the place of $GONDOLA_HOME
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub store: Option<PathBuf>,
     /// How progress is shown on stderr
     #[arg(
@@ -41,6 +41,9 @@ pub struct GlobalArgs {
     /// Allow plain http, or https with a certificate that cannot be checked, for this registry
     #[arg(long, global = true, value_name = "HOST[:PORT]", help_heading = "Registries")]
     pub insecure_registry: Vec<String>,
+    /// Pull images whose names begin with FROM from TO; repeatable
+    #[arg(long, global = true, value_name = "FROM=TO", help_heading = "Registries")]
+    pub mirror: Vec<String>,
     /// How many transfers run at once
     #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Registries")]
     pub jobs: u16,
@@ -67,7 +70,7 @@ pub struct PlatformArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build images from Go packages
+    /// Build images from Go packages or Dockerfiles
     #[command(alias = "publish")]
     Build(Box<commands::build::BuildArgs>),
     /// Run an image, or a Go package that is built first

@@ -9,11 +9,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueHint};
+use clap::{ArgAction, Args, ValueHint};
 
 use super::commands::build::BuildArgs;
 use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
+use crate::container::parse_size;
 use crate::dockerfile::build::{
     CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
 };
@@ -21,7 +22,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Network, Rung};
+use crate::sandbox::{Limit, Network, Rung};
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -40,6 +41,19 @@ const PROXIES: [&str; 10] = [
     "no_proxy",
     "ALL_PROXY",
     "all_proxy",
+];
+
+/// Flags of docker's, besides `--memory`, for limits that there are no control groups for.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "memory-swap",
+    "cpu-shares",
+    "cpu-period",
+    "cpu-quota",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "cgroup-parent",
+    "isolation",
+    "security-opt",
 ];
 
 /// How a Dockerfile is built.
@@ -73,9 +87,18 @@ pub struct DockerfileArgs {
     /// Give a name in FROM and --from another meaning: a folder, docker-image://IMAGE, oci-layout://DIR, a repository; repeatable
     #[arg(long, value_name = "NAME=PLACE")]
     pub build_context: Vec<String>,
-    /// Take bases whose names begin with FROM from TO; repeatable
-    #[arg(long, value_name = "FROM=TO")]
-    pub mirror: Vec<String>,
+    /// Limit what each process of a step may have, such as nofile=1024:4096; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<Limit>,
+    /// The size of the steps' /dev/shm, such as 128m
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub shm_size: Option<u64>,
+    /// Limits of docker's that BuildKit passes over, too
+    #[arg(long = "memory", hide = true, aliases = WITHOUT_EFFECT)]
+    pub without_effect: Vec<String>,
+    /// What docker's first builder was told about its containers
+    #[arg(long = "rm", hide = true, aliases = ["force-rm", "compress"], action = ArgAction::Count)]
+    pub containers: u8,
     /// Look for problems of the Dockerfile, and build nothing
     #[arg(long)]
     pub check: bool,
@@ -104,6 +127,8 @@ impl DockerfileArgs {
             || self.check
             || self.no_go_cache
             || self.shell_on_failure
+            || self.shm_size.is_some()
+            || !self.ulimit.is_empty()
             || lists.into_iter().any(|list| !list.is_empty())
     }
 }
@@ -135,6 +160,10 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
     refuse_go(args)?;
     let environment = &session.environment;
     let own = &args.dockerfile;
+    if !own.without_effect.is_empty() {
+        let what = "--memory, --cpu-shares, --cgroup-parent and the like have no effect";
+        session.reporter.warn(format!("{what}: steps are in no control group of their own"));
+    }
     let (context, file) = context_and_file(session, args)?;
     let name = match &context {
         ContextSource::Folder(folder) => {
@@ -165,13 +194,16 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
             .map(|text| super::commands::run::host(text))
             .collect::<Result<_>>()?,
         network: network(own.network.as_deref())?,
+        limits: own.ulimit.clone(),
+        // As for docker, none is the usual size.
+        shared_memory_bytes: own.shm_size.filter(|bytes| *bytes > 0),
         cache: CachePolicy {
             off: args.no_cache,
             off_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
             pull: args.pull,
         },
         go_cache: !own.no_go_cache,
-        mirrors: super::settings::pairs("--mirror", &own.mirror)?,
+        mirrors: session.mirrors()?,
         epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
@@ -345,7 +377,7 @@ pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String,
     arguments
 }
 
-/// Reads `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`, or `NAME` alone.
+/// Reads `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`.
 fn secret(session: &Session, text: &str) -> Result<(String, SecretSource)> {
     let wrong = |why: &str| {
         Error::new(ErrorKind::Usage, "use --secret")
@@ -361,7 +393,10 @@ fn secret(session: &Session, text: &str) -> Result<(String, SecretSource)> {
             Some(("type", "file")) => {}
             Some(("type", "env")) => is_variable = true,
             Some((key, _)) => return Err(wrong(&format!("{key} is none of its keys"))),
-            None => id = Some(part.to_owned()),
+            None => {
+                let what = format!("\"{}\" is no KEY=VALUE", part.escape_debug());
+                return Err(wrong(&what));
+            }
         }
     }
     let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no id"))?;

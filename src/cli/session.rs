@@ -1,5 +1,6 @@
 //! What a command works with: environment, store, registry client, progress.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::future::Future;
 use std::io::{IsTerminal, Write as _};
@@ -13,7 +14,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
 use crate::pipeline::{Engine, programs_folder};
 use crate::progress::Reporter;
-use crate::registry::{self, Client};
+use crate::registry::{self, Client, Mirrors};
 use crate::store::Store;
 use crate::transport::{Context, Place};
 
@@ -56,11 +57,18 @@ impl Session {
 
     /// How registries are spoken to.
     pub(super) fn registry_options(&self) -> Result<registry::Options> {
+        let options = registry::Options::from_environment(&self.environment.variables)?;
         Ok(registry::Options {
             insecure: self.global.insecure_registry.clone(),
             jobs: usize::from(self.global.jobs),
-            ..registry::Options::from_environment(&self.environment.variables)?
+            mirrors: Mirrors::replacing(&self.mirrors()?)?.over(options.mirrors),
+            ..options
         })
+    }
+
+    /// What `--mirror` says: places by those that they take the place of.
+    pub(super) fn mirrors(&self) -> Result<BTreeMap<String, String>> {
+        super::settings::pairs("--mirror", &self.global.mirror)
     }
 
     /// Store and client together, as transports take them.

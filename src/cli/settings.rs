@@ -23,13 +23,6 @@ const DEFAULT_FILE: &str = "gondola.yaml";
 
 /// Says what `args` ask for.
 pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Request> {
-    if !args.dockerfile.mirror.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "use --mirror")
-            .because("Go packages are built, whose base and toolchain are named in full")
-            .hint(
-                "name the mirror's image by --base and --go, or write a mirror to registries.conf",
-            ));
-    }
     let file = read_file(args, &environment.folder)?;
     let typed = typed(args)?;
     let settings_of = |build: Option<&config::Build>| {

@@ -1,5 +1,6 @@
 //! What runs in a container, and how: written once, when the container is made.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,4 +41,7 @@ pub struct Config {
     pub terminal: bool,
     /// Whether it is removed once it has ended.
     pub remove: bool,
+    /// What somebody noted about it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }

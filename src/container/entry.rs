@@ -156,6 +156,29 @@ impl Container {
         !self.config_path().exists() && !self.is_alive().unwrap_or(true)
     }
 
+    /// Whether it was to be removed at its end, and whoever was to do that was killed.
+    pub(super) fn should_be_gone(&self) -> bool {
+        // Of one that cannot be read nobody knows.
+        let seen = self.see().ok().flatten();
+        seen.is_some_and(|seen| seen.config.remove && !seen.status.is_alive())
+    }
+
+    /// Takes its folder away, and with it its name; its files follow, now or with a later command.
+    /// The caller has the sole right to remove containers.
+    pub(super) fn bury(&self) -> Result<()> {
+        let grave = self.move_away()?;
+        remove_tree(&grave);
+        Ok(())
+    }
+
+    /// Where its files are once its name is free.
+    fn move_away(&self) -> Result<PathBuf> {
+        let grave = self.all.folder.join(format!("{REMOVED}{}", self.id));
+        let moved = fs_err::rename(&self.folder, &grave);
+        moved.cannot(|| format!("remove container {}", self.name))?;
+        Ok(grave)
+    }
+
     /// Takes the right to run the container, or to remove it.
     pub fn claim(&self) -> Result<Claimed> {
         let _alone = self.all.change()?;
@@ -219,11 +242,10 @@ impl Claimed {
     pub fn remove(self) -> Result<()> {
         let container = &self.container;
         let action = || format!("remove container {}", container.name);
-        let grave = container.all.folder.join(format!("{REMOVED}{}", container.id));
-        {
+        let grave = {
             let _alone = container.all.change()?;
-            fs_err::rename(&container.folder, &grave).cannot(action)?;
-        }
+            container.move_away()?
+        };
         remove_tree(&grave);
         if grave.exists() {
             return Err(Error::new(ErrorKind::Denied, action())

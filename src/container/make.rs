@@ -56,6 +56,10 @@ impl Reserved {
         spec.extra_hosts.clone_from(&options.hosts);
         spec.timeout = options.timeout.filter(|timeout| *timeout > Duration::ZERO);
         spec.processes = options.processes;
+        spec.limits.clone_from(&options.limits);
+        // As for docker, none is the usual size.
+        spec.shared_memory_bytes = options.shared_memory_bytes.filter(|bytes| *bytes > 0);
+        spec.name_servers.clone_from(&options.name_servers);
         spec.control = Some(self.container().control_path());
         let config = Config {
             image: origin.image,
@@ -71,6 +75,7 @@ impl Reserved {
             input: options.input,
             terminal: options.terminal,
             remove: options.remove,
+            labels: options.labels.clone(),
         };
         self.complete(&config)
     }

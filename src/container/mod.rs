@@ -65,7 +65,7 @@ pub use state::{Exited, Running};
 pub use stats::{Sample, Usage, machine_bytes};
 pub use streams::Attachment;
 pub use supervise::{NOT_STARTED, Supervisor, start_detached};
-pub use volumes::Volume;
+pub use volumes::{Volume, parse_size};
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::store::Lock;
@@ -142,6 +142,9 @@ impl Containers {
         let existing = self.folders()?;
         for left in existing.iter().filter(|container| container.is_left_over()) {
             remove::remove_tree(left.folder());
+        }
+        for left in existing.iter().filter(|container| container.should_be_gone()) {
+            left.bury()?;
         }
         let holder = |name: &str| existing.iter().find(|c| c.name() == name && c.folder().exists());
         if let Some(held) = name.and_then(holder) {

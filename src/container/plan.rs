@@ -12,7 +12,7 @@ use super::signal::StopSignal;
 use super::volumes::Volume;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::ContainerConfig;
-use crate::sandbox::Access;
+use crate::sandbox::{Access, Limit};
 
 /// Docker's patience with a program that was asked to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +82,14 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// How many processes there may be.
     pub processes: Option<u64>,
+    /// What else each process may have at most.
+    pub limits: Vec<Limit>,
+    /// The size of `/dev/shm`.
+    pub shared_memory_bytes: Option<u64>,
+    /// Who is asked for names, instead of the host's name servers.
+    pub name_servers: Vec<IpAddr>,
+    /// What somebody notes about the container.
+    pub labels: BTreeMap<String, String>,
     /// Keep standard input open.
     pub input: bool,
     /// Give it a terminal.

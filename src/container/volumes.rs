@@ -170,7 +170,8 @@ fn parse_mode(text: &str) -> Result<u32, &'static str> {
     mode.ok_or("a mode is an octal number, such as 1777")
 }
 
-fn parse_size(text: &str) -> Result<u64, &'static str> {
+/// Reads a size as docker has it: bytes, or a number with k, m or g behind it.
+pub fn parse_size(text: &str) -> Result<u64, &'static str> {
     let lower = text.to_ascii_lowercase();
     let text = lower.strip_suffix('b').unwrap_or(&lower);
     let (digits, shift) = match text.as_bytes().last() {

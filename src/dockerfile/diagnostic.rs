@@ -37,7 +37,8 @@ pub struct Diagnostic {
     pub level: Level,
     /// The linter's rule that asks for it.
     pub rule: Option<&'static str>,
-    /// What is wrong, in one line: lower case, no period.
+    /// What is wrong: lower case, no period. Lines after the first are shown below the place: what a
+    /// program wrote.
     pub message: String,
     /// What it is about.
     pub span: Span,
@@ -50,14 +51,27 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Makes an error.
     pub fn error(span: Span, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { level: Level::Error, rule: None, message, span, label: None, help: None }
+        Self::new(Level::Error, None, span, message.into())
     }
 
     /// Makes a warning of one of the linter's rules.
     pub fn warning(rule: &'static str, span: Span, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { level: Level::Warning, rule: Some(rule), message, span, label: None, help: None }
+        Self::new(Level::Warning, Some(rule), span, message.into())
+    }
+
+    fn new(level: Level, rule: Option<&'static str>, span: Span, message: String) -> Self {
+        Self { level, rule, message, span, label: None, help: None }
+    }
+
+    /// Makes an error of one that came up when the place was executed. Its hint says what would be
+    /// right.
+    pub fn of_error(span: Span, error: &Error) -> Self {
+        let diagnostic = Self::error(span, error.message());
+        match error.next_move() {
+            Some(hint) if hint.starts_with("did you mean ") => diagnostic.label(hint),
+            Some(hint) => diagnostic.help(hint),
+            None => diagnostic,
+        }
     }
 
     /// Says beside the caret what was expected.
@@ -78,7 +92,8 @@ impl Diagnostic {
     pub fn render(&self, source: &Source) -> String {
         let at = source.position(self.span.start);
         let mut text = format!("{}:{}:{}: ", source.name(), at.line, at.column);
-        let _ = write!(text, "{}: {}", self.level.as_str(), self.message);
+        let mut message = self.message.lines();
+        let _ = write!(text, "{}: {}", self.level.as_str(), message.next().unwrap_or_default());
         if let Some(rule) = self.rule {
             let _ = write!(text, " [{rule}]");
         }
@@ -88,6 +103,9 @@ impl Diagnostic {
         let _ = write!(text, "\n{margin} |\n{number} | {}\n{margin} | {}", line.text, line.carets);
         if let Some(label) = &self.label {
             let _ = write!(text, " {label}");
+        }
+        for more in message {
+            let _ = write!(text, "\n{margin} = {more}");
         }
         if let Some(help) = &self.help {
             let _ = write!(text, "\n{margin} = help: {help}");
@@ -138,7 +156,16 @@ impl Diagnostics {
 
     /// Makes the error that commands end with: every message, one below the other.
     pub fn into_error(self) -> Error {
-        Error::new(ErrorKind::Usage, format!("use {}", self.source.name())).because(self.render())
+        self.into_error_of(ErrorKind::Usage)
+    }
+
+    /// The same for problems that only came up when the file was executed.
+    pub fn into_error_of(self, kind: ErrorKind) -> Error {
+        let action = match kind {
+            ErrorKind::Usage => format!("use {}", self.source.name()),
+            _ => format!("build {}", self.source.name()),
+        };
+        Error::new(kind, action).because(format!("\n{}", self.render()))
     }
 
     /// Tells whether the file cannot be built.
@@ -221,7 +248,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert_eq!(
             error.to_string(),
-            "cannot use D: D:1:1: error: one\n  |\n1 | A\n  | ^\n\nD:2:1: error: two\n  |\n2 | B\n  | ^"
+            "cannot use D:\nD:1:1: error: one\n  |\n1 | A\n  | ^\n\nD:2:1: error: two\n  |\n2 | B\n  | ^"
         );
     }
 }

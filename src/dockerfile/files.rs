@@ -38,6 +38,11 @@ pub trait Files: Send + Sync {
     /// What is in a folder, sorted by name.
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>>;
 
+    /// Whether something would be at a path if no ignore file left it out.
+    fn is_left_out(&self, _path: &TreePath) -> bool {
+        false
+    }
+
     /// The digest of a regular file's content.
     fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentDigest>;
 

@@ -103,6 +103,15 @@ pub struct Instruction {
     pub kind: Kind,
 }
 
+impl Instruction {
+    /// Its first line, without what continues it: where a message points that is about all of it.
+    pub fn first_line(&self, source: &Source) -> Span {
+        let text = source.slice(self.span);
+        let line = text.lines().next().unwrap_or_default();
+        Span::new(self.span.start, self.span.start + line.trim_end().len())
+    }
+}
+
 /// What an instruction does.
 #[derive(Clone, Debug)]
 pub enum Kind {

@@ -175,6 +175,19 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// The names, in upper case, of arguments that reach `RUN` without being declared.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+/// Whether an argument means something though no `ARG` declares it: to `RUN`, to `FROM`, to what a
+/// build makes, or to BuildKit.
+pub fn is_predefined(name: &str) -> bool {
+    let platform = ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE"];
+    PROXIES.contains(&name.to_ascii_uppercase().as_str())
+        || name == "SOURCE_DATE_EPOCH"
+        || name.starts_with("BUILDKIT_")
+        || ["BUILD", "TARGET"]
+            .iter()
+            .filter_map(|start| name.strip_prefix(start))
+            .any(|rest| platform.contains(&rest))
+}
+
 /// The variables of a stage, as far as it has been executed.
 #[derive(Clone, Debug)]
 pub struct Scope {

@@ -176,19 +176,25 @@ impl Graph {
     }
 
     /// What a `--from` in a stage, or in a trigger that an image brought into it, means.
-    pub fn from(&self, stage: usize, name: &str) -> std::result::Result<Origin, Diagnostic> {
+    pub fn from(
+        &self,
+        stage: usize,
+        name: &str,
+        span: Span,
+    ) -> std::result::Result<Origin, Diagnostic> {
         let known = self.nodes[stage].uses.iter().find(|each| each.name == name);
         match known {
             Some(known) => known.origin.clone(),
-            None => self.origin(stage, name, Span::default()),
+            None => self.origin(stage, name, span),
         }
     }
 
     /// Adds the triggers that a stage's base image brings. They are executed first, and what
-    /// they copy from is needed too: ask [`Graph::needed`] again.
-    pub fn add_triggers(&mut self, stage: usize, triggers: Vec<Instruction>) {
-        for (name, span) in triggers.iter().flat_map(origins) {
-            let origin = self.origin(stage, &name, span);
+    /// they copy from is needed too: ask [`Graph::needed`] again. What is wrong with them is told
+    /// of `from`, the name of the base.
+    pub fn add_triggers(&mut self, stage: usize, from: Span, triggers: Vec<Instruction>) {
+        for (name, _) in triggers.iter().flat_map(origins) {
+            let origin = self.origin(stage, &name, from);
             self.nodes[stage].uses.push(Use { name, origin });
         }
         self.nodes[stage].triggers.splice(0..0, triggers);
@@ -425,10 +431,13 @@ mod tests {
         assert_eq!(needed(&graph, None), [0, 2, 3]);
         assert_eq!(needed(&graph, Some("TESTS")), [0, 1]);
         assert_eq!(needed(&graph, Some("0")), [0]);
-        assert_eq!(graph.from(3, "BUILD").unwrap(), Origin::Stage(0));
-        assert_eq!(graph.from(3, "2").unwrap(), Origin::Stage(2));
-        assert_eq!(graph.from(2, "busybox").unwrap(), image("busybox"));
-        assert_eq!(graph.from(3, "docker.io/library/nginx:1").unwrap(), image("nginx:1"));
+        assert_eq!(graph.from(3, "BUILD", Span::default()).unwrap(), Origin::Stage(0));
+        assert_eq!(graph.from(3, "2", Span::default()).unwrap(), Origin::Stage(2));
+        assert_eq!(graph.from(2, "busybox", Span::default()).unwrap(), image("busybox"));
+        assert_eq!(
+            graph.from(3, "docker.io/library/nginx:1", Span::default()).unwrap(),
+            image("nginx:1")
+        );
     }
 
     #[test]
@@ -486,7 +495,10 @@ mod tests {
         let (_, graph) = built(text, &contexts).unwrap();
         assert!(graph.nodes()[0].replaced);
         assert_eq!(graph.nodes()[0].base, Origin::Context("x".to_owned()));
-        assert_eq!(graph.from(2, "files").unwrap(), Origin::Context("files".to_owned()));
+        assert_eq!(
+            graph.from(2, "files", Span::default()).unwrap(),
+            Origin::Context("files".to_owned())
+        );
         let (_, graph) = built("FROM alpine\nFROM scratch", &contexts).unwrap();
         let alpine = Origin::Context("docker.io/library/alpine".to_owned());
         assert_eq!(graph.nodes()[0].base, alpine);
@@ -542,11 +554,11 @@ mod tests {
         assert_eq!(needed(&graph, Some("base")), [1]);
         let brought =
             crate::dockerfile::parse::trigger("ONBUILD of b", "COPY --from=tools /q /").unwrap();
-        graph.add_triggers(1, vec![brought]);
+        graph.add_triggers(1, Span::default(), vec![brought]);
         assert_eq!(needed(&graph, Some("base")), [0, 1]);
         let later =
             crate::dockerfile::parse::trigger("ONBUILD of a", "COPY --from=app /q /").unwrap();
-        graph.add_triggers(0, vec![later]);
+        graph.add_triggers(0, Span::default(), vec![later]);
         assert!(graph.needed(0).is_err());
     }
 }

@@ -1,6 +1,10 @@
 //! Whether a folder has a Go program, told without the go command.
 
+use std::io::Read as _;
 use std::path::Path;
+
+/// A package clause that comes later than this is not looked for.
+const LONGEST_HEADER: u64 = 1 << 20;
 
 /// Whether a folder itself holds a file of `package main`.
 pub fn has_program(folder: &Path) -> bool {
@@ -11,15 +15,42 @@ pub fn has_program(folder: &Path) -> bool {
         let name = name.to_string_lossy();
         let counts =
             name.ends_with(".go") && !name.ends_with("_test.go") && !name.starts_with(['_', '.']);
-        counts && fs_err::read_to_string(path).is_ok_and(|text| is_main(&text))
+        counts && header(&path).is_some_and(|text| is_main(&text))
     })
 }
 
-/// Whether the package clause is that of a program. A comment that begins a line with the very
-/// words would be taken for it: nobody writes one above the clause.
+/// How a file begins.
+fn header(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    fs_err::File::open(path).ok()?.take(LONGEST_HEADER).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether the package clause, which nothing but comments may precede, is that of a program.
 fn is_main(text: &str) -> bool {
-    let clause = text.lines().map(str::trim).find(|line| line.starts_with("package "));
-    clause.is_some_and(|line| line.split_whitespace().nth(1) == Some("main"))
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let clause = after_comments(text).and_then(|text| text.strip_prefix("package"));
+    let Some(rest) = clause.filter(|rest| !rest.starts_with(is_in_name)) else { return false };
+    let name = after_comments(rest).and_then(|text| text.strip_prefix("main"));
+    name.is_some_and(|rest| !rest.starts_with(is_in_name))
+}
+
+fn is_in_name(letter: char) -> bool {
+    letter == '_' || letter.is_alphanumeric()
+}
+
+/// What follows white space and comments; nothing where one of them has no end.
+fn after_comments(mut text: &str) -> Option<&str> {
+    loop {
+        text = text.trim_start_matches([' ', '\t', '\r', '\n']);
+        text = if let Some(comment) = text.strip_prefix("//") {
+            comment.split_once('\n')?.1
+        } else if let Some(comment) = text.strip_prefix("/*") {
+            comment.split_once("*/")?.1
+        } else {
+            return Some(text);
+        };
+    }
 }
 
 #[cfg(test)]
@@ -33,9 +64,36 @@ mod tests {
         write("a.go", "// Package a is none.\npackage a\n");
         write("b_test.go", "package main\n");
         write("c.txt", "package main\n");
+        fs_err::create_dir(folder.path().join("d.go")).unwrap();
         assert!(!has_program(folder.path()));
-        write("d.go", "//go:build linux\n\npackage main // import \"x\"\n");
+        write("e.go", "//go:build linux\n\npackage main // import \"x\"\n");
         assert!(has_program(folder.path()));
         assert!(!has_program(&folder.path().join("missing")));
+    }
+
+    #[test]
+    fn the_clause_is_found_wherever_the_compiler_finds_it() {
+        for (text, expected) in [
+            ("package main; func main() {}", true),
+            ("package main;import \"fmt\"", true),
+            ("package main", true),
+            ("package\tmain\n", true),
+            ("package\n\n\tmain\n", true),
+            ("package/* a */main// b\n", true),
+            ("\u{feff}//go:build linux && !arm\r\n// +build linux\r\n\r\npackage main\r\n", true),
+            ("/*\npackage other\n*/ package main\n", true),
+            ("/* package main */ package other\n", false),
+            ("// text\n/*\npackage main\n*/\npackage other\n", false),
+            ("package mainly\n", false),
+            ("package main_test\n", false),
+            ("packagemain\n", false),
+            ("package other // main\n", false),
+            ("/* package main\n", false),
+            ("// package main", false),
+            ("func main() {}\npackage main\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_main(text), expected, "{text:?}");
+        }
     }
 }

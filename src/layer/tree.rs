@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::ops::Bound;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -159,7 +160,9 @@ impl Tree {
         if let Some(fault) = entry.fault() {
             return Err(refuse(&path).because(fault));
         }
-        if let Some((ancestor, _)) = self.ancestors(&path).find(|(_, entry)| !entry.is_directory())
+        // What is above the nearest one was looked at when that came in.
+        if let Some((ancestor, above)) = self.ancestors(&path).next()
+            && !above.is_directory()
         {
             return Err(refuse(&path).because(format!("{ancestor} is not a directory")));
         }
@@ -220,6 +223,24 @@ impl Tree {
             self.entries.remove(path);
         }
         !gone.is_empty()
+    }
+
+    /// Reads the contents of files below `from` from below `to`: they were moved.
+    pub fn relocate(&mut self, from: &Path, to: &Path) {
+        for entry in self.entries.values_mut() {
+            if let EntryKind::File(Content::File { path, .. }) = &mut entry.kind
+                && let Ok(inside) = path.strip_prefix(from)
+            {
+                *path = to.join(inside);
+            }
+        }
+    }
+
+    /// Makes nothing younger than `latest`, in seconds since 1970.
+    pub fn clamp_times(&mut self, latest: i64) {
+        for entry in self.entries.values_mut() {
+            entry.mtime = entry.mtime.min(latest);
+        }
     }
 
     /// The entry at `path`.

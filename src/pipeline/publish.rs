@@ -56,9 +56,10 @@ impl Outputs {
         asking
     }
 
-    /// Finds out before anything is built whether the files can be written, and takes away what an
+    /// Finds out before anything is built whether places and files can be written, and takes away what an
     /// earlier build wrote there: whoever reads them after a failure must not take it for ours.
     pub(super) fn check(&self) -> Result<()> {
+        self.places.iter().try_for_each(transport::check)?;
         for path in [&self.iidfile, &self.metadata_file, &self.image_refs].into_iter().flatten() {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             if !folder.is_none_or(std::path::Path::is_dir) {

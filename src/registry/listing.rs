@@ -17,13 +17,22 @@ const LARGEST_PAGE: u64 = 8 * 1024 * 1024;
 /// A list has an end: this many pages are more than any repository has.
 const MOST_PAGES: usize = 1000;
 
+#[derive(Deserialize)]
+struct Page {
+    tags: Option<Vec<String>>,
+}
+
 impl Client {
+    /// The tags on the first page, for a message; `None` where they are not to be had.
+    pub(super) async fn first_tags(&self, repository: &Repository) -> Option<Vec<String>> {
+        let first = request(reqwest::Method::GET, repository, "tags/list?n=1000");
+        let answer = self.send(repository, &first).await.ok()?;
+        let page = answer.expect(&[200]).await.ok()?.body(LARGEST_PAGE).await.ok()?;
+        serde_json::from_slice::<Page>(&page).ok()?.tags
+    }
+
     /// Lists the tags of a repository, in the registry's order.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
         let outcome = async {
             let first = request(reqwest::Method::GET, repository, "tags/list?n=1000");
             let mut tags = Vec::new();

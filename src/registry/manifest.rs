@@ -25,6 +25,11 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
+/// How alike a tag must be to be the one that was meant, from 0 to 1.
+const ALIKE: f64 = 0.85;
+/// So many tags are named at most.
+const MOST_NAMED: usize = 8;
+
 /// A manifest or index as it was pulled.
 #[derive(Clone, Debug)]
 pub struct Pulled {
@@ -48,7 +53,34 @@ impl Client {
             }
             self.resolve_at(last, Repeat::Safe).await
         };
-        outcome.await.map_err(|failure| failure.into_error(format!("resolve {reference}")))
+        match outcome.await {
+            Ok(descriptor) => Ok(descriptor),
+            Err(failure) => Err(self.not_found(reference, failure, "resolve").await),
+        }
+    }
+
+    /// Says of a tag that does not exist which ones do.
+    async fn not_found(&self, reference: &Reference, failure: Failure, verb: &str) -> Error {
+        let action = format!("{verb} {reference}");
+        let (Some(404), Some(tag), None) = (failure.status(), reference.tag(), reference.digest())
+        else {
+            return failure.into_error(action);
+        };
+        let Some(tags) = self.first_tags(reference.repository()).await else {
+            return failure.into_error(action);
+        };
+        let error = Error::new(ErrorKind::NotFound, action)
+            .because(format!("the repository has no tag {tag}"));
+        let near = tags.iter().map(|known| (strsim::jaro_winkler(known, tag), known));
+        match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            Some((likeness, known)) if likeness > ALIKE => {
+                error.hint(format!("did you mean {known}?"))
+            }
+            _ if (1..=MOST_NAMED).contains(&tags.len()) => {
+                error.hint(format!("its tags are {}", tags.join(", ")))
+            }
+            _ => error,
+        }
     }
 
     /// Pulls a manifest or index and checks its digest. Mirrors are asked first.
@@ -63,7 +95,10 @@ impl Client {
             }
             self.get_manifest(last, Repeat::Safe).await
         };
-        outcome.await.map_err(|failure| failure.into_error(format!("pull {reference}")))
+        match outcome.await {
+            Ok(pulled) => Ok(pulled),
+            Err(failure) => Err(self.not_found(reference, failure, "pull").await),
+        }
     }
 
     /// The names under which to ask for a reference, the mirrors' first.

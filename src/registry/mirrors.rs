@@ -91,23 +91,27 @@ impl Mirrors {
             if rule.prefix.is_empty() {
                 rule.prefix.clone_from(&rule.location);
             }
-            let wildcard = rule.prefix.starts_with("*.");
-            let mut locations = vec![&rule.location];
-            locations.extend(rule.mirrors.iter().map(|mirror| &mirror.location));
-            if !wildcard {
-                locations.push(&rule.prefix);
-            }
-            for location in locations.into_iter().filter(|location| !location.is_empty()) {
-                let probe = format!("{location}/x").parse::<Repository>();
-                if !probe.is_ok_and(|probe| location.starts_with(probe.registry())) {
-                    return Err(fail(format!("\"{}\" is no registry", location.escape_debug())));
-                }
-            }
-            if rule.prefix.is_empty() {
-                return Err(fail("a registry has neither prefix nor location".to_owned()));
-            }
+            rule.check().map_err(fail)?;
         }
         Ok(Self { rules })
+    }
+
+    /// Rules by which whatever is under each prefix is pulled from another place alone.
+    pub fn replacing(places: &BTreeMap<String, String>) -> Result<Self> {
+        let rules = places.iter().map(|(from, to)| {
+            let rule = Rule {
+                prefix: from.trim_end_matches('/').to_owned(),
+                location: to.trim_end_matches('/').to_owned(),
+                insecure: false,
+                blocked: false,
+                mirror_by_digest_only: false,
+                mirrors: Vec::new(),
+            };
+            let action = || format!("use the mirror {from}={to}");
+            rule.check().map_err(|why| Error::new(ErrorKind::Usage, action()).because(why))?;
+            Ok(rule)
+        });
+        Ok(Self { rules: rules.collect::<Result<_>>()? })
     }
 
     /// These rules, and for prefixes that they say nothing of, those `below`.
@@ -204,6 +208,25 @@ impl Mirrors {
 }
 
 impl Rule {
+    /// Says what is wrong with it.
+    fn check(&self) -> std::result::Result<(), String> {
+        let mut locations = vec![&self.location];
+        locations.extend(self.mirrors.iter().map(|mirror| &mirror.location));
+        if !self.prefix.starts_with("*.") {
+            locations.push(&self.prefix);
+        }
+        for location in locations.into_iter().filter(|location| !location.is_empty()) {
+            let probe = format!("{location}/x").parse::<Repository>();
+            if !probe.is_ok_and(|probe| location.starts_with(probe.registry())) {
+                return Err(format!("\"{}\" is no registry", location.escape_debug()));
+            }
+        }
+        if self.prefix.is_empty() {
+            return Err("a registry has neither prefix nor location".to_owned());
+        }
+        Ok(())
+    }
+
     /// What of a repository's name lies behind the prefix: nothing, or something with a slash.
     fn rest<'a>(&self, repository: &Repository, full: &'a str) -> Option<&'a str> {
         if let Some(domain) = self.prefix.strip_prefix('*') {
@@ -220,6 +243,22 @@ mod tests {
     use super::super::testing::{Give, Got, Server, options};
     use super::super::{Client, Options};
     use super::*;
+
+    #[test]
+    fn a_place_takes_the_place_of_another() {
+        let places = |from: &str, to: &str| [(from.to_owned(), to.to_owned())].into();
+        let mirrors = Mirrors::replacing(&places("docker.io/", "mirror.test/hub")).unwrap();
+        let sources = |name: &str| {
+            let found = mirrors.sources(&name.parse().unwrap(), Named::ByTag).unwrap();
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(sources("docker.io/library/golang"), ["mirror.test/hub/library/golang"]);
+        assert_eq!(sources("quay.io/x"), ["quay.io/x"]);
+        for (from, to) in [("hub", "mirror.test"), ("docker.io", "mir ror"), ("", "mirror.test")] {
+            let error = Mirrors::replacing(&places(from, to)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{from}={to}");
+        }
+    }
 
     #[test]
     fn rules_that_lie_above_others_have_the_word_on_their_prefixes() {

@@ -191,7 +191,7 @@ impl Difference {
                 }
             }
         }
-        in_order(&tree)
+        in_order(tree)
     }
 
     /// Whether lower layers have a folder at a path.
@@ -250,7 +250,7 @@ impl Difference {
             self.note_removed(&mut tree, &known.path)?;
             old = before.next()?;
         }
-        in_order(&tree)
+        in_order(tree)
     }
 
     /// Takes back what an entry has from a line of the side table that is older than it is.
@@ -432,10 +432,13 @@ fn order(a: &[u8], b: &[u8]) -> Ordering {
 
 /// Hard links that stand before their target, because the walk met them in another order than the
 /// archive has, change places with it.
-fn in_order(tree: &Tree) -> Result<Tree> {
+fn in_order(tree: Tree) -> Result<Tree> {
+    if !tree.iter().any(|(_, entry)| matches!(entry.kind, EntryKind::HardLink(_))) {
+        return Ok(tree);
+    }
     let mut ordered = Tree::new();
     let mut moved: Vec<(TreePath, TreePath)> = Vec::new();
-    for (path, entry) in tree {
+    for (path, entry) in &tree {
         let mut entry = entry.clone();
         if let EntryKind::HardLink(target) = &entry.kind {
             let now = moved.iter().find(|(old, _)| old == target).map(|(_, new)| new.clone());

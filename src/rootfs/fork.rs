@@ -7,7 +7,7 @@ use super::changes::{Difference, Snapshot};
 use super::inspect::Ground;
 use super::{Form, KeptLayer, Rootfs, apply, copy, unpack};
 use crate::error::{Cannot as _, Result};
-use crate::layer::{Entry, Tree};
+use crate::layer::{Entry, EntryKind, Tree};
 use crate::sandbox::{Root, Stub};
 use crate::store::{FolderInfo, ScratchFolder, remove_tree};
 
@@ -98,7 +98,10 @@ impl Fork {
     /// Makes the changes the top layer of a new root file system, moved into the store without
     /// copying. It is found again under its id by [`Unpacker::kept`](super::Unpacker::kept), until it is
     /// pruned; it is garbage unless a record of the store mentions the id.
-    pub fn keep(self) -> Result<(Rootfs, String)> {
+    ///
+    /// `changes` is what [`Fork::changes`] gave or [`Fork::apply`] took, where that is known: it saves
+    /// a look at every file.
+    pub fn keep(self, changes: Option<&Tree>) -> Result<(Rootfs, String)> {
         let Self { below, form, scratch, snapshot } = self;
         let work = scratch.path().join("work");
         remove_tree(&work).cannot(|| "keep a root file system")?;
@@ -110,7 +113,10 @@ impl Fork {
             None => below.layers.iter().map(|layer| layer.key.clone()).collect(),
             Some(_) => Vec::new(),
         };
-        let bytes = disk_usage(&scratch.path().join("fs")).cannot(|| "measure a layer")?;
+        let bytes = match changes.filter(|_| snapshot.is_none()) {
+            Some(changes) => changes.iter().map(|(_, entry)| blocks(entry)).sum(),
+            None => disk_usage(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
+        };
         below.store.keep_folder(scratch, (form.kind(), &id), &FolderInfo { bytes, needs })?;
         let mut rootfs = below;
         rootfs.push(form, &id)?;
@@ -146,6 +152,16 @@ fn make_upper(files: &Path, form: Form, root: &Entry) -> Result<()> {
     let attributes = Attributes::of_entry(root);
     Keeper::new(files, form).set(&folder, b"", &attributes, Target::Folder)?;
     rustix::fs::futimens(&folder, &attributes.times()).cannot(|| "make a root file system")
+}
+
+/// The bytes that a file takes on disk, in whole blocks as most file systems have them.
+fn blocks(entry: &Entry) -> u64 {
+    const BLOCK: u64 = 4096;
+    match &entry.kind {
+        EntryKind::File(content) => content.size().next_multiple_of(BLOCK),
+        EntryKind::Directory => BLOCK,
+        _ => 0,
+    }
 }
 
 /// The bytes that a folder takes on disk. What cannot be looked into does not count.

@@ -24,6 +24,7 @@ use super::channel::{self, Job};
 use super::connect;
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::identity::IdMap;
+use super::limit::Limit;
 use super::rung::Rung;
 use super::spawn::{Child, Launcher, Streams};
 use super::spec::{Network, Root, Spec};
@@ -68,6 +69,7 @@ impl Launcher {
         spec.terminal = join.terminal;
         spec.hostname = place.hostname;
         spec.network = place.network;
+        spec.limits = place.limits;
         let job = Job {
             spec,
             rung: place.rung,
@@ -96,6 +98,8 @@ struct Place {
     id_map: IdMap,
     network: Network,
     hostname: String,
+    #[serde(default)]
+    limits: Vec<Limit>,
 }
 
 fn ask(control: &Path) -> io::Result<Option<(Place, Vec<OwnedFd>)>> {
@@ -157,6 +161,7 @@ impl Door {
             id_map: job.id_map.clone(),
             network: job.spec.network,
             hostname: job.spec.hostname.clone(),
+            limits: job.spec.limits.clone(),
         };
         Ok(Self { listener, folder, name: name.to_owned(), namespaces: Vec::new(), place })
     }

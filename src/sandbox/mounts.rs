@@ -62,6 +62,9 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// Docker's size of `/dev/shm`.
+const SHARED_MEMORY_BYTES: u64 = 64 << 20;
+
 /// The group `tty` in every distribution.
 const TTY_GROUP: u32 = 5;
 
@@ -82,7 +85,7 @@ pub(super) fn assemble(job: &Job) -> Attempt<Vec<Stub>> {
     mount_proc(&mut root, job)?;
     mount_sys(&mut root)?;
     protect(&root)?;
-    mount_dev(&mut root, &job.id_map)?;
+    mount_dev(&mut root, job)?;
     for (target, file) in &network_files {
         place(&mut root, target, Kind::File, file.as_fd())?;
     }
@@ -307,11 +310,22 @@ fn network_texts(spec: &Spec) -> [(&'static str, String); 3] {
     for (name, address) in own.into_iter().chain(extra) {
         writeln!(hosts, "{address}\t{name}").expect("writing to a string does not fail");
     }
+    let resolver = asking(&spec.name_servers, host("/etc/resolv.conf"));
     [
-        ("/etc/resolv.conf", host("/etc/resolv.conf")),
+        ("/etc/resolv.conf", resolver),
         ("/etc/hosts", hosts),
         ("/etc/hostname", format!("{}\n", spec.hostname)),
     ]
+}
+
+/// A `resolv.conf` with other name servers, if some are given; the rest of it stays.
+fn asking(servers: &[IpAddr], text: String) -> String {
+    if servers.is_empty() {
+        return text;
+    }
+    let rest = text.lines().filter(|line| !line.trim_start().starts_with("nameserver"));
+    let lines = servers.iter().map(|server| format!("nameserver {server}"));
+    lines.chain(rest.map(str::to_owned)).fold(String::new(), |text, line| text + &line + "\n")
 }
 
 /// A small text file of the host; empty if there is none.
@@ -377,7 +391,7 @@ fn protect(root: &RootFolder) -> Attempt<()> {
     Ok(())
 }
 
-fn mount_dev(root: &mut RootFolder, id_map: &IdMap) -> Attempt<()> {
+fn mount_dev(root: &mut RootFolder, job: &Job) -> Attempt<()> {
     let action = || "mount /dev";
     let spot = system_folder(root, "dev")?;
     let options = [("mode", "755"), ("size", "64k")];
@@ -397,13 +411,14 @@ fn mount_dev(root: &mut RootFolder, id_map: &IdMap) -> Attempt<()> {
     }
     let group = TTY_GROUP.to_string();
     let mut terminals = vec![("newinstance", ""), ("ptmxmode", "666"), ("mode", "620")];
-    if holds_group(id_map, TTY_GROUP) {
+    if holds_group(&job.id_map, TTY_GROUP) {
         terminals.push(("gid", &group));
     }
     let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let terminals = new_mount("devpts", &terminals, no_exec);
     place_in(&dev, "pts", &terminals.at(Stage::Mounts, || "mount /dev/pts")?)?;
-    let shared = new_mount("tmpfs", &[("mode", "1777"), ("size", "64m")], DATA);
+    let size = job.spec.shared_memory_bytes.unwrap_or(SHARED_MEMORY_BYTES).to_string();
+    let shared = new_mount("tmpfs", &[("mode", "1777"), ("size", &size)], DATA);
     place_in(&dev, "shm", &shared.at(Stage::Mounts, || "mount /dev/shm")?)?;
     // Not every kernel has message queues.
     if let Ok(queues) = new_mount("mqueue", &[], DATA) {

@@ -18,6 +18,7 @@ use super::harden::{self, Confinement};
 use super::helper::{StreamFds, write_single_map};
 use super::identity::{IdMap, Identity};
 use super::kernel;
+use super::limit::Limit;
 use super::recorder;
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
@@ -77,6 +78,7 @@ fn prepare(payload: &Payload<'_>, streams: &StreamFds) -> Result<Confinement, Re
         rustix::process::setrlimit(Resource::Nproc, limit)
             .at(Stage::Harden, || "limit the number of processes")?;
     }
+    payload.job.spec.limits.iter().try_for_each(Limit::apply)?;
     if has_own_root(payload.job) {
         // As root, as Docker does; the program's user may not be allowed to. Where it is no folder
         // the change to it says so.

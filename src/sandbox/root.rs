@@ -101,6 +101,7 @@ fn overlay(layers: &[PathBuf], changes: Option<&Changes>, marks: Marks) -> Attem
     if let (Some((_, work)), Durability::Volatile) = (&folders.changes, folders.durability) {
         // Where the same changes were mounted before, the kernel left a warning that they may not be
         // whole; only a crash of the machine, after which nobody mounts them, makes it true.
+        let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
         let _ = rustix::fs::unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR);
     }
     match overlay_by_layer(&folders, marks) {

@@ -251,6 +251,12 @@ fn check(spec: &Spec, rung: Rung) -> Attempt<()> {
         let reason = "it knows neither mounts nor users";
         return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
     }
+    if !rung.has_namespaces()
+        && (spec.shared_memory_bytes.is_some() || !spec.name_servers.is_empty())
+    {
+        let reason = "its shared memory and its name servers are the machine's own";
+        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+    }
     Ok(())
 }
 

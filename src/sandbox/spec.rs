@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::limit::Limit;
 use super::tty::WindowSize;
 
 /// A process to run in a sandbox.
@@ -44,6 +45,15 @@ pub struct Spec {
     pub timeout: Option<Duration>,
     /// How many processes and threads it may have. Real root is not bound by it.
     pub processes: Option<u64>,
+    /// What else each of its processes may have at most.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
+    /// The size of `/dev/shm`, instead of Docker's 64 MiB. There is one where there are namespaces.
+    #[serde(default)]
+    pub shared_memory_bytes: Option<u64>,
+    /// Who is asked for names, instead of the host's name servers. As [`Self::shared_memory_bytes`].
+    #[serde(default)]
+    pub name_servers: Vec<IpAddr>,
     /// Whether it ends when its starter does.
     pub lifetime: Lifetime,
     /// A socket to be made, in a folder that only this user can enter, by which other processes reach
@@ -68,6 +78,9 @@ impl Spec {
             terminal: None,
             timeout: None,
             processes: None,
+            limits: Vec::new(),
+            shared_memory_bytes: None,
+            name_servers: Vec::new(),
             lifetime: Lifetime::WithStarter,
             control: None,
         }

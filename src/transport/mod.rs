@@ -35,7 +35,7 @@ pub use place::{Engine, Place, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
 pub(crate) use transfer::Transfer;
-pub use write::{push, write};
+pub use write::{check, push, write};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 

@@ -31,6 +31,18 @@ pub async fn push(images: &[Named], context: &Context) -> Result<()> {
     mended(push_images(images, context).await, images, context)
 }
 
+/// Finds out before there is an image whether `place` could take one, as far as that can be told.
+pub fn check(place: &Place) -> Result<()> {
+    match place {
+        Place::Layout { folder, .. } => layout::check_folder(folder)
+            .cannot(|| format!("write the image layout {}", folder.display())),
+        Place::OciArchive { file, .. } | Place::DockerArchive { file, .. } if !is_stream(file) => {
+            archive::check_file(file)
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn write_to(place: &Place, images: &[Named], context: &Context) -> Result<()> {
     images.iter().try_for_each(|named| assemble::check_whole(&named.artifact))?;
     match place {

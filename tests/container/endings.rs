@@ -25,6 +25,12 @@ fn supervisor(folder: &Path) -> Pid {
     Pid::from_raw(i32::try_from(noted["pid"].as_i64().unwrap()).unwrap()).unwrap()
 }
 
+/// Kills the process that keeps the container, and waits until it has ended.
+pub fn kill_supervisor(folder: &Path) {
+    kill_process(supervisor(folder), Signal::KILL).unwrap();
+    wait_for_end(folder);
+}
+
 #[test]
 fn a_program_ends_as_it_likes_when_asked_and_is_killed_when_it_does_not() {
     as_users!(|world: &World| {
@@ -58,8 +64,7 @@ fn a_killed_supervisor_leaves_a_dead_container_that_can_be_started_and_removed()
         world.wait_for_log("bg", "up");
         let folder = world.container_folder();
         let follow = world.start(&["logs", "-f", "bg"], "up");
-        kill_process(supervisor(&folder), Signal::KILL).unwrap();
-        wait_for_end(&folder);
+        kill_supervisor(&folder);
         assert_eq!(world.ps("bg")["status"], "dead");
         assert!(world.gondola(&["ps", "-a"]).success().stdout.contains(" Dead "));
         assert_eq!(world.gondola(&["ps", "-q"]).success().stdout, "");
@@ -67,8 +72,7 @@ fn a_killed_supervisor_leaves_a_dead_container_that_can_be_started_and_removed()
         world.gondola(&["exec", "bg", "true"]).code(125).says("it is dead");
         world.gondola(&["restart", "bg"]).success();
         world.wait_for_log("bg", "up\nup");
-        kill_process(supervisor(&folder), Signal::KILL).unwrap();
-        wait_for_end(&folder);
+        kill_supervisor(&folder);
         world.gondola(&["rm", "bg"]).success();
         assert_eq!(world.count(), 0);
     });

@@ -1,5 +1,6 @@
 //! What containers are called.
 
+use super::endings::kill_supervisor;
 use super::support::{Run, need};
 use super::world::{User, World};
 
@@ -48,4 +49,24 @@ fn an_id_may_be_shortened_and_a_name_that_is_near_is_suggested() {
         world.gondola(&["ps", "-aq", "--no-trunc"]).success().stdout.lines().next().unwrap().len(),
         64
     );
+}
+
+#[test]
+fn the_name_of_one_that_was_to_be_removed_is_free_once_its_supervisor_was_killed() {
+    let world = need!(World::new(User::Own));
+    let run = ["run", "-d", "--rm", "--name", "one", "IMAGE", "sleep", "1000"];
+    world.gondola(&run).success();
+    world.gondola(&run).code(125).says("has this name");
+    let first = world.ps("one")["id"].clone();
+    kill_supervisor(&world.container_folder());
+    assert_eq!(world.ps("one")["status"], "dead");
+    world.gondola(&run).success();
+    assert_ne!(world.ps("one")["id"], first);
+    assert_eq!(world.count(), 1);
+    world.gondola(&["rm", "-f", "one"]).success();
+    // One that was to stay does.
+    world.gondola(&["run", "-d", "--name", "two", "IMAGE", "sleep", "1000"]).success();
+    kill_supervisor(&world.container_folder());
+    world.gondola(&["run", "--name", "two", "IMAGE", "true"]).code(125).says("has this name");
+    assert_eq!(world.ps("two")["status"], "dead");
 }

@@ -1,6 +1,6 @@
 //! What a program gets: from the image, from the options, from the caller.
 
-use super::support::{Registry, Run, Sandbox, go, need, program, run};
+use super::support::{Registry, Run, Sandbox, Terminal, go, need, program, run};
 use super::world::{User, World, as_users};
 use fs_err as fs;
 
@@ -56,9 +56,51 @@ fn standard_input_is_passed_on_until_its_end_and_only_when_asked_for() {
         };
         assert_eq!(feed(&["run", "--rm", "-i", "IMAGE", "cat"]), "one\ntwo");
         assert_eq!(feed(&["run", "--rm", "IMAGE", "cat"]), "");
-        // A terminal for the program alone: its end of input is a key.
-        let both = feed(&["run", "--rm", "-it", "IMAGE", "cat"]);
-        assert!(both.contains("one\r\n") && both.contains("two"), "{both:?}");
+    });
+}
+
+#[test]
+fn a_terminal_is_carried_from_a_terminal_alone() {
+    as_users!(|world: &World| {
+        let ran = world.gondola(&["run", "--rm", "-it", "oci:missing"]).code(1);
+        ran.says("standard input is none").says("-i alone");
+        world.gondola(&["exec", "-it", "nobody", "sh"]).code(1).says("standard input is none");
+        // One that nobody types on is no lie.
+        let script = "test -t 0 && test -t 1 && echo terminal";
+        let ran = world.gondola(&["run", "--rm", "-t", "IMAGE", "sh", "-c", script]).success();
+        assert_eq!(ran.stdout, "terminal\r\n");
+    });
+}
+
+#[test]
+fn limits_memory_name_servers_and_notes_are_as_asked_for() {
+    as_users!(|world: &World| {
+        let options = [
+            "--ulimit",
+            "nofile=100:200",
+            "--shm-size",
+            "3m",
+            "--dns",
+            "192.0.2.7",
+            "--dns",
+            "2001:db8::7",
+            "--init",
+            "-u",
+            "0",
+        ];
+        let script = "ulimit -Sn; ulimit -Hn; grep nameserver /etc/resolv.conf; \
+                      grep /dev/shm /proc/mounts | grep -o size=3072k";
+        let ran = world.script(&options, script).success();
+        let servers = "nameserver 192.0.2.7\nnameserver 2001:db8::7\n";
+        assert_eq!(ran.stdout, format!("100\n200\n{servers}size=3072k\n"));
+        let run = ["run", "-d", "--name", "noted", "-l", "team=core", "--label", "plain"];
+        let rest = ["--ulimit", "nofile=100", "IMAGE", "sleep", "1000"];
+        world.gondola(&[&run[..], &rest].concat()).success();
+        assert_eq!(world.ps("noted")["labels"], serde_json::json!({"plain": "", "team": "core"}));
+        let ran = world.gondola(&["exec", "noted", "sh", "-c", "ulimit -n"]).success();
+        assert_eq!(ran.stdout, "100\n");
+        world.gondola(&["run", "--label", "=x", "IMAGE", "true"]).code(125).says("NAME=VALUE");
+        world.gondola(&["run", "--dns", "here", "IMAGE", "true"]).code(125).says("here");
     });
 }
 
@@ -152,22 +194,46 @@ fn names_of_hosts_are_added() {
 #[test]
 fn the_tutorials_command_builds_runs_and_names() {
     need!(go());
+    need!(program("setsid"));
     let world = need!(World::new(User::Own));
     let sandbox = Sandbox::new();
     let module = sandbox.go_module("my-go-app", "works");
-    let gondola = |arguments: &[&str]| {
+    let command = |arguments: &[&str]| {
         let mut command = world.gondola_command(arguments);
         let settings = sandbox.environment().iter().filter(|(name, _)| name.starts_with("GO"));
         let settings = settings.filter(|(name, _)| *name != "GONDOLA_HOME");
-        Run::of(command.envs(settings).current_dir(&module))
+        command.envs(settings).current_dir(&module);
+        command
     };
+    let gondola = |arguments: &[&str]| Run::of(&mut command(arguments));
     gondola(&["build", "-t", "my-go-app", "."]).success();
-    let ran = gondola(&["run", "-it", "--name", "my-go-app-container", "my-go-app"]).success();
-    assert_eq!(ran.stdout, "works []\r\n");
+    let run = ["run", "-it", "--name", "my-go-app-container", "my-go-app"];
+    let ran = Terminal::start(&command(&run)).finish();
+    assert_eq!(ran, ("works []\r\n".to_owned(), Some(0)));
     assert_eq!(world.ps("my-go-app-container")["image"], "my-go-app");
     let ran = gondola(&["run", "--rm", ".", "a", "b"]).success();
     assert_eq!(ran.stdout, "works [a b]\n");
     gondola(&["run", "--rm", "./missing"]).code(125).says("missing");
+}
+
+#[test]
+fn a_mirror_stands_in_for_the_registry_that_an_image_is_named_by() {
+    let registry = need!(Registry::plain());
+    let world = need!(World::new(User::Own));
+    let name = registry.image("library/app:v1");
+    world.gondola(&["copy", &world.image(), &name]).success();
+    let mirror = format!("docker.io={}", registry.host());
+    let run = ["run", "--rm", "--mirror", &mirror, "app:v1", "echo", "ok"];
+    assert_eq!(world.gondola(&run).success().stdout, "ok\n");
+    // It is called as it was named, wherever it came from.
+    assert_eq!(world.gondola(&["run", "--rm", "app:v1", "echo", "ok"]).success().stdout, "ok\n");
+    world.gondola(&["rmi", "app:v1"]).success();
+    let pulled = world.gondola(&["pull", "--mirror", &mirror, "app:v1"]).success();
+    assert!(pulled.line().starts_with("docker.io/library/app:v1@sha256:"), "{pulled:?}");
+    world.gondola(&["run", "--rm", "--pull", "never", "app:v1", "true"]).success();
+    let wrong = world.gondola(&["pull", "--mirror", "docker.io", "app:v1"]).code(2);
+    wrong.says("--mirror");
+    world.gondola(&["pull", "--mirror", "hub=m.test", "app:v1"]).code(2).says("\"hub\" is no");
 }
 
 #[test]

@@ -1,12 +1,19 @@
 //! A base with a shell in a registry, and the program.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 
-use super::support::{Busybox, HttpServer, Need, ReadImage, Registry, Run, Sandbox, Stored};
+use super::support::{
+    Busybox, HttpServer, Need, ReadImage, Registry, Run, Sandbox, Stored, go, program, root, run,
+    succeed,
+};
+
+/// An id that no distribution gives to anybody: a user without a name and without ranges.
+pub const NOBODYS_ID: &str = "54321";
 
 /// What a test builds with.
 pub struct Bench {
@@ -57,19 +64,55 @@ impl Bench {
         self.sandbox.gondola(&self.arguments(more))
     }
 
+    /// The command that builds the context, run by a user with one id, to whom all files of the test
+    /// belong from now on.
+    pub fn command_of_nobody(&self, more: &[&str]) -> Need<Command> {
+        root("becoming another user")?;
+        let setpriv = program("setpriv")?;
+        let folder = self.sandbox.work();
+        let folder = folder.parent().expect("the folder of the test");
+        let copy = folder.join("gondola");
+        fs_err::copy(env!("CARGO_BIN_EXE_gondola"), &copy).unwrap();
+        run("chown", &["-R", NOBODYS_ID, folder.to_str().unwrap()]);
+        let mut command = Command::new(setpriv);
+        command.args(["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID, "--clear-groups"]);
+        command.arg(copy).args(self.arguments(more));
+        command.env_clear().envs(self.sandbox.environment());
+        command.current_dir(self.sandbox.work()).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// The image that a build has written.
+    #[track_caller]
+    pub fn image(&self) -> ReadImage {
+        Stored::folder(&self.sandbox.path("out")).image(Some("t"))
+    }
+
     /// Builds the context and reads the image.
     #[track_caller]
     pub fn build(&self, more: &[&str]) -> ReadImage {
         let out = self.sandbox.path("out");
         let _ = fs_err::remove_dir_all(&out);
         self.run(more).success();
-        Stored::folder(&out).image(Some("t"))
+        self.image()
     }
 
     /// The mirror that stands for Docker Hub.
     pub fn mirror(&self) -> &str {
         &self.mirror
     }
+}
+
+/// Compiles a Go program of one file without libraries.
+pub fn compile(sandbox: &Sandbox, source: &str, architecture: &str, to: &str) -> Need<()> {
+    let go = go()?;
+    let file = sandbox.write("src/main.go", source);
+    let mut build = Command::new(go);
+    build.args(["build", "-o", sandbox.path(to).to_str().unwrap()]).arg(file);
+    build.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
+    build.env("CGO_ENABLED", "0").env("GOARCH", architecture);
+    succeed(&mut build);
+    Ok(())
 }
 
 /// The text of a file of an image.

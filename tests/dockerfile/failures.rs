@@ -27,50 +27,76 @@ fn mistakes_are_told_with_their_line_before_anything_is_executed() {
 #[test]
 fn a_failing_step_says_which_how_and_what_it_wrote_last() {
     let bench = need!(Bench::new());
-    bench.file("FROM busybox\nWORKDIR /w\nRUN echo before; echo 'went wrong' >&2; exit 3\n");
-    let ran = bench.run(&[]).code(1);
-    for said in [
-        "[3/3] RUN echo before",
-        "(Dockerfile:3)",
-        "exit code 3",
-        "went wrong",
-        "--shell-on-failure",
-    ] {
-        assert!(ran.stderr.contains(said), "no {said:?} in {}", ran.stderr);
-    }
+    bench
+        .file("FROM busybox\nWORKDIR /w\nRUN echo before; \\\n    echo 'went wrong' >&2; exit 3\n");
+    bench.run(&[]).code(1).says(
+        "Dockerfile:3:1: error: [3/3] cannot run /bin/sh: it ended with exit code 3, and said last:\n\
+         \x20 |\n\
+         3 | RUN echo before; \\\n\
+         \x20 | ^^^^^^^^^^^^^^^^^^\n\
+         \x20 =   before\n\
+         \x20 =   went wrong\n\
+         \x20 = help: --shell-on-failure opens a shell where it failed\n",
+    );
     bench.file("FROM busybox\nRUN [\"/nonexistent\"]\n");
-    bench.run(&[]).code(1).says("/nonexistent");
+    bench.run(&[]).code(1).says("cannot run /nonexistent: ");
 }
 
 #[test]
-fn missing_and_ignored_files_are_named() {
+fn what_cannot_be_executed_is_pointed_at() {
     let bench = need!(Bench::new());
     bench.write("main.go", "x");
     bench.write("secret.key", "x");
     bench.write(".dockerignore", "*.key\n");
-    bench.file("FROM busybox\nCOPY mian.go /\n");
-    bench.run(&[]).code(1).says("did you mean main.go?");
-    bench.file("FROM busybox\nCOPY secret.key /\n");
-    bench.run(&[]).code(1).says("copy secret.key");
-    bench.file("FROM busybox\nCOPY --from=busybox /nothere /\n");
-    bench.run(&[]).code(1).says("nothere");
-}
-
-#[test]
-fn secrets_that_were_not_given_and_users_that_are_not_there_are_named() {
-    let bench = need!(Bench::new());
-    bench.file("FROM busybox\nRUN --mount=type=secret,id=token,required true\n");
-    bench.run(&[]).code(2).says("--secret id=token,src=FILE");
-    bench.write("a", "a");
-    bench.file("FROM busybox\nCOPY --chown=nobodyhere a /\n");
-    bench.run(&[]).code(1).says("find the user nobodyhere");
+    for (code, file, said) in [
+        (
+            1,
+            "COPY main.go mian.go /\n",
+            ":14: error: [stage-1 2/2] cannot copy mian.go: there is no such file or folder\n  |\n3 | COPY main.go mian.go /\n  |              ^^^^^^^ did you mean main.go?\n",
+        ),
+        (
+            1,
+            "ADD ../../x.go /\n",
+            "^^^^^^^^^^\n  = help: a source never leads out of its tree: this one means /x.go\n",
+        ),
+        (1, "COPY secret.key /\n", "cannot copy secret.key: the ignore file leaves it out\n"),
+        (1, "COPY --from=busybox /nothere /\n", "  |                     ^^^^^^^^\n"),
+        (1, "COPY --from=bsae /a /\n", "  |             ^^^^ did you mean the stage base?\n"),
+        (1, "COPY --chown=nobodyhere main.go /\n", "  |              ^^^^^^^^^^\n"),
+        (2, "COPY --chmod=rwx main.go /\n", "  |              ^^^\n"),
+        (
+            2,
+            "COPY https://example.com/a /\n",
+            "  |      ^^^^^^^^^^^^^^^^^^^^^ ADD takes addresses\n",
+        ),
+        (2, "ADD --checksum=sha256:00 main.go /\n", "  |                ^^^^^^^^^\n"),
+        (
+            1,
+            "RUN --mount=from=base,source=/nothere,target=/x true\n",
+            "cannot copy /nothere: there is no such file or folder\n  |\n3 | RUN --mount=from",
+        ),
+        (
+            2,
+            "RUN --mount=type=secret,id=token,required true\n",
+            "  = help: --secret id=token,src=FILE\n",
+        ),
+        (2, "RUN --security=insecure true\n", "  |                ^^^^^^^^ "),
+    ] {
+        bench.file(&format!("FROM busybox AS base\nFROM base\n{file}"));
+        let ran = bench.run(&[]).code(code);
+        assert!(ran.stderr.contains("Dockerfile:3:"), "{file}: {}", ran.stderr);
+        assert!(ran.stderr.contains(said), "{file}: {}", ran.stderr);
+        assert!(!bench.sandbox.path("out").exists(), "{file} left something");
+    }
 }
 
 #[test]
 fn a_missing_base_and_a_wrong_target_are_told_apart() {
     let bench = need!(Bench::new());
     bench.file("FROM busybox AS one\nFROM missing-base:1\n");
-    bench.run(&[]).code(1).says("Dockerfile:2");
+    bench.run(&[]).code(1).says("Dockerfile:2:6: error: ");
+    bench.file("FROM busybox AS one\nFROM onee\n");
+    bench.run(&[]).code(1).says("     ^^^^ did you mean the stage one?");
     bench.file("FROM busybox AS one\nRUN true\n");
     bench.run(&["--target", "onee"]).code(2).says("did you mean one?");
 }

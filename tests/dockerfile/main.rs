@@ -5,9 +5,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
+mod arguments;
 mod bench;
 mod cache;
 mod contexts;
 mod failures;
 mod files;
+mod foreign;
+mod shell;
 mod steps;

@@ -172,7 +172,7 @@ fn kept_changes_are_a_layer_that_is_found_again() {
         let fork = rootfs.fork().unwrap();
         shell(fork.root(), rung, STEP);
         let before = paths(&fork.view().unwrap());
-        let (kept, id) = fork.keep().unwrap();
+        let (kept, id) = fork.keep(None).unwrap();
         assert_eq!(paths(&kept.view().unwrap()), before, "{rung}");
         let again = world.unpacker(rung).kept(&id).unwrap().unwrap();
         assert_eq!(again.layers(), kept.layers());
@@ -221,7 +221,7 @@ fn applied(entries: &[Raw], change: impl Fn(&mut Tree), check: impl Fn(&View, &s
         let fork = rootfs.fork().unwrap();
         fork.apply(&tree).unwrap();
         check(&fork.view().unwrap(), rung.as_str());
-        let (kept, _) = fork.keep().unwrap();
+        let (kept, _) = fork.keep(None).unwrap();
         check(&kept.view().unwrap(), rung.as_str());
     }
 }
@@ -404,7 +404,7 @@ fn compare(docker: &Docker, world: &World, base: &Image, fork: Fork, tree: &Tree
     }
     let more: Vec<_> = found.keys().filter(|path| !expected.contains_key(*path)).collect();
     assert!(more.is_empty(), "Docker has more: {more:?}");
-    fork.keep().unwrap().0
+    fork.keep(None).unwrap().0
 }
 
 #[test]

@@ -152,10 +152,10 @@ fn unpacked_layers_are_counted_and_pruned_unless_somebody_uses_them() {
     let (kept, id) = {
         let fork = rootfs.fork().unwrap();
         fork.apply(&gondola::layer::Tree::new()).unwrap();
-        fork.keep().unwrap()
+        fork.keep(None).unwrap()
     };
     world.store.put_record("step", "key", &id).unwrap();
-    let forgotten = rootfs.fork().unwrap().keep().unwrap().1;
+    let forgotten = rootfs.fork().unwrap().keep(None).unwrap().1;
     drop((rootfs, kept));
     let root = world.store.root().to_owned();
     // The end of both processes.
@@ -181,7 +181,7 @@ fn a_layer_that_is_gone_is_unpacked_again_and_a_step_over_it_is_gone_with_it() {
     let world = World::new();
     let image = image(&[&[file("a", "x")], &[file("b", "y")]]);
     let rootfs = world.unpack(&image, Rung::Ns).unwrap();
-    let (_, id) = rootfs.fork().unwrap().keep().unwrap();
+    let (_, id) = rootfs.fork().unwrap().keep(None).unwrap();
     assert!(world.unpacker(Rung::Ns).kept(&id).unwrap().is_some());
     let base = rootfs.layers()[0].parent().unwrap().to_owned();
     gondola::store::remove_tree(&base).unwrap();

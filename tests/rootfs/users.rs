@@ -106,7 +106,7 @@ fn change_as_this_user() {
         let stubs = shell(fork.root(), rung, STEP);
         assert_eq!(lines(&fork.changes(&stubs).unwrap()), expected(rung), "{rung}");
         let before = paths(&fork.view().unwrap());
-        let (kept, _) = fork.keep().unwrap();
+        let (kept, _) = fork.keep(None).unwrap();
         assert_eq!(paths(&kept.view().unwrap()), before, "{rung}");
         let fork = kept.fork().unwrap();
         let stubs = shell(fork.root(), rung, "/bin/busybox true");

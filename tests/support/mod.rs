@@ -31,6 +31,7 @@ mod need;
 mod registry;
 mod sandbox;
 mod service;
+mod terminal;
 mod tls;
 mod tokens;
 
@@ -51,5 +52,6 @@ pub use need::{
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
 pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;
+pub use terminal::Terminal;
 pub use tls::Certificates;
 pub use tokens::{PASSWORD, TokenServer, USER};

@@ -1,10 +1,13 @@
 //! `gondola doctor`: which ways of isolating a process work here, why the others do not, and what
 //! to do about it.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use serde::Serialize;
 
 use crate::cli::session::{Session, print};
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot as _, Result};
 use crate::sandbox::{Finding, Launcher, ProbeOptions, probe};
 
 /// Arguments of `gondola doctor`.
@@ -15,17 +18,64 @@ pub struct DoctorArgs {
     json: bool,
 }
 
-/// Tries every rung of the sandbox once, in the store's folder.
+/// A store that cannot be used.
+#[derive(Serialize)]
+struct NoStore {
+    /// Where it is, or was to be; nothing says where if no folder could be found for it.
+    store: Option<PathBuf>,
+    works: bool,
+    reason: String,
+    fix: &'static str,
+}
+
+/// What to do about a store that cannot be used.
+const STORE_FIX: &str = "set GONDOLA_HOME, or --store, to a folder that can be written to";
+
+/// Tries every rung of the sandbox once, in the store's folder; where there can be none, in a
+/// temporary one.
 pub(in crate::cli) fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
     let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
-    let store = session.store()?;
-    let findings = probe(&ProbeOptions { launcher: &launcher, folder: store.root() })?;
+    let store = session.store();
+    let temporary = store.is_err().then(tempfile::tempdir).transpose();
+    let temporary = temporary.cannot(|| "make a folder to try the sandbox in")?;
+    let folder = match (&store, &temporary) {
+        (Ok(store), _) => store.root(),
+        (Err(_), Some(temporary)) => temporary.path(),
+        (Err(_), None) => unreachable!("one is made where there is no store"),
+    };
+    let findings = probe(&ProbeOptions { launcher: &launcher, folder })?;
+    let no_store = store.err().map(|error| NoStore {
+        store: session.global.store_folder(&session.environment).ok(),
+        works: false,
+        reason: error.to_string(),
+        fix: STORE_FIX,
+    });
     if args.json {
-        let text = serde_json::to_string_pretty(&findings).cannot(|| "write the findings")?;
+        let action = || "write the findings";
+        let mut all = Vec::new();
+        for finding in &findings.0 {
+            all.push(serde_json::to_value(finding).cannot(action)?);
+        }
+        if let Some(no_store) = &no_store {
+            all.push(serde_json::to_value(no_store).cannot(action)?);
+        }
+        let text = serde_json::to_string_pretty(&all).cannot(action)?;
         return print(&format!("{text}\n"));
     }
     let rows: String = findings.0.iter().map(row).collect();
-    print(&format!("{rows}\n{}\n", findings.summary()))
+    let store = no_store.as_ref().map(store_row).unwrap_or_default();
+    print(&format!("{rows}{store}\n{}\n", findings.summary()))
+}
+
+/// As [`row`], for the store.
+fn store_row(found: &NoStore) -> String {
+    let folder = found.store.as_ref().map(|folder| folder.display().to_string());
+    let folder = folder.unwrap_or_else(|| "no folder for it".to_owned());
+    let blank = "";
+    format!(
+        "{:<10} {:<6} {folder}\n{blank:18}{}\n{blank:18}fix: {}\n",
+        "store", "no", found.reason, found.fix
+    )
 }
 
 /// One rung: its state and what runs there, and below it the reason and the fix.

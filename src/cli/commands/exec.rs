@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::run::{report, supervisor};
+use super::run::{report, supervisor, without_terminal};
 use crate::cli::process::ProcessArgs;
 use crate::cli::session::Session;
 use crate::container::{Containers, Further};
@@ -29,6 +29,9 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
         return Err(Error::new(ErrorKind::Usage, format!("run in container {name}"))
             .because("no program was named"));
     }
+    if let Some(code) = without_terminal(session, args.process.interactive && args.process.tty) {
+        return Ok(code);
+    }
     let seen = Containers::open(session.store()?.root())?.find(name)?;
     let process = args.process;
     let further = Further {
@@ -40,5 +43,5 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
         terminal: process.tty,
     };
     let exit = supervisor(session).exec(&seen, &further).await?;
-    Ok(report(session, name, &exit))
+    Ok(report(session, name, &exit, None))
 }

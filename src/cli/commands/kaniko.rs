@@ -111,6 +111,8 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         labels: build.labels.clone(),
         hosts: Vec::new(),
         network: Network::Host,
+        limits: Vec::new(),
+        shared_memory_bytes: None,
         cache: CachePolicy { off: !build.use_cache, ..CachePolicy::default() },
         go_cache: true,
         mirrors: std::collections::BTreeMap::new(),

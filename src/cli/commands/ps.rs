@@ -133,6 +133,7 @@ fn to_json(seen: &Seen) -> Value {
         "finished": finished.map(|time| time.to_string()),
         "ports": ports(seen),
         "sandbox": seen.config.rung,
+        "labels": seen.config.labels,
     })
 }
 

@@ -42,7 +42,7 @@ pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<ExitC
         let claimed = seen.container.claim()?;
         let id = seen.container.id().as_str();
         if let Some(exit) = start_detached(&claimed, &keeper_arguments(session, id)?)? {
-            return Ok(report(session, name, &exit));
+            return Ok(report(session, name, &exit, None));
         }
         print_lines([name])?;
     }

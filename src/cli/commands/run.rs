@@ -1,5 +1,7 @@
 //! `gondola run`.
 
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,14 +18,14 @@ use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
 use crate::container::{
     Attachment, Claimed, Containers, NetworkChoice, Options, Origin, Plan, Publish, Reserved,
-    StopSignal, Supervisor, Volume, start_detached,
+    StopSignal, Supervisor, Volume, parse_size, start_detached,
 };
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image, Named};
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Exit, Root, Rung};
+use crate::sandbox::{Exit, Limit, Root, Rung};
 use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -42,6 +44,9 @@ pub struct RunArgs {
     /// Remove the container once it has ended
     #[arg(long)]
     rm: bool,
+    /// Note something about the container; repeatable
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    label: Vec<String>,
     /// When to pull the image: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pull: Pull,
@@ -73,6 +78,9 @@ struct ProgramArgs {
     /// The signal that asks the program to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<StopSignal>,
+    /// Accepted for habit's sake: every container has a first process that reaps the others
+    #[arg(long)]
+    init: bool,
     /// Seconds until a program that was asked to end is killed; -1 for never
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
@@ -91,6 +99,9 @@ struct FileArgs {
     /// Mount an empty file system in memory; repeatable
     #[arg(long, value_name = "PATH[:size=…,mode=…]", value_parser = Volume::tmpfs)]
     tmpfs: Vec<Volume>,
+    /// The size of /dev/shm, such as 128m
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    shm_size: Option<u64>,
     /// Forbid writing to the root file system
     #[arg(long)]
     read_only: bool,
@@ -116,6 +127,9 @@ struct NetworkArgs {
     /// Add a line to /etc/hosts; repeatable
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
+    /// Ask this name server instead of the host's; repeatable
+    #[arg(long, value_name = "IP")]
+    dns: Vec<IpAddr>,
 }
 
 /// How far it is let.
@@ -130,6 +144,9 @@ struct LimitArgs {
     /// How many processes and threads the program may have
     #[arg(long, value_name = "N")]
     pids_limit: Option<u64>,
+    /// Limit what each process may have, such as nofile=1024:4096; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<Limit>,
 }
 
 /// When an image is pulled.
@@ -154,7 +171,14 @@ pub(in crate::cli) fn choose_rung(
 
 /// Runs a container on a rung; answers the program's exit code.
 pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
-    let claimed = until_interrupted("run", Box::pin(prepare(session, &args, rung))).await?;
+    if let Some(code) = without_terminal(
+        session,
+        args.program.process.interactive && args.program.process.tty && !args.detach,
+    ) {
+        return Ok(code);
+    }
+    let (claimed, foreign) =
+        until_interrupted("run", Box::pin(prepare(session, &args, rung))).await?;
     session.view.close();
     let name = claimed.container().name().to_owned();
     let exit = if args.detach {
@@ -168,7 +192,19 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
         let supervisor = supervisor(session);
         Some(supervisor.run(claimed, Attachment::Foreground, || ()).await?)
     };
-    Ok(exit.map_or(ExitCode::SUCCESS, |exit| report(session, &name, &exit)))
+    let report = |exit| report(session, &name, &exit, foreign.as_ref());
+    Ok(exit.map_or(ExitCode::SUCCESS, report))
+}
+
+/// Refuses to carry keys from where nobody can press any, with docker's exit code.
+pub(in crate::cli) fn without_terminal(session: &Session, is_needed: bool) -> Option<ExitCode> {
+    if !is_needed || std::io::stdin().is_terminal() {
+        return None;
+    }
+    let error = Error::new(ErrorKind::Usage, "give the program this terminal");
+    let error = error.because("standard input is none");
+    session.view.fail(&error.hint("-i alone passes standard input on"));
+    Some(ExitCode::FAILURE)
 }
 
 /// What keeps containers.
@@ -183,17 +219,35 @@ pub(in crate::cli) fn keeper_arguments(session: &Session, id: &str) -> Result<Ve
     Ok(words.map(str::to_owned).to_vec())
 }
 
-/// Says what came of a program that was not there, and gives the exit code.
-pub(in crate::cli) fn report(session: &Session, name: &str, exit: &Exit) -> ExitCode {
+/// Says what came of a program that was not there, and gives the exit code. `foreign` is the platform
+/// that the program is for, where it is not this machine's.
+pub(in crate::cli) fn report(
+    session: &Session,
+    name: &str,
+    exit: &Exit,
+    foreign: Option<&Platform>,
+) -> ExitCode {
     if let Exit::NotFound(reason) | Exit::NotExecutable(reason) = exit {
         let error = Error::new(ErrorKind::NotFound, format!("run container {name}"));
-        session.view.fail(&error.because(reason));
+        let error = error.because(reason);
+        session.view.fail(&match (exit, foreign) {
+            (Exit::NotExecutable(_), Some(platform)) => error.hint(format!(
+                "the image is for {platform}: register an emulator with binfmt_misc (on Debian: \
+                 apt install qemu-user-static), or run an image for this machine"
+            )),
+            _ => error,
+        });
     }
     ExitCode::from(exit.code())
 }
 
-/// Makes the container: everything up to its start.
-async fn prepare(session: &Session, args: &RunArgs, rung: Rung) -> Result<Claimed> {
+/// Makes the container: everything up to its start. Answers the image's platform, where it is not
+/// this machine's.
+async fn prepare(
+    session: &Session,
+    args: &RunArgs,
+    rung: Rung,
+) -> Result<(Claimed, Option<Platform>)> {
     let options = options(args, &session.environment)?;
     let context = session.transport()?;
     // A name that is taken is told before anything is pulled.
@@ -207,7 +261,8 @@ async fn prepare(session: &Session, args: &RunArgs, rung: Rung) -> Result<Claime
     }
     if args.rootfs {
         let folder = session.environment.resolve(&args.words[0]);
-        return folder_container(session, (reserved, rung), &folder, &options);
+        let made = folder_container(session, (reserved, rung), &folder, &options)?;
+        return Ok((made, None));
     }
     let image = find(session, args, &context).await?;
     let cores = session.environment.cores;
@@ -219,7 +274,10 @@ async fn prepare(session: &Session, args: &RunArgs, rung: Rung) -> Result<Claime
     } else {
         unpacker.unpack(&image.image).await?
     };
-    image_container(session, (reserved, rung), (&image, &rootfs), &options)
+    let platform = image.image.platform().clone();
+    let foreign = (!platform.satisfies(&context.host)).then_some(platform);
+    let made = image_container(session, (reserved, rung), (&image, &rootfs), &options)?;
+    Ok((made, foreign))
 }
 
 /// An image to run.
@@ -396,10 +454,30 @@ fn options(args: &RunArgs, environment: &Environment) -> Result<Options> {
         stop_timeout: stop_timeout.map(|seconds| seconds.map(Duration::from_secs)),
         timeout: args.limits.timeout.map(Duration::from_secs),
         processes: args.limits.pids_limit,
+        limits: args.limits.ulimit.clone(),
+        shared_memory_bytes: files.shm_size,
+        name_servers: network.dns.clone(),
+        labels: labels(&args.label)?,
         input: process.interactive,
         terminal: process.tty,
         remove: args.rm,
     })
+}
+
+/// Notes about a container; one without a value is a word alone.
+fn labels(typed: &[String]) -> Result<BTreeMap<String, String>> {
+    let label = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("use --label \"{}\"", text.escape_debug()),
+            )
+            .because("expected NAME or NAME=VALUE"));
+        }
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    typed.iter().map(label).collect()
 }
 
 /// Reads `NAME:IP`; `host-gateway` is the host, as it is seen on its own network.

@@ -149,6 +149,9 @@ impl Shared {
 
 impl Progress for Bars {
     fn event(&self, event: Event) {
+        if event == Event::TerminalGiven {
+            return self.close();
+        }
         let Shared { clock, paint, .. } = &*self.shared;
         let mut state = self.shared.state();
         match state.ledger.take(event, clock()) {

@@ -102,6 +102,7 @@ impl Ledger {
             },
             Event::Note(text) => Change::Note(text),
             Event::Warning(text) => Change::Warning(text),
+            Event::TerminalGiven => Change::Nothing,
         }
     }
 }

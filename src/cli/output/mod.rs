@@ -55,7 +55,7 @@ impl ProgressMode {
     /// `Tty` becomes `Plain` too.
     #[must_use]
     pub fn decide(self, stderr_is_terminal: bool, env: &BTreeMap<String, String>) -> Self {
-        let can_move = stderr_is_terminal && env.get("TERM").is_none_or(|term| term != "dumb");
+        let can_move = stderr_is_terminal && env.get("TERM").is_some_and(|term| term != "dumb");
         let in_ci =
             env.get("CI").is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
         match self {
@@ -242,12 +242,12 @@ mod tests {
         use ProgressMode::{Auto, Json, Plain, Quiet, Tty};
         for (mode, terminal, pairs, expect) in [
             (Auto, true, &[("TERM", "xterm")][..], Tty),
-            (Auto, true, &[], Tty),
+            (Auto, true, &[], Plain),
             (Auto, false, &[], Plain),
-            (Auto, true, &[("CI", "true")], Plain),
-            (Auto, true, &[("CI", "false")], Tty),
+            (Auto, true, &[("TERM", "xterm"), ("CI", "true")], Plain),
+            (Auto, true, &[("TERM", "xterm"), ("CI", "false")], Tty),
             (Auto, true, &[("TERM", "dumb")], Plain),
-            (Tty, true, &[("CI", "true")], Tty),
+            (Tty, true, &[("TERM", "xterm"), ("CI", "true")], Tty),
             (Tty, false, &[], Plain),
             (Tty, true, &[("TERM", "dumb")], Plain),
             (Plain, true, &[], Plain),

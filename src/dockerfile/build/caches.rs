@@ -26,6 +26,7 @@ use crate::dockerfile::copy;
 use crate::dockerfile::files::{Files, LastLink, resolve};
 use crate::dockerfile::instruction::{CommandLine, Kind};
 use crate::dockerfile::parse::mount::{Access as Owner, Sharing};
+use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Origin};
 use crate::error::Result;
 use crate::layer::{Content, EntryKind};
@@ -48,7 +49,8 @@ pub(super) fn reads(stage: &Stage<'_>) -> Vec<String> {
     for (index, other) in build.common.file.stages.iter().enumerate() {
         for instruction in &other.instructions {
             for (from, paths) in sources(&instruction.kind) {
-                let origin: Result<Origin, Diagnostic> = build.graph.from(index, &from);
+                let origin: Result<Origin, Diagnostic> =
+                    build.graph.from(index, &from, Span::default());
                 let takes = matches!(origin, Ok(Origin::Stage(source)) if is_on(stage, source));
                 if takes {
                     reads.extend(paths);

@@ -9,7 +9,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::Result;
 use crate::layer::Encoding;
 use crate::oci::{Platform, Reference};
-use crate::sandbox::{Launcher, Network, Rung};
+use crate::sandbox::{Launcher, Limit, Network, Rung};
 use crate::transport::{self, Place};
 
 /// Where files come from that are in no image.
@@ -88,6 +88,10 @@ pub struct Job {
     pub hosts: Vec<(String, IpAddr)>,
     /// The network of steps that do not say which.
     pub network: Network,
+    /// `--ulimit`
+    pub limits: Vec<Limit>,
+    /// `--shm-size`
+    pub shared_memory_bytes: Option<u64>,
     /// How results of earlier builds are used.
     pub cache: CachePolicy,
     /// Whether Go's caches are mounted into steps that run Go.

@@ -10,6 +10,7 @@
 //! of the very files that it reads. Nothing is unpacked, mounted or started for a step whose result
 //! is known.
 
+mod agent;
 mod base;
 mod caches;
 mod job;
@@ -18,11 +19,13 @@ mod key;
 mod mounts;
 mod platform;
 mod run;
+mod shell;
 mod shop;
 mod snapshot;
 mod sources;
 mod stage;
 mod transfer;
+mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,7 +42,7 @@ use super::instruction::Dockerfile;
 use super::lint::{self, Surroundings};
 use super::source::{Diagnostics, Source};
 use super::{Diagnostic, Level};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::oci::Platform;
 use job::NamedContext as Named;
@@ -68,12 +71,19 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let common = Common { shop, job, file, context, contexts, several: platforms.len() > 1 };
     let builds = platforms.iter().map(|platform| PlatformBuild::prepare(&common, platform));
     let builds = futures_util::future::try_join_all(builds).await?;
+    let triggers: Vec<_> = builds.iter().flat_map(PlatformBuild::triggers).collect();
+    for name in unused::arguments(&common.job, &common.file, &triggers) {
+        tools.transport.reporter.warn(name);
+    }
     let images = builds.iter().map(PlatformBuild::execute);
     let images = futures_util::future::try_join_all(images).await;
     common.shop.finish_packing().await;
     common.context.save();
     for context in common.contexts.values() {
         context.save();
+    }
+    if images.is_err() {
+        shell::open(&common.shop.failed, &tools.transport.reporter).await?;
     }
     images
 }
@@ -129,7 +139,8 @@ impl Common {
     }
 
     /// Makes an error of a place in the file.
-    fn at(&self, diagnostic: Diagnostic) -> crate::error::Error {
-        Diagnostics { source: self.source().clone(), list: vec![diagnostic] }.into_error()
+    fn at(&self, diagnostic: Diagnostic, kind: ErrorKind) -> Error {
+        let list = vec![diagnostic];
+        Diagnostics { source: self.source().clone(), list }.into_error_of(kind)
     }
 }

@@ -8,18 +8,20 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::agent::Agent;
 use super::job::SecretSource;
 use super::kept;
 use super::key::Key;
 use super::platform::Provider;
 use super::shop::{Held, Shop, Workshop, blocking};
-use super::stage::{Failure, Stage};
+use super::stage::{At as _, Failure, Stage};
 use crate::dockerfile::config;
 use crate::dockerfile::copy::{self, Destination, Selection};
 use crate::dockerfile::files::{Files, TreeFiles};
 use crate::dockerfile::parse::mount::{
     Access as Owner, CacheMount, Mount, MountFlag, MountKind, SecretMount, Sharing,
 };
+use crate::dockerfile::source::Span;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Form, Unpacker};
@@ -42,6 +44,8 @@ struct Described {
     target: String,
     /// What a bind or a new cache shows.
     provider: Option<Provider>,
+    /// Where it is written.
+    span: Span,
 }
 
 /// Mounts that can be mounted, and what must stay as long as they are.
@@ -68,26 +72,40 @@ pub(super) async fn describe(
             MountKind::Cache(cache) => (cache.from.as_deref().map(Some), cache.source.clone()),
             _ => (None, None),
         };
+        let span = flag.value.span;
         let provider = match from {
-            Some(from) => Some(stage.build.provider(stage.index, from).await?),
+            Some(from) => {
+                let from = from.map(|name| (name, span));
+                Some(stage.build.provider(stage.index, from).await?)
+            }
             None => None,
         };
         key = match (&mount.kind, &provider) {
             (MountKind::Bind { .. }, Some(provider)) => {
-                key.text("bind").text(content(provider, source).await?)
+                key.text("bind").text(content(provider, source).await.at(span)?)
             }
             // What a cache holds is no part of what a step does.
             (MountKind::Cache(cache), _) => key.text("cache").text(&cache.id),
             (MountKind::Secret(secret), _) => {
-                key.text("secret").text(&secret.id).optional(secret.variable.as_ref())
+                let key = key.text("secret").text(&secret.id).optional(secret.variable.as_ref());
+                owned(key, secret.access)
             }
             (MountKind::Tmpfs { size }, _) => key.text("tmpfs").number(size.unwrap_or_default()),
-            (MountKind::Ssh { id, .. }, _) => key.text("ssh").text(id),
+            (MountKind::Ssh { id, access, .. }, _) => owned(key.text("ssh").text(id), *access),
             (MountKind::Bind { .. }, None) => key,
         };
-        all.push(Described { mount, target, provider });
+        all.push(Described { mount, target, provider, span });
     }
     Ok((Mounts { all }, key))
+}
+
+/// Adds whose a mounted file is, where that was said.
+fn owned(key: Key, access: Owner) -> Key {
+    let said = [access.mode, access.uid, access.gid];
+    if said.iter().all(Option::is_none) {
+        return key;
+    }
+    said.into_iter().fold(key, |key, number| key.optional(number.map(u32::to_le_bytes)))
 }
 
 /// What stands for the content of a bind mount.
@@ -127,32 +145,11 @@ impl Mounts {
     }
 
     /// Makes everything that is mounted.
-    pub(super) async fn prepare(&self, stage: &Stage<'_>) -> Result<Prepared> {
+    pub(super) async fn prepare(&self, stage: &Stage<'_>) -> Result<Prepared, Failure> {
         let mut prepared = Prepared::default();
-        let shop = &stage.build.common.shop;
         for described in &self.all {
-            match &described.mount.kind {
-                MountKind::Bind { source, .. } => {
-                    bind(shop, described, source.as_deref(), &mut prepared).await?;
-                }
-                MountKind::Cache(cache) => {
-                    let (folder, lock) = cache_of(shop, described, cache).await?;
-                    prepared.held.push(lock);
-                    let access = access(described.mount.read_only);
-                    prepared.bind(folder, &described.target, access);
-                }
-                MountKind::Tmpfs { size } => prepared.mounts.push(sandbox::Mount::Tmpfs {
-                    target: described.target.clone(),
-                    size_bytes: *size,
-                    mode: 0o1777,
-                }),
-                MountKind::Secret(secret) => {
-                    prepared.secret(&shop.job.secrets, secret, &described.target)?;
-                }
-                MountKind::Ssh { id, required, .. } => {
-                    prepared.agent(&shop.job.agents, id, *required, &described.target)?;
-                }
-            }
+            let added = prepared.add(&stage.build.common.shop, described).await;
+            added.at(described.span)?;
         }
         Ok(prepared)
     }
@@ -163,6 +160,32 @@ fn access(read_only: bool) -> Access {
 }
 
 impl Prepared {
+    async fn add(&mut self, shop: &Shop, described: &Described) -> Result<()> {
+        let target = &described.target;
+        match &described.mount.kind {
+            MountKind::Bind { source, .. } => {
+                bind(shop, described, source.as_deref(), self).await?;
+            }
+            MountKind::Cache(cache) => {
+                let (folder, lock) = cache_of(shop, described, cache).await?;
+                self.held.push(lock);
+                self.bind(folder, target, access(described.mount.read_only));
+            }
+            MountKind::Tmpfs { size } => self.mounts.push(sandbox::Mount::Tmpfs {
+                target: target.clone(),
+                size_bytes: *size,
+                mode: 0o1777,
+            }),
+            MountKind::Secret(secret) => self.secret(&shop.job.secrets, secret, target)?,
+            MountKind::Ssh { id, required, access } => match shop.job.agents.get(id) {
+                Some(agent) => self.agent(agent, *access, target)?,
+                None if *required => return Err(no_agent(id)),
+                None => {}
+            },
+        }
+        Ok(())
+    }
+
     pub(super) fn bind(&mut self, source: PathBuf, target: &str, access: Access) {
         let target = target.to_owned();
         self.mounts.push(sandbox::Mount::Bind { source, subpath: None, target, access });
@@ -199,27 +222,19 @@ impl Prepared {
         Ok(())
     }
 
-    fn agent(
-        &mut self,
-        agents: &std::collections::BTreeMap<String, PathBuf>,
-        id: &str,
-        required: bool,
-        target: &str,
-    ) -> Result<()> {
-        match agents.get(id) {
-            Some(socket) => {
-                self.bind(socket.clone(), target, Access::ReadWrite);
-                self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
-                Ok(())
-            }
-            None if required => {
-                Err(Error::new(ErrorKind::Usage, format!("mount the SSH agent {id}"))
-                    .because("it was not given")
-                    .hint(format!("--ssh {id}")))
-            }
-            None => Ok(()),
-        }
+    fn agent(&mut self, socket: &Path, access: Owner, target: &str) -> Result<()> {
+        let agent = Agent::open(socket, access)?;
+        self.bind(agent.socket(), target, Access::ReadWrite);
+        self.held.push(Arc::new(agent));
+        self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
+        Ok(())
     }
+}
+
+fn no_agent(id: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("mount the SSH agent {id}"))
+        .because("it was not given")
+        .hint(format!("--ssh {id}"))
 }
 
 fn read_secret(id: &str, source: &SecretSource) -> Result<Vec<u8>> {

@@ -8,15 +8,16 @@ use tokio::sync::OnceCell;
 use super::job::{Job, NamedContext, Tools};
 use super::shop::Shop;
 use super::snapshot::Snapshot;
-use super::stage::{self, StageEnd};
+use super::stage::{self, Failure, StageEnd};
 use super::{Common, base};
 use crate::dockerfile::config;
+use crate::dockerfile::diagnostic::nearest;
 use crate::dockerfile::files::Files;
 use crate::dockerfile::instruction::Instruction;
 use crate::dockerfile::parse;
-use crate::dockerfile::source::Diagnostics;
-use crate::dockerfile::{Globals, Graph, Inputs, Origin};
-use crate::error::{Cannot as _, Result};
+use crate::dockerfile::source::{Diagnostics, Span};
+use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin};
+use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::oci::Platform;
 
@@ -112,7 +113,8 @@ impl<'a> PlatformBuild<'a> {
                     && !self.graph.nodes()[stage].replaced
                 {
                     let triggers = triggers(image)?;
-                    self.graph.add_triggers(stage, triggers);
+                    let from = self.common.file.stages[stage].from.base.span;
+                    self.graph.add_triggers(stage, from, triggers);
                 }
                 self.bases.insert(stage, base);
             }
@@ -123,15 +125,15 @@ impl<'a> PlatformBuild<'a> {
         let node = &self.graph.nodes()[stage];
         let platform = self.platform_of(stage);
         let from = &self.common.file.stages[stage].from;
-        let place = || {
-            let at = self.common.source().position(from.span.start);
-            format!("use the base of {}:{}", self.common.source().name(), at.line)
+        let here = |error: Error| {
+            let told = self.unreachable(stage, &from.base.text, from.base.span, &error);
+            self.common.at(told, error.kind())
         };
         match &node.base {
             Origin::Scratch => Ok(Base::Scratch),
             Origin::Stage(below) => Ok(Base::Stage(*below)),
             Origin::Image(_) | Origin::Context(_) => {
-                match self.outside(&node.base, &platform).await.cannot(place)? {
+                match self.outside(&node.base, &platform).await.map_err(here)? {
                     Outside::Image(image) => Ok(Base::Image(image)),
                     Outside::Files(files) => Ok(Base::Files(files)),
                 }
@@ -158,6 +160,11 @@ impl<'a> PlatformBuild<'a> {
         }
     }
 
+    /// What the bases of all stages want to be executed first.
+    pub(super) fn triggers(&self) -> impl Iterator<Item = &Instruction> {
+        self.graph.nodes().iter().flat_map(|node| &node.triggers)
+    }
+
     /// Where a stage's base comes from.
     pub(super) fn base(&self, stage: usize) -> Base {
         self.bases.get(&stage).cloned().unwrap_or(Base::Scratch)
@@ -174,22 +181,38 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// The files that `--from` or a mount's `from` names, for a stage.
-    pub(super) async fn provider(&self, stage: usize, from: Option<&str>) -> Result<Provider> {
-        let Some(name) = from else {
+    pub(super) async fn provider(
+        &self,
+        stage: usize,
+        from: Option<(&str, Span)>,
+    ) -> Result<Provider, Failure> {
+        let Some((name, span)) = from else {
             return Ok(Provider::Context(self.common.context.files.clone()));
         };
-        let origin = self.graph.from(stage, name).map_err(|wrong| self.common.at(wrong))?;
-        match origin {
+        match self.graph.from(stage, name, span)? {
             Origin::Scratch => Ok(Provider::Snapshot(Snapshot::scratch())),
             Origin::Stage(other) => {
-                Ok(Provider::Snapshot(self.stage(other).await?.snapshot.clone()))
+                let end = self.stage(other).await.map_err(Failure::Told)?;
+                Ok(Provider::Snapshot(end.snapshot.clone()))
             }
-            Origin::Image(_) | Origin::Context(_) => {
-                match self.outside(&origin, &self.platform_of(stage)).await? {
-                    Outside::Image(image) => Ok(Provider::Snapshot(Snapshot::of_image(image))),
-                    Outside::Files(files) => Ok(Provider::Context(files)),
+            origin => match self.outside(&origin, &self.platform_of(stage)).await {
+                Ok(Outside::Image(image)) => Ok(Provider::Snapshot(Snapshot::of_image(image))),
+                Ok(Outside::Files(files)) => Ok(Provider::Context(files)),
+                Err(error) => {
+                    let told = self.unreachable(stage, name, span, &error);
+                    Err(Failure::Here(told, error.kind()))
                 }
-            }
+            },
+        }
+    }
+
+    /// What is said of an image that is not to be had: its name may be a stage's, mistyped.
+    fn unreachable(&self, stage: usize, name: &str, span: Span, error: &Error) -> Diagnostic {
+        let told = Diagnostic::of_error(span, error);
+        let above = self.graph.nodes()[..stage].iter().filter_map(|node| node.name.as_deref());
+        match nearest(name, above) {
+            Some(near) => told.label(format!("did you mean the stage {near}?")),
+            None => told,
         }
     }
 

@@ -1,15 +1,16 @@
 //! `RUN`: executes a command in a sandbox on a fork of the stage's files.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
-use std::os::fd::OwnedFd;
+use std::io::{BufRead as _, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::caches;
-use super::job::Chosen;
+use super::job::{Chosen, Job};
+use super::key::Key;
 use super::mounts::{self, Mounts, Prepared};
-use super::shop::{self, Made, blocking};
+use super::shell::{self, Failed, FirstFailed};
+use super::shop::{self, Held, Made, blocking};
 use super::stage::{Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
@@ -17,7 +18,7 @@ use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
-use crate::sandbox::{Access, Exit, Network, RawMode, Spec, Streams, relay, window_size};
+use crate::sandbox::{Access, Exit, Network, Spec, Streams};
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
 const SCRIPTS: &str = "/dev/pipes";
@@ -60,6 +61,7 @@ pub(super) async fn execute(
         .list(hosts)
         .number(u64::from(job.go_cache))
         .list(&go_reads);
+    let key = bounds(&job, key);
     let (mounts, key) = mounts::describe(stage, &run.mounts, key).await?;
     let key = key.finish();
     let shop = &stage.build.common.shop;
@@ -73,6 +75,15 @@ pub(super) async fn execute(
     }
     stage.add(step, text);
     Ok(())
+}
+
+/// Adds how far a step is let to its key, where that was asked for.
+fn bounds(job: &Job, key: Key) -> Key {
+    let key = match job.shared_memory_bytes {
+        Some(bytes) => key.text("shared memory").number(bytes),
+        None => key,
+    };
+    job.limits.iter().fold(key, |key, limit| key.text(limit.to_string()))
 }
 
 fn refuse(run: &Run) -> Result<(), Failure> {
@@ -142,7 +153,7 @@ async fn in_sandbox(
     command: Command,
     mounts: Mounts,
     task: Arc<Task>,
-) -> Result<Made> {
+) -> Result<Made, Failure> {
     let shop = &stage.build.common.shop;
     let workshop = shop.workshop().await?;
     let rootfs = shop.rootfs(&stage.snapshot).await?;
@@ -157,16 +168,19 @@ async fn in_sandbox(
     let spec = spec(stage, command, &mut prepared);
     let host = shop.tools.host();
     let foreign = (!stage.platform.satisfies(host)).then(|| stage.platform.to_string());
-    let (chosen, shell) = (workshop.chosen.clone(), shop.job.shell_on_failure);
+    let chosen = workshop.chosen.clone();
     let held = std::mem::take(&mut prepared.held);
+    let shell = shop.job.shell_on_failure.then(|| Shell {
+        command: shell::command(&stage.config.config),
+        failed: shop.failed.clone(),
+    });
     blocking(move || {
         let fork = rootfs.fork()?;
         let spec = Spec { root: fork.root(), ..spec };
-        let made = Execution { chosen, spec, task, shell, foreign }.run(fork);
-        drop(held);
-        made
+        Execution { chosen, spec, task, shell, foreign }.run(fork, held)
     })
     .await
+    .map_err(Failure::from)
 }
 
 fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
@@ -184,6 +198,8 @@ fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
     spec.mounts = std::mem::take(&mut prepared.mounts);
     spec.network = command.network;
     spec.extra_hosts.clone_from(&job.hosts);
+    spec.limits.clone_from(&job.limits);
+    spec.shared_memory_bytes = job.shared_memory_bytes;
     "buildkitsandbox".clone_into(&mut spec.hostname);
     spec
 }
@@ -193,46 +209,54 @@ struct Execution {
     chosen: Chosen,
     spec: Spec,
     task: Arc<Task>,
-    /// Whether a failure ends in a shell.
-    shell: bool,
+    /// The shell that a failure ends in.
+    shell: Option<Shell>,
     /// The platform of the command, where it is not this machine's.
     foreign: Option<String>,
 }
 
+/// A shell to open if a command fails.
+struct Shell {
+    command: Vec<String>,
+    failed: FirstFailed,
+}
+
 impl Execution {
-    fn run(&self, fork: Fork) -> Result<Made> {
+    /// Executes it in `fork`; what `held` holds lasts at least as long.
+    fn run(mut self, fork: Fork, held: Vec<Held>) -> Result<Made> {
         let action = || "run a step";
-        let (output_end, output) = std::io::pipe().cannot(action)?;
-        let (error_end, error) = std::io::pipe().cannot(action)?;
+        // One pipe for both, so that what is written stays in its order.
+        let (end, output) = std::io::pipe().cannot(action)?;
+        let error = output.try_clone().cannot(action)?;
         let null = Streams::null()?;
         let streams = Streams { input: null.input, output: output.into(), error: error.into() };
         let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.rung, streams)?;
         let last = Arc::new(Mutex::new(VecDeque::new()));
-        let readers = [OwnedFd::from(output_end), OwnedFd::from(error_end)].map(|end| {
+        let reader = {
             let (task, last) = (self.task.clone(), last.clone());
-            thread::spawn(move || tell(std::fs::File::from(end), &task, &last))
-        });
+            thread::spawn(move || tell(end, &task, &last))
+        };
         let exit = child.wait()?;
-        for reader in readers {
-            if let Err(panic) = reader.join() {
-                std::panic::resume_unwind(panic);
-            }
+        if let Err(panic) = reader.join() {
+            std::panic::resume_unwind(panic);
         }
         if exit.is_success() {
             return shop::keep(fork, child.stubs());
         }
-        if self.shell && std::io::stdin().is_terminal() {
-            self.open_shell()?;
-        }
         let last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        Err(self.failed(&exit, &last))
+        let error = self.failed(&exit, &last);
+        if let Some(Shell { command: shell, failed }) = self.shell.take() {
+            let Self { chosen, spec, .. } = self;
+            shell::keep(&failed, Failed { chosen, spec, shell, fork, held });
+        }
+        Err(error)
     }
 
     fn failed(&self, exit: &Exit, last: &VecDeque<String>) -> Error {
         let how = match exit {
             Exit::Code(code) => format!("it ended with exit code {code}"),
             Exit::Signal(number) => format!("it was killed by signal {number}"),
-            Exit::NotFound(what) => format!("{what} was not found"),
+            Exit::NotFound(what) => what.clone(),
             Exit::NotExecutable(why) => format!("it cannot be executed: {why}"),
             Exit::TimedOut => "its time was over".to_owned(),
         };
@@ -241,7 +265,7 @@ impl Execution {
         let quoted = if lines.is_empty() {
             how
         } else {
-            format!("{how}; it said last:\n    {}", lines.join("\n    "))
+            format!("{how}, and said last:\n  {}", lines.join("\n  "))
         };
         let error = Error::new(ErrorKind::Program, format!("run {program}")).because(quoted);
         match (exit, &self.foreign) {
@@ -250,26 +274,9 @@ impl Execution {
                  FROM --platform=$BUILDPLATFORM"
             )),
             (Exit::NotFound(_), _) => error.hint("the image has no such program"),
-            _ if self.shell => error,
+            _ if self.shell.is_some() => error,
             _ => error.hint("--shell-on-failure opens a shell where it failed"),
         }
-    }
-
-    /// Opens a shell where the step failed.
-    fn open_shell(&self) -> Result<()> {
-        let stdin = std::io::stdin();
-        let mut spec = self.spec.clone();
-        spec.argv = vec!["/bin/sh".to_owned()];
-        spec.terminal = window_size(&stdin);
-        let streams = Streams::inherit()?;
-        let mut child = self.chosen.launcher.spawn(&spec, self.chosen.rung, streams)?;
-        if let Some(terminal) = child.terminal() {
-            let mode = RawMode::enter(std::os::fd::AsFd::as_fd(&stdin))?;
-            relay(terminal, &stdin, std::io::stderr())?;
-            drop(mode);
-        }
-        child.wait()?;
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //! file systems, but only when something needs one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -10,11 +10,12 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::job::{Chosen, Job, Tools};
+use super::shell::FirstFailed;
 use super::snapshot::{LayerRecord, Merged, Snapshot, Step, ViewFiles, packed};
 use crate::dockerfile::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image};
-use crate::layer::{self, Content, EntryKind, Tree, WriteOptions};
+use crate::layer::{self, Tree, WriteOptions};
 use crate::oci::{Digest, MediaType};
 use crate::progress::TaskKind;
 use crate::rootfs::{Fork, Rootfs, Unpacker};
@@ -70,6 +71,8 @@ pub(super) struct Shop {
     stored: Mutex<BTreeSet<Digest>>,
     /// Layers are packed one after the other, each on all cores.
     turn: Arc<Semaphore>,
+    /// The step that failed, if a shell is to be opened there.
+    pub failed: FirstFailed,
 }
 
 /// How a step's result came to be.
@@ -93,6 +96,7 @@ impl Shop {
             stored: Mutex::default(),
             began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
+            failed: FirstFailed::default(),
         }
     }
 
@@ -112,25 +116,26 @@ impl Shop {
     }
 
     /// The result of the step with this key: found, or made by `execute`.
-    pub(super) async fn step<F>(
+    pub(super) async fn step<F, E>(
         &self,
         key: &str,
         use_cache: bool,
         execute: impl FnOnce() -> F,
-    ) -> Result<(Arc<Step>, Origin)>
+    ) -> Result<(Arc<Step>, Origin), E>
     where
-        F: Future<Output = Result<Made>>,
+        F: Future<Output = Result<Made, E>>,
+        E: From<Error>,
     {
         let cell = flight(&self.flights, key);
         let mut origin = Origin::Cached;
         let step = cell.get_or_try_init(|| async {
             if let Some(step) = self.remembered(key)?.filter(|_| use_cache) {
-                return Ok(step);
+                return Ok::<_, E>(step);
             }
             origin = Origin::Executed;
             self.began.send_replace(true);
             let made = execute().await?;
-            self.made(key, made)
+            Ok(self.made(key, made))
         });
         let step = step.await?.clone();
         Ok((step, origin))
@@ -164,12 +169,11 @@ impl Shop {
     }
 
     /// Takes what a step made, and starts to pack it.
-    fn made(&self, key: &str, made: Made) -> Result<Arc<Step>> {
-        let Made { tree, kept, held } = made;
-        let tree = match self.job.epoch {
-            Some(epoch) => not_younger(tree, epoch)?,
-            None => tree,
-        };
+    fn made(&self, key: &str, made: Made) -> Arc<Step> {
+        let Made { mut tree, kept, held } = made;
+        if let Some(epoch) = self.job.epoch {
+            tree.clamp_times(epoch);
+        }
         let (sender, receiver) = watch::channel(None);
         // Changes of a sandbox are read from its folder; others are needed by the next steps.
         let own = kept.is_none().then(|| tree.clone());
@@ -177,7 +181,7 @@ impl Shop {
         let step = Step::new(key.to_owned(), created, receiver, kept).holding(own, held);
         let step = Arc::new(step);
         self.pack(tree, step.clone(), sender);
-        Ok(step)
+        step
     }
 
     fn pack(
@@ -187,7 +191,7 @@ impl Shop {
         sender: watch::Sender<Option<Result<LayerRecord, String>>>,
     ) {
         let (tools, turn, encoding) = (self.tools.clone(), self.turn.clone(), self.job.encoding);
-        let name = format!("layer {}", &step.key[..8.min(step.key.len())]);
+        let name = step.key[..8.min(step.key.len())].to_owned();
         let work = async move {
             let _turn = turn.acquire_owned().await;
             let packing = blocking(move || {
@@ -255,7 +259,7 @@ impl Shop {
                 if let Some(tree) = &step.tree {
                     fork.apply(tree)?;
                 }
-                let (rootfs, id) = fork.keep()?;
+                let (rootfs, id) = fork.keep(step.tree.as_ref())?;
                 step.keep(id);
                 if let Some(layer) = step.packed() {
                     remember(&tools, &step, &layer)?;
@@ -311,36 +315,13 @@ pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Made> {
         Root::Folder(folder) => folder,
         Root::Overlay { changes: None, .. } | Root::Host { .. } => PathBuf::new(),
     };
-    let tree = fork.changes(stubs)?;
-    let (rootfs, id) = fork.keep()?;
+    let mut tree = fork.changes(stubs)?;
+    let (rootfs, id) = fork.keep(Some(&tree))?;
     let after = rootfs.layers().pop().ok_or_else(|| {
         Error::new(ErrorKind::Corrupt, "keep a step").because("its files are nowhere to be found")
     })?;
-    Ok(Made { tree: moved(tree, &before, &after)?, kept: Some(id), held: Vec::new() })
-}
-
-/// The same tree, its contents read from another folder.
-fn moved(tree: Tree, before: &Path, after: &Path) -> Result<Tree> {
-    let mut moved = Tree::new();
-    for (path, mut entry) in tree {
-        if let EntryKind::File(Content::File { path, .. }) = &mut entry.kind
-            && let Ok(inside) = path.strip_prefix(before)
-        {
-            *path = after.join(inside);
-        }
-        moved.insert(path, entry)?;
-    }
-    Ok(moved)
-}
-
-/// The same tree with no file younger than `epoch`.
-fn not_younger(tree: Tree, epoch: i64) -> Result<Tree> {
-    let mut clamped = Tree::new();
-    for (path, mut entry) in tree {
-        entry.mtime = entry.mtime.min(epoch);
-        clamped.insert(path, entry)?;
-    }
-    Ok(clamped)
+    tree.relocate(&before, &after);
+    Ok(Made { tree, kept: Some(id), held: Vec::new() })
 }
 
 fn write_layer(
@@ -382,9 +363,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    blocking_or(work).await
+}
+
+/// The same for work whose errors may be others.
+pub(super) async fn blocking_or<T: Send + 'static, E: From<Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error)),
+        Err(error) => {
+            Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error).into())
+        }
     }
 }

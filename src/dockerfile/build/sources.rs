@@ -173,6 +173,11 @@ impl Files for Ignoring {
         Ok(kept)
     }
 
+    fn is_left_out(&self, path: &crate::layer::TreePath) -> bool {
+        self.patterns.matches_path(&path.to_str_lossy())
+            && self.files.node(Some(path)).is_ok_and(|found| found.is_some())
+    }
+
     fn digest(
         &self,
         path: &crate::layer::TreePath,

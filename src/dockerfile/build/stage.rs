@@ -11,8 +11,10 @@ use crate::dockerfile::config::{self, Health};
 use crate::dockerfile::copy::{self, Destination, Selection};
 use crate::dockerfile::files::Files;
 use crate::dockerfile::instruction::{CommandLine, Healthcheck, Instruction, Kind};
+use crate::dockerfile::source::Span;
+use crate::dockerfile::stages as graph;
 use crate::dockerfile::{Diagnostic, Scope};
-use crate::error::{Cannot as _, Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{ImageConfig, Platform};
 use crate::progress::TaskKind;
 
@@ -51,11 +53,16 @@ pub(super) async fn run(build: &PlatformBuild<'_>, index: usize) -> Result<Stage
     let mut stage = Stage::begin(build, index).await?;
     let node = &build.graph.nodes()[index];
     if !node.replaced {
-        for instruction in &node.triggers {
-            stage.execute(instruction, true).await?;
+        let from = &build.common.file.stages[index].from;
+        for trigger in &node.triggers {
+            match node.base {
+                // Written above in the same file.
+                graph::Origin::Stage(_) => stage.execute(trigger).await?,
+                _ => stage.execute_trigger(trigger, from.base.span).await?,
+            }
         }
         for instruction in &build.common.file.stages[index].instructions {
-            stage.execute(instruction, false).await?;
+            stage.execute(instruction).await?;
         }
     }
     Ok(StageEnd { snapshot: stage.snapshot, scope: stage.scope, config: stage.config })
@@ -139,18 +146,42 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    async fn execute(&mut self, instruction: &Instruction, is_trigger: bool) -> Result<()> {
-        let place = self.place(instruction, is_trigger);
+    async fn execute(&mut self, instruction: &Instruction) -> Result<()> {
         if changes_files(&instruction.kind) {
             self.number += 1;
         }
-        match Box::pin(self.execute_kind(instruction)).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Wrong(diagnostic)) => Err(self.build.common.at(diagnostic)),
-            Err(Failure::Error(error)) => {
-                Err(error).cannot(|| format!("execute {} ({place})", self.label(instruction)))
-            }
+        let executed = Box::pin(self.execute_kind(instruction)).await;
+        executed.map_err(|failure| self.told(failure, instruction, None))
+    }
+
+    /// Executes an instruction that an image brought with it.
+    async fn execute_trigger(&mut self, trigger: &Instruction, from: Span) -> Result<()> {
+        if changes_files(&trigger.kind) {
+            self.number += 1;
         }
+        let executed = Box::pin(self.execute_kind(trigger)).await;
+        executed.map_err(|failure| self.told(failure, trigger, Some(from)))
+    }
+
+    /// Makes the error that is shown, with the lines that it is about: the instruction's, or those
+    /// of the `FROM` that brought it.
+    fn told(&self, failure: Failure, instruction: &Instruction, from: Option<Span>) -> Error {
+        let common = self.build.common;
+        let whole = from.unwrap_or_else(|| instruction.first_line(common.source()));
+        let (mut diagnostic, kind) = match failure {
+            Failure::Told(error) => return error,
+            Failure::Here(diagnostic, kind) => (diagnostic, kind),
+            Failure::Somewhere(error) => (Diagnostic::of_error(whole, &error), error.kind()),
+        };
+        if from.is_some() {
+            diagnostic.span = whole;
+            let code = instruction.code.lines().next().unwrap_or_default();
+            diagnostic.message = format!("ONBUILD {code}: {}", diagnostic.message);
+        }
+        if let Some(words) = self.step_words(instruction) {
+            diagnostic.message = format!("[{words}] {}", diagnostic.message);
+        }
+        common.at(diagnostic, kind)
     }
 
     async fn execute_kind(&mut self, instruction: &Instruction) -> Result<(), Failure> {
@@ -268,6 +299,16 @@ impl<'a> Stage<'a> {
 
     /// What messages call the step: `[build 2/5] RUN go build`.
     pub(super) fn label(&self, instruction: &Instruction) -> String {
+        let shown = self.scope.shown(&instruction.code);
+        let shown = shown.lines().next().unwrap_or_default();
+        match self.step_words(instruction) {
+            Some(words) => format!("[{words}] {shown}"),
+            None => shown.to_owned(),
+        }
+    }
+
+    /// Which platform, stage and step an instruction belongs to, as far as there are several.
+    fn step_words(&self, instruction: &Instruction) -> Option<String> {
         let mut words = Vec::new();
         if self.build.common.several {
             words.push(self.build.inputs.target.to_string());
@@ -280,44 +321,55 @@ impl<'a> Stage<'a> {
             }
             None => {}
         }
-        let number = if changes_files(&instruction.kind) {
-            format!("{}/{}", self.number, self.count)
-        } else {
-            String::new()
-        };
-        words.extend((!number.is_empty()).then_some(number));
-        let shown = self.scope.shown(&instruction.code);
-        let shown = shown.lines().next().unwrap_or_default();
-        if words.is_empty() { shown.to_owned() } else { format!("[{}] {shown}", words.join(" ")) }
-    }
-
-    /// Where an instruction stands, for messages.
-    fn place(&self, instruction: &Instruction, is_trigger: bool) -> String {
-        let source = self.build.common.source();
-        if is_trigger {
-            return "a trigger of the base".to_owned();
+        if changes_files(&instruction.kind) {
+            words.push(format!("{}/{}", self.number, self.count));
         }
-        format!("{}:{}", source.name(), source.position(instruction.span.start).line)
+        (!words.is_empty()).then(|| words.join(" "))
     }
 }
 
 /// Why an instruction was not executed.
 pub(super) enum Failure {
-    /// It is wrong as it is written.
-    Wrong(Diagnostic),
-    /// Something else.
-    Error(Error),
+    /// A part of it is wrong, or could not be executed.
+    Here(Diagnostic, ErrorKind),
+    /// Something went wrong, nobody said where.
+    Somewhere(Error),
+    /// Another stage failed, and says where.
+    Told(Error),
+}
+
+impl Failure {
+    /// Points to a part of the instruction, unless it is known better already.
+    #[must_use]
+    pub(super) fn or_at(self, span: Span) -> Self {
+        match self {
+            Self::Somewhere(error) => Self::Here(Diagnostic::of_error(span, &error), error.kind()),
+            known => known,
+        }
+    }
+}
+
+/// Says which part of an instruction an error is about.
+pub(super) trait At<T> {
+    /// Points to a span of the file.
+    fn at(self, span: Span) -> Result<T, Failure>;
+}
+
+impl<T> At<T> for Result<T> {
+    fn at(self, span: Span) -> Result<T, Failure> {
+        self.map_err(|error| Failure::from(error).or_at(span))
+    }
 }
 
 impl From<Diagnostic> for Failure {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self::Wrong(diagnostic)
+        Self::Here(diagnostic, ErrorKind::Usage)
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Error(error)
+        Self::Somewhere(error)
     }
 }
 

@@ -6,16 +6,18 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::platform::Provider;
-use super::shop::{Held, Made, blocking};
-use super::stage::{Failure, Stage, ended};
+use super::shop::{Held, Made, blocking, blocking_or};
+use super::stage::{At as _, Failure, Stage, ended};
+use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
 use crate::dockerfile::context::{self, GitSource};
 use crate::dockerfile::copy::{self, Chmod, Destination, Selected, Selection};
 use crate::dockerfile::files::TreeFiles;
 use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::instruction::{Add, Copy, Instruction, Transfer};
+use crate::dockerfile::source::{Span, Word};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, EntryKind, Tree};
+use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
 
@@ -24,6 +26,8 @@ const DOWNLOADS: &str = "download";
 
 /// A copy after expansion.
 struct Plan {
+    /// As it stands in the file.
+    written: Transfer,
     /// `COPY` or `ADD`, for the history.
     verb: &'static str,
     sources: Vec<String>,
@@ -51,8 +55,10 @@ impl Plan {
             .map(|heredoc| Ok::<_, Failure>((heredoc.name.clone(), scope.inline_file(heredoc)?)));
         let destination = scope.expand(&transfer.destination)?;
         let chmod_text = expand(&transfer.chmod)?.filter(|text| !text.is_empty());
-        let chmod = chmod_text.as_deref().map(str::parse).transpose()?;
+        let chmod = chmod_text.as_deref().map(str::parse).transpose();
+        let chmod = chmod.at(span_of(transfer.chmod.as_ref()))?;
         Ok(Self {
+            written: transfer.clone(),
             verb,
             sources: scope.expand_all(&transfer.paths)?,
             inline: inline.collect::<Result<_, _>>()?,
@@ -67,9 +73,15 @@ impl Plan {
         })
     }
 
-    fn selection(&self, sources: Vec<String>) -> Result<Selection> {
-        let excludes = Patterns::new(&self.excludes)?;
+    fn selection(&self, sources: Vec<String>) -> Result<Selection, Failure> {
+        let excludes = Patterns::new(&self.excludes).at(span_of(self.written.excludes.first()))?;
         Ok(Selection { sources, excludes, parents: self.parents })
+    }
+
+    /// The sources, each with where it is written.
+    fn places(&self) -> Vec<(String, Span)> {
+        let spans = self.written.paths.iter().map(|word| word.span);
+        self.sources.iter().cloned().zip(spans).collect()
     }
 
     /// What the history says.
@@ -107,18 +119,39 @@ impl Plan {
             .number(u64::from(self.link))
     }
 
+    /// What to say of several files that were copied to one path, where each replaced the one before
+    /// it: as in BuildKit, which says nothing of it.
+    fn overwriting(&self, selected: &[Selected], tree: &Tree) -> Option<String> {
+        let files = selected.iter().filter(|one| !one.node.entry.is_directory()).count();
+        let path = TreePath::normalized(&self.path).ok()?;
+        let is_file = tree.get(&path).is_some_and(|entry| !entry.is_directory());
+        (files > 1 && is_file).then(|| {
+            format!(
+                "{} {} {}: each of {files} files replaced the one before it, for the destination is \
+                 no folder; a slash at its end makes it one",
+                self.verb,
+                self.sources.join(" "),
+                self.destination
+            )
+        })
+    }
+
     /// Heredocs as sources.
     fn inline_sources(&self) -> Result<Vec<Selected>> {
         let mut all = Vec::new();
         for (name, text) in &self.inline {
             let mut tree = Tree::new();
             let entry = Entry::file(text.clone(), 0o644);
-            tree.insert_with_parents(crate::layer::TreePath::normalized(name)?, entry)?;
+            tree.insert_with_parents(TreePath::normalized(name)?, entry)?;
             let selection = Selection { sources: vec![name.clone()], ..Selection::default() };
             all.extend(copy::select(&TreeFiles::new(tree), &selection)?);
         }
         Ok(all)
     }
+}
+
+fn span_of(word: Option<&Word>) -> Span {
+    word.map(|word| word.span).unwrap_or_default()
 }
 
 /// What a copy takes, and what holds it on disk.
@@ -166,11 +199,12 @@ pub(super) async fn copy(
     copy: &Copy,
 ) -> Result<(), Failure> {
     let plan = Plan { parents: copy.parents, ..Plan::new(stage, "COPY", &copy.transfer)? };
-    if let Some(url) = plan.sources.iter().find(|source| is_remote(source)) {
-        let error = Error::new(ErrorKind::Usage, format!("copy {url}"));
-        return Err(error.because("COPY takes files").hint("ADD takes addresses").into());
+    if let Some((url, span)) = plan.places().into_iter().find(|(source, _)| is_remote(source)) {
+        return Err(Diagnostic::error(span, format!("COPY takes files, and {url} is an address"))
+            .label("ADD takes addresses")
+            .into());
     }
-    let from = copy.from.as_ref().map(|from| from.text.as_str());
+    let from = copy.from.as_ref().map(|from| (from.as_str(), from.span));
     let provider = stage.build.provider(stage.index, from).await?;
     let shop = &stage.build.common.shop;
     let label = stage.label(instruction);
@@ -213,12 +247,17 @@ async fn select(
     plan: &Plan,
     provider: &Provider,
     base: super::key::Key,
-) -> Result<(String, Vec<Selected>)> {
+) -> Result<(String, Vec<Selected>), Failure> {
     let files = provider.files(&stage.build.common.shop).await?;
-    let selection = plan.selection(plan.sources.clone())?;
+    let mut selection = plan.selection(Vec::new())?;
+    let places = plan.places();
     let inline = plan.inline_sources()?;
-    blocking(move || {
-        let mut selected = copy::select(files.as_ref(), &selection)?;
+    blocking_or(move || {
+        let mut selected = Vec::new();
+        for (source, span) in places {
+            selection.sources = vec![source];
+            selected.extend(copy::select(files.as_ref(), &selection).at(span)?);
+        }
         let digest = copy::digest(files.as_ref(), &selected)?;
         selected.extend(inline);
         Ok((base.text(digest.as_bytes()).finish(), selected))
@@ -226,15 +265,17 @@ async fn select(
     .await
 }
 
-async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result<Made> {
+async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result<Made, Failure> {
     let shop = &stage.build.common.shop;
     let files = shop.files(&stage.snapshot).await?;
     let time = stage.build.common.job.time();
     let programs = shop.tools.path().to_owned();
-    blocking(move || {
+    let reporter = shop.tools.transport.reporter.clone();
+    blocking_or(move || {
         let (selected, held) = gathered.unpack(&programs)?;
         let owner = plan.chown.as_deref();
-        let owner = owner.map(|text| copy::owner(text, files.as_ref())).transpose()?;
+        let owner = owner.map(|text| copy::owner(text, files.as_ref())).transpose();
+        let owner = owner.at(span_of(plan.written.chown.as_ref()))?;
         let destination = Destination {
             path: &plan.path,
             files: files.as_ref(),
@@ -243,7 +284,11 @@ async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result
             link: plan.link,
             time,
         };
-        Ok(Made { tree: copy::place(&selected, &destination)?, kept: None, held })
+        let tree = copy::place(&selected, &destination).at(plan.written.destination.span)?;
+        if let Some(text) = plan.overwriting(&selected, &tree) {
+            reporter.warn(text);
+        }
+        Ok(Made { tree, kept: None, held })
     })
     .await
 }
@@ -258,8 +303,10 @@ pub(super) async fn add(
     let checksum = add.checksum.as_ref().map(|word| stage.scope.expand(word)).transpose()?;
     let checksum = checksum.filter(|text| !text.is_empty());
     if checksum.is_some() && !(plan.sources.len() == 1 && is_remote(&plan.sources[0])) {
-        let error = Error::new(ErrorKind::Usage, "check what ADD takes");
-        return Err(error.because("--checksum goes with one address or repository").into());
+        let span = span_of(add.checksum.as_ref());
+        return Err(
+            Diagnostic::error(span, "--checksum goes with one address or repository").into()
+        );
     }
     let shop = &stage.build.common.shop;
     let label = stage.label(instruction);
@@ -269,14 +316,15 @@ pub(super) async fn add(
         Some(unpack) => u64::from(unpack),
     });
     let mut gathered = Gathered::default();
-    for source in &plan.sources {
-        let (digest, part) = if let Some(git) = GitSource::parse(source) {
-            add_repository(stage, &plan, &git, add, checksum.as_deref()).await?
+    for (source, span) in &plan.places() {
+        let added = if let Some(git) = GitSource::parse(source) {
+            add_repository(stage, &plan, &git, add, checksum.as_deref()).await
         } else if is_remote(source) {
-            add_address(stage, source, add.unpack == Some(true), checksum.as_deref()).await?
+            add_address(stage, source, add.unpack == Some(true), checksum.as_deref()).await
         } else {
-            add_local(stage, &plan, source, add.unpack != Some(false)).await?
+            add_local(stage, &plan, source, add.unpack != Some(false)).await
         };
+        let (digest, part) = added.map_err(|failure| failure.or_at(*span))?;
         key = key.text(digest);
         gathered.parts.extend(part.parts);
         gathered.held.extend(part.held);
@@ -296,7 +344,7 @@ async fn add_local(
     plan: &Plan,
     source: &str,
     unpack: bool,
-) -> Result<(String, Gathered)> {
+) -> Result<(String, Gathered), Failure> {
     let files = stage.build.common.context.files.clone();
     let selection = plan.selection(vec![source.to_owned()])?;
     blocking(move || {
@@ -306,6 +354,7 @@ async fn add_local(
         Ok((digest, Gathered { parts, held: Vec::new() }))
     })
     .await
+    .map_err(Failure::from)
 }
 
 /// What is in a file that is an archive.
@@ -353,16 +402,15 @@ async fn add_repository(
     git: &GitSource,
     add: &Add,
     checksum: Option<&str>,
-) -> Result<(String, Gathered)> {
+) -> Result<(String, Gathered), Failure> {
     let tools = &stage.build.common.shop.tools;
     let checkout = git.check_out(&tools.variables, add.keep_git_dir == Some(true)).await?;
     if let Some(wanted) = checksum
         && !checkout.commit.starts_with(wanted)
     {
         let error = Error::new(ErrorKind::Corrupt, format!("add {}", git.shown()));
-        return Err(
-            error.because(format!("its commit is {}, --checksum says {wanted}", checkout.commit))
-        );
+        let why = format!("its commit is {}, --checksum says {wanted}", checkout.commit);
+        return Err(error.because(why).into());
     }
     let selection = plan.selection(vec!["/".to_owned()])?;
     blocking(move || {
@@ -372,6 +420,7 @@ async fn add_repository(
         Ok((checkout.commit.clone(), Gathered { parts, held: vec![Arc::new(checkout)] }))
     })
     .await
+    .map_err(Failure::from)
 }
 
 /// What was downloaded from an address.
@@ -389,7 +438,7 @@ async fn add_address(
     url: &str,
     unpack: bool,
     checksum: Option<&str>,
-) -> Result<(String, Gathered)> {
+) -> Result<(String, Gathered), Failure> {
     let tools = &stage.build.common.shop.tools;
     let store = &tools.transport.store;
     let checksum = checksum.map(str::parse::<Digest>).transpose()?;
@@ -405,9 +454,8 @@ async fn add_address(
         && *wanted != download.digest
     {
         let error = Error::new(ErrorKind::Corrupt, format!("add {url}"));
-        return Err(
-            error.because(format!("its digest is {}, --checksum says {wanted}", download.digest))
-        );
+        let why = format!("its digest is {}, --checksum says {wanted}", download.digest);
+        return Err(error.because(why).into());
     }
     let name = file_name(url);
     let path = store.blob_path(&download.digest);
@@ -415,7 +463,7 @@ async fn add_address(
     let entry = Entry::new(EntryKind::File(content), 0o600).modified(download.modified);
     let digest = format!("{} {}", download.digest, download.modified);
     let mut tree = Tree::new();
-    tree.insert(crate::layer::TreePath::new(name.as_bytes())?, entry)?;
+    tree.insert(TreePath::new(name.as_bytes())?, entry)?;
     let selection = Selection { sources: vec![name], ..Selection::default() };
     let selected = copy::select(&TreeFiles::new(tree), &selection)?;
     let parts = vec![Part { selected, unpack }];

@@ -139,6 +139,11 @@ impl Files for Folder {
         Ok(children)
     }
 
+    fn is_left_out(&self, path: &TreePath) -> bool {
+        self.ignored.matches_path(&path.to_str_lossy())
+            && self.look(&self.on_disk(Some(path))).is_ok_and(|found| found.is_some())
+    }
+
     fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentDigest> {
         let digests = self.digests(&[(path, node)])?;
         Ok(digests.first().copied().unwrap_or_default())

@@ -57,8 +57,8 @@ pub fn select(files: &dyn Files, selection: &Selection) -> Result<Vec<Selected>>
         }
         let includes = Patterns::default();
         let filter = Filter { includes: &includes, excludes: &selection.excludes };
-        for path in expand(files, &rooted(source))? {
-            all.push(take(files, &path, &filter)?);
+        for path in expand(files, source)? {
+            all.push(take(files, &path, source, &filter)?);
         }
     }
     Ok(all)
@@ -170,9 +170,10 @@ fn rooted(source: &str) -> String {
 
 /// The paths that a source stands for: itself, or all that match it.
 fn expand(files: &dyn Files, source: &str) -> Result<Vec<String>> {
-    let parts: Vec<&str> = source.split('/').filter(|part| !part.is_empty()).collect();
+    let path = rooted(source);
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let first = parts.iter().position(|part| glob::has_wildcards(part.as_bytes()));
-    let Some(first) = first else { return Ok(vec![source.to_owned()]) };
+    let Some(first) = first else { return Ok(vec![path]) };
     let (fixed, wild) = parts.split_at(first);
     let base = format!("/{}", fixed.join("/"));
     let Some(found) = resolve(files, base.as_bytes(), LastLink::Follow)? else {
@@ -200,11 +201,11 @@ fn expand(files: &dyn Files, source: &str) -> Result<Vec<String>> {
     Ok(matched.into_iter().map(|(_, written)| written).collect())
 }
 
-fn take(files: &dyn Files, source: &str, filter: &Filter<'_>) -> Result<Selected> {
-    let Some(found) = resolve(files, source.as_bytes(), LastLink::Follow)? else {
-        return Err(missing(files, source, source));
+fn take(files: &dyn Files, path: &str, source: &str, filter: &Filter<'_>) -> Result<Selected> {
+    let Some(found) = resolve(files, path.as_bytes(), LastLink::Follow)? else {
+        return Err(missing(files, path, source));
     };
-    let name = source.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
+    let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
     let mut inside = Vec::new();
     if found.node.entry.is_directory() {
         let mut walk = Walk { files, filter, inside: &mut inside, waiting: Vec::new() };
@@ -213,9 +214,18 @@ fn take(files: &dyn Files, source: &str, filter: &Filter<'_>) -> Result<Selected
     Ok(Selected { name, node: found.node, path: found.path, inside, unpacked: false })
 }
 
+/// Says why there is nothing at a path, which `source` asks for.
 fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
-    let shown = source.trim_start_matches('/');
-    let error = Error::new(ErrorKind::NotFound, format!("copy {shown}"));
+    let error = Error::new(ErrorKind::NotFound, format!("copy {source}"));
+    if TreePath::normalized(path).is_ok_and(|path| files.is_left_out(&path)) {
+        return error
+            .because("the ignore file leaves it out")
+            .hint("write a line below that brings it back: !PATTERN");
+    }
+    let error = error.because("there is no such file or folder");
+    if leads_out(source) {
+        return error.hint(format!("a source never leads out of its tree: this one means {path}"));
+    }
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let siblings = resolve(files, folder.as_bytes(), LastLink::Follow).ok().flatten();
     let siblings = siblings.and_then(|found| files.children(found.path.as_ref()).ok());
@@ -224,11 +234,23 @@ fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
         .into_iter()
         .filter_map(|(name, _)| String::from_utf8(name).ok())
         .collect();
-    let error = error.because("there is no such file or folder, or the ignore file leaves it out");
     match crate::dockerfile::diagnostic::nearest(name, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
+}
+
+/// Whether a path would leave the folder that it begins in.
+fn leads_out(path: &str) -> bool {
+    let mut depth = 0_i32;
+    path.split('/').any(|part| {
+        match part {
+            "" | "." => {}
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        depth < 0
+    })
 }
 
 /// `--parents`: from the pivot `/./`, or the root, everything that matches, in its folders.
@@ -244,7 +266,7 @@ fn with_parents(files: &dyn Files, source: &str, excludes: &Patterns) -> Result<
     }
     let includes = Patterns::new([pattern])?;
     let filter = Filter { includes: &includes, excludes };
-    expand(files, &pivot)?.iter().map(|path| take(files, path, &filter)).collect()
+    expand(files, &pivot)?.iter().map(|path| take(files, path, source, &filter)).collect()
 }
 
 /// What of a folder is copied.
@@ -378,6 +400,8 @@ mod tests {
         let error = shown(&plain(&["a.tyt"])).unwrap_err().to_string();
         assert!(error.contains("cannot copy a.tyt: "), "{error}");
         assert!(error.ends_with("did you mean a.txt?"), "{error}");
+        let error = shown(&plain(&["../../a.tyt"])).unwrap_err().to_string();
+        assert!(error.ends_with("this one means /a.tyt"), "{error}");
         assert!(shown(&plain(&["nowhere/*.txt"])).is_err());
         assert!(shown(&plain(&["[a"])).is_err());
     }

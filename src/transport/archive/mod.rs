@@ -24,4 +24,4 @@ mod write;
 pub(super) use export::Export;
 pub(super) use members::Archive;
 pub(super) use read::{read, read_all};
-pub(super) use write::{to_file, to_writer};
+pub(super) use write::{check_file, to_file, to_writer};

@@ -24,19 +24,12 @@ pub(in crate::transport) fn to_file(
     progress: Progress<'_>,
 ) -> Result<()> {
     let action = || format!("write {}", file.display());
-    let target = match fs_err::metadata(file) {
-        Ok(metadata) if metadata.is_dir() => {
-            return Err(Error::new(ErrorKind::Usage, action())
-                .because("it is a folder")
-                .hint(format!("for an image layout write oci:{}", file.display())));
-        }
-        Ok(metadata) if !metadata.is_file() => {
+    let target = match target(file)? {
+        Target::File(target) => target,
+        Target::Other => {
             let opened = fs_err::OpenOptions::new().write(true).open(file).cannot(action)?;
             return to_writer(export, opened, progress).cannot(action);
         }
-        // A link stays, and what it leads to is replaced.
-        Ok(_) => fs_err::canonicalize(file).cannot(action)?,
-        Err(_) => file.to_owned(),
     };
     let unfinished = tempfile::Builder::new()
         .prefix(".gondola-")
@@ -48,6 +41,33 @@ pub(in crate::transport) fn to_file(
     progress(0)?;
     unfinished.persist(&target).map_err(|error| error.error).cannot(action)?;
     Ok(())
+}
+
+/// Finds out whether an archive can be written there, as far as that can be told before.
+pub(in crate::transport) fn check_file(file: &Path) -> Result<()> {
+    target(file).map(drop)
+}
+
+/// Where an archive goes.
+enum Target {
+    /// A file, which is replaced.
+    File(PathBuf),
+    /// A pipe or a device, which is written to.
+    Other,
+}
+
+fn target(file: &Path) -> Result<Target> {
+    let action = || format!("write {}", file.display());
+    let refuse = |why: &str| Error::new(ErrorKind::Usage, action()).because(why);
+    match fs_err::metadata(file) {
+        Ok(metadata) if metadata.is_dir() => Err(refuse("it is a folder")
+            .hint(format!("for an image layout write oci:{}", file.display()))),
+        Ok(metadata) if !metadata.is_file() => Ok(Target::Other),
+        // A link stays, and what it leads to is replaced.
+        Ok(_) => fs_err::canonicalize(file).cannot(action).map(Target::File),
+        Err(_) if !folder_of(file).is_dir() => Err(refuse("its folder does not exist")),
+        Err(_) => Ok(Target::File(file.to_owned())),
+    }
 }
 
 fn folder_of(file: &Path) -> PathBuf {

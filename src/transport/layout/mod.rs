@@ -20,7 +20,7 @@ mod write;
 
 pub(super) use names::{IMAGE_NAME, REF_NAME, Wanted, name_of, named_entries};
 pub(super) use read::Layout;
-pub(super) use write::write;
+pub(super) use write::{check_folder, write};
 
 use serde::{Deserialize, Serialize};
 

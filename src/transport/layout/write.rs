@@ -98,7 +98,8 @@ impl Made {
 }
 
 /// A folder with other things in it is somebody's by mistake.
-fn check_folder(folder: &Path) -> Result<()> {
+/// Finds out whether an image layout can be written there, as far as that can be told before.
+pub(in crate::transport) fn check_folder(folder: &Path) -> Result<()> {
     let mut entries = match fs_err::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
