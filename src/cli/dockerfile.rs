@@ -16,7 +16,8 @@ use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::container::parse_size;
 use crate::dockerfile::build::{
-    CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
+    CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
+    NamedContext, SecretSource,
 };
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -78,6 +79,9 @@ pub struct DockerfileArgs {
     /// Execute the steps of this stage, whatever earlier builds left behind; repeatable
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// Look results of steps up in this repository of a registry, and put there what was executed
+    #[arg(long, value_name = "REPOSITORY")]
+    pub cache_repo: Option<String>,
     /// The network of steps: host or none
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
@@ -123,6 +127,7 @@ impl DockerfileArgs {
         ];
         self.file.is_some()
             || self.target.is_some()
+            || self.cache_repo.is_some()
             || self.network.is_some()
             || self.check
             || self.no_go_cache
@@ -174,7 +179,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
             let path = git.remote.trim_end_matches('/').trim_end_matches(".git");
             path.rsplit(['/', ':']).next().map(str::to_owned)
         }
-        ContextSource::Archive(_) | ContextSource::Empty => None,
+        ContextSource::Archive { .. } | ContextSource::Empty => None,
     };
     let named = own.build_context.iter().map(|text| named_context(text, &environment.folder));
     let epoch = environment.get("SOURCE_DATE_EPOCH").map(|_| environment.source_date_epoch());
@@ -188,6 +193,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         secrets: own.secret.iter().map(|text| secret(session, text)).collect::<Result<_>>()?,
         agents: own.ssh.iter().map(|text| agent(session, text)).collect::<Result<_>>()?,
         labels: super::settings::pairs("--label", &args.image.label)?,
+        annotations: super::settings::pairs("--annotation", &args.image.annotation)?,
         hosts: own
             .add_host
             .iter()
@@ -201,12 +207,14 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
             off: args.no_cache,
             off_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
             pull: args.pull,
+            repository: own.cache_repo.as_deref().map(cache_repository).transpose()?,
         },
         go_cache: !own.no_go_cache,
         mirrors: session.mirrors()?,
         epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
+        family: None,
         is_kept_here: !args.result.push || !args.result.output.is_empty(),
         shell_on_failure: own.shell_on_failure,
     };
@@ -234,7 +242,6 @@ fn refuse_go(args: &BuildArgs) -> Result<()> {
         ("--workdir", image.workdir.is_some()),
         ("--port", !image.port.is_empty()),
         ("--volume", !image.volume.is_empty()),
-        ("--annotation", !image.annotation.is_empty()),
         ("--stop-signal", image.stop_signal.is_some()),
         ("--go", args.go.toolchain.is_some()),
         ("--build-tags", !args.go.build_tags.is_empty()),
@@ -279,7 +286,7 @@ fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSourc
     }
     let root = folder.join(context);
     if root.is_file() {
-        return Ok((ContextSource::Archive(root), in_context(file)?));
+        return Ok((archive(root), in_context(file)?));
     }
     let file = match file {
         Some(_) if from_stdin => FileSource::Text(read_stdin()?),
@@ -316,7 +323,12 @@ pub(super) fn context_of_stdin(
     }
     let store = session.store()?;
     let digest = store.put(&bytes)?;
-    Ok((ContextSource::Archive(store.blob_path(&digest)), in_context(file)?))
+    Ok((archive(store.blob_path(&digest)), in_context(file)?))
+}
+
+/// All of an archive as a context.
+fn archive(file: PathBuf) -> ContextSource {
+    ContextSource::Archive { file, folder: None }
 }
 
 fn read_stdin() -> Result<Vec<u8>> {
@@ -350,8 +362,7 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
         NamedContext::Image(place.parse::<Place>()?.in_folder(folder))
     } else {
         let path = folder.join(place);
-        let files =
-            if path.is_file() { ContextSource::Archive(path) } else { ContextSource::Folder(path) };
+        let files = if path.is_file() { archive(path) } else { ContextSource::Folder(path) };
         NamedContext::Files(files)
     };
     Ok((name.to_owned(), meaning))
@@ -439,6 +450,10 @@ fn agent(session: &Session, text: &str) -> Result<(String, PathBuf)> {
         return Err(refuse("it is no socket").hint("add the key to an agent with ssh-add"));
     }
     Ok((name.to_owned(), path))
+}
+
+fn cache_repository(text: &str) -> Result<CacheRepository> {
+    text.parse().map(CacheRepository::new).cannot(|| format!("use --cache-repo {text}"))
 }
 
 fn network(text: Option<&str>) -> Result<Network> {

@@ -1,9 +1,10 @@
 //! An image in the making: a base, layers on top, edits of its config.
 
 use super::{Blob, BlobSource, Image};
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{
-    ContainerConfig, Descriptor, Digest, Document, History, ImageConfig, Manifest, MediaType,
-    Platform,
+    Compression, ContainerConfig, Descriptor, Digest, Document, History, ImageConfig, Manifest,
+    MediaType, Platform,
 };
 
 /// A finished layer: the stored blob, and what the config must know of it.
@@ -56,6 +57,31 @@ impl Draft {
         self.layers.push(blob);
         self.config.rootfs.diff_ids.push(layer.diff_id);
         self.config.history.push(History { empty_layer: false, ..history });
+    }
+
+    /// The same in the family (OCI or Docker) that a manifest's media type belongs to.
+    ///
+    /// Errs with [`ErrorKind::Unsupported`] where Docker's family does not know how a layer is
+    /// compressed.
+    pub fn in_family(mut self, family: MediaType) -> Result<Self> {
+        for blob in &mut self.layers {
+            let media_type = &blob.descriptor.media_type;
+            let compression = media_type.layer_compression();
+            let Some(compression) = compression.filter(|_| !media_type.is_foreign_layer()) else {
+                continue;
+            };
+            if family.is_docker() && compression == Compression::Zstd {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "write an image of docker's format",
+                )
+                .because(format!("its layer {} is zstd's", blob.descriptor.digest))
+                .hint("write an OCI image"));
+            }
+            blob.descriptor.media_type = MediaType::layer_for(&family, compression);
+        }
+        self.family = family;
+        Ok(self)
     }
 
     /// How a container of the image runs.
@@ -133,6 +159,22 @@ mod tests {
             assert_eq!(image.manifest.value().layers.len(), 2);
             assert_eq!(image.config.value().rootfs.diff_ids.len(), 2);
         }
+    }
+
+    #[test]
+    fn a_draft_changes_its_family_whole() {
+        let (oci, docker) = (MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST);
+        for (from, to) in [(&oci, &docker), (&docker, &oci), (&oci, &oci)] {
+            let changed = draft(from.clone()).in_family(to.clone()).unwrap().finish();
+            assert_eq!(changed.manifest.bytes(), draft(to.clone()).finish().manifest.bytes());
+        }
+        let mut zstd = layer(b"zstd");
+        zstd.blob.descriptor.media_type = MediaType::OCI_LAYER_ZSTD;
+        let mut with_zstd = draft(oci.clone());
+        with_zstd.push_layer(zstd, History::default());
+        assert!(with_zstd.clone().in_family(oci).is_ok());
+        let error = with_zstd.in_family(docker).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub async fn build_dockerfile(
     let platforms = platforms(engine, request.platforms.as_ref())?;
     let mut access = outputs.ask_for_access(engine, &request.tags);
     let tools = tools(engine, sandbox);
+    let annotations = request.job.annotations.clone();
     let building = build::build(&tools, request.job, &platforms);
     tokio::pin!(building);
     let images = loop {
@@ -45,7 +46,7 @@ pub async fn build_dockerfile(
     }
     let artifact = match <[_; 1]>::try_from(images) {
         Ok([only]) => Artifact::Image(only),
-        Err(several) => Artifact::index(several, std::collections::BTreeMap::new()),
+        Err(several) => Artifact::index(several, annotations),
     };
     outputs.publish(engine, &[Built { name: request.name, artifact, references }]).await
 }

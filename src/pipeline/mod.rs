@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 pub use compile::programs_folder;
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
-pub use publish::{Outputs, Published};
+pub use publish::{ImmutableTags, Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
     Settings, Target, ToolchainChoice,

@@ -18,6 +18,8 @@ use crate::transport::{self, Place};
 pub struct Outputs {
     /// Whether each name is pushed to its registry.
     pub push: bool,
+    /// What a tag means that its registry does not let move.
+    pub immutable_tags: ImmutableTags,
     /// Layouts, archives and other engines.
     pub places: Vec<Place>,
     /// A file for the digests alone, one on a line.
@@ -26,6 +28,16 @@ pub struct Outputs {
     pub metadata_file: Option<PathBuf>,
     /// A file for the pinned references, one on a line.
     pub image_refs: Option<PathBuf>,
+}
+
+/// What comes of a push to a tag that stands for another image and must not be moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImmutableTags {
+    /// It fails.
+    #[default]
+    Fail,
+    /// The tag stays as it is, with a warning.
+    Keep,
 }
 
 /// An image where it can be found.
@@ -83,13 +95,31 @@ impl Outputs {
             transport::write(place, &named, &engine.transport).await?;
         }
         if self.push {
-            transport::push(&named, &engine.transport).await?;
+            self.push_all(&named, engine).await?;
         }
         if !self.push && self.places.is_empty() {
             transport::write(&Place::Store(None), &named, &engine.transport).await?;
         }
         self.describe(built)?;
         Ok(built.iter().filter_map(Built::pinned).map(|pinned| Published { pinned }).collect())
+    }
+
+    async fn push_all(&self, images: &[Named], engine: &Engine) -> Result<()> {
+        if self.immutable_tags == ImmutableTags::Fail {
+            return transport::push(images, &engine.transport).await;
+        }
+        for image in images {
+            for name in &image.references {
+                let one = Named { references: vec![name.clone()], ..image.clone() };
+                match transport::push(&[one], &engine.transport).await {
+                    Err(error) if is_immutable(&error) => {
+                        engine.transport.reporter.warn(format!("{name} stays as it is: {error}"));
+                    }
+                    pushed => pushed?,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn describe(&self, built: &[Built]) -> Result<()> {
@@ -131,6 +161,12 @@ impl Built {
         }
         entry
     }
+}
+
+/// Whether a registry says that a tag must not be moved. There is no code for that: each has a
+/// status of its own, and all of them have the word.
+fn is_immutable(error: &Error) -> bool {
+    error.to_string().to_ascii_lowercase().contains("immutab")
 }
 
 /// One image: its entry. Several: an object that holds each under its short name.

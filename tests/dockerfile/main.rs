@@ -13,5 +13,6 @@ mod contexts;
 mod failures;
 mod files;
 mod foreign;
+mod remote_cache;
 mod shell;
 mod steps;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::bench::{Bench, text};
-use super::support::{Busybox, need};
+use super::support::{Busybox, need, run};
 
 #[test]
 fn histories_and_configurations_are_as_buildkit_writes_them() {
@@ -132,6 +132,35 @@ fn scratch_stages_and_targets_are_images_of_their_own() {
     assert_eq!(files, ["app"]);
     assert_eq!(image.config["config"]["Entrypoint"], json!(["/app"]));
     bench.run(&[]).code(1).says("exit code 7");
+}
+
+#[test]
+fn annotations_are_on_manifests_and_on_the_index_over_several() {
+    let bench = need!(Bench::new());
+    bench.file("FROM busybox\nLABEL a=1\n");
+    let annotation = ["--annotation", "org.example.a=b=c"];
+    let one = bench.build(&annotation);
+    assert_eq!(one.manifest["annotations"]["org.example.a"], "b=c");
+    assert_eq!(one.config["config"]["Labels"], json!({"a": "1"}));
+    bench.file("FROM scratch\nCOPY a /\n");
+    bench.write("a", "a");
+    let name = bench.registry.image("several:1");
+    let words = ["build", "-f", "ctx/Dockerfile", "--platform", "linux/amd64,linux/arm64"];
+    let words = words.into_iter().chain(annotation).chain(["-t", &name, "--push", "ctx"]);
+    bench.sandbox.gondola(&words.collect::<Vec<_>>()).success();
+    let raw = |name: &str| -> Value {
+        let source = format!("docker://{name}");
+        let raw = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &source]);
+        serde_json::from_str(&raw).unwrap()
+    };
+    let index = raw(&name);
+    assert_eq!(index["annotations"]["org.example.a"], "b=c");
+    for entry in index["manifests"].as_array().unwrap() {
+        let digest = entry["digest"].as_str().unwrap();
+        let manifest = raw(&bench.registry.image(&format!("several@{digest}")));
+        assert_eq!(manifest["annotations"]["org.example.a"], "b=c");
+    }
+    bench.run(&["--annotation", "nothing"]).code(2).says("expected NAME=VALUE");
 }
 
 #[test]

@@ -204,6 +204,7 @@ pub(in crate::cli) async fn run(
         iidfile: in_folder(&args.result.iidfile),
         metadata_file: in_folder(&args.result.metadata_file),
         image_refs: in_folder(&args.result.image_refs),
+        ..Outputs::default()
     };
     let published = if dockerfile::is_meant(&args, folder) {
         let request = dockerfile::request(session, &args)?;

@@ -41,7 +41,12 @@ pub(in crate::cli) async fn run(
     let tar = build.files.tar.clone().map(|file| Place::DockerArchive { file, name: None });
     let layout = build.files.layout.clone().map(|folder| Place::Layout { folder, tag: None });
     let places = tar.into_iter().chain(layout).map(|place| place.in_folder(folder));
-    let outputs = Outputs { push: build.push, places: places.collect(), ..Outputs::default() };
+    let outputs = Outputs {
+        push: build.push,
+        immutable_tags: build.immutable_tags,
+        places: places.collect(),
+        ..Outputs::default()
+    };
     let published = pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await?;
     if let Some(digest) = published.first().and_then(|image| image.pinned.digest()) {
         describe(session, &build, digest)?;
@@ -109,16 +114,22 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         secrets: secrets.collect::<Result<_>>()?,
         agents: std::collections::BTreeMap::new(),
         labels: build.labels.clone(),
+        annotations: build.annotations.clone(),
         hosts: Vec::new(),
         network: Network::Host,
         limits: Vec::new(),
         shared_memory_bytes: None,
-        cache: CachePolicy { off: !build.use_cache, ..CachePolicy::default() },
+        cache: CachePolicy {
+            off: !build.use_cache,
+            repository: build.cache.clone(),
+            ..CachePolicy::default()
+        },
         go_cache: true,
         mirrors: std::collections::BTreeMap::new(),
         epoch,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: build.encoding.unwrap_or_default(),
+        family: build.family.clone(),
         shell_on_failure: false,
         is_kept_here: !build.push || build.files.tar.is_some() || build.files.layout.is_some(),
     };
@@ -131,30 +142,21 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
 }
 
 fn context(session: &Session, choice: &ContextChoice) -> Result<ContextSource> {
-    let whole = |sub_path: &Option<String>| match sub_path {
-        None => Ok(()),
-        Some(path) => Err(Error::new(ErrorKind::Unsupported, format!("use {path} of an archive"))
-            .because("an archive is a context as a whole")
-            .hint("unpack it, and name the folder: --context dir://FOLDER")),
-    };
     match choice {
         ContextChoice::Folder(folder) => {
             Ok(ContextSource::Folder(session.environment.resolve(folder)))
         }
-        ContextChoice::Archive(file, sub_path) => {
-            whole(sub_path)?;
-            Ok(ContextSource::Archive(session.environment.resolve(file)))
-        }
-        ContextChoice::Stdin(sub_path) => {
-            whole(sub_path)?;
-            match dockerfile::context_of_stdin(session, None)? {
-                (ContextSource::Empty, _) => {
-                    Err(Error::new(ErrorKind::Invalid, "read the context from standard input")
-                        .because("it is no tar archive"))
-                }
-                (archive, _) => Ok(archive),
+        ContextChoice::Archive(file, folder) => Ok(ContextSource::Archive {
+            file: session.environment.resolve(file),
+            folder: folder.clone(),
+        }),
+        ContextChoice::Stdin(folder) => match dockerfile::context_of_stdin(session, None)? {
+            (ContextSource::Archive { file, .. }, _) => {
+                Ok(ContextSource::Archive { file, folder: folder.clone() })
             }
-        }
+            _ => Err(Error::new(ErrorKind::Invalid, "read the context from standard input")
+                .because("it is no tar archive")),
+        },
         ContextChoice::Git(text) => {
             GitSource::parse(text).map(ContextSource::Git).ok_or_else(|| {
                 Error::new(ErrorKind::Usage, format!("use {text}"))

@@ -37,11 +37,11 @@ flags! {
     /// Arguments of `gondola kaniko`, and of gondola when it is called `executor`.
     pub struct KanikoArgs {
         switches {
-            /// Use the results of earlier builds
+            /// Use results of earlier builds, and share them through --cache-repo; false uses none
             cache,
-            /// Keep the results of COPY
+            /// With --cache, share the results of COPY and ADD; false leaves them out
             cache_copy_layers,
-            /// Keep the results of RUN
+            /// With --cache, share the results of RUN; false leaves them out
             cache_run_layers,
             /// Compress kept results
             compressed_caching,
@@ -69,7 +69,7 @@ flags! {
             materialize,
             /// Do not push the image
             no_push,
-            /// Do not push results
+            /// Look up in --cache-repo, and put nothing there
             no_push_cache,
             /// Keep the context between stages
             preserve_context,
@@ -97,9 +97,9 @@ flags! {
             bucket(short = 'b'),
             /// A folder with base images
             cache_dir,
-            /// A repository that keeps the results of steps
+            /// The repository that shares results of steps; DESTINATION/cache unless named
             cache_repo,
-            /// How long results are used
+            /// How long results of the repository are used, 336h unless said otherwise
             cache_ttl,
             /// gzip or zstd
             compression,

@@ -3,6 +3,7 @@
 //! `flags` is what may be typed; [`translate`] says what it means, and makes one note of each
 //! flag that only kaniko's own design needs. Nothing here reads a file or asks a registry.
 
+mod cache;
 mod flags;
 mod registries;
 
@@ -12,9 +13,11 @@ use std::path::PathBuf;
 pub use self::flags::KanikoArgs;
 pub use self::registries::{ClientCertificate, Registries};
 use super::output::ProgressMode;
+use crate::dockerfile::build::CacheRepository;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Encoding;
-use crate::oci::{Platform, Reference};
+use crate::oci::{MediaType, Platform, Reference};
+use crate::pipeline::ImmutableTags;
 
 /// Where kaniko looks for the context when nothing is said.
 const DEFAULT_CONTEXT: &str = "/workspace/";
@@ -46,10 +49,16 @@ pub struct Translation {
     pub files: ResultFiles,
     /// How layers are compressed.
     pub encoding: Option<Encoding>,
+    /// The media type of its manifest, unless it is that of the base.
+    pub family: Option<MediaType>,
+    /// What a tag means that must not be moved.
+    pub immutable_tags: ImmutableTags,
     /// Whether the image is to be the same whenever it is built.
     pub reproducible: bool,
     /// Whether results of earlier builds are used.
     pub use_cache: bool,
+    /// Where results of steps are shared with other machines.
+    pub cache: Option<CacheRepository>,
     /// Whether the image is built, or only its Dockerfile checked.
     pub purpose: Purpose,
     /// How registries are spoken to.
@@ -139,6 +148,10 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
             args.target[0]
         ));
     }
+    let cache = cache::translate(args, &destinations, push)?;
+    let pushed_to = destinations.iter().filter(|_| push).map(Reference::registry);
+    let cache_host = cache.as_ref().map(|cache| cache.repository.registry());
+    let pushed: Vec<&str> = pushed_to.chain(cache_host).collect();
     Ok(Translation {
         dockerfile,
         context: context(args, variables)?,
@@ -153,11 +166,21 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
             .filter(|text| !text.is_empty())
             .map(str::parse)
             .transpose()?,
-        registries: registries::translate(args, variables, &destinations, push)?,
+        registries: registries::translate(args, variables, &pushed)?,
+        cache,
         destinations,
         push,
         files,
         encoding: encoding(args)?,
+        family: match args.image_format.as_deref() {
+            Some("oci") => Some(MediaType::OCI_MANIFEST),
+            Some("docker") => Some(MediaType::DOCKER_MANIFEST),
+            _ => None,
+        },
+        immutable_tags: match args.push_ignore_immutable_tag_errors {
+            Some(true) => ImmutableTags::Keep,
+            _ => ImmutableTags::Fail,
+        },
         reproducible: args.reproducible.unwrap_or(false),
         use_cache: args.cache.unwrap_or(true),
         purpose: if args.dryrun == Some(true) { Purpose::Check } else { Purpose::Build },
@@ -400,11 +423,11 @@ fn log(args: &KanikoArgs) -> Result<Log> {
 /// A flag without effect: whether it is given, and why it has none.
 type Note = (&'static str, fn(&KanikoArgs) -> bool, &'static str);
 
-/// Where all results of steps are.
-const STEPS: &str = "results of steps are kept in the local store";
+/// Where results of steps are unless they are to be shared.
+const LOCAL: &str = "without --cache=true results of steps are kept in the local store alone";
 
 /// The flags that only kaniko's own design needs.
-const NOTES: [Note; 28] = [
+const NOTES: [Note; 24] = [
     (
         "--snapshot-mode",
         |a| a.snapshot_mode.is_some(),
@@ -475,35 +498,15 @@ const NOTES: [Note; 28] = [
         "stages that are not needed are never built",
     ),
     ("--cache-dir", |a| a.cache_dir.is_some(), "base images are kept in the local store"),
-    (
-        "--cache-repo",
-        |a| a.cache_repo.is_some(),
-        "results of steps are kept in the local store, not in a registry",
-    ),
-    ("--cache-ttl", |a| a.cache_ttl.is_some(), "results are found by content and do not grow old"),
-    ("--cache-copy-layers", |a| a.cache_copy_layers.is_some(), STEPS),
-    ("--cache-run-layers", |a| a.cache_run_layers.is_some(), STEPS),
-    ("--no-push-cache", |a| a.no_push_cache.is_some(), STEPS),
+    ("--cache-repo", |a| a.cache_repo.is_some() && a.cache != Some(true), LOCAL),
+    ("--cache-ttl", |a| a.cache_ttl.is_some() && a.cache != Some(true), LOCAL),
+    ("--cache-copy-layers", |a| a.cache_copy_layers.is_some() && a.cache != Some(true), LOCAL),
+    ("--cache-run-layers", |a| a.cache_run_layers.is_some() && a.cache != Some(true), LOCAL),
     ("--log-timestamp", |a| a.log_timestamp.is_some(), "lines carry the time since the start"),
-    (
-        "--image-format",
-        |a| a.image_format.is_some(),
-        "the image has the format of its base, archives that of their kind",
-    ),
     (
         "--credential-helpers",
         |a| !a.credential_helpers.is_empty(),
         "helpers are those that docker's config.json names",
-    ),
-    (
-        "--annotation",
-        |a| !a.annotation.is_empty(),
-        "images of Dockerfiles get labels alone: --label",
-    ),
-    (
-        "--push-ignore-immutable-tag-errors",
-        |a| a.push_ignore_immutable_tag_errors.is_some(),
-        "a push of what the tag has already succeeds",
     ),
 ];
 

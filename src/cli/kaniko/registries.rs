@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use super::{KanikoArgs, usage};
 use crate::error::Result;
-use crate::oci::Reference;
 
 /// How registries are spoken to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,16 +33,16 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
+/// Says what the flags ask for; `pushed` are the hosts that something is pushed to.
 pub(super) fn translate(
     args: &KanikoArgs,
     variables: &BTreeMap<String, String>,
-    destinations: &[Reference],
-    push: bool,
+    pushed: &[&str],
 ) -> Result<Registries> {
     let mut insecure: BTreeSet<_> =
         args.insecure_registry.iter().chain(&args.skip_tls_verify_registry).cloned().collect();
-    if push && (args.insecure == Some(true) || args.skip_tls_verify == Some(true)) {
-        insecure.extend(destinations.iter().map(|name| name.registry().to_owned()));
+    if args.insecure == Some(true) || args.skip_tls_verify == Some(true) {
+        insecure.extend(pushed.iter().map(|&host| host.to_owned()));
     }
     let attempts = attempts("--push-retry", args.push_retry.as_deref())?
         .max(attempts("--image-download-retry", args.image_download_retry.as_deref())?);

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Parser;
 
 use super::*;
+use crate::dockerfile::build::StepKind;
 use crate::registry::Mirrors;
 
 #[derive(Debug, Parser)]
@@ -311,6 +312,40 @@ fn registries_become_hosts_mirrors_certificates_and_attempts() {
             .insecure
             .is_empty()
     );
+}
+
+#[test]
+fn the_cache_is_below_the_first_destination_unless_it_is_named() {
+    let cache = |words: &[&str]| translated(words).cache;
+    let name = |words: &[&str]| cache(words).unwrap().repository.to_string();
+    let usual = ["-d", "r.test/a/b:1", "-d", "other.test/c", "--cache=true"];
+    let inferred = cache(&usual).unwrap();
+    assert_eq!(inferred.repository.to_string(), "r.test/a/b/cache");
+    assert!(inferred.push && inferred.without.is_empty());
+    assert_eq!(inferred.longest_age.unwrap().as_secs(), 14 * 24 * 3600);
+    assert_eq!(name(&["--no-push", "--cache", "--cache-repo=r.test:5000/x"]), "r.test:5000/x");
+    assert_eq!(cache(&["--no-push", "-d", "r.test/a", "--cache"]), None);
+    for off in [&["-d", "r.test/a"][..], &["-d", "r.test/a", "--cache=false"]] {
+        assert_eq!(cache(off), None);
+        let words = [off, &["--cache-repo=r.test/x", "--cache-ttl=1h"]].concat();
+        let build = translated(&words);
+        assert_eq!((build.cache, build.notes.len()), (None, 2), "{words:?}");
+    }
+    let all = [
+        &usual[..],
+        &["--cache-ttl=90m", "--no-push-cache", "--cache-copy-layers=false", "--cache-run-layers"],
+    ];
+    let all = cache(&all.concat()).unwrap();
+    assert_eq!((all.push, all.longest_age.unwrap().as_secs()), (false, 5400));
+    assert_eq!(Vec::from_iter(all.without), [StepKind::Copy]);
+    // It is written to, so that what is said of pushing goes for it.
+    let words = ["-d", "r.test/a", "--cache", "--cache-repo=c.test/x", "--insecure"];
+    let insecure = translated(&words).registries.insecure;
+    assert_eq!(Vec::from_iter(insecure), ["c.test", "r.test"]);
+    let refused = |more: &str| refused(&["--no-push", "--cache", "--cache-repo=r.test/x", more]);
+    assert!(refused("--cache-ttl=2 weeks").contains("expected a duration such as 6h"));
+    assert!(refused("--cache-repo=oci:/cache").contains("--store FOLDER"));
+    assert!(refused("--cache-repo=R.test/X").contains("cannot read image name"));
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::dockerfile::context::GitSource;
 use crate::error::Result;
 use crate::layer::Encoding;
-use crate::oci::{Platform, Reference};
+use crate::oci::{MediaType, Platform, Reference, Repository};
 use crate::sandbox::{Launcher, Limit, Network, Rung};
 use crate::transport::{self, Place};
 
@@ -20,7 +21,12 @@ pub enum ContextSource {
     /// A repository.
     Git(GitSource),
     /// An archive, which is read whole; its name is for messages.
-    Archive(PathBuf),
+    Archive {
+        /// The archive.
+        file: PathBuf,
+        /// The folder in it that is meant, where it is not all of it.
+        folder: Option<String>,
+    },
     /// Nothing at all.
     Empty,
 }
@@ -54,6 +60,40 @@ pub struct CachePolicy {
     pub off_in: BTreeSet<String>,
     /// Tags of bases are looked up again.
     pub pull: bool,
+    /// Where results are shared with other machines.
+    pub repository: Option<CacheRepository>,
+}
+
+/// A repository that holds results of steps: what the store does not know is looked up there, and
+/// what is executed is put there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRepository {
+    /// Where it is.
+    pub repository: Repository,
+    /// Whether results are put there, and not only looked up.
+    pub push: bool,
+    /// Results that are older count as absent.
+    pub longest_age: Option<Duration>,
+    /// Steps whose results are neither looked up nor put there.
+    pub without: BTreeSet<StepKind>,
+}
+
+impl CacheRepository {
+    /// Takes a repository for everything.
+    pub fn new(repository: Repository) -> Self {
+        Self { repository, push: true, longest_age: None, without: BTreeSet::new() }
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepKind {
+    /// `RUN`
+    Run,
+    /// `COPY` and `ADD`
+    Copy,
+    /// `WORKDIR`, and a context as a base
+    Other,
 }
 
 /// What `--secret` gives.
@@ -84,6 +124,8 @@ pub struct Job {
     pub agents: BTreeMap<String, PathBuf>,
     /// `--label`
     pub labels: BTreeMap<String, String>,
+    /// `--annotation`: of the manifests, and of the index over several.
+    pub annotations: BTreeMap<String, String>,
     /// `--add-host`
     pub hosts: Vec<(String, IpAddr)>,
     /// The network of steps that do not say which.
@@ -104,6 +146,9 @@ pub struct Job {
     pub now: i64,
     /// How layers are compressed.
     pub encoding: Encoding,
+    /// The media type of manifests, which says whether images are OCI's or Docker's; that of the
+    /// base where nothing is said.
+    pub family: Option<MediaType>,
     /// Whether the image needs all of its layers on this machine: it is not only pushed.
     pub is_kept_here: bool,
     /// Whether a failed step ends in a shell.

@@ -18,6 +18,7 @@ mod kept;
 mod key;
 mod mounts;
 mod platform;
+mod remote;
 mod run;
 mod shell;
 mod shop;
@@ -31,8 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
-    CachePolicy, ChooseSandbox, Chosen, ContextSource, FileSource, Job, NamedContext, SecretSource,
-    Tools,
+    CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
+    NamedContext, SecretSource, StepKind, Tools,
 };
 
 pub use kept::{caches_size, prune_caches};
@@ -47,6 +48,7 @@ use crate::image::Image;
 use crate::oci::Platform;
 use job::NamedContext as Named;
 use platform::PlatformBuild;
+use remote::Remote;
 use shop::Shop;
 use sources::Opened;
 
@@ -67,17 +69,15 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
             contexts.insert(name.clone(), sources::open_named(tools, source).await?);
         }
     }
-    let shop = Shop::new(tools.clone(), job.clone());
-    let common = Common { shop, job, file, context, contexts, several: platforms.len() > 1 };
-    let builds = platforms.iter().map(|platform| PlatformBuild::prepare(&common, platform));
-    let builds = futures_util::future::try_join_all(builds).await?;
-    let triggers: Vec<_> = builds.iter().flat_map(PlatformBuild::triggers).collect();
-    for name in unused::arguments(&common.job, &common.file, &triggers) {
-        tools.transport.reporter.warn(name);
+    let remote = Remote::of(tools, &job);
+    let shop = Shop::new(tools.clone(), job.clone(), remote.clone());
+    let several = platforms.len() > 1;
+    let mut common = Common { shop, job, file, context, contexts, several };
+    let mut images = execute(&common, platforms, Attempt::First).await;
+    while images.is_err() && remote.as_ref().is_some_and(|remote| remote.begins_again()) {
+        common.shop = Shop::new(tools.clone(), common.job.clone(), remote.clone());
+        images = execute(&common, platforms, Attempt::Again).await;
     }
-    let images = builds.iter().map(PlatformBuild::execute);
-    let images = futures_util::future::try_join_all(images).await;
-    common.shop.finish_packing().await;
     common.context.save();
     for context in common.contexts.values() {
         context.save();
@@ -85,6 +85,29 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     if images.is_err() {
         shell::open(&common.shop.failed, &tools.transport.reporter).await?;
     }
+    images
+}
+
+/// Whether a build was begun before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Again,
+}
+
+/// Executes everything once, and packs and keeps what was executed, also where something failed.
+async fn execute(common: &Common, platforms: &[Platform], attempt: Attempt) -> Result<Vec<Image>> {
+    let builds = platforms.iter().map(|platform| PlatformBuild::prepare(common, platform));
+    let builds = futures_util::future::try_join_all(builds).await?;
+    if attempt == Attempt::First {
+        let triggers: Vec<_> = builds.iter().flat_map(PlatformBuild::triggers).collect();
+        for unused in unused::arguments(&common.job, &common.file, &triggers) {
+            common.shop.tools.transport.reporter.warn(unused);
+        }
+    }
+    let images = builds.iter().map(PlatformBuild::execute);
+    let images = futures_util::future::try_join_all(images).await;
+    common.shop.finish_packing().await;
     images
 }
 

@@ -289,9 +289,11 @@ impl<'a> PlatformBuild<'a> {
     async fn finish(&self, end: &StageEnd) -> Result<Image> {
         let shop = &self.common.shop;
         let mut draft = shop.draft(&end.snapshot);
-        for step in &end.snapshot.steps {
-            let layer = step.layer().await?.layer(&shop.tools.transport.store);
+        for layer in shop.layers(&end.snapshot.steps).await? {
             draft.push_layer(layer, crate::oci::History::default());
+        }
+        if let Some(family) = &self.common.job.family {
+            draft = draft.in_family(family.clone())?;
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
         let mut config = end.config.clone();
@@ -303,6 +305,9 @@ impl<'a> PlatformBuild<'a> {
             None => last.unwrap_or_else(|| self.common.job.created()),
         });
         *draft.config() = config;
+        for (name, value) in &self.common.job.annotations {
+            draft.annotate(name, value);
+        }
         Ok(draft.finish())
     }
 }

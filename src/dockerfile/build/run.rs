@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::caches;
-use super::job::{Chosen, Job};
+use super::job::{Chosen, Job, StepKind};
 use super::key::Key;
 use super::mounts::{self, Mounts, Prepared};
 use super::shell::{self, Failed, FirstFailed};
@@ -69,7 +69,7 @@ pub(super) async fn execute(
     let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
     let task = Arc::new(task);
     let execute = || in_sandbox(stage, command, mounts, task.clone());
-    let (step, origin) = shop.step(&key, stage.use_cache, execute).await?;
+    let (step, origin) = shop.step(&stage.wanted(key, StepKind::Run), execute).await?;
     if let Some(task) = Arc::into_inner(task) {
         ended(task, origin);
     }

@@ -9,17 +9,19 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::job::{Chosen, Job, Tools};
+use super::job::{Chosen, Job, StepKind, Tools};
+use super::remote::{Entry, Remote};
 use super::shell::FirstFailed;
 use super::snapshot::{LayerRecord, Merged, Snapshot, Step, ViewFiles, packed};
 use crate::dockerfile::files::Files;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Draft, Image};
+use crate::image::{Draft, Image, Layer};
 use crate::layer::{self, Tree, WriteOptions};
 use crate::oci::{Digest, MediaType};
 use crate::progress::TaskKind;
 use crate::rootfs::{Fork, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
+use crate::transport::concurrently;
 
 /// The kind of the store's records that hold results of steps.
 const STEPS: &str = "step";
@@ -32,6 +34,19 @@ struct StepRecord {
     created: String,
     layer: LayerRecord,
     kept: Option<String>,
+}
+
+/// A step whose result is wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// Its key.
+    pub key: String,
+    /// A key that leads to it without a look at files, where there is one.
+    pub asked: Option<String>,
+    /// What it does.
+    pub kind: StepKind,
+    /// Whether results of earlier builds may be used.
+    pub use_cache: bool,
 }
 
 /// Something on disk that vanishes when it is dropped.
@@ -59,11 +74,14 @@ pub(super) struct Workshop {
 pub(super) struct Shop {
     pub tools: Tools,
     pub job: Arc<Job>,
+    /// Results that other machines know.
+    remote: Option<Arc<Remote>>,
     workshop: OnceCell<Workshop>,
     /// Steps that are being looked up or executed, by their keys: each one once.
     flights: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Step>>>>>,
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
+    /// Layers that are being packed or put elsewhere.
     packing: Mutex<JoinSet<()>>,
     /// Whether some step is executed, and not only looked up.
     began: watch::Sender<bool>,
@@ -78,17 +96,20 @@ pub(super) struct Shop {
 /// How a step's result came to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It was found.
+    /// It was found in the store.
     Cached,
+    /// Another machine has executed it.
+    Elsewhere,
     /// It was executed just now.
     Executed,
 }
 
 impl Shop {
-    pub(super) fn new(tools: Tools, job: Arc<Job>) -> Self {
+    pub(super) fn new(tools: Tools, job: Arc<Job>, remote: Option<Arc<Remote>>) -> Self {
         Self {
             tools,
             job,
+            remote,
             workshop: OnceCell::new(),
             flights: Mutex::default(),
             roots: Mutex::default(),
@@ -115,27 +136,32 @@ impl Shop {
         self.workshop.get_or_try_init(begin).await
     }
 
-    /// The result of the step with this key: found, or made by `execute`.
+    /// The result of a step: found, or made by `execute`.
     pub(super) async fn step<F, E>(
         &self,
-        key: &str,
-        use_cache: bool,
+        wanted: &Wanted,
         execute: impl FnOnce() -> F,
     ) -> Result<(Arc<Step>, Origin), E>
     where
         F: Future<Output = Result<Made, E>>,
         E: From<Error>,
     {
-        let cell = flight(&self.flights, key);
+        let cell = flight(&self.flights, &wanted.key);
         let mut origin = Origin::Cached;
         let step = cell.get_or_try_init(|| async {
-            if let Some(step) = self.remembered(key)?.filter(|_| use_cache) {
-                return Ok::<_, E>(step);
+            if wanted.use_cache {
+                if let Some(step) = self.remembered(&wanted.key)? {
+                    return Ok::<_, E>(step);
+                }
+                if let Some(step) = self.found_elsewhere(wanted).await {
+                    origin = Origin::Elsewhere;
+                    return Ok(step);
+                }
             }
             origin = Origin::Executed;
             self.began.send_replace(true);
             let made = execute().await?;
-            Ok(self.made(key, made))
+            Ok(self.made(wanted, made))
         });
         let step = step.await?.clone();
         Ok((step, origin))
@@ -149,8 +175,16 @@ impl Shop {
     }
 
     /// Which step came out of a step with this key before, where that is known.
-    pub(super) fn alias(&self, key: &str) -> Option<String> {
-        self.tools.transport.store.get_record(ALIASES, key)
+    pub(super) async fn alias(&self, key: &str, kind: StepKind) -> Result<Option<String>> {
+        if let Some(known) = self.tools.transport.store.get_record(ALIASES, key) {
+            return Ok(Some(known));
+        }
+        let Some(remote) = self.remote.as_ref().filter(|remote| remote.keeps(kind)) else {
+            return Ok(None);
+        };
+        let Some(Entry { key: of, .. }) = remote.find_asked(key).await else { return Ok(None) };
+        self.put_alias(key, &of)?;
+        Ok(Some(of))
     }
 
     /// Takes note of what came out.
@@ -168,8 +202,36 @@ impl Shop {
         Ok(Some(Arc::new(Step::new(key.to_owned(), created, packed(layer), kept))))
     }
 
+    async fn found_elsewhere(&self, wanted: &Wanted) -> Option<Arc<Step>> {
+        let remote = self.remote.as_ref().filter(|remote| remote.keeps(wanted.kind))?;
+        let Entry { key, created, layer, .. } = remote.find(&wanted.key).await?;
+        if let Some(asked) = wanted.asked.clone() {
+            let (remote, key) = (remote.clone(), key.clone());
+            lock(&self.packing).spawn(async move { remote.put_asked(&key, &asked).await });
+        }
+        Some(Arc::new(Step::elsewhere(key, created, layer)))
+    }
+
+    /// A step's layer, which is in the store from then on.
+    pub(super) async fn layer(&self, step: &Step) -> Result<Layer> {
+        let record = step.layer().await?;
+        if let (Some(fetched), Some(remote)) = (&step.fetched, &self.remote) {
+            let fetch = || async {
+                remote.fetch(&step.key, &record).await?;
+                remember(&self.tools, step, &record)
+            };
+            fetched.get_or_try_init(fetch).await?;
+        }
+        Ok(record.layer(&self.tools.transport.store))
+    }
+
+    /// The layers of several steps, fetched side by side.
+    pub(super) async fn layers(&self, steps: &[Arc<Step>]) -> Result<Vec<Layer>> {
+        concurrently(steps.iter().map(|step| self.layer(step)), self.tools.transport.jobs).await
+    }
+
     /// Takes what a step made, and starts to pack it.
-    fn made(&self, key: &str, made: Made) -> Arc<Step> {
+    fn made(&self, wanted: &Wanted, made: Made) -> Arc<Step> {
         let Made { mut tree, kept, held } = made;
         if let Some(epoch) = self.job.epoch {
             tree.clamp_times(epoch);
@@ -178,35 +240,47 @@ impl Shop {
         // Changes of a sandbox are read from its folder; others are needed by the next steps.
         let own = kept.is_none().then(|| tree.clone());
         let created = self.job.created();
-        let step = Step::new(key.to_owned(), created, receiver, kept).holding(own, held);
+        let step = Step::new(wanted.key.clone(), created, receiver, kept).holding(own, held);
         let step = Arc::new(step);
-        self.pack(tree, step.clone(), sender);
+        let packing = self.pack(tree, step.clone(), sender);
+        let remote = self.remote.clone().filter(|remote| remote.keeps(wanted.kind));
+        let (made, asked, executed) = (step.clone(), wanted.asked.clone(), self.job.now);
+        lock(&self.packing).spawn(async move {
+            let packed = packing.await;
+            if let (Some(remote), Some(layer)) = (remote, packed) {
+                let (key, created) = (made.key.clone(), made.created.clone());
+                let entry = Entry { key, created, executed, layer };
+                remote.put(&entry, asked.as_deref()).await;
+            }
+        });
         step
     }
 
+    /// Packs what a step made; gives the layer, where that worked.
     fn pack(
         &self,
         tree: Tree,
         step: Arc<Step>,
         sender: watch::Sender<Option<Result<LayerRecord, String>>>,
-    ) {
+    ) -> impl Future<Output = Option<LayerRecord>> + Send + use<> {
         let (tools, turn, encoding) = (self.tools.clone(), self.turn.clone(), self.job.encoding);
         let name = step.key[..8.min(step.key.len())].to_owned();
-        let work = async move {
-            let _turn = turn.acquire_owned().await;
+        async move {
+            let turn = turn.acquire_owned().await;
             let packing = blocking(move || {
                 let layer = write_layer(&tools, encoding, &name, &tree)?;
                 remember(&tools, &step, &layer)?;
                 Ok(layer)
             });
             let packed = packing.await.map_err(|error| error.to_string());
+            drop(turn);
             // Whoever waits for the layer says so if it failed; if nobody does, nobody needs it.
-            let _ = sender.send(Some(packed));
-        };
-        lock(&self.packing).spawn(work);
+            let _ = sender.send(Some(packed.clone()));
+            packed.ok()
+        }
     }
 
-    /// Waits for all layers that are being packed.
+    /// Waits for all layers that are being packed, and until they are where other machines find them.
     pub(super) async fn finish_packing(&self) {
         let mut all = std::mem::take(&mut *lock(&self.packing));
         while all.join_next().await.is_some() {}
@@ -280,8 +354,7 @@ impl Shop {
     /// A snapshot as an image, its layers packed.
     pub(super) async fn image(&self, snapshot: &Snapshot) -> Result<Image> {
         let mut draft = self.draft(snapshot);
-        for step in &snapshot.steps {
-            let layer = step.layer().await?.layer(&self.tools.transport.store);
+        for layer in self.layers(&snapshot.steps).await? {
             draft.push_layer(layer, crate::oci::History::default());
         }
         Ok(draft.finish())

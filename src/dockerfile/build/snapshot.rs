@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::key::Key;
 use crate::dockerfile::files::{ContentDigest, Files, Node, digest_of};
@@ -63,7 +63,7 @@ impl Snapshot {
 }
 
 /// What is remembered of a layer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LayerRecord {
     pub media_type: MediaType,
     pub digest: Digest,
@@ -95,11 +95,20 @@ pub(super) struct Step {
     held: Vec<super::shop::Held>,
     layer: Packing,
     kept: Mutex<Option<String>>,
+    /// Where a layer comes from that other machines made: set when it is here.
+    pub fetched: Option<OnceCell<()>>,
 }
 
 impl Step {
     pub(super) fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
-        Self { key, created, tree: None, held: Vec::new(), layer, kept: Mutex::new(kept) }
+        let kept = Mutex::new(kept);
+        Self { key, created, tree: None, held: Vec::new(), layer, kept, fetched: None }
+    }
+
+    /// A step whose layer must be fetched before it is used.
+    pub(super) fn elsewhere(key: String, created: String, layer: LayerRecord) -> Self {
+        let fetched = Some(OnceCell::new());
+        Self { fetched, ..Self::new(key, created, packed(layer), None) }
     }
 
     /// With what it added, and what holds the contents of that.

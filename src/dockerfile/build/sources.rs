@@ -85,20 +85,23 @@ async fn raw(tools: &Tools, source: &ContextSource) -> Result<Raw> {
             let (root, time) = (checkout.root().to_owned(), Some(checkout.time));
             Ok(Raw::Folder { root, time, held: Some(Arc::new(Held::Checkout(checkout))) })
         }
-        ContextSource::Archive(path) => {
-            let (path, programs) = (path.clone(), tools.path().to_owned());
-            blocking(move || open_archive(&path, &programs)).await
+        ContextSource::Archive { file, folder } => {
+            let (file, folder, programs) = (file.clone(), folder.clone(), tools.path().to_owned());
+            blocking(move || open_archive(&file, folder.as_deref(), &programs)).await
         }
         ContextSource::Empty => Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), held: None }),
     }
 }
 
-fn open_archive(path: &Path, programs: &str) -> Result<Raw> {
+fn open_archive(path: &Path, folder: Option<&str>, programs: &str) -> Result<Raw> {
     let action = || format!("use the build context {}", path.display());
     let archive = context::open_archive(path, programs)?
         .ok_or_else(|| Error::new(ErrorKind::Usage, action()).because("it is no tar archive"))?;
     let scratch = tempfile::tempdir().cannot(action)?;
-    let read = context::read_archive(archive, &scratch).cannot(action)?;
+    let mut read = context::read_archive(archive, &scratch).cannot(action)?;
+    if let Some(folder) = folder {
+        read = context::folder_of_archive(read, folder).cannot(action)?;
+    }
     let mut tree = Tree::new();
     for (path, entry) in read {
         tree.insert(path, entry.owned_by(0, 0))?;

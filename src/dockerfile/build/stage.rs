@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::job::StepKind;
 use super::key::Key;
 use super::platform::{Base, PlatformBuild};
-use super::shop::{Made, Origin, blocking};
+use super::shop::{Made, Origin, Wanted, blocking};
 use super::snapshot::{Snapshot, Step};
 use super::{run, transfer};
 use crate::dockerfile::config::{self, Health};
@@ -141,7 +142,8 @@ impl<'a> Stage<'a> {
         .await?;
         let key = self.key("context").text(digest.as_bytes()).finish();
         let made = || async { Ok(Made { tree, kept: None, held: Vec::new() }) };
-        let (step, _) = self.build.common.shop.step(&key, self.use_cache, made).await?;
+        let wanted = self.wanted(key, StepKind::Other);
+        let (step, _) = self.build.common.shop.step(&wanted, made).await?;
         self.add(step, "FROM a context".to_owned());
         Ok(())
     }
@@ -273,10 +275,15 @@ impl<'a> Stage<'a> {
             })
             .await
         };
-        let (step, origin) = shop.step(&key, self.use_cache, execute).await?;
+        let (step, origin) = shop.step(&self.wanted(key, StepKind::Other), execute).await?;
         ended(task, origin);
         self.add(step, text);
         Ok(())
+    }
+
+    /// A step of this stage, as it is asked for.
+    pub(super) fn wanted(&self, key: String, kind: StepKind) -> Wanted {
+        Wanted { key, asked: None, kind, use_cache: self.use_cache }
     }
 
     /// Takes a step's result, with the text that the history has of it.
@@ -377,6 +384,7 @@ impl From<Error> for Failure {
 pub(super) fn ended(task: crate::progress::Task, origin: Origin) {
     match origin {
         Origin::Cached => task.skipped("cached"),
+        Origin::Elsewhere => task.skipped("cached in the registry"),
         Origin::Executed => task.done(),
     }
 }

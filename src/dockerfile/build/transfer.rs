@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::job::StepKind;
 use super::platform::Provider;
-use super::shop::{Held, Made, blocking, blocking_or};
+use super::shop::{Held, Made, Wanted, blocking, blocking_or};
 use super::stage::{At as _, Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
@@ -215,7 +216,10 @@ pub(super) async fn copy(
         Provider::Snapshot(snapshot) => Some(base.clone().text(&snapshot.key).finish()),
         Provider::Context(_) => None,
     };
-    let known = asked.as_deref().filter(|_| stage.use_cache).and_then(|key| shop.alias(key));
+    let known = match asked.as_deref().filter(|_| stage.use_cache) {
+        Some(asked) => shop.alias(asked, StepKind::Copy).await?,
+        None => None,
+    };
     let (key, gathered) = if let Some(key) = known {
         (key, None)
     } else {
@@ -235,7 +239,8 @@ pub(super) async fn copy(
         };
         place(stage, plan.clone(), Gathered::of(selected)).await
     };
-    let (step, origin) = Box::pin(shop.step(&key, stage.use_cache, execute)).await?;
+    let wanted = Wanted { asked, ..stage.wanted(key, StepKind::Copy) };
+    let (step, origin) = Box::pin(shop.step(&wanted, execute)).await?;
     ended(task, origin);
     stage.add(step, text);
     Ok(())
@@ -332,7 +337,8 @@ pub(super) async fn add(
     gathered.parts.push(Part { selected: plan.inline_sources()?, unpack: false });
     let (text, key) = (plan.text(), key.finish());
     let execute = || place(stage, plan.clone(), gathered);
-    let (step, origin) = shop.step(&key, stage.use_cache, execute).await?;
+    let wanted = stage.wanted(key, StepKind::Copy);
+    let (step, origin) = shop.step(&wanted, execute).await?;
     ended(task, origin);
     stage.add(step, text);
     Ok(())

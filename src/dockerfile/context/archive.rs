@@ -1,11 +1,13 @@
 //! Tar archives, however they are compressed, as trees.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Cursor, Read, Write as _};
 use std::path::Path;
 
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use crate::dockerfile::files::{LastLink, TreeFiles, resolve};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{
     ArchiveReader, Content, Entry, EntryKind, Limits, ListedEntry, ListedKind, Tree, TreePath,
@@ -157,6 +159,47 @@ pub fn read(archive: impl Read, scratch: &TempDir) -> Result<Tree> {
     Ok(tree)
 }
 
+/// What lies below a folder of a tree in which every folder has an entry; the folder becomes the root.
+///
+/// Links on the way to it are followed. A file of which only further names are inside is kept under
+/// the first of them. Errs with [`ErrorKind::NotFound`] where there is no such folder.
+pub fn below(tree: Tree, folder: &str) -> Result<Tree> {
+    let refuse = |why: &str| {
+        Error::new(ErrorKind::NotFound, format!("use the folder {folder}")).because(why)
+    };
+    let found = resolve(&TreeFiles::new(tree.clone()), folder.as_bytes(), LastLink::Follow)?;
+    let found = found.ok_or_else(|| refuse("the archive has none of this name"))?;
+    if !found.node.entry.is_directory() {
+        return Err(refuse("what the archive has there is no folder"));
+    }
+    let Some(root) = found.path else { return Ok(tree) };
+    let begin = [root.as_bytes(), b"/"].concat();
+    let inside =
+        |path: &TreePath| path.as_bytes().strip_prefix(begin.as_slice()).map(TreePath::new);
+    let mut kept = Tree::new();
+    let mut first_names: BTreeMap<&TreePath, TreePath> = BTreeMap::new();
+    for (path, entry) in &tree {
+        let Some(path) = inside(path).transpose()? else { continue };
+        let EntryKind::HardLink(target) = &entry.kind else {
+            kept.insert(path, entry.clone())?;
+            continue;
+        };
+        let original = tree.get(target).unwrap_or(entry);
+        let first = match first_names.get(target) {
+            Some(first) => Some(first.clone()),
+            None => inside(target).transpose()?,
+        };
+        let entry = if let Some(first) = first {
+            Entry::hard_link(first, original)
+        } else {
+            first_names.insert(target, path.clone());
+            original.clone()
+        };
+        kept.insert(path, entry)?;
+    }
+    Ok(kept)
+}
+
 /// Takes away what an entry replaces: the last one of a path counts.
 fn clear_the_way(tree: &mut Tree, path: &TreePath, entry: &Entry) {
     let mut above = path.parent();
@@ -274,6 +317,34 @@ mod tests {
         tree.insert("d/b".parse().unwrap(), link).unwrap();
         tree.insert("l".parse().unwrap(), Entry::symlink("d/a")).unwrap();
         tree
+    }
+
+    #[test]
+    fn a_folder_of_an_archive_becomes_the_root() {
+        let mut tree = sample();
+        let file = Entry::file("text", 0o640).owned_by(3, 4).modified(9);
+        let link = |to: &str| Entry::hard_link(to.parse().unwrap(), &file);
+        for path in ["e/a", "e/b"] {
+            tree.insert_with_parents(path.parse().unwrap(), link("d/a")).unwrap();
+        }
+        tree.insert("short".parse().unwrap(), Entry::symlink("./d")).unwrap();
+        let names = |folder: &str| {
+            let below = below(tree.clone(), folder)?;
+            let shown = below.iter().map(|(path, entry)| match &entry.kind {
+                EntryKind::HardLink(target) => format!("{path} -> {target}"),
+                kind => format!("{path} {}", matches!(kind, EntryKind::File(_))),
+            });
+            Ok::<_, Error>(shown.collect::<Vec<_>>())
+        };
+        assert_eq!(names("d").unwrap(), ["a true", "b -> a"]);
+        assert_eq!(names("/short/").unwrap(), ["a true", "b -> a"]);
+        assert_eq!(names("e").unwrap(), ["a true", "b -> a"]);
+        assert_eq!(names(".").unwrap().len(), tree.len());
+        for (folder, why) in [("f", "none of this name"), ("d/a", "is no folder")] {
+            let error = names(folder).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.to_string().contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@ mod digests;
 mod folder;
 mod git;
 
-pub use archive::{archive as as_archive, open as open_archive, read as read_archive};
+pub use archive::{
+    archive as as_archive, below as folder_of_archive, open as open_archive, read as read_archive,
+};
 pub use digests::Digests;
 pub use folder::{Folder, check as check_folder};
 pub use git::{Checkout, GitSource};

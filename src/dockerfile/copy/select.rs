@@ -68,13 +68,20 @@ pub fn select(files: &dyn Files, selection: &Selection) -> Result<Vec<Selected>>
 /// touched is the same.
 pub fn digest(files: &dyn Files, selected: &[Selected]) -> Result<blake3::Hash> {
     let mut regular: Vec<(&TreePath, &Node)> = Vec::new();
+    let mut names: BTreeMap<u64, u64> = BTreeMap::new();
     for_each(selected, |path, node| {
+        if let Some(identity) = node.identity {
+            *names.entry(identity).or_default() += 1;
+        }
         if let (Some(path), EntryKind::File(_)) = (path, &node.entry.kind) {
             regular.push((path, node));
         }
     });
     let contents = files.digests(&regular)?.into_iter();
-    let mut summary = Summary { hasher: blake3::Hasher::new(), contents, numbers: BTreeMap::new() };
+    // A file whose other names are not copied is like any other.
+    let numbers = names.into_iter().filter(|(_, count)| *count > 1).map(|(own, _)| (own, 0));
+    let (hasher, numbers) = (blake3::Hasher::new(), numbers.collect());
+    let mut summary = Summary { hasher, contents, numbers, last: 0 };
     for source in selected {
         summary.field(&source.name);
         summary.node(&source.node, source.path.as_ref());
@@ -101,8 +108,10 @@ struct Summary<I> {
     hasher: blake3::Hasher,
     /// The digests of regular files, in their order.
     contents: I,
-    /// Files with several names, in the order in which they come: their own numbers are chance.
+    /// Files with several names, numbered in the order in which they come: their own numbers are
+    /// chance. One that has not come yet is 0.
     numbers: BTreeMap<u64, u64>,
+    last: u64,
 }
 
 impl<I: Iterator<Item = ContentDigest>> Summary<I> {
@@ -120,8 +129,14 @@ impl<I: Iterator<Item = ContentDigest>> Summary<I> {
         for number in [entry.mode, entry.uid, entry.gid] {
             self.number(number.into());
         }
-        let next = self.numbers.len() as u64 + 1;
-        let number = node.identity.map_or(0, |own| *self.numbers.entry(own).or_insert(next));
+        let number = node.identity.and_then(|own| self.numbers.get_mut(&own));
+        let number = number.map_or(0, |number| {
+            if *number == 0 {
+                self.last += 1;
+                *number = self.last;
+            }
+            *number
+        });
         self.number(number);
         self.number(entry.xattrs.len() as u64);
         for (name, value) in &entry.xattrs {
@@ -449,5 +464,24 @@ mod tests {
         {
             assert_ne!(first, of(other));
         }
+    }
+
+    #[test]
+    fn names_that_are_not_copied_do_not_count() {
+        let of = |names: &[&str], sources: &[&str]| {
+            let mut tree = Tree::new();
+            let file = Entry::file("x", 0o644);
+            for (number, name) in names.iter().enumerate() {
+                let first = names[0].parse().unwrap();
+                let link = Entry::hard_link(first, &file);
+                let entry = if number == 0 { file.clone() } else { link };
+                tree.insert(name.parse().unwrap(), entry).unwrap();
+            }
+            let files = TreeFiles::new(tree);
+            digest(&files, &select(&files, &plain(sources)).unwrap()).unwrap()
+        };
+        assert_eq!(of(&["a"], &["a"]), of(&["a", "b"], &["a"]));
+        let (both, alone) = (of(&["a", "b"], &["a", "b"]), of(&["a", "b"], &["a"]));
+        assert_ne!(both, alone);
     }
 }

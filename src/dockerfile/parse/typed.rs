@@ -301,7 +301,8 @@ fn duration(word: &Word) -> Result<Option<Duration>, Diagnostic> {
     Ok(Some(Duration::from_nanos(nanoseconds)))
 }
 
-fn go_duration(text: &str) -> Option<u64> {
+/// Reads a duration as Go writes it, `1m30s`; gives nanoseconds.
+pub fn go_duration(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(0);

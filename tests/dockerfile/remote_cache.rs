@@ -1,0 +1,254 @@
+//! Results of steps that go from one machine to another through a registry.
+
+use std::os::unix::process::CommandExt as _;
+
+use serde_json::Value;
+
+use super::bench::{Bench, text};
+use super::support::client::{client, reference};
+use super::support::{
+    PASSWORD, ReadImage, Registry, RegistryAuth, RegistryOptions, Run, Stored, USER, need, root,
+    run,
+};
+
+/// Two of its steps write something else each time that they are executed.
+const FILE: &str = "FROM busybox AS made\nWORKDIR /w\nCOPY a.txt .\n\
+    RUN cat /proc/sys/kernel/random/uuid > when\nFROM busybox\nCOPY --from=made /w /w\n\
+    RUN cat /proc/sys/kernel/random/uuid > /then\nENV X=1\n";
+const STEPS: usize = 5;
+
+fn prepared() -> super::support::Need<(Bench, String)> {
+    let mut bench = Bench::new()?;
+    // What histories say of a step comes from the registry as well.
+    bench.sandbox.unset("SOURCE_DATE_EPOCH");
+    bench.file(FILE);
+    bench.write("a.txt", "a");
+    let repository = bench.registry.image("cache");
+    Ok((bench, repository))
+}
+
+/// Makes the program a machine that knows nothing.
+fn move_on(bench: &mut Bench, name: &str) {
+    let home = bench.sandbox.path(name);
+    bench.sandbox.set("GONDOLA_HOME", home.to_str().unwrap());
+}
+
+fn hits(ran: &Run) -> usize {
+    ran.stderr.matches("skipped, cached in the registry").count()
+}
+
+fn image(bench: &Bench) -> ReadImage {
+    Stored::folder(&bench.sandbox.path("out")).image(Some("t"))
+}
+
+/// The tag and the digest of the layer of the step whose layer has a file.
+fn entry(bench: &Bench, image: &ReadImage, file: &str) -> (String, gondola::oci::Digest) {
+    let holds = |layer: &Vec<super::support::Entry>| layer.iter().any(|entry| entry.path == file);
+    let number = image.layers.iter().position(holds).unwrap();
+    let digest = image.manifest["layers"][number]["digest"].as_str().unwrap();
+    let tags = bench.registry.tags("cache");
+    let of = |tag: &&String| manifest(bench, tag)["layers"][0]["digest"] == digest;
+    (tags.iter().find(of).unwrap().clone(), digest.parse().unwrap())
+}
+
+fn manifest(bench: &Bench, tag: &str) -> Value {
+    let source = format!("docker://{}:{tag}", bench.registry.image("cache"));
+    serde_json::from_str(&run("skopeo", &["inspect", "--raw", "--tls-verify=false", &source]))
+        .unwrap()
+}
+
+/// Puts another manifest in the place of one.
+fn replace(bench: &Bench, tag: &str, manifest: &Value) {
+    let name = reference(bench.registry.host(), "cache");
+    let bytes = serde_json::to_vec(manifest).unwrap();
+    let media_type = gondola::oci::MediaType::OCI_MANIFEST;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let client = client();
+    let put = client.push_manifest(name.repository(), tag, &media_type, bytes.into());
+    runtime.block_on(put).unwrap();
+}
+
+#[test]
+fn steps_that_another_machine_executed_are_not_executed_and_only_what_is_needed_is_fetched() {
+    let (mut bench, repository) = need!(prepared());
+    let more = ["--cache-repo", &repository];
+    let first = bench.build(&more);
+    // A copy from a stage is also known by a key that looks at no files.
+    assert_eq!(bench.registry.tags("cache").len(), STEPS + 1);
+    let path = "/v2/cache/blobs/sha256:";
+    assert_eq!(bench.registry.count("GET", path, &[200]), 0);
+
+    move_on(&mut bench, "second");
+    let ran = bench.run(&more).success();
+    assert_eq!(hits(&ran), STEPS, "{}", ran.stderr);
+    let second = image(&bench);
+    assert_eq!(first.digest, second.digest);
+    assert_eq!(text(&first, "then"), text(&second, "then"));
+    // The layers of the stage that is copied from stay where they are, and nothing is unpacked.
+    assert_eq!(bench.registry.count("GET", path, &[200]), 2);
+    assert!(!bench.sandbox.path("second/gondola/rootfs").exists());
+
+    // What was fetched is known from then on.
+    let asked = || bench.registry.count("GET", "/v2/cache/manifests/", &[200]);
+    let before = asked();
+    let again = bench.run(&more).success();
+    assert_eq!((hits(&again), asked() - before), (3, 3), "{}", again.stderr);
+}
+
+#[test]
+fn what_is_executed_on_results_of_others_goes_back_to_them() {
+    let (mut bench, repository) = need!(prepared());
+    let more = ["--cache-repo", &repository];
+    let first = bench.build(&more);
+    move_on(&mut bench, "second");
+    bench.file(&FILE.replace("ENV X=1", "RUN cat /then /w/when > both"));
+    let second = bench.build(&more);
+    assert_eq!(text(&second, "both"), text(&first, "then") + &text(&first, "w/when"));
+    move_on(&mut bench, "third");
+    let ran = bench.run(&more).success();
+    assert_eq!(hits(&ran), STEPS + 1, "{}", ran.stderr);
+    assert_eq!(image(&bench).digest, second.digest);
+    // The cache can be passed by, and what comes of that takes the place of what was there.
+    let fresh = bench.build(&["--cache-repo", &repository, "--no-cache"]);
+    assert_ne!(text(&fresh, "then"), text(&first, "then"));
+    move_on(&mut bench, "fourth");
+    assert_eq!(bench.build(&more).digest, fresh.digest);
+}
+
+#[test]
+fn a_step_is_found_from_another_user_folder_and_sandbox() {
+    need!(root("another user"));
+    let (mut bench, repository) = need!(prepared());
+    let first = bench.build(&["--cache-repo", &repository]);
+    // Another checkout: other times, inodes and names of the same files, and another program.
+    let folder = bench.sandbox.path("elsewhere/checkout");
+    fs_err::create_dir_all(&folder).unwrap();
+    for name in ["Dockerfile", "a.txt"] {
+        fs_err::copy(bench.sandbox.path("ctx").join(name), folder.join(name)).unwrap();
+    }
+    // A further name outside of the context is none of the context's business.
+    fs_err::hard_link(folder.join("a.txt"), bench.sandbox.path("elsewhere/other")).unwrap();
+    let program = bench.sandbox.path("gondola");
+    fs_err::copy(env!("CARGO_BIN_EXE_gondola"), &program).unwrap();
+    move_on(&mut bench, "second");
+    let (user, work) = (54_321, bench.sandbox.work());
+    run("chown", &["-R", &user.to_string(), work.parent().unwrap().to_str().unwrap()]);
+    let mut command = std::process::Command::new(&program);
+    command.env_clear().envs(bench.sandbox.environment()).current_dir(&work);
+    command.args(["build", "--mirror", bench.mirror(), "--cache-repo", &repository]);
+    command.args(["-f", "elsewhere/checkout/Dockerfile", "-o", "oci:other:t", "--sandbox=proot"]);
+    let ran = Run::of(command.arg("elsewhere/checkout").uid(user).gid(user)).success();
+    assert_eq!(hits(&ran), STEPS, "{}", ran.stderr);
+    let second = Stored::folder(&bench.sandbox.path("other")).image(Some("t"));
+    assert_eq!(first.digest, second.digest);
+}
+
+#[test]
+fn a_layer_that_is_broken_is_not_used_and_takes_nobodys_place() {
+    let (mut bench, repository) = need!(prepared());
+    let more = ["--cache-repo", &repository];
+    let first = bench.build(&more);
+    let (tag, digest) = entry(&bench, &first, "then");
+    let blob = bench.registry.blob_file(&digest);
+    let mut bytes = fs_err::read(&blob).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(&blob, bytes).unwrap();
+
+    move_on(&mut bench, "second");
+    let ran = bench.run(&more).success().says(&format!("cache:{tag} is not used"));
+    assert_eq!(ran.stderr.matches("is not used").count(), 1, "{}", ran.stderr);
+    let second = image(&bench);
+    assert_ne!(text(&first, "then"), text(&second, "then"));
+    assert_eq!(text(&first, "w/when"), text(&second, "w/when"));
+
+    // The good one is there now.
+    move_on(&mut bench, "third");
+    assert_eq!(bench.build(&more).digest, second.digest);
+}
+
+#[test]
+fn entries_that_say_something_wrong_are_not_used() {
+    let (mut bench, repository) = need!(prepared());
+    let more = ["--cache-repo", &repository];
+    let first = bench.build(&more);
+    let (tag, _) = entry(&bench, &first, "then");
+    let good = manifest(&bench, &tag);
+    let other = &manifest(&bench, &entry(&bench, &first, "w/when").0);
+    let mut wrong_archive = good.clone();
+    let diff_id = other["annotations"]["vnd.gondola.step.diff-id"].clone();
+    wrong_archive["annotations"]["vnd.gondola.step.diff-id"] = diff_id;
+    let mut bare = good.clone();
+    bare["annotations"] = serde_json::json!({});
+    for (number, (manifest, why)) in [
+        (&wrong_archive, "its diff ID is"),
+        (&bare, "its annotation org.opencontainers.image.created is missing"),
+        (other, "it is the result of another step"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        replace(&bench, &tag, manifest);
+        move_on(&mut bench, &format!("home-{number}"));
+        bench.run(&more).success().says(&format!("cache:{tag} is not used")).says(why);
+        let image = image(&bench);
+        assert_ne!(text(&first, "then"), text(&image, "then"), "{why}");
+        assert_eq!(text(&first, "w/when"), text(&image, "w/when"), "{why}");
+    }
+}
+
+#[test]
+fn a_repository_out_of_reach_is_told_of_once_and_ends_no_build() {
+    let (mut bench, _) = need!(prepared());
+    let closed = need!(Registry::start(RegistryOptions {
+        auth: RegistryAuth::Htpasswd,
+        ..RegistryOptions::default()
+    }));
+    // Nobody listens there.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (name, place) in [("one", closed.image("cache")), ("two", format!("{silent}/cache"))] {
+        move_on(&mut bench, name);
+        let ran = bench.run(&["--cache-repo", &place]).success().says(&format!("from {place}"));
+        assert_eq!(ran.stderr.matches("no results of steps").count(), 1, "{}", ran.stderr);
+        assert_eq!(text(&image(&bench), "w/a.txt"), "a");
+    }
+    let odd = bench.run(&["--cache-repo", "UPPER/cache"]).code(2);
+    odd.says("cannot use --cache-repo UPPER/cache");
+}
+
+#[test]
+fn whoever_may_only_read_is_told_and_reads() {
+    let (mut bench, _) = need!(prepared());
+    let registry = need!(Registry::start(RegistryOptions {
+        auth: RegistryAuth::Token,
+        ..RegistryOptions::default()
+    }));
+    let place = registry.image("cache");
+    let host = registry.host();
+    bench.sandbox.gondola(&["login", host, "-u", USER, "-p", PASSWORD]).success();
+    let first = bench.build(&["--cache-repo", &place]);
+    assert_eq!(registry.tags("cache").len(), STEPS + 1);
+    bench.sandbox.gondola(&["logout", host]).success();
+    move_on(&mut bench, "second");
+    bench.file(&FILE.replace("ENV X=1", "RUN true"));
+    let ran = bench.run(&["--cache-repo", &place]).success();
+    assert_eq!(hits(&ran), STEPS, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("no results of steps are put into").count(), 1, "{}", ran.stderr);
+    assert_eq!(text(&image(&bench), "then"), text(&first, "then"));
+}
+
+#[test]
+fn a_push_to_the_caches_registry_sends_no_layer_twice() {
+    let (mut bench, repository) = need!(prepared());
+    let name = bench.registry.image("app:v1");
+    let arguments = |bench: &Bench| {
+        let words = ["build", "--mirror", bench.mirror(), "-f", "ctx/Dockerfile"];
+        let words = words.into_iter().chain(["--cache-repo", &repository, "--push", "-t", &name]);
+        words.chain(["ctx"]).map(str::to_owned).collect::<Vec<_>>()
+    };
+    bench.sandbox.gondola(&arguments(&bench)).success();
+    let uploads = bench.registry.uploads();
+    move_on(&mut bench, "second");
+    let ran = bench.sandbox.gondola(&arguments(&bench)).success();
+    assert_eq!((hits(&ran), bench.registry.uploads() - uploads), (STEPS, 0), "{}", ran.stderr);
+}
