@@ -16,6 +16,7 @@
 //!
 //! ```text
 //! error:
+//! glob:
 //! progress:
 //! oci: error
 //! layer: error oci progress
@@ -25,8 +26,8 @@
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
 //! rootfs: error oci progress layer sandbox registry store image transport
-//! golang: error oci progress layer sandbox store image transport rootfs
-//! dockerfile: error oci progress layer sandbox registry store image transport rootfs
+//! golang: error glob oci progress layer sandbox store image transport rootfs
+//! dockerfile: error glob oci progress layer sandbox registry store image transport rootfs
 //! container: error oci progress layer sandbox store image transport rootfs
 //! config: error oci layer
 //! pipeline: error oci progress layer sandbox registry store image transport rootfs golang dockerfile
@@ -38,6 +39,7 @@ pub mod config;
 pub mod container;
 pub mod dockerfile;
 pub mod error;
+pub mod glob;
 pub mod golang;
 pub mod image;
 pub mod layer;

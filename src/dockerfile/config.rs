@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::glob;
 use crate::error::{Error, ErrorKind, Result};
+use crate::glob;
 use crate::oci::{ContainerConfig, History, ImageConfig};
 
 /// The shell of the shell form, unless `SHELL` says otherwise.

@@ -5,8 +5,8 @@
 //! it is in, unless a later pattern brings it back. The same patterns stand behind `--exclude` and
 //! `--parents`.
 
-use super::glob::{self, character};
 use crate::error::{Error, ErrorKind, Result};
+use crate::glob::{self, character};
 
 /// A list of patterns.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,6 @@ pub mod copy;
 pub mod diagnostic;
 pub mod expand;
 pub mod files;
-mod glob;
 pub mod ignore;
 pub mod instruction;
 pub mod lint;

@@ -19,6 +19,9 @@ const MAX_LINKS: usize = 40;
 const KEPT_OPEN: usize = 8;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// Told the real path of each folder that is made.
+type Made<'a> = dyn FnMut(&[u8]) + 'a;
+
 /// The folders of one layer.
 pub(super) struct Folders {
     form: Form,
@@ -47,23 +50,19 @@ impl Folders {
         if let Some(place) = self.open.iter().rposition(|(known, _)| known == path) {
             return Ok(self.open[place].1.clone());
         }
-        let folder = Rc::new(self.open_inside(path)?);
+        let folder = self.open_inside(path)?;
         self.remember(path, &folder);
         Ok(folder)
     }
 
     /// Opens a folder, and makes what is missing or hidden on the way to it; tells the real path of
     /// each folder that it made.
-    pub(super) fn ensure(
-        &mut self,
-        path: &[u8],
-        made: &mut dyn FnMut(&[u8]),
-    ) -> Result<Rc<OwnedFd>> {
+    pub(super) fn ensure(&mut self, path: &[u8], made: &mut Made<'_>) -> Result<Rc<OwnedFd>> {
         match self.get(path) {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             result => return result,
         }
-        let folder = self.walk(path, made)?;
+        let folder = self.walk(path, Some(made))?;
         self.remember(path, &folder);
         Ok(folder)
     }
@@ -81,18 +80,21 @@ impl Folders {
         self.open.clear();
     }
 
-    fn open_inside(&self, path: &[u8]) -> Result<OwnedFd> {
+    fn open_inside(&self, path: &[u8]) -> Result<Rc<OwnedFd>> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
             match rustix::fs::openat2(&self.root, path, FOLDER, Mode::empty(), inside) {
                 // Somewhere on the machine something was renamed or mounted meanwhile.
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                result => return result,
+                // Neither gVisor nor old filters of system calls know the call.
+                Err(Errno::NOSYS | Errno::PERM) => return self.walk(path, None),
+                result => return result.map(Rc::new),
             }
         }
     }
 
-    fn walk(&self, path: &[u8], made: &mut dyn FnMut(&[u8])) -> Result<Rc<OwnedFd>> {
+    /// Follows a path part by part; makes what is missing or hidden where `made` is to hear of it.
+    fn walk(&self, path: &[u8], mut made: Option<&mut Made<'_>>) -> Result<Rc<OwnedFd>> {
         let mut pending = parts(path);
         let (mut real, mut folder) = (Vec::new(), self.root.clone());
         let mut links = 0;
@@ -125,13 +127,16 @@ impl Folders {
             }
             real.extend(&part);
             let hides = match stat {
-                Some(stat) => marks::is_whiteout_at(&*folder, &part, &stat, self.form)?,
-                None => false,
+                Some(stat) if made.is_some() => {
+                    marks::is_whiteout_at(&*folder, &part, &stat, self.form)?
+                }
+                _ => false,
             };
             if hides {
                 rustix::fs::unlinkat(&*folder, part.as_slice(), AtFlags::empty())?;
             }
             if hides || kind.is_none() {
+                let made = made.as_mut().ok_or(Errno::NOENT)?;
                 rustix::fs::mkdirat(&*folder, part.as_slice(), Mode::from(0o755))?;
                 made(&real);
             }
@@ -146,7 +151,7 @@ impl Folders {
     }
 
     fn reopen(&self, real: &[u8]) -> Result<Rc<OwnedFd>> {
-        if real.is_empty() { Ok(self.root.clone()) } else { self.open_inside(real).map(Rc::new) }
+        if real.is_empty() { Ok(self.root.clone()) } else { self.open_inside(real) }
     }
 }
 
@@ -160,4 +165,55 @@ impl std::os::fd::AsFd for Folders {
 fn parts(path: &[u8]) -> VecDeque<Vec<u8>> {
     let parts = path.split(|byte| *byte == b'/');
     parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_the_same_folders_with_and_without_the_kernels_help() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("layer");
+        fs_err::create_dir_all(root.join("a/b")).unwrap();
+        fs_err::create_dir(outer.path().join("outside")).unwrap();
+        fs_err::write(root.join("file"), "").unwrap();
+        for (target, link) in [
+            ("b", "a/in"),
+            ("/a", "absolute"),
+            ("../../../outside", "a/out"),
+            ("../../a/b", "up"),
+            ("loop", "loop"),
+            ("file", "to-file"),
+            ("nowhere", "dangling"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        let folders = Folders::new(&root, Form::Recorded).unwrap();
+        let inode = |opened: Result<Rc<OwnedFd>>| {
+            let file = std::fs::File::from(opened?.try_clone().unwrap());
+            Ok::<_, Errno>(file.metadata().unwrap().ino())
+        };
+        for (path, expected) in [
+            ("a/b", Ok("a/b")),
+            ("a/in", Ok("a/b")),
+            ("a/in/..", Ok("a")),
+            ("absolute/b", Ok("a/b")),
+            ("up", Ok("a/b")),
+            ("a/../..", Ok("")),
+            ("a/out", Err(Errno::NOENT)),
+            ("missing", Err(Errno::NOENT)),
+            ("dangling", Err(Errno::NOENT)),
+            ("file", Err(Errno::NOTDIR)),
+            ("file/x", Err(Errno::NOTDIR)),
+            ("to-file", Err(Errno::NOTDIR)),
+            ("loop", Err(Errno::LOOP)),
+        ] {
+            let expected = expected.map(|real| fs_err::metadata(root.join(real)).unwrap().ino());
+            assert_eq!(inode(folders.open_inside(path.as_bytes())), expected, "{path}");
+            assert_eq!(inode(folders.walk(path.as_bytes(), None)), expected, "{path}");
+        }
+    }
 }

@@ -105,22 +105,7 @@ pub(super) fn make_whiteout(
     layer: impl AsFd,
     form: Form,
 ) -> Result<()> {
-    match rustix::fs::mknodat(&folder, name, FileType::CharacterDevice, Mode::empty(), 0) {
-        Err(Errno::PERM) => {}
-        result => return result,
-    }
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&folder, name, flags, Mode::from(0o600))?;
-    rustix::fs::fsetxattr(file, form.mark("whiteout"), b"y", XattrFlags::empty())?;
-    for marked in [folder.as_fd(), layer.as_fd()] {
-        // A folder that hides everything needs no such mark.
-        let mark = form.mark("opaque");
-        match rustix::fs::fsetxattr(marked, mark, b"x", XattrFlags::CREATE) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    crate::sandbox::make_whiteout(folder, name, layer, form.overlay())
 }
 
 /// Looks at a name without following it; `None` where nothing is.

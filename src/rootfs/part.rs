@@ -167,7 +167,7 @@ fn refuse_ways_out(folder: &Path) -> Result<()> {
             } else if kind.is_symlink() && leads_out(&root, &path).cannot(action)? {
                 let what = format!("use {}", path.display().to_string().escape_debug());
                 return Err(Error::new(ErrorKind::Unsupported, what)
-                    .because("it is a link that leads out of the folder"));
+                    .because("it is a link, and may lead out of the folder"));
             }
         }
     }
@@ -180,7 +180,8 @@ fn leads_out(root: &OwnedFd, path: &Path) -> rustix::io::Result<bool> {
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), inside) {
-            Err(Errno::XDEV) => return Ok(true),
+            // Where the system does not know the call, no link is trusted.
+            Err(Errno::XDEV | Errno::NOSYS | Errno::PERM) => return Ok(true),
             // Somewhere on the machine something was renamed or mounted meanwhile.
             Err(Errno::AGAIN | Errno::INTR) => {}
             // It leads to nothing, and always will.

@@ -52,6 +52,7 @@ mod spawn;
 mod spec;
 mod syscalls;
 mod tty;
+mod whiteout;
 
 pub use connect::Connector;
 pub use helper::reexec;
@@ -62,3 +63,4 @@ pub use rung::Rung;
 pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub, keep_descriptors};
 pub use spec::{Access, Changes, Durability, Lifetime, Mount, Network, Root, Secret, Spec};
 pub use tty::{RawMode, WindowSize, relay, window_size};
+pub use whiteout::make_whiteout;

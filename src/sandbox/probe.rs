@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fault::{Attempt, Fault, Stage};
+use super::fault::{At as _, Attempt, Fault, Stage};
 use super::harden::Confinement;
 use super::helper::SELF_TEST;
 use super::rung::Rung;
 use super::spawn::{Exit, Launcher, Streams};
 use super::spec::{Access, Mount, Network, Root, Spec};
+use super::whiteout::make_whiteout;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// What a machine says about one rung.
@@ -134,7 +135,16 @@ fn rehearse(launcher: &Launcher, rung: Rung, scratch: &Path) -> Attempt<Confinem
     }
     let mut spec = Spec::new(root(rung, scratch)?, ["true"]);
     spec.timeout = Some(TIMEOUT);
+    if rung.has_overlay() {
+        hide_file(rung, scratch)?;
+        spec.cwd = format!("/{HIDDEN}");
+    }
     match run(launcher, &spec, rung, true)? {
+        Exit::NotExecutable(_) if rung.has_overlay() => {
+            let reason = "whiteouts can be made in the store's folder as extended attributes alone, \
+                          and this kernel does not understand those";
+            Err(Fault::new(Stage::Overlay, "hide a file of a layer", reason))
+        }
         Exit::Code(code) if code == Confinement::Partial as u8 => Ok(Confinement::Partial),
         Exit::Code(code) if code == Confinement::Absent as u8 => Ok(Confinement::Absent),
         Exit::Code(0) => Ok(Confinement::Full),
@@ -142,6 +152,20 @@ fn rehearse(launcher: &Launcher, rung: Rung, scratch: &Path) -> Attempt<Confinem
             Err(Fault::new(Stage::Helper, "try it", format!("the rehearsal ended in {exit:?}")))
         }
     }
+}
+
+/// The name of a file that the upper one of two layers hides: a folder for the program can be made in
+/// its place only where the kernel understands that.
+const HIDDEN: &str = "hidden";
+
+/// Hides a file of one layer by another, in the way of layers that are unpacked here.
+fn hide_file(rung: Rung, scratch: &Path) -> Attempt<()> {
+    let action = || "hide a file of a layer";
+    let marks = if rung.has_user_namespace() { "user.overlay." } else { "trusted.overlay." };
+    fs_err::write(scratch.join("base").join(HIDDEN), "").at(Stage::Overlay, action)?;
+    let layer = fs_err::File::open(scratch.join("layer")).at(Stage::Overlay, action)?;
+    let layer = layer.file();
+    make_whiteout(layer, HIDDEN.as_bytes(), layer, marks).at(Stage::Overlay, action)
 }
 
 /// The kernel leaves a folder without permissions in an overlay's folder for its own use.
@@ -220,6 +244,9 @@ fn weakness(rung: Rung, confinement: Confinement) -> Finding {
 fn explain(rung: Rung, fault: Fault) -> Finding {
     let (reason, fix) = match (rung, fault.stage) {
         (Rung::NsRoot, Stage::Namespaces) => {
+            ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
+        }
+        (Rung::NsRoot, Stage::Overlay) if !rustix::process::geteuid().is_root() => {
             ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
         }
         (Rung::Chroot, Stage::Mounts) if !rustix::process::geteuid().is_root() => {

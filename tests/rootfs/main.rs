@@ -14,4 +14,5 @@ mod layers;
 mod parts;
 mod pulls;
 mod users;
+mod whiteouts;
 mod world;

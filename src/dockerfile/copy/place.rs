@@ -8,8 +8,8 @@ use super::select::Selected;
 use crate::dockerfile::files::{
     ContentDigest, Files, LastLink, Node, digest_of, join, locate, resolve,
 };
-use crate::dockerfile::glob;
 use crate::error::{Error, ErrorKind, Result};
+use crate::glob;
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 
 /// Where files are copied to, and how they come out.

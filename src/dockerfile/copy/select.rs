@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::dockerfile::files::{ContentDigest, Files, LastLink, Node, join, resolve};
-use crate::dockerfile::glob;
 use crate::dockerfile::ignore::{Patterns, Verdict};
 use crate::error::{Error, ErrorKind, Result};
+use crate::glob;
 use crate::layer::{EntryKind, TreePath};
 
 /// What is asked for.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
-use super::glob;
 use super::source;
 use super::stat::{Contents, Fingerprint, Kind, Moment, Name, OpenFolder, is_file};
 
@@ -58,7 +57,7 @@ impl Rules {
             None => false,
             Some(hidden) => hidden || !name.starts_with(['.', '_']),
         };
-        let matched = in_tree || self.globs.iter().any(|pattern| glob::matches(pattern, name));
+        let matched = in_tree || self.globs.iter().any(|pattern| super::matches(pattern, name));
         matched && !UNEMBEDDABLE.contains(&name)
     }
 

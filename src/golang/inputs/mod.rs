@@ -20,7 +20,6 @@
 //! the go command to decide; then a record only saves asking which packages there are.
 
 mod folder;
-mod glob;
 mod modfile;
 mod source;
 mod stat;
@@ -34,6 +33,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Cannot, Result};
+use crate::glob;
 
 use super::packages::Package;
 use folder::{Changes, Folder, Lone, Sealed, Stale};
@@ -152,6 +152,13 @@ impl Inputs {
     }
 }
 
+/// Whether a name matches one element of a pattern of `//go:embed`.
+///
+/// A malformed pattern matches everything: it must not hide a file.
+fn matches(pattern: &str, name: &str) -> bool {
+    glob::matches(pattern.as_bytes(), name.as_bytes()).unwrap_or(true)
+}
+
 /// Gathers whether anything changed while a build ran.
 #[derive(Default)]
 struct Settled {
@@ -166,5 +173,19 @@ impl Settled {
             self.worthless = Some(format!("{} changed while it was compiled", path.display()));
         }
         Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_patterns_hide_no_file() {
+        for malformed in ["[", "[]", "[a", "[-x]", "a\\", "b[", "*[a"] {
+            assert!(matches(malformed, "a"), "{malformed}");
+        }
+        assert!(matches("*.html", "index.html"));
+        assert!(!matches("*.html", "index.htm"));
     }
 }

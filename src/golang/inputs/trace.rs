@@ -17,7 +17,7 @@ use crate::oci::Platform;
 use super::folder::{Folder, Lone, Rules, Sealed, UNEMBEDDABLE};
 use super::modfile::{replacing_folders, used_folders};
 use super::stat::{Kind, Moment, OpenFolder};
-use super::{FORMAT, Inputs, Settled, glob};
+use super::{FORMAT, Inputs, Settled, matches};
 
 /// Which folders and files a build reads, without their states.
 #[derive(Debug, Default)]
@@ -393,7 +393,7 @@ impl Trace {
             for folder in reached {
                 let globs = vec![element.to_owned()];
                 self.watch(&folder, Rules { globs, ..Rules::default() });
-                next.extend(folders_in(&folder, |name| glob::matches(element, name))?);
+                next.extend(folders_in(&folder, |name| matches(element, name))?);
             }
             reached = next;
         }

@@ -169,7 +169,7 @@ fn class_end(class: &[u8]) -> Result<(u32, &[u8]), BadPattern> {
 }
 
 /// The first character and its length; a byte that is no UTF-8 counts as one that is none.
-pub(super) fn character(bytes: &[u8]) -> (u32, usize) {
+pub fn character(bytes: &[u8]) -> (u32, usize) {
     let longest = bytes.len().min(4);
     let valid = (1..=longest).find_map(|size| std::str::from_utf8(&bytes[..size]).ok());
     match valid.and_then(|text| text.chars().next()) {
@@ -222,6 +222,8 @@ mod tests {
             ("a*b?c*x", "abxbbxdbxebxczzy", false),
             ("ab[c]", "abc", true),
             ("ab[b-d]", "abc", true),
+            ("abc", "abd", false),
+            ("ab[e-g]", "abc", false),
             ("ab[^c]", "abc", false),
             ("ab[^e-g]", "abc", true),
             ("a\\*b", "a*b", true),
