@@ -75,6 +75,10 @@ fn steps_that_another_machine_executed_are_not_executed_and_only_what_is_needed_
     let first = bench.build(&more);
     // A copy from a stage is also known by a key that looks at no files.
     assert_eq!(bench.registry.tags("cache").len(), STEPS + 1);
+    // What is not there costs one request, and nothing is listed.
+    let missing = bench.registry.count("GET", "/v2/cache/manifests/", &[404]);
+    let listed = bench.registry.count("GET", "/v2/cache/tags/", &[200, 404]);
+    assert_eq!((missing, listed), (STEPS + 1, 0));
     let path = "/v2/cache/blobs/sha256:";
     assert_eq!(bench.registry.count("GET", path, &[200]), 0);
 
