@@ -83,6 +83,15 @@ fn a_base_from_a_registry_gives_its_layers_user_and_environment() {
         assert!(env.contains(&inherited), "{inherited} in {env:?}");
     }
     assert!(env.contains(&"ADDED=1"), "{env:?}");
+
+    // From a mirror it is the same image, under its own name.
+    let mirror = format!("unreachable.example.com/team={}", registry.host());
+    let base = "unreachable.example.com/team/base:v1";
+    let mirrored = build(&sandbox, &["--mirror", &mirror, "--base", base, "./hello"]);
+    let mirrored = mirrored.image(Some("t"));
+    let annotations = &mirrored.manifest["annotations"];
+    assert_eq!(annotations["org.opencontainers.image.base.name"], base);
+    assert_eq!(annotations["org.opencontainers.image.base.digest"], digest.as_str());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Results of steps that go from one machine to another through a registry.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -153,18 +153,17 @@ fn a_layer_that_is_broken_is_not_used_and_takes_nobodys_place() {
     let (mut bench, repository) = need!(prepared());
     let more = ["--cache-repo", &repository];
     let first = bench.build(&more);
-    let change = |blob: &Path| {
-        let mut bytes = fs_err::read(blob).unwrap();
+    let change = |blob: PathBuf| {
+        let mut bytes = fs_err::read(&blob).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs_err::write(blob, bytes).unwrap();
     };
-    let remove = |blob: &Path| fs_err::remove_file(blob).unwrap();
-    let harms: [(&str, &dyn Fn(&Path)); 2] = [("changed", &change), ("removed", &remove)];
+    let remove = |blob: PathBuf| fs_err::remove_file(blob).unwrap();
     let mut before = first;
-    for (name, harm) in harms {
+    for (name, harm) in [("changed", change as fn(PathBuf)), ("removed", remove)] {
         let (tag, digest) = entry(&bench, &before, "then");
-        harm(&bench.registry.blob_file(&digest));
+        harm(bench.registry.blob_file(&digest));
         move_on(&mut bench, name);
         let ran = bench.run(&more).success().says(&format!("cache:{tag} is not used"));
         assert_eq!(ran.stderr.matches("is not used").count(), 1, "{}", ran.stderr);

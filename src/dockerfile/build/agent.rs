@@ -9,7 +9,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -43,7 +43,10 @@ impl Agent {
         drop(UnixStream::connect(agent).cannot(action)?);
         let folder = tempfile::tempdir().cannot(action)?;
         let path = folder.path().join("agent");
-        let listener = UnixListener::bind(&path).cannot(action)?;
+        // An address holds 108 bytes, and the folder may be anywhere.
+        let opened = fs_err::File::open(folder.path()).cannot(action)?;
+        let address = format!("/proc/self/fd/{}/agent", opened.as_raw_fd());
+        let listener = UnixListener::bind(address).cannot(action)?;
         let mode = std::fs::Permissions::from_mode(access.mode.unwrap_or(0o600));
         fs_err::set_permissions(&path, mode).cannot(action)?;
         if access.uid.is_some() || access.gid.is_some() {
