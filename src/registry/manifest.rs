@@ -85,20 +85,30 @@ impl Client {
 
     /// Pulls a manifest or index and checks its digest. Mirrors are asked first.
     pub async fn manifest(&self, reference: &Reference) -> Result<Pulled> {
-        let outcome = async {
-            let sources = self.manifest_sources(reference)?;
-            let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
-            for mirror in mirrors {
-                if let Ok(pulled) = self.get_manifest(mirror, Repeat::Never).await {
-                    return Ok(pulled);
-                }
-            }
-            self.get_manifest(last, Repeat::Safe).await
-        };
-        match outcome.await {
+        match self.pull_manifest(reference).await {
             Ok(pulled) => Ok(pulled),
             Err(failure) => Err(self.not_found(reference, failure, "pull").await),
         }
+    }
+
+    /// The same for a name that may well not exist: `None` then, and nothing else is asked.
+    pub async fn find_manifest(&self, reference: &Reference) -> Result<Option<Pulled>> {
+        match self.pull_manifest(reference).await {
+            Ok(pulled) => Ok(Some(pulled)),
+            Err(failure) if failure.status() == Some(404) => Ok(None),
+            Err(failure) => Err(failure.into_error(format!("pull {reference}"))),
+        }
+    }
+
+    async fn pull_manifest(&self, reference: &Reference) -> Outcome<Pulled> {
+        let sources = self.manifest_sources(reference)?;
+        let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
+        for mirror in mirrors {
+            if let Ok(pulled) = self.get_manifest(mirror, Repeat::Never).await {
+                return Ok(pulled);
+            }
+        }
+        self.get_manifest(last, Repeat::Safe).await
     }
 
     /// The names under which to ask for a reference, the mirrors' first.

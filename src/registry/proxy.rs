@@ -80,9 +80,10 @@ mod tests {
         ask(&direct.reference("a:1").to_string()).await;
         let lines = proxy.lines();
         assert_eq!(lines.first().unwrap(), "CONNECT registry.test:5000");
-        assert_eq!(lines.last().unwrap(), "HEAD http://registry.test:5000/v2/a/manifests/1");
+        let asked = "HEAD http://registry.test:5000/v2/a/manifests/1".to_owned();
+        assert!(lines.contains(&asked), "{lines:?}");
         assert_eq!(proxy.got().last().unwrap().header("proxy-authorization"), "Basic bWU6cHc=");
-        assert_eq!(direct.lines(), ["HEAD /v2/a/manifests/1"]);
+        assert_eq!(direct.lines().first().unwrap(), "HEAD /v2/a/manifests/1");
         let before = proxy.lines().len();
         let error = ask("private.test/a:1").await.to_string();
         assert_eq!(proxy.lines().len(), before);

@@ -1,6 +1,7 @@
 //! Results of steps that go from one machine to another through a registry.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -75,6 +76,10 @@ fn steps_that_another_machine_executed_are_not_executed_and_only_what_is_needed_
     let first = bench.build(&more);
     // A copy from a stage is also known by a key that looks at no files.
     assert_eq!(bench.registry.tags("cache").len(), STEPS + 1);
+    // What is not there costs one request, and nothing is listed.
+    let missing = bench.registry.count("GET", "/v2/cache/manifests/", &[404]);
+    let listed = bench.registry.count("GET", "/v2/cache/tags/", &[200, 404]);
+    assert_eq!((missing, listed), (STEPS + 1, 0));
     let path = "/v2/cache/blobs/sha256:";
     assert_eq!(bench.registry.count("GET", path, &[200]), 0);
 
@@ -148,23 +153,41 @@ fn a_layer_that_is_broken_is_not_used_and_takes_nobodys_place() {
     let (mut bench, repository) = need!(prepared());
     let more = ["--cache-repo", &repository];
     let first = bench.build(&more);
-    let (tag, digest) = entry(&bench, &first, "then");
-    let blob = bench.registry.blob_file(&digest);
-    let mut bytes = fs_err::read(&blob).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs_err::write(&blob, bytes).unwrap();
+    let change = |blob: PathBuf| {
+        let mut bytes = fs_err::read(&blob).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs_err::write(blob, bytes).unwrap();
+    };
+    let remove = |blob: PathBuf| fs_err::remove_file(blob).unwrap();
+    let mut before = first;
+    for (name, harm) in [("changed", change as fn(PathBuf)), ("removed", remove)] {
+        let (tag, digest) = entry(&bench, &before, "then");
+        harm(bench.registry.blob_file(&digest));
+        move_on(&mut bench, name);
+        let ran = bench.run(&more).success().says(&format!("cache:{tag} is not used"));
+        assert_eq!(ran.stderr.matches("is not used").count(), 1, "{}", ran.stderr);
+        let made = image(&bench);
+        assert_ne!(text(&before, "then"), text(&made, "then"));
+        assert_eq!(text(&before, "w/when"), text(&made, "w/when"));
 
+        // The good one is there now.
+        move_on(&mut bench, &format!("after-{name}"));
+        assert_eq!(bench.build(&more).digest, made.digest);
+        before = made;
+    }
+}
+
+#[test]
+fn what_was_executed_before_a_failure_is_there_for_others() {
+    let (mut bench, repository) = need!(prepared());
+    let more = ["--cache-repo", &repository];
+    bench.file(&FILE.replace("ENV X=1", "RUN exit 7"));
+    bench.run(&more).code(1).says("exit code 7");
     move_on(&mut bench, "second");
-    let ran = bench.run(&more).success().says(&format!("cache:{tag} is not used"));
-    assert_eq!(ran.stderr.matches("is not used").count(), 1, "{}", ran.stderr);
-    let second = image(&bench);
-    assert_ne!(text(&first, "then"), text(&second, "then"));
-    assert_eq!(text(&first, "w/when"), text(&second, "w/when"));
-
-    // The good one is there now.
-    move_on(&mut bench, "third");
-    assert_eq!(bench.build(&more).digest, second.digest);
+    bench.file(FILE);
+    let ran = bench.run(&more).success();
+    assert_eq!(hits(&ran), STEPS, "{}", ran.stderr);
 }
 
 #[test]

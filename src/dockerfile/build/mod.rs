@@ -7,8 +7,9 @@
 //!                                      └─► configuration and history            (meanwhile)
 //! ```
 //! A step's key is that of the files it works on, the instruction after expansion, and the digests
-//! of the very files that it reads. Nothing is unpacked, mounted or started for a step whose result
-//! is known.
+//! of the very files that it reads, and of nothing that differs between machines. Nothing is unpacked,
+//! mounted or started for a step whose result is known, to the store or to a repository that was
+//! named.
 
 mod agent;
 mod base;

@@ -173,11 +173,10 @@ impl Remote {
             }
         }
         let name = self.place.repository.at_tag(&tag(asked)).ok()?;
-        let manifest = match self.transport.client.manifest(&name).await {
-            Ok(manifest) => manifest,
+        let manifest = match self.transport.client.find_manifest(&name).await {
+            Ok(manifest) => manifest?,
             Err(error) => {
                 match error.kind() {
-                    ErrorKind::NotFound => {}
                     ErrorKind::Corrupt | ErrorKind::Invalid => self.refuse(asked, &error),
                     _ => self.stop_reading(&error),
                 }
