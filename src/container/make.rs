@@ -53,6 +53,8 @@ impl Reserved {
         };
         let short = || self.container().id().short().to_owned();
         spec.hostname = options.hostname.clone().unwrap_or_else(short);
+        // As in docker's containers; steps of builds have none.
+        spec.env.entry("HOSTNAME".to_owned()).or_insert_with(|| spec.hostname.clone());
         spec.extra_hosts.clone_from(&options.hosts);
         spec.timeout = options.timeout.filter(|timeout| *timeout > Duration::ZERO);
         spec.processes = options.processes;

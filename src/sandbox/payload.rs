@@ -283,12 +283,8 @@ fn environment(payload: &Payload<'_>) -> BTreeMap<String, String> {
     }
     let home = payload.identity.home.clone().unwrap_or_else(|| "/".to_owned());
     let terminal = spec.terminal.map(|_| "xterm".to_owned());
-    let defaults = [
-        ("PATH", Some(DEFAULT_PATH.to_owned())),
-        ("HOME", Some(home)),
-        ("HOSTNAME", Some(spec.hostname.clone())),
-        ("TERM", terminal),
-    ];
+    let defaults =
+        [("PATH", Some(DEFAULT_PATH.to_owned())), ("HOME", Some(home)), ("TERM", terminal)];
     for (name, value) in defaults {
         if let (Some(value), false) = (value, env.contains_key(name)) {
             env.insert(name.to_owned(), value);

@@ -23,8 +23,8 @@ pub struct Spec {
     pub root_access: Access,
     /// The program and its arguments. A name without a slash is looked up in the `PATH` of `env`.
     pub argv: Vec<String>,
-    /// Its environment. `PATH`, `HOME`, `HOSTNAME` and, on a terminal, `TERM` get Docker's defaults
-    /// where they are missing; on the host's files ([`Root::Host`]) nothing is added.
+    /// Its environment. `PATH`, `HOME` and, on a terminal, `TERM` get Docker's defaults where they
+    /// are missing; on the host's files ([`Root::Host`]) nothing is added.
     pub env: BTreeMap<String, String>,
     /// Its working directory, made where it does not exist.
     pub cwd: String,

@@ -62,6 +62,16 @@ fn a_step_sees_its_environment_user_folder_and_no_host() {
 }
 
 #[test]
+fn a_step_has_the_host_name_of_buildkit_and_no_variable_of_it() {
+    let bench = need!(Bench::new());
+    bench.file("FROM busybox\nRUN env > /env; cat /proc/sys/kernel/hostname > /name\n");
+    let image = bench.build(&[]);
+    assert_eq!(text(&image, "name"), "buildkitsandbox\n");
+    assert_eq!(text(&image, "env").lines().find(|line| line.starts_with("HOSTNAME")), None);
+    assert!(text(&image, "env").contains("HOME=/root\n"));
+}
+
+#[test]
 fn heredocs_run_in_the_shell_or_as_programs() {
     let bench = need!(Bench::new());
     bench.file(

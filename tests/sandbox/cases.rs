@@ -205,7 +205,7 @@ fn environment(context: &Context) {
     spec.user = "app".to_owned();
     spec.env.insert("A".to_owned(), "1 2".to_owned());
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let expected = format!("A=1 2\nHOME=/home/app\nHOSTNAME=gondola\n{path}\n");
+    let expected = format!("A=1 2\nHOME=/home/app\n{path}\n");
     assert_eq!(context.output_of(&spec), expected);
     spec.env.insert("HOME".to_owned(), "/elsewhere".to_owned());
     assert!(context.output_of(&spec).contains("HOME=/elsewhere\n"));
