@@ -12,7 +12,7 @@ use super::fault::{Attempt, Fault, Stage};
 pub(super) struct Identity {
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups. The first one above is among them, as in every container of docker's.
     pub(super) groups: Vec<u32>,
     pub(super) home: Option<String>,
 }
@@ -32,7 +32,7 @@ struct Group<'a> {
 
 /// Looks up `USER` as an image says it: empty, `name`, `uid`, and each with `:group`.
 ///
-/// A number needs no entry; a name does. A group given explicitly replaces the supplementary ones.
+/// A number needs no entry; a name does. A group given explicitly replaces those that list the user.
 pub(super) fn resolve(user: &str, passwd: &str, group: &str) -> Attempt<Identity> {
     let (user, wanted_group) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
@@ -49,14 +49,16 @@ pub(super) fn resolve(user: &str, passwd: &str, group: &str) -> Attempt<Identity
     };
     let home = account.as_ref().map(|account| account.home.to_owned());
     if let Some(wanted) = wanted_group {
-        return Ok(Identity { uid, gid: find_group(wanted, group)?, groups: Vec::new(), home });
+        let gid = find_group(wanted, group)?;
+        return Ok(Identity { uid, gid, groups: vec![gid], home });
     }
     let gid = account.as_ref().map_or(0, |account| account.gid);
     let lists = |member: &Group<'_>| {
         account.as_ref().is_some_and(|account| member.members.split(',').any(|m| m == account.name))
     };
     let further = groups(group).filter(lists).map(|group| group.gid);
-    Ok(Identity { uid, gid, groups: further.filter(|further| *further != gid).collect(), home })
+    let groups = std::iter::once(gid).chain(further.filter(|further| *further != gid)).collect();
+    Ok(Identity { uid, gid, groups, home })
 }
 
 /// The largest id that the kernel takes; one more means "unchanged".
@@ -169,14 +171,14 @@ mod tests {
     #[test]
     fn a_user_is_found_as_docker_finds_it() {
         let cases = [
-            ("", 0, 0, &[29][..], Some("/root")),
-            ("app", 1000, 1000, &[29, 10], Some("/home/app")),
-            ("1000", 1000, 1000, &[29, 10], Some("/home/app")),
-            ("app:audio", 1000, 29, &[], Some("/home/app")),
-            ("app:5000", 1000, 5000, &[], Some("/home/app")),
-            ("65532", 65532, 0, &[], None),
-            ("65532:65532", 65532, 65532, &[], None),
-            ("42", 7, 7, &[], Some("/odd")),
+            ("", 0, 0, &[0, 29][..], Some("/root")),
+            ("app", 1000, 1000, &[1000, 29, 10], Some("/home/app")),
+            ("1000", 1000, 1000, &[1000, 29, 10], Some("/home/app")),
+            ("app:audio", 1000, 29, &[29], Some("/home/app")),
+            ("app:5000", 1000, 5000, &[5000], Some("/home/app")),
+            ("65532", 65532, 0, &[0], None),
+            ("65532:65532", 65532, 65532, &[65532], None),
+            ("42", 7, 7, &[7], Some("/odd")),
         ];
         for (user, uid, gid, groups, home) in cases {
             let found = resolve(user, PASSWD, GROUP).unwrap();

@@ -72,6 +72,36 @@ fn a_step_has_the_host_name_of_buildkit_and_no_variable_of_it() {
 }
 
 #[test]
+fn a_user_is_of_the_groups_that_the_image_gives_him_also_with_one_id() {
+    let bench = need!(Bench::new());
+    bench.file(
+        "FROM busybox\nRUN echo 'joe:x:1234:1234::/home/joe:/bin/sh' >> /etc/passwd; \
+         echo 'staff:x:50:joe' >> /etc/group; mkdir -p /home/joe; chown 1234 /home/joe\n\
+         USER joe\nRUN cd; id -G > groups; touch x; chgrp 50 x; chgrp 33 x || touch refused\n\
+         USER root\nRUN mkdir /d && chgrp 8 /d && chmod g+s /d && touch /d/f && mkdir /d/s\n",
+    );
+    let check = || {
+        let image = bench.image();
+        let groups = text(&image, "home/joe/groups");
+        let mut groups: Vec<u32> =
+            groups.split_whitespace().map(|id| id.parse().unwrap()).collect();
+        groups.sort_unstable();
+        assert_eq!(groups, [50, 1234]);
+        let files = image.files();
+        let owner = |path: &str| (files[path].uid, files[path].gid);
+        assert_eq!((owner("home/joe/x"), owner("home/joe/refused")), ((1234, 50), (1234, 1234)));
+        assert_eq!((owner("d"), owner("d/f"), owner("d/s")), ((0, 8), (0, 8), (0, 8)));
+        assert_eq!(files["d/s"].mode & 0o7777, 0o2755);
+    };
+    bench.run(&[]).success();
+    check();
+    let mut command = need!(bench.command_of_nobody(&["--no-cache"]));
+    fs_err::remove_dir_all(bench.sandbox.path("out")).unwrap();
+    super::support::Run::of(&mut command).success();
+    check();
+}
+
+#[test]
 fn heredocs_run_in_the_shell_or_as_programs() {
     let bench = need!(Bench::new());
     bench.file(

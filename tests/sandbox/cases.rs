@@ -9,7 +9,7 @@ use fs_err as fs;
 use gondola::sandbox::{Network, Rung};
 
 use super::context::{Context, lines};
-use super::{LAYERED, NAMESPACES, ROOTED};
+use super::{NAMESPACES, ROOTED};
 
 type Row = (&'static str, &'static [Rung], fn(&Context));
 
@@ -25,7 +25,7 @@ pub const CASES: &[Row] = &[
     ("the_hosts_network_is_reached_only_when_asked_for", NAMESPACES, network),
     ("a_block_device_cannot_be_opened", NAMESPACES, block_device),
     ("users_are_looked_up_in_the_image", ROOTED, users),
-    ("only_a_range_of_ids_gives_supplementary_groups", LAYERED, groups),
+    ("a_user_is_of_his_own_group_and_of_those_that_list_him", ROOTED, groups),
     ("missing_variables_get_dockers_defaults", ROOTED, environment),
     ("host_name_and_hosts_file_are_the_sandboxs_own", NAMESPACES, hostname),
     ("the_usual_devices_work", ROOTED, devices),
@@ -190,13 +190,15 @@ fn users(context: &Context) {
 }
 
 fn groups(context: &Context) {
-    let mut spec = context.spec(&["id"]);
-    spec.user = "app".to_owned();
-    let output = context.output_of(&spec);
-    if context.rung == Rung::Ns {
-        assert!(!output.contains("1002"), "{output}");
-    } else {
-        assert_eq!(output, "1000 1001 [1002]\n");
+    for (user, ids) in [
+        ("app", "1000 1001 [1001 1002]\n"),
+        ("app:7", "1000 7 [7]\n"),
+        ("8:9", "8 9 [9]\n"),
+        ("", "0 0 [0]\n"),
+    ] {
+        let mut spec = context.spec(&["id"]);
+        spec.user = user.to_owned();
+        assert_eq!(context.output_of(&spec), ids, "{user}");
     }
 }
 

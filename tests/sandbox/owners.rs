@@ -23,6 +23,8 @@ pub const CASES: &[Row] = &[
     ("programs_are_told_the_owners_that_they_set", TELLING, told),
     ("a_changed_user_is_believed_and_inherited", TELLING, users),
     ("files_of_a_changed_user_are_his", TELLING, made_by_user),
+    ("a_user_gives_files_to_groups_of_his_and_to_no_other", TELLING, own_groups),
+    ("a_folder_with_the_set_gid_bit_passes_its_group_on", TELLING, passed_on),
     ("owners_are_kept_for_the_layer", RECORDED, kept),
     ("owners_kept_by_unpacking_are_told", RECORDED, unpacked),
     ("no_owner_is_written_outside_the_root", RECORDED, contained),
@@ -55,6 +57,29 @@ fn made_by_user(context: &Context) {
         context.output_of(&spec);
         let owner = Kept::of_path(&changed_file(context, "by-app")).unwrap().owner;
         assert_eq!(owner, Some(Owner { uid: 1000, gid: 1001 }));
+    }
+}
+
+fn own_groups(context: &Context) {
+    let folder = context.base.join("open");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let mut spec = context.spec(&["change-group", "/open/file", "1002", "8", "1001", "1002"]);
+    spec.user = "app".to_owned();
+    let expected = "group 1002 ok\ngroup 8 EPERM\ngroup 1001 ok\ngroup 1002 ok\nnow 1000 1002\n";
+    assert_eq!(context.output_of(&spec), expected);
+}
+
+fn passed_on(context: &Context) {
+    let expected = "file 0 8 100644\nfolder 0 8 42755\ninside 0 8 100600\nlink 0 8 120777\n\
+        later 0 0 100644\n";
+    assert_eq!(context.output(&["pass-group-on"]), expected);
+    if context.rung == Rung::Ns || context.rung == Rung::NsCopy {
+        let owner = |name: &str| Kept::of_path(&changed_file(context, name)).unwrap().owner;
+        let of_group = |gid| Some(Owner { uid: 0, gid });
+        assert_eq!(owner("passing/file"), of_group(8));
+        assert_eq!(owner("passing/folder/inside"), of_group(8));
+        assert_eq!(owner("passing/later"), None);
     }
 }
 

@@ -1,5 +1,6 @@
-//! Calls that make files: for a process that changed its user they are made here, so that their owner
-//! is kept from the beginning. Root's files need no record, and the kernel makes them.
+//! Calls that make files: for a process that changed its user, and in a folder that passes a group on,
+//! they are made here, so that their owner is kept from the beginning. Root's other files need no
+//! record, and the kernel makes them.
 
 use std::os::fd::OwnedFd;
 
@@ -9,7 +10,7 @@ use rustix::io::Errno;
 use super::super::notify::Answer;
 use super::super::owner::{Kept, Owner};
 use super::Recorder;
-use super::files::umask;
+use super::files::{OWNER_ATTRIBUTE, umask};
 use super::target::Target;
 
 /// What is to be made.
@@ -20,7 +21,7 @@ pub(super) enum Creation {
 }
 
 impl Recorder {
-    /// Makes something that belongs to whom the process believes to be.
+    /// Makes something that belongs to whom the process believes to be, or to its folder's group.
     pub(super) fn create(
         &mut self,
         thread: u32,
@@ -28,14 +29,16 @@ impl Recorder {
         creation: &Creation,
     ) -> rustix::io::Result<Answer> {
         let who = self.registry.of(thread);
-        let mut owner = Owner { uid: who.users.effective, gid: who.groups.effective };
-        if owner == Owner::ROOT {
+        let own = Owner { uid: who.users.effective, gid: who.groups.effective };
+        // A folder has its owner in the attribute, never in the side table: one look is enough.
+        let is_plain = || !target.parent().has_attribute(OWNER_ATTRIBUTE, self.changed_roots);
+        if own == Owner::ROOT && is_plain() {
             return Ok(Answer::Continue);
         }
         let (parent, name) = target.open_parent()?;
-        let above = rustix::fs::statat(&parent, "", AtFlags::EMPTY_PATH)?;
-        if above.st_mode & libc::S_ISGID != 0 {
-            owner.gid = self.kept(&parent, &above).owner.unwrap_or(Owner::ROOT).gid;
+        let owner = Owner { gid: self.group_of_new(&parent)?.unwrap_or(own.gid), ..own };
+        if owner == Owner::ROOT && own == Owner::ROOT {
+            return Ok(Answer::Continue);
         }
         let made = match creation {
             Creation::File { flags, mode } => {
@@ -69,5 +72,12 @@ impl Recorder {
             Some((file, close_on_exec)) => Answer::Descriptor { file, close_on_exec },
             None => Answer::Value(0),
         })
+    }
+
+    /// The group that a folder passes on to what is made in it.
+    pub(super) fn group_of_new(&self, folder: &OwnedFd) -> rustix::io::Result<Option<u32>> {
+        let stat = rustix::fs::statat(folder, "", AtFlags::EMPTY_PATH)?;
+        let passes_on = stat.st_mode & libc::S_ISGID != 0;
+        Ok(passes_on.then(|| self.kept(folder, &stat).owner.unwrap_or(Owner::ROOT).gid))
     }
 }

@@ -16,7 +16,7 @@ use super::target::{Target, own_name, place};
 type Outcome = rustix::io::Result<Answer>;
 
 /// [`OWNER_XATTR`], for the quick question.
-const OWNER_ATTRIBUTE: &CStr = c"user.gondola.owner";
+pub(super) const OWNER_ATTRIBUTE: &CStr = c"user.gondola.owner";
 
 /// In which form a file is described.
 #[derive(Clone, Copy)]
@@ -159,7 +159,8 @@ impl Recorder {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode & 0o7777 & !umask(thread));
         let file = rustix::fs::openat(&parent, &*name, flags, Mode::from(0o600))?;
-        let kept = Kept { device: Some(device), owner: Some(Owner::ROOT), capability: None };
+        let owner = Owner { gid: self.group_of_new(&parent)?.unwrap_or(0), ..Owner::ROOT };
+        let kept = Kept { device: Some(device), owner: Some(owner), capability: None };
         let written = kept.write_to_file(&file);
         if !written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))? {
             let fd = rustix::fs::openat(

@@ -19,6 +19,7 @@ const MOST: usize = 1 << 16;
 pub(super) struct Credentials {
     pub(super) users: Triple,
     pub(super) groups: Triple,
+    /// In ascending order, as the kernel keeps them.
     pub(super) further: Vec<u32>,
 }
 

@@ -13,7 +13,7 @@
 //!
 //! Known differences to real root: processes that changed their user still have the access of the one
 //! id, and `/proc` tells that one; a link that is renamed loses its owner; what they make by `openat2`,
-//! `O_TMPFILE` or `link` through a dangling link is root's.
+//! `O_TMPFILE`, `mkfifo`, `bind` or through a dangling link is root's, and so is its group.
 
 mod creation;
 mod files;
@@ -85,11 +85,10 @@ impl Recording {
             return Ok(None);
         }
         let pair = UnixStream::pair().at(Stage::Harden, || "record the owners of files")?;
-        let registry = Registry::new(Credentials {
-            users: Triple::all(identity.uid),
-            groups: Triple::all(identity.gid),
-            further: Vec::new(),
-        });
+        let mut further = identity.groups.clone();
+        further.sort_unstable();
+        let (users, groups) = (Triple::all(identity.uid), Triple::all(identity.gid));
+        let registry = Registry::new(Credentials { users, groups, further });
         Ok(Some(Self { near: pair.0, far: pair.1, registry, table }))
     }
 
@@ -191,9 +190,10 @@ impl Recorder {
         let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
         let old = self.registry.of(thread);
         if let Some(answer) = tell(old, thread, kind, arguments)? {
-            // Whoever never changed anything hears it from the kernel.
-            let changed = self.registry.changed(thread).is_some();
-            return Ok(if changed { answer } else { Answer::Continue });
+            // Whoever never changed anything hears it from the kernel, but for the further groups:
+            // no namespace of one id has these.
+            let known = matches!(kind, Ids::Further) || self.registry.changed(thread).is_some();
+            return Ok(if known { answer } else { Answer::Continue });
         }
         let new = changed(old, thread, kind, arguments)?;
         if new != *old {
@@ -307,7 +307,8 @@ fn changed(
         Ids::SetGroups => groups(old.groups.set([first, second, third], root)),
         _ if !root => Err(Errno::PERM),
         _ => {
-            let further = read_groups(thread, arguments[0], arguments[1])?;
+            let mut further = read_groups(thread, arguments[0], arguments[1])?;
+            further.sort_unstable();
             Ok(Credentials { further, ..old.clone() })
         }
     }

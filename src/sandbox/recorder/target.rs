@@ -77,6 +77,16 @@ impl Target {
         }
     }
 
+    /// The folder of the file, as it is written: what `..` and links in the name of it mean is the
+    /// kernel's to say.
+    pub(super) fn parent(&self) -> Self {
+        let path = self.path.as_bytes();
+        let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+        let begin = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        let path = CString::new(&path[..begin]).expect("a part of a string has no zero byte");
+        Self { thread: self.thread, base: self.base, path, follow: true }
+    }
+
     /// Whether the file may carry an attribute. Quick, and right for all that no link in `/proc` is on
     /// the way to: nothing is written on account of it.
     pub(super) fn has_attribute(&self, name: &CStr, changed_roots: bool) -> bool {

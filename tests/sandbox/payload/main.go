@@ -23,6 +23,7 @@ func main() {
 		"append": appendTo, "probe": probe, "calls": calls, "fds": descriptors, "abstract": abstract, "dial": dial,
 		"serve-self": serveSelf, "serve": serve,
 		"owners": owners, "device": device, "become": become, "make-as-user": makeAsUser,
+		"pass-group-on": passGroupOn, "change-group": changeGroup,
 		"chown-outside": chownOutside, "tree": tree, "chown-tree": chownTree, "lmode": linkMode, "orphan": orphan, "hold": hold, "bomb": bomb, "sleep": sleep,
 		"trap": trap, "ignore": ignore, "kill-self": killSelf, "env": environment, "id": id,
 		"pwd": pwd, "tty": terminal, "winch": windowChange, "block-device": blockDevice,

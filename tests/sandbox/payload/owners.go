@@ -106,6 +106,42 @@ func asUser() {
 	must(syscall.Setresuid(7, 7, 7))
 }
 
+// passGroupOn makes things in a folder that passes its group on, and in one that does not any more.
+func passGroupOn([]string) {
+	os.RemoveAll("/passing")
+	must(os.Mkdir("/passing", 0o755))
+	must(syscall.Chown("/passing", 0, 8))
+	must(syscall.Chmod("/passing", 0o2775))
+	made := func(name string) {
+		stat := lstat(name)
+		sayOwner(filepath.Base(name), stat, fmt.Sprintf("%o", stat.Mode))
+	}
+	must(os.WriteFile("/passing/file", nil, 0o644))
+	made("/passing/file")
+	must(os.Mkdir("/passing/folder", 0o755))
+	made("/passing/folder")
+	must(os.Chdir("/passing/folder"))
+	must(os.WriteFile("inside", nil, 0o600))
+	must(os.WriteFile("inside", []byte("again"), 0o600))
+	made("inside")
+	must(os.Symlink("inside", "../link"))
+	made("/passing/link")
+	must(syscall.Chmod("/passing", 0o775))
+	must(os.WriteFile("/passing/later", nil, 0o644))
+	made("/passing/later")
+}
+
+// changeGroup gives a file of the user's own to each of the groups.
+func changeGroup(args []string) {
+	must(os.WriteFile(args[0], nil, 0o644))
+	for _, arg := range args[1:] {
+		group, err := strconv.Atoi(arg)
+		must(err)
+		say("group "+arg, syscall.Chown(args[0], -1, group))
+	}
+	sayOwner("now", lstat(args[0]))
+}
+
 // makeAsUser makes files as a user who may.
 func makeAsUser(args []string) {
 	os.RemoveAll(args[0])
