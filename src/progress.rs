@@ -4,7 +4,7 @@
 //! readers of [`Event`], and live in `cli`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Names one task among all tasks of a [`Reporter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +53,8 @@ pub enum Outcome {
     Skipped(&'static str),
     /// The task was dropped before it was finished.
     Failed,
+    /// The work was given up, because nobody needs it any more: something else failed.
+    Stopped,
 }
 
 /// One thing that happened.
@@ -134,7 +136,7 @@ impl Reporter {
     pub fn start(&self, kind: TaskKind, name: impl Into<String>, total_bytes: Option<u64>) -> Task {
         let task = TaskId(self.next.fetch_add(1, Ordering::Relaxed));
         self.reader.event(Event::Started { task, kind, name: name.into(), total_bytes });
-        Task { reporter: self.clone(), id: task, open: true }
+        Task { reporter: self.clone(), id: task, open: true, stopped: AtomicBool::new(false) }
     }
 
     /// Reports something to read.
@@ -158,6 +160,7 @@ pub struct Task {
     reporter: Reporter,
     id: TaskId,
     open: bool,
+    stopped: AtomicBool,
 }
 
 impl Task {
@@ -169,6 +172,12 @@ impl Task {
     /// Passes on a line that the task's program wrote.
     pub fn line(&self, text: &str) {
         self.reporter.reader.event(Event::Line { task: self.id, text: text.to_owned() });
+    }
+
+    /// Takes note that the work is given up: unless it is finished nevertheless, the task ends as
+    /// stopped, and not as failed.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Ends the task: the work was done.
@@ -190,8 +199,9 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if self.open {
-            let event = Event::Finished { task: self.id, outcome: Outcome::Failed };
-            self.reporter.reader.event(event);
+            let stopped = self.stopped.load(Ordering::Relaxed);
+            let outcome = if stopped { Outcome::Stopped } else { Outcome::Failed };
+            self.reporter.reader.event(Event::Finished { task: self.id, outcome });
         }
     }
 }

@@ -145,6 +145,7 @@ fn a_terminated_build_leaves_no_process_mount_or_lock() {
         kill_process(Pid::from_child(&build), signal).unwrap();
         let rest: Vec<_> = lines.map_while(Result::ok).collect();
         assert_eq!(build.wait().unwrap().code(), Some(130), "{rest:?}");
+        assert!(rest.iter().any(|line| line.contains(": stopped after ")), "{rest:?}");
         assert_nothing_is_left(&sandbox, &word);
     }
 }

@@ -10,6 +10,7 @@ mod arguments;
 mod bench;
 mod cache;
 mod contexts;
+mod endings;
 mod failures;
 mod files;
 mod foreign;

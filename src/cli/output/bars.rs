@@ -267,6 +267,7 @@ fn ended_line(ended: &Ended, paint: Paint) -> String {
             format!("{} {title} {}", paint.tone(Tone::Good, "✓"), paint.tone(Tone::Dim, &time))
         }
         Outcome::Skipped(why) => paint.tone(Tone::Dim, &format!("- {title} {why}")),
+        Outcome::Stopped => paint.tone(Tone::Dim, &format!("- {title} stopped")),
         Outcome::Failed => {
             let time = human::duration(ended.time());
             format!("{} {title} {}", paint.tone(Tone::Bad, "✗"), paint.tone(Tone::Dim, &time))

@@ -142,6 +142,7 @@ fn finished(ended: &Ended, time: f64) -> Record<'_> {
         Outcome::Done => ("done", None),
         Outcome::Skipped(why) => ("skipped", Some(why)),
         Outcome::Failed => ("failed", None),
+        Outcome::Stopped => ("stopped", None),
     };
     Record {
         event: "finished",

@@ -157,6 +157,7 @@ fn ended_line(ended: &Ended) -> String {
         Outcome::Done => format!("{title}: done in {time}{}", size_and_rate(ended)),
         Outcome::Skipped(why) => format!("{title}: skipped, {why}"),
         Outcome::Failed => format!("{title}: failed after {time}"),
+        Outcome::Stopped => format!("{title}: stopped after {time}"),
     }
 }
 

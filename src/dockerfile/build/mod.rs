@@ -14,6 +14,7 @@
 mod agent;
 mod base;
 mod caches;
+mod ending;
 mod job;
 mod kept;
 mod key;

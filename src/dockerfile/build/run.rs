@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::caches;
+use super::ending::{Ending, Waiting};
 use super::job::{Chosen, Job, StepKind};
 use super::key::Key;
 use super::mounts::{self, Mounts, Prepared};
@@ -68,8 +69,12 @@ pub(super) async fn execute(
     let label = stage.label(instruction);
     let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
     let task = Arc::new(task);
-    let execute = || in_sandbox(stage, command, mounts, task.clone());
-    let (step, origin) = shop.step(&stage.wanted(key, StepKind::Run), execute).await?;
+    let waiting = Waiting::new(&task);
+    let begun = Begun { task: task.clone(), ending: waiting.ending() };
+    let execute = || in_sandbox(stage, command, mounts, begun);
+    let outcome = shop.step(&stage.wanted(key, StepKind::Run), execute).await;
+    waiting.finish();
+    let (step, origin) = outcome?;
     if let Some(task) = Arc::into_inner(task) {
         ended(task, origin);
     }
@@ -152,7 +157,7 @@ async fn in_sandbox(
     stage: &Stage<'_>,
     command: Command,
     mounts: Mounts,
-    task: Arc<Task>,
+    begun: Begun,
 ) -> Result<Made, Failure> {
     let shop = &stage.build.common.shop;
     let workshop = shop.workshop().await?;
@@ -175,9 +180,10 @@ async fn in_sandbox(
         failed: shop.failed.clone(),
     });
     blocking(move || {
+        begun.ending.check()?;
         let fork = rootfs.fork()?;
         let spec = Spec { root: fork.root(), ..spec };
-        Execution { chosen, spec, task, shell, foreign }.run(fork, held)
+        Execution { chosen, spec, begun, shell, foreign }.run(fork, held)
     })
     .await
     .map_err(Failure::from)
@@ -204,11 +210,17 @@ fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
     spec
 }
 
+/// What a step is known by outside.
+struct Begun {
+    task: Arc<Task>,
+    ending: Ending,
+}
+
 /// A command about to be executed.
 struct Execution {
     chosen: Chosen,
     spec: Spec,
-    task: Arc<Task>,
+    begun: Begun,
     /// The shell that a failure ends in.
     shell: Option<Shell>,
     /// The platform of the command, where it is not this machine's.
@@ -231,15 +243,17 @@ impl Execution {
         let null = Streams::null()?;
         let streams = Streams { input: null.input, output: output.into(), error: error.into() };
         let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.rung, streams)?;
+        self.begun.ending.concerns(&child);
         let last = Arc::new(Mutex::new(VecDeque::new()));
         let reader = {
-            let (task, last) = (self.task.clone(), last.clone());
+            let (task, last) = (self.begun.task.clone(), last.clone());
             thread::spawn(move || tell(end, &task, &last))
         };
         let exit = child.wait()?;
         if let Err(panic) = reader.join() {
             std::panic::resume_unwind(panic);
         }
+        self.begun.ending.check()?;
         if exit.is_success() {
             return shop::keep(fork, child.stubs());
         }

@@ -54,6 +54,7 @@ enum Standing {
     Done,
     Skipped(&'static str),
     Failed,
+    Stopped,
     Running,
 }
 
@@ -117,6 +118,7 @@ impl Collected {
                 Outcome::Done => Standing::Done,
                 Outcome::Skipped(why) => Standing::Skipped(why),
                 Outcome::Failed => Standing::Failed,
+                Outcome::Stopped => Standing::Stopped,
             };
             (ended.id, Row { task: ended.task.clone(), ended: ended.at, standing })
         });

@@ -190,6 +190,7 @@ fn waterfall_row(out: &mut String, row: &Row, is_critical: bool, scale: &Scale) 
         Standing::Done => ("", human::duration(row.time())),
         Standing::Skipped(why) => (" skipped", escape(why)),
         Standing::Failed => (" failed", format!("failed, {}", human::duration(row.time()))),
+        Standing::Stopped => (" skipped", format!("stopped, {}", human::duration(row.time()))),
         Standing::Running => {
             (" running", format!("still running, {}", human::duration(row.time())))
         }
@@ -235,6 +236,7 @@ fn details(row: &Row, is_critical: bool) -> Vec<(&'static str, String)> {
                 Standing::Done => "done".to_owned(),
                 Standing::Skipped(why) => format!("not needed: {}", escape(why)),
                 Standing::Failed => "failed".to_owned(),
+                Standing::Stopped => "stopped: something else failed".to_owned(),
                 Standing::Running => "still running".to_owned(),
             },
         ),
