@@ -166,6 +166,6 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     wrapped.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_gondola")]);
     wrapped.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
     let run = support::Run::of(&mut wrapped).code(1);
-    run.says("No space left on device");
+    run.says("No space left on device").says("the disk of the store is full: free some space at ");
     assert_nothing_is_left(&sandbox, &word);
 }

@@ -53,6 +53,7 @@ mod lock;
 mod names;
 mod read;
 mod records;
+mod space;
 mod tree;
 mod verify;
 

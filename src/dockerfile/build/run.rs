@@ -20,6 +20,7 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
 use crate::sandbox::{Access, Exit, Network, Spec, Streams};
+use crate::store::Store;
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
 const SCRIPTS: &str = "/dev/pipes";
@@ -179,11 +180,12 @@ async fn in_sandbox(
         command: shell::command(&stage.config.config),
         failed: shop.failed.clone(),
     });
+    let store = shop.tools.transport.store.clone();
     blocking(move || {
         begun.ending.check()?;
         let fork = rootfs.fork()?;
         let spec = Spec { root: fork.root(), ..spec };
-        Execution { chosen, spec, begun, shell, foreign }.run(fork, held)
+        Execution { chosen, spec, begun, shell, foreign, store }.run(fork, held)
     })
     .await
     .map_err(Failure::from)
@@ -225,6 +227,8 @@ struct Execution {
     shell: Option<Shell>,
     /// The platform of the command, where it is not this machine's.
     foreign: Option<String>,
+    /// Where its files are.
+    store: Store,
 }
 
 /// A shell to open if a command fails.
@@ -288,6 +292,11 @@ impl Execution {
                  FROM --platform=$BUILDPLATFORM"
             )),
             (Exit::NotFound(_), _) => error.hint("the image has no such program"),
+            _ if self.store.is_full() => error.hint(format!(
+                "the disk of the store is full: free some space at {} (gondola cache prune), or set \
+                 GONDOLA_HOME to a folder on another disk",
+                self.store.root().display()
+            )),
             _ if self.shell.is_some() => error,
             _ => error.hint("--shell-on-failure opens a shell where it failed"),
         }
