@@ -323,12 +323,15 @@ pub(super) fn context_of_stdin(
     }
     let store = session.store()?;
     let digest = store.put(&bytes)?;
-    Ok((archive(store.blob_path(&digest)), in_context(file)?))
+    let (file_there, name) = (store.blob_path(&digest), "standard input".to_owned());
+    let context = ContextSource::Archive { file: file_there, name, folder: None };
+    Ok((context, in_context(file)?))
 }
 
 /// All of an archive as a context.
 fn archive(file: PathBuf) -> ContextSource {
-    ContextSource::Archive { file, folder: None }
+    let name = file.display().to_string();
+    ContextSource::Archive { file, name, folder: None }
 }
 
 fn read_stdin() -> Result<Vec<u8>> {

@@ -46,6 +46,40 @@ fn an_archive_on_stdin_is_the_context_and_text_is_the_dockerfile() {
 }
 
 #[test]
+fn a_context_on_stdin_is_called_that_and_links_in_it_lead_to_the_dockerfile() {
+    let bench = need!(Bench::new());
+    let tar = need!(program("tar"));
+    bench.write("files/real", "FROM busybox\nRUN echo linked > /x\n");
+    std::os::unix::fs::symlink("./files/real", bench.sandbox.path("ctx/Dockerfile")).unwrap();
+    std::os::unix::fs::symlink("../Dockerfile", bench.sandbox.path("ctx/files/other")).unwrap();
+    let archive = bench.sandbox.path("ctx.tar.gz");
+    let context = bench.sandbox.path("ctx");
+    run(tar, &["-czf", archive.to_str().unwrap(), "-C", context.to_str().unwrap(), "."]);
+    let build = |input: &std::path::Path, more: &[&str]| {
+        let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t"];
+        let mut command = bench.sandbox.command(&[&words[..], more].concat());
+        command.stdin(Stdio::from(fs_err::File::open(input).unwrap().into_file()));
+        Run::of(&mut command)
+    };
+    for more in [&["-"][..], &["-f", "files/other", "-"], &["-f", "Dockerfile", "ctx.tar.gz"]] {
+        build(&archive, more).success();
+        let image = Stored::folder(&bench.sandbox.path("out")).image(Some("t"));
+        assert_eq!(text(&image, "x"), "linked\n", "{more:?}");
+        fs_err::remove_dir_all(bench.sandbox.path("out")).unwrap();
+    }
+    let whole = fs_err::read(&archive).unwrap();
+    let mut broken = whole.clone();
+    broken.truncate(whole.len() / 2);
+    for bytes in [&broken[..], b"BZh91AY&SYrest", b"\xfd7zXZ\0rest"] {
+        let input = bench.sandbox.write("input", bytes);
+        let ran = build(&input, &["-"]);
+        assert_ne!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stderr.contains("standard input"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("blobs/sha256"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_folder_with_a_dockerfile_and_no_program_is_built_without_f() {
     let bench = need!(Bench::new());
     bench.file("FROM busybox\nRUN echo x > /x\n");

@@ -146,13 +146,14 @@ fn context(session: &Session, choice: &ContextChoice) -> Result<ContextSource> {
         ContextChoice::Folder(folder) => {
             Ok(ContextSource::Folder(session.environment.resolve(folder)))
         }
-        ContextChoice::Archive(file, folder) => Ok(ContextSource::Archive {
-            file: session.environment.resolve(file),
-            folder: folder.clone(),
-        }),
+        ContextChoice::Archive(file, folder) => {
+            let file = session.environment.resolve(file);
+            let name = file.display().to_string();
+            Ok(ContextSource::Archive { file, name, folder: folder.clone() })
+        }
         ContextChoice::Stdin(folder) => match dockerfile::context_of_stdin(session, None)? {
-            (ContextSource::Archive { file, .. }, _) => {
-                Ok(ContextSource::Archive { file, folder: folder.clone() })
+            (ContextSource::Archive { file, name, .. }, _) => {
+                Ok(ContextSource::Archive { file, name, folder: folder.clone() })
             }
             _ => Err(Error::new(ErrorKind::Invalid, "read the context from standard input")
                 .because("it is no tar archive")),

@@ -20,10 +20,12 @@ pub enum ContextSource {
     Folder(PathBuf),
     /// A repository.
     Git(GitSource),
-    /// An archive, which is read whole; its name is for messages.
+    /// An archive, which is read whole.
     Archive {
         /// The archive.
         file: PathBuf,
+        /// What messages call it.
+        name: String,
         /// The folder in it that is meant, where it is not all of it.
         folder: Option<String>,
     },

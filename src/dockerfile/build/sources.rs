@@ -85,22 +85,25 @@ async fn raw(tools: &Tools, source: &ContextSource) -> Result<Raw> {
             let (root, time) = (checkout.root().to_owned(), Some(checkout.time));
             Ok(Raw::Folder { root, time, held: Some(Arc::new(Held::Checkout(checkout))) })
         }
-        ContextSource::Archive { file, folder } => {
-            let (file, folder, programs) = (file.clone(), folder.clone(), tools.path().to_owned());
-            blocking(move || open_archive(&file, folder.as_deref(), &programs)).await
+        ContextSource::Archive { file, name, folder } => {
+            let (file, name, folder) = (file.clone(), name.clone(), folder.clone());
+            let programs = tools.path().to_owned();
+            let action = format!("use the build context {name}");
+            let open = move || open_archive((&file, &name), folder.as_deref(), &programs);
+            blocking(open).await.cannot(|| action)
         }
         ContextSource::Empty => Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), held: None }),
     }
 }
 
-fn open_archive(path: &Path, folder: Option<&str>, programs: &str) -> Result<Raw> {
-    let action = || format!("use the build context {}", path.display());
-    let archive = context::open_archive(path, programs)?
-        .ok_or_else(|| Error::new(ErrorKind::Usage, action()).because("it is no tar archive"))?;
-    let scratch = tempfile::tempdir().cannot(action)?;
-    let mut read = context::read_archive(archive, &scratch).cannot(action)?;
+fn open_archive(file: (&Path, &str), folder: Option<&str>, programs: &str) -> Result<Raw> {
+    let archive = context::open_archive(file, programs)?.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, format!("read {}", file.1)).because("it is no tar archive")
+    })?;
+    let scratch = tempfile::tempdir().cannot(|| "unpack it")?;
+    let mut read = context::read_archive(archive, &scratch)?;
     if let Some(folder) = folder {
-        read = context::folder_of_archive(read, folder).cannot(action)?;
+        read = context::folder_of_archive(read, folder)?;
     }
     let mut tree = Tree::new();
     for (path, entry) in read {

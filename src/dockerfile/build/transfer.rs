@@ -368,7 +368,8 @@ fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Tree, Held)>> {
     let scratch = || tempfile::tempdir().cannot(|| "unpack an archive");
     match &file.node.entry.kind {
         EntryKind::File(Content::File { path, .. }) => {
-            let Some(archive) = context::open_archive(path, programs)? else { return Ok(None) };
+            let file = (path.as_path(), &*path.display().to_string());
+            let Some(archive) = context::open_archive(file, programs)? else { return Ok(None) };
             let scratch = scratch()?;
             let tree = context::read_archive(archive, &scratch)?;
             Ok(Some((tree, held(scratch))))
@@ -377,7 +378,8 @@ fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Tree, Held)>> {
             let scratch = scratch()?;
             let path = scratch.path().join("archive");
             fs_err::write(&path, bytes).cannot(|| "unpack an archive")?;
-            let Some(archive) = context::open_archive(&path, programs)? else { return Ok(None) };
+            let file = (path.as_path(), "an archive");
+            let Some(archive) = context::open_archive(file, programs)? else { return Ok(None) };
             let tree = context::read_archive(archive, &scratch)?;
             Ok(Some((tree, held(scratch))))
         }

@@ -45,19 +45,20 @@ pub fn packing(start: &[u8]) -> Packing {
 /// Opens a file as an archive; `None` where it is none.
 ///
 /// What it is decides, not its name: compressed or not, its first block must be an archive's.
-/// `programs` is a `PATH`, for what is decompressed by a program.
-pub fn open(path: &Path, programs: &str) -> Result<Option<Box<dyn Read + Send>>> {
-    let action = || format!("read {}", path.display());
-    let file = fs_err::File::open(path).cannot(action)?;
-    let mut file = BufReader::new(file);
+/// The file comes with what messages call it. `programs` is a `PATH`, for what is decompressed by a
+/// program.
+pub fn open(file: (&Path, &str), programs: &str) -> Result<Option<Box<dyn Read + Send>>> {
+    let (path, name) = file;
+    let action = || format!("read {name}");
+    let mut file = BufReader::new(fs_err::File::open(path).cannot(action)?);
     let packing = packing(file.fill_buf().cannot(action)?);
     let unpacked = match packing {
         Packing::Layer(compression) => match decompress(compression, file) {
             Ok(unpacked) => unpacked,
             Err(_) => return Ok(None),
         },
-        Packing::Bzip2 => program("bzip2", path, programs)?,
-        Packing::Xz => program("xz", path, programs)?,
+        Packing::Bzip2 => program("bzip2", (path, name), programs)?,
+        Packing::Xz => program("xz", (path, name), programs)?,
     };
     Ok(archive(unpacked))
 }
@@ -82,10 +83,11 @@ fn is_old(start: &[u8]) -> bool {
 }
 
 /// Reads a file through a program that decompresses.
-fn program(name: &str, path: &Path, programs: &str) -> Result<Box<dyn Read + Send>> {
+fn program(name: &str, file: (&Path, &str), programs: &str) -> Result<Box<dyn Read + Send>> {
+    let (path, shown) = file;
     let found = std::env::split_paths(programs).map(|folder| folder.join(name));
     let Some(found) = found.into_iter().find(|file| file.is_file()) else {
-        let action = format!("unpack {}", path.display());
+        let action = format!("unpack {shown}");
         return Err(Error::new(ErrorKind::Unsupported, action)
             .because(format!(
                 "it is compressed with {name}, and there is no program {name} on PATH"
@@ -354,12 +356,12 @@ mod tests {
         let gzip = Encoding::Gzip { level: 1, single_member: true };
         for encoding in [Encoding::None, gzip, Encoding::Zstd { level: 1 }] {
             fs_err::write(&path, packed(&sample(), encoding)).unwrap();
-            let archive = open(&path, "").unwrap().unwrap();
+            let archive = open((&path, "file.txt"), "").unwrap().unwrap();
             assert_eq!(read(archive, &folder).unwrap(), sample(), "{encoding}");
         }
         for other in ["", "text", &"x".repeat(2000)] {
             fs_err::write(&path, other).unwrap();
-            assert!(open(&path, "").unwrap().is_none());
+            assert!(open((&path, "file.txt"), "").unwrap().is_none());
         }
     }
 
@@ -368,7 +370,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.tar");
         fs_err::write(&path, b"\xfd7zXZ\0rest").unwrap();
-        let error = open(&path, "/nonexistent").err().unwrap().to_string();
+        let error = open((&path, "a.tar"), "/nonexistent").err().unwrap().to_string();
         assert!(error.contains("there is no program xz on PATH"), "{error}");
     }
 
