@@ -19,7 +19,7 @@ use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
-use crate::sandbox::{Access, Exit, Network, Spec, Streams};
+use crate::sandbox::{Access, Exit, Network, Spec, Streams, Stub};
 use crate::store::Store;
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
@@ -72,8 +72,8 @@ pub(super) async fn execute(
     let task = Arc::new(task);
     let waiting = Waiting::new(&task);
     let begun = Begun { task: task.clone(), ending: waiting.ending() };
-    let execute = || in_sandbox(stage, command, mounts, begun);
-    let outcome = shop.step(&stage.wanted(key, StepKind::Run), execute).await;
+    let execute = || in_sandbox(stage, &key, command, mounts, begun);
+    let outcome = shop.step(&stage.wanted(key.clone(), StepKind::Run), execute).await;
     waiting.finish();
     let (step, origin) = outcome?;
     if let Some(task) = Arc::into_inner(task) {
@@ -156,6 +156,7 @@ fn history(stage: &Stage<'_>, command: &Command) -> String {
 
 async fn in_sandbox(
     stage: &Stage<'_>,
+    key: &str,
     command: Command,
     mounts: Mounts,
     begun: Begun,
@@ -180,15 +181,23 @@ async fn in_sandbox(
         command: shell::command(&stage.config.config),
         failed: shop.failed.clone(),
     });
+    let links = std::mem::take(&mut prepared.links);
     let store = shop.tools.transport.store.clone();
-    blocking(move || {
+    let made = blocking(move || {
         begun.ending.check()?;
         let fork = rootfs.fork()?;
+        let links = fork.link(&links)?;
         let spec = Spec { root: fork.root(), ..spec };
-        Execution { chosen, spec, begun, shell, foreign, store }.run(fork, held)
-    })
-    .await
-    .map_err(Failure::from)
+        Execution { chosen, spec, begun, shell, foreign, links, store }.run(fork, held)
+    });
+    let made = made.await;
+    if let Some(modules) = &prepared.modules {
+        match &made {
+            Ok(_) => caches::filled(stage, modules, key)?,
+            Err(_) => shop.again.note_lost(caches::lost(stage, modules)),
+        }
+    }
+    made.map_err(Failure::from)
 }
 
 fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
@@ -227,6 +236,8 @@ struct Execution {
     shell: Option<Shell>,
     /// The platform of the command, where it is not this machine's.
     foreign: Option<String>,
+    /// What was made in the fork to lead to mounts.
+    links: Vec<Stub>,
     /// Where its files are.
     store: Store,
 }
@@ -259,7 +270,7 @@ impl Execution {
         }
         self.begun.ending.check()?;
         if exit.is_success() {
-            return shop::keep(fork, child.stubs());
+            return shop::keep(fork, &[child.stubs(), &self.links].concat());
         }
         let last = last.lock().unwrap_or_else(PoisonError::into_inner);
         let error = self.failed(&exit, &last);
@@ -279,13 +290,17 @@ impl Execution {
             Exit::TimedOut => "its time was over".to_owned(),
         };
         let program = self.spec.argv.first().map_or("", String::as_str);
+        let action = match exit {
+            Exit::NotFound(_) | Exit::NotExecutable(_) => format!("run {program}"),
+            _ => "execute the step".to_owned(),
+        };
         let lines: Vec<&str> = last.iter().map(String::as_str).collect();
         let quoted = if lines.is_empty() {
             how
         } else {
             format!("{how}, and said last:\n  {}", lines.join("\n  "))
         };
-        let error = Error::new(ErrorKind::Program, format!("run {program}")).because(quoted);
+        let error = Error::new(ErrorKind::Program, action).because(quoted);
         match (exit, &self.foreign) {
             (Exit::NotExecutable(_), Some(platform)) => error.hint(format!(
                 "register an emulator of {platform} with binfmt_misc, or compile natively: \
