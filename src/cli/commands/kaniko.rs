@@ -98,11 +98,10 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         _ => None,
     };
     let name = name.map_or_else(|| "app".to_owned(), |name| name.to_string_lossy().into_owned());
-    let given = environment.get("SOURCE_DATE_EPOCH").is_some() || build.reproducible;
-    let epoch = given.then(|| environment.source_date_epoch()).transpose()?;
     let now = environment.now.duration_since(std::time::UNIX_EPOCH);
     let mut arguments = dockerfile::arguments(session, &[]);
     arguments.extend(build.arguments.clone());
+    let epoch = dockerfile::epoch(&arguments)?.or(build.reproducible.then_some(0));
     let secrets =
         build.secrets.iter().map(|(id, choice)| Ok((id.clone(), secret(session, choice)?)));
     let job = Job {

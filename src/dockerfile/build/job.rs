@@ -27,6 +27,8 @@ pub enum ContextSource {
         /// The folder in it that is meant, where it is not all of it.
         folder: Option<String>,
     },
+    /// An archive on a server, or a lone Dockerfile.
+    Address(String),
     /// Nothing at all.
     Empty,
 }

@@ -14,6 +14,7 @@
 mod agent;
 mod base;
 mod caches;
+mod download;
 mod job;
 mod kept;
 mod key;
@@ -67,7 +68,7 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let mut contexts = BTreeMap::new();
     for (name, named) in &job.contexts {
         if let Named::Files(source) = named {
-            contexts.insert(name.clone(), sources::open_named(tools, source).await?);
+            contexts.insert(name.clone(), sources::open_named(tools, name, source).await?);
         }
     }
     let remote = Remote::of(tools, &job);

@@ -81,6 +81,10 @@ impl<'a> PlatformBuild<'a> {
         let graph = Graph::build(file, &globals, &inputs, &names);
         let graph = graph.map_err(Diagnostics::into_error)?;
         let target = graph.target(job.target.as_deref())?;
+        for name in job.cache.off_in.iter().filter(|name| !name.is_empty()) {
+            let option = "--no-cache-filter";
+            graph.named(name, option, &format!("use {option} {name}"))?;
+        }
         let ends = file.stages.iter().map(|_| OnceCell::new()).collect();
         let mut build = Self {
             common,
@@ -297,6 +301,8 @@ impl<'a> PlatformBuild<'a> {
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
         let mut config = end.config.clone();
+        let host = shop.tools.host().normalized();
+        config.platform = platform_of_result(&config.platform, &self.inputs.target, &host);
         config.config.labels.extend(self.common.job.labels.clone());
         config.rootfs.diff_ids = diff_ids;
         let last = config.history.iter().rev().find_map(|entry| entry.created.clone());
@@ -309,6 +315,27 @@ impl<'a> PlatformBuild<'a> {
             draft.annotate(name, value);
         }
         Ok(draft.finish())
+    }
+}
+
+/// The platform that an image is said to be for: its own, unless another one than the machine's was
+/// asked for. As in BuildKit, that holds then, whatever its last stage is based on.
+fn platform_of_result(own: &Platform, target: &Platform, host: &Platform) -> Platform {
+    let (own, target) = (own.normalized(), target.normalized());
+    if target == *host {
+        return own;
+    }
+    let is_same = own.os == target.os && own.architecture == target.architecture;
+    let or_own = |asked: &Option<String>, own: &Option<String>| match asked {
+        None if is_same => own.clone(),
+        asked => asked.clone(),
+    };
+    Platform {
+        variant: or_own(&target.variant, &own.variant),
+        os_version: or_own(&target.os_version, &own.os_version),
+        os: target.os,
+        architecture: target.architecture,
+        os_features: own.os_features,
     }
 }
 
@@ -332,4 +359,28 @@ fn triggers(image: &Image) -> Result<Vec<Instruction>> {
         .iter()
         .map(|text| parse::trigger("ONBUILD of the base", text).map_err(Diagnostics::into_error));
     parsed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_for_what_was_asked_for_and_says_so_as_buildkit_does() {
+        for (own, target, expected) in [
+            ("linux/arm64/v8", "linux/arm64", "linux/arm64"),
+            ("linux/amd64", "linux/arm64", "linux/arm64"),
+            ("linux/arm/v6", "linux/arm", "linux/arm/v7"),
+            ("linux/arm", "linux/arm/v6", "linux/arm/v6"),
+            ("linux/amd64/v2", "linux/amd64", "linux/amd64/v2"),
+            ("linux/amd64/v1", "linux/amd64", "linux/amd64"),
+            ("linux/s390x", "linux/amd64", "linux/s390x"),
+            ("windows/amd64:10.0.1", "linux/arm64", "linux/arm64"),
+        ] {
+            let platform = |text: &str| text.parse::<Platform>().unwrap();
+            let found =
+                platform_of_result(&platform(own), &platform(target), &platform("linux/amd64"));
+            assert_eq!(found.to_string(), expected, "{own} for {target}");
+        }
+    }
 }
