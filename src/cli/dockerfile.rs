@@ -18,7 +18,7 @@ use super::session::Session;
 use crate::container::parse_size;
 use crate::dockerfile::build::{
     CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
-    NamedContext, SecretSource,
+    NamedContext, SecretSource, StatedPlatform,
 };
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -217,6 +217,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         encoding: super::settings::typed_encoding(&args.image)?,
         family: None,
         is_kept_here: !args.result.push || !args.result.output.is_empty(),
+        stated: StatedPlatform::of(args.result.platform.as_ref()),
         shell_on_failure: own.shell_on_failure,
     };
     Ok(DockerfileRequest {

@@ -1,7 +1,7 @@
 //! Flags that docker has, too, and what is said of those that have no effect.
 
 use super::bench::{Bench, text};
-use super::support::{Busybox, Run, Stored, need};
+use super::support::{BaseImage, Busybox, Run, Stored, need};
 use serde_json::json;
 
 #[test]
@@ -113,11 +113,26 @@ fn platforms_are_named_as_buildkit_names_them() {
         json!({"os": "linux", "architecture": "arm64"}),
     ];
     assert_eq!(platforms.collect::<Vec<_>>(), expected);
-    // A stage's own platform counts where none is asked for.
+    // What is built is for what was asked for, whatever it is based on.
     bench.file("FROM --platform=linux/arm64/v8 scratch\nLABEL a=b\n");
-    assert_eq!(bench.build(&[]).platform(), "linux/arm64");
-    bench.file("FROM --platform=arm scratch\nLABEL a=b\n");
-    assert_eq!(bench.build(&[]).platform(), "linux/arm/v7");
+    assert_eq!(bench.build(&["--platform", "arm"]).platform(), "linux/arm/v7");
+    let own = bench.build(&[]).platform();
+    bench.file("FROM scratch\nLABEL a=b\n");
+    assert_eq!(bench.build(&[]).platform(), own);
+}
+
+#[test]
+fn a_variant_that_says_nothing_does_not_come_from_the_base() {
+    let bench = need!(Bench::new());
+    let name = bench.registry.image("arm:1");
+    let base = BaseImage::for_platforms(&["linux/arm64/v8"]);
+    need!(base.push(&bench.sandbox.path("arm"), &name));
+    bench.file(&format!("FROM --platform=aarch64 {name}\nLABEL a=b\n"));
+    let platform = || {
+        let image = bench.build(&[]);
+        (image.platform(), image.config.get("variant").cloned())
+    };
+    assert_eq!(platform(), ("linux/arm64".to_owned(), None));
 }
 
 #[test]

@@ -11,7 +11,9 @@ use crate::cli::kaniko::{
 };
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, print_lines};
-use crate::dockerfile::build::{CachePolicy, ContextSource, FileSource, Job, SecretSource};
+use crate::dockerfile::build::{
+    CachePolicy, ContextSource, FileSource, Job, SecretSource, StatedPlatform,
+};
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
@@ -129,6 +131,7 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: build.encoding.unwrap_or_default(),
         family: build.family.clone(),
+        stated: StatedPlatform::of(build.platform.as_ref()),
         shell_on_failure: false,
         is_kept_here: !build.push || build.files.tar.is_some() || build.files.layout.is_some(),
     };

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 pub use job::{
     CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
-    NamedContext, SecretSource, StepKind, Tools,
+    NamedContext, SecretSource, StatedPlatform, StepKind, Tools,
 };
 
 pub use kept::{caches_size, prune_caches};

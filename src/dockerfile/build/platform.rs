@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use super::job::{Job, NamedContext, Tools};
+use super::job::{Job, NamedContext, StatedPlatform, Tools};
 use super::shop::Shop;
 use super::snapshot::Snapshot;
 use super::stage::{self, Failure, StageEnd};
@@ -301,8 +301,11 @@ impl<'a> PlatformBuild<'a> {
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
         let mut config = end.config.clone();
-        let host = shop.tools.host().normalized();
-        config.platform = platform_of_result(&config.platform, &self.inputs.target, &host);
+        let asked = match self.common.job.stated {
+            StatedPlatform::Own => None,
+            StatedPlatform::Asked => Some(&self.inputs.target),
+        };
+        config.platform = platform_of_result(&config.platform, asked);
         config.config.labels.extend(self.common.job.labels.clone());
         config.rootfs.diff_ids = diff_ids;
         let last = config.history.iter().rev().find_map(|entry| entry.created.clone());
@@ -318,13 +321,11 @@ impl<'a> PlatformBuild<'a> {
     }
 }
 
-/// The platform that an image is said to be for: its own, unless another one than the machine's was
-/// asked for. As in BuildKit, that holds then, whatever its last stage is based on.
-fn platform_of_result(own: &Platform, target: &Platform, host: &Platform) -> Platform {
-    let (own, target) = (own.normalized(), target.normalized());
-    if target == *host {
-        return own;
-    }
+/// The platform that an image is said to be for: its own, unless one was asked for. As in BuildKit,
+/// that holds then, whatever its last stage is based on.
+fn platform_of_result(own: &Platform, asked: Option<&Platform>) -> Platform {
+    let own = own.normalized();
+    let Some(target) = asked.map(Platform::normalized) else { return own };
     let is_same = own.os == target.os && own.architecture == target.architecture;
     let or_own = |asked: &Option<String>, own: &Option<String>| match asked {
         None if is_same => own.clone(),
@@ -367,20 +368,22 @@ mod tests {
 
     #[test]
     fn an_image_is_for_what_was_asked_for_and_says_so_as_buildkit_does() {
-        for (own, target, expected) in [
+        for (own, asked, expected) in [
             ("linux/arm64/v8", "linux/arm64", "linux/arm64"),
             ("linux/amd64", "linux/arm64", "linux/arm64"),
             ("linux/arm/v6", "linux/arm", "linux/arm/v7"),
             ("linux/arm", "linux/arm/v6", "linux/arm/v6"),
             ("linux/amd64/v2", "linux/amd64", "linux/amd64/v2"),
             ("linux/amd64/v1", "linux/amd64", "linux/amd64"),
-            ("linux/s390x", "linux/amd64", "linux/s390x"),
+            ("linux/s390x", "linux/amd64", "linux/amd64"),
+            ("linux/s390x", "", "linux/s390x"),
+            ("linux/arm64/v8", "", "linux/arm64"),
             ("windows/amd64:10.0.1", "linux/arm64", "linux/arm64"),
         ] {
-            let platform = |text: &str| text.parse::<Platform>().unwrap();
-            let found =
-                platform_of_result(&platform(own), &platform(target), &platform("linux/amd64"));
-            assert_eq!(found.to_string(), expected, "{own} for {target}");
+            let own: Platform = own.parse().unwrap();
+            let wanted: Option<Platform> = asked.parse().ok();
+            let found = platform_of_result(&own, wanted.as_ref());
+            assert_eq!(found.to_string(), expected, "{own} for {asked:?}");
         }
     }
 }

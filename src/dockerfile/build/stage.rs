@@ -80,7 +80,8 @@ impl<'a> Stage<'a> {
         let platform = build.platform_of(index);
         let escape = build.common.file.directives.escape;
         let scratch = || {
-            let mut config = ImageConfig::empty(platform.clone());
+            // As in BuildKit, nothing is for the target, even with a --platform.
+            let mut config = ImageConfig::empty(build.inputs.target.clone());
             "/".clone_into(&mut config.config.working_dir);
             config
         };
