@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
 
+use super::fork::LINKED;
 use super::inspect::Ground;
 use super::view::{Links, View};
 use super::{Form, as_path, marks};
@@ -79,6 +80,7 @@ impl Difference {
                 let is_stub = !self.ground.hides(path, &stat).map_err(io::Error::other)?;
                 is_stub && rustix::fs::unlink(&file).is_ok()
             }
+            FileType::Symlink => is_ours(&file)? && rustix::fs::unlink(&file).is_ok(),
             FileType::CharacterDevice if !marks::is_whiteout_device(&stat) => {
                 rustix::fs::unlink(&file).is_ok()
             }
@@ -428,6 +430,13 @@ fn walk(ground: &Ground, visit: &mut dyn FnMut(&[u8], &Stat) -> Result<()>) -> R
 /// The order in which [`walk`] meets two paths.
 fn order(a: &[u8], b: &[u8]) -> Ordering {
     a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/'))
+}
+
+/// Whether a symbolic link leads to what is mounted for a step, and not elsewhere.
+fn is_ours(link: &Path) -> io::Result<bool> {
+    let target = rustix::fs::readlink(link, Vec::new())?;
+    let inside = target.as_bytes().strip_prefix(LINKED.as_bytes());
+    Ok(inside.is_some_and(|rest| rest.starts_with(b"/")))
 }
 
 /// Hard links that stand before their target, because the walk met them in another order than the

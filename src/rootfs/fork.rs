@@ -2,14 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+
 use super::attributes::{Attributes, Keeper, Target};
 use super::changes::{Difference, Snapshot};
 use super::inspect::Ground;
-use super::{Form, KeptLayer, Rootfs, apply, copy, unpack};
+use super::{Form, KeptLayer, Rootfs, apply, as_path, copy, unpack};
 use crate::error::{Cannot as _, Result};
-use crate::layer::{Entry, EntryKind, Tree};
+use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::{Root, Stub};
 use crate::store::{FolderInfo, ScratchFolder, remove_tree};
+
+/// Where a sandbox mounts what [`Fork::link`] leads to.
+pub const LINKED: &str = "/run/gondola";
+
+/// A symbolic link to something that a sandbox mounts below [`LINKED`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where it is.
+    pub path: TreePath,
+    /// The name of what is mounted.
+    pub target: String,
+    /// Whose the folders are that are made for it.
+    pub uid: u32,
+    /// The group of those folders.
+    pub gid: u32,
+}
 
 /// A writable root file system in the making, over a [`Rootfs`]. Dropped, it vanishes.
 pub struct Fork {
@@ -83,6 +101,58 @@ impl Fork {
             Some(_) => None,
         };
         apply::apply(tree, &self.files(), self.form, lower.as_ref())
+    }
+
+    /// Makes symbolic links to what a sandbox mounts, in folders that are made where there are none.
+    /// Unlike what is mounted on, a program can remove them.
+    ///
+    /// Answers what [`Fork::changes`] shall take out again. Nothing may be at the links' paths, which
+    /// are real ones.
+    pub fn link(&self, links: &[Link]) -> Result<Vec<Stub>> {
+        let view = self.view()?;
+        let (mut tree, mut made) = (Tree::new(), Vec::new());
+        for link in links {
+            let mut missing = Vec::new();
+            let mut parent = link.path.parent();
+            while let Some(folder) = parent.filter(|folder| tree.get(folder).is_none()) {
+                if view.spot(folder.as_bytes())?.is_some() {
+                    break;
+                }
+                parent = folder.parent();
+                missing.push(folder);
+            }
+            let folder = Entry::directory(0o755).owned_by(link.uid, link.gid);
+            for path in missing.into_iter().rev() {
+                tree.insert(path.clone(), folder.clone())?;
+                made.push(path);
+            }
+            let target = format!("{LINKED}/{}", link.target);
+            tree.insert(link.path.clone(), Entry::symlink(target))?;
+            made.push(link.path.clone());
+        }
+        self.apply(&tree)?;
+        made.iter().map(|path| self.stub(&view, path)).collect()
+    }
+
+    /// Notes something that was made just now.
+    fn stub(&self, before: &super::View, path: &TreePath) -> Result<Stub> {
+        let action = || format!("make /{path}");
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let place = self.files().join(as_path(path.as_bytes()));
+        rustix::fs::utimensat(CWD, &place, &times, AtFlags::SYMLINK_NOFOLLOW).cannot(action)?;
+        let parent = path.parent();
+        let parent = parent.as_ref().map_or(&b""[..], TreePath::as_bytes);
+        let stat = match before.spot(parent)? {
+            Some(spot) => spot.stat,
+            // It was made for the link as well.
+            None => rustix::fs::lstat(self.files().join(as_path(parent))).cannot(action)?,
+        };
+        Ok(Stub {
+            path: as_path(path.as_bytes()).to_owned(),
+            parent_seconds: stat.st_mtime,
+            parent_nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        })
     }
 
     /// The merged files of the fork as they are now.

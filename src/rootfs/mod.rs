@@ -60,7 +60,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
-pub use fork::Fork;
+pub use fork::{Fork, LINKED, Link};
 pub use part::Part;
 pub use view::{Follow, Found, View};
 

@@ -172,3 +172,71 @@ fn gos_caches_are_left_alone_where_somebody_would_miss_them() {
     bench.file(&format!("FROM busybox\n{GO}{FILL}CMD [\"go\", \"run\", \".\"]\n"));
     assert_eq!(text(&bench.build(&[]), "go/pkg/mod/n"), "m\n");
 }
+
+#[test]
+fn gos_caches_can_be_removed_by_a_step_and_nothing_of_them_is_in_the_image() {
+    let bench = need!(Bench::new());
+    let clean = "RUN rm -rf /root/.cache /root/.config /go/pkg && test ! -e /go/pkg\n";
+    let filled = "RUN test -s /go/pkg/mod/n && test -s /root/.cache/go-build/n\n";
+    bench.file(&format!("FROM busybox\n{GO}{FILL}{clean}{filled}RUN rm -r /go/pkg/mod/*\n"));
+    let image = bench.build(&[]);
+    let files = image.files();
+    let left = files.keys().find(|path| path.starts_with("go") || path.starts_with("root/."));
+    assert_eq!(left, None);
+    assert!(!files.keys().any(|path| path.starts_with("run/gondola")), "{:?}", files.keys());
+}
+
+#[test]
+fn every_context_has_caches_of_its_own() {
+    let bench = need!(Bench::new());
+    let file = format!("FROM busybox\n{GO}{FILL}");
+    bench.file(&file);
+    bench.build(&[]);
+    bench.sandbox.write("other/Dockerfile", &file);
+    let build = ["build", "--mirror", bench.mirror(), "--no-cache", "-f", "other/Dockerfile"];
+    bench.sandbox.gondola(&[&build[..], &["-o", "oci:other.out:t", "other"]].concat()).success();
+    let image = Stored::folder(&bench.sandbox.path("other.out")).image(Some("t"));
+    assert_eq!(text(&image, "count"), "2\n");
+}
+
+#[test]
+fn steps_that_filled_a_lost_cache_are_executed_again_when_a_later_one_fails() {
+    let bench = need!(Bench::new());
+    let again = "they are executed again";
+    bench.write("a", "1");
+    bench.file(&format!(
+        "FROM busybox AS modules\n{GO}RUN echo m > /go/pkg/mod/n\n\
+         FROM modules\nCOPY a /\nRUN grep m /go/pkg/mod/n\n"
+    ));
+    bench.run(&[]).success();
+    bench.write("a", "2");
+    let ran = bench.run(&[]).success();
+    assert!(!ran.stderr.contains(again), "{}", ran.stderr);
+    fs_err::remove_dir_all(bench.sandbox.store().join("build-caches")).unwrap();
+    bench.write("a", "3");
+    bench.run(&[]).success().says(again);
+    // A step that fails for a reason of its own is no reason to execute others.
+    bench.file(&format!(
+        "FROM busybox AS modules\n{GO}RUN echo m > /go/pkg/mod/n\n\
+         FROM modules\nCOPY a /\nRUN grep m /go/pkg/mod/n && exit 9\n"
+    ));
+    let ran = bench.run(&[]).code(1);
+    assert!(!ran.stderr.contains(again), "{}", ran.stderr);
+    ran.says("exit code 9");
+}
+
+#[test]
+fn folders_that_caches_need_belong_to_the_steps_user() {
+    let bench = need!(Bench::new());
+    bench.file(&format!(
+        "FROM busybox\n{GO}RUN mkdir -p /etc /home/joe && echo joe:x:1000:1000::/home/joe:/bin/sh >> /etc/passwd \\\n\
+         && chown 1000:1000 /home/joe\nUSER joe\nRUN mkdir -p ~/.cache/lint && echo x > ~/.cache/lint/f\n"
+    ));
+    let image = bench.build(&[]);
+    let files = image.files();
+    let cache = &files["home/joe/.cache"];
+    assert_eq!((cache.uid, cache.gid), (1000, 1000));
+    let inside = files.keys().filter(|path| path.starts_with("home/joe/"));
+    let expected = ["home/joe/.cache", "home/joe/.cache/lint", "home/joe/.cache/lint/f"];
+    assert_eq!(inside.collect::<Vec<_>>(), expected);
+}

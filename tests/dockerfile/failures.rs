@@ -30,7 +30,7 @@ fn a_failing_step_says_which_how_and_what_it_wrote_last() {
     bench
         .file("FROM busybox\nWORKDIR /w\nRUN echo before; \\\n    echo 'went wrong' >&2; exit 3\n");
     bench.run(&[]).code(1).says(
-        "Dockerfile:3:1: error: [3/3] cannot run /bin/sh: it ended with exit code 3, and said last:\n\
+        "Dockerfile:3:1: error: [3/3] cannot execute the step: it ended with exit code 3, and said last:\n\
          \x20 |\n\
          3 | RUN echo before; \\\n\
          \x20 | ^^^^^^^^^^^^^^^^^^\n\

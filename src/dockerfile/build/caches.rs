@@ -10,28 +10,38 @@
 //! - a later `COPY --from` takes files from there;
 //! - the image that is built runs `go` when it starts.
 //!
-//! The go command's own telemetry goes nowhere for the same steps. Packages that apt downloads are kept as well, where the image is set up to throw them away, so
-//! that the files of the image are the same with and without.
+//! They are mounted aside, and symbolic links lead there from where Go looks: a step may remove them,
+//! as `rm -rf ~/.cache` and `go clean -modcache` do, which could not remove what is mounted on. Each
+//! context has its own, so that no project's steps can put anything into another one's program.
+//!
+//! A step that downloads modules leaves them in the cache alone. When they are gone from there, and a
+//! later step fails, it may be for that: then it is executed again, see [`lost`].
+//!
+//! The go command's own telemetry goes nowhere for the same steps. Packages that apt downloads are
+//! kept as well, where the image is set up to throw them away, so that the files of the image are the
+//! same with and without.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::job::ContextSource;
+use super::kept;
 use super::mounts::{self, Prepared};
 use super::shop::blocking;
 use super::stage::Stage;
 use crate::dockerfile::config;
 use crate::dockerfile::copy;
-use crate::dockerfile::files::{Files, LastLink, resolve};
+use crate::dockerfile::files::{Files, LastLink, locate, resolve};
 use crate::dockerfile::instruction::{CommandLine, Kind};
 use crate::dockerfile::parse::mount::{Access as Owner, Sharing};
 use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Origin};
 use crate::error::Result;
 use crate::layer::{Content, EntryKind};
-use crate::rootfs::Unpacker;
-use crate::sandbox::{Access, Mount, Secret};
+use crate::rootfs::{LINKED, Link, Unpacker};
+use crate::sandbox::{Access, Mount, Rung, Secret};
 
 /// Programs whose start needs what was downloaded or compiled during the build.
 const RUNS_GO: [&str; 8] = ["go", "air", "dlv", "gow", "reflex", "realize", "fresh", "modd"];
@@ -41,6 +51,8 @@ const APT_CLEAN: &str = "etc/apt/apt.conf.d/docker-clean";
 const APT_CONFIG: &str = "/run/gondola/apt.conf";
 /// Where packages are kept for apt.
 const APT_ARCHIVES: &str = "/run/gondola/apt";
+/// The name of Go's module cache.
+const MODULES: &str = "go-mod";
 
 /// The paths that later steps read from a stage, so that no cache may hide them.
 pub(super) fn reads(stage: &Stage<'_>) -> Vec<String> {
@@ -137,12 +149,17 @@ pub(super) async fn mount(
     let shop = &stage.build.common.shop;
     let files = shop.files(&stage.snapshot).await?;
     let unpacker = shop.workshop().await?.unpacker.clone();
+    if unpacker.rung == Rung::Chroot {
+        // Nothing can be mounted there.
+        return Ok(());
+    }
     let variables: BTreeMap<String, String> =
         stage.scope.run_environment().iter().cloned().collect();
     let step = Step {
         user: stage.config.config.user.clone(),
         reads: reads(stage),
         taken: taken.to_vec(),
+        project: project(&shop.job.context),
         base: stage.snapshot.up_to(0).key,
         platform: stage.platform.to_string(),
         go: shop.job.go_cache,
@@ -152,9 +169,46 @@ pub(super) async fn mount(
     };
     let mounted = blocking(move || step.mounts()).await?;
     prepared.mounts.extend(mounted.mounts);
+    prepared.links.extend(mounted.links);
+    prepared.modules = mounted.modules;
     prepared.variables.extend(mounted.variables);
     prepared.held.extend(mounted.held);
     Ok(())
+}
+
+/// What tells the caches of one project from those of others.
+fn project(context: &ContextSource) -> String {
+    match context {
+        ContextSource::Folder(folder) => {
+            let folder = fs_err::canonicalize(folder).unwrap_or_else(|_| folder.clone());
+            folder.display().to_string()
+        }
+        ContextSource::Git(git) => git.shown(),
+        ContextSource::Archive { .. } => "an archive".to_owned(),
+        ContextSource::Empty => String::new(),
+    }
+}
+
+/// Takes note of a step that may have put modules into the cache, and says once that they are not in
+/// the image, where they would be by the letter of the file.
+pub(super) fn filled(stage: &Stage<'_>, modules: &Path, key: &str) -> Result<()> {
+    let has_modules = kept::note_step(modules, key)?;
+    let shop = &stage.build.common.shop;
+    if has_modules && is_on(stage, stage.build.target) {
+        shop.note_once(
+            "Go's caches are no part of the image; if it compiles when it runs, build with --no-go-cache",
+        );
+    }
+    Ok(())
+}
+
+/// The steps below whose modules are not in the cache: they were executed with another one, or with
+/// this one before it was emptied. Only those count that were not executed in this build.
+pub(super) fn lost(stage: &Stage<'_>, modules: &Path) -> Vec<String> {
+    let there = kept::steps_of(modules);
+    let again = &stage.build.common.shop.again;
+    let below = stage.snapshot.steps.iter().map(|step| step.key.clone());
+    below.filter(|key| again.is_reused(key) && !there.contains(key)).collect()
 }
 
 /// What must be known of a step to find out which caches it can use.
@@ -162,6 +216,7 @@ struct Step {
     user: String,
     reads: Vec<String>,
     taken: Vec<String>,
+    project: String,
     base: String,
     platform: String,
     go: bool,
@@ -211,7 +266,7 @@ impl Step {
             (None, Some(folder)) => format!("{folder}/pkg/mod"),
             (None, None) => format!("{home}/go/pkg/mod"),
         };
-        let all = [("go-build", cache), ("go-mod", modules)];
+        let all = [("go-build", cache), (MODULES, modules)];
         Ok(all.into_iter().map(|(name, path)| (name, config::in_folder("/", &path))).collect())
     }
 
@@ -242,20 +297,55 @@ impl Step {
             return Ok(false);
         }
         let found = resolve(self.files.as_ref(), target.as_bytes(), LastLink::Follow)?;
-        let Some(found) = found else { return Ok(true) };
+        let Some(found) = found else { return self.can_be_made(target) };
         Ok(found.node.entry.is_directory() && self.files.children(found.path.as_ref())?.is_empty())
     }
 
-    /// Mounts the cache of a name, which is one for each toolchain, platform and user.
-    fn cache(&self, name: &str, target: &str, prepared: &mut Prepared) -> Result<()> {
+    /// Whether nothing is in the way of the folders that a path is in.
+    fn can_be_made(&self, target: &str) -> Result<bool> {
+        let files = self.files.as_ref();
+        let path = locate(files, target.as_bytes(), LastLink::Follow)?;
+        let mut folder = path.and_then(|path| path.parent());
+        while let Some(path) = folder {
+            if let Some(node) = files.node(Some(&path))? {
+                return Ok(node.entry.is_directory());
+            }
+            folder = path.parent();
+        }
+        Ok(true)
+    }
+
+    /// Mounts the cache of a name, which is one for each project, toolchain, platform and user.
+    fn cache(&self, kind: &str, target: &str, prepared: &mut Prepared) -> Result<()> {
         let owner = copy::owner(&self.user, self.files.as_ref())?;
-        let name = format!("{name} {} {} {}", self.base, self.platform, owner.uid);
+        let Self { project, base, platform, .. } = self;
+        let name = format!("{kind} {base} {platform} {} {project}", owner.uid);
         let access = Owner { mode: None, uid: Some(owner.uid), gid: Some(owner.gid) };
         let create = |place: &Path| mounts::create_cache(&self.unpacker, place, access, None);
         let (folder, lock) = mounts::open_cache(&self.unpacker, &name, Sharing::Shared, &create)?;
-        prepared.bind(folder, target, Access::ReadWrite);
+        if kind == MODULES {
+            prepared.modules = Some(folder.clone());
+        }
+        let target = self.lead(kind, target, prepared)?;
+        prepared.bind(folder, &target, Access::ReadWrite);
         prepared.held.push(lock);
         Ok(())
+    }
+
+    /// Leads from a path to what is mounted for it: answers where to mount it. That is the path itself
+    /// where the image has an empty folder there.
+    fn lead(&self, kind: &str, target: &str, prepared: &mut Prepared) -> Result<String> {
+        let files = self.files.as_ref();
+        if resolve(files, target.as_bytes(), LastLink::Follow)?.is_some() {
+            return Ok(target.to_owned());
+        }
+        let Some(path) = locate(files, target.as_bytes(), LastLink::Follow)? else {
+            return Ok(target.to_owned());
+        };
+        let owner = copy::owner(&self.user, files)?;
+        let (uid, gid) = (owner.uid, owner.gid);
+        prepared.links.push(Link { path, target: kind.to_owned(), uid, gid });
+        Ok(format!("{LINKED}/{kind}"))
     }
 
     /// Takes what the go command counts for its makers: it differs each time, and would make every
@@ -268,6 +358,7 @@ impl Step {
         };
         let target = config::in_folder("/", &format!("{folder}/go/telemetry"));
         if self.is_free(&target)? {
+            let target = self.lead("go-telemetry", &target, prepared)?;
             prepared.mounts.push(Mount::Tmpfs { target, size_bytes: None, mode: 0o777 });
         }
         Ok(())

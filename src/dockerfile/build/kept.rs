@@ -3,8 +3,10 @@
 //! ```text
 //! STORE/build-caches/<form>/<hash>/       one cache, with the files as steps left them
 //! STORE/build-caches/<form>/<hash>.lock   held by whoever uses the cache; its mtime = the last use
+//! STORE/build-caches/<form>/<hash>.steps  the keys of the steps that filled a cache of modules
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,10 +15,56 @@ use crate::store::{Lock, Store, remove_tree, tree_bytes};
 
 /// The folder of the store that holds them.
 const FOLDER: &str = "build-caches";
+/// What the lists of steps end with.
+const STEPS: &str = "steps";
 
 /// Where caches of a form are.
 pub(super) fn folder(store: &Path, form: &str) -> PathBuf {
     store.join(FOLDER).join(form)
+}
+
+/// What the line of a step ends with that left the cache empty.
+const LEFT_NOTHING: &str = " -";
+
+/// The steps that were executed with a cache as it is now.
+pub(super) fn steps_of(cache: &Path) -> BTreeSet<String> {
+    let lines = lines_of(cache).into_iter();
+    lines.map(|line| line.trim_end_matches(LEFT_NOTHING).to_owned()).collect()
+}
+
+/// Takes note of a step that was executed with a cache; answers whether the cache has anything.
+///
+/// One that left it empty has emptied it: nothing of those before is there, unless they left nothing
+/// either. When two builds write at once one of them may be forgotten, which costs time alone.
+pub(super) fn note_step(cache: &Path, key: &str) -> Result<bool> {
+    let has_files = !entries(cache).is_empty();
+    let (before, mut lines) = (lines_of(cache), lines_of(cache));
+    if has_files {
+        lines.insert(key.to_owned());
+    } else {
+        lines.retain(|line| line.ends_with(LEFT_NOTHING));
+        lines.insert(format!("{key}{LEFT_NOTHING}"));
+    }
+    if lines != before {
+        let text = Vec::from_iter(lines).join("\n");
+        fs_err::write(cache.with_extension(STEPS), text).cannot(|| "take note of a step")?;
+    }
+    Ok(has_files)
+}
+
+fn lines_of(cache: &Path) -> BTreeSet<String> {
+    // Without the list nothing is known of the cache.
+    let text = fs_err::read_to_string(cache.with_extension(STEPS)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn forget_steps(cache: &Path) -> Result<()> {
+    match fs_err::remove_file(cache.with_extension(STEPS)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).cannot(|| "forget the steps of a cache")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The bytes that caches take.
@@ -36,6 +84,7 @@ pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
             continue;
         }
         let bytes = tree_bytes(&cache);
+        forget_steps(&cache)?;
         remove_tree(&cache).cannot(|| "remove a cache of steps")?;
         freed += bytes;
     }
@@ -81,5 +130,24 @@ mod tests {
         drop(lock);
         assert_eq!(prune_caches(&store, later).unwrap(), 5);
         assert_eq!(caches_size(&store), 0);
+    }
+
+    #[test]
+    fn steps_are_forgotten_when_their_cache_is_emptied() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join("cache");
+        fs_err::create_dir(&cache).unwrap();
+        let known = || steps_of(&cache).into_iter().collect::<Vec<_>>();
+        assert!(!note_step(&cache, "nothing").unwrap());
+        fs_err::write(cache.join("module"), "").unwrap();
+        assert!(note_step(&cache, "download").unwrap());
+        assert!(note_step(&cache, "download").unwrap());
+        assert_eq!(known(), ["download", "nothing"]);
+        fs_err::remove_file(cache.join("module")).unwrap();
+        assert!(!note_step(&cache, "clean").unwrap());
+        assert_eq!(known(), ["clean", "nothing"]);
+        forget_steps(&cache).unwrap();
+        forget_steps(&cache).unwrap();
+        assert!(known().is_empty());
     }
 }

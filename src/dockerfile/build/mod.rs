@@ -11,6 +11,7 @@
 //! mounted or started for a step whose result is known, to the store or to a repository that was
 //! named.
 
+mod again;
 mod agent;
 mod base;
 mod caches;
@@ -76,8 +77,15 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let several = platforms.len() > 1;
     let mut common = Common { shop, job, file, context, contexts, several };
     let mut images = execute(&common, platforms, Attempt::First).await;
-    while images.is_err() && remote.as_ref().is_some_and(|remote| remote.begins_again()) {
+    while images.is_err() {
+        let again = common.shop.again.next();
+        if again.is_some() {
+            tools.transport.reporter.note(LOST);
+        } else if !remote.as_ref().is_some_and(|remote| remote.begins_again()) {
+            break;
+        }
         common.shop = Shop::new(tools.clone(), common.job.clone(), remote.clone());
+        common.shop.again = again.unwrap_or_default();
         images = execute(&common, platforms, Attempt::Again).await;
     }
     common.context.save();
@@ -89,6 +97,9 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     }
     images
 }
+
+/// What is said when steps are executed once more.
+const LOST: &str = "what earlier steps left in Go's caches is gone: they are executed again";
 
 /// Whether a build was begun before.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use crate::dockerfile::parse::mount::{
 use crate::dockerfile::source::Span;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
-use crate::rootfs::{Fork, Form, Unpacker};
+use crate::rootfs::{Fork, Form, Link, Unpacker};
 use crate::sandbox::{self, Access, Root, Secret};
 use crate::store::Lock;
 
@@ -52,6 +52,10 @@ struct Described {
 #[derive(Default)]
 pub(super) struct Prepared {
     pub mounts: Vec<sandbox::Mount>,
+    /// Links to what is mounted.
+    pub links: Vec<Link>,
+    /// The cache of modules, where there is one.
+    pub modules: Option<PathBuf>,
     pub variables: Vec<(String, String)>,
     pub held: Vec<Held>,
 }

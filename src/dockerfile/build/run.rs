@@ -18,7 +18,7 @@ use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
-use crate::sandbox::{Access, Exit, Network, Spec, Streams};
+use crate::sandbox::{Access, Exit, Network, Spec, Streams, Stub};
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
 const SCRIPTS: &str = "/dev/pipes";
@@ -68,8 +68,8 @@ pub(super) async fn execute(
     let label = stage.label(instruction);
     let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
     let task = Arc::new(task);
-    let execute = || in_sandbox(stage, command, mounts, task.clone());
-    let (step, origin) = shop.step(&stage.wanted(key, StepKind::Run), execute).await?;
+    let execute = || in_sandbox(stage, &key, command, mounts, task.clone());
+    let (step, origin) = shop.step(&stage.wanted(key.clone(), StepKind::Run), execute).await?;
     if let Some(task) = Arc::into_inner(task) {
         ended(task, origin);
     }
@@ -150,6 +150,7 @@ fn history(stage: &Stage<'_>, command: &Command) -> String {
 
 async fn in_sandbox(
     stage: &Stage<'_>,
+    key: &str,
     command: Command,
     mounts: Mounts,
     task: Arc<Task>,
@@ -174,13 +175,21 @@ async fn in_sandbox(
         command: shell::command(&stage.config.config),
         failed: shop.failed.clone(),
     });
-    blocking(move || {
+    let links = std::mem::take(&mut prepared.links);
+    let made = blocking(move || {
         let fork = rootfs.fork()?;
+        let links = fork.link(&links)?;
         let spec = Spec { root: fork.root(), ..spec };
-        Execution { chosen, spec, task, shell, foreign }.run(fork, held)
-    })
-    .await
-    .map_err(Failure::from)
+        Execution { chosen, spec, task, shell, foreign, links }.run(fork, held)
+    });
+    let made = made.await;
+    if let Some(modules) = &prepared.modules {
+        match &made {
+            Ok(_) => caches::filled(stage, modules, key)?,
+            Err(_) => shop.again.note_lost(caches::lost(stage, modules)),
+        }
+    }
+    made.map_err(Failure::from)
 }
 
 fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
@@ -213,6 +222,8 @@ struct Execution {
     shell: Option<Shell>,
     /// The platform of the command, where it is not this machine's.
     foreign: Option<String>,
+    /// What was made in the fork to lead to mounts.
+    links: Vec<Stub>,
 }
 
 /// A shell to open if a command fails.
@@ -241,7 +252,7 @@ impl Execution {
             std::panic::resume_unwind(panic);
         }
         if exit.is_success() {
-            return shop::keep(fork, child.stubs());
+            return shop::keep(fork, &[child.stubs(), &self.links].concat());
         }
         let last = last.lock().unwrap_or_else(PoisonError::into_inner);
         let error = self.failed(&exit, &last);
@@ -261,13 +272,17 @@ impl Execution {
             Exit::TimedOut => "its time was over".to_owned(),
         };
         let program = self.spec.argv.first().map_or("", String::as_str);
+        let action = match exit {
+            Exit::NotFound(_) | Exit::NotExecutable(_) => format!("run {program}"),
+            _ => "execute the step".to_owned(),
+        };
         let lines: Vec<&str> = last.iter().map(String::as_str).collect();
         let quoted = if lines.is_empty() {
             how
         } else {
             format!("{how}, and said last:\n  {}", lines.join("\n  "))
         };
-        let error = Error::new(ErrorKind::Program, format!("run {program}")).because(quoted);
+        let error = Error::new(ErrorKind::Program, action).because(quoted);
         match (exit, &self.foreign) {
             (Exit::NotExecutable(_), Some(platform)) => error.hint(format!(
                 "register an emulator of {platform} with binfmt_misc, or compile natively: \

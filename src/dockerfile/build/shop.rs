@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::again::Again;
 use super::job::{Chosen, Job, StepKind, Tools};
 use super::remote::{Entry, Remote};
 use super::shell::FirstFailed;
@@ -91,6 +92,10 @@ pub(super) struct Shop {
     turn: Arc<Semaphore>,
     /// The step that failed, if a shell is to be opened there.
     pub failed: FirstFailed,
+    /// Which known results are not used, and why.
+    pub again: Again,
+    /// What was noted.
+    noted: Mutex<BTreeSet<&'static str>>,
 }
 
 /// How a step's result came to be.
@@ -118,6 +123,15 @@ impl Shop {
             began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
             failed: FirstFailed::default(),
+            again: Again::default(),
+            noted: Mutex::default(),
+        }
+    }
+
+    /// Tells something that is worth telling once.
+    pub(super) fn note_once(&self, text: &'static str) {
+        if lock(&self.noted).insert(text) {
+            self.tools.transport.reporter.note(text);
         }
     }
 
@@ -149,7 +163,7 @@ impl Shop {
         let cell = flight(&self.flights, &wanted.key);
         let mut origin = Origin::Cached;
         let step = cell.get_or_try_init(|| async {
-            if wanted.use_cache {
+            if wanted.use_cache && self.again.allows(&wanted.key) {
                 if let Some(step) = self.remembered(&wanted.key)? {
                     return Ok::<_, E>(step);
                 }
@@ -164,6 +178,9 @@ impl Shop {
             Ok(self.made(wanted, made))
         });
         let step = step.await?.clone();
+        if wanted.kind == StepKind::Run && origin != Origin::Executed {
+            self.again.note_reused(&wanted.key);
+        }
         Ok((step, origin))
     }
 
