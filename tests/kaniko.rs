@@ -134,6 +134,22 @@ fn contexts_come_as_archives_and_over_stdin() {
 }
 
 #[test]
+fn the_argument_for_the_time_is_the_images() {
+    let sandbox = Sandbox::new();
+    context(&sandbox);
+    let words = ["kaniko", "--no-push", "-f", "deploy/Dockerfile", "-c", "ctx", "--reproducible"];
+    for (layout, time) in [("two", "2"), ("three", "3")] {
+        let layout = format!("--oci-layout-path={layout}");
+        let argument = format!("--build-arg=SOURCE_DATE_EPOCH={time}");
+        sandbox.gondola(&[&words[..], &[&layout, &argument]].concat()).success();
+    }
+    let created =
+        |name: &str| Stored::folder(&sandbox.path(name)).image(None).config["created"].clone();
+    assert_eq!(created("two"), "1970-01-01T00:00:02Z");
+    assert_eq!(created("three"), "1970-01-01T00:00:03Z");
+}
+
+#[test]
 fn the_cache_repository_serves_machines_that_begin_with_nothing() {
     let registry = need!(Registry::plain());
     let mut sandbox = Sandbox::new();

@@ -1,7 +1,7 @@
 //! `gondola build` of a Dockerfile: what was typed, and what it means.
 //!
 //! Which of the two front ends is meant is decided like this. `-f`, a flag that only Dockerfiles
-//! know, standard input or a repository as the context: a Dockerfile. Else a folder that has a
+//! know, standard input, a repository or an address as the context: a Dockerfile. Else a folder that has a
 //! Dockerfile and no Go program of its own: the Dockerfile in it. Else Go packages.
 
 use std::collections::BTreeMap;
@@ -12,12 +12,13 @@ use std::sync::Arc;
 use clap::{ArgAction, Args, ValueHint};
 
 use super::commands::build::BuildArgs;
+use super::environment::parse_epoch;
 use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::container::parse_size;
 use crate::dockerfile::build::{
     CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
-    NamedContext, SecretSource,
+    NamedContext, SecretSource, StatedPlatform,
 };
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -88,7 +89,7 @@ pub struct DockerfileArgs {
     /// Add a line to the steps' /etc/hosts; repeatable
     #[arg(long, value_name = "NAME:IP")]
     pub add_host: Vec<String>,
-    /// Give a name in FROM and --from another meaning: a folder, docker-image://IMAGE, oci-layout://DIR, a repository; repeatable
+    /// Give a name in FROM and --from another meaning: a folder, docker-image://IMAGE, oci-layout://DIR, a repository, an archive's address; repeatable
     #[arg(long, value_name = "NAME=PLACE")]
     pub build_context: Vec<String>,
     /// Limit what each process of a step may have, such as nofile=1024:4096; repeatable
@@ -152,7 +153,7 @@ pub(super) fn is_meant(args: &BuildArgs, folder: &Path) -> bool {
         [only] => only.as_str(),
         _ => return false,
     };
-    if context == "-" || GitSource::parse(context).is_some() {
+    if context == "-" || GitSource::parse(context).is_some() || is_address(context) {
         return true;
     }
     let context = folder.join(context);
@@ -179,17 +180,18 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
             let path = git.remote.trim_end_matches('/').trim_end_matches(".git");
             path.rsplit(['/', ':']).next().map(str::to_owned)
         }
-        ContextSource::Archive { .. } | ContextSource::Empty => None,
+        ContextSource::Archive { .. } | ContextSource::Address(_) | ContextSource::Empty => None,
     };
     let named = own.build_context.iter().map(|text| named_context(text, &environment.folder));
-    let epoch = environment.get("SOURCE_DATE_EPOCH").map(|_| environment.source_date_epoch());
+    let arguments = arguments(session, &own.build_arg);
     let now = environment.now.duration_since(std::time::UNIX_EPOCH);
     let job = Job {
         file,
         context,
         contexts: named.collect::<Result<_>>()?,
         target: own.target.clone(),
-        arguments: arguments(session, &own.build_arg),
+        epoch: epoch(&arguments)?,
+        arguments,
         secrets: own.secret.iter().map(|text| secret(session, text)).collect::<Result<_>>()?,
         agents: own.ssh.iter().map(|text| agent(session, text)).collect::<Result<_>>()?,
         labels: super::settings::pairs("--label", &args.image.label)?,
@@ -211,11 +213,11 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         },
         go_cache: !own.no_go_cache,
         mirrors: session.mirrors()?,
-        epoch: epoch.transpose()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
         family: None,
         is_kept_here: !args.result.push || !args.result.output.is_empty(),
+        stated: StatedPlatform::of(args.result.platform.as_ref()),
         shell_on_failure: own.shell_on_failure,
     };
     Ok(DockerfileRequest {
@@ -284,6 +286,9 @@ fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSourc
     if let Some(git) = GitSource::parse(context) {
         return Ok((ContextSource::Git(git), in_context(file)?));
     }
+    if is_address(context) {
+        return Ok((ContextSource::Address(context.to_owned()), in_context(file)?));
+    }
     let root = folder.join(context);
     if root.is_file() {
         return Ok((archive(root), in_context(file)?));
@@ -297,6 +302,11 @@ fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSourc
         }
     };
     Ok((ContextSource::Folder(root), file))
+}
+
+/// Whether a context is to be downloaded.
+fn is_address(context: &str) -> bool {
+    context.starts_with("http://") || context.starts_with("https://")
 }
 
 /// A Dockerfile that is named is one of the context where that is no folder.
@@ -358,6 +368,8 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
         NamedContext::Image(format!("oci:{layout}").parse::<Place>()?.in_folder(folder))
     } else if let Some(git) = GitSource::parse(place) {
         NamedContext::Files(ContextSource::Git(git))
+    } else if is_address(place) {
+        NamedContext::Files(ContextSource::Address(place.to_owned()))
     } else if ["oci:", "oci-archive:", "docker-archive:", "store:"]
         .iter()
         .any(|scheme| place.starts_with(scheme))
@@ -389,6 +401,13 @@ pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String,
         }
     }
     arguments
+}
+
+/// The time that everything gets: the argument `SOURCE_DATE_EPOCH`, which is the environment's where
+/// none was typed. An empty one asks for none.
+pub(super) fn epoch(arguments: &BTreeMap<String, String>) -> Result<Option<i64>> {
+    let text = arguments.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty());
+    text.map(|text| parse_epoch(text)).transpose()
 }
 
 /// Reads `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`.

@@ -66,16 +66,20 @@ impl Environment {
 
     /// The time that images carry: `SOURCE_DATE_EPOCH`, else the epoch. In seconds.
     pub fn source_date_epoch(&self) -> Result<i64> {
-        let Some(text) = self.get("SOURCE_DATE_EPOCH") else { return Ok(0) };
-        // The year 9999 is the last that RFC 3339 can write.
-        let seconds = text.parse().ok().filter(|seconds| (0..=253_402_300_799).contains(seconds));
-        seconds.ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "use SOURCE_DATE_EPOCH").because(format!(
-                "found \"{}\", expected whole seconds since 1970",
-                text.escape_debug()
-            ))
-        })
+        self.get("SOURCE_DATE_EPOCH").map_or(Ok(0), parse_epoch)
     }
+}
+
+/// Reads the value of `SOURCE_DATE_EPOCH`.
+pub fn parse_epoch(text: &str) -> Result<i64> {
+    // The year 9999 is the last that RFC 3339 can write.
+    let seconds = text.parse().ok().filter(|seconds| (0..=253_402_300_799).contains(seconds));
+    seconds.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "use SOURCE_DATE_EPOCH").because(format!(
+            "found \"{}\", expected whole seconds since 1970",
+            text.escape_debug()
+        ))
+    })
 }
 
 /// What time it is now, for what outlives the moment at which the process began.

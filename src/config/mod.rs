@@ -245,8 +245,8 @@ builds:
         ("go: {mod: foo}\n", "1:11: found \"foo\", expected mod, readonly or vendor"),
         ("base: ''\n", "1:7: found \"\", expected a text that is not empty"),
         (
-            "platforms: [linux]\n",
-            "1:13: cannot read platform \"linux\": expected two or three parts between slashes; hint: write os/architecture[/variant], such as linux/amd64 or linux/arm/v7",
+            "platforms: [linus]\n",
+            "1:13: cannot read platform \"linus\": it is neither an operating system nor an architecture; hint: write os/architecture[/variant], such as linux/amd64 or linux/arm/v7",
         ),
         ("platforms: [all, linux/amd64]\n", "1:12: \"all\" cannot stand among other platforms"),
         ("platforms: []\n", "1:12: the list of platforms is empty"),

@@ -3,7 +3,6 @@
 //! The texts are BuildKit's, down to the way Go prints lists, so that tools that read histories
 //! understand ours.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -57,11 +56,8 @@ pub fn in_shell(config: &ContainerConfig, text: &str) -> Vec<String> {
     words
 }
 
-/// `ENV`
-pub fn env(config: &mut ImageConfig, pairs: &[(String, String)]) -> String {
-    for (name, value) in pairs {
-        config.config.set_env(name, value);
-    }
+/// `ENV`. The scope keeps the variables; a configuration gets them at the end of its stage.
+pub fn env(pairs: &[(String, String)]) -> String {
     format!("ENV {}", joined_pairs(pairs))
 }
 
@@ -71,18 +67,18 @@ pub fn label(config: &mut ImageConfig, pairs: &[(String, String)]) -> String {
     format!("LABEL {}", joined_pairs(pairs))
 }
 
-/// `CMD`
+/// `CMD`; an empty list is none at all.
 pub fn cmd(config: &mut ImageConfig, command: Vec<String>) -> String {
     let text = format!("CMD {}", quoted(&command));
-    config.config.cmd = Some(command);
+    config.config.cmd = Some(command).filter(|words| !words.is_empty());
     config.config.extra.insert("ArgsEscaped".to_owned(), Value::Bool(true));
     text
 }
 
-/// `ENTRYPOINT`; a `CMD` of the base goes with it.
+/// `ENTRYPOINT`; a `CMD` of the base goes with it, and an empty list is none at all.
 pub fn entrypoint(config: &mut ImageConfig, command: Vec<String>, cmd_is_ours: bool) -> String {
     let text = format!("ENTRYPOINT {}", quoted(&command));
-    config.config.entrypoint = Some(command);
+    config.config.entrypoint = Some(command).filter(|words| !words.is_empty());
     if !cmd_is_ours {
         config.config.cmd = None;
     }
@@ -210,12 +206,6 @@ pub fn destination(working_folder: &str, path: &str) -> String {
     if names_folder && cleaned != "/" { format!("{cleaned}/") } else { cleaned }
 }
 
-/// What a program in the stage gets as its environment.
-pub fn variables(config: &ContainerConfig) -> BTreeMap<String, String> {
-    let pairs = config.env.iter().filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
 fn joined_pairs(pairs: &[(String, String)]) -> String {
     let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     pairs.join(" ")
@@ -288,7 +278,7 @@ mod tests {
     fn histories_read_as_buildkits() {
         let mut c = config();
         let pairs = [("A".to_owned(), "1 2".to_owned()), ("B".to_owned(), String::new())];
-        assert_eq!(env(&mut c, &pairs), "ENV A=1 2 B=");
+        assert_eq!(env(&pairs), "ENV A=1 2 B=");
         assert_eq!(label(&mut c, &pairs), "LABEL A=1 2 B=");
         assert_eq!(cmd(&mut c, words(&["./main", "a\"b"])), r#"CMD ["./main" "a\"b"]"#);
         assert_eq!(entrypoint(&mut c, words(&["/x"]), true), r#"ENTRYPOINT ["/x"]"#);
@@ -322,6 +312,16 @@ mod tests {
         assert_eq!(c.config.cmd, Some(words(&["a"])));
         entrypoint(&mut c, words(&["/x"]), false);
         assert_eq!(c.config.cmd, None);
+    }
+
+    #[test]
+    fn an_empty_list_takes_a_command_away() {
+        let mut c = config();
+        cmd(&mut c, words(&["a"]));
+        entrypoint(&mut c, words(&["/x"]), true);
+        assert_eq!(cmd(&mut c, Vec::new()), "CMD []");
+        assert_eq!(entrypoint(&mut c, Vec::new(), true), "ENTRYPOINT []");
+        assert_eq!((c.config.cmd, c.config.entrypoint), (None, None));
     }
 
     #[test]

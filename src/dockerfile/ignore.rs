@@ -5,7 +5,7 @@
 //! it is in, unless a later pattern brings it back. The same patterns stand behind `--exclude` and
 //! `--parents`.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::glob::{self, character};
 
 /// A list of patterns.
@@ -57,11 +57,12 @@ enum Piece {
     },
 }
 
-/// Reads the lines of an ignore file.
-pub fn lines(text: &str) -> Vec<String> {
+/// The patterns of an ignore file, each with the number of its line.
+fn lines(text: &str) -> impl Iterator<Item = (usize, String)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let meant = text.lines().filter(|line| !line.starts_with('#')).map(str::trim);
-    meant.filter(|line| !line.is_empty()).map(normalize).collect()
+    let meant = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
+    let meant = meant.map(|(index, line)| (index + 1, line.trim()));
+    meant.filter(|(_, line)| !line.is_empty()).map(|(number, line)| (number, normalize(line)))
 }
 
 fn normalize(line: &str) -> String {
@@ -78,17 +79,32 @@ fn normalize(line: &str) -> String {
 }
 
 impl Patterns {
+    /// Reads an ignore file, which messages call `name`; errs on a pattern that means nothing.
+    pub fn of_file(name: &str, text: &str) -> Result<Self> {
+        let mut patterns = Self::default();
+        for (number, line) in lines(text) {
+            patterns.push(&line).cannot(|| format!("read {name}:{number}"))?;
+        }
+        Ok(patterns)
+    }
+
     /// Reads patterns; errs on one that means nothing.
     pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Result<Self> {
-        let mut list = Vec::new();
+        let mut all = Self::default();
         for written in patterns {
-            let written = written.as_ref().trim();
-            if !written.is_empty() {
-                list.push(Pattern::new(written)?);
-            }
+            all.push(written.as_ref())?;
         }
-        let brings_back = list.iter().any(|pattern| pattern.brings_back);
-        Ok(Self { list, brings_back })
+        Ok(all)
+    }
+
+    fn push(&mut self, written: &str) -> Result<()> {
+        let written = written.trim();
+        if !written.is_empty() {
+            let pattern = Pattern::new(written)?;
+            self.brings_back |= pattern.brings_back;
+            self.list.push(pattern);
+        }
+        Ok(())
     }
 
     /// Whether there is no pattern.
@@ -307,8 +323,11 @@ mod tests {
     #[test]
     fn an_ignore_file_is_read_line_by_line() {
         let text = "\u{feff}# comment\n  /a/b/ \n\n! c \n#d\n ./e/../f\n !/g\n/\n # kept\n**/\r\n";
-        let expected = ["a/b", "!c", "f", "!g", "/", "# kept", "**"];
-        assert_eq!(lines(text), expected);
+        let expected =
+            [(2, "a/b"), (4, "!c"), (6, "f"), (7, "!g"), (8, "/"), (9, "# kept"), (10, "**")];
+        let found: Vec<(usize, String)> = lines(text).collect();
+        let found: Vec<_> = found.iter().map(|(number, line)| (*number, line.as_str())).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -386,6 +405,14 @@ mod tests {
         for bad in ["[", "a[", "!", "[-", "a\\"] {
             assert!(Patterns::new([bad]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let error = Patterns::of_file(".dockerignore", "# x\n\n*.o\n a[b \n[\n").unwrap_err();
+        let expected = "cannot read .dockerignore:4: cannot use the pattern \"a[b\": it has a [";
+        assert!(error.to_string().starts_with(expected), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Usage);
     }
 
     #[test]

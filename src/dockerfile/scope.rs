@@ -12,7 +12,7 @@
 //!
 //! Proxy variables of `--build-arg` reach RUN without being declared and stay out of its key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::diagnostic::Diagnostic;
 use super::expand::{Expanded, Expander, Unexpandable, Variables};
@@ -42,8 +42,7 @@ impl Inputs {
     }
 
     fn predefined(&self) -> [(&'static str, String); 11] {
-        let platform = |platform: &Platform| platform.normalized_for_args();
-        let (build, target) = (platform(&self.build), platform(&self.target));
+        let (build, target) = (self.build.normalized(), self.target.normalized());
         let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
         let version = |platform: &Platform| platform.os_version.clone().unwrap_or_default();
         let stage = self.stage.clone().filter(|stage| !stage.is_empty());
@@ -60,19 +59,6 @@ impl Inputs {
             ("TARGETVARIANT", variant(&target)),
             ("TARGETSTAGE", stage.unwrap_or_else(|| "default".to_owned())),
         ]
-    }
-}
-
-/// How `ARG`s write a platform.
-trait ForArgs {
-    fn normalized_for_args(&self) -> Self;
-}
-
-impl ForArgs for Platform {
-    /// A variant that says nothing is left out; one that is only implied is not put in.
-    fn normalized_for_args(&self) -> Self {
-        let variant = self.normalized().variant.filter(|_| self.variant.is_some());
-        Self { variant, ..self.clone() }
     }
 }
 
@@ -152,20 +138,27 @@ fn unexpandable(word: &Word, error: Unexpandable) -> Diagnostic {
     Diagnostic::error(Span::new(start.min(word.span.end), word.span.end), error.message)
 }
 
-/// Variables in the order in which they were set, each once.
+/// Variables in the order in which they were set, each once. Finding one takes no longer where there
+/// are thousands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Environment(Vec<(String, String)>);
+struct Environment {
+    list: Vec<(String, String)>,
+    /// Where each stands in the list.
+    places: HashMap<String, usize>,
+}
 
 impl Environment {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.places.get(name).map(|place| self.list[*place].1.as_str())
     }
 
     fn set(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.0.push((name.to_owned(), value.to_owned())),
+        if let Some(place) = self.places.get(name) {
+            value.clone_into(&mut self.list[*place].1);
+            return;
         }
+        self.places.insert(name.to_owned(), self.list.len());
+        self.list.push((name.to_owned(), value.to_owned()));
     }
 }
 
@@ -225,7 +218,7 @@ impl Scope {
     #[must_use]
     pub fn on_stage(&self) -> Self {
         let mut scope = self.clone();
-        for (name, value) in &self.image.0 {
+        for (name, value) in &self.image.list {
             scope.visible.set(name, value);
         }
         scope
@@ -333,7 +326,7 @@ impl Scope {
 
     /// What `RUN` sees, `ARG`s included: all of it belongs into the step's cache key.
     pub fn run_environment(&self) -> &[(String, String)] {
-        &self.visible.0
+        &self.visible.list
     }
 
     /// What `RUN` sees besides, and what must not be part of its cache key: proxies of
@@ -353,21 +346,18 @@ impl Scope {
 
     /// What the image's config keeps, as `NAME=value`.
     pub fn image_environment(&self) -> Vec<String> {
-        self.image.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.image.list.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// The `ARG`s that are in force, each once, with the values that `RUN` sees: history names
     /// them before the command.
     pub fn declared(&self) -> Vec<(String, String)> {
-        let mut found: Vec<(String, String)> = Vec::new();
+        let mut found = Environment::default();
         for (name, value) in &self.declared {
-            let value = self.visible.get(name).or(value.as_deref()).unwrap_or_default().to_owned();
-            match found.iter_mut().find(|(known, _)| known == name) {
-                Some((_, old)) => *old = value,
-                None => found.push((name.clone(), value)),
-            }
+            let value = self.visible.get(name).or(value.as_deref()).unwrap_or_default();
+            found.set(name, value);
         }
-        found
+        found.list
     }
 
     /// The file's escape character.
@@ -450,6 +440,14 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(globals.value(name), expected, "{name}");
         }
+        for (platform, written, variant) in
+            [("linux/arm", "linux/arm/v7", "v7"), ("linux/amd64/v1", "linux/amd64", "")]
+        {
+            let inputs = Inputs::native(platform.parse().unwrap());
+            let globals = Globals::evaluate(&file("FROM a"), &inputs).unwrap();
+            assert_eq!(globals.value("TARGETPLATFORM"), Some(written));
+            assert_eq!(globals.value("TARGETVARIANT"), Some(variant));
+        }
         let arm = Inputs::native("linux/arm/v6".parse().unwrap());
         let globals = Globals::evaluate(&file("FROM a"), &arm).unwrap();
         assert_eq!(globals.value("TARGETVARIANT"), Some("v6"));
@@ -491,6 +489,28 @@ mod tests {
         assert_eq!(seen(&scope, "A").as_deref(), Some("2"));
         assert_eq!(seen(&scope, "B").as_deref(), Some("4"));
         assert_eq!(scope.image_environment(), ["B=3", &format!("PATH={DEFAULT_PATH}"), "A=2"]);
+    }
+
+    #[test]
+    fn thousands_of_variables_keep_their_order_and_their_last_values() {
+        let mut scope = Scope::on_image('\\', &["PATH=/bin".to_owned()]);
+        let pair = |name: String, value: String| Pair {
+            key: Word::new(name, Span::default()),
+            value: Word::new(value, Span::default()),
+            legacy: false,
+        };
+        let count = 50_000;
+        for number in 0..count {
+            scope.env(&[pair(format!("N{number}"), "old".to_owned())]).unwrap();
+        }
+        for number in 0..count {
+            scope.env(&[pair(format!("N{number}"), number.to_string())]).unwrap();
+        }
+        let kept = scope.image_environment();
+        assert_eq!(kept.len(), count + 1);
+        assert_eq!(kept[0], "PATH=/bin");
+        assert!((0..count).all(|number| kept[number + 1] == format!("N{number}={number}")));
+        assert_eq!(seen(&scope, "N7").as_deref(), Some("7"));
     }
 
     #[test]

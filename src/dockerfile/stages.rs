@@ -115,9 +115,14 @@ impl Graph {
 
     /// The stage that `--target` names, or the last one.
     pub fn target(&self, name: Option<&str>) -> Result<usize> {
-        let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Ok(self.nodes.len() - 1);
-        };
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => self.named(name, "--target", &format!("build the target {name}")),
+            None => Ok(self.nodes.len() - 1),
+        }
+    }
+
+    /// The stage that `option` of the command line names, for doing something.
+    pub fn named(&self, name: &str, option: &str, action: &str) -> Result<usize> {
         let lower = name.to_lowercase();
         if let Some(index) = self.nodes.iter().rposition(|node| node.name.as_ref() == Some(&lower))
         {
@@ -127,12 +132,12 @@ impl Graph {
             return Ok(index);
         }
         let names: Vec<_> = self.nodes.iter().filter_map(|node| node.name.as_deref()).collect();
-        let error = Error::new(ErrorKind::Usage, format!("build the target {name}"));
+        let error = Error::new(ErrorKind::Usage, action);
         let error = error.because(format!("{} has no stage of that name", self.source.name()));
         Err(match nearest(name, names.iter().copied()) {
             Some(nearest) => error.hint(format!("did you mean {nearest}?")),
             None if names.is_empty() => {
-                error.hint("none of its stages has a name: leave --target out")
+                error.hint(format!("none of its stages has a name: leave {option} out"))
             }
             None => error.hint(format!("its stages are {}", names.join(", "))),
         })
@@ -348,19 +353,10 @@ impl FromReader<'_> {
     }
 }
 
-/// A platform as `FROM --platform` takes it: either part may be missing.
+/// A platform as `FROM --platform` takes it: `local` is that of this machine.
 pub(super) fn parse_platform(text: &str, build: &Platform) -> Option<Platform> {
-    const SYSTEMS: [&str; 6] = ["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd"];
-    if text.contains('/') {
-        return text.parse().ok();
-    }
-    if text == "local" {
-        return Some(build.clone());
-    }
-    if SYSTEMS.contains(&text.to_ascii_lowercase().as_str()) {
-        return format!("{text}/{}", build.architecture).parse().ok();
-    }
-    format!("{}/{text}", build.os).parse().ok()
+    let platform = if text == "local" { build.clone() } else { text.parse().ok()? };
+    Some(platform.normalized())
 }
 
 /// What an instruction copies or mounts from, by the names that it uses.

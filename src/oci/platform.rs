@@ -8,6 +8,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Operating systems that are known by their names alone.
+const SYSTEMS: [&str; 17] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
+];
+/// Architectures that are known by their names alone.
+const ARCHITECTURES: [&str; 24] = [
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "armbe",
+    "arm64",
+    "arm64be",
+    "loong64",
+    "mips",
+    "mipsle",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
+
 /// Where an image runs, such as `linux/arm/v7`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
@@ -48,16 +96,23 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), ..Self::default() }
     }
 
-    /// The same platform with a variant that says no more than the architecture does left out
-    /// (`arm64/v8`, `amd64/v1`) and one that is implied put in (`arm` is `arm/v7`).
+    /// The same platform as containerd writes it: other names of an architecture replaced
+    /// (`aarch64` is `arm64`), a variant that says no more than the architecture does left out
+    /// (`arm64/v8`, `amd64/v1`), and one that is implied put in (`arm` is `arm/v7`).
     #[must_use]
     pub fn normalized(&self) -> Self {
-        let variant = match (self.architecture.as_str(), self.variant.as_deref()) {
-            ("arm64", Some("v8" | "8")) | ("amd64", Some("v1")) | (_, Some("")) => None,
-            ("arm", None) => Some("v7".to_owned()),
-            (_, other) => other.map(str::to_owned),
+        let architecture = self.architecture.to_ascii_lowercase();
+        let (architecture, implied) = canonical_architecture(&architecture);
+        let own = self.variant.as_deref().map(str::to_ascii_lowercase);
+        let variant = match (architecture, implied.or(own.as_deref()).unwrap_or_default()) {
+            ("arm", "" | "7") => Some("v7".to_owned()),
+            ("386", _) | ("arm64", "v8" | "8" | "v8.0") | ("amd64", "v1") | (_, "") => None,
+            ("arm64", "9" | "9.0" | "v9.0") => Some("v9".to_owned()),
+            ("arm", number @ ("5" | "6" | "8")) => Some(format!("v{number}")),
+            (_, other) => Some(other.to_owned()),
         };
-        Self { variant, ..self.clone() }
+        let os = canonical_system(&self.os.to_ascii_lowercase()).to_owned();
+        Self { os, architecture: architecture.to_owned(), variant, ..self.clone() }
     }
 
     /// Whether an image for this platform is what somebody who asks for `wanted` means.
@@ -96,7 +151,8 @@ fn version_matches(have: Option<&str>, want: Option<&str>) -> bool {
 impl FromStr for Platform {
     type Err = Error;
 
-    /// Parses `os/architecture[/variant][:os.version]`.
+    /// Parses `os/architecture[/variant][:os.version]`. An operating system alone is meant on this
+    /// machine's architecture, and an architecture alone is one of Linux.
     fn from_str(text: &str) -> Result<Self> {
         let fail = |why: &str| {
             Error::new(ErrorKind::Usage, format!("read platform \"{}\"", text.escape_debug()))
@@ -116,29 +172,52 @@ impl FromStr for Platform {
         if !parts.iter().all(is_word) {
             return Err(fail("a part is empty or has a character that platforms do not have"));
         }
+        let host = Self::host();
         let (os, architecture, variant) = match parts[..] {
+            [os] if is_system(os) => (os, host.architecture.as_str(), None),
+            [architecture] if is_architecture(architecture) => {
+                (host.os.as_str(), architecture, None)
+            }
+            [_] => return Err(fail("it is neither an operating system nor an architecture")),
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant)),
-            _ => return Err(fail("expected two or three parts between slashes")),
+            _ => return Err(fail("expected at most three parts between slashes")),
         };
-        let (architecture, implied) = canonical_architecture(&architecture.to_ascii_lowercase());
-        let variant = variant.map(str::to_ascii_lowercase).or(implied);
-        let os = os.to_ascii_lowercase();
+        let architecture = architecture.to_ascii_lowercase();
+        let (architecture, implied) = canonical_architecture(&architecture);
+        let variant = variant.map(str::to_ascii_lowercase).or(implied.map(str::to_owned));
+        let architecture = architecture.to_owned();
+        let os = canonical_system(&os.to_ascii_lowercase()).to_owned();
         Ok(Self { os, architecture, variant, os_version, os_features: Vec::new() })
     }
 }
 
-/// Go's name for an architecture that other tools know by another one.
-fn canonical_architecture(name: &str) -> (String, Option<String>) {
-    let (name, variant) = match name {
+fn is_system(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SYSTEMS.contains(&canonical_system(&name))
+}
+
+fn is_architecture(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ARCHITECTURES.contains(&canonical_architecture(&name).0)
+}
+
+/// Go's name for an operating system.
+fn canonical_system(name: &str) -> &str {
+    if name == "macos" { "darwin" } else { name }
+}
+
+/// Go's name for an architecture that other tools know by another one, with the variant that the
+/// other name means.
+fn canonical_architecture(name: &str) -> (&str, Option<&'static str>) {
+    match name {
         "x86_64" | "x86-64" => ("amd64", None),
         "aarch64" => ("arm64", None),
         "armhf" => ("arm", Some("v7")),
         "armel" => ("arm", Some("v6")),
         "i386" => ("386", None),
         other => (other, None),
-    };
-    (name.to_owned(), variant.map(str::to_owned))
+    }
 }
 
 impl fmt::Display for Platform {
@@ -200,9 +279,57 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), expect);
         }
-        for bad in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/amd64:"] {
+        let host = Platform::host().architecture;
+        for (text, expect) in [
+            ("arm64", "linux/arm64".to_owned()),
+            ("X86_64", "linux/amd64".to_owned()),
+            ("armel", "linux/arm/v6".to_owned()),
+            ("linux", format!("linux/{host}")),
+            ("macOS", format!("darwin/{host}")),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), expect);
+        }
+        for bad in ["", "linus", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "linux/amd64:"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_platform_is_written_as_containerd_does() {
+        for (text, expect) in [
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/7", "linux/arm/v7"),
+            ("linux/arm/v7", "linux/arm/v7"),
+            ("linux/arm/6", "linux/arm/v6"),
+            ("linux/arm/v5", "linux/arm/v5"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/armel", "linux/arm/v6"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm64/8", "linux/arm64"),
+            ("linux/aarch64/v8.0", "linux/arm64"),
+            ("linux/arm64/9.0", "linux/arm64/v9"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/x86-64/v1", "linux/amd64"),
+            ("linux/amd64/V3", "linux/amd64/v3"),
+            ("linux/i386/x", "linux/386"),
+            ("linux/riscv64", "linux/riscv64"),
+            ("linux/mips64le/softfloat", "linux/mips64le/softfloat"),
+            ("macos/arm64", "darwin/arm64"),
+            ("windows/amd64/v1:10.0.17763.1", "windows/amd64:10.0.17763.1"),
+        ] {
+            let normalized = text.parse::<Platform>().unwrap().normalized();
+            assert_eq!(normalized.to_string(), expect, "{text}");
+            assert_eq!(normalized.normalized(), normalized, "{text}");
+        }
+        // What a document holds was never parsed.
+        let platform = |architecture: &str, variant: &str| Platform {
+            os: "Linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: Some(variant.to_owned()),
+            ..Platform::default()
+        };
+        assert_eq!(platform("aarch64", "").normalized().to_string(), "linux/arm64");
+        assert_eq!(platform("armhf", "").normalized().to_string(), "linux/arm/v7");
     }
 
     #[test]

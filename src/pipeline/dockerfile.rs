@@ -84,13 +84,14 @@ fn tools(engine: &Engine, sandbox: ChooseSandbox) -> Tools {
     }
 }
 
+/// The platforms as BuildKit writes them. A list names none twice.
 fn platforms(engine: &Engine, wanted: Option<&PlatformSet>) -> Result<Vec<Platform>> {
     match wanted {
-        None => Ok(vec![engine.transport.host.clone()]),
+        None => Ok(vec![engine.transport.host.normalized()]),
         Some(PlatformSet::Listed(listed)) => {
             let windows = listed.iter().find(|platform| platform.os == "windows");
             match windows {
-                None => Ok(listed.clone()),
+                None => Ok(listed.iter().map(Platform::normalized).collect()),
                 Some(windows) => {
                     Err(Error::new(ErrorKind::Unsupported, format!("build for {windows}"))
                         .because("steps of Windows images can only be executed on Windows")

@@ -84,7 +84,7 @@ impl Client {
 }
 
 /// An address without what may hold a secret.
-fn without_query(url: &str) -> String {
+pub fn without_query(url: &str) -> String {
     match Url::parse(url) {
         Ok(mut url) => {
             url.set_query(None);

@@ -47,7 +47,7 @@ mod upload;
 
 pub use client::Client;
 pub use credentials::{Credentials, Login};
-pub use download::Downloaded;
+pub use download::{Downloaded, without_query};
 pub use manifest::Pulled;
 pub use mirrors::Mirrors;
 pub use options::{Options, Timeouts};

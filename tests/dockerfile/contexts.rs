@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use super::bench::{Bench, text};
+use super::bench::{Bench, serve, text, url};
 use super::support::{ReadImage, Run, Stored, need, program, run};
 
 const FILE: &str = "FROM busybox\nCOPY . /c/\n";
@@ -77,6 +77,39 @@ fn a_context_on_stdin_is_called_that_and_links_in_it_lead_to_the_dockerfile() {
         assert!(ran.stderr.contains("standard input"), "{}", ran.stderr);
         assert!(!ran.stderr.contains("blobs/sha256"), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn an_archive_on_a_server_is_the_context_and_text_is_the_dockerfile() {
+    let bench = need!(Bench::new());
+    let tar = need!(program("tar"));
+    bench.file(FILE);
+    bench.write("a", "a");
+    let archive = bench.sandbox.path("ctx.tar.gz");
+    let context = bench.sandbox.path("ctx");
+    run(tar, &["-czf", archive.to_str().unwrap(), "-C", context.to_str().unwrap(), "."]);
+    let server = serve(move |path| match path {
+        "/ctx" => fs_err::read(&archive).ok(),
+        "/alone" => Some(b"FROM busybox\nCOPY context /x\n".to_vec()),
+        "/long" => Some(vec![b'x'; (16 << 20) + 1]),
+        _ => None,
+    });
+    let build = |more: &[&str], path: &str| {
+        let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t", &url(&server, path)];
+        let _ = fs_err::remove_dir_all(bench.sandbox.path("out"));
+        bench.sandbox.gondola(&[&words[..], more].concat())
+    };
+    build(&[], "/ctx?token=secret").success();
+    assert_eq!(copied(&bench.image()), ["Dockerfile", "a"]);
+    build(&[], "/alone").success();
+    assert_eq!(text(&bench.image(), "x"), "FROM busybox\nCOPY context /x\n");
+    build(&[], "/long").code(2).says("no tar archive, and too long for a Dockerfile");
+    let shown = url(&server, "/nothere");
+    let ran = build(&[], "/nothere?token=secret").code(1).says(&shown).says("404");
+    assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
+    bench.file("FROM busybox\nCOPY --from=t a /named\n");
+    let named = format!("t={}", url(&server, "/ctx"));
+    assert_eq!(text(&bench.build(&["--build-context", &named]), "named"), "a");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What goes wrong, and what is said then.
 
 use super::bench::Bench;
-use super::support::{need, root};
+use super::support::{Run, need, root};
 
 #[test]
 fn mistakes_are_told_with_their_line_before_anything_is_executed() {
@@ -48,6 +48,7 @@ fn what_cannot_be_executed_is_pointed_at() {
     bench.write("main.go", "x");
     bench.write("secret.key", "x");
     bench.write(".dockerignore", "*.key\n");
+    std::os::unix::fs::symlink("nowhere", bench.sandbox.path("ctx/deadlink1")).unwrap();
     for (code, file, said) in [
         (
             1,
@@ -60,6 +61,11 @@ fn what_cannot_be_executed_is_pointed_at() {
             "^^^^^^^^^^\n  = help: a source never leads out of its tree: this one means /x.go\n",
         ),
         (1, "COPY secret.key /\n", "cannot copy secret.key: the ignore file leaves it out\n"),
+        (
+            1,
+            "COPY deadlink* /x/\n",
+            "cannot copy deadlink*: deadlink1 is a link whose target nowhere is not there\n",
+        ),
         (1, "COPY --from=busybox /nothere /\n", "  |                     ^^^^^^^^\n"),
         (1, "COPY --from=bsae /a /\n", "  |             ^^^^ did you mean the stage base?\n"),
         (1, "COPY --chown=nobodyhere main.go /\n", "  |              ^^^^^^^^^^\n"),
@@ -99,6 +105,40 @@ fn a_missing_base_and_a_wrong_target_are_told_apart() {
     bench.run(&[]).code(1).says("     ^^^^ did you mean the stage one?");
     bench.file("FROM busybox AS one\nRUN true\n");
     bench.run(&["--target", "onee"]).code(2).says("did you mean one?");
+    let ran = bench.run(&["--no-cache-filter", "onee"]).code(2);
+    ran.says("cannot use --no-cache-filter onee: ").says("did you mean one?");
+    for stage in ["one", "ONE", "0"] {
+        bench.run(&["--no-cache-filter", stage]).success();
+    }
+}
+
+#[test]
+fn a_context_that_cannot_be_used_is_named_as_it_was_given() {
+    let bench = need!(Bench::new());
+    bench.file("FROM scratch\nCOPY . /\n");
+    let nowhere = bench.sandbox.path("nowhere");
+    let nowhere = nowhere.to_str().unwrap();
+    let named = format!("dir={nowhere}");
+    let ran = bench.run(&["--build-context", &named]).code(1);
+    ran.says(&format!("cannot use --build-context {named}: there is no such folder"));
+    let ran = bench.sandbox.gondola(&["build", "-f", "ctx/Dockerfile", nowhere]).code(1);
+    ran.says(&format!("cannot use the build context {nowhere}: there is no such folder"));
+    bench.write(".dockerignore", "# comment\n\n*.o\n[a-\n");
+    let ran = bench.run(&[]).code(2);
+    ran.says("cannot read .dockerignore:4: cannot use the pattern \"[a-\"");
+    bench.write("Dockerfile.dockerignore", "!\n");
+    bench.run(&[]).code(2).says("cannot read Dockerfile.dockerignore:1: ");
+}
+
+#[test]
+fn a_dockerfile_that_may_not_be_read_is_named() {
+    let bench = need!(Bench::new());
+    bench.file("FROM scratch\n");
+    let mut command = need!(bench.command_of_nobody(&[]));
+    let file = bench.sandbox.path("ctx/Dockerfile");
+    fs_err::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let ran = Run::of(&mut command).code(1);
+    ran.says(&format!("cannot read {}: this user may not read it", file.display()));
 }
 
 #[test]

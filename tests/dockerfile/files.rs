@@ -57,11 +57,12 @@ fn archives_are_unpacked_by_add_alone_and_by_their_content() {
     run(tar, &[&words[..], &[context.join("t").to_str().unwrap(), "one"]].concat());
     bench.file(
         "FROM busybox\nADD a.bin /unpacked\nADD --unpack=false a.bin /kept\nCOPY a.bin /copied\n\
-         ADD --chown=5:6 a.bin /owned/\n",
+         ADD --chown=5:6 a.bin /owned/\nADD --chmod=700 a.bin /strict/\n",
     );
     let image = bench.build(&[]);
     assert_eq!(lines(&image, "unpacked"), ["unpacked 755 0:0", "unpacked/one 604 12:34"]);
-    assert_eq!(lines(&image, "owned/one"), ["owned/one 604 5:6"]);
+    assert_eq!(lines(&image, "owned"), ["owned 755 5:6", "owned/one 604 5:6"]);
+    assert_eq!(lines(&image, "strict"), ["strict 755 0:0", "strict/one 604 12:34"]);
     let files = image.files();
     assert_eq!(files["kept"].bytes, fs_err::read(&archive).unwrap());
     assert_eq!(files["copied"].bytes, files["kept"].bytes);
@@ -72,8 +73,11 @@ fn addresses_are_downloaded_checked_and_asked_for_once() {
     let bench = need!(Bench::new());
     let server = serve(|_| Some(b"remote".to_vec()));
     let url = url(&server, "/dir/file.txt");
-    bench.file(&format!("FROM busybox\nADD {url} /x/\nADD --chmod=644 {url} /named\n"));
+    bench.file(&format!(
+        "FROM busybox\nADD {url} /x/\nADD --chmod=644 {url} /named\nADD {url}%5B1%5D/ /y/\n"
+    ));
     let image = bench.build(&[]);
+    assert_eq!(text(&image, "y/file.txt[1]"), "remote");
     assert_eq!(text(&image, "x/file.txt"), "remote");
     assert_eq!(lines(&image, "x/file.txt"), ["x/file.txt 600 0:0"]);
     assert_eq!(lines(&image, "named"), ["named 644 0:0"]);
@@ -112,6 +116,13 @@ fn repositories_are_added_without_their_history() {
     assert_eq!(text(&image, "g/f"), "from git");
     assert_eq!(text(&image, "h/sub/f"), "from git");
     assert!(!image.files().keys().any(|path| path.contains(".git")), "{:?}", image.files().keys());
+    for (name, said) in [("mian", "; hint: did you mean main?"), ("nope", "\n"), ("0123abcd", "\n")]
+    {
+        let words = ["build", "-o", "oci:other:t", &format!("{url}#{name}")];
+        let said =
+            format!("cannot fetch {url}: the repository has no branch, tag or commit {name}{said}");
+        bench.sandbox.gondola(&words).code(1).says(&said);
+    }
 }
 
 #[test]

@@ -217,3 +217,25 @@ fn several_platforms_share_what_does_not_depend_on_them() {
     let platforms: Vec<String> = images.iter().map(super::support::ReadImage::platform).collect();
     assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
 }
+
+#[test]
+fn commands_without_words_and_empty_lists_are_told_apart() {
+    let bench = need!(Bench::new());
+    let config = |file: &str| {
+        bench.file(&format!(
+            "FROM scratch AS base\nENTRYPOINT [\"/e\"]\nCMD [\"c\"]\nFROM base\n{file}"
+        ));
+        let image = bench.build(&[]);
+        let history = image.config["history"].as_array().unwrap();
+        let history = history.iter().rev().take(2).rev();
+        let said: Vec<String> =
+            history.map(|entry| entry["created_by"].as_str().unwrap().to_owned()).collect();
+        let config = &image.config["config"];
+        (config["Entrypoint"].clone(), config["Cmd"].clone(), said.join("; "))
+    };
+    let shell = json!(["/bin/sh", "-c", ""]);
+    let said = r#"ENTRYPOINT ["/bin/sh" "-c" ""]; CMD ["/bin/sh" "-c" ""]"#;
+    assert_eq!(config("ENTRYPOINT\nCMD\n"), (shell.clone(), shell, said.to_owned()));
+    let said = "ENTRYPOINT []; CMD []";
+    assert_eq!(config("ENTRYPOINT []\nCMD []\n"), (json!(null), json!(null), said.to_owned()));
+}

@@ -11,7 +11,9 @@ use crate::cli::kaniko::{
 };
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, print_lines};
-use crate::dockerfile::build::{CachePolicy, ContextSource, FileSource, Job, SecretSource};
+use crate::dockerfile::build::{
+    CachePolicy, ContextSource, FileSource, Job, SecretSource, StatedPlatform,
+};
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
@@ -98,11 +100,10 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         _ => None,
     };
     let name = name.map_or_else(|| "app".to_owned(), |name| name.to_string_lossy().into_owned());
-    let given = environment.get("SOURCE_DATE_EPOCH").is_some() || build.reproducible;
-    let epoch = given.then(|| environment.source_date_epoch()).transpose()?;
     let now = environment.now.duration_since(std::time::UNIX_EPOCH);
     let mut arguments = dockerfile::arguments(session, &[]);
     arguments.extend(build.arguments.clone());
+    let epoch = dockerfile::epoch(&arguments)?.or(build.reproducible.then_some(0));
     let secrets =
         build.secrets.iter().map(|(id, choice)| Ok((id.clone(), secret(session, choice)?)));
     let job = Job {
@@ -130,6 +131,7 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: build.encoding.unwrap_or_default(),
         family: build.family.clone(),
+        stated: StatedPlatform::of(build.platform.as_ref()),
         shell_on_failure: false,
         is_kept_here: !build.push || build.files.tar.is_some() || build.files.layout.is_some(),
     };

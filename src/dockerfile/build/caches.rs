@@ -184,6 +184,7 @@ fn project(context: &ContextSource) -> String {
             folder.display().to_string()
         }
         ContextSource::Git(git) => git.shown(),
+        ContextSource::Address(url) => crate::registry::without_query(url),
         ContextSource::Archive { .. } => "an archive".to_owned(),
         ContextSource::Empty => String::new(),
     }

@@ -29,6 +29,8 @@ pub enum ContextSource {
         /// The folder in it that is meant, where it is not all of it.
         folder: Option<String>,
     },
+    /// An archive on a server, or a lone Dockerfile.
+    Address(String),
     /// Nothing at all.
     Empty,
 }
@@ -98,6 +100,22 @@ pub enum StepKind {
     Other,
 }
 
+/// Which platform an image is said to be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatedPlatform {
+    /// That of its base: none was asked for.
+    Own,
+    /// The one that was asked for, whatever its last stage is based on.
+    Asked,
+}
+
+impl StatedPlatform {
+    /// Where platforms may have been asked for.
+    pub fn of<T>(asked: Option<&T>) -> Self {
+        if asked.is_some() { Self::Asked } else { Self::Own }
+    }
+}
+
 /// What `--secret` gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
@@ -153,6 +171,8 @@ pub struct Job {
     pub family: Option<MediaType>,
     /// Whether the image needs all of its layers on this machine: it is not only pushed.
     pub is_kept_here: bool,
+    /// Which platform an image is said to be for.
+    pub stated: StatedPlatform,
     /// Whether a failed step ends in a shell.
     pub shell_on_failure: bool,
 }

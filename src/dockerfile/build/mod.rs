@@ -15,6 +15,7 @@ mod again;
 mod agent;
 mod base;
 mod caches;
+mod download;
 mod ending;
 mod job;
 mod kept;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 
 pub use job::{
     CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
-    NamedContext, SecretSource, StepKind, Tools,
+    NamedContext, SecretSource, StatedPlatform, StepKind, Tools,
 };
 
 pub use kept::{caches_size, prune_caches};
@@ -69,7 +70,7 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let mut contexts = BTreeMap::new();
     for (name, named) in &job.contexts {
         if let Named::Files(source) = named {
-            contexts.insert(name.clone(), sources::open_named(tools, source).await?);
+            contexts.insert(name.clone(), sources::open_named(tools, name, source).await?);
         }
     }
     let remote = Remote::of(tools, &job);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use super::job::{Job, NamedContext, Tools};
+use super::job::{Job, NamedContext, StatedPlatform, Tools};
 use super::shop::Shop;
 use super::snapshot::Snapshot;
 use super::stage::{self, Failure, StageEnd};
@@ -81,6 +81,10 @@ impl<'a> PlatformBuild<'a> {
         let graph = Graph::build(file, &globals, &inputs, &names);
         let graph = graph.map_err(Diagnostics::into_error)?;
         let target = graph.target(job.target.as_deref())?;
+        for name in job.cache.off_in.iter().filter(|name| !name.is_empty()) {
+            let option = "--no-cache-filter";
+            graph.named(name, option, &format!("use {option} {name}"))?;
+        }
         let ends = file.stages.iter().map(|_| OnceCell::new()).collect();
         let mut build = Self {
             common,
@@ -297,6 +301,11 @@ impl<'a> PlatformBuild<'a> {
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
         let mut config = end.config.clone();
+        let asked = match self.common.job.stated {
+            StatedPlatform::Own => None,
+            StatedPlatform::Asked => Some(&self.inputs.target),
+        };
+        config.platform = platform_of_result(&config.platform, asked);
         config.config.labels.extend(self.common.job.labels.clone());
         config.rootfs.diff_ids = diff_ids;
         let last = config.history.iter().rev().find_map(|entry| entry.created.clone());
@@ -309,6 +318,25 @@ impl<'a> PlatformBuild<'a> {
             draft.annotate(name, value);
         }
         Ok(draft.finish())
+    }
+}
+
+/// The platform that an image is said to be for: its own, unless one was asked for. As in BuildKit,
+/// that holds then, whatever its last stage is based on.
+fn platform_of_result(own: &Platform, asked: Option<&Platform>) -> Platform {
+    let own = own.normalized();
+    let Some(target) = asked.map(Platform::normalized) else { return own };
+    let is_same = own.os == target.os && own.architecture == target.architecture;
+    let or_own = |asked: &Option<String>, own: &Option<String>| match asked {
+        None if is_same => own.clone(),
+        asked => asked.clone(),
+    };
+    Platform {
+        variant: or_own(&target.variant, &own.variant),
+        os_version: or_own(&target.os_version, &own.os_version),
+        os: target.os,
+        architecture: target.architecture,
+        os_features: own.os_features,
     }
 }
 
@@ -332,4 +360,30 @@ fn triggers(image: &Image) -> Result<Vec<Instruction>> {
         .iter()
         .map(|text| parse::trigger("ONBUILD of the base", text).map_err(Diagnostics::into_error));
     parsed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_for_what_was_asked_for_and_says_so_as_buildkit_does() {
+        for (own, asked, expected) in [
+            ("linux/arm64/v8", "linux/arm64", "linux/arm64"),
+            ("linux/amd64", "linux/arm64", "linux/arm64"),
+            ("linux/arm/v6", "linux/arm", "linux/arm/v7"),
+            ("linux/arm", "linux/arm/v6", "linux/arm/v6"),
+            ("linux/amd64/v2", "linux/amd64", "linux/amd64/v2"),
+            ("linux/amd64/v1", "linux/amd64", "linux/amd64"),
+            ("linux/s390x", "linux/amd64", "linux/amd64"),
+            ("linux/s390x", "", "linux/s390x"),
+            ("linux/arm64/v8", "", "linux/arm64"),
+            ("windows/amd64:10.0.1", "linux/arm64", "linux/arm64"),
+        ] {
+            let own: Platform = own.parse().unwrap();
+            let wanted: Option<Platform> = asked.parse().ok();
+            let found = platform_of_result(&own, wanted.as_ref());
+            assert_eq!(found.to_string(), expected, "{own} for {asked:?}");
+        }
+    }
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::download;
 use super::job::{ContextSource, FileSource, Job, Tools};
 use super::shop::blocking;
 use crate::dockerfile::context::{self, Checkout, Digests, Folder};
 use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
-use crate::dockerfile::ignore::{self, Patterns};
+use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::source::Source;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, EntryKind, Tree};
+use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
+use crate::registry::without_query;
 
 /// Dockerfiles and ignore files are shorter than this.
 const LONGEST_FILE: u64 = 16 << 20;
@@ -49,29 +51,46 @@ impl Opened {
 
 /// A context before its ignore file is known.
 enum Raw {
-    Folder { root: PathBuf, time: Option<i64>, held: Option<Arc<Held>> },
-    Tree { files: Arc<TreeFiles>, held: Option<Arc<Held>> },
+    Folder {
+        root: PathBuf,
+        time: Option<i64>,
+        held: Option<Arc<Held>>,
+    },
+    Tree {
+        files: Arc<TreeFiles>,
+        held: Option<Arc<Held>>,
+    },
+    /// What was downloaded and is no archive: the Dockerfile, most likely.
+    File(Vec<u8>),
 }
 
 /// Opens a context and reads the Dockerfile that is in it or beside it.
 pub(super) async fn open_main(tools: &Tools, job: &Job) -> Result<(Opened, Source)> {
-    let raw = raw(tools, &job.context).await?;
+    let raw = raw(tools, &job.context, None).await?;
     let (source, beside) = read_dockerfile(job, &raw)?;
     let patterns = ignored(&raw, beside.as_ref())?;
     Ok((open(tools, raw, patterns), source))
 }
 
-/// Opens a named context; its own ignore file holds.
-pub(super) async fn open_named(tools: &Tools, source: &ContextSource) -> Result<Opened> {
-    let raw = raw(tools, source).await?;
+/// Opens a context of `--build-context`; its own ignore file holds.
+pub(super) async fn open_named(
+    tools: &Tools,
+    name: &str,
+    source: &ContextSource,
+) -> Result<Opened> {
+    let raw = raw(tools, source, Some(name)).await?;
     let patterns = ignored(&raw, None)?;
     Ok(open(tools, raw, patterns))
 }
 
-async fn raw(tools: &Tools, source: &ContextSource) -> Result<Raw> {
+async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Result<Raw> {
+    let shown = |place: &dyn std::fmt::Display| match name {
+        Some(name) => format!("--build-context {name}={place}"),
+        None => format!("the build context {place}"),
+    };
     match source {
         ContextSource::Folder(root) => {
-            context::check_folder(root)?;
+            context::check_folder(root, &shown(&root.display()))?;
             Ok(Raw::Folder { root: root.clone(), time: None, held: None })
         }
         ContextSource::Git(git) => {
@@ -88,12 +107,36 @@ async fn raw(tools: &Tools, source: &ContextSource) -> Result<Raw> {
         ContextSource::Archive { file, name, folder } => {
             let (file, name, folder) = (file.clone(), name.clone(), folder.clone());
             let programs = tools.path().to_owned();
-            let action = format!("use the build context {name}");
+            let action = format!("use {}", shown(&name));
             let open = move || open_archive((&file, &name), folder.as_deref(), &programs);
             blocking(open).await.cannot(|| action)
         }
+        ContextSource::Address(url) => {
+            let (shown, programs) = (shown(&without_query(url)), tools.path().to_owned());
+            let reporter = &tools.transport.reporter;
+            let task = reporter.start(crate::progress::TaskKind::Download, shown.clone(), None);
+            let found = download::download(&tools.transport, url, None).await;
+            let found = found.cannot(|| format!("use {shown}"))?;
+            task.done();
+            let file = tools.transport.store.blob_path(&found.digest);
+            let action = format!("use {shown}");
+            blocking(move || open_downloaded((&file, &shown), &programs)).await.cannot(|| action)
+        }
         ContextSource::Empty => Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), held: None }),
     }
+}
+
+/// As docker has it: an archive is the context, anything else is the Dockerfile.
+fn open_downloaded(file: (&Path, &str), programs: &str) -> Result<Raw> {
+    if context::open_archive(file, programs)?.is_some() {
+        return open_archive(file, None, programs);
+    }
+    let action = || format!("read {}", file.1);
+    if fs_err::metadata(file.0).cannot(action)?.len() > LONGEST_FILE {
+        return Err(Error::new(ErrorKind::Usage, action())
+            .because("it is no tar archive, and too long for a Dockerfile"));
+    }
+    fs_err::read(file.0).map(Raw::File).cannot(action)
 }
 
 fn open_archive(file: (&Path, &str), folder: Option<&str>, programs: &str) -> Result<Raw> {
@@ -101,7 +144,7 @@ fn open_archive(file: (&Path, &str), folder: Option<&str>, programs: &str) -> Re
         Error::new(ErrorKind::Usage, format!("read {}", file.1)).because("it is no tar archive")
     })?;
     let scratch = tempfile::tempdir().cannot(|| "unpack it")?;
-    let mut read = context::read_archive(archive, &scratch)?;
+    let mut read = context::read_archive(archive, &scratch)?.tree;
     if let Some(folder) = folder {
         read = context::folder_of_archive(read, folder)?;
     }
@@ -111,6 +154,15 @@ fn open_archive(file: (&Path, &str), folder: Option<&str>, programs: &str) -> Re
     }
     let files = Arc::new(TreeFiles::new(tree));
     Ok(Raw::Tree { files, held: Some(Arc::new(Held::Scratch(scratch))) })
+}
+
+/// What was downloaded as a tree: docker calls it `context` there.
+fn lone_file(bytes: &[u8]) -> TreeFiles {
+    let mut tree = Tree::new();
+    let name = TreePath::new("context").expect("it is a name like any other");
+    let entry = Entry::file(bytes.to_vec(), 0o600);
+    tree.insert(name, entry).expect("nothing else is in the tree");
+    TreeFiles::new(tree)
 }
 
 fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
@@ -133,6 +185,9 @@ fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
             let files = Arc::new(Ignoring { files, patterns });
             Opened { files, ignored, folder: None, _held: held }
         }
+        Raw::File(bytes) => {
+            Opened { files: Arc::new(lone_file(&bytes)), ignored, folder: None, _held: None }
+        }
     }
 }
 
@@ -143,7 +198,7 @@ struct Ignoring {
 }
 
 impl Ignoring {
-    fn leaves_out(&self, path: &crate::layer::TreePath, is_folder: bool) -> Result<bool> {
+    fn leaves_out(&self, path: &TreePath, is_folder: bool) -> Result<bool> {
         let text = path.to_str_lossy();
         if self.patterns.is_empty() || !self.patterns.matches_path(&text) {
             return Ok(false);
@@ -154,10 +209,7 @@ impl Ignoring {
 }
 
 impl Files for Ignoring {
-    fn node(
-        &self,
-        path: Option<&crate::layer::TreePath>,
-    ) -> Result<Option<crate::dockerfile::files::Node>> {
+    fn node(&self, path: Option<&TreePath>) -> Result<Option<crate::dockerfile::files::Node>> {
         let Some(node) = self.files.node(path)? else { return Ok(None) };
         match path {
             Some(path) if self.leaves_out(path, node.entry.is_directory())? => Ok(None),
@@ -167,7 +219,7 @@ impl Files for Ignoring {
 
     fn children(
         &self,
-        folder: Option<&crate::layer::TreePath>,
+        folder: Option<&TreePath>,
     ) -> Result<Vec<(Vec<u8>, crate::dockerfile::files::Node)>> {
         let mut kept = Vec::new();
         for (name, node) in self.files.children(folder)? {
@@ -179,14 +231,14 @@ impl Files for Ignoring {
         Ok(kept)
     }
 
-    fn is_left_out(&self, path: &crate::layer::TreePath) -> bool {
+    fn is_left_out(&self, path: &TreePath) -> bool {
         self.patterns.matches_path(&path.to_str_lossy())
             && self.files.node(Some(path)).is_ok_and(|found| found.is_some())
     }
 
     fn digest(
         &self,
-        path: &crate::layer::TreePath,
+        path: &TreePath,
         node: &crate::dockerfile::files::Node,
     ) -> Result<crate::dockerfile::files::ContentDigest> {
         self.files.digest(path, node)
@@ -200,14 +252,16 @@ enum Beside {
 }
 
 fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
-    let (name, bytes, beside) = match &job.file {
-        FileSource::Text(bytes) => ("Dockerfile".to_owned(), bytes.clone(), None),
-        FileSource::Path(path) => {
+    let (name, bytes, beside) = match (&job.file, raw) {
+        (FileSource::Text(bytes), _) | (FileSource::InContext(_), Raw::File(bytes)) => {
+            ("Dockerfile".to_owned(), bytes.clone(), None)
+        }
+        (FileSource::Path(path), _) => {
             let bytes = read_on_disk(path)?.ok_or_else(|| missing(&path.display().to_string()))?;
             let name = shown(path, raw);
             (name, bytes, Some(Beside::Disk(path.clone())))
         }
-        FileSource::InContext(name) => {
+        (FileSource::InContext(name), _) => {
             let usual = USUAL_NAMES.iter().map(|&name| name.to_owned());
             let candidates: Vec<String> =
                 if name.is_empty() { usual.collect() } else { vec![name.clone()] };
@@ -231,7 +285,7 @@ fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
 fn shown(path: &Path, raw: &Raw) -> String {
     let inside = match raw {
         Raw::Folder { root, .. } => path.strip_prefix(root).ok(),
-        Raw::Tree { .. } => None,
+        Raw::Tree { .. } | Raw::File(_) => None,
     };
     inside.unwrap_or(path).display().to_string()
 }
@@ -247,18 +301,21 @@ fn ignored(raw: &Raw, beside: Option<&Beside>) -> Result<Patterns> {
         Some(Beside::Disk(path)) => {
             let mut name = path.clone().into_os_string();
             name.push(IGNORE_FILE);
-            read_on_disk(Path::new(&name))?
+            let name = PathBuf::from(name);
+            read_on_disk(&name)?.map(|bytes| (shown(&name, raw), bytes))
         }
-        Some(Beside::Context(name)) => read_in(raw, &format!("{name}{IGNORE_FILE}"))?,
+        Some(Beside::Context(name)) => {
+            let name = format!("{name}{IGNORE_FILE}");
+            read_in(raw, &name)?.map(|bytes| (name, bytes))
+        }
         None => None,
     };
-    let bytes = match own {
-        Some(bytes) => Some(bytes),
-        None => read_in(raw, IGNORE_FILE)?,
+    let found = match own {
+        Some(own) => Some(own),
+        None => read_in(raw, IGNORE_FILE)?.map(|bytes| (IGNORE_FILE.to_owned(), bytes)),
     };
-    let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let lines = ignore::lines(&text.unwrap_or_default());
-    Patterns::new(lines).cannot(|| "read the ignore file")
+    let Some((name, bytes)) = found else { return Ok(Patterns::default()) };
+    Patterns::of_file(&name, &String::from_utf8_lossy(&bytes))
 }
 
 fn read_on_disk(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -266,7 +323,7 @@ fn read_on_disk(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
-        Err(error) => return Err(error).cannot(|| "start the build"),
+        Err(error) => return Err(unreadable(path, &error)),
     };
     let refuse =
         |why: &str| Error::new(ErrorKind::Usage, format!("read {}", path.display())).because(why);
@@ -276,13 +333,25 @@ fn read_on_disk(path: &Path) -> Result<Option<Vec<u8>>> {
     if metadata.len() > LONGEST_FILE {
         return Err(refuse("it is too long"));
     }
-    fs_err::read(path).map(Some).cannot(|| "start the build")
+    fs_err::read(path).map(Some).map_err(|error| unreadable(path, &error))
+}
+
+/// Says why a file cannot be read, and names it once.
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    let action = format!("read {}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::new(ErrorKind::Io, action)
+            .because("this user may not read it")
+            .hint(format!("chmod a+r {}", path.display())),
+        kind => Error::new(ErrorKind::Io, action).because(kind),
+    }
 }
 
 fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
     let files: &dyn Files = match raw {
         Raw::Folder { root, .. } => &Folder::new(root),
         Raw::Tree { files, .. } => files.as_ref(),
+        Raw::File(_) => return Ok(None),
     };
     let Some(found) = resolve(files, name.as_bytes(), LastLink::Follow)? else { return Ok(None) };
     match found.node.entry.kind {

@@ -66,6 +66,7 @@ pub(super) async fn run(build: &PlatformBuild<'_>, index: usize) -> Result<Stage
             stage.execute(instruction).await?;
         }
     }
+    stage.config.config.env = stage.scope.image_environment();
     Ok(StageEnd { snapshot: stage.snapshot, scope: stage.scope, config: stage.config })
 }
 
@@ -74,15 +75,17 @@ impl<'a> Stage<'a> {
         let job = &build.common.job;
         let node = &build.graph.nodes()[index];
         let name = node.name.clone().unwrap_or_else(|| index.to_string());
-        let use_cache = !job.cache.off && !job.cache.off_in.contains(&name);
+        let off_here = [name, index.to_string()].iter().any(|it| job.cache.off_in.contains(it));
+        let use_cache = !job.cache.off && !off_here;
         let platform = build.platform_of(index);
         let escape = build.common.file.directives.escape;
         let scratch = || {
-            let mut config = ImageConfig::empty(platform.clone());
+            // As in BuildKit, nothing is for the target, even with a --platform.
+            let mut config = ImageConfig::empty(build.inputs.target.clone());
             "/".clone_into(&mut config.config.working_dir);
             config
         };
-        let (snapshot, scope, mut config, files) = match build.base(index) {
+        let (snapshot, scope, config, files) = match build.base(index) {
             Base::Scratch => (Snapshot::scratch(), None, scratch(), None),
             Base::Files(files) => (Snapshot::scratch(), None, scratch(), Some(files)),
             Base::Image(image) => {
@@ -96,7 +99,6 @@ impl<'a> Stage<'a> {
             }
         };
         let scope = scope.unwrap_or_else(|| Scope::on_image(escape, &config.config.env));
-        config.config.env = scope.image_environment();
         let instructions =
             node.triggers.iter().chain(&build.common.file.stages[index].instructions);
         let count = 1 + instructions.filter(|instruction| changes_files(&instruction.kind)).count();
@@ -214,7 +216,7 @@ impl<'a> Stage<'a> {
             }
             Kind::Env(pairs) => {
                 let pairs = self.scope.env(pairs)?;
-                config::env(config, &pairs)
+                config::env(&pairs)
             }
             Kind::Label(pairs) => config::label(config, &self.scope.pairs(pairs)?),
             Kind::Cmd(command) => {
@@ -404,7 +406,6 @@ fn inherited(of: &ImageConfig) -> ImageConfig {
 
 fn words(config: &ImageConfig, command: &CommandLine) -> Vec<String> {
     match command {
-        CommandLine::Shell(text) if text.text.is_empty() => Vec::new(),
         CommandLine::Shell(text) => config::in_shell(&config.config, &text.text),
         CommandLine::Exec(words) => words.iter().map(|word| word.text.clone()).collect(),
     }

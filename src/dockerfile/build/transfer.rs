@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::download::{self, is_remote};
 use super::job::StepKind;
 use super::platform::Provider;
 use super::shop::{Held, Made, Wanted, blocking, blocking_or};
 use super::stage::{At as _, Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
-use crate::dockerfile::context::{self, GitSource};
+use crate::dockerfile::context::{self, GitSource, Unpacked};
 use crate::dockerfile::copy::{self, Chmod, Destination, Selected, Selection};
-use crate::dockerfile::files::TreeFiles;
+use crate::dockerfile::files::{Node, TreeFiles};
 use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::instruction::{Add, Copy, Instruction, Transfer};
 use crate::dockerfile::source::{Span, Word};
@@ -21,9 +21,6 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
-
-/// The kind of the store's records that hold what was downloaded.
-const DOWNLOADS: &str = "download";
 
 /// A copy after expansion.
 struct Plan {
@@ -181,8 +178,8 @@ impl Gathered {
         for Part { selected, unpack } in parts {
             for one in selected {
                 match if unpack { unpacked(&one, programs)? } else { None } {
-                    Some((tree, scratch)) => {
-                        all.push(everything(tree)?);
+                    Some((archive, scratch)) => {
+                        all.push(everything(archive)?);
                         held.push(scratch);
                     }
                     None => all.push(one),
@@ -364,15 +361,15 @@ async fn add_local(
 }
 
 /// What is in a file that is an archive.
-fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Tree, Held)>> {
+fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Unpacked, Held)>> {
     let scratch = || tempfile::tempdir().cannot(|| "unpack an archive");
     match &file.node.entry.kind {
         EntryKind::File(Content::File { path, .. }) => {
             let file = (path.as_path(), &*path.display().to_string());
             let Some(archive) = context::open_archive(file, programs)? else { return Ok(None) };
             let scratch = scratch()?;
-            let tree = context::read_archive(archive, &scratch)?;
-            Ok(Some((tree, held(scratch))))
+            let unpacked = context::read_archive(archive, &scratch)?;
+            Ok(Some((unpacked, held(scratch))))
         }
         EntryKind::File(Content::Memory(bytes)) => {
             let scratch = scratch()?;
@@ -380,8 +377,8 @@ fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Tree, Held)>> {
             fs_err::write(&path, bytes).cannot(|| "unpack an archive")?;
             let file = (path.as_path(), "an archive");
             let Some(archive) = context::open_archive(file, programs)? else { return Ok(None) };
-            let tree = context::read_archive(archive, &scratch)?;
-            Ok(Some((tree, held(scratch))))
+            let unpacked = context::read_archive(archive, &scratch)?;
+            Ok(Some((unpacked, held(scratch))))
         }
         _ => Ok(None),
     }
@@ -392,14 +389,14 @@ fn held(scratch: TempDir) -> Held {
 }
 
 /// All that an archive holds, as one source that replaces what it meets.
-fn everything(tree: Tree) -> Result<Selected> {
-    let files = TreeFiles::new(tree);
+fn everything(archive: Unpacked) -> Result<Selected> {
+    let files = TreeFiles::new(archive.tree);
     let selection = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
     let mut selected = copy::select(&files, &selection)?;
     let mut whole = selected.pop().ok_or_else(|| {
         Error::new(ErrorKind::Invalid, "unpack an archive").because("it has no root")
     })?;
-    whole.unpacked = true;
+    whole.unpacked = Some(archive.implied);
     Ok(whole)
 }
 
@@ -431,15 +428,6 @@ async fn add_repository(
     .map_err(Failure::from)
 }
 
-/// What was downloaded from an address.
-#[derive(Serialize, Deserialize)]
-struct Download {
-    digest: Digest,
-    size: u64,
-    etag: Option<String>,
-    modified: i64,
-}
-
 /// A file from a server.
 async fn add_address(
     stage: &Stage<'_>,
@@ -447,17 +435,9 @@ async fn add_address(
     unpack: bool,
     checksum: Option<&str>,
 ) -> Result<(String, Gathered), Failure> {
-    let tools = &stage.build.common.shop.tools;
-    let store = &tools.transport.store;
+    let transport = &stage.build.common.shop.tools.transport;
     let checksum = checksum.map(str::parse::<Digest>).transpose()?;
-    let known: Option<Download> = store.get_record(DOWNLOADS, url);
-    let known =
-        known.filter(|known| store.has(&known.digest).is_ok_and(|size| size == Some(known.size)));
-    let download = match known {
-        // A digest that was asked for needs nobody's word.
-        Some(known) if checksum.as_ref() == Some(&known.digest) => known,
-        known => fetch(stage, url, known).await?,
-    };
+    let download = download::download(transport, url, checksum.as_ref()).await?;
     if let Some(wanted) = &checksum
         && *wanted != download.digest
     {
@@ -465,80 +445,17 @@ async fn add_address(
         let why = format!("its digest is {}, --checksum says {wanted}", download.digest);
         return Err(error.because(why).into());
     }
-    let name = file_name(url);
-    let path = store.blob_path(&download.digest);
+    let path = transport.store.blob_path(&download.digest);
     let content = Content::File { path, size: download.size };
     let entry = Entry::new(EntryKind::File(content), 0o600).modified(download.modified);
     let digest = format!("{} {}", download.digest, download.modified);
-    let mut tree = Tree::new();
-    tree.insert(TreePath::new(name.as_bytes())?, entry)?;
-    let selection = Selection { sources: vec![name], ..Selection::default() };
-    let selected = copy::select(&TreeFiles::new(tree), &selection)?;
-    let parts = vec![Part { selected, unpack }];
+    let selected = Selected {
+        name: download::file_name(url).into_bytes(),
+        node: Node { entry, identity: None },
+        path: None,
+        inside: Vec::new(),
+        unpacked: None,
+    };
+    let parts = vec![Part { selected: vec![selected], unpack }];
     Ok((digest, Gathered { parts, held: Vec::new() }))
-}
-
-async fn fetch(stage: &Stage<'_>, url: &str, known: Option<Download>) -> Result<Download> {
-    let transport = &stage.build.common.shop.tools.transport;
-    let etag = known.as_ref().and_then(|known| known.etag.clone());
-    let mut ingest = transport.store.ingest()?;
-    let said = transport.client.download(url, etag.as_deref(), &mut ingest).await?;
-    if let (true, Some(known)) = (said.unchanged, known) {
-        return Ok(known);
-    }
-    let descriptor = blocking(move || ingest.commit(None)).await?;
-    let modified = said.last_modified.as_deref().and_then(http_date).unwrap_or_default();
-    let (digest, size) = descriptor;
-    let download = Download { digest, size, etag: said.etag, modified };
-    transport.store.put_record(DOWNLOADS, url, &download)?;
-    Ok(download)
-}
-
-/// Seconds since 1970 of a date as HTTP writes it.
-fn http_date(text: &str) -> Option<i64> {
-    let time = jiff::fmt::rfc2822::parse(text).ok()?;
-    Some(time.timestamp().as_second())
-}
-
-/// The name that a file from a server gets in a folder.
-fn file_name(url: &str) -> String {
-    let path = url::Url::parse(url).map(|url| url.path().to_owned()).unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    if name.is_empty() { "__unnamed__".to_owned() } else { name.to_owned() }
-}
-
-fn is_remote(source: &str) -> bool {
-    source.starts_with("http://")
-        || source.starts_with("https://")
-        || GitSource::parse(source).is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_name_their_files_and_dates_are_read() {
-        for (url, expected) in [
-            ("https://example.com/a/b.tar.gz?x=1", "b.tar.gz"),
-            ("https://example.com/", "__unnamed__"),
-            ("https://example.com", "__unnamed__"),
-        ] {
-            assert_eq!(file_name(url), expected, "{url}");
-        }
-        assert_eq!(http_date("Thu, 01 Jan 1970 00:01:00 GMT"), Some(60));
-        assert_eq!(http_date("yesterday"), None);
-    }
-
-    #[test]
-    fn remote_sources_are_told_by_their_form() {
-        for (source, expected) in [
-            ("https://example.com/a", true),
-            ("git@example.com:a/b", true),
-            ("a/b.git", false),
-            ("./http", false),
-        ] {
-            assert_eq!(is_remote(source), expected, "{source}");
-        }
-    }
 }

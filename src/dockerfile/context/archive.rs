@@ -1,6 +1,6 @@
 //! Tar archives, however they are compressed, as trees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Cursor, Read, Write as _};
 use std::path::Path;
 
@@ -132,13 +132,36 @@ impl Drop for Unpacking {
     }
 }
 
+/// What an archive holds.
+#[derive(Clone, Debug, Default)]
+pub struct Unpacked {
+    /// Its entries, and one for each folder that they only imply.
+    pub tree: Tree,
+    /// Those folders.
+    pub implied: BTreeSet<TreePath>,
+}
+
+impl Unpacked {
+    /// Puts an entry in its place, and the folders that it implies. The last one of a path counts.
+    fn insert(&mut self, path: TreePath, entry: Entry) -> Result<()> {
+        clear_the_way(&mut self.tree, &path, &entry);
+        self.implied.remove(&path);
+        let mut above = path.parent();
+        while let Some(folder) = above.filter(|folder| self.tree.get(folder).is_none()) {
+            above = folder.parent();
+            self.implied.insert(folder);
+        }
+        self.tree.insert_with_parents(path, entry).map(drop)
+    }
+}
+
 /// Reads an archive whole. Large files are kept in `scratch`.
 ///
 /// Folders that are only implied get entries, as unpacking makes them. Errs on paths that lead out
 /// of the archive.
-pub fn read(archive: impl Read, scratch: &TempDir) -> Result<Tree> {
+pub fn read(archive: impl Read, scratch: &TempDir) -> Result<Unpacked> {
     let mut reader = ArchiveReader::new(archive, Limits::default());
-    let mut tree = Tree::new();
+    let mut unpacked = Unpacked::default();
     let mut number = 0;
     while let Some(listed) = reader.next_entry()? {
         let content = if matches!(listed.kind, ListedKind::File) {
@@ -153,12 +176,11 @@ pub fn read(archive: impl Read, scratch: &TempDir) -> Result<Tree> {
         } else {
             None
         };
-        if let Some((path, entry)) = entry(&listed, content, &tree)? {
-            clear_the_way(&mut tree, &path, &entry);
-            tree.insert_with_parents(path, entry)?;
+        if let Some((path, entry)) = entry(&listed, content, &unpacked.tree)? {
+            unpacked.insert(path, entry)?;
         }
     }
-    Ok(tree)
+    Ok(unpacked)
 }
 
 /// What lies below a folder of a tree in which every folder has an entry; the folder becomes the root.
@@ -357,7 +379,9 @@ mod tests {
         for encoding in [Encoding::None, gzip, Encoding::Zstd { level: 1 }] {
             fs_err::write(&path, packed(&sample(), encoding)).unwrap();
             let archive = open((&path, "file.txt"), "").unwrap().unwrap();
-            assert_eq!(read(archive, &folder).unwrap(), sample(), "{encoding}");
+            let unpacked = read(archive, &folder).unwrap();
+            assert_eq!(unpacked.tree, sample(), "{encoding}");
+            assert!(unpacked.implied.is_empty(), "{encoding}");
         }
         for other in ["", "text", &"x".repeat(2000)] {
             fs_err::write(&path, other).unwrap();
@@ -390,8 +414,10 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         assert!(read(&archive(&["../x"])[..], &folder).is_err());
-        let tree = read(&archive(&["./a", "a/b", "/c"])[..], &folder).unwrap();
-        let paths: Vec<String> = tree.iter().map(|(path, _)| path.to_string()).collect();
-        assert_eq!(paths, ["a", "a/b", "c"]);
+        let read = read(&archive(&["./a", "a/b", "/c", "d/e/f", "d/e"])[..], &folder).unwrap();
+        let paths: Vec<String> = read.tree.iter().map(|(path, _)| path.to_string()).collect();
+        assert_eq!(paths, ["a", "a/b", "c", "d", "d/e"]);
+        let implied: Vec<String> = read.implied.iter().map(ToString::to_string).collect();
+        assert_eq!(implied, ["a", "d"], "an entry of its own makes a folder more than implied");
     }
 }

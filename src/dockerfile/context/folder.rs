@@ -190,14 +190,16 @@ fn attributes(path: &Path) -> Result<std::collections::BTreeMap<String, Vec<u8>>
     Ok(found)
 }
 
-/// Refuses a folder that is none.
-pub fn check(root: &Path) -> Result<()> {
-    let metadata = fs_err::metadata(root).cannot(|| "use the build context")?;
-    if metadata.is_dir() {
-        return Ok(());
+/// Refuses a folder that is none; `shown` is what messages call it.
+pub fn check(root: &Path, shown: &str) -> Result<()> {
+    let refuse =
+        |kind, why: &str| Err(Error::new(kind, format!("use {shown}")).because(why.to_owned()));
+    match fs_err::metadata(root) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => refuse(ErrorKind::Usage, "it is no folder"),
+        Err(error) if is_absent(&error) => refuse(ErrorKind::NotFound, "there is no such folder"),
+        Err(error) => Err(error).cannot(|| format!("use {shown}")),
     }
-    Err(Error::new(ErrorKind::Usage, format!("use the build context {}", root.display()))
-        .because("it is no folder"))
 }
 
 #[cfg(test)]

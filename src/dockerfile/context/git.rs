@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
+use crate::dockerfile::diagnostic::nearest;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// A repository, and which of its trees is meant.
@@ -162,7 +163,26 @@ impl Git<'_> {
         }
         let branches = "+refs/heads/*:refs/remotes/origin/*";
         self.run(&["fetch", quiet, "--tags", origin, branches]).await?;
-        Ok(wanted)
+        let commit = format!("{wanted}^{{commit}}");
+        match self.run(&["rev-parse", quiet, "--verify", &commit]).await {
+            Ok(_) => Ok(wanted),
+            Err(_) => Err(self.absent(wanted).await),
+        }
+    }
+
+    /// Says that nothing in the repository, all of which was fetched, has a name.
+    async fn absent(&self, wanted: &str) -> Error {
+        let action = format!("fetch {}", self.source.shown());
+        let why = format!("the repository has no branch, tag or commit {wanted}");
+        let error = Error::new(ErrorKind::NotFound, action).because(why);
+        let format = "--format=%(refname:lstrip=2)";
+        let list = self.run(&["for-each-ref", format, "refs/tags", "refs/remotes/origin"]).await;
+        let list = list.unwrap_or_default();
+        let names = list.lines().map(|name| name.strip_prefix("origin/").unwrap_or(name));
+        match nearest(wanted, names) {
+            Some(near) => error.hint(format!("did you mean {near}?")),
+            None => error,
+        }
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<String> {

@@ -6,7 +6,8 @@ mod folder;
 mod git;
 
 pub use archive::{
-    archive as as_archive, below as folder_of_archive, open as open_archive, read as read_archive,
+    Unpacked, archive as as_archive, below as folder_of_archive, open as open_archive,
+    read as read_archive,
 };
 pub use digests::Digests;
 pub use folder::{Folder, check as check_folder};

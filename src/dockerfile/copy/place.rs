@@ -32,7 +32,7 @@ pub struct Destination<'a> {
 ///
 /// Errs where a file would replace a folder, or a folder a file.
 pub fn place(sources: &[Selected], destination: &Destination<'_>) -> Result<Tree> {
-    let mut target = Target { destination, tree: Tree::new(), names: BTreeMap::new() };
+    let mut target = Target::new(destination);
     for source in sources {
         target.copy(source)?;
     }
@@ -45,6 +45,8 @@ struct Target<'a> {
     tree: Tree,
     /// The first name of each file that has several.
     names: BTreeMap<u64, TreePath>,
+    /// The permissions that what is copied now gets instead of its own.
+    chmod: Option<&'a Chmod>,
 }
 
 impl Files for Target<'_> {
@@ -74,7 +76,12 @@ impl Files for Target<'_> {
     }
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    fn new(destination: &'a Destination<'a>) -> Self {
+        let chmod = destination.chmod;
+        Self { destination, tree: Tree::new(), names: BTreeMap::new(), chmod }
+    }
+
     /// Whether a folder above a path was made in the place of something else.
     fn replaced_above(&self, path: &TreePath) -> bool {
         let mut above = path.parent();
@@ -93,6 +100,8 @@ impl Target<'_> {
     fn copy(&mut self, source: &Selected) -> Result<()> {
         // Names of one file stay such within a source alone.
         self.names.clear();
+        // As BuildKit has it: neither an archive's entries nor the folders for them change theirs.
+        self.chmod = self.destination.chmod.filter(|_| source.unpacked.is_none());
         let is_folder = source.node.entry.is_directory();
         let written = self.destination.path;
         let names_folder = written.ends_with('/') || written.ends_with("/.");
@@ -109,7 +118,7 @@ impl Target<'_> {
         if is_folder {
             if let (None, Some(at)) = (&there, &at) {
                 self.make_folders(Some(at))?;
-                if let Some(made) = self.tree.get(at) {
+                if let (None, Some(made)) = (&source.unpacked, self.tree.get(at)) {
                     let made = made.clone().modified(source.node.entry.mtime);
                     self.tree.insert(at.clone(), made)?;
                 }
@@ -130,8 +139,22 @@ impl Target<'_> {
                 Some(at) => at.join(inside.relative.as_bytes())?,
                 None => inside.relative.clone(),
             };
-            self.put(&path, &inside.node, source.unpacked)?;
+            match &source.unpacked {
+                Some(implied) if implied.contains(&inside.relative) => self.imply(path)?,
+                unpacked => self.put(&path, &inside.node, unpacked.is_some())?,
+            }
         }
+        Ok(())
+    }
+
+    /// Makes a folder that an archive only implies. One that is there stays as it is; one that is
+    /// made belongs to root, whoever owns the rest.
+    fn imply(&mut self, path: TreePath) -> Result<()> {
+        if self.node(Some(&path))?.is_some_and(|node| node.entry.is_directory()) {
+            return Ok(());
+        }
+        self.tree.remove(&path);
+        self.tree.insert(path, Entry::directory(0o755).modified(self.destination.time))?;
         Ok(())
     }
 
@@ -174,7 +197,7 @@ impl Target<'_> {
         if let Some(owner) = self.destination.owner {
             (entry.uid, entry.gid) = (owner.uid, owner.gid);
         }
-        if let Some(chmod) = self.destination.chmod
+        if let Some(chmod) = self.chmod
             && !matches!(entry.kind, EntryKind::Symlink(_))
         {
             entry.mode = chmod.apply(entry.mode, entry.is_directory());
@@ -203,7 +226,7 @@ impl Target<'_> {
         self.make_folders(folder.parent().as_ref())?;
         let owner = self.destination.owner.unwrap_or_default();
         // As BuildKit has it: a mode in digits holds for what is made on the way, too.
-        let permissions = match self.destination.chmod {
+        let permissions = match self.chmod {
             Some(Chmod::Exact(mode)) => mode & 0o777,
             Some(Chmod::Changes(_)) | None => 0o755,
         };
@@ -222,8 +245,7 @@ pub fn make_folder(path: &str, files: &dyn Files, owner: Owner, time: i64) -> Re
     {
         return Ok(Tree::new());
     }
-    let mut target =
-        Target { destination: &destination, tree: Tree::new(), names: BTreeMap::new() };
+    let mut target = Target::new(&destination);
     let folder = target.locate(path)?;
     target.make_folders(folder.as_ref())?;
     Ok(target.tree)
@@ -236,6 +258,8 @@ fn refuse(path: Option<&TreePath>, why: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::select::{Selection, select};
     use super::*;
     use crate::dockerfile::files::TreeFiles;
@@ -343,6 +367,52 @@ mod tests {
         let tree = place(&selected, &destination).unwrap();
         let modes: Vec<u32> = tree.iter().map(|(_, entry)| entry.mode).collect();
         assert_eq!(modes, [0o777, 0o700, 0o600]);
+    }
+
+    #[test]
+    fn an_archives_entries_keep_their_permissions_and_get_the_owner() {
+        let implied: BTreeSet<TreePath> =
+            ["dir", "sub"].iter().map(|path| path.parse().unwrap()).collect();
+        let archive = files(&[
+            ("dir/a", Entry::file("a", 0o640).owned_by(3, 4).modified(5)),
+            ("own", Entry::directory(0o700).owned_by(3, 4).modified(5)),
+            ("sub/b", Entry::symlink("a").owned_by(3, 4)),
+        ]);
+        let selection = Selection { sources: vec!["/".into()], ..Selection::default() };
+        let mut selected = select(&archive, &selection).unwrap();
+        selected[0].unpacked = Some(implied);
+        let chmod: Chmod = "700".parse().unwrap();
+        let lines = |path: &str, chmod: Option<&Chmod>| {
+            let owner = Some(Owner { uid: 7, gid: 8 });
+            let image = image();
+            let destination =
+                Destination { path, files: &image, owner, chmod, link: false, time: 1 };
+            let tree = place(&selected, &destination).unwrap();
+            let line = |(path, entry): (&TreePath, &Entry)| {
+                format!("{path} {:o} {}:{} {}", entry.mode, entry.uid, entry.gid, entry.mtime)
+            };
+            tree.iter().map(line).collect::<Vec<_>>()
+        };
+        // As BuildKit has it: the destination is the owner's, a folder that is only implied is root's.
+        let expected = [
+            "x 755 7:8 1",
+            "x/y 755 7:8 1",
+            "x/y/dir 755 0:0 1",
+            "x/y/dir/a 640 7:8 5",
+            "x/y/own 700 7:8 5",
+            "x/y/sub 755 0:0 1",
+            "x/y/sub/b 777 7:8 0",
+        ];
+        assert_eq!(lines("/x/y", Some(&chmod)), expected);
+        assert_eq!(lines("/x/y", None), expected);
+        // One that is there stays as it is.
+        let there = [
+            "app/dir 755 0:0 1",
+            "app/dir/a 640 7:8 5",
+            "app/own 700 7:8 5",
+            "app/sub/b 777 7:8 0",
+        ];
+        assert_eq!(lines("/app/", Some(&chmod)), there);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which files a `COPY` means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::files::{ContentDigest, Files, LastLink, Node, join, resolve};
 use crate::dockerfile::ignore::{Patterns, Verdict};
@@ -30,8 +30,9 @@ pub struct Selected {
     pub path: Option<TreePath>,
     /// What is in it, folders before their content.
     pub inside: Vec<Inside>,
-    /// It comes out of an archive: what is in the way of its files gives way.
-    pub unpacked: bool,
+    /// It comes out of an archive that only implies these folders: what is in the way of its files
+    /// gives way, and they keep their permissions.
+    pub unpacked: Option<BTreeSet<TreePath>>,
 }
 
 /// Something in a folder that is copied.
@@ -226,7 +227,7 @@ fn take(files: &dyn Files, path: &str, source: &str, filter: &Filter<'_>) -> Res
         let mut walk = Walk { files, filter, inside: &mut inside, waiting: Vec::new() };
         walk.folder(found.path.as_ref(), None, None, None)?;
     }
-    Ok(Selected { name, node: found.node, path: found.path, inside, unpacked: false })
+    Ok(Selected { name, node: found.node, path: found.path, inside, unpacked: None })
 }
 
 /// Says why there is nothing at a path, which `source` asks for.
@@ -236,6 +237,9 @@ fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
         return error
             .because("the ignore file leaves it out")
             .hint("write a line below that brings it back: !PATTERN");
+    }
+    if let Some((link, target)) = dangling(files, path) {
+        return error.because(format!("{link} is a link whose target {target} is not there"));
     }
     let error = error.because("there is no such file or folder");
     if leads_out(source) {
@@ -253,6 +257,27 @@ fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
+}
+
+/// The link at the end of a path, and what it leads to: followed through other links, to the one
+/// whose target is missing.
+fn dangling(files: &dyn Files, path: &str) -> Option<(String, String)> {
+    let mut path = rooted(path).into_bytes();
+    let mut last = None;
+    // A path that gave way to `resolve` once leads through no endless row of links.
+    while let Some(found) = resolve(files, &path, LastLink::Keep).ok().flatten() {
+        let EntryKind::Symlink(target) = &found.node.entry.kind else { break };
+        let own = found.path?;
+        let shown = String::from_utf8_lossy(target).into_owned();
+        last = Some((own.to_string(), shown));
+        path = match own.parent() {
+            Some(folder) if !target.starts_with(b"/") => {
+                [b"/", folder.as_bytes(), b"/", target.as_slice()].concat()
+            }
+            _ => target.clone(),
+        };
+    }
+    last
 }
 
 /// Whether a path would leave the folder that it begins in.
@@ -360,6 +385,7 @@ impl Walk<'_> {
 mod tests {
     use super::*;
     use crate::dockerfile::files::TreeFiles;
+    use crate::dockerfile::files::tests::files;
     use crate::layer::{Entry, Tree};
 
     fn context() -> TreeFiles {
@@ -483,5 +509,31 @@ mod tests {
         assert_eq!(of(&["a"], &["a"]), of(&["a", "b"], &["a"]));
         let (both, alone) = (of(&["a", "b"], &["a", "b"]), of(&["a", "b"], &["a"]));
         assert_ne!(both, alone);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_named_with_its_target() {
+        let files = files(&[
+            ("d/dead", Entry::symlink("../gone/x")),
+            ("d/chain", Entry::symlink("/d/dead")),
+            ("d/file", Entry::file("", 0o644)),
+        ]);
+        for (source, expected) in [
+            ("d/dead", "cannot copy d/dead: d/dead is a link whose target ../gone/x is not there"),
+            (
+                "d/chain",
+                "cannot copy d/chain: d/dead is a link whose target ../gone/x is not there",
+            ),
+            ("d/de*", "cannot copy d/de*: d/dead is a link whose target ../gone/x is not there"),
+            ("d/dead/x", "cannot copy d/dead/x: there is no such file or folder"),
+            (
+                "d/fil",
+                "cannot copy d/fil: there is no such file or folder; hint: did you mean file?",
+            ),
+        ] {
+            let selection = Selection { sources: vec![source.into()], ..Selection::default() };
+            let error = select(&files, &selection).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
     }
 }

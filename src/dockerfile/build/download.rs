@@ -1,0 +1,138 @@
+//! Files from servers: what `ADD` and contexts name by an address.
+
+use serde::{Deserialize, Serialize};
+
+use super::shop::blocking;
+use crate::dockerfile::context::GitSource;
+use crate::error::Result;
+use crate::oci::Digest;
+use crate::transport;
+
+/// The kind of the store's records that hold what was downloaded.
+const DOWNLOADS: &str = "download";
+/// What a file is called whose address does not say.
+const UNNAMED: &str = "__unnamed__";
+
+/// What was downloaded from an address. Its content is in the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Download {
+    /// The content.
+    pub digest: Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    etag: Option<String>,
+    /// When it was modified, in seconds since 1970.
+    pub modified: i64,
+}
+
+/// Downloads a file, unless the one that was downloaded before is still the same.
+///
+/// A digest that is wanted needs nobody's word: what has it is not asked for again.
+pub(super) async fn download(
+    transport: &transport::Context,
+    url: &str,
+    wanted: Option<&Digest>,
+) -> Result<Download> {
+    let store = &transport.store;
+    let known: Option<Download> = store.get_record(DOWNLOADS, url);
+    let known =
+        known.filter(|known| store.has(&known.digest).is_ok_and(|size| size == Some(known.size)));
+    match known {
+        Some(known) if wanted == Some(&known.digest) => Ok(known),
+        known => fetch(transport, url, known).await,
+    }
+}
+
+async fn fetch(
+    transport: &transport::Context,
+    url: &str,
+    known: Option<Download>,
+) -> Result<Download> {
+    let etag = known.as_ref().and_then(|known| known.etag.clone());
+    let mut ingest = transport.store.ingest()?;
+    let said = transport.client.download(url, etag.as_deref(), &mut ingest).await?;
+    if let (true, Some(known)) = (said.unchanged, known) {
+        return Ok(known);
+    }
+    let descriptor = blocking(move || ingest.commit(None)).await?;
+    let modified = said.last_modified.as_deref().and_then(http_date).unwrap_or_default();
+    let (digest, size) = descriptor;
+    let download = Download { digest, size, etag: said.etag, modified };
+    transport.store.put_record(DOWNLOADS, url, &download)?;
+    Ok(download)
+}
+
+/// Seconds since 1970 of a date as HTTP writes it.
+fn http_date(text: &str) -> Option<i64> {
+    let time = jiff::fmt::rfc2822::parse(text).ok()?;
+    Some(time.timestamp().as_second())
+}
+
+/// The name that a file from a server gets in a folder: the last part of the address's path that is
+/// not empty, as BuildKit takes it.
+pub(super) fn file_name(url: &str) -> String {
+    let path = url::Url::parse(url).map(|url| unescaped(url.path())).unwrap_or_default();
+    match path.trim_end_matches('/').rsplit('/').next() {
+        None | Some("" | "." | "..") => UNNAMED.to_owned(),
+        Some(name) => name.to_owned(),
+    }
+}
+
+/// A path with its `%20` and the like replaced.
+fn unescaped(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let escaped = match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        plain.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+/// Whether a source is no file of the context.
+pub(super) fn is_remote(source: &str) -> bool {
+    source.starts_with("http://")
+        || source.starts_with("https://")
+        || GitSource::parse(source).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_their_files_and_dates_are_read() {
+        for (url, expected) in [
+            ("https://example.com/a/b.tar.gz?x=1", "b.tar.gz"),
+            ("https://example.com/l/", "l"),
+            ("https://example.com/l//?x=/y", "l"),
+            ("https://example.com/a%20b%2Fc%zz", "c%zz"),
+            ("https://example.com/a%20b+c", "a b+c"),
+            ("https://example.com/", UNNAMED),
+            ("https://example.com//", UNNAMED),
+            ("https://example.com", UNNAMED),
+            ("https://example.com/a%2F..", UNNAMED),
+        ] {
+            assert_eq!(file_name(url), expected, "{url}");
+        }
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:01:00 GMT"), Some(60));
+        assert_eq!(http_date("yesterday"), None);
+    }
+
+    #[test]
+    fn remote_sources_are_told_by_their_form() {
+        for (source, expected) in [
+            ("https://example.com/a", true),
+            ("git@example.com:a/b", true),
+            ("a/b.git", false),
+            ("./http", false),
+        ] {
+            assert_eq!(is_remote(source), expected, "{source}");
+        }
+    }
+}
