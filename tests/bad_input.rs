@@ -77,7 +77,7 @@ fn wrong_words_are_refused_before_anything_is_made() {
     for (arguments, says) in [
         ("build --prebuilt app -t UPPER/case", "upper-case"),
         ("build --prebuilt app -t a:b:c", "image name"),
-        ("build --prebuilt app --platform linux", "platform"),
+        ("build --prebuilt app --platform linus", "platform"),
         ("build --prebuilt app --base Bad", "upper-case"),
         ("build --prebuilt app -e NOVALUE", "NAME=VALUE"),
         ("build --prebuilt app --port 99999", "port"),
