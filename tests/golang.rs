@@ -373,7 +373,7 @@ async fn an_abandoned_build_interrupts_go() {
     let status = Command::new("mkfifo").arg(&ended).status().unwrap();
     assert!(status.success());
     let script = format!(
-        "#!/bin/sh\ntrap 'echo interrupted > {}; exit 1' INT\n\
+        "#!/usr/bin/env -S --default-signal=INT /bin/sh\ntrap 'echo interrupted > {}; exit 1' INT\n\
          echo 'go: downloading example.com/x v1.0.0' >&2\nwhile :; do sleep 0.01; done\n",
         ended.display()
     );

@@ -71,27 +71,13 @@ fn http_date(text: &str) -> Option<i64> {
 /// The name that a file from a server gets in a folder: the last part of the address's path that is
 /// not empty, as BuildKit takes it.
 pub(super) fn file_name(url: &str) -> String {
-    let path = url::Url::parse(url).map(|url| unescaped(url.path())).unwrap_or_default();
+    let url = url::Url::parse(url).ok();
+    let path = url.as_ref().map_or("", url::Url::path);
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
     match path.trim_end_matches('/').rsplit('/').next() {
         None | Some("" | "." | "..") => UNNAMED.to_owned(),
         Some(name) => name.to_owned(),
     }
-}
-
-/// A path with its `%20` and the like replaced.
-fn unescaped(path: &str) -> String {
-    let bytes = path.as_bytes();
-    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
-            _ => None,
-        };
-        plain.push(escaped.unwrap_or(byte));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&plain).into_owned()
 }
 
 /// Whether a source is no file of the context.
