@@ -109,6 +109,9 @@ impl Fork {
     /// Answers what [`Fork::changes`] shall take out again. Nothing may be at the links' paths, which
     /// are real ones.
     pub fn link(&self, links: &[Link]) -> Result<Vec<Stub>> {
+        if links.is_empty() {
+            return Ok(Vec::new());
+        }
         let view = self.view()?;
         let (mut tree, mut made) = (Tree::new(), Vec::new());
         for link in links {

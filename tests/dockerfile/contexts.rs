@@ -1,5 +1,6 @@
 //! Where files come from, and which of them count.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::bench::{Bench, serve, text, url};
@@ -24,20 +25,31 @@ fn the_dockerfiles_own_ignore_file_comes_first() {
     assert_eq!(copied(&bench.build(&[])), ["a"]);
 }
 
+/// Packs the context.
+fn archive(tar: PathBuf, bench: &Bench) -> PathBuf {
+    let archive = bench.sandbox.path("ctx.tar.gz");
+    let context = bench.sandbox.path("ctx");
+    run(tar, &["-czf", archive.to_str().unwrap(), "-C", context.to_str().unwrap(), "."]);
+    archive
+}
+
+/// Builds with a file on standard input.
+fn with_input(bench: &Bench, input: &Path, more: &[&str]) -> Run {
+    let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t"];
+    let mut command = bench.sandbox.command(&[&words[..], more].concat());
+    command.stdin(Stdio::from(fs_err::File::open(input).unwrap().into_file()));
+    Run::of(&mut command)
+}
+
 #[test]
 fn an_archive_on_stdin_is_the_context_and_text_is_the_dockerfile() {
     let bench = need!(Bench::new());
     let tar = need!(program("tar"));
     bench.file(FILE);
     bench.write("a", "a");
-    let archive = bench.sandbox.path("ctx.tar.gz");
-    let context = bench.sandbox.path("ctx");
-    run(tar, &["-czf", archive.to_str().unwrap(), "-C", context.to_str().unwrap(), "."]);
-    let build = |input: &std::path::Path| {
-        let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t", "-"];
-        let mut command = bench.sandbox.command(&words);
-        command.stdin(Stdio::from(fs_err::File::open(input).unwrap().into_file()));
-        Run::of(&mut command).success();
+    let archive = archive(tar, &bench);
+    let build = |input: &Path| {
+        with_input(&bench, input, &["-"]).success();
         Stored::folder(&bench.sandbox.path("out")).image(Some("t"))
     };
     assert_eq!(copied(&build(&archive)), ["Dockerfile", "a"]);
@@ -52,15 +64,8 @@ fn a_context_on_stdin_is_called_that_and_links_in_it_lead_to_the_dockerfile() {
     bench.write("files/real", "FROM busybox\nRUN echo linked > /x\n");
     std::os::unix::fs::symlink("./files/real", bench.sandbox.path("ctx/Dockerfile")).unwrap();
     std::os::unix::fs::symlink("../Dockerfile", bench.sandbox.path("ctx/files/other")).unwrap();
-    let archive = bench.sandbox.path("ctx.tar.gz");
-    let context = bench.sandbox.path("ctx");
-    run(tar, &["-czf", archive.to_str().unwrap(), "-C", context.to_str().unwrap(), "."]);
-    let build = |input: &std::path::Path, more: &[&str]| {
-        let words = ["build", "--mirror", bench.mirror(), "-o", "oci:out:t"];
-        let mut command = bench.sandbox.command(&[&words[..], more].concat());
-        command.stdin(Stdio::from(fs_err::File::open(input).unwrap().into_file()));
-        Run::of(&mut command)
-    };
+    let archive = archive(tar, &bench);
+    let build = |input: &Path, more: &[&str]| with_input(&bench, input, more);
     for more in [&["-"][..], &["-f", "files/other", "-"], &["-f", "Dockerfile", "ctx.tar.gz"]] {
         build(&archive, more).success();
         let image = Stored::folder(&bench.sandbox.path("out")).image(Some("t"));
@@ -85,9 +90,7 @@ fn an_archive_on_a_server_is_the_context_and_text_is_the_dockerfile() {
     let tar = need!(program("tar"));
     bench.file(FILE);
     bench.write("a", "a");
-    let archive = bench.sandbox.path("ctx.tar.gz");
-    let context = bench.sandbox.path("ctx");
-    run(tar, &["-czf", archive.to_str().unwrap(), "-C", context.to_str().unwrap(), "."]);
+    let archive = archive(tar, &bench);
     let server = serve(move |path| match path {
         "/ctx" => fs_err::read(&archive).ok(),
         "/alone" => Some(b"FROM busybox\nCOPY context /x\n".to_vec()),

@@ -2,7 +2,9 @@
 //! results, is gone, and a later step failed that may have needed it.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use super::shop::lock;
 
 /// What one attempt at a build found out for the next one.
 #[derive(Default)]
@@ -43,10 +45,6 @@ impl Again {
         let is_more = refused.len() > self.refused.len();
         is_more.then(|| Self { refused, ..Self::default() })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ pub(super) fn steps_of(cache: &Path) -> BTreeSet<String> {
 /// either. When two builds write at once one of them may be forgotten, which costs time alone.
 pub(super) fn note_step(cache: &Path, key: &str) -> Result<bool> {
     let has_files = !entries(cache).is_empty();
-    let (before, mut lines) = (lines_of(cache), lines_of(cache));
+    let before = lines_of(cache);
+    let mut lines = before.clone();
     if has_files {
         lines.insert(key.to_owned());
     } else {

@@ -445,7 +445,8 @@ fn flight<T>(cells: &Mutex<BTreeMap<String, Arc<OnceCell<T>>>>, key: &str) -> Ar
     lock(cells).entry(key.to_owned()).or_default().clone()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+/// What a mutex guards, also after a panic of another thread.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

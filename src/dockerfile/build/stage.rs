@@ -54,16 +54,15 @@ pub(super) async fn run(build: &PlatformBuild<'_>, index: usize) -> Result<Stage
     let mut stage = Stage::begin(build, index).await?;
     let node = &build.graph.nodes()[index];
     if !node.replaced {
-        let from = &build.common.file.stages[index].from;
+        let written = &build.common.file.stages[index];
+        // Triggers of a stage are written above in the same file.
+        let is_ours = matches!(node.base, graph::Origin::Stage(_));
+        let from = (!is_ours).then_some(written.from.base.span);
         for trigger in &node.triggers {
-            match node.base {
-                // Written above in the same file.
-                graph::Origin::Stage(_) => stage.execute(trigger).await?,
-                _ => stage.execute_trigger(trigger, from.base.span).await?,
-            }
+            stage.execute(trigger, from).await?;
         }
-        for instruction in &build.common.file.stages[index].instructions {
-            stage.execute(instruction).await?;
+        for instruction in &written.instructions {
+            stage.execute(instruction, None).await?;
         }
     }
     stage.config.config.env = stage.scope.image_environment();
@@ -150,21 +149,13 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    async fn execute(&mut self, instruction: &Instruction) -> Result<()> {
+    /// Executes an instruction; `from` is the base's name where an image brought it.
+    async fn execute(&mut self, instruction: &Instruction, from: Option<Span>) -> Result<()> {
         if changes_files(&instruction.kind) {
             self.number += 1;
         }
         let executed = Box::pin(self.execute_kind(instruction)).await;
-        executed.map_err(|failure| self.told(failure, instruction, None))
-    }
-
-    /// Executes an instruction that an image brought with it.
-    async fn execute_trigger(&mut self, trigger: &Instruction, from: Span) -> Result<()> {
-        if changes_files(&trigger.kind) {
-            self.number += 1;
-        }
-        let executed = Box::pin(self.execute_kind(trigger)).await;
-        executed.map_err(|failure| self.told(failure, trigger, Some(from)))
+        executed.map_err(|failure| self.told(failure, instruction, from))
     }
 
     /// Makes the error that is shown, with the lines that it is about: the instruction's, or those
