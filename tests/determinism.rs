@@ -90,7 +90,7 @@ fn the_digest_does_not_depend_on_the_user() {
     std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
     open_up(sandbox.work().parent().unwrap());
     let program = home.join("gondola");
-    fs_err::copy(env!("CARGO_BIN_EXE_gondola"), &program).unwrap();
+    support::install(env!("CARGO_BIN_EXE_gondola"), &program);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
     command.args(ARGUMENTS).env_clear().current_dir(sandbox.path("src"));

@@ -38,7 +38,7 @@ fn a_store_that_cannot_be_written_to_is_a_finding() {
     let folder = folder.parent().unwrap();
     fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
     let copy = folder.join("gondola");
-    fs_err::copy(env!("CARGO_BIN_EXE_gondola"), &copy).unwrap();
+    support::install(env!("CARGO_BIN_EXE_gondola"), &copy);
     let doctor = |more: &[&str]| {
         let mut command = Command::new(&setpriv);
         command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);

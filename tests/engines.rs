@@ -126,8 +126,7 @@ fn an_image_goes_straight_into_docker_and_podman() {
     let real = need!(program("podman"));
     let script =
         format!("#!/bin/sh\nexec {} {} \"$@\"\n", real.display(), podman.options().join(" "));
-    let wrapper = sandbox.write("programs/podman", script);
-    fs::set_permissions(wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+    support::install_script(&script, programs.join("podman"));
     let path = format!("{}:{}", programs.display(), sandbox.environment()["PATH"]);
     sandbox.set("PATH", &path).set("DOCKER_HOST", &docker.host());
     let build = ["build", "-t", "example.com/straight:v1", "-o", "docker:", "-o", "podman:"];

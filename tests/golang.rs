@@ -5,7 +5,6 @@
 #[path = "support/go.rs"]
 mod go;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -378,8 +377,11 @@ async fn an_abandoned_build_interrupts_go() {
         ended.display()
     );
     let go = root.join("bin/go");
-    fs_err::write(&go, script).unwrap();
-    fs_err::set_permissions(&go, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: a child of another test's would hold it open for a moment.
+    let text = root.join("text");
+    fs_err::write(&text, script).unwrap();
+    let mut install = Command::new("install");
+    assert!(install.args(["-m", "755"]).args([&text, &go]).status().unwrap().success());
 
     let (sender, mut notes) = tokio::sync::mpsc::unbounded_channel();
     bench.builder.reporter = Reporter::new(Arc::new(Notes(Mutex::new(sender))));

@@ -109,7 +109,7 @@ impl World {
         let (bases, podman) = (Bases::start()?, Podman::start()?);
         let folder = TempDir::with_prefix("gondola-public-").unwrap();
         run("chmod", &["755", folder.path().to_str().unwrap()]);
-        fs::copy(env!("CARGO_BIN_EXE_gondola"), folder.path().join("gondola")).unwrap();
+        support::install(env!("CARGO_BIN_EXE_gondola"), folder.path().join("gondola"));
         let world = Self { bases, podman, sandbox: Sandbox::new(), folder };
         fs::create_dir(world.user()).unwrap();
         chown(world.user(), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();

@@ -283,8 +283,11 @@ mod tests {
     fn install(root: &Path, script: &str) -> PathBuf {
         let go = root.join("bin/go");
         fs_err::create_dir_all(root.join("bin")).unwrap();
-        fs_err::write(&go, script).unwrap();
-        fs_err::set_permissions(&go, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: a child of another test's would hold it open for a moment.
+        let text = root.join("text");
+        fs_err::write(&text, script).unwrap();
+        let mut install = std::process::Command::new("install");
+        assert!(install.args(["-m", "755"]).args([&text, &go]).status().unwrap().success());
         go
     }
 

@@ -11,7 +11,7 @@ use gondola::oci::{Digest, Platform, canonical_json};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::support::{Missing, Need, Run, Service, program};
+use super::support::{Missing, Need, Run, Service, install, program};
 
 /// An id that no distribution gives to anybody: a user without a name and without ranges.
 const NOBODYS_ID: &str = "54321";
@@ -62,8 +62,7 @@ impl World {
             std::os::unix::fs::chown(folder.path().join("home"), id, id).unwrap();
         }
         let copy = folder.path().join("gondola");
-        fs::copy(env!("CARGO_BIN_EXE_gondola"), &copy).unwrap();
-        open(&copy);
+        install(env!("CARGO_BIN_EXE_gondola"), &copy);
         write_image(&folder.path().join("image"), &busybox);
         let world = Self { folder, user };
         let findings = world.gondola(&["doctor", "--json"]).success();
@@ -179,11 +178,13 @@ impl World {
 /// Ends whatever a test that failed left running.
 impl Drop for World {
     fn drop(&mut self) {
-        let ids = self.gondola(&["ps", "-aq"]).stdout;
+        // A panic in here, while a test panics, would end all tests of this file.
+        let Ok(found) = self.gondola_command(&["ps", "-aq"]).output() else { return };
+        let ids = String::from_utf8_lossy(&found.stdout);
         let mut remove = vec!["rm", "-f"];
         remove.extend(ids.lines());
         if remove.len() > 2 {
-            self.gondola(&remove);
+            let _ = self.gondola_command(&remove).output();
         }
     }
 }

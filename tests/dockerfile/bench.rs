@@ -8,8 +8,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 
 use super::support::{
-    Busybox, HttpServer, Need, ReadImage, Registry, Run, Sandbox, Stored, go, program, root, run,
-    succeed,
+    Busybox, HttpServer, Need, ReadImage, Registry, Run, Sandbox, Stored, go, install, program,
+    root, run, succeed,
 };
 
 /// An id that no distribution gives to anybody: a user without a name and without ranges.
@@ -72,7 +72,7 @@ impl Bench {
         let folder = self.sandbox.work();
         let folder = folder.parent().expect("the folder of the test");
         let copy = folder.join("gondola");
-        fs_err::copy(env!("CARGO_BIN_EXE_gondola"), &copy).unwrap();
+        install(env!("CARGO_BIN_EXE_gondola"), &copy);
         run("chown", &["-R", NOBODYS_ID, folder.to_str().unwrap()]);
         let mut command = Command::new(setpriv);
         command.args(["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID, "--clear-groups"]);

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::bench::{Bench, text};
 use super::support::client::{client, reference};
 use super::support::{
-    PASSWORD, ReadImage, Registry, RegistryAuth, RegistryOptions, Run, Stored, USER, need, root,
-    run,
+    PASSWORD, ReadImage, Registry, RegistryAuth, RegistryOptions, Run, Stored, USER, install, need,
+    root, run,
 };
 
 /// Two of its steps write something else each time that they are executed.
@@ -134,7 +134,7 @@ fn a_step_is_found_from_another_user_folder_and_sandbox() {
     // A further name outside of the context is none of the context's business.
     fs_err::hard_link(folder.join("a.txt"), bench.sandbox.path("elsewhere/other")).unwrap();
     let program = bench.sandbox.path("gondola");
-    fs_err::copy(env!("CARGO_BIN_EXE_gondola"), &program).unwrap();
+    install(env!("CARGO_BIN_EXE_gondola"), &program);
     move_on(&mut bench, "second");
     let (user, work) = (54_321, bench.sandbox.work());
     run("chown", &["-R", &user.to_string(), work.parent().unwrap().to_str().unwrap()]);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::case::{Case, as_user};
 use crate::differences::unexcused;
-use crate::support::{Bases, Buildah, Lines, Need, Sandbox, describe, run};
+use crate::support::{Bases, Buildah, Lines, Need, Sandbox, describe, install, run};
 
 /// A user who owns nothing here but a folder, and has no further ids.
 const UNPRIVILEGED: u32 = 54321;
@@ -42,7 +42,7 @@ impl World {
         run("chmod", &["755", folder.path().to_str().unwrap()]);
         run("chmod", &["-R", "a+rX", bases.registries_conf().parent().unwrap().to_str().unwrap()]);
         let program = folder.path().join("gondola");
-        fs::copy(env!("CARGO_BIN_EXE_gondola"), &program).unwrap();
+        install(env!("CARGO_BIN_EXE_gondola"), &program);
         Ok(Self { bases, buildah, program, sandbox: Sandbox::new(), folder })
     }
 

@@ -91,6 +91,7 @@ fn run(world: &World, cases: &[Case]) -> Vec<Outcome> {
 
 fn outcome(world: &World, case: &Case) -> Outcome {
     let start = Instant::now();
+    let _watched = support::Slow::watch(&case.name);
     let ended = catch_unwind(AssertUnwindSafe(|| world.check(case)));
     let seconds = start.elapsed().as_secs_f32();
     let outcome = match ended {

@@ -1,6 +1,5 @@
 //! The same as an unprivileged user with one id: this program runs itself again as such a user.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use fs_err as fs;
@@ -8,7 +7,7 @@ use gondola::sandbox::Rung;
 
 use super::archive::{device, file, folder, image, symlink};
 use super::forks::{STEP, base, expected, lines};
-use super::support::{Need, need, program, root};
+use super::support::{Need, install, need, program, root};
 use super::world::{World, listing, paths, read, shell};
 
 /// An id that no distribution gives to anybody.
@@ -22,8 +21,7 @@ fn as_user(test: &str) -> Need<()> {
     fs::set_permissions(folder.path(), fs::metadata("/tmp").unwrap().permissions()).unwrap();
     let copy = |from: &std::path::Path, name: &str| {
         let to = folder.path().join(name);
-        fs::copy(from, &to).unwrap();
-        fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+        install(from, &to);
         to
     };
     let own = copy(&std::env::current_exe().unwrap(), "tests");

@@ -21,6 +21,8 @@ mod owners;
 mod range;
 mod reach;
 mod settings;
+#[path = "../support/slow.rs"]
+mod slow;
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -100,7 +102,10 @@ fn run(words: &[&str]) -> ExitCode {
     for setting in world.settings() {
         for case in chosen.iter().filter(|case| case.rungs.contains(&setting.rung)) {
             let name = format!("{} ({}, {})", case.name, setting.rung, setting.user);
-            match outcome(&world, case, &setting) {
+            let watched = slow::Slow::watch(&name);
+            let outcome = outcome(&world, case, &setting);
+            drop(watched);
+            match outcome {
                 Outcome::Passed => passed += 1,
                 Outcome::Skipped(why) if !(required && setting.required) => {
                     println!("test {name} ... skipped: {why}");

@@ -25,8 +25,16 @@ pub const CASES: &[Row] = &[
 
 /// Starts this binary inside a range, to do something there.
 fn inside(arguments: &[&str]) -> Child {
-    let mut command = Command::new("/proc/self/exe");
-    command.args([ENTER, "--inside"]).args(arguments).env_clear().env("ONLY", "this");
+    // Where tests run in the background of a shell that is no terminal's, SIGINT is ignored.
+    let mut command = Command::new("/usr/bin/env");
+    let own = std::env::current_exe().unwrap();
+    command
+        .arg("--default-signal=INT")
+        .arg(own)
+        .args([ENTER, "--inside"])
+        .args(arguments)
+        .env_clear()
+        .env("ONLY", "this");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

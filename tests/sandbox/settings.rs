@@ -16,14 +16,15 @@ const NOBODYS_ID: &str = "54321";
 /// The first argument of the test binary where the rest is to be done inside a range of ids.
 pub const ENTER: &str = "--inside-id-range";
 
-/// The user with ranges, made for the time of the tests.
-const RANGED_USER: &str = "gondola-ranged";
+/// What the name of the user with ranges begins with, who is made for the time of the tests. The
+/// number of the test process follows.
+const RANGED_USER: &str = "gondola-ranged-";
 
 /// Folders and programs that every user reaches.
 pub struct World {
     folder: PathBuf,
     scratches: AtomicU64,
-    ranged_user: Option<Result<(), String>>,
+    ranged_user: Option<Result<String, String>>,
     debian: OnceLock<Result<(), String>>,
 }
 
@@ -57,13 +58,18 @@ impl World {
             return [Rung::Ns, Rung::NsCopy, Rung::Toolchain].map(own).into();
         }
         let nobody = ["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID, "--clear-groups"];
-        let ranged = ["--reuid", RANGED_USER, "--regid", RANGED_USER, "--init-groups"];
+        let (name, missing) = match &self.ranged_user {
+            Some(Ok(name)) => (name.as_str(), None),
+            Some(Err(why)) => (RANGED_USER, Some(why.clone())),
+            None => (RANGED_USER, None),
+        };
+        let ranged = ["--reuid", name, "--regid", name, "--init-groups"];
         // What Docker leaves to root: no mounts, no namespaces.
         let capabilities = "-all,+chown,+dac_override,+fsetid,+fowner,+mknod,+net_raw,+setgid,\
             +setuid,+setfcap,+setpcap,+net_bind_service,+sys_chroot,+kill,+audit_write";
         let contained = ["--bounding-set", capabilities];
         let mut with_ranges = Setting::new(Rung::NsSubuid, "user with ranges", &ranged);
-        with_ranges.missing = self.ranged_user.clone().and_then(Result::err);
+        with_ranges.missing = missing;
         let mut inside = Setting::new(Rung::NsSubuid, "root of a range", &ranged);
         inside.missing.clone_from(&with_ranges.missing);
         inside.inside = true;
@@ -102,8 +108,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
-        if let Some(Ok(())) = self.ranged_user {
-            let _ = Command::new("userdel").arg(RANGED_USER).output();
+        if let Some(Ok(name)) = &self.ranged_user {
+            let _ = Command::new("userdel").args(["--force", name]).output();
         }
     }
 }
@@ -221,8 +227,20 @@ fn succeed(program: &str, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("{program}: {last}")) }
 }
 
-/// Makes the user with ranges of ids, or says why there can be none.
-fn make_ranged_user() -> Result<(), String> {
+/// Removes users of runs that were killed.
+fn remove_ranged_users_of_the_dead() {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let names = users.lines().filter_map(|line| line.split(':').next());
+    for name in names {
+        let Some(process) = name.strip_prefix(RANGED_USER) else { continue };
+        if !Path::new("/proc").join(process).exists() {
+            let _ = Command::new("userdel").args(["--force", name]).output();
+        }
+    }
+}
+
+/// Makes a user with ranges of ids and gives the name, or says why there can be none.
+fn make_ranged_user() -> Result<String, String> {
     for program in ["newuidmap", "newgidmap", "useradd"] {
         if !Command::new("sh")
             .args(["-c", &format!("command -v {program}")])
@@ -239,14 +257,14 @@ fn make_ranged_user() -> Result<(), String> {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         if output.status.success() { Ok(()) } else { Err(format!("{program}: {said}")) }
     };
-    // A user that an interrupted run left behind.
-    let _ = run("userdel", &[RANGED_USER]);
+    remove_ranged_users_of_the_dead();
+    let name = format!("{RANGED_USER}{}", std::process::id());
     let shell = ["--no-create-home", "--shell", "/usr/sbin/nologin"];
-    run("useradd", &[&shell[..], &[RANGED_USER]].concat())?;
+    run("useradd", &[&shell[..], &[&name]].concat())?;
     let ids = fs::read_to_string("/etc/subuid").unwrap_or_default();
-    if ids.lines().any(|line| line.starts_with(&format!("{RANGED_USER}:"))) {
-        return Ok(());
+    if !ids.lines().any(|line| line.starts_with(&format!("{name}:"))) {
+        let ranges = ["--add-subuids", "700000-765535", "--add-subgids", "700000-765535"];
+        run("usermod", &[&ranges[..], &[&name]].concat())?;
     }
-    let ranges = ["--add-subuids", "700000-765535", "--add-subgids", "700000-765535"];
-    run("usermod", &[&ranges[..], &[RANGED_USER]].concat())
+    Ok(name)
 }

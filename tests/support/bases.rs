@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::need::{Missing, Need, describe, program, root, run, succeed};
+use super::programs::install;
 use super::registry::Registry;
 use super::sandbox::go;
 
@@ -225,8 +226,7 @@ fn busybox(work: &Path) -> Need<Layer> {
     }
     make_folders(&root, &[("root", "700"), ("tmp", "1777"), ("var/tmp", "1777")]);
     let own = root.join("bin/busybox");
-    fs::copy(&file, &own).unwrap();
-    run("chmod", &["755", own.to_str().unwrap()]);
+    install(&file, &own);
     for applet in run(&file, &["--list-full"]).lines().filter(|name| name.contains('/')) {
         let link = root.join(applet);
         if link != own {

@@ -28,9 +28,11 @@ mod golang;
 mod http;
 mod image;
 mod need;
+mod programs;
 mod registry;
 mod sandbox;
 mod service;
+mod slow;
 mod terminal;
 mod tls;
 mod tokens;
@@ -49,9 +51,11 @@ pub(crate) use need::need;
 pub use need::{
     Missing, Need, all_asked_for, describe, only, program, required, root, run, succeed,
 };
+pub use programs::{install, install_script};
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
 pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;
+pub use slow::Slow;
 pub use terminal::Terminal;
 pub use tls::Certificates;
 pub use tokens::{PASSWORD, TokenServer, USER};

@@ -6,7 +6,7 @@ use fs_err as fs;
 use gondola::image::Artifact;
 
 use super::bench::{Bench, image, index, named};
-use super::support::{Containerd, Docker, Podman, Sandbox, need};
+use super::support::{Containerd, Docker, Podman, Sandbox, install_script, need};
 
 /// An archive of two images, one of them for two platforms, with four names.
 fn archive(bench: &Bench) -> std::path::PathBuf {
@@ -94,9 +94,7 @@ fn sandbox() -> Sandbox {
 
 /// A folder for PATH with a script called `name`.
 fn script(sandbox: &Sandbox, name: &str, text: &str) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = sandbox.write(&format!("bin/{name}"), format!("#!/bin/sh\n{text}\n"));
-    fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    install_script(&format!("#!/bin/sh\n{text}\n"), sandbox.path("bin").join(name));
     format!("{}:/usr/bin:/bin", sandbox.path("bin").display())
 }
 
