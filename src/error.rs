@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Invalid,
     /// Bytes do not have the digest or size that names them.
     Corrupt,
+    /// A file is not what it was when the work with it began.
+    Changed,
     /// The operating system refused: a file, a pipe, a child process.
     Io,
     /// A host could not be reached, or it stopped answering.

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_content_is_pinned() {
-        assert_eq!(content_key(&tree(0), &Encoding::None).unwrap(), GOLDEN);
+        assert_eq!(content_key(&mut tree(0), &Encoding::None).unwrap(), GOLDEN);
     }
 
     #[test]

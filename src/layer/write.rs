@@ -3,9 +3,8 @@
 use std::io::Write;
 
 use super::compress::{self, Input};
-use super::content::Source;
 use super::header::{self, BLOCK};
-use super::{Content, Encoding, Entry, EntryKind, Tree, TreePath};
+use super::{Content, Encoding, Entry, EntryKind, FileReader, Tree, TreePath};
 use crate::error::Result;
 use crate::oci::{Compression, Digest};
 
@@ -37,8 +36,8 @@ pub struct LayerInfo {
 ///
 /// `progress` is told the bytes of the archive as they are read, on the calling thread; their sum
 /// is [`archive_size`]. `out` is written from another thread, and flushed at the end. Errs if a file
-/// cannot be read or does not have the size that the tree gives, or if `out` fails: what was
-/// written until then is no layer.
+/// cannot be read or does not have the size, or the hash, that the tree gives, or if `out` fails:
+/// what was written until then is no layer.
 pub fn write<W: Write + Send>(
     tree: &Tree,
     options: &WriteOptions,
@@ -100,7 +99,7 @@ impl Archive<'_, '_> {
         let EntryKind::File(content) = &entry.kind else { return Ok(()) };
         match content {
             Content::Memory(bytes) => self.put(bytes)?,
-            Content::File { path, size } => self.copy(Source::open(path, *size)?)?,
+            Content::File(file) => self.copy(file.open()?)?,
         }
         let padding = content.size().next_multiple_of(BLOCK as u64) - content.size();
         let padding = usize::try_from(padding).expect("it is less than a block");
@@ -108,7 +107,7 @@ impl Archive<'_, '_> {
     }
 
     /// Reads a file straight into the blocks that go to the compressor.
-    fn copy(&mut self, mut source: Source) -> Result<()> {
+    fn copy(&mut self, mut source: FileReader) -> Result<()> {
         loop {
             let count = source.read(self.input.room()?)?;
             if count == 0 {
@@ -169,11 +168,11 @@ mod tests {
     /// before: raise `FORMAT`, and say in the commit why.
     #[test]
     fn the_format_is_what_it_was() {
-        let tree = sample::tree();
+        let mut tree = sample::tree();
         let mut found = String::new();
         for encoding in ENCODINGS {
             let (info, _) = written(&tree, encoding, 2);
-            let key = content_key(&tree, &encoding).unwrap();
+            let key = content_key(&mut tree, &encoding).unwrap();
             writeln!(found, "{encoding} {} {key}", info.digest).unwrap();
         }
         assert_eq!(found, GOLDEN);
@@ -270,14 +269,14 @@ zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 2
         fs_err::write(&file, "12345").unwrap();
         let mut tree = Tree::new();
         tree.insert("a".parse().unwrap(), Entry::file(sample::text(3 << 20), 0o644)).unwrap();
-        let content = Content::File { path: file.clone(), size: 6 };
+        let content = Content::file(&file, 6);
         tree.insert("b".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
         for encoding in ENCODINGS {
             let options = WriteOptions { encoding, threads: 2 };
             let error = write(&tree, &options, &|_| (), io::sink()).unwrap_err().to_string();
             assert!(error.contains(file.to_str().unwrap()), "{error}");
         }
-        assert!(content_key(&tree, &Encoding::None).is_err());
+        assert!(content_key(&mut tree, &Encoding::None).is_err());
     }
 
     #[test]
@@ -291,11 +290,12 @@ zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 2
             tree.insert("a".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
             tree
         };
-        let (in_memory, in_file) = (tree(bytes.into()), tree(Content::from_file(&file).unwrap()));
+        let (mut in_memory, mut in_file) =
+            (tree(bytes.into()), tree(Content::from_file(&file).unwrap()));
         let encoding = Encoding::default();
         assert_eq!(written(&in_memory, encoding, 2), written(&in_file, encoding, 2));
-        let key = content_key(&in_memory, &encoding).unwrap();
-        assert_eq!(key, content_key(&in_file, &encoding).unwrap());
+        let key = content_key(&mut in_memory, &encoding).unwrap();
+        assert_eq!(key, content_key(&mut in_file, &encoding).unwrap());
     }
 
     #[test]

@@ -308,7 +308,7 @@ impl Applying<'_> {
 }
 
 fn create(folder: &Rc<OwnedFd>, name: &[u8]) -> Result<File> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&**folder, name, flags, Mode::from(0o600));
     file.cannot(|| "make it").map(File::from)
 }

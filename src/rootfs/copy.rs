@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,11 +13,10 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
-use super::inspect::open_regular;
 use super::view::{Spot, walk};
 use super::{Form, as_path};
 use crate::error::{Cannot as _, Error, Result};
-use crate::layer::{Content, Entry, EntryKind};
+use crate::layer::{Content, Entry, EntryKind, FileContent};
 use crate::sandbox::owner::{Device, DeviceKind};
 
 /// How many threads copy contents.
@@ -94,25 +93,29 @@ pub(super) fn fill(file: &File, content: &Content) -> Result<()> {
     match content {
         Content::Memory(bytes) => {
             let mut file = file;
-            io::Write::write_all(&mut file, bytes).cannot(|| "write a file")
+            file.write_all(bytes).cannot(|| "write a file")
         }
-        Content::File { path, size } => {
-            let action = || format!("copy {}", path.display());
-            let original = open_regular(path).cannot(action)?;
+        Content::File(content) => {
+            let original = content.open()?;
             if rustix::fs::ioctl_ficlone(file, original.file()).is_ok() {
-                return Ok(());
+                return check_clone(file, content);
             }
-            let mut original = original.into_parts().0;
-            // In the kernel where it can.
-            let copied = io::copy(&mut original, &mut &*file).cannot(action)?;
-            if copied != *size {
-                return Err(Error::new(crate::error::ErrorKind::Io, action()).because(format!(
-                    "it changed meanwhile: found {copied} bytes, expected {size}"
-                )));
-            }
-            Ok(())
+            let mut file = file;
+            original.for_each(|bytes| file.write_all(bytes).cannot(|| "write a file"))
         }
     }
+}
+
+/// Makes sure that a clone is what was wanted: the original may have changed meanwhile, the clone
+/// does not.
+fn check_clone(file: &File, content: &FileContent) -> Result<()> {
+    if content.pinned().is_none() {
+        return Ok(());
+    }
+    let action = || "read a clone";
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file).cannot(action)?;
+    content.check(hasher.finalize().as_bytes())
 }
 
 struct Walker<'a> {
@@ -178,8 +181,8 @@ impl Walker<'_> {
         }
         self.bytes += entry.size().next_multiple_of(4096);
         if self.contents == Contents::Linked
-            && let EntryKind::File(Content::File { path: original, .. }) = &entry.kind
-            && fs_err::hard_link(original, &place).is_ok()
+            && let EntryKind::File(Content::File(original)) = &entry.kind
+            && fs_err::hard_link(original.path(), &place).is_ok()
         {
             return Ok(None);
         }
@@ -249,6 +252,6 @@ impl Walker<'_> {
 }
 
 fn create(place: &Path) -> rustix::io::Result<File> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, place, flags, Mode::from(0o600)).map(File::from)
 }

@@ -154,7 +154,7 @@ impl Ground {
 fn content(file: &Path, stat: &Stat) -> Content {
     match u64::try_from(stat.st_size).unwrap_or(0) {
         0 => Content::Memory(bytes::Bytes::new()),
-        size => Content::File { path: file.to_owned(), size },
+        size => Content::file(file, size),
     }
 }
 

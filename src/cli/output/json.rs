@@ -171,6 +171,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Denied => "denied",
         ErrorKind::Invalid => "invalid",
         ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Changed => "changed",
         ErrorKind::Io => "io",
         ErrorKind::Network => "network",
         ErrorKind::Program => "program",

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, watch};
 
 use super::key::Key;
-use crate::dockerfile::files::{ContentDigest, Files, Node, digest_of};
+use crate::dockerfile::files::{Files, Node, digest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Blob, BlobSource, Image, Layer};
-use crate::layer::{EntryKind, Tree, TreePath};
+use crate::layer::{ContentHash, EntryKind, Tree, TreePath};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::rootfs::{Follow, View};
 use crate::store::Store;
@@ -156,8 +156,8 @@ impl ViewFiles {
     fn as_node(entry: crate::layer::Entry) -> Node {
         use std::os::unix::fs::MetadataExt as _;
         let identity = match &entry.kind {
-            EntryKind::File(crate::layer::Content::File { path, .. }) => {
-                let metadata = fs_err::symlink_metadata(path).ok();
+            EntryKind::File(crate::layer::Content::File(file)) => {
+                let metadata = fs_err::symlink_metadata(file.path()).ok();
                 metadata.filter(|found| found.nlink() > 1).map(|found| found.ino())
             }
             _ => None,
@@ -186,7 +186,7 @@ impl Files for ViewFiles {
         Ok(children.into_iter().map(|(name, entry)| (name, Self::as_node(entry))).collect())
     }
 
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
         digest_of(&node.entry)
     }
 }
@@ -243,7 +243,7 @@ impl Files for Merged {
         Ok(children)
     }
 
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
         digest_of(&node.entry)
     }
 }

@@ -240,7 +240,7 @@ impl Files for Ignoring {
         &self,
         path: &TreePath,
         node: &crate::dockerfile::files::Node,
-    ) -> Result<crate::dockerfile::files::ContentDigest> {
+    ) -> Result<crate::layer::ContentHash> {
         self.files.digest(path, node)
     }
 }
@@ -356,7 +356,7 @@ fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
     let Some(found) = resolve(files, name.as_bytes(), LastLink::Follow)? else { return Ok(None) };
     match found.node.entry.kind {
         EntryKind::File(Content::Memory(bytes)) => Ok(Some(bytes.to_vec())),
-        EntryKind::File(Content::File { path, .. }) => read_on_disk(&path),
+        EntryKind::File(Content::File(file)) => read_on_disk(&file.path()),
         _ => Ok(None),
     }
 }

@@ -364,7 +364,8 @@ async fn add_local(
 fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Unpacked, Held)>> {
     let scratch = || tempfile::tempdir().cannot(|| "unpack an archive");
     match &file.node.entry.kind {
-        EntryKind::File(Content::File { path, .. }) => {
+        EntryKind::File(Content::File(file)) => {
+            let path = file.path();
             let file = (path.as_path(), &*path.display().to_string());
             let Some(archive) = context::open_archive(file, programs)? else { return Ok(None) };
             let scratch = scratch()?;
@@ -446,7 +447,7 @@ async fn add_address(
         return Err(error.because(why).into());
     }
     let path = transport.store.blob_path(&download.digest);
-    let content = Content::File { path, size: download.size };
+    let content = Content::file(path, download.size);
     let entry = Entry::new(EntryKind::File(content), 0o600).modified(download.modified);
     let digest = format!("{} {}", download.digest, download.modified);
     let selected = Selected {

@@ -261,7 +261,7 @@ fn content<R: Read>(reader: &mut ArchiveReader<R>, size: u64, path: &Path) -> Re
             }
         }
     }
-    Ok(Content::File { path: path.to_owned(), size })
+    Ok(Content::file(path, size))
 }
 
 /// An entry of the archive as one of a tree; none for its root, and for what cannot be in a layer.

@@ -13,8 +13,8 @@ use std::thread;
 use rustix::fs::{AtFlags, CWD, Stat, fstat, statat};
 use serde::{Deserialize, Serialize};
 
-use crate::dockerfile::files::{ContentDigest, digest_of_file};
 use crate::error::{Cannot as _, Error, Result};
+use crate::layer::{Content, ContentHash};
 use crate::store::Store;
 
 /// The kind of the store's records that hold digests, one for each context.
@@ -25,7 +25,7 @@ const CLOCK_SKEW_SECONDS: i64 = 2;
 const SMALLEST_SHARE: usize = 32;
 
 /// What is known of one file: the state in which it was read, and its digest.
-type Known = (u64, ContentDigest);
+type Known = (u64, ContentHash);
 
 /// The digests of a folder's files.
 pub struct Digests {
@@ -62,7 +62,7 @@ impl Digests {
     }
 
     /// The digests of files, in their order.
-    pub fn of(&self, files: &[Wanted<'_>]) -> Result<Vec<ContentDigest>> {
+    pub fn of(&self, files: &[Wanted<'_>]) -> Result<Vec<ContentHash>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if !inner.loaded {
             inner.known = self.load();
@@ -76,7 +76,7 @@ impl Digests {
         let missing: Vec<usize> = (0..files.len()).filter(unknown).collect();
         let now = if missing.is_empty() { None } else { Some(self.now()?) };
         let read = read_all(files, &stats, &missing)?;
-        let fresh: BTreeMap<usize, ContentDigest> = missing.into_iter().zip(read).collect();
+        let fresh: BTreeMap<usize, ContentHash> = missing.into_iter().zip(read).collect();
         let mut all = Vec::with_capacity(files.len());
         for (index, (file, stat)) in files.iter().zip(&stats).enumerate() {
             let Some(digest) = fresh.get(&index) else {
@@ -96,8 +96,7 @@ impl Digests {
     pub fn save(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut inner.changed) {
-            let hex =
-                |digest: &ContentDigest| blake3::Hash::from_bytes(*digest).to_hex().to_string();
+            let hex = |digest: &ContentHash| blake3::Hash::from_bytes(*digest).to_hex().to_string();
             let files = inner.known.iter();
             let files = files.map(|(name, (state, digest))| (name.clone(), (*state, hex(digest))));
             let _ = self.store.put_record(RECORDS, &self.key, &Record { files: files.collect() });
@@ -147,11 +146,11 @@ fn is_settled(stat: &Stat, now: &Stat) -> bool {
 }
 
 /// Reads files, on all processors.
-fn read_all(files: &[Wanted<'_>], stats: &[Stat], wanted: &[usize]) -> Result<Vec<ContentDigest>> {
-    let read = |share: &[usize]| -> Result<Vec<ContentDigest>> {
+fn read_all(files: &[Wanted<'_>], stats: &[Stat], wanted: &[usize]) -> Result<Vec<ContentHash>> {
+    let read = |share: &[usize]| -> Result<Vec<ContentHash>> {
         let one = |&index: &usize| {
             let size = u64::try_from(stats[index].st_size).unwrap_or_default();
-            digest_of_file(files[index].path, size)
+            Content::file(files[index].path, size).hash()
         };
         share.iter().map(one).collect()
     };

@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::digests::{Digests, Wanted};
-use crate::dockerfile::files::{ContentDigest, Files, Node, join};
+use crate::dockerfile::files::{Files, Node, join};
 use crate::dockerfile::ignore::Patterns;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, EntryKind, TreePath};
+use crate::layer::{Content, ContentHash, Entry, EntryKind, TreePath};
 
 /// Extended attributes that belong to this machine and not to the files.
 const OWN_XATTRS: [&str; 2] = ["user.overlay.", "user.gondola."];
@@ -77,7 +77,7 @@ impl Folder {
         let device = metadata.rdev();
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let kind = match metadata.mode() & 0o170_000 {
-            0o100_000 => EntryKind::File(Content::File { path: path.to_owned(), size }),
+            0o100_000 => EntryKind::File(Content::file(path, size)),
             0o040_000 => EntryKind::Directory,
             0o120_000 => {
                 let target = fs_err::read_link(path).cannot(|| "read the build context")?;
@@ -144,12 +144,12 @@ impl Files for Folder {
             && self.look(&self.on_disk(Some(path))).is_ok_and(|found| found.is_some())
     }
 
-    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentHash> {
         let digests = self.digests(&[(path, node)])?;
         Ok(digests.first().copied().unwrap_or_default())
     }
 
-    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentDigest>> {
+    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentHash>> {
         let Some(digests) = &self.digests else {
             return files
                 .iter()

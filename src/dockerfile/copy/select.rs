@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dockerfile::files::{ContentDigest, Files, LastLink, Node, join, resolve};
+use crate::dockerfile::files::{Files, LastLink, Node, join, resolve};
 use crate::dockerfile::ignore::{Patterns, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
-use crate::layer::{EntryKind, TreePath};
+use crate::layer::{ContentHash, EntryKind, TreePath};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +115,7 @@ struct Summary<I> {
     last: u64,
 }
 
-impl<I: Iterator<Item = ContentDigest>> Summary<I> {
+impl<I: Iterator<Item = ContentHash>> Summary<I> {
     fn number(&mut self, number: u64) {
         self.hasher.update(&number.to_le_bytes());
     }
