@@ -104,7 +104,9 @@ impl HeldFolder {
     pub fn folder(&self, relative: &[u8]) -> io::Result<Inner> {
         let relative = if relative.is_empty() { b"." } else { relative };
         let folder = self.beneath(relative, PLAIN | OFlags::DIRECTORY)?;
-        Ok(Inner { folder })
+        // The descriptor stands for the folder, so that only a name in it is looked up.
+        let prefix = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        Ok(Inner { folder, prefix })
     }
 
     /// Opens the regular file at a path below it.
@@ -160,6 +162,8 @@ impl HeldFolder {
 #[derive(Debug)]
 pub struct Inner {
     folder: OwnedFd,
+    /// A path that leads to the folder itself.
+    prefix: PathBuf,
 }
 
 impl Inner {
@@ -195,34 +199,61 @@ impl Inner {
         Ok(rustix::fs::readlinkat(&self.folder, name, Vec::new())?.into_bytes())
     }
 
-    /// The extended attributes of a name in it, or of itself, that `wanted` wants.
+    /// The extended attributes of a name in it, or of itself, that `wanted` wants. Links have none.
     pub fn attributes(
         &self,
         name: Option<&[u8]>,
         wanted: &dyn Fn(&str) -> bool,
     ) -> io::Result<Vec<(String, Vec<u8>)>> {
-        // The descriptor stands for the folder, so that only the name itself is looked up.
-        let mut path = PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()));
-        match name {
-            Some(name) => path.push(OsStr::from_bytes(name)),
-            None => path.push("."),
+        let path = self.prefix.join(name.map_or(OsStr::new("."), OsStr::from_bytes));
+        let mut names = [0; NAMES];
+        let value = |name: &str, value: &mut [u8]| rustix::fs::lgetxattr(&path, name, value);
+        match rustix::fs::llistxattr(&path, &mut names) {
+            Ok(size) => values(&names[..size], wanted, value),
+            // There is no /proc: what can be opened is asked itself.
+            Err(Errno::NOENT) => self.attributes_of_opened(name, wanted),
+            // There are none, or too many to be anything but a mistake.
+            Err(_) => Ok(Vec::new()),
         }
-        let mut names = [0; 4096];
-        // An error means that there are none, or too many to be anything but a mistake.
-        let Ok(size) = rustix::fs::llistxattr(&path, &mut names) else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for name in names[..size].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
-            if !wanted(name) {
-                continue;
-            }
-            let mut value = vec![0; 64 << 10];
-            let size = rustix::fs::lgetxattr(&path, name, &mut value)?;
-            value.truncate(size);
-            found.push((name.to_owned(), value));
-        }
-        Ok(found)
     }
+
+    fn attributes_of_opened(
+        &self,
+        name: Option<&[u8]>,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> io::Result<Vec<(String, Vec<u8>)>> {
+        let name = name.unwrap_or(b".");
+        let Ok(file) = rustix::fs::openat(&self.folder, name, PLAIN, Mode::empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut names = [0; NAMES];
+        let Ok(size) = rustix::fs::flistxattr(&file, &mut names) else { return Ok(Vec::new()) };
+        values(&names[..size], wanted, |name, value| rustix::fs::fgetxattr(&file, name, value))
+    }
+}
+
+/// The room for the names of a file's attributes, and for the value of one.
+const NAMES: usize = 4096;
+const VALUE: usize = 64 << 10;
+
+/// The attributes of a list of names that are wanted.
+fn values(
+    names: &[u8],
+    wanted: &dyn Fn(&str) -> bool,
+    get: impl Fn(&str, &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let Ok(name) = std::str::from_utf8(name) else { continue };
+        if !wanted(name) {
+            continue;
+        }
+        let mut value = vec![0; VALUE];
+        let size = get(name, &mut value)?;
+        value.truncate(size);
+        found.push((name.to_owned(), value));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -285,5 +316,23 @@ mod tests {
         symlink("outside", &root).unwrap();
         assert!(held.file(b"file").is_err());
         assert_eq!(held.folder(b"").unwrap().names().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn attributes_are_found_with_and_without_proc() {
+        let (_scratch, held) = folder();
+        let path = held.path().join("a/b/file");
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(&path, "user.wanted", b"value", flags).is_err() {
+            eprintln!("skipped: the file system has no attributes of users");
+            return;
+        }
+        rustix::fs::setxattr(&path, "user.other", b"value", flags).unwrap();
+        let inner = held.folder(b"a/b").unwrap();
+        let wanted = |name: &str| name == "user.wanted";
+        let expected = [("user.wanted".to_owned(), b"value".to_vec())];
+        assert_eq!(inner.attributes(Some(b"file"), &wanted).unwrap(), expected);
+        assert_eq!(inner.attributes_of_opened(Some(b"file"), &wanted).unwrap(), expected);
+        assert_eq!(inner.attributes(None, &wanted).unwrap(), []);
     }
 }

@@ -276,7 +276,7 @@ impl FileReader {
         if self.read_some(&mut [0])? > 0 {
             return Err(self.content.differs_in_size("found more"));
         }
-        match self.hasher.take() {
+        match &self.hasher {
             Some(hasher) => self.content.check(hasher.finalize().as_bytes()),
             None => Ok(()),
         }
@@ -294,7 +294,7 @@ impl FileReader {
     }
 
     /// Passes all that is left to `take`, and checks it.
-    pub fn for_each(mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub fn for_each(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let length = usize::try_from(self.left + 1).map_or(CHUNK, |left| left.min(CHUNK));
         let mut buffer = vec![0; length];
         loop {
@@ -306,12 +306,13 @@ impl FileReader {
     }
 
     /// Reads it to its end for its hash.
-    fn hash(self) -> Result<ContentHash> {
+    pub fn hash(mut self) -> Result<ContentHash> {
         let mut hasher = blake3::Hasher::new();
         self.for_each(|bytes| {
             hasher.update(bytes);
             Ok(())
         })?;
+        boundary::reached(boundary::Boundary::Hashed, &self.content);
         Ok(*hasher.finalize().as_bytes())
     }
 }
@@ -343,6 +344,8 @@ pub(crate) mod boundary {
     /// A moment in the life of a reader.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Boundary {
+        /// It was read to its end for its hash.
+        Hashed,
         /// It was opened and looked at.
         Opened,
         /// Its first block was read.
@@ -436,20 +439,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let (old, new) = (vec![b'o'; 3 * CHUNK], vec![b'n'; 3 * CHUNK]);
-        for edit in [None, Some(Boundary::Opened), Some(Boundary::FirstBlock)] {
+        for edit in [Boundary::Hashed, Boundary::Opened, Boundary::FirstBlock] {
             fs_err::write(&path, &old).unwrap();
             let mut content = Content::from_file(&path).unwrap();
-            content.pin().unwrap();
+            if edit != Boundary::Hashed {
+                content.pin().unwrap();
+            }
             let (target, bytes) = (path.clone(), new.clone());
             let hook = move |at, _: &FileContent| {
-                if Some(at) == edit {
+                if at == edit {
                     fs_err::write(&target, &bytes).unwrap();
                 }
             };
-            if edit.is_none() {
-                fs_err::write(&path, &new).unwrap();
-            }
-            let error = hooked(hook, || content.bytes()).unwrap_err();
+            let error = hooked(hook, || {
+                content.pin()?;
+                content.bytes()
+            });
+            let error = error.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Changed, "{edit:?}");
             let why = "it changed meanwhile: found other content of the same size";
             assert!(error.message().ends_with(why), "{error}");
