@@ -81,7 +81,30 @@ impl LayerRecord {
 }
 
 /// A layer that is packed, or is being packed.
-pub(super) type Packing = watch::Receiver<Option<Result<LayerRecord, String>>>;
+pub(super) type Packing = watch::Receiver<Option<Result<LayerRecord, NotPacked>>>;
+
+/// Why a layer was not packed, for all who wait for it.
+#[derive(Clone, Debug)]
+pub(super) struct NotPacked {
+    kind: ErrorKind,
+    why: String,
+    hint: Option<String>,
+}
+
+impl NotPacked {
+    pub(super) fn of(error: &Error) -> Self {
+        let hint = error.next_move().map(str::to_owned);
+        Self { kind: error.kind(), why: error.message(), hint }
+    }
+
+    fn error(self) -> Error {
+        let error = Error::new(self.kind, "pack a layer").because(self.why);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
 
 /// What a step added.
 pub(super) struct Step {
@@ -138,7 +161,7 @@ impl Step {
         let packed = layer.wait_for(Option::is_some).await;
         match packed.map(|packed| packed.clone()) {
             Ok(Some(Ok(record))) => Ok(record),
-            Ok(Some(Err(why))) => Err(failed().because(why)),
+            Ok(Some(Err(why))) => Err(why.error()),
             Ok(None) | Err(_) => Err(failed().because("its writer went away")),
         }
     }
