@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Invalid,
     /// Bytes do not have the digest or size that names them.
     Corrupt,
+    /// A file is not what it was when the work with it began.
+    Changed,
     /// The operating system refused: a file, a pipe, a child process.
     Io,
     /// A host could not be reached, or it stopped answering.
@@ -167,7 +169,8 @@ impl StdError for Error {
 pub trait Cannot<T> {
     /// Wraps the error, if any, as the cause of "cannot `action`".
     ///
-    /// An [`Error`] underneath keeps its kind; any other error becomes [`ErrorKind::Io`].
+    /// An [`Error`] underneath keeps its kind, also inside of an [`std::io::Error`]; any other error
+    /// becomes [`ErrorKind::Io`].
     fn cannot<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T>;
 }
 
@@ -177,10 +180,20 @@ where
 {
     fn cannot<S: Into<String>>(self, action: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|error| {
-            let source = error.into();
+            let source = unwrapped(error.into());
             let kind = source.downcast_ref::<Error>().map_or(ErrorKind::Io, Error::kind);
             Error::new(kind, action()).caused_by(source)
         })
+    }
+}
+
+/// Takes an [`Error`] out of the I/O error in which it travelled through a reader.
+fn unwrapped(source: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sync> {
+    let is_ours = |error: &std::io::Error| error.get_ref().is_some_and(|inner| inner.is::<Error>());
+    match source.downcast::<std::io::Error>() {
+        Ok(error) if is_ours(&error) => error.into_inner().expect("it was just looked at"),
+        Ok(error) => error,
+        Err(source) => source,
     }
 }
 
@@ -188,6 +201,14 @@ where
 mod tests {
     use super::*;
     use std::io;
+
+    #[test]
+    fn an_error_that_went_through_a_reader_keeps_its_kind() {
+        let inner = Error::new(ErrorKind::Changed, "read a").because("it changed");
+        let error = Err::<(), _>(io::Error::other(inner)).cannot(|| "pack").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed);
+        assert_eq!(error.to_string(), "cannot pack: cannot read a: it changed");
+    }
 
     #[test]
     fn a_message_names_the_action_the_reason_and_the_next_move() {

@@ -296,10 +296,7 @@ fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSourc
     let file = match file {
         Some(_) if from_stdin => FileSource::Text(read_stdin()?),
         Some(path) => FileSource::Path(folder.join(path)),
-        None => {
-            let found = USUAL_NAMES.iter().map(|name| root.join(name)).find(|path| path.is_file());
-            FileSource::Path(found.unwrap_or_else(|| root.join(USUAL_NAMES[0])))
-        }
+        None => FileSource::InContext(String::new()),
     };
     Ok((ContextSource::Folder(root), file))
 }

@@ -1,16 +1,12 @@
 //! What `COPY` and `ADD` read: a context, another stage, an image, an archive.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
+use crate::layer::{ContentHash, Entry, EntryKind, Tree, TreePath};
 
 /// How many symbolic links a path may lead through, as in Linux.
 const MOST_LINKS: usize = 40;
-
-/// A digest of a file's content, for use on this machine alone.
-pub type ContentDigest = [u8; 32];
 
 /// Something that is there. Hard links are told by a common number.
 #[derive(Clone, Debug)]
@@ -44,10 +40,10 @@ pub trait Files: Send + Sync {
     }
 
     /// The digest of a regular file's content.
-    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentDigest>;
+    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentHash>;
 
     /// Computes many digests, which may be faster than one after the other.
-    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentDigest>> {
+    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentHash>> {
         files.iter().map(|(path, node)| self.digest(path, node)).collect()
     }
 }
@@ -203,31 +199,17 @@ impl Files for TreeFiles {
         Ok(names.iter().filter_map(child).collect())
     }
 
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
         digest_of(&node.entry)
     }
 }
 
 /// Reads a regular file for its digest.
-pub fn digest_of(entry: &Entry) -> Result<ContentDigest> {
+pub fn digest_of(entry: &Entry) -> Result<ContentHash> {
     match &entry.kind {
-        EntryKind::File(Content::Memory(bytes)) => Ok(*blake3::hash(bytes).as_bytes()),
-        EntryKind::File(Content::File { path, size }) => digest_of_file(path, *size),
+        EntryKind::File(content) => content.hash(),
         _ => Ok(*blake3::hash(b"").as_bytes()),
     }
-}
-
-/// Reads a file of a known size for its digest.
-pub fn digest_of_file(path: &Path, size: u64) -> Result<ContentDigest> {
-    use crate::error::Cannot as _;
-    let action = || format!("read {}", path.display());
-    let file = fs_err::File::open(path).cannot(action)?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(std::io::Read::take(file, size + 1)).cannot(action)?;
-    if hasher.count() != size {
-        return Err(Error::new(ErrorKind::Io, action()).because("it changed meanwhile"));
-    }
-    Ok(*hasher.finalize().as_bytes())
 }
 
 #[cfg(test)]

@@ -205,7 +205,7 @@ fn stays_inside(folder: &Path, leads_to: &Path) -> bool {
 impl Binary {
     /// The program as a file in an image: everybody may run it, nobody but root replace it.
     pub fn entry(&self, mtime: i64) -> Entry {
-        let content = Content::File { path: self.path.clone(), size: self.size };
+        let content = Content::file(&self.path, self.size);
         Entry::file(content, 0o755).modified(mtime)
     }
 }

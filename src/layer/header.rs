@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn sized(size: u64) -> Entry {
-        Entry::file(Content::File { path: "large".into(), size }, 0o644)
+        Entry::file(Content::file("large", size), 0o644)
     }
 
     /// The records before the header.

@@ -2,26 +2,24 @@
 
 use blake3::Hasher;
 
-use super::content::Source;
 use super::header::type_flag;
 use super::{Content, Encoding, Entry, EntryKind, FORMAT, Tree, TreePath};
 use crate::error::Result;
 
-/// Small enough to stay in a core's cache between reading and hashing.
-const CHUNK: usize = 256 << 10;
-
 /// The key of the layer that [`write()`](super::write()) would make: equal keys mean equal bytes.
 ///
-/// Covers [`FORMAT`], the encoding, each entry and the contents of files, which are read for it. The
-/// key is a BLAKE3 hash in hexadecimal, for use on this machine alone.
-pub fn content_key(tree: &Tree, encoding: &Encoding) -> Result<String> {
+/// Covers [`FORMAT`], the encoding, each entry and the contents of files, which are read for it where
+/// their hashes are not known. Files are pinned: no layer with other contents can be made of `tree`
+/// afterwards. The key is a BLAKE3 hash in hexadecimal, for use on this machine alone.
+pub fn content_key(tree: &mut Tree, encoding: &Encoding) -> Result<String> {
     tree.check_links()?;
-    let mut key = Key { hasher: Hasher::new(), chunk: vec![0; CHUNK] };
+    tree.pin()?;
+    let mut key = Key { hasher: Hasher::new() };
     key.number(FORMAT.into());
     key.bytes(encoding.to_string().as_bytes());
     key.number(u64::from(matches!(encoding, Encoding::Gzip { single_member: true, .. })));
     key.number(tree.len() as u64);
-    for (path, entry) in tree {
+    for (path, entry) in &*tree {
         key.entry(path, entry)?;
     }
     Ok(key.hasher.finalize().to_hex().to_string())
@@ -30,7 +28,6 @@ pub fn content_key(tree: &Tree, encoding: &Encoding) -> Result<String> {
 /// Takes fields one after the other, each with its length, so that no two lists look the same.
 struct Key {
     hasher: Hasher,
-    chunk: Vec<u8>,
 }
 
 impl Key {
@@ -73,20 +70,8 @@ impl Key {
     }
 
     fn content(&mut self, content: &Content) -> Result<()> {
-        match content {
-            Content::Memory(bytes) => self.bytes(bytes),
-            Content::File { path, size } => {
-                self.number(*size);
-                let mut source = Source::open(path, *size)?;
-                loop {
-                    let count = source.read(&mut self.chunk)?;
-                    if count == 0 {
-                        break;
-                    }
-                    self.hasher.update(&self.chunk[..count]);
-                }
-            }
-        }
+        self.number(content.size());
+        self.hasher.update(&content.hash()?);
         Ok(())
     }
 }
@@ -134,7 +119,7 @@ mod tests {
                 tree.insert(path.parse().unwrap(), entry.clone()).unwrap();
             }
             for encoding in encodings.iter().chain([&single]) {
-                keys.insert(content_key(&tree, encoding).unwrap());
+                keys.insert(content_key(&mut tree, encoding).unwrap());
             }
         }
         assert_eq!(keys.len(), trees.len() * 5);
@@ -147,7 +132,7 @@ mod tests {
             for name in names {
                 tree.insert_with_parents(name.parse().unwrap(), Entry::file("", 0o644)).unwrap();
             }
-            content_key(&tree, &Encoding::default()).unwrap()
+            content_key(&mut tree, &Encoding::default()).unwrap()
         };
         assert_eq!(key(["a/b", "a/c", "d"]), key(["d", "a/c", "a/b"]));
     }

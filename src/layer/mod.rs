@@ -10,6 +10,7 @@
 //! them (the form of headers, the size of compressed pieces, the version of an encoder) is counted
 //! by [`FORMAT`], and golden digests in this module's tests guard it.
 
+mod beneath;
 mod compress;
 mod content;
 mod encoding;
@@ -23,7 +24,10 @@ mod stage;
 mod tree;
 mod write;
 
-pub use content::Content;
+pub use beneath::{FileState, HeldFolder, Inner};
+#[cfg(test)]
+pub(crate) use content::boundary;
+pub use content::{Content, ContentHash, FileContent, FileReader};
 pub use encoding::Encoding;
 pub use key::content_key;
 pub use path::{TreePath, Whiteout};

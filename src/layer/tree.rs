@@ -228,12 +228,21 @@ impl Tree {
     /// Reads the contents of files below `from` from below `to`: they were moved.
     pub fn relocate(&mut self, from: &Path, to: &Path) {
         for entry in self.entries.values_mut() {
-            if let EntryKind::File(Content::File { path, .. }) = &mut entry.kind
-                && let Ok(inside) = path.strip_prefix(from)
-            {
-                *path = to.join(inside);
+            if let EntryKind::File(Content::File(file)) = &mut entry.kind {
+                file.relocate(from, to);
             }
         }
+    }
+
+    /// Reads each file whose hash is not known, and lets all of them have no other content from then
+    /// on: whatever reads them errs with [`ErrorKind::Changed`] where they do.
+    pub fn pin(&mut self) -> Result<()> {
+        for entry in self.entries.values_mut() {
+            if let EntryKind::File(content @ Content::File(_)) = &mut entry.kind {
+                content.pin()?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes nothing younger than `latest`, in seconds since 1970.

@@ -3,9 +3,8 @@
 use std::io::Write;
 
 use super::compress::{self, Input};
-use super::content::Source;
 use super::header::{self, BLOCK};
-use super::{Content, Encoding, Entry, EntryKind, Tree, TreePath};
+use super::{Content, Encoding, Entry, EntryKind, FileReader, Tree, TreePath};
 use crate::error::Result;
 use crate::oci::{Compression, Digest};
 
@@ -37,8 +36,8 @@ pub struct LayerInfo {
 ///
 /// `progress` is told the bytes of the archive as they are read, on the calling thread; their sum
 /// is [`archive_size`]. `out` is written from another thread, and flushed at the end. Errs if a file
-/// cannot be read or does not have the size that the tree gives, or if `out` fails: what was
-/// written until then is no layer.
+/// cannot be read or does not have the size, or the hash, that the tree gives, or if `out` fails:
+/// what was written until then is no layer.
 pub fn write<W: Write + Send>(
     tree: &Tree,
     options: &WriteOptions,
@@ -100,7 +99,7 @@ impl Archive<'_, '_> {
         let EntryKind::File(content) = &entry.kind else { return Ok(()) };
         match content {
             Content::Memory(bytes) => self.put(bytes)?,
-            Content::File { path, size } => self.copy(Source::open(path, *size)?)?,
+            Content::File(file) => self.copy(file.open()?)?,
         }
         let padding = content.size().next_multiple_of(BLOCK as u64) - content.size();
         let padding = usize::try_from(padding).expect("it is less than a block");
@@ -108,7 +107,7 @@ impl Archive<'_, '_> {
     }
 
     /// Reads a file straight into the blocks that go to the compressor.
-    fn copy(&mut self, mut source: Source) -> Result<()> {
+    fn copy(&mut self, mut source: FileReader) -> Result<()> {
         loop {
             let count = source.read(self.input.room()?)?;
             if count == 0 {
@@ -169,11 +168,11 @@ mod tests {
     /// before: raise `FORMAT`, and say in the commit why.
     #[test]
     fn the_format_is_what_it_was() {
-        let tree = sample::tree();
+        let mut tree = sample::tree();
         let mut found = String::new();
         for encoding in ENCODINGS {
             let (info, _) = written(&tree, encoding, 2);
-            let key = content_key(&tree, &encoding).unwrap();
+            let key = content_key(&mut tree, &encoding).unwrap();
             writeln!(found, "{encoding} {} {key}", info.digest).unwrap();
         }
         assert_eq!(found, GOLDEN);
@@ -181,12 +180,12 @@ mod tests {
     }
 
     const GOLDEN: &str = "\
-none sha256:7e7f59ee5128df04607efef225681d0268e0e65fcf15247eaa8a5a4da1bf8961 9743a7f7e68758f35268e43549edd93155c6a5bd4f4920a399c8c028b6a9d2e9
-gzip:1 sha256:6d1d4947b7e89e8244999d48c1070a85137670baa747dcd8302d63048d1442e7 7e92d3fc6cd9812a1786b8e6de27a58206014bdb0067163b2d2b16a56f3cb143
-gzip:6 sha256:b280212fde19f60759c4ed6903ab7ffe4e77f94195eebddd622e4910b7eb82f3 30d655bb972e2f053f99108d83f686f52348d3275ebe69e4c32b18c3f324a91e
-gzip:1 sha256:35d2f4333349d1393b1f66054c33741c9bf9d5aae35861cacd55fd86a9d80dcc 4ec4f111d5aa82a5d400b9ea11f8ab52607ba2adc81ecf03fe13b2b7bb8bd75a
-gzip:6 sha256:e01834e03cdd9a9ca7810ba2afbe189466ac5ec87185a47fe466fa89ea731c39 9b422bf8c4b9c218720ba5994a89f45fa50bd26dceeed1f1247365e33d44ae0d
-zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 207ac43ed9c2c244b71fbd3b23160d3cb36f2a29b0f1675099c9a37af5676396
+none sha256:7e7f59ee5128df04607efef225681d0268e0e65fcf15247eaa8a5a4da1bf8961 67711234e842f909ca5613c8fb79133da6f33602db7e718862f0bca1dcf36daa
+gzip:1 sha256:6d1d4947b7e89e8244999d48c1070a85137670baa747dcd8302d63048d1442e7 800d4398ccfe633fa57f4391a8e0f9dda3f71fe157a86069f4808679acd09b2b
+gzip:6 sha256:b280212fde19f60759c4ed6903ab7ffe4e77f94195eebddd622e4910b7eb82f3 6da9f6acf76cbd6eb69be7cfb7e4403742afa843934c0a77bf51bc23afa2c4ef
+gzip:1 sha256:35d2f4333349d1393b1f66054c33741c9bf9d5aae35861cacd55fd86a9d80dcc e8aace7a9ad6685c8df4fbcbd963ea93e3d8b76c8fbd7ab73a556b4c0e42f371
+gzip:6 sha256:e01834e03cdd9a9ca7810ba2afbe189466ac5ec87185a47fe466fa89ea731c39 35afa9c94d2f12de91666e2680a86ede6e402411770eb6f2ff7d13b98a160717
+zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 97547040990f2e71c707f4dd7996ebc2396ec7b6cf579992324225795f99f6e8
 ";
 
     #[test]
@@ -270,14 +269,46 @@ zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 2
         fs_err::write(&file, "12345").unwrap();
         let mut tree = Tree::new();
         tree.insert("a".parse().unwrap(), Entry::file(sample::text(3 << 20), 0o644)).unwrap();
-        let content = Content::File { path: file.clone(), size: 6 };
+        let content = Content::file(&file, 6);
         tree.insert("b".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
         for encoding in ENCODINGS {
             let options = WriteOptions { encoding, threads: 2 };
             let error = write(&tree, &options, &|_| (), io::sink()).unwrap_err().to_string();
             assert!(error.contains(file.to_str().unwrap()), "{error}");
         }
-        assert!(content_key(&tree, &Encoding::None).is_err());
+        assert!(content_key(&mut tree, &Encoding::None).is_err());
+    }
+
+    #[test]
+    fn no_layer_has_other_bytes_than_its_key_was_made_of() {
+        use crate::layer::FileContent;
+        use crate::layer::boundary::{Boundary, hooked};
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let (old, new) = (vec![b'o'; 3 << 20], vec![b'n'; 3 << 20]);
+        for encoding in ENCODINGS {
+            for edit in [Boundary::Hashed, Boundary::Opened, Boundary::FirstBlock] {
+                fs_err::write(&file, &old).unwrap();
+                let mut tree = Tree::new();
+                let content = Content::from_file(&file).unwrap();
+                tree.insert("a".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
+                content_key(&mut tree, &encoding).unwrap();
+                if edit == Boundary::Hashed {
+                    fs_err::write(&file, &new).unwrap();
+                }
+                let (target, bytes) = (file.clone(), new.clone());
+                let hook = move |at, _: &FileContent| {
+                    if at == edit {
+                        fs_err::write(&target, &bytes).unwrap();
+                    }
+                };
+                let options = WriteOptions { encoding, threads: 2 };
+                let error = hooked(hook, || write(&tree, &options, &|_| (), io::sink()));
+                let error = error.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Changed, "{encoding} {edit:?}: {error}");
+                assert!(error.message().contains(file.to_str().unwrap()), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -291,11 +322,12 @@ zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 2
             tree.insert("a".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
             tree
         };
-        let (in_memory, in_file) = (tree(bytes.into()), tree(Content::from_file(&file).unwrap()));
+        let (mut in_memory, mut in_file) =
+            (tree(bytes.into()), tree(Content::from_file(&file).unwrap()));
         let encoding = Encoding::default();
         assert_eq!(written(&in_memory, encoding, 2), written(&in_file, encoding, 2));
-        let key = content_key(&in_memory, &encoding).unwrap();
-        assert_eq!(key, content_key(&in_file, &encoding).unwrap());
+        let key = content_key(&mut in_memory, &encoding).unwrap();
+        assert_eq!(key, content_key(&mut in_file, &encoding).unwrap());
     }
 
     #[test]

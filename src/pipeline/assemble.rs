@@ -54,19 +54,19 @@ pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
     let mut draft = parts.base.draft(&parts.platform, || {
         let tree = static_base::tree(parts.created);
         let mut draft = static_draft(&parts.platform)?;
-        let layer = store_layer(engine, parts, "static base", &tree)?;
+        let layer = store_layer(engine, parts, "static base", tree)?;
         draft.push_layer(layer, history(parts, "static base", "certificates, time zones, users"));
         Ok(draft)
     })?;
     let assets = &parts.settings.image.assets;
     if !assets.is_empty() {
         let tree = asset_tree(parts)?;
-        let layer = store_layer(engine, parts, &format!("{} files", parts.name), &tree)?;
+        let layer = store_layer(engine, parts, &format!("{} files", parts.name), tree)?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
     let tree = binary_tree(parts)?;
-    let layer = store_layer(engine, parts, &format!("{} {}", parts.name, parts.platform), &tree)?;
+    let layer = store_layer(engine, parts, &format!("{} {}", parts.name, parts.platform), tree)?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -222,10 +222,10 @@ struct LayerRecord {
 }
 
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
-fn store_layer(engine: &Engine, parts: &Parts, name: &str, tree: &Tree) -> Result<Layer> {
+fn store_layer(engine: &Engine, parts: &Parts, name: &str, mut tree: Tree) -> Result<Layer> {
     let encoding = parts.settings.encoding;
     let store = &engine.transport.store;
-    let key = layer::content_key(tree, &encoding)?;
+    let key = layer::content_key(&mut tree, &encoding)?;
     let reporter = &engine.transport.reporter;
     if parts.use_cache
         && let Some(record) = store.get_record::<LayerRecord>("layer", &key)
@@ -237,7 +237,7 @@ fn store_layer(engine: &Engine, parts: &Parts, name: &str, tree: &Tree) -> Resul
     let task = reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
     let options = WriteOptions { encoding, threads: engine.cores };
     let mut ingest = store.ingest_unhashed()?;
-    let info = layer::write(tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
+    let info = layer::write(&tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
     ingest.commit_as(&info.digest, info.size)?;
     let record = record(&info);
     store.put_record("layer", &key, &record)?;

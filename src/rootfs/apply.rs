@@ -33,11 +33,17 @@ pub(super) fn apply(tree: &Tree, files: &Path, form: Form, lower: Option<&View>)
         modes: BTreeMap::new(),
         removed: 0,
     };
-    for (path, entry) in tree {
-        writer.write(path, entry).cannot(|| format!("write /{path}"))?;
+    let regular = tree.iter().filter(|(_, entry)| matches!(entry.kind, EntryKind::File(_)));
+    if regular.count() < MANY {
+        writer.write_all(tree, None)?;
+    } else {
+        copy::with_copiers(files, form, |tasks| writer.write_all(tree, Some(tasks)))?;
     }
     writer.finish()
 }
+
+/// So many files are filled by several threads.
+const MANY: usize = 32;
 
 struct Applying<'a> {
     files: &'a Path,
@@ -52,7 +58,16 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
-    fn write(&mut self, path: &TreePath, entry: &Entry) -> Result<()> {
+    /// Writes everything but what folders get at the end; files are passed on to be filled, where
+    /// somebody does that.
+    fn write_all(&mut self, tree: &Tree, tasks: Option<&copy::Tasks>) -> Result<()> {
+        for (path, entry) in tree {
+            self.write(path, entry, tasks).cannot(|| format!("write /{path}"))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, path: &TreePath, entry: &Entry, tasks: Option<&copy::Tasks>) -> Result<()> {
         let parent = path.parent();
         let parent = parent.as_ref().map_or(&b""[..], TreePath::as_bytes);
         let folder = self.folder(parent)?;
@@ -86,6 +101,10 @@ impl Applying<'_> {
             EntryKind::HardLink(target) => return self.link(&folder, name, target),
             EntryKind::File(content) => {
                 let file = create(&folder, name)?;
+                if let Some(tasks) = tasks {
+                    let (path, entry) = (path.as_bytes().to_vec(), entry.clone());
+                    return copy::pass_on(tasks, copy::Task { file, path, entry });
+                }
                 copy::fill(&file, content)?;
                 return self.describe(&file, path, &attributes);
             }
@@ -308,7 +327,7 @@ impl Applying<'_> {
 }
 
 fn create(folder: &Rc<OwnedFd>, name: &[u8]) -> Result<File> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&**folder, name, flags, Mode::from(0o600));
     file.cannot(|| "make it").map(File::from)
 }

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
-use super::inspect::open_regular;
 use super::view::{Spot, walk};
 use super::{Form, as_path};
 use crate::error::{Cannot as _, Error, Result};
-use crate::layer::{Content, Entry, EntryKind};
+use crate::layer::{Content, Entry, EntryKind, FileContent};
 use crate::sandbox::owner::{Device, DeviceKind};
 
 /// How many threads copy contents.
@@ -35,44 +34,66 @@ pub(super) enum Contents {
 }
 
 /// A file that has its name already, and gets its content and attributes.
-struct Task {
-    file: File,
-    path: Vec<u8>,
-    entry: Entry,
+pub(super) struct Task {
+    pub(super) file: File,
+    pub(super) path: Vec<u8>,
+    pub(super) entry: Entry,
+}
+
+/// Files for the threads that fill them.
+pub(super) type Tasks = SyncSender<Task>;
+
+/// Does `work`, and has the files that it passes on filled by other threads meanwhile.
+pub(super) fn with_copiers<T>(
+    target: &Path,
+    form: Form,
+    work: impl FnOnce(&Tasks) -> Result<T>,
+) -> Result<T> {
+    let (sender, tasks) = sync_channel::<Task>(WAITING);
+    let tasks = Arc::new(Mutex::new(tasks));
+    thread::scope(|scope| {
+        let copier = || {
+            let tasks = tasks.clone();
+            scope.spawn(move || copy_contents(&tasks, target, form))
+        };
+        let copiers: Vec<_> = (0..COPIERS).map(|_| copier()).collect();
+        // The copiers alone hold it: when the last of them is gone nobody waits for it.
+        drop(tasks);
+        let done = work(&sender);
+        drop(sender);
+        for copier in copiers {
+            copier.join().expect("a copier does not panic")?;
+        }
+        done
+    })
+}
+
+/// Passes a file on. When no copier is left, one of them has an error to tell.
+pub(super) fn pass_on(tasks: &Tasks, task: Task) -> Result<()> {
+    tasks.send(task).map_err(|_| Error::new(crate::error::ErrorKind::Io, "copy files"))
 }
 
 /// Copies a folder of merged layers and everything in it to `target`, which is made; answers how many bytes
 /// there are.
 pub(super) fn copy(from: &Spot, target: &Path, form: Form, contents: Contents) -> Result<u64> {
-    let (sender, tasks) = sync_channel::<Task>(WAITING);
-    let tasks = Mutex::new(tasks);
-    thread::scope(|scope| {
-        let copiers: Vec<_> =
-            (0..COPIERS).map(|_| scope.spawn(|| copy_contents(&tasks, target, form))).collect();
-        let mut copying = Walker {
-            target,
-            contents,
-            skipped: if from.path.is_empty() { 0 } else { from.path.len() + 1 },
-            keeper: Keeper::new(target, form),
-            folders: Vec::new(),
-            links: BTreeMap::new(),
-            bytes: 0,
-        };
-        let walked = copying.make_top(from).and_then(|()| {
-            walk(from, &mut |spot| {
-                let Some(task) = copying.make(spot)? else { return Ok(()) };
-                // When no copier is left, one of them has an error to tell.
-                sender.send(task).map_err(|_| Error::new(crate::error::ErrorKind::Io, "copy files"))
-            })
-        });
-        drop(sender);
-        for copier in copiers {
-            copier.join().expect("a copier does not panic")?;
-        }
-        walked?;
-        copying.finish()?;
-        Ok(copying.bytes)
-    })
+    let mut copying = Walker {
+        target,
+        contents,
+        skipped: if from.path.is_empty() { 0 } else { from.path.len() + 1 },
+        keeper: Keeper::new(target, form),
+        folders: Vec::new(),
+        links: BTreeMap::new(),
+        bytes: 0,
+    };
+    with_copiers(target, form, |tasks| {
+        copying.make_top(from)?;
+        walk(from, &mut |spot| match copying.make(spot)? {
+            Some(task) => pass_on(tasks, task),
+            None => Ok(()),
+        })
+    })?;
+    copying.finish()?;
+    Ok(copying.bytes)
 }
 
 fn copy_contents(tasks: &Mutex<Receiver<Task>>, target: &Path, form: Form) -> Result<()> {
@@ -94,25 +115,29 @@ pub(super) fn fill(file: &File, content: &Content) -> Result<()> {
     match content {
         Content::Memory(bytes) => {
             let mut file = file;
-            io::Write::write_all(&mut file, bytes).cannot(|| "write a file")
+            file.write_all(bytes).cannot(|| "write a file")
         }
-        Content::File { path, size } => {
-            let action = || format!("copy {}", path.display());
-            let original = open_regular(path).cannot(action)?;
+        Content::File(content) => {
+            let mut original = content.open()?;
             if rustix::fs::ioctl_ficlone(file, original.file()).is_ok() {
-                return Ok(());
+                return check_clone(file, content);
             }
-            let mut original = original.into_parts().0;
-            // In the kernel where it can.
-            let copied = io::copy(&mut original, &mut &*file).cannot(action)?;
-            if copied != *size {
-                return Err(Error::new(crate::error::ErrorKind::Io, action()).because(format!(
-                    "it changed meanwhile: found {copied} bytes, expected {size}"
-                )));
-            }
-            Ok(())
+            let mut file = file;
+            original.for_each(|bytes| file.write_all(bytes).cannot(|| "write a file"))
         }
     }
+}
+
+/// Makes sure that a clone is what was wanted: the original may have changed meanwhile, the clone
+/// does not.
+fn check_clone(file: &File, content: &FileContent) -> Result<()> {
+    if content.pinned().is_none() {
+        return Ok(());
+    }
+    let action = || "read a clone";
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file).cannot(action)?;
+    content.check(hasher.finalize().as_bytes())
 }
 
 struct Walker<'a> {
@@ -178,8 +203,8 @@ impl Walker<'_> {
         }
         self.bytes += entry.size().next_multiple_of(4096);
         if self.contents == Contents::Linked
-            && let EntryKind::File(Content::File { path: original, .. }) = &entry.kind
-            && fs_err::hard_link(original, &place).is_ok()
+            && let EntryKind::File(Content::File(original)) = &entry.kind
+            && fs_err::hard_link(original.path(), &place).is_ok()
         {
             return Ok(None);
         }
@@ -249,6 +274,63 @@ impl Walker<'_> {
 }
 
 fn create(place: &Path) -> rustix::io::Result<File> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(CWD, place, flags, Mode::from(0o600)).map(File::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::layer::boundary::{Boundary, hooked};
+
+    #[test]
+    fn copiers_that_have_failed_are_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = Entry::file(Content::file(folder.path().join("missing"), 5), 0o644);
+        let passed = with_copiers(folder.path(), Form::Recorded, |tasks| {
+            for number in 0..1000 {
+                let path = number.to_string().into_bytes();
+                let file = create(&folder.path().join(as_path(&path))).unwrap();
+                pass_on(tasks, Task { file, path, entry: entry.clone() })?;
+            }
+            Ok(())
+        });
+        let error = passed.unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+    }
+
+    #[test]
+    fn a_copy_has_the_bytes_that_were_wanted_or_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let (old, new) = (vec![b'o'; 1 << 20], vec![b'n'; 1 << 20]);
+        for edit in [Boundary::Hashed, Boundary::Opened, Boundary::FirstBlock] {
+            fs_err::write(&path, &old).unwrap();
+            let mut content = Content::from_file(&path).unwrap();
+            content.pin().unwrap();
+            let copy = create(&folder.path().join(format!("{edit:?}"))).unwrap();
+            let (target, bytes) = (path.clone(), new.clone());
+            let hook = move |at, _: &FileContent| {
+                if at == edit {
+                    fs_err::write(&target, &bytes).unwrap();
+                }
+            };
+            if edit == Boundary::Hashed {
+                fs_err::write(&path, &new).unwrap();
+            }
+            let filled = hooked(hook, || fill(&copy, &content));
+            // A clone is made at once, and no block is read before it.
+            let cloned = filled.is_ok() && edit == Boundary::FirstBlock;
+            if cloned {
+                assert_eq!(fs_err::read(folder.path().join("FirstBlock")).unwrap(), old);
+            } else {
+                assert_eq!(filled.unwrap_err().kind(), ErrorKind::Changed, "{edit:?}");
+            }
+            fs_err::write(&path, &old).unwrap();
+            let copy = create(&folder.path().join(format!("{edit:?} again"))).unwrap();
+            fill(&copy, &content).unwrap();
+            assert_eq!(fs_err::read(folder.path().join(format!("{edit:?} again"))).unwrap(), old);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{let_owner_read, recorded_mode};
@@ -154,7 +154,7 @@ impl Ground {
 fn content(file: &Path, stat: &Stat) -> Content {
     match u64::try_from(stat.st_size).unwrap_or(0) {
         0 => Content::Memory(bytes::Bytes::new()),
-        size => Content::File { path: file.to_owned(), size },
+        size => Content::file(file, size),
     }
 }
 
@@ -210,11 +210,4 @@ fn attribute(file: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Opens a file of a layer for reading, if it is a regular one.
-pub(super) fn open_regular(path: &Path) -> io::Result<fs_err::File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
-    Ok(fs_err::File::from_parts(file.into(), path))
 }

@@ -1,14 +1,13 @@
 //! The merged files of layers, read without mounting them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::Read as _;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Stat};
 
-use super::inspect::{Ground, open_regular};
+use super::inspect::Ground;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
+use crate::layer::{Entry, EntryKind, Tree, TreePath};
 
 /// As many symbolic links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -134,15 +133,7 @@ impl View {
             return Err(Error::new(ErrorKind::Invalid, action())
                 .because(format!("it has {} bytes, at most {limit} are taken", content.size())));
         }
-        match content {
-            Content::Memory(bytes) => Ok(Some(bytes.to_vec())),
-            Content::File { path, size } => {
-                let mut bytes = Vec::new();
-                let file = open_regular(&path).cannot(action)?;
-                file.take(size).read_to_end(&mut bytes).cannot(action)?;
-                Ok(Some(bytes))
-            }
-        }
+        content.bytes().map(|bytes| Some(bytes.to_vec())).cannot(action)
     }
 
     /// Follows a path from the root.

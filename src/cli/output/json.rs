@@ -11,7 +11,7 @@
 //! | `finished` | `task`, `kind`, `name`, `outcome` (`done`, `skipped`, `failed`), `reason` of a skipped one, `bytes`, `seconds` |
 //! | `note`     | `text` |
 //! | `warning`  | `text` |
-//! | `error`    | `kind` (`usage`, `not-found`, `denied`, `invalid`, `corrupt`, `io`, `network`, `program`, `unsupported`, `interrupted`), `text`; comes last |
+//! | `error`    | `kind` (`usage`, `not-found`, `denied`, `invalid`, `corrupt`, `changed`, `io`, `network`, `program`, `unsupported`, `interrupted`), `text`; comes last |
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -171,6 +171,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Denied => "denied",
         ErrorKind::Invalid => "invalid",
         ErrorKind::Corrupt => "corrupt",
+        ErrorKind::Changed => "changed",
         ErrorKind::Io => "io",
         ErrorKind::Network => "network",
         ErrorKind::Program => "program",

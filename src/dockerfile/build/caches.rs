@@ -39,7 +39,7 @@ use crate::dockerfile::parse::mount::{Access as Owner, Sharing};
 use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Origin};
 use crate::error::Result;
-use crate::layer::{Content, EntryKind};
+use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
 use crate::sandbox::{Access, Mount, Rung, Secret};
 
@@ -415,11 +415,8 @@ impl Step {
 
 fn text(kind: &EntryKind) -> Option<String> {
     match kind {
-        EntryKind::File(Content::Memory(bytes)) => {
-            Some(String::from_utf8_lossy(bytes).into_owned())
-        }
-        EntryKind::File(Content::File { path, .. }) => {
-            let bytes = fs_err::read(path).ok()?;
+        EntryKind::File(content) => {
+            let bytes = content.bytes().ok()?;
             Some(String::from_utf8_lossy(&bytes).into_owned())
         }
         _ => None,

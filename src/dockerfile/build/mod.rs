@@ -26,6 +26,7 @@ mod remote;
 mod run;
 mod shell;
 mod shop;
+mod shown;
 mod snapshot;
 mod sources;
 mod stage;
@@ -78,9 +79,14 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let several = platforms.len() > 1;
     let mut common = Common { shop, job, file, context, contexts, several };
     let mut images = execute(&common, platforms, Attempt::First).await;
-    while images.is_err() {
+    let mut changes = 0;
+    while let Err(error) = &images {
         let again = common.shop.again.next();
-        if again.is_some() {
+        if error.kind() == ErrorKind::Changed && changes < MOST_CHANGES {
+            changes += 1;
+            tools.transport.reporter.note(begins_again(error));
+            common.forget();
+        } else if again.is_some() {
             tools.transport.reporter.note(LOST);
         } else if !remote.as_ref().is_some_and(|remote| remote.begins_again()) {
             break;
@@ -97,6 +103,18 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
         shell::open(&common.shop.failed, &tools.transport.reporter).await?;
     }
     images
+}
+
+/// How often a build begins again because files changed while they were read. What came out before
+/// is known, so that only the steps that read them are executed once more.
+const MOST_CHANGES: usize = 2;
+
+/// Says in one line which file it was.
+fn begins_again(error: &Error) -> String {
+    let message = error.message();
+    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.find(|line| line.contains("changed meanwhile")).unwrap_or("a file changed");
+    format!("{line}; the build begins again")
 }
 
 /// What is said when steps are executed once more.
@@ -173,6 +191,12 @@ struct Common {
 impl Common {
     fn source(&self) -> &Source {
         &self.file.source
+    }
+
+    /// Forgets what is remembered of contexts: all of them are read again.
+    fn forget(&self) {
+        self.context.forget();
+        self.contexts.values().for_each(Opened::forget);
     }
 
     /// Makes an error of a place in the file.

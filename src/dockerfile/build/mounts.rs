@@ -3,8 +3,6 @@
 //! [`describe`] says what is mounted, for the step's key; [`Mounts::prepare`] makes it, when the step
 //! is executed. What a step writes into a mount belongs to no layer.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,10 +12,11 @@ use super::kept;
 use super::key::Key;
 use super::platform::Provider;
 use super::shop::{Held, Shop, Workshop, blocking};
+use super::shown::{folder_of, shown};
 use super::stage::{At as _, Failure, Stage};
 use crate::dockerfile::config;
-use crate::dockerfile::copy::{self, Destination, Selection};
-use crate::dockerfile::files::{Files, TreeFiles};
+use crate::dockerfile::copy::{self, Selected, Selection};
+use crate::dockerfile::files::Files;
 use crate::dockerfile::parse::mount::{
     Access as Owner, CacheMount, Mount, MountFlag, MountKind, SecretMount, Sharing,
 };
@@ -25,7 +24,7 @@ use crate::dockerfile::source::Span;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Form, Link, Unpacker};
-use crate::sandbox::{self, Access, Root, Secret};
+use crate::sandbox::{self, Access, Secret};
 use crate::store::Lock;
 
 /// The longest that a secret may be, as in BuildKit.
@@ -44,8 +43,17 @@ struct Described {
     target: String,
     /// What a bind or a new cache shows.
     provider: Option<Provider>,
+    /// What a bind of a context shows: the very files that the step's key was made of.
+    chosen: Option<Arc<Chosen>>,
     /// Where it is written.
     span: Span,
+}
+
+/// Files of a context.
+struct Chosen {
+    /// What stands for them in keys.
+    key: String,
+    selected: Vec<Selected>,
 }
 
 /// Mounts that can be mounted, and what must stay as long as they are.
@@ -84,9 +92,17 @@ pub(super) async fn describe(
             }
             None => None,
         };
+        let mut chosen = None;
         key = match (&mount.kind, &provider) {
-            (MountKind::Bind { .. }, Some(provider)) => {
-                key.text("bind").text(content(provider, source).await.at(span)?)
+            (MountKind::Bind { .. }, Some(Provider::Snapshot(snapshot))) => {
+                let source = source.as_deref().unwrap_or("/");
+                key.text("bind").text(format!("{} {source}", snapshot.key))
+            }
+            (MountKind::Bind { .. }, Some(Provider::Context(files))) => {
+                let found = choose(files.clone(), source).await.at(span)?;
+                let key = key.text("bind").text(&found.key);
+                chosen = Some(Arc::new(found));
+                key
             }
             // What a cache holds is no part of what a step does.
             (MountKind::Cache(cache), _) => key.text("cache").text(&cache.id),
@@ -98,7 +114,7 @@ pub(super) async fn describe(
             (MountKind::Ssh { id, access, .. }, _) => owned(key.text("ssh").text(id), *access),
             (MountKind::Bind { .. }, None) => key,
         };
-        all.push(Described { mount, target, provider, span });
+        all.push(Described { mount, target, provider, chosen, span });
     }
     Ok((Mounts { all }, key))
 }
@@ -112,21 +128,20 @@ fn owned(key: Key, access: Owner) -> Key {
     said.into_iter().fold(key, |key, number| key.optional(number.map(u32::to_le_bytes)))
 }
 
-/// What stands for the content of a bind mount.
-async fn content(provider: &Provider, source: Option<String>) -> Result<String> {
+/// Finds the files of a context that a bind shows, and reads them for the step's key.
+async fn choose(files: Arc<dyn Files>, source: Option<String>) -> Result<Chosen> {
     let source = source.unwrap_or_else(|| "/".to_owned());
-    match provider {
-        Provider::Snapshot(snapshot) => Ok(format!("{} {source}", snapshot.key)),
-        Provider::Context(files) => {
-            let files = files.clone();
-            blocking(move || {
-                let selection = Selection { sources: vec![source.clone()], ..Selection::default() };
-                let selected = copy::select(files.as_ref(), &selection)?;
-                Ok(format!("{} {source}", copy::digest(files.as_ref(), &selected)?.to_hex()))
-            })
-            .await
-        }
-    }
+    blocking(move || {
+        let mut selected = select(files.as_ref(), &source)?;
+        let digest = copy::digest(files.as_ref(), &mut selected)?.to_hex();
+        Ok(Chosen { key: format!("{digest} {source}"), selected })
+    })
+    .await
+}
+
+fn select(files: &dyn Files, source: &str) -> Result<Vec<Selected>> {
+    let selection = Selection { sources: vec![source.to_owned()], ..Selection::default() };
+    copy::select(files, &selection)
 }
 
 fn target(stage: &Stage<'_>, mount: &Mount, number: usize) -> String {
@@ -263,43 +278,30 @@ async fn bind(
     prepared: &mut Prepared,
 ) -> Result<()> {
     let Some(provider) = &described.provider else { return Ok(()) };
-    let files = provider.files(shop).await?;
     let unpacker = shop.workshop().await?.unpacker.clone();
-    let source = source.unwrap_or("/").to_owned();
-    let (path, fork) = blocking(move || copied(&unpacker, files.as_ref(), &source)).await?;
-    // What a step writes to it goes away with the copy.
-    prepared.bind(path, &described.target, access(described.mount.read_only));
-    prepared.held.push(Arc::new(std::sync::Mutex::new(fork)));
+    let is_read_only = described.mount.read_only;
+    let shown = match (&described.chosen, is_read_only) {
+        // Nothing changes it: steps may share it.
+        (Some(chosen), true) => {
+            let cell = shop.shown(&chosen.key);
+            let chosen = chosen.clone();
+            let make = || blocking(move || shown(&unpacker, &chosen.selected));
+            cell.get_or_try_init(make).await?.clone()
+        }
+        // What a step writes to it goes away with the copy.
+        (Some(chosen), false) => {
+            let chosen = chosen.clone();
+            blocking(move || shown(&unpacker, &chosen.selected)).await?
+        }
+        (None, _) => {
+            let files = provider.files(shop).await?;
+            let source = source.unwrap_or("/").to_owned();
+            blocking(move || shown(&unpacker, &select(files.as_ref(), &source)?)).await?
+        }
+    };
+    prepared.bind(shown.path.clone(), &described.target, access(is_read_only));
+    prepared.held.push(shown);
     Ok(())
-}
-
-/// Copies files for a step to see. Their owners are what they are in their image, and root in a
-/// context; and what the ignore file leaves out is not there.
-fn copied(unpacker: &Unpacker, files: &dyn Files, source: &str) -> Result<(PathBuf, Fork)> {
-    let selection = Selection { sources: vec![source.to_owned()], ..Selection::default() };
-    let selected = copy::select(files, &selection)?;
-    let nothing = TreeFiles::default();
-    let destination =
-        Destination { path: "/", files: &nothing, owner: None, chmod: None, link: false, time: 0 };
-    let tree = copy::place(&selected, &destination)?;
-    let fork = unpacker.empty().fork()?;
-    fork.apply(&tree)?;
-    let mut path = folder_of(&fork);
-    if let [one] = selected.as_slice()
-        && !one.node.entry.is_directory()
-    {
-        path.push(OsStr::from_bytes(&one.name));
-    }
-    Ok((path, fork))
-}
-
-/// Where the files of a fork of nothing are.
-pub(super) fn folder_of(fork: &Fork) -> PathBuf {
-    match fork.root() {
-        Root::Overlay { changes: Some(changes), .. } => changes.upper,
-        Root::Folder(folder) => folder,
-        Root::Overlay { changes: None, .. } | Root::Host { .. } => PathBuf::new(),
-    }
 }
 
 /// A file for a step to execute.

@@ -13,7 +13,8 @@ use super::again::Again;
 use super::job::{Chosen, Job, StepKind, Tools};
 use super::remote::{Entry, Remote};
 use super::shell::FirstFailed;
-use super::snapshot::{LayerRecord, Merged, Snapshot, Step, ViewFiles, packed};
+use super::shown::Shown;
+use super::snapshot::{LayerRecord, Merged, NotPacked, Snapshot, Step, ViewFiles, packed};
 use crate::dockerfile::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image, Layer};
@@ -82,6 +83,8 @@ pub(super) struct Shop {
     flights: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Step>>>>>,
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
+    /// Copies of files of contexts that steps see, by what stands for them in keys.
+    shown: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Shown>>>>>,
     /// Layers that are being packed or put elsewhere.
     packing: Mutex<JoinSet<()>>,
     /// Whether some step is executed, and not only looked up.
@@ -118,6 +121,7 @@ impl Shop {
             workshop: OnceCell::new(),
             flights: Mutex::default(),
             roots: Mutex::default(),
+            shown: Mutex::default(),
             packing: Mutex::default(),
             stored: Mutex::default(),
             began: watch::channel(false).0,
@@ -148,6 +152,11 @@ impl Shop {
             Ok(Workshop { chosen, unpacker })
         };
         self.workshop.get_or_try_init(begin).await
+    }
+
+    /// The place of the copy of files that all steps of this build see.
+    pub(super) fn shown(&self, key: &str) -> Arc<OnceCell<Arc<Shown>>> {
+        flight(&self.shown, key)
     }
 
     /// The result of a step: found, or made by `execute`.
@@ -278,7 +287,7 @@ impl Shop {
         &self,
         tree: Tree,
         step: Arc<Step>,
-        sender: watch::Sender<Option<Result<LayerRecord, String>>>,
+        sender: watch::Sender<Option<Result<LayerRecord, NotPacked>>>,
     ) -> impl Future<Output = Option<LayerRecord>> + Send + use<> {
         let (tools, turn, encoding) = (self.tools.clone(), self.turn.clone(), self.job.encoding);
         let name = step.key[..8.min(step.key.len())].to_owned();
@@ -289,7 +298,7 @@ impl Shop {
                 remember(&tools, &step, &layer)?;
                 Ok(layer)
             });
-            let packed = packing.await.map_err(|error| error.to_string());
+            let packed = packing.await.map_err(|error| NotPacked::of(&error));
             drop(turn);
             // Whoever waits for the layer says so if it failed; if nobody does, nobody needs it.
             let _ = sender.send(Some(packed.clone()));

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, watch};
 
 use super::key::Key;
-use crate::dockerfile::files::{ContentDigest, Files, Node, digest_of};
+use crate::dockerfile::files::{Files, Node, digest_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Blob, BlobSource, Image, Layer};
-use crate::layer::{EntryKind, Tree, TreePath};
+use crate::layer::{ContentHash, EntryKind, Tree, TreePath};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::rootfs::{Follow, View};
 use crate::store::Store;
@@ -81,7 +81,30 @@ impl LayerRecord {
 }
 
 /// A layer that is packed, or is being packed.
-pub(super) type Packing = watch::Receiver<Option<Result<LayerRecord, String>>>;
+pub(super) type Packing = watch::Receiver<Option<Result<LayerRecord, NotPacked>>>;
+
+/// Why a layer was not packed, for all who wait for it.
+#[derive(Clone, Debug)]
+pub(super) struct NotPacked {
+    kind: ErrorKind,
+    why: String,
+    hint: Option<String>,
+}
+
+impl NotPacked {
+    pub(super) fn of(error: &Error) -> Self {
+        let hint = error.next_move().map(str::to_owned);
+        Self { kind: error.kind(), why: error.message(), hint }
+    }
+
+    fn error(self) -> Error {
+        let error = Error::new(self.kind, "pack a layer").because(self.why);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
 
 /// What a step added.
 pub(super) struct Step {
@@ -138,7 +161,7 @@ impl Step {
         let packed = layer.wait_for(Option::is_some).await;
         match packed.map(|packed| packed.clone()) {
             Ok(Some(Ok(record))) => Ok(record),
-            Ok(Some(Err(why))) => Err(failed().because(why)),
+            Ok(Some(Err(why))) => Err(why.error()),
             Ok(None) | Err(_) => Err(failed().because("its writer went away")),
         }
     }
@@ -156,8 +179,8 @@ impl ViewFiles {
     fn as_node(entry: crate::layer::Entry) -> Node {
         use std::os::unix::fs::MetadataExt as _;
         let identity = match &entry.kind {
-            EntryKind::File(crate::layer::Content::File { path, .. }) => {
-                let metadata = fs_err::symlink_metadata(path).ok();
+            EntryKind::File(crate::layer::Content::File(file)) => {
+                let metadata = fs_err::symlink_metadata(file.path()).ok();
                 metadata.filter(|found| found.nlink() > 1).map(|found| found.ino())
             }
             _ => None,
@@ -186,7 +209,7 @@ impl Files for ViewFiles {
         Ok(children.into_iter().map(|(name, entry)| (name, Self::as_node(entry))).collect())
     }
 
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
         digest_of(&node.entry)
     }
 }
@@ -243,7 +266,7 @@ impl Files for Merged {
         Ok(children)
     }
 
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
         digest_of(&node.entry)
     }
 }

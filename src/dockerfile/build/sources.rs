@@ -13,7 +13,7 @@ use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
 use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::source::Source;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
+use crate::layer::{Content, Entry, EntryKind, HeldFolder, Tree, TreePath};
 use crate::registry::without_query;
 
 /// Dockerfiles and ignore files are shorter than this.
@@ -47,12 +47,19 @@ impl Opened {
             folder.save();
         }
     }
+
+    /// Forgets what was learnt of the files.
+    pub(super) fn forget(&self) {
+        if let Some(folder) = &self.folder {
+            folder.forget();
+        }
+    }
 }
 
 /// A context before its ignore file is known.
 enum Raw {
     Folder {
-        root: PathBuf,
+        root: Arc<HeldFolder>,
         time: Option<i64>,
         held: Option<Arc<Held>>,
     },
@@ -90,8 +97,8 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
     };
     match source {
         ContextSource::Folder(root) => {
-            context::check_folder(root, &shown(&root.display()))?;
-            Ok(Raw::Folder { root: root.clone(), time: None, held: None })
+            let root = context::open_folder(root, &shown(&root.display()))?;
+            Ok(Raw::Folder { root, time: None, held: None })
         }
         ContextSource::Git(git) => {
             let task = tools.transport.reporter.start(
@@ -101,7 +108,8 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
             );
             let checkout = git.check_out(&tools.variables, false).await?;
             task.done();
-            let (root, time) = (checkout.root().to_owned(), Some(checkout.time));
+            let root = context::open_folder(checkout.root(), &shown(&git.shown()))?;
+            let time = Some(checkout.time);
             Ok(Raw::Folder { root, time, held: Some(Arc::new(Held::Checkout(checkout))) })
         }
         ContextSource::Archive { file, name, folder } => {
@@ -128,21 +136,23 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
 
 /// As docker has it: an archive is the context, anything else is the Dockerfile.
 fn open_downloaded(file: (&Path, &str), programs: &str) -> Result<Raw> {
-    if context::open_archive(file, programs)?.is_some() {
+    let action = || format!("read {}", file.1);
+    let content = Content::from_file(file.0).cannot(action)?;
+    if context::open_archive(&content, file.1, programs)?.is_some() {
         return open_archive(file, None, programs);
     }
-    let action = || format!("read {}", file.1);
-    if fs_err::metadata(file.0).cannot(action)?.len() > LONGEST_FILE {
+    if content.size() > LONGEST_FILE {
         return Err(Error::new(ErrorKind::Usage, action())
             .because("it is no tar archive, and too long for a Dockerfile"));
     }
-    fs_err::read(file.0).map(Raw::File).cannot(action)
+    content.bytes().map(|bytes| Raw::File(bytes.to_vec())).cannot(action)
 }
 
 fn open_archive(file: (&Path, &str), folder: Option<&str>, programs: &str) -> Result<Raw> {
-    let archive = context::open_archive(file, programs)?.ok_or_else(|| {
-        Error::new(ErrorKind::Usage, format!("read {}", file.1)).because("it is no tar archive")
-    })?;
+    let action = || format!("read {}", file.1);
+    let content = Content::from_file(file.0).cannot(action)?;
+    let archive = context::open_archive(&content, file.1, programs)?
+        .ok_or_else(|| Error::new(ErrorKind::Usage, action()).because("it is no tar archive"))?;
     let scratch = tempfile::tempdir().cannot(|| "unpack it")?;
     let mut read = context::read_archive(archive, &scratch)?.tree;
     if let Some(folder) = folder {
@@ -169,10 +179,11 @@ fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
     let ignored = Arc::new(patterns.clone());
     match raw {
         Raw::Folder { root, time, held } => {
-            let mut folder = Folder::new(&root).ignoring(patterns);
+            let mut folder = Folder::new(root.clone()).ignoring(patterns);
             // A checkout's folder never comes again.
             if held.is_none() {
-                let known_as = fs_err::canonicalize(&root).unwrap_or(root);
+                let known_as =
+                    fs_err::canonicalize(root.path()).unwrap_or_else(|_| root.path().to_owned());
                 folder = folder.remembering(Digests::new(&tools.transport.store, &known_as));
             }
             if let Some(time) = time {
@@ -240,7 +251,7 @@ impl Files for Ignoring {
         &self,
         path: &TreePath,
         node: &crate::dockerfile::files::Node,
-    ) -> Result<crate::dockerfile::files::ContentDigest> {
+    ) -> Result<crate::layer::ContentHash> {
         self.files.digest(path, node)
     }
 }
@@ -273,7 +284,7 @@ fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
                 }
             }
             let wanted = if name.is_empty() { USUAL_NAMES[0] } else { name };
-            let (name, bytes) = found.ok_or_else(|| missing(wanted))?;
+            let (name, bytes) = found.ok_or_else(|| missing_in(raw, wanted))?;
             (name.clone(), bytes, Some(Beside::Context(name)))
         }
     };
@@ -284,10 +295,31 @@ fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
 /// A path as messages show it: relative to the context where it is in there.
 fn shown(path: &Path, raw: &Raw) -> String {
     let inside = match raw {
-        Raw::Folder { root, .. } => path.strip_prefix(root).ok(),
+        Raw::Folder { root, .. } => path.strip_prefix(root.path()).ok(),
         Raw::Tree { .. } | Raw::File(_) => None,
     };
     inside.unwrap_or(path).display().to_string()
+}
+
+/// Says that a context has no such file. A link in a context never leads out of it, as in BuildKit;
+/// one that is named on the command line is followed wherever it leads.
+fn missing_in(raw: &Raw, name: &str) -> Error {
+    let link = match raw {
+        Raw::Folder { root, .. } => {
+            resolve(&Folder::new(root.clone()), name.as_bytes(), LastLink::Keep)
+        }
+        Raw::Tree { files, .. } => resolve(files.as_ref(), name.as_bytes(), LastLink::Keep),
+        Raw::File(_) => Ok(None),
+    };
+    match link.ok().flatten().map(|found| found.node.entry.kind) {
+        Some(EntryKind::Symlink(target)) => {
+            let target = String::from_utf8_lossy(&target).into_owned();
+            Error::new(ErrorKind::NotFound, format!("read {name}"))
+                .because(format!("it is a link to {target}, and the context has no such file"))
+                .hint("name the Dockerfile with -f FILE: that is followed out of the context")
+        }
+        _ => missing(name),
+    }
 }
 
 fn missing(name: &str) -> Error {
@@ -349,14 +381,16 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 
 fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
     let files: &dyn Files = match raw {
-        Raw::Folder { root, .. } => &Folder::new(root),
+        Raw::Folder { root, .. } => &Folder::new(root.clone()),
         Raw::Tree { files, .. } => files.as_ref(),
         Raw::File(_) => return Ok(None),
     };
     let Some(found) = resolve(files, name.as_bytes(), LastLink::Follow)? else { return Ok(None) };
     match found.node.entry.kind {
-        EntryKind::File(Content::Memory(bytes)) => Ok(Some(bytes.to_vec())),
-        EntryKind::File(Content::File { path, .. }) => read_on_disk(&path),
+        EntryKind::File(content) if content.size() > LONGEST_FILE => {
+            Err(Error::new(ErrorKind::Usage, format!("read {name}")).because("it is too long"))
+        }
+        EntryKind::File(content) => content.bytes().map(|bytes| Some(bytes.to_vec())),
         _ => Ok(None),
     }
 }

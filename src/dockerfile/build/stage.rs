@@ -127,8 +127,8 @@ impl<'a> Stage<'a> {
         let everything = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
         let time = self.build.common.job.time();
         let (tree, digest) = blocking(move || {
-            let selected = copy::select(files.as_ref(), &everything)?;
-            let digest = copy::digest(files.as_ref(), &selected)?;
+            let mut selected = copy::select(files.as_ref(), &everything)?;
+            let digest = copy::digest(files.as_ref(), &mut selected)?;
             let nothing = crate::dockerfile::files::TreeFiles::default();
             let destination = Destination {
                 path: "/",

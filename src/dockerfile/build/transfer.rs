@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use super::download::{self, is_remote};
 use super::job::StepKind;
 use super::platform::Provider;
-use super::shop::{Held, Made, Wanted, blocking, blocking_or};
+use super::shop::{Held, Made, Origin, Wanted, blocking, blocking_or};
+use super::snapshot::Step;
 use super::stage::{At as _, Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
@@ -217,30 +218,52 @@ pub(super) async fn copy(
         Some(asked) => shop.alias(asked, StepKind::Copy).await?,
         None => None,
     };
-    let (key, gathered) = if let Some(key) = known {
-        (key, None)
+    let found = match known {
+        Some(key) => known_step(stage, key, asked.clone()).await?,
+        None => None,
+    };
+    let text = plan.text();
+    let (step, origin) = if let Some(found) = found {
+        found
     } else {
-        let (key, selected) = select(stage, &plan, &provider, base.clone()).await?;
+        let (key, selected) = select(stage, &plan, &provider, base).await?;
         if let Some(asked) = &asked {
             shop.put_alias(asked, &key)?;
         }
-        (key, Some(selected))
+        let execute = || place(stage, Arc::new(plan), Gathered::of(selected));
+        let wanted = Wanted { asked, ..stage.wanted(key, StepKind::Copy) };
+        Box::pin(shop.step(&wanted, execute)).await?
     };
-    let text = plan.text();
-    let plan = Arc::new(plan);
-    let execute = || async {
-        let selected = match gathered {
-            Some(selected) => selected,
-            // The step was known, but its result is gone.
-            None => select(stage, &plan, &provider, base).await?.1,
-        };
-        place(stage, plan.clone(), Gathered::of(selected)).await
-    };
-    let wanted = Wanted { asked, ..stage.wanted(key, StepKind::Copy) };
-    let (step, origin) = Box::pin(shop.step(&wanted, execute)).await?;
     ended(task, origin);
     stage.add(step, text);
     Ok(())
+}
+
+/// A step whose key an alias gave. Where its result is gone there is none: what its stage or image has
+/// now may have another key.
+async fn known_step(
+    stage: &Stage<'_>,
+    key: String,
+    asked: Option<String>,
+) -> Result<Option<(Arc<Step>, Origin)>, Failure> {
+    /// Why a step is not known.
+    enum Unknown {
+        Gone,
+        Failed(Error),
+    }
+    impl From<Error> for Unknown {
+        fn from(error: Error) -> Self {
+            Self::Failed(error)
+        }
+    }
+    let wanted = Wanted { asked, ..stage.wanted(key, StepKind::Copy) };
+    let shop = &stage.build.common.shop;
+    let gone = || async { Err(Unknown::Gone) };
+    match Box::pin(shop.step(&wanted, gone)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(Unknown::Gone) => Ok(None),
+        Err(Unknown::Failed(error)) => Err(error.into()),
+    }
 }
 
 /// Finds what is copied, and the step's key.
@@ -260,7 +283,7 @@ async fn select(
             selection.sources = vec![source];
             selected.extend(copy::select(files.as_ref(), &selection).at(span)?);
         }
-        let digest = copy::digest(files.as_ref(), &selected)?;
+        let digest = copy::digest(files.as_ref(), &mut selected)?;
         selected.extend(inline);
         Ok((base.text(digest.as_bytes()).finish(), selected))
     })
@@ -351,8 +374,8 @@ async fn add_local(
     let files = stage.build.common.context.files.clone();
     let selection = plan.selection(vec![source.to_owned()])?;
     blocking(move || {
-        let selected = copy::select(files.as_ref(), &selection)?;
-        let digest = copy::digest(files.as_ref(), &selected)?.to_hex().to_string();
+        let mut selected = copy::select(files.as_ref(), &selection)?;
+        let digest = copy::digest(files.as_ref(), &mut selected)?.to_hex().to_string();
         let parts = vec![Part { selected, unpack }];
         Ok((digest, Gathered { parts, held: Vec::new() }))
     })
@@ -360,28 +383,17 @@ async fn add_local(
     .map_err(Failure::from)
 }
 
-/// What is in a file that is an archive.
+/// What is in a file that is an archive: the very file that the step's key was made of.
 fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Unpacked, Held)>> {
-    let scratch = || tempfile::tempdir().cannot(|| "unpack an archive");
-    match &file.node.entry.kind {
-        EntryKind::File(Content::File { path, .. }) => {
-            let file = (path.as_path(), &*path.display().to_string());
-            let Some(archive) = context::open_archive(file, programs)? else { return Ok(None) };
-            let scratch = scratch()?;
-            let unpacked = context::read_archive(archive, &scratch)?;
-            Ok(Some((unpacked, held(scratch))))
-        }
-        EntryKind::File(Content::Memory(bytes)) => {
-            let scratch = scratch()?;
-            let path = scratch.path().join("archive");
-            fs_err::write(&path, bytes).cannot(|| "unpack an archive")?;
-            let file = (path.as_path(), "an archive");
-            let Some(archive) = context::open_archive(file, programs)? else { return Ok(None) };
-            let unpacked = context::read_archive(archive, &scratch)?;
-            Ok(Some((unpacked, held(scratch))))
-        }
-        _ => Ok(None),
-    }
+    let EntryKind::File(content) = &file.node.entry.kind else { return Ok(None) };
+    let shown = match content {
+        Content::File(file) => file.path().display().to_string(),
+        Content::Memory(_) => "an archive".to_owned(),
+    };
+    let Some(archive) = context::open_archive(content, &shown, programs)? else { return Ok(None) };
+    let scratch = tempfile::tempdir().cannot(|| "unpack an archive")?;
+    let unpacked = context::read_archive(archive, &scratch)?;
+    Ok(Some((unpacked, held(scratch))))
 }
 
 fn held(scratch: TempDir) -> Held {
@@ -419,7 +431,8 @@ async fn add_repository(
     }
     let selection = plan.selection(vec!["/".to_owned()])?;
     blocking(move || {
-        let files = context::Folder::new(checkout.root()).modified(checkout.time);
+        let root = context::open_folder(checkout.root(), "a checkout")?;
+        let files = context::Folder::new(root).modified(checkout.time);
         let selected = copy::select(&files, &selection)?;
         let parts = vec![Part { selected, unpack: false }];
         Ok((checkout.commit.clone(), Gathered { parts, held: vec![Arc::new(checkout)] }))
@@ -446,7 +459,7 @@ async fn add_address(
         return Err(error.because(why).into());
     }
     let path = transport.store.blob_path(&download.digest);
-    let content = Content::File { path, size: download.size };
+    let content = Content::file(path, download.size);
     let entry = Entry::new(EntryKind::File(content), 0o600).modified(download.modified);
     let digest = format!("{} {}", download.digest, download.modified);
     let selected = Selected {

@@ -1,8 +1,9 @@
 //! Tar archives, however they are compressed, as trees.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Cursor, Read, Write as _};
+use std::io::{BufRead as _, BufReader, Cursor, Read, Seek as _, Write as _};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -10,8 +11,8 @@ use tempfile::TempDir;
 use crate::dockerfile::files::{LastLink, TreeFiles, resolve};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{
-    ArchiveReader, Content, Entry, EntryKind, Limits, ListedEntry, ListedKind, Tree, TreePath,
-    decompress,
+    ArchiveReader, Content, Entry, EntryKind, FileReader, Limits, ListedEntry, ListedKind, Tree,
+    TreePath, decompress,
 };
 use crate::oci::Compression;
 
@@ -42,25 +43,58 @@ pub fn packing(start: &[u8]) -> Packing {
     }
 }
 
-/// Opens a file as an archive; `None` where it is none.
+/// An archive that is being read.
+pub struct Archive {
+    reader: Box<dyn Read + Send>,
+    /// The file that it comes out of, which is checked at the end.
+    file: Option<Shared>,
+}
+
+/// Opens a file's content as an archive; `None` where it is none.
 ///
 /// What it is decides, not its name: compressed or not, its first block must be an archive's.
-/// The file comes with what messages call it. `programs` is a `PATH`, for what is decompressed by a
-/// program.
-pub fn open(file: (&Path, &str), programs: &str) -> Result<Option<Box<dyn Read + Send>>> {
-    let (path, name) = file;
-    let action = || format!("read {name}");
-    let mut file = BufReader::new(fs_err::File::open(path).cannot(action)?);
-    let packing = packing(file.fill_buf().cannot(action)?);
-    let unpacked = match packing {
+/// `name` is what messages call it. `programs` is a `PATH`, for what is decompressed by a program.
+pub fn open(content: &Content, name: &str, programs: &str) -> Result<Option<Archive>> {
+    let (file, shared): (Box<dyn Read + Send>, _) = match content {
+        Content::Memory(bytes) => (Box::new(Cursor::new(bytes.clone())), None),
+        Content::File(file) => {
+            let shared = Shared(Arc::new(Mutex::new(file.open()?)));
+            (Box::new(shared.clone()), Some(shared))
+        }
+    };
+    let mut file = BufReader::new(file);
+    let packing = packing(file.fill_buf().cannot(|| format!("read {name}"))?);
+    let (unpacked, file) = match packing {
         Packing::Layer(compression) => match decompress(compression, file) {
-            Ok(unpacked) => unpacked,
+            Ok(unpacked) => (unpacked, shared),
             Err(_) => return Ok(None),
         },
-        Packing::Bzip2 => program("bzip2", (path, name), programs)?,
-        Packing::Xz => program("xz", (path, name), programs)?,
+        // They get a copy of what was checked.
+        Packing::Bzip2 => (program("bzip2", (content, name), programs)?, None),
+        Packing::Xz => (program("xz", (content, name), programs)?, None),
     };
-    Ok(archive(unpacked))
+    Ok(archive(unpacked).map(|reader| Archive { reader, file }))
+}
+
+/// A file that is read through layers of readers, and once more when they are done.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<FileReader>>);
+
+impl Shared {
+    /// Reads what nobody wanted, and checks the whole.
+    fn finish(&self) -> Result<()> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = vec![0; 64 << 10];
+        while file.read(&mut rest)? > 0 {}
+        Ok(())
+    }
+}
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Read::read(&mut *file, buffer)
+    }
 }
 
 /// What is read, if it begins as an archive does.
@@ -83,8 +117,8 @@ fn is_old(start: &[u8]) -> bool {
 }
 
 /// Reads a file through a program that decompresses.
-fn program(name: &str, file: (&Path, &str), programs: &str) -> Result<Box<dyn Read + Send>> {
-    let (path, shown) = file;
+fn program(name: &str, file: (&Content, &str), programs: &str) -> Result<Box<dyn Read + Send>> {
+    let (content, shown) = file;
     let found = std::env::split_paths(programs).map(|folder| folder.join(name));
     let Some(found) = found.into_iter().find(|file| file.is_file()) else {
         let action = format!("unpack {shown}");
@@ -95,14 +129,27 @@ fn program(name: &str, file: (&Path, &str), programs: &str) -> Result<Box<dyn Re
             .hint(format!("install {name}, or compress the archive with gzip or zstd")));
     };
     let child = std::process::Command::new(found)
-        .args(["-d", "-c", "--"])
-        .arg(path)
-        .stdin(std::process::Stdio::null())
+        .args(["-d", "-c"])
+        .stdin(std::process::Stdio::from(copy_of(content)?))
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())
         .spawn()
         .cannot(|| format!("start {name}"))?;
     Ok(Box::new(Unpacking { child, name: name.to_owned() }))
+}
+
+/// A copy that nobody else can change, and that has no name.
+fn copy_of(content: &Content) -> Result<std::fs::File> {
+    let action = || "copy an archive";
+    let mut copy = tempfile::tempfile().cannot(action)?;
+    match content {
+        Content::Memory(bytes) => copy.write_all(bytes).cannot(action)?,
+        Content::File(file) => {
+            file.open()?.for_each(|bytes| copy.write_all(bytes).cannot(action))?;
+        }
+    }
+    copy.rewind().cannot(action)?;
+    Ok(copy)
 }
 
 /// A program that decompresses. Its failure is an error at the end of what it writes.
@@ -155,11 +202,20 @@ impl Unpacked {
     }
 }
 
-/// Reads an archive whole. Large files are kept in `scratch`.
+/// Reads an archive whole, and makes sure that its file is what it is said to be. Large files are kept
+/// in `scratch`.
 ///
 /// Folders that are only implied get entries, as unpacking makes them. Errs on paths that lead out
 /// of the archive.
-pub fn read(archive: impl Read, scratch: &TempDir) -> Result<Unpacked> {
+pub fn read(archive: Archive, scratch: &TempDir) -> Result<Unpacked> {
+    let Archive { reader, file } = archive;
+    let unpacked = read_entries(reader, scratch);
+    // A file that changed explains whatever else is wrong with it.
+    file.map_or(Ok(()), |file| file.finish())?;
+    unpacked
+}
+
+fn read_entries(archive: impl Read, scratch: &TempDir) -> Result<Unpacked> {
     let mut reader = ArchiveReader::new(archive, Limits::default());
     let mut unpacked = Unpacked::default();
     let mut number = 0;
@@ -261,7 +317,7 @@ fn content<R: Read>(reader: &mut ArchiveReader<R>, size: u64, path: &Path) -> Re
             }
         }
     }
-    Ok(Content::File { path: path.to_owned(), size })
+    Ok(Content::file(path, size))
 }
 
 /// An entry of the archive as one of a tree; none for its root, and for what cannot be in a layer.
@@ -325,6 +381,7 @@ fn hard_link(path: TreePath, target: &TreePath, tree: &Tree) -> Result<(TreePath
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::boundary::{Boundary, hooked};
     use crate::layer::{Encoding, WriteOptions, write};
 
     fn packed(tree: &Tree, encoding: Encoding) -> Vec<u8> {
@@ -378,14 +435,51 @@ mod tests {
         let gzip = Encoding::Gzip { level: 1, single_member: true };
         for encoding in [Encoding::None, gzip, Encoding::Zstd { level: 1 }] {
             fs_err::write(&path, packed(&sample(), encoding)).unwrap();
-            let archive = open((&path, "file.txt"), "").unwrap().unwrap();
+            let content = Content::from_file(&path).unwrap();
+            let archive = open(&content, "file.txt", "").unwrap().unwrap();
             let unpacked = read(archive, &folder).unwrap();
             assert_eq!(unpacked.tree, sample(), "{encoding}");
             assert!(unpacked.implied.is_empty(), "{encoding}");
         }
         for other in ["", "text", &"x".repeat(2000)] {
             fs_err::write(&path, other).unwrap();
-            assert!(open((&path, "file.txt"), "").unwrap().is_none());
+            let content = Content::from_file(&path).unwrap();
+            assert!(open(&content, "file.txt", "").unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn an_archive_that_changes_before_or_while_it_is_unpacked_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar");
+        let tree = |text: &str| {
+            let mut tree = Tree::new();
+            let file = Entry::file(text.repeat(200_000), 0o644);
+            tree.insert("a".parse().unwrap(), file).unwrap();
+            tree
+        };
+        let programs = "/usr/bin:/bin";
+        let old = packed(&tree("old"), Encoding::None);
+        let new = packed(&tree("new"), Encoding::None);
+        for edit in [Boundary::Hashed, Boundary::Opened, Boundary::FirstBlock] {
+            fs_err::write(&path, &old).unwrap();
+            let mut content = Content::from_file(&path).unwrap();
+            content.pin().unwrap();
+            let (target, bytes) = (path.clone(), new.clone());
+            if edit == Boundary::Hashed {
+                fs_err::write(&path, &new).unwrap();
+            }
+            let hook = move |at, _: &crate::layer::FileContent| {
+                if at == edit {
+                    fs_err::write(&target, &bytes).unwrap();
+                }
+            };
+            let error = hooked(hook, || {
+                let archive = open(&content, "a.tar", programs).unwrap().unwrap();
+                read(archive, &folder).unwrap_err()
+            });
+            assert_eq!(error.kind(), ErrorKind::Changed, "{edit:?}: {error}");
+            fs_err::remove_file(folder.path().join("1")).unwrap();
         }
     }
 
@@ -394,7 +488,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.tar");
         fs_err::write(&path, b"\xfd7zXZ\0rest").unwrap();
-        let error = open((&path, "a.tar"), "/nonexistent").err().unwrap().to_string();
+        let content = Content::from_file(&path).unwrap();
+        let error = open(&content, "a.tar", "/nonexistent").err().unwrap().to_string();
         assert!(error.contains("there is no program xz on PATH"), "{error}");
     }
 
@@ -413,8 +508,9 @@ mod tests {
             archive.into_inner().unwrap()
         };
         let folder = tempfile::tempdir().unwrap();
-        assert!(read(&archive(&["../x"])[..], &folder).is_err());
-        let read = read(&archive(&["./a", "a/b", "/c", "d/e/f", "d/e"])[..], &folder).unwrap();
+        assert!(read_entries(&archive(&["../x"])[..], &folder).is_err());
+        let read =
+            read_entries(&archive(&["./a", "a/b", "/c", "d/e/f", "d/e"])[..], &folder).unwrap();
         let paths: Vec<String> = read.tree.iter().map(|(path, _)| path.to_string()).collect();
         assert_eq!(paths, ["a", "a/b", "c", "d", "d/e"]);
         let implied: Vec<String> = read.implied.iter().map(ToString::to_string).collect();

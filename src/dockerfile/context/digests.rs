@@ -1,20 +1,32 @@
 //! Digests of files that are remembered between builds: what did not change is not read again.
 //!
-//! A digest holds for a file of the same path, inode, size and times. Only the change time is hard to
-//! forge, so a file that was changed within the tick of the clock in which it was read is not
-//! remembered.
+//! A digest holds for a file of the same path, device, inode, size and times. Of these only the change
+//! time is hard to forge, and it is worth as much as the file system makes it:
+//!
+//! - A file that was changed within the tick of the clock in which it was read is not remembered.
+//! - On file systems whose change time is another machine's word (NFS, SMB, 9p, FUSE, virtiofs), is
+//!   coarse or missing (FAT, exFAT, HFS) or is unknown to us, nothing is remembered: every build reads
+//!   the contents. [`TRUSTED`] lists the others. An overlay has the times of the folders below it,
+//!   which nobody may change but through it.
+//! - A program that writes through a mapping moves the change time when it writes to a page first, and
+//!   again only after that page was written to disk. So a file that changed less than that long ago is
+//!   not remembered ([`flush_seconds`]). In tmpfs pages are never written to disk: it is not trusted.
+//!
+//! A digest that is wrong in spite of all this makes no wrong image under a key: what is packed is
+//! compared with it. Then the build forgets all of them, and reads.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, Stat, fstat, statat};
+use rustix::fs::fstat;
 use serde::{Deserialize, Serialize};
 
-use crate::dockerfile::files::{ContentDigest, digest_of_file};
 use crate::error::{Cannot as _, Error, Result};
+use crate::layer::{ContentHash, FileContent, FileState};
 use crate::store::Store;
 
 /// The kind of the store's records that hold digests, one for each context.
@@ -23,20 +35,30 @@ const RECORDS: &str = "context";
 const CLOCK_SKEW_SECONDS: i64 = 2;
 /// Starting a thread costs as much as reading this many small files.
 const SMALLEST_SHARE: usize = 32;
+/// The file systems, by their numbers in `linux/magic.h`, that stamp every change by a fine clock of
+/// this machine: ext2 to ext4, XFS, Btrfs, F2FS, ZFS, bcachefs, overlays.
+const TRUSTED: [u64; 7] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630];
+/// Where the kernel says how it writes changed pages to disk.
+const FLUSHING: &str = "/proc/sys/vm";
 
 /// What is known of one file: the state in which it was read, and its digest.
-type Known = (u64, ContentDigest);
+type Known = (u64, ContentHash);
 
 /// The digests of a folder's files.
 pub struct Digests {
     store: Store,
     key: String,
+    /// How long a change may go on without a sign; `None` for ever.
+    flush_seconds: Option<i64>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
     known: BTreeMap<String, Known>,
+    /// Which file systems are trusted, by their numbers.
+    trusted: BTreeMap<u64, bool>,
     loaded: bool,
     changed: bool,
 }
@@ -46,62 +68,65 @@ struct Record {
     files: BTreeMap<String, (u64, String)>,
 }
 
-/// A file to read: its path from the context's root, and on this machine.
+/// A file whose digest is wanted.
 pub struct Wanted<'a> {
     /// The path from the context's root.
-    pub name: &'a str,
-    /// The path on this machine.
-    pub path: &'a Path,
+    pub name: Cow<'a, str>,
+    /// The file, as it was found.
+    pub file: &'a FileContent,
 }
 
 impl Digests {
     /// Remembers digests for the context in `folder`.
     pub fn new(store: &Store, folder: &Path) -> Self {
         let key = folder.display().to_string();
-        Self { store: store.clone(), key, inner: Mutex::default() }
+        let flush_seconds = flush_seconds(Path::new(FLUSHING));
+        Self { store: store.clone(), key, flush_seconds, inner: Mutex::default() }
     }
 
     /// The digests of files, in their order.
-    pub fn of(&self, files: &[Wanted<'_>]) -> Result<Vec<ContentDigest>> {
+    pub fn of(&self, files: &[Wanted<'_>]) -> Result<Vec<ContentHash>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if !inner.loaded {
             inner.known = self.load();
             inner.loaded = true;
         }
-        let stats = files.iter().map(|file| state(file.path)).collect::<Result<Vec<_>>>()?;
-        let unknown = |index: &usize| {
-            let known = inner.known.get(files[*index].name);
-            known.is_none_or(|(state, _)| *state != fingerprint(&stats[*index]))
-        };
-        let missing: Vec<usize> = (0..files.len()).filter(unknown).collect();
+        let mut all: Vec<Option<ContentHash>> = Vec::with_capacity(files.len());
+        for file in files {
+            all.push(inner.known_of(file)?);
+        }
+        let missing: Vec<usize> = (0..files.len()).filter(|index| all[*index].is_none()).collect();
         let now = if missing.is_empty() { None } else { Some(self.now()?) };
-        let read = read_all(files, &stats, &missing)?;
-        let fresh: BTreeMap<usize, ContentDigest> = missing.into_iter().zip(read).collect();
-        let mut all = Vec::with_capacity(files.len());
-        for (index, (file, stat)) in files.iter().zip(&stats).enumerate() {
-            let Some(digest) = fresh.get(&index) else {
-                all.push(inner.known[file.name].1);
-                continue;
-            };
-            if now.is_some_and(|now| is_settled(stat, &now)) {
-                inner.known.insert(file.name.to_owned(), (fingerprint(stat), *digest));
+        let read = read_all(files, &missing)?;
+        for (index, (state, digest)) in missing.into_iter().zip(read) {
+            all[index] = Some(digest);
+            if inner.trusts(files[index].file, state.device)?
+                && now.is_some_and(|now| self.is_settled(&state, &now))
+            {
+                let name = files[index].name.clone().into_owned();
+                inner.known.insert(name, (fingerprint(&state), digest));
                 inner.changed = true;
             }
-            all.push(*digest);
         }
-        Ok(all)
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// Keeps what was learnt for the next build. A failure costs that build time and nothing else.
     pub fn save(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut inner.changed) {
-            let hex =
-                |digest: &ContentDigest| blake3::Hash::from_bytes(*digest).to_hex().to_string();
+            let hex = |digest: &ContentHash| blake3::Hash::from_bytes(*digest).to_hex().to_string();
             let files = inner.known.iter();
             let files = files.map(|(name, (state, digest))| (name.clone(), (*state, hex(digest))));
             let _ = self.store.put_record(RECORDS, &self.key, &Record { files: files.collect() });
         }
+    }
+
+    /// Forgets all digests, also for the next builds.
+    pub fn forget(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.known.clear();
+        (inner.loaded, inner.changed) = (true, true);
     }
 
     fn load(&self) -> BTreeMap<String, Known> {
@@ -114,44 +139,84 @@ impl Digests {
     }
 
     /// The present, by the clock that stamps changes. The system's own runs ahead of it.
-    fn now(&self) -> Result<Stat> {
+    fn now(&self) -> Result<FileState> {
         let action = || "look at the clock of the store's file system";
         let file = tempfile::tempfile_in(self.store.root()).cannot(action)?;
-        fstat(&file).map_err(std::io::Error::from).cannot(action)
+        let stat = fstat(&file).map_err(std::io::Error::from).cannot(action)?;
+        Ok(FileState::of(&stat))
+    }
+
+    /// Whether no change after this could look like none.
+    fn is_settled(&self, state: &FileState, now: &FileState) -> bool {
+        let Some(flush) = self.flush_seconds else { return false };
+        let skew = if state.device == now.device { 0 } else { CLOCK_SKEW_SECONDS };
+        let (seconds, nanoseconds) = state.changed;
+        (seconds.saturating_add(skew.max(flush)), nanoseconds) < now.changed
     }
 }
 
-fn state(path: &Path) -> Result<Stat> {
-    statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(std::io::Error::from)
-        .cannot(|| format!("look at {}", path.display()))
+impl Inner {
+    /// What is remembered of a file that is as it was.
+    fn known_of(&mut self, wanted: &Wanted<'_>) -> Result<Option<ContentHash>> {
+        let Some(seen) = wanted.file.seen() else { return Ok(None) };
+        let known = self.known.get(wanted.name.as_ref());
+        let known =
+            known.filter(|(state, _)| *state == fingerprint(seen)).map(|(_, digest)| *digest);
+        if known.is_some() && !self.trusts(wanted.file, seen.device)? {
+            return Ok(None);
+        }
+        Ok(known)
+    }
+
+    /// Whether the times of a file's file system say when it changed.
+    fn trusts(&mut self, file: &FileContent, device: u64) -> Result<bool> {
+        if let Some(known) = self.trusted.get(&device) {
+            return Ok(*known);
+        }
+        let opened = file.open()?;
+        let found = rustix::fs::fstatfs(opened.file());
+        let found = found.cannot(|| "ask what a file system is")?;
+        // The number is unsigned, and has 32 bits: other machines give it other types.
+        let number = found.f_type as u64 & u64::from(u32::MAX);
+        let is_trusted = TRUSTED.contains(&number);
+        self.trusted.insert(device, is_trusted);
+        Ok(is_trusted)
+    }
 }
 
-fn fingerprint(stat: &Stat) -> u64 {
+/// How long it takes at most until a page that was changed is on disk, in seconds: only then does the
+/// next change through a mapping move the file's times. `None` where nobody knows.
+fn flush_seconds(settings: &Path) -> Option<i64> {
+    let read = |name: &str| -> Option<i64> {
+        fs_err::read_to_string(settings.join(name)).ok()?.trim().parse().ok()
+    };
+    let interval = read("dirty_writeback_centisecs").filter(|interval| *interval > 0)?;
+    let longest = read("dirty_expire_centisecs")?;
+    // A page that is looked at too early waits for the next time.
+    Some((longest + 2 * interval) / 100 + 1)
+}
+
+fn fingerprint(state: &FileState) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    for number in [stat.st_size, stat.st_mtime, stat.st_ctime] {
+    for number in [state.device, state.inode, state.size] {
         hasher.update(&number.to_le_bytes());
     }
-    hasher.update(&stat.st_mtime_nsec.to_le_bytes());
-    hasher.update(&stat.st_ctime_nsec.to_le_bytes());
-    hasher.update(&stat.st_ino.to_le_bytes());
+    for (seconds, nanoseconds) in [state.modified, state.changed] {
+        hasher.update(&seconds.to_le_bytes());
+        hasher.update(&nanoseconds.to_le_bytes());
+    }
     let mut first = [0; 8];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     u64::from_le_bytes(first)
 }
 
-/// Whether no change after this could look like none.
-fn is_settled(stat: &Stat, now: &Stat) -> bool {
-    let skew = if stat.st_dev == now.st_dev { 0 } else { CLOCK_SKEW_SECONDS };
-    (stat.st_ctime.saturating_add(skew), stat.st_ctime_nsec) < (now.st_ctime, now.st_ctime_nsec)
-}
-
-/// Reads files, on all processors.
-fn read_all(files: &[Wanted<'_>], stats: &[Stat], wanted: &[usize]) -> Result<Vec<ContentDigest>> {
-    let read = |share: &[usize]| -> Result<Vec<ContentDigest>> {
+/// Reads files, on all processors; answers the state that each was opened in, and its digest.
+fn read_all(files: &[Wanted<'_>], wanted: &[usize]) -> Result<Vec<(FileState, ContentHash)>> {
+    let read = |share: &[usize]| -> Result<Vec<(FileState, ContentHash)>> {
         let one = |&index: &usize| {
-            let size = u64::try_from(stats[index].st_size).unwrap_or_default();
-            digest_of_file(files[index].path, size)
+            let opened = files[index].file.open()?;
+            let state = *opened.state();
+            Ok((state, opened.hash()?))
         };
         share.iter().map(one).collect()
     };
@@ -171,7 +236,44 @@ fn read_all(files: &[Wanted<'_>], stats: &[Stat], wanted: &[usize]) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::layer::{Content, HeldFolder};
+
+    /// A file in a folder that is held open, as it is now.
+    fn found(folder: &Path) -> FileContent {
+        let folder = Arc::new(HeldFolder::open(folder).unwrap());
+        let stat = folder.folder(b"").unwrap().look(Some(b"file")).unwrap().unwrap();
+        match Content::beneath(&folder, b"file", &stat) {
+            Content::File(file) => file,
+            Content::Memory(_) => unreachable!("it is on disk"),
+        }
+    }
+
+    /// Digests without a wait for changes through mappings.
+    fn digests(store: &Store, folder: &Path) -> Digests {
+        Digests { flush_seconds: Some(0), ..Digests::new(store, folder) }
+    }
+
+    /// Makes a file system look as if it were, or were not, one of the trusted.
+    fn trust(digests: &Digests, file: &FileContent, is_trusted: bool) {
+        let device = file.seen().unwrap().device;
+        digests.inner.lock().unwrap().trusted.insert(device, is_trusted);
+    }
+
+    fn read(digests: &Digests, folder: &Path, is_trusted: bool) -> ContentHash {
+        let file = found(folder);
+        trust(digests, &file, is_trusted);
+        digests.of(&[Wanted { name: "file".into(), file: &file }]).unwrap()[0]
+    }
+
+    fn plant(digests: &Digests, folder: &Path) {
+        let state = *found(folder).seen().unwrap();
+        let mut inner = digests.inner.lock().unwrap();
+        inner.known.insert("file".to_owned(), (fingerprint(&state), [7; 32]));
+        inner.changed = true;
+    }
 
     #[test]
     fn a_digest_is_remembered_until_the_file_changes() {
@@ -179,39 +281,99 @@ mod tests {
         let store = Store::open(&folder.path().join("store")).unwrap();
         let path = folder.path().join("file");
         fs_err::write(&path, "one").unwrap();
-        let read = || {
-            let digests = Digests::new(&store, folder.path());
-            let found = digests.of(&[Wanted { name: "file", path: &path }]).unwrap();
+        let build = || {
+            let digests = digests(&store, folder.path());
+            let found = read(&digests, folder.path(), true);
             digests.save();
-            found[0]
+            found
         };
         let one = *blake3::hash(b"one").as_bytes();
-        assert_eq!(read(), one);
+        assert_eq!(build(), one);
         fs_err::write(&path, "two").unwrap();
-        assert_eq!(read(), *blake3::hash(b"two").as_bytes());
+        assert_eq!(build(), *blake3::hash(b"two").as_bytes());
         // Planted: only a digest that was remembered can come out.
-        let stat = state(&path).unwrap();
-        let digests = Digests::new(&store, folder.path());
-        let planted = (fingerprint(&stat), [7; 32]);
-        digests.inner.lock().unwrap().known.insert("file".to_owned(), planted);
-        digests.inner.lock().unwrap().changed = true;
-        digests.save();
-        assert_eq!(read(), [7; 32]);
+        let planted = digests(&store, folder.path());
+        plant(&planted, folder.path());
+        planted.save();
+        assert_eq!(build(), [7; 32]);
         fs_err::write(&path, "one").unwrap();
-        assert_eq!(read(), one);
+        assert_eq!(build(), one);
+    }
+
+    #[test]
+    fn what_turned_out_to_be_wrong_is_forgotten_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        fs_err::write(folder.path().join("file"), "one").unwrap();
+        let first = digests(&store, folder.path());
+        plant(&first, folder.path());
+        first.save();
+        let second = digests(&store, folder.path());
+        assert_eq!(read(&second, folder.path(), true), [7; 32]);
+        second.forget();
+        let one = *blake3::hash(b"one").as_bytes();
+        assert_eq!(read(&second, folder.path(), true), one);
+        second.save();
+        assert_eq!(read(&digests(&store, folder.path()), folder.path(), true), one);
+    }
+
+    #[test]
+    fn contents_are_read_where_the_change_time_is_not_to_be_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        fs_err::write(folder.path().join("file"), "one").unwrap();
+        let digests = digests(&store, folder.path());
+        plant(&digests, folder.path());
+        let one = *blake3::hash(b"one").as_bytes();
+        assert_eq!(read(&digests, folder.path(), false), one);
+        // NFS, SMB, 9p, FUSE, FAT, exFAT, HFS+, tmpfs.
+        for number in [
+            0x6969,
+            0xff53_4d42,
+            0x0102_1997,
+            0x6573_5546,
+            0x4d44,
+            0x2011_bab0,
+            0x482b,
+            0x0102_1994,
+        ] {
+            assert!(!TRUSTED.contains(&number), "{number:x}");
+        }
     }
 
     #[test]
     fn a_file_that_changed_just_now_is_not_remembered() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs_err::write(&path, "one").unwrap();
-        let stat = state(&path).unwrap();
-        assert!(!is_settled(&stat, &stat));
-        let mut later = stat;
-        later.st_ctime += 1;
-        assert!(is_settled(&stat, &later));
-        later.st_dev += 1;
-        assert!(!is_settled(&stat, &later));
+        fs_err::write(folder.path().join("file"), "one").unwrap();
+        let state = *found(folder.path()).seen().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let digests = digests(&store, folder.path());
+        assert!(!digests.is_settled(&state, &state));
+        let mut later = state;
+        later.changed.0 += 1;
+        assert!(digests.is_settled(&state, &later));
+        later.device += 1;
+        assert!(!digests.is_settled(&state, &later));
+        // A change through a mapping may show only when the page was written to disk.
+        let mut later = state;
+        for (flush_seconds, after, expected) in
+            [(Some(41), 41, false), (Some(41), 42, true), (None, 1 << 40, false)]
+        {
+            later.changed.0 = state.changed.0 + after;
+            let digests = Digests { flush_seconds, ..Digests::new(&store, folder.path()) };
+            assert_eq!(digests.is_settled(&state, &later), expected, "{flush_seconds:?} {after}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_says_how_long_a_change_may_go_on_without_a_sign() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(flush_seconds(folder.path()), None);
+        let set = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
+        set("dirty_expire_centisecs", "3000\n");
+        set("dirty_writeback_centisecs", "500\n");
+        assert_eq!(flush_seconds(folder.path()), Some(41));
+        set("dirty_writeback_centisecs", "0\n");
+        assert_eq!(flush_seconds(folder.path()), None);
     }
 }

@@ -1,22 +1,26 @@
 //! A folder of this machine as a context.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use super::digests::{Digests, Wanted};
-use crate::dockerfile::files::{ContentDigest, Files, Node, join};
+use crate::dockerfile::files::{Files, Node, digest_of, join};
 use crate::dockerfile::ignore::Patterns;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, EntryKind, TreePath};
+use crate::layer::{Content, ContentHash, Entry, EntryKind, HeldFolder, Inner, TreePath};
 
 /// Extended attributes that belong to this machine and not to the files.
 const OWN_XATTRS: [&str; 2] = ["user.overlay.", "user.gondola."];
 
 /// A folder, without what its ignore file leaves out. Everything in it belongs to root.
+///
+/// It is held open from the beginning: whatever is swapped for a link meanwhile, nothing is found
+/// outside of it, and a file is read only as long as it is the one that was found.
 pub struct Folder {
-    root: PathBuf,
+    root: Arc<HeldFolder>,
     ignored: Patterns,
     digests: Option<Digests>,
     /// Every file's time, instead of its own.
@@ -25,8 +29,8 @@ pub struct Folder {
 
 impl Folder {
     /// Takes the folder as it is.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), ignored: Patterns::default(), digests: None, time: None }
+    pub fn new(root: Arc<HeldFolder>) -> Self {
+        Self { root, ignored: Patterns::default(), digests: None, time: None }
     }
 
     /// Leaves out what matches.
@@ -54,48 +58,72 @@ impl Folder {
         }
     }
 
-    /// Where the context is.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    fn on_disk(&self, path: Option<&TreePath>) -> PathBuf {
-        match path {
-            Some(path) => self.root.join(OsStr::from_bytes(path.as_bytes())),
-            None => self.root.clone(),
+    /// Forgets what was learnt: some of it was wrong.
+    pub fn forget(&self) {
+        if let Some(digests) = &self.digests {
+            digests.forget();
         }
     }
 
     /// What is on disk, whether or not it is left out. Sockets count as absent.
-    fn look(&self, path: &Path) -> Result<Option<Node>> {
-        let metadata = match fs_err::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error).cannot(|| "read the build context"),
+    fn look(&self, path: Option<&TreePath>) -> Result<Option<Node>> {
+        let Some(path) = path else {
+            let inner = self.root.folder(b"").cannot(ACTION)?;
+            return self.describe(&inner, None, b"");
         };
-        let size = metadata.len();
-        let device = metadata.rdev();
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let kind = match metadata.mode() & 0o170_000 {
-            0o100_000 => EntryKind::File(Content::File { path: path.to_owned(), size }),
-            0o040_000 => EntryKind::Directory,
-            0o120_000 => {
-                let target = fs_err::read_link(path).cannot(|| "read the build context")?;
-                EntryKind::Symlink(target.as_os_str().as_bytes().to_vec())
-            }
-            0o020_000 => EntryKind::CharDevice { major, minor },
-            0o060_000 => EntryKind::BlockDevice { major, minor },
-            0o010_000 => EntryKind::Fifo,
-            _ => return Ok(None),
-        };
-        let is_link = matches!(kind, EntryKind::Symlink(_));
-        let mut entry = Entry::new(kind, if is_link { 0o777 } else { metadata.mode() & 0o7777 });
-        entry.mtime = self.time.unwrap_or(metadata.mtime());
-        if !is_link {
-            entry.xattrs = attributes(path)?;
+        let parent = path.parent();
+        let parent = parent.as_ref().map_or(&b""[..], TreePath::as_bytes);
+        match self.root.folder(parent) {
+            Ok(inner) => self.describe(&inner, Some(path.name()), path.as_bytes()),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.unopened(parent, error)),
         }
-        let several = metadata.nlink() > 1 && metadata.is_file();
-        Ok(Some(Node { entry, identity: several.then_some(metadata.ino()) }))
+    }
+
+    /// Describes a name in an opened folder, or the folder itself.
+    fn describe(&self, inner: &Inner, name: Option<&[u8]>, path: &[u8]) -> Result<Option<Node>> {
+        let Some(stat) = inner.look(name).cannot(|| self.action(path))? else { return Ok(None) };
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => EntryKind::File(Content::beneath(&self.root, path, &stat)),
+            FileType::Directory => EntryKind::Directory,
+            FileType::Symlink => match inner.link(name.unwrap_or_default()) {
+                Ok(target) => EntryKind::Symlink(target),
+                Err(error) => return Err(self.unopened(path, error)),
+            },
+            FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
+            FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
+            FileType::Fifo => EntryKind::Fifo,
+            FileType::Socket | FileType::Unknown => return Ok(None),
+        };
+        let is_file = matches!(kind, EntryKind::File(_));
+        let is_link = matches!(kind, EntryKind::Symlink(_));
+        let mut entry = Entry::new(kind, if is_link { 0o777 } else { stat.st_mode & 0o7777 });
+        entry.mtime = self.time.unwrap_or(stat.st_mtime);
+        if !is_link {
+            let attributes = inner.attributes(name, &travels).cannot(|| self.action(path))?;
+            entry.xattrs = attributes.into_iter().collect();
+        }
+        let several = stat.st_nlink > 1 && is_file;
+        Ok(Some(Node { entry, identity: several.then_some(stat.st_ino) }))
+    }
+
+    fn action(&self, path: &[u8]) -> String {
+        format!("read {}", self.root.shown(path).display())
+    }
+
+    /// Says why something could not be opened that was there a moment ago.
+    fn unopened(&self, path: &[u8], error: std::io::Error) -> Error {
+        use std::io::ErrorKind as Kind;
+        let moved =
+            matches!(error.kind(), Kind::NotFound | Kind::NotADirectory | Kind::InvalidInput)
+                || error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        if !moved {
+            return Error::new(ErrorKind::Io, self.action(path)).caused_by(error);
+        }
+        Error::new(ErrorKind::Changed, self.action(path))
+            .because(format!("it changed meanwhile: found something else in its place ({error})"))
+            .hint("build again when nothing writes there")
     }
 
     /// Whether a path is left out, and nothing below it is brought back.
@@ -117,7 +145,7 @@ impl Folder {
 
 impl Files for Folder {
     fn node(&self, path: Option<&TreePath>) -> Result<Option<Node>> {
-        let found = self.look(&self.on_disk(path))?;
+        let found = self.look(path)?;
         Ok(match path {
             Some(path) => found.filter(|node| !self.is_ignored(path, node)),
             None => found,
@@ -125,78 +153,70 @@ impl Files for Folder {
     }
 
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {
-        let on_disk = self.on_disk(folder);
+        let shown = folder.map_or(&b""[..], TreePath::as_bytes);
+        let inner = self.root.folder(shown).map_err(|error| self.unopened(shown, error))?;
         let mut children = Vec::new();
-        for entry in fs_err::read_dir(&on_disk).cannot(|| "read the build context")? {
-            let name = entry.cannot(|| "read the build context")?.file_name();
-            let Some(node) = self.look(&on_disk.join(&name))? else { continue };
-            let path = join(folder, name.as_bytes())?;
+        for name in inner.names().cannot(|| self.action(shown))? {
+            let path = join(folder, &name)?;
+            let Some(node) = self.describe(&inner, Some(&name), path.as_bytes())? else { continue };
             if !self.is_ignored(&path, &node) {
-                children.push((name.as_bytes().to_vec(), node));
+                children.push((name, node));
             }
         }
-        children.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(children)
     }
 
     fn is_left_out(&self, path: &TreePath) -> bool {
         self.ignored.matches_path(&path.to_str_lossy())
-            && self.look(&self.on_disk(Some(path))).is_ok_and(|found| found.is_some())
+            && self.look(Some(path)).is_ok_and(|found| found.is_some())
     }
 
-    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentHash> {
         let digests = self.digests(&[(path, node)])?;
         Ok(digests.first().copied().unwrap_or_default())
     }
 
-    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentDigest>> {
+    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentHash>> {
         let Some(digests) = &self.digests else {
-            return files
-                .iter()
-                .map(|(_, node)| crate::dockerfile::files::digest_of(&node.entry))
-                .collect();
+            return files.iter().map(|(_, node)| digest_of(&node.entry)).collect();
         };
-        let names: Vec<_> = files.iter().map(|(path, _)| path.to_str_lossy()).collect();
-        let paths: Vec<_> = files.iter().map(|(path, _)| self.on_disk(Some(path))).collect();
-        let wanted = names.iter().zip(&paths).map(|(name, path)| Wanted { name, path });
+        let wanted = files.iter().filter_map(|(path, node)| match &node.entry.kind {
+            EntryKind::File(Content::File(file)) => {
+                Some(Wanted { name: path.to_str_lossy(), file })
+            }
+            _ => None,
+        });
         digests.of(&wanted.collect::<Vec<_>>())
     }
 }
+
+const ACTION: fn() -> &'static str = || "read the build context";
 
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
-/// The attributes that go into a layer: those that users set, and capabilities.
-fn attributes(path: &Path) -> Result<std::collections::BTreeMap<String, Vec<u8>>> {
-    let mut found = std::collections::BTreeMap::new();
-    let mut names = [0; 4096];
-    // An error means that there are none, or too many to be anything but a mistake.
-    let Ok(size) = rustix::fs::llistxattr(path, &mut names) else { return Ok(found) };
-    for name in names[..size].split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
-        let travels = name.starts_with("user.") || name == "security.capability";
-        if !travels || OWN_XATTRS.iter().any(|own| name.starts_with(own)) {
-            continue;
-        }
-        let mut value = vec![0; 64 << 10];
-        let size = rustix::fs::lgetxattr(path, name, &mut value);
-        let size = size
-            .map_err(std::io::Error::from)
-            .cannot(|| format!("read the attribute {name} of {}", path.display()))?;
-        value.truncate(size);
-        found.insert(name.to_owned(), value);
-    }
-    Ok(found)
+/// Whether an attribute goes into a layer: those that users set, and capabilities.
+fn travels(name: &str) -> bool {
+    let is_content = name.starts_with("user.") || name == "security.capability";
+    is_content && !OWN_XATTRS.iter().any(|own| name.starts_with(own))
 }
 
-/// Refuses a folder that is none; `shown` is what messages call it.
-pub fn check(root: &Path, shown: &str) -> Result<()> {
+/// Opens a folder as a context; `shown` is what messages call it. A link that is named is followed.
+pub fn open(root: &Path, shown: &str) -> Result<Arc<HeldFolder>> {
     let refuse =
         |kind, why: &str| Err(Error::new(kind, format!("use {shown}")).because(why.to_owned()));
-    match fs_err::metadata(root) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => refuse(ErrorKind::Usage, "it is no folder"),
+    match HeldFolder::open(root) {
+        Ok(folder) => Ok(Arc::new(folder)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            // So says the kernel also of a path through a file.
+            match fs_err::metadata(root) {
+                Err(error) if is_absent(&error) => {
+                    refuse(ErrorKind::NotFound, "there is no such folder")
+                }
+                _ => refuse(ErrorKind::Usage, "it is no folder"),
+            }
+        }
         Err(error) if is_absent(&error) => refuse(ErrorKind::NotFound, "there is no such folder"),
         Err(error) => Err(error).cannot(|| format!("use {shown}")),
     }
@@ -214,7 +234,8 @@ mod tests {
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
             fs_err::write(path, "x").unwrap();
         }
-        let context = Folder::new(folder.path()).ignoring(Patterns::new(patterns).unwrap());
+        let context = Folder::new(open(folder.path(), "it").unwrap())
+            .ignoring(Patterns::new(patterns).unwrap());
         let all = Selection { sources: vec![".".to_owned()], ..Selection::default() };
         let selected = select(&context, &all).unwrap();
         selected[0].inside.iter().map(|inside| inside.relative.to_string()).collect()
@@ -242,12 +263,78 @@ mod tests {
         fs_err::hard_link(&path, folder.path().join("b")).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
         fs_err::set_permissions(&path, mode).unwrap();
-        let context = Folder::new(folder.path());
+        let context = Folder::new(open(folder.path(), "it").unwrap());
         let node = context.node(Some(&"a".parse().unwrap())).unwrap().unwrap();
         let entry = &node.entry;
         assert_eq!((entry.mode, entry.uid, entry.gid), (0o750, 0, 0));
         let other = context.node(Some(&"b".parse().unwrap())).unwrap().unwrap();
         assert_eq!(node.identity, other.identity);
         assert!(node.identity.is_some());
+    }
+
+    /// Everything that a context has, with the content of files.
+    fn all_of(context: &Folder) -> Result<Vec<(String, Vec<u8>)>> {
+        let all = Selection { sources: vec![".".to_owned()], ..Selection::default() };
+        let mut selected = select(context, &all)?;
+        crate::dockerfile::copy::digest(context, &mut selected)?;
+        let mut found = Vec::new();
+        for inside in &selected[0].inside {
+            if let EntryKind::File(content) = &inside.node.entry.kind {
+                found.push((inside.relative.to_string(), content.bytes()?.to_vec()));
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn a_context_that_is_a_link_to_a_folder_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::create_dir(folder.path().join("real")).unwrap();
+        fs_err::write(folder.path().join("real/a"), "x").unwrap();
+        std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
+        let context = Folder::new(open(&folder.path().join("link"), "it").unwrap());
+        assert!(context.node(None).unwrap().unwrap().entry.is_directory());
+        assert_eq!(all_of(&context).unwrap(), [("a".to_owned(), b"x".to_vec())]);
+    }
+
+    #[test]
+    fn nothing_outside_is_found_while_files_and_folders_are_swapped_for_links() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("context");
+        let outside = scratch.path().join("outside");
+        for (folder, text) in [(&root.join("d"), "inside"), (&outside, "secret")] {
+            fs_err::create_dir_all(folder).unwrap();
+            fs_err::write(folder.join("f"), text).unwrap();
+        }
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let context = Folder::new(open(&root, "it").unwrap());
+        let done = || stop.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (d, f, aside) = (root.join("d"), root.join("d/f"), root.join("aside"));
+                while !done() {
+                    fs_err::rename(&d, &aside).unwrap();
+                    std::os::unix::fs::symlink("../outside", &d).unwrap();
+                    fs_err::remove_file(&d).unwrap();
+                    fs_err::rename(&aside, &d).unwrap();
+                    fs_err::rename(&f, &aside).unwrap();
+                    std::os::unix::fs::symlink("../../outside/f", &f).unwrap();
+                    fs_err::remove_file(&f).unwrap();
+                    fs_err::rename(&aside, &f).unwrap();
+                }
+            });
+            let mut whole = 0;
+            for _ in 0..2000 {
+                match all_of(&context) {
+                    Ok(found) => {
+                        whole += usize::from(!found.is_empty());
+                        assert!(found.iter().all(|(_, text)| text == b"inside"), "{found:?}");
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Changed, "{error}"),
+                }
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(whole > 0, "it was never found whole");
+        });
     }
 }

@@ -10,5 +10,5 @@ pub use archive::{
     read as read_archive,
 };
 pub use digests::Digests;
-pub use folder::{Folder, check as check_folder};
+pub use folder::{Folder, open as open_folder};
 pub use git::{Checkout, GitSource};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::dockerfile::files::{Files, LastLink, resolve};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Content, EntryKind};
+use crate::layer::EntryKind;
 
 /// Lists of users are longer than this in no image.
 const LONGEST_LIST: u64 = 16 << 20;
@@ -77,10 +77,7 @@ fn read(files: &dyn Files, path: &str) -> Result<Option<String>> {
             Error::new(ErrorKind::Invalid, format!("read /{path}")).because("it is too long")
         );
     }
-    let bytes = match content {
-        Content::Memory(bytes) => bytes.to_vec(),
-        Content::File { path, .. } => fs_err::read(path).cannot(|| "look for a user")?,
-    };
+    let bytes = content.bytes().cannot(|| "look for a user")?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 

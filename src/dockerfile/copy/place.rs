@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use super::chmod::Chmod;
 use super::owner::Owner;
 use super::select::Selected;
-use crate::dockerfile::files::{
-    ContentDigest, Files, LastLink, Node, digest_of, join, locate, resolve,
-};
+use crate::dockerfile::files::{Files, LastLink, Node, digest_of, join, locate, resolve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
-use crate::layer::{Entry, EntryKind, Tree, TreePath};
+use crate::layer::{ContentHash, Entry, EntryKind, Tree, TreePath};
 
 /// Where files are copied to, and how they come out.
 pub struct Destination<'a> {
@@ -71,7 +69,7 @@ impl Files for Target<'_> {
         Ok(Vec::new())
     }
 
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentDigest> {
+    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
         digest_of(&node.entry)
     }
 }

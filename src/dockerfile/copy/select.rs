@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dockerfile::files::{ContentDigest, Files, LastLink, Node, join, resolve};
+use crate::dockerfile::files::{Files, LastLink, Node, join, resolve};
 use crate::dockerfile::ignore::{Patterns, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
-use crate::layer::{EntryKind, TreePath};
+use crate::layer::{ContentHash, EntryKind, TreePath};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -67,18 +67,46 @@ pub fn select(files: &dyn Files, selection: &Selection) -> Result<Vec<Selected>>
 
 /// A digest of all that a copy takes from its sources. Times do not count: a file that was merely
 /// touched is the same.
-pub fn digest(files: &dyn Files, selected: &[Selected]) -> Result<blake3::Hash> {
+///
+/// The contents of files are pinned: whatever reads them later gets those that the digest stands for,
+/// or an error.
+pub fn digest(files: &dyn Files, selected: &mut [Selected]) -> Result<blake3::Hash> {
+    let contents = pin(files, selected)?;
+    Ok(summary(selected, contents))
+}
+
+/// Reads what is not known for its hash, and pins it; answers the hashes in their order.
+fn pin(files: &dyn Files, selected: &mut [Selected]) -> Result<Vec<ContentHash>> {
     let mut regular: Vec<(&TreePath, &Node)> = Vec::new();
-    let mut names: BTreeMap<u64, u64> = BTreeMap::new();
     for_each(selected, |path, node| {
-        if let Some(identity) = node.identity {
-            *names.entry(identity).or_default() += 1;
-        }
         if let (Some(path), EntryKind::File(_)) = (path, &node.entry.kind) {
             regular.push((path, node));
         }
     });
-    let contents = files.digests(&regular)?.into_iter();
+    let contents = files.digests(&regular)?;
+    let mut known = contents.iter();
+    for source in selected {
+        let is_somewhere = source.path.is_some().then_some(&mut source.node);
+        let inside = source.inside.iter_mut().map(|inside| &mut inside.node);
+        for node in is_somewhere.into_iter().chain(inside) {
+            if let EntryKind::File(content) = &mut node.entry.kind
+                && let Some(hash) = known.next()
+            {
+                content.pin_as(*hash);
+            }
+        }
+    }
+    Ok(contents)
+}
+
+fn summary(selected: &[Selected], contents: Vec<ContentHash>) -> blake3::Hash {
+    let mut names: BTreeMap<u64, u64> = BTreeMap::new();
+    for_each(selected, |_, node| {
+        if let Some(identity) = node.identity {
+            *names.entry(identity).or_default() += 1;
+        }
+    });
+    let contents = contents.into_iter();
     // A file whose other names are not copied is like any other.
     let numbers = names.into_iter().filter(|(_, count)| *count > 1).map(|(own, _)| (own, 0));
     let (hasher, numbers) = (blake3::Hasher::new(), numbers.collect());
@@ -92,7 +120,7 @@ pub fn digest(files: &dyn Files, selected: &[Selected]) -> Result<blake3::Hash> 
             summary.node(&inside.node, Some(&inside.path));
         }
     }
-    Ok(summary.hasher.finalize())
+    summary.hasher.finalize()
 }
 
 fn for_each<'a>(selected: &'a [Selected], mut tell: impl FnMut(Option<&'a TreePath>, &'a Node)) {
@@ -115,7 +143,7 @@ struct Summary<I> {
     last: u64,
 }
 
-impl<I: Iterator<Item = ContentDigest>> Summary<I> {
+impl<I: Iterator<Item = ContentHash>> Summary<I> {
     fn number(&mut self, number: u64) {
         self.hasher.update(&number.to_le_bytes());
     }
@@ -476,7 +504,7 @@ mod tests {
     fn a_digest_counts_what_is_copied_but_no_times() {
         let of = |tree: Tree| {
             let files = TreeFiles::new(tree);
-            digest(&files, &select(&files, &plain(&["."])).unwrap()).unwrap()
+            digest(&files, &mut select(&files, &plain(&["."])).unwrap()).unwrap()
         };
         let tree = |mode, time, text: &str, name: &str| {
             let mut tree = Tree::new();
@@ -504,7 +532,7 @@ mod tests {
                 tree.insert(name.parse().unwrap(), entry).unwrap();
             }
             let files = TreeFiles::new(tree);
-            digest(&files, &select(&files, &plain(sources)).unwrap()).unwrap()
+            digest(&files, &mut select(&files, &plain(sources)).unwrap()).unwrap()
         };
         assert_eq!(of(&["a"], &["a"]), of(&["a", "b"], &["a"]));
         let (both, alone) = (of(&["a", "b"], &["a", "b"]), of(&["a", "b"], &["a"]));
