@@ -205,6 +205,114 @@ fn gondola_yaml_says_the_same_and_the_command_line_wins() {
 }
 
 #[test]
+fn an_entry_of_builds_is_found_however_it_is_spelled() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.write("go.mod", "module example.com/shop\n\ngo 1.21\n");
+    for name in ["server", "other"] {
+        sandbox.write(
+            &format!("cmd/{name}/main.go"),
+            "package main\n\nvar version = \"none\"\n\nfunc main() { println(\"version=\" + version) }\n",
+        );
+    }
+    for entry in ["cmd/server", "./cmd/server", "example.com/shop/cmd/server", "./cmd/server/..."] {
+        sandbox.write(
+            "gondola.yaml",
+            format!(
+                "base: scratch\nbuilds:\n  - package: {entry}\n    name: front\n    \
+                 tags: ['example.com/{{name}}:file']\n    go: {{ldflags: -X main.version=set}}\n    \
+                 image: {{ports: [8080]}}\n"
+            ),
+        );
+        for pattern in ["cmd/server", "./cmd/server", "./...", "example.com/shop/cmd/server", ""] {
+            let mut arguments = vec!["build", "-o", "oci:out"];
+            arguments.extend(Some(pattern).filter(|pattern| !pattern.is_empty()));
+            let _ = fs_err::remove_dir_all(sandbox.path("out"));
+            let ran = sandbox.gondola(&arguments).success();
+            let case = format!("{entry}, {pattern}: {}", ran.stdout);
+            assert!(ran.stdout.contains("example.com/front:file@"), "{case}");
+            let digest = ran.stdout.lines().find(|line| line.contains("/front:")).unwrap();
+            let digest = digest.split_once('@').unwrap().1;
+            let written = Stored::folder(&sandbox.path("out"));
+            let named = written.json("index.json")["manifests"].as_array().unwrap().clone();
+            let entry = named.iter().find(|entry| entry["digest"] == digest).expect(&case);
+            let manifest: Value = serde_json::from_slice(written.blob(entry)).unwrap();
+            let config: Value = serde_json::from_slice(written.blob(&manifest["config"])).unwrap();
+            assert!(config["config"]["ExposedPorts"]["8080/tcp"].is_object(), "{case}");
+            assert_eq!(named.len(), if pattern == "./..." { 2 } else { 1 }, "{case}");
+        }
+    }
+}
+
+#[test]
+fn one_package_may_be_two_images() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let yaml = "base: scratch\nbuilds:\n  - {package: ./hello, name: one}\n  - {package: hello, name: two}\n";
+    sandbox.write("gondola.yaml", yaml);
+    let ran = sandbox.gondola(&["build"]).success();
+    for name in ["one:latest@", "two:latest@"] {
+        assert!(ran.stdout.contains(name), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn an_image_of_dockers_types_with_a_zstd_layer_becomes_ocis() {
+    need!(go());
+    let skopeo = need!(program("skopeo"));
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    let base = registry.image("base:v1");
+    need!(BaseImage::default().push(&sandbox.path("base"), &registry.image("base:oci")));
+    let mut convert = std::process::Command::new(&skopeo);
+    convert.args(["copy", "--format", "v2s2", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+    convert.args([format!("docker://{}", registry.image("base:oci")), format!("docker://{base}")]);
+    support::succeed(&mut convert);
+    sandbox.go_module("hello", "hi");
+    sandbox.write("ctx/Dockerfile", format!("FROM {base}\nCOPY Dockerfile /\n"));
+    let dockerfile = ["-f", "ctx/Dockerfile", "ctx"];
+    let package = ["--base", &base, "./hello"];
+    for (source, kind) in [(&dockerfile[..], "file"), (&package[..], "package")] {
+        for (compression, manifest_type, suffix) in [
+            ("zstd", "application/vnd.oci.image.manifest.v1+json", "+zstd"),
+            ("gzip", "application/vnd.docker.distribution.manifest.v2+json", ".tar.gzip"),
+            ("none", "application/vnd.docker.distribution.manifest.v2+json", ".diff.tar"),
+        ] {
+            let name = registry.image(&format!("app:{kind}-{compression}"));
+            let mut arguments = vec!["build", "--push", "--compression", compression, "-t", &name];
+            arguments.extend(source);
+            sandbox.gondola(&arguments).success();
+            let mut inspect = std::process::Command::new(&skopeo);
+            inspect
+                .args(["inspect", "--raw", "--tls-verify=false"])
+                .arg(format!("docker://{name}"));
+            let raw: Value = serde_json::from_str(&support::succeed(&mut inspect)).unwrap();
+            assert_eq!(raw["mediaType"], manifest_type, "{kind} {compression}");
+            let family = if compression == "zstd" { "vnd.oci." } else { "vnd.docker." };
+            let layers = raw["layers"].as_array().unwrap();
+            for part in layers.iter().chain([&raw["config"]]) {
+                let found = part["mediaType"].as_str().unwrap();
+                assert!(found.contains(family), "{kind} {compression}: {raw}");
+            }
+            let last = layers.last().unwrap()["mediaType"].as_str().unwrap();
+            assert!(last.ends_with(suffix), "{kind} {compression}: {last}");
+            // What reads it counts every layer, and has it whole.
+            let mut copy = std::process::Command::new(&skopeo);
+            copy.args(["copy", "--src-tls-verify=false"]).arg(format!("docker://{name}"));
+            copy.arg(format!("dir:{}", sandbox.path(&format!("{kind}-{compression}")).display()));
+            support::succeed(&mut copy);
+            let mut config = std::process::Command::new(&skopeo);
+            config.args(["inspect", "--config", "--tls-verify=false"]);
+            let config = support::succeed(config.arg(format!("docker://{name}")));
+            let config: Value = serde_json::from_str(&config).unwrap();
+            let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap();
+            assert_eq!(diff_ids.len(), layers.len(), "{kind} {compression}");
+        }
+    }
+}
+
+#[test]
 fn linker_flags_and_build_tags_reach_the_compiler() {
     need!(go());
     let sandbox = Sandbox::new();

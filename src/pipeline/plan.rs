@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::base::Bases;
 use super::memory::Memory;
-use super::request::{Grouping, Prebuilt, Request, Settings, Target};
+use super::request::{Grouping, Override, Prebuilt, Request, Settings, Target};
 use super::toolchain::Toolchains;
 use super::{BaseChoice, Engine, ToolchainChoice, compile};
 use crate::error::{Error, ErrorKind, Result};
@@ -140,18 +140,45 @@ fn compiled_units(request: &Request, target: &Target, packages: Vec<Package>) ->
 }
 
 /// A package's own settings, where it has some, else its target's.
+///
+/// An entry that names the package goes before one whose pattern it matches. A target that is itself
+/// an entry keeps its settings: one package may be two images.
 fn settings_of(request: &Request, target: &Target, package: &Package) -> Settings {
-    let is_it = |named: &str| {
-        named == package.import_path
-            || named.starts_with('.') && same_folder(&request.folder.join(named), &package.folder)
-    };
-    let own = request.overrides.iter().find(|entry| is_it(&entry.package));
-    own.map_or_else(|| target.settings.clone(), |entry| entry.settings.clone())
+    let fit = |entry: &Override| Fit::of(&entry.package, &request.folder, package);
+    let fitting = request.overrides.iter().filter_map(|entry| Some((fit(entry)?, entry)));
+    let own = fitting.min_by_key(|(fit, entry)| (entry.settings != target.settings, *fit));
+    own.map_or_else(|| target.settings.clone(), |(_, entry)| entry.settings.clone())
 }
 
-fn same_folder(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    real(a) == real(b)
+/// How well an entry of `builds` fits a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// It names the package, as an import path or as its folder.
+    Named,
+    /// It is a pattern such as `./cmd/...` that the package is among.
+    Matched,
+}
+
+impl Fit {
+    /// Compares what both come to, however the entry is spelled: `cmd/app`, `./cmd/app/`, an absolute
+    /// folder, `example.com/shop/cmd/app`.
+    fn of(named: &str, base: &Path, package: &Package) -> Option<Self> {
+        let named = named.strip_prefix("ko://").unwrap_or(named);
+        let (fixed, fit) = match named.strip_suffix("...") {
+            Some(fixed) => (fixed.trim_end_matches('/'), Self::Matched),
+            None => (named, Self::Named),
+        };
+        let is_path = |path: &str| match fit {
+            Self::Named => path == fixed,
+            Self::Matched => Path::new(path).starts_with(fixed) && !fixed.is_empty(),
+        };
+        let real = |path: &Path| fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let is_folder = || {
+            let (folder, own) = (real(&base.join(fixed)), real(&package.folder));
+            if fit == Self::Named { own == folder } else { own.starts_with(folder) }
+        };
+        (is_path(&package.import_path) || is_folder()).then_some(fit)
+    }
 }
 
 fn unit(packages: Vec<Package>, settings: Settings) -> Unit {
@@ -269,6 +296,48 @@ impl Programs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_fits_what_it_resolves_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path();
+        fs_err::create_dir_all(base.join("cmd/server/sub")).unwrap();
+        std::os::unix::fs::symlink("cmd", base.join("link")).unwrap();
+        let package = Package {
+            import_path: "example.com/shop/cmd/server".to_owned(),
+            folder: base.join("cmd/server"),
+            workdir: base.to_owned(),
+            module: Some("example.com/shop".to_owned()),
+        };
+        let absolute = base.join("cmd/server").display().to_string();
+        let (named, matched) = (Some(Fit::Named), Some(Fit::Matched));
+        for (text, expect) in [
+            ("cmd/server", named),
+            ("./cmd/server", named),
+            ("cmd/server/", named),
+            ("./cmd/../cmd/server/.", named),
+            ("link/server", named),
+            (&*absolute, named),
+            ("example.com/shop/cmd/server", named),
+            ("ko://example.com/shop/cmd/server", named),
+            ("ko://./cmd/server", named),
+            ("./...", matched),
+            ("...", matched),
+            ("cmd/...", matched),
+            ("./cmd/server/...", matched),
+            ("example.com/shop/...", matched),
+            ("server", None),
+            ("./cmd", None),
+            ("./cmd/server/sub", None),
+            ("cmd/serv...", None),
+            ("cmd/server/sub/...", None),
+            ("example.com/shop", None),
+            ("example.com/shopping/...", None),
+            ("./elsewhere", None),
+        ] {
+            assert_eq!(Fit::of(text, base, &package), expect, "{text}");
+        }
+    }
 
     #[test]
     fn a_template_is_completed_at_its_last_part() {

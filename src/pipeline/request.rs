@@ -62,7 +62,7 @@ pub struct Prebuilt {
 /// Settings of one package.
 #[derive(Clone, Debug)]
 pub struct Override {
-    /// The package: an import path, or a folder starting with `.`.
+    /// The package: an import path, a folder, or a pattern of these.
     pub package: String,
     /// Its settings.
     pub settings: Settings,
