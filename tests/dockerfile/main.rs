@@ -9,6 +9,7 @@ mod agent;
 mod arguments;
 mod bench;
 mod cache;
+mod checks;
 mod contexts;
 mod endings;
 mod failures;

@@ -65,7 +65,7 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
     let (context, source) = sources::open_main(tools, &job).await?;
     let file = super::parse(&source).map_err(Diagnostics::into_error)?;
     if let Some(platform) = platforms.first() {
-        warn(tools, &job, &file, &context.ignored, platform);
+        warn(tools, &job, &file, &context.ignored, platform).map_err(Diagnostics::into_error)?;
     }
     let mut contexts = BTreeMap::new();
     for (name, named) in &job.contexts {
@@ -135,15 +135,31 @@ pub async fn check(tools: &Tools, job: Job, platform: &Platform) -> Result<Vec<(
     Ok(found.iter().map(|found| (found.level, found.render(&source))).collect())
 }
 
-/// Reports what the linter warns of. Errors come to light when the file is executed.
-fn warn(tools: &Tools, job: &Job, file: &Dockerfile, ignored: &Patterns, platform: &Platform) {
+/// Reports what the linter warns of; errs with that where the file or the command line makes errors
+/// of it. Other errors come to light when the file is executed.
+fn warn(
+    tools: &Tools,
+    job: &Job,
+    file: &Dockerfile,
+    ignored: &Patterns,
+    platform: &Platform,
+) -> Result<(), Diagnostics> {
     let inputs = platform::inputs(tools, job, platform);
     let names = job.contexts.keys().cloned().collect();
     let ignored = |path: &str| leaves_out(ignored, path);
-    let found = lint::lint(file, &surroundings(&inputs, &names, &ignored));
-    for found in found.iter().filter(|found| found.level == Level::Warning) {
+    let fail = |list| Err(Diagnostics { source: file.source.clone(), list });
+    if let Err(wrong) = lint::options(file, &inputs) {
+        return fail(vec![wrong]);
+    }
+    let mut found = lint::lint(file, &surroundings(&inputs, &names, &ignored));
+    found.retain(|found| found.rule.is_some());
+    if found.iter().any(|found| found.level == Level::Error) {
+        return fail(found);
+    }
+    for found in found {
         tools.transport.reporter.warn(found.render(&file.source));
     }
+    Ok(())
 }
 
 fn surroundings<'a>(

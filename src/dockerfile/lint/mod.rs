@@ -179,16 +179,20 @@ pub(super) fn lint_shape(file: &Dockerfile, surroundings: &Surroundings<'_>) -> 
 }
 
 fn begin(file: &Dockerfile, surroundings: &Surroundings<'_>) -> Result<Findings, Diagnostic> {
-    let given = surroundings.inputs.arguments.get("BUILDKIT_DOCKERFILE_CHECK");
+    Ok(Findings { options: options(file, surroundings.inputs)?, list: Vec::new() })
+}
+
+/// What the command line asks of the linter, else the file itself.
+pub(super) fn options(file: &Dockerfile, inputs: &Inputs) -> Result<Options, Diagnostic> {
+    let given = inputs.arguments.get("BUILDKIT_DOCKERFILE_CHECK");
     let directive = file.directives.check.as_ref();
     let span = directive.map(|word| word.span).unwrap_or_default();
     // As BuildKit does: what follows a space is a remark.
     let written = directive.and_then(|word| word.text.split(' ').next());
     let text = given.map(String::as_str).or(written).unwrap_or_default();
-    let options = Options::parse(text).map_err(|message| {
+    Options::parse(text).map_err(|message| {
         Diagnostic::error(span, message).label("expected skip=RULE,…;error=true")
-    })?;
-    Ok(Findings { options, list: Vec::new() })
+    })
 }
 
 fn finish(findings: Findings) -> Vec<Diagnostic> {
