@@ -64,23 +64,14 @@ impl Draft {
     /// Errs with [`ErrorKind::Unsupported`] where Docker's family does not know how a layer is
     /// compressed.
     pub fn in_family(mut self, family: MediaType) -> Result<Self> {
-        for blob in &mut self.layers {
-            let media_type = &blob.descriptor.media_type;
-            let compression = media_type.layer_compression();
-            let Some(compression) = compression.filter(|_| !media_type.is_foreign_layer()) else {
-                continue;
-            };
-            if family.is_docker() && compression == Compression::Zstd {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "write an image of docker's format",
-                )
+        if family.is_docker()
+            && let Some(blob) = self.zstd_layer()
+        {
+            return Err(Error::new(ErrorKind::Unsupported, "write an image of docker's format")
                 .because(format!("its layer {} is zstd's", blob.descriptor.digest))
                 .hint("write an OCI image"));
-            }
-            blob.descriptor.media_type = MediaType::layer_for(&family, compression);
         }
-        self.family = family;
+        self.retype(family);
         Ok(self)
     }
 
@@ -99,8 +90,34 @@ impl Draft {
         self.annotations.push((key.into(), value.into()));
     }
 
+    /// Gives the image and its layers the types of a family.
+    fn retype(&mut self, family: MediaType) {
+        for blob in &mut self.layers {
+            let media_type = &blob.descriptor.media_type;
+            if let Some(compression) = media_type.layer_compression()
+                && !media_type.is_foreign_layer()
+            {
+                blob.descriptor.media_type = MediaType::layer_for(&family, compression);
+            }
+        }
+        self.family = family;
+    }
+
+    /// The first layer that Docker's family has no type for.
+    fn zstd_layer(&self) -> Option<&Blob> {
+        self.layers
+            .iter()
+            .find(|blob| blob.descriptor.media_type.layer_compression() == Some(Compression::Zstd))
+    }
+
     /// Writes the config and the manifest.
-    pub fn finish(self) -> Image {
+    ///
+    /// An image of Docker's family that got a zstd layer becomes OCI's: Docker's has no type for
+    /// that, and readers refuse the manifest or pass over the layer.
+    pub fn finish(mut self) -> Image {
+        if self.family.is_docker() && self.zstd_layer().is_some() {
+            self.retype(MediaType::OCI_MANIFEST);
+        }
         let (config_type, annotations) = if self.family.is_docker() {
             // Docker's schema has no annotations; tools that know them read them all the same.
             (MediaType::DOCKER_CONFIG, self.annotations)
@@ -175,6 +192,28 @@ mod tests {
         assert!(with_zstd.clone().in_family(oci).is_ok());
         let error = with_zstd.in_family(docker).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn an_image_of_dockers_family_becomes_ocis_with_its_first_zstd_layer() {
+        let docker = MediaType::DOCKER_MANIFEST;
+        let mut zstd = layer(b"zstd");
+        zstd.blob.descriptor.media_type = MediaType::OCI_LAYER_ZSTD;
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        let mut windows = layer(b"windows");
+        windows.blob.descriptor.media_type = MediaType::new(foreign);
+        let mut base = draft(docker);
+        base.layers.push(windows.blob);
+        let mut child = Draft::from_base(&base.finish());
+        child.push_layer(zstd, History::default());
+        let image = child.finish();
+        assert_eq!(image.manifest.media_type(), &MediaType::OCI_MANIFEST);
+        assert_eq!(image.manifest.value().media_type, Some(MediaType::OCI_MANIFEST));
+        assert_eq!(image.manifest.value().config.media_type, MediaType::OCI_CONFIG);
+        let written = image.manifest.value().layers.iter().map(|layer| layer.media_type.clone());
+        let expect =
+            [MediaType::OCI_LAYER_GZIP, MediaType::new(foreign), MediaType::OCI_LAYER_ZSTD];
+        assert_eq!(written.collect::<Vec<_>>(), expect);
     }
 
     #[test]
