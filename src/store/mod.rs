@@ -6,6 +6,7 @@
 //!   index.json                    one descriptor per name
 //!   blobs/sha256/<hex>            manifests, configs, layers; mtime = last use
 //!   gondola/
+//!     format                      the number of this form; without the file it is 1, see `format`
 //!     index.lock                  held while index.json is replaced
 //!     collect.lock                shared: marking a blob as used; exclusive: removing blobs
 //!     records/<kind>/<hex>.json   small facts found by key, such as "this tree is that layer"
@@ -47,6 +48,7 @@
 mod collect;
 mod file_lock;
 mod folders;
+mod format;
 mod graph;
 mod ingest;
 mod lock;
@@ -61,6 +63,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -92,6 +95,10 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     session: Mutex<Session>,
+    /// The form that this program writes.
+    ours: u32,
+    /// The form that the store has.
+    found: AtomicU32,
 }
 
 /// What a handle knows of its own right to write.
@@ -113,12 +120,22 @@ struct LayoutFile {
 impl Store {
     /// Opens the store in the folder `root`, and makes it where there is none.
     ///
-    /// New folders are for the owner alone. A store that cannot be written to can be read.
+    /// New folders are for the owner alone. A store that cannot be written to can be read. One that a
+    /// newer program made in another form is refused, and stays as it is.
     pub fn open(root: &Path) -> Result<Self> {
+        Self::open_in_format(root, format::FORMAT)
+    }
+
+    /// The same for a program that writes the form `ours`.
+    fn open_in_format(root: &Path, ours: u32) -> Result<Self> {
         let store = Self(Arc::new(Inner {
             root: root.to_owned(),
             session: Mutex::new(Session::Unstarted),
+            ours,
+            found: AtomicU32::new(ours),
         }));
+        let found = store.read_format(ours)?;
+        store.0.found.store(found, Ordering::Relaxed);
         if !store.has_layout_file()? || !store.own("work").is_dir() {
             store.make_layout()?;
         }
@@ -209,6 +226,10 @@ impl Store {
         if let Session::Leased(held) = &*session {
             return Ok(held.clone());
         }
+        if !self.is_in_our_format() {
+            let raised = self.raise_format(self.0.ours)?;
+            self.0.found.store(raised, Ordering::Relaxed);
+        }
         let held = Held::begin(&self.own("work"), &self.collect_lock());
         let held = Arc::new(held.map_err(|error| self.cannot_write(error))?);
         *session = Session::Leased(held.clone());
@@ -256,6 +277,11 @@ impl Store {
         }
     }
 
+    /// Whether records are read and kept here: those of another form mean nothing.
+    fn is_in_our_format(&self) -> bool {
+        self.0.found.load(Ordering::Relaxed) == self.0.ours
+    }
+
     fn has_layout_file(&self) -> Result<bool> {
         let path = self.root().join("oci-layout");
         let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.shown()));
@@ -289,6 +315,8 @@ impl Store {
         }
         let index = self.root().join("index.json");
         if !index.exists() {
+            self.write_format(self.0.ours)?;
+            self.0.found.store(self.0.ours, Ordering::Relaxed);
             self.replace_durably(&index, &canonical_json(&Index::new(Vec::new())))?;
         }
         let layout = LayoutFile { version: LAYOUT_VERSION.to_owned() };

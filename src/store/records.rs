@@ -13,19 +13,31 @@ use crate::oci::canonical_json;
 struct Record<T> {
     /// Kept in full: the file's name is its hash.
     key: String,
+    /// The store's form for which it was written; the first is not noted.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    format: u32,
     value: T,
 }
 
+fn first() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_first(format: &u32) -> bool {
+    *format == first()
+}
+
 impl Store {
-    /// The record of this kind and key. One that is broken counts as absent.
+    /// The record of this kind and key. One that is broken, or of another form, counts as absent.
     ///
     /// A kind is a word of lower-case letters, digits and dashes; a key is any text. Marks the
     /// record as used, but not the blobs that it mentions: ask [`Store::has`] for those.
     pub fn get_record<T: DeserializeOwned>(&self, kind: &str, key: &str) -> Option<T> {
-        let path = self.record_path(kind, key)?;
+        let path = self.record_path(kind, key).filter(|_| self.is_in_our_format())?;
         let bytes = absent_as_none(fs_err::read(&path)).ok()??;
         let record: Record<T> = serde_json::from_slice(&bytes).ok()?;
-        if record.key != key {
+        if record.key != key || record.format != self.0.ours {
             return None;
         }
         // A record whose use cannot be noted is at worst pruned early.
@@ -33,15 +45,20 @@ impl Store {
         Some(record.value)
     }
 
-    /// Keeps a record, in the place of an earlier one of this kind and key.
+    /// Keeps a record, in the place of an earlier one of this kind and key. A store of an older form
+    /// keeps its own.
     pub fn put_record<T: Serialize>(&self, kind: &str, key: &str, value: &T) -> Result<()> {
         let path = self.record_path(kind, key).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("keep a record of kind \"{kind}\""))
                 .because("expected lower-case letters, digits and dashes")
         })?;
-        let record = Record { key: key.to_owned(), value };
+        let held = self.held()?;
+        if !self.is_in_our_format() {
+            return Ok(());
+        }
+        let record = Record { key: key.to_owned(), format: self.0.ours, value };
         self.make_folder(path.parent().expect("a record is in its kind's folder"))?;
-        let scratch = self.held()?.scratch(&canonical_json(&record));
+        let scratch = held.scratch(&canonical_json(&record));
         // A collector that has judged the old record must not remove the new one.
         let _lock = self.keep_collector_out()?;
         scratch.and_then(|s| s.place(&path)).map_err(|error| self.cannot_write(error))

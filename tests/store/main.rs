@@ -4,10 +4,14 @@
 
 mod collection;
 mod contents;
+mod formats;
 mod names;
 mod processes;
 mod records;
 mod refusals;
+
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
