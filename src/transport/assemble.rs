@@ -6,7 +6,9 @@ use serde::de::IgnoredAny;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Image};
-use crate::oci::{Descriptor, Document, Hasher, Index, Manifest, MediaType, Platform, PlatformSet};
+use crate::oci::{
+    Descriptor, Document, Hasher, ImageConfig, Index, Manifest, MediaType, Platform, PlatformSet,
+};
 
 /// What registries must be able to hold. No document that is larger is read.
 pub(super) const LARGEST_DOCUMENT: u64 = 8 << 20;
@@ -173,7 +175,14 @@ impl Assembly<'_> {
 
     fn image(&self, manifest: Document<Manifest>) -> Result<Image> {
         let described = &manifest.value().config;
-        let config = Document::parse(described.media_type.clone(), self.document(described)?)?;
+        let config: Document<ImageConfig> =
+            Document::parse(described.media_type.clone(), self.document(described)?)?;
+        let (layers, wanted) =
+            (manifest.value().layers.len(), config.value().rootfs.diff_ids.len());
+        if layers < wanted {
+            return Err(invalid(manifest.descriptor())
+                .because(format!("it has {layers} layers, its config names {wanted}")));
+        }
         let layers = manifest.value().layers.iter().map(|layer| self.blob(layer));
         let layers = layers.collect::<Result<_>>()?;
         Ok(Image { manifest, config, layers })

@@ -296,3 +296,19 @@ fn an_archive_without_some_images_gives_those_that_it_has() {
     let found = bench.read("oci:layout:v1", "linux/amd64").unwrap();
     assert_eq!(found.digest(), whole.images()[0].manifest.digest());
 }
+
+#[test]
+fn an_image_without_all_its_layers_is_refused_wherever_it_goes() {
+    use super::support::{FaultServer, Quirks};
+    let server = FaultServer::start(Quirks::default());
+    let place = server.image("app:v1");
+    let whole = image("linux/amd64", "one");
+    Bench::new().write(&place, &[named(Artifact::Image(whole.clone()), &[])]).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(whole.manifest.bytes()).unwrap();
+    manifest["layers"].as_array_mut().unwrap().pop();
+    let media_type = whole.manifest.media_type().as_str();
+    server.put_manifest("app", "v1", media_type, manifest.to_string());
+    let error = Bench::new().read(&place, "all").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("it has 1 layers, its config names 2"), "{error}");
+}
