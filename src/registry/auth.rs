@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
+use tokio::sync::OnceCell;
 
 use super::answer::Answer;
 use super::challenge::{self, Demand};
@@ -25,6 +26,8 @@ const LARGEST_TOKEN: u64 = 64 * 1024;
 pub(super) struct Authority {
     /// Known after the first challenge.
     demand: Mutex<Option<Demand>>,
+    /// Set when the registry was asked at its root, `/v2/`, whether it wants to know who asks.
+    pub(super) root_asked: OnceCell<()>,
     tokens: Mutex<BTreeMap<Key, Arc<Slot>>>,
 }
 
@@ -203,7 +206,14 @@ async fn fetch(
             }
             Login::Anonymous => (token::get(realm, service, &need.scopes, &found.login), None),
         };
-        ask(asking, &request, header.as_ref()).await
+        let outcome = ask(asking, &request, header.as_ref()).await;
+        let is_refused = |failure: &Failure| matches!(failure.status(), Some(401 | 403));
+        if found.of_job && outcome.as_ref().is_err_and(is_refused) {
+            // What a job has is not meant for every repository, and most of what is pulled is public.
+            let request = token::get(realm, service, &need.scopes, &Login::Anonymous);
+            return ask(asking, &request, None).await.or(outcome);
+        }
+        outcome
     };
     outcome.await.map_err(|failure| explain(failure, asking, found.note.clone(), need))
 }
@@ -437,6 +447,39 @@ mod tests {
         );
         assert_eq!(error.kind(), ErrorKind::Denied);
         assert!(client().tag_digest(&server.reference("a:1")).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_job_has_is_no_worse_than_nothing() {
+        for is_public in [true, false] {
+            let server = Server::start(move |got: &Got, base: &str| {
+                let stranger = got.header("authorization").is_empty();
+                match got.line.starts_with("GET /token") {
+                    true if stranger && is_public => give(200, r#"{"token":"t"}"#),
+                    true => give(403, r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#),
+                    false if got.header("authorization") == "Bearer t" => found(),
+                    false => challenge(format!(r#"Bearer realm="{base}/token""#)),
+                }
+            })
+            .await;
+            let address = server.address.to_string();
+            let variables = [
+                ("CI_REGISTRY", address.as_str()),
+                ("CI_REGISTRY_USER", "me"),
+                ("CI_REGISTRY_PASSWORD", "hunter2"),
+            ];
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let credentials = Credentials::from_environment(&BTreeMap::from(variables));
+            let client = Client::new(Options { credentials, ..Options::default() }).unwrap();
+            let outcome = resolve(&client, &server, "a:1").await;
+            if is_public {
+                outcome.unwrap();
+            } else {
+                let text = outcome.unwrap_err().to_string();
+                assert!(text.contains("CI_REGISTRY_USER and CI_REGISTRY_PASSWORD"), "{text}");
+                assert!(!text.contains("hunter2"), "{text}");
+            }
+        }
     }
 
     #[tokio::test]

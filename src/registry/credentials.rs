@@ -85,6 +85,9 @@ pub(super) struct Found {
     /// What the user should know when access is denied, such as why a place that should have had
     /// credentials did not.
     pub note: Option<String>,
+    /// Whether nobody chose these credentials: a job has them for another purpose, perhaps, and a
+    /// stranger may be allowed more.
+    pub of_job: bool,
 }
 
 impl fmt::Debug for Credentials {
@@ -117,7 +120,7 @@ impl Credentials {
     pub(super) async fn find(&self, registry: &str, path: &str) -> Result<Found> {
         if let Some((_, login)) = self.given.iter().rev().find(|(name, _)| name == registry) {
             let note = "check the user name and the password or token that were given".to_owned();
-            return Ok(Found { login: login.clone(), note: Some(note) });
+            return Ok(Found { login: login.clone(), note: Some(note), of_job: false });
         }
         let mut note = None;
         for source in self.files().await? {
@@ -136,11 +139,32 @@ impl Credentials {
                 }
             };
             if let Some(login) = login {
-                return Ok(Found { login, note });
+                return Ok(Found { login, note, of_job: false });
             }
         }
-        let login = job_login(&self.environment, registry).unwrap_or(Login::Anonymous);
-        Ok(Found { login, note })
+        let Some((login, names)) = job_login(&self.environment, registry) else {
+            return Ok(Found { login: Login::Anonymous, note, of_job: false });
+        };
+        let [user, password] = names;
+        let note = note.unwrap_or_else(|| {
+            format!("check {user} and {password}, which were used, or: gondola login {registry}")
+        });
+        Ok(Found { login, note: Some(note), of_job: true })
+    }
+
+    /// Whether there may be credentials for a repository; helpers are not asked for that.
+    ///
+    /// A file that cannot be read is told of when a registry wants to know who asks.
+    pub(super) async fn may_have(&self, registry: &str, path: &str) -> bool {
+        let is_given =
+            |(name, login): &(String, Login)| name == registry && *login != Login::Anonymous;
+        if self.given.iter().any(is_given) || job_login(&self.environment, registry).is_some() {
+            return true;
+        }
+        let files = self.files().await.unwrap_or_default();
+        files.iter().any(|source| {
+            !matches!(source.config.find(registry, path), Ok(Lookup::Nothing) | Err(_))
+        })
     }
 
     /// Forgets what helpers said: it may have expired.
@@ -253,25 +277,32 @@ fn unreadable(name: &str) -> Error {
     Error::new(ErrorKind::Io, format!("read credentials from {name}"))
 }
 
-/// The credentials that a job of GitHub or GitLab has without anybody writing them down.
-fn job_login(environment: &BTreeMap<String, String>, registry: &str) -> Option<Login> {
+/// The credentials that a job of GitHub or GitLab has without anybody writing them down, and the
+/// variables that hold them.
+fn job_login(
+    environment: &BTreeMap<String, String>,
+    registry: &str,
+) -> Option<(Login, [&'static str; 2])> {
     let get = |name| variable(environment, name);
     let login = |user: &str, password: &str| Login::new(user.to_owned(), Secret::new(password));
     if registry == "ghcr.io" {
-        return Some(login(get("GITHUB_ACTOR")?, get("GITHUB_TOKEN")?));
+        let names = ["GITHUB_ACTOR", "GITHUB_TOKEN"];
+        return Some((login(get(names[0])?, get(names[1])?), names));
     }
     for (server, user, password) in [
         ("CI_REGISTRY", "CI_REGISTRY_USER", "CI_REGISTRY_PASSWORD"),
         ("CI_DEPENDENCY_PROXY_SERVER", "CI_DEPENDENCY_PROXY_USER", "CI_DEPENDENCY_PROXY_PASSWORD"),
     ] {
+        let names = [user, password];
         if get(server) == Some(registry)
             && let (Some(user), Some(password)) = (get(user), get(password))
         {
-            return Some(login(user, password));
+            return Some((login(user, password), names));
         }
     }
     if get("CI_REGISTRY") == Some(registry) {
-        return Some(login("gitlab-ci-token", get("CI_JOB_TOKEN")?));
+        let login = login("gitlab-ci-token", get("CI_JOB_TOKEN")?);
+        return Some((login, ["CI_REGISTRY", "CI_JOB_TOKEN"]));
     }
     None
 }
@@ -385,10 +416,12 @@ mod tests {
         helper(at, "token", "echo '{\"Username\":\"<token>\",\"Secret\":\"id\"}'");
         helper(at, "none", "echo 'credentials not found in native keychain'; exit 1");
         helper(at, "sick", "echo 'the key ring is locked'; exit 1");
-        helper(at, "junk", "echo hunter2");
+        helper(at, "mute", "echo 'no session bus' >&2; exit 1");
+        helper(at, "empty", "echo 'credentials not found in native keychain' >&2; exit 1");
+        helper(at, "junk", "echo hunter2; echo hunter2 >&2");
         fs_err::write(
             at.join("config.json"),
-            r#"{"credHelpers":{"good":"good","docker.io":"good","token":"token","none":"none","sick":"sick","junk":"junk","gone":"gone","bad":"../x"}}"#,
+            r#"{"credHelpers":{"good":"good","docker.io":"good","token":"token","none":"none","sick":"sick","mute":"mute","empty":"empty","junk":"junk","gone":"gone","bad":"../x"}}"#,
         )
         .unwrap();
         let path = format!("{}:/bin:/usr/bin", at.display());
@@ -409,6 +442,8 @@ mod tests {
             ("token", Login::IdentityToken(Secret::new("id")), None),
             ("none", Login::Anonymous, None),
             ("sick", Login::Anonymous, Some("the key ring is locked")),
+            ("mute", Login::Anonymous, Some("no session bus")),
+            ("empty", Login::Anonymous, None),
             ("junk", Login::Anonymous, Some("not the JSON expected")),
             ("gone", Login::Anonymous, Some("no such program")),
             ("bad", Login::Anonymous, Some("no name of one")),

@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, StatusCode, Url};
 use tokio::sync::Semaphore;
 
@@ -215,21 +217,52 @@ impl Exchange {
 
     /// Finds out what a registry demands and gets what `need` takes, before it is needed.
     pub(super) async fn warm_up(&self, host: &Host, need: &Need) -> Outcome<()> {
-        let asking = self.asking(host);
         if host.chosen.get().is_none() {
-            let ping = Request::new(Method::GET, Target::Path("/v2/".to_owned()));
-            let answer = self.send_as(host, &ping, None).await?;
+            self.ask_at_root(host, need).await?;
+        }
+        host.auth.header(self.asking(host), need).await.map(|_| ())
+    }
+
+    /// Asks a registry at its root, once, whether it wants to know who asks.
+    async fn ask_at_root(&self, host: &Host, need: &Need) -> Outcome<()> {
+        let ask = async || -> Outcome<()> {
+            let root = Request::new(Method::GET, Target::Path("/v2/".to_owned()));
+            let answer = self.send_as(host, &root, None).await?;
             if answer.status() == StatusCode::UNAUTHORIZED && answer.is_from_registry() {
                 host.auth.challenged(&answer, need)?;
             }
             answer.discard().await;
+            Ok(())
+        };
+        host.auth.root_asked.get_or_try_init(ask).await.map(|()| ())
+    }
+
+    /// What to show a registry that turned a stranger away without a challenge: some hide what they
+    /// have, and challenge at their root alone.
+    async fn introduction(
+        &self,
+        host: &Host,
+        need: &Need,
+        answer: &Answer,
+    ) -> Outcome<Option<HeaderValue>> {
+        let is_denial = answer.status() == StatusCode::UNAUTHORIZED;
+        if !is_denial && !self.credentials.may_have(&host.name, &need.path).await {
+            return Ok(None);
         }
-        host.auth.header(asking, need).await.map(|_| ())
+        // Where the root says nothing, the answer that is here stands.
+        if self.ask_at_root(host, need).await.is_err() {
+            return Ok(None);
+        }
+        host.auth.header(self.asking(host), need).await
     }
 
     fn repeats(&self, request: &Request, failure: &Failure, attempt: u32) -> bool {
-        let may = request.repeat == Repeat::Safe && attempt < self.retry.attempts;
-        may && failure.is_temporary()
+        request.repeat == Repeat::Safe && self.may_repeat(failure, attempt)
+    }
+
+    /// Whether what failed at this attempt, counted from 1, is worth another one.
+    pub(super) fn may_repeat(&self, failure: &Failure, attempt: u32) -> bool {
+        failure.is_temporary() && self.retry.allows(attempt, failure.retry_after())
     }
 
     fn asking<'a>(&'a self, host: &'a Host) -> Asking<'a> {
@@ -239,8 +272,15 @@ impl Exchange {
     /// Sends a request with what is known to be demanded, and once more when more is demanded.
     async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Answer> {
         let asking = self.asking(host);
-        let shown = host.auth.header(asking, &request.need).await?;
-        let answer = self.send_by_scheme(host, request, shown.as_ref()).await?;
+        let mut shown = host.auth.header(asking, &request.need).await?;
+        let mut answer = self.send_by_scheme(host, request, shown.as_ref()).await?;
+        if shown.is_none() && turns_strangers_away(&answer) {
+            shown = self.introduction(host, &request.need, &answer).await?;
+            if shown.is_some() {
+                answer.discard().await;
+                answer = self.send_by_scheme(host, request, shown.as_ref()).await?;
+            }
+        }
         let status = answer.status().as_u16();
         let may_be_expired = shown.is_some() && matches!(status, 400 | 403);
         if !answer.is_from_registry() || (status != 401 && !may_be_expired) {
@@ -280,6 +320,7 @@ impl Exchange {
         }
         Err(failure)
     }
+
     /// Sends to the address, or to the path by the first scheme that the host speaks.
     async fn send_by_scheme(
         &self,
@@ -433,6 +474,12 @@ fn may_want_tls(answer: &Answer) -> bool {
     answer.url().scheme() == "http"
         && answer.status() == StatusCode::BAD_REQUEST
         && answer.header("docker-distribution-api-version").is_none()
+}
+
+/// Whether an answer without a challenge may be what strangers get.
+fn turns_strangers_away(answer: &Answer) -> bool {
+    let is_silent = !answer.headers().contains_key(WWW_AUTHENTICATE);
+    answer.is_from_registry() && is_silent && matches!(answer.status().as_u16(), 401 | 403 | 404)
 }
 
 /// Where an answer redirects to.

@@ -12,6 +12,8 @@ use super::retry;
 use crate::error::{Error, ErrorKind};
 
 const LONGEST_MESSAGE: usize = 300;
+/// A server that wants to be left alone for this long is quoted.
+const WORTH_TELLING: Duration = Duration::from_secs(10);
 
 /// Why a request gave nothing.
 #[derive(Debug)]
@@ -172,6 +174,13 @@ impl Refusal {
             }
             413 => {
                 Some("the registry or a proxy before it limits the size of a request".to_owned())
+            }
+            429 | 503
+                if let Some(asked) = self.retry_after.filter(|asked| *asked >= WORTH_TELLING) =>
+            {
+                let asked =
+                    jiff::SignedDuration::try_from(asked).unwrap_or(jiff::SignedDuration::MAX);
+                Some(format!("try again in {asked:#}, or: gondola login {}", self.host))
             }
             429 => Some(format!("wait a while, or: gondola login {}", self.host)),
             500..=599 => Some(format!("{} has trouble of its own, try again later", self.host)),

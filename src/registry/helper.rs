@@ -20,7 +20,7 @@ use super::failure::shortened;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A helper may ask the user to unlock a key ring.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// A credential helper and the environment that it runs in.
@@ -106,7 +106,8 @@ impl<'a> Helper<'a> {
             .because(why)
     }
 
-    /// Runs the helper; gives whether it succeeded, and what it wrote.
+    /// Runs the helper; gives whether it succeeded, and its answer. One that failed without an answer
+    /// is taken at what it wrote to its standard error.
     async fn run(&self, verb: &str, input: &[u8]) -> Result<(bool, Vec<u8>)> {
         let child = Command::new(&self.program)
             .arg(verb)
@@ -114,14 +115,14 @@ impl<'a> Helper<'a> {
             .envs(self.environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| self.not_started(&error))?;
         match tokio::time::timeout(LONGEST_WAIT, talk(child, input)).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(error)) => Err(self.fail(&error.to_string())),
-            Err(_) => Err(self.fail("it did not answer within a minute")),
+            Err(_) => Err(self.fail("it did not answer within 30 seconds")),
         }
     }
 
@@ -136,17 +137,22 @@ impl<'a> Helper<'a> {
 async fn talk(mut child: Child, input: &[u8]) -> io::Result<(bool, Vec<u8>)> {
     let mut stdin = child.stdin.take().expect("it is piped");
     let stdout = child.stdout.take().expect("it is piped");
-    let mut answer = Vec::new();
+    let stderr = child.stderr.take().expect("it is piped");
+    let (mut answer, mut complaint) = (Vec::new(), Vec::new());
     let write = async {
         // A helper that does not read its input may be done already.
         let _ = stdin.write_all(input).await;
         drop(stdin);
     };
-    let mut bounded = stdout.take(LONGEST_ANSWER);
-    let ((), read) = tokio::join!(write, bounded.read_to_end(&mut answer));
+    let (mut stdout, mut stderr) = (stdout.take(LONGEST_ANSWER), stderr.take(LONGEST_ANSWER));
+    let reading = (stdout.read_to_end(&mut answer), stderr.read_to_end(&mut complaint));
+    let ((), read, _) = tokio::join!(write, reading.0, reading.1);
     read?;
-    drop(bounded);
+    drop((stdout, stderr));
     let status = child.wait().await?;
+    if !status.success() && answer.trim_ascii().is_empty() {
+        answer = complaint;
+    }
     Ok((status.success(), answer))
 }
 

@@ -39,22 +39,41 @@ pub struct Pulled {
     pub bytes: Bytes,
 }
 
+/// What a reference stands for.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// What the registry says of the document, which was not fetched. The digest counts; size and
+    /// type may be wrong.
+    Named(Descriptor),
+    /// The document itself, of a registry that says less or nothing.
+    Whole(Pulled),
+}
+
 impl Client {
     /// Finds out what a reference stands for, without fetching it where the registry allows that.
     /// Mirrors are asked first.
+    ///
+    /// The digest counts. Size and type are what the registry says of them.
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        match self.find(reference).await? {
+            Found::Named(descriptor) | Found::Whole(Pulled { descriptor, .. }) => Ok(descriptor),
+        }
+    }
+
+    /// The same, with the whole document where it had to be fetched for that.
+    pub async fn find(&self, reference: &Reference) -> Result<Found> {
         let outcome = async {
             let sources = self.manifest_sources(reference)?;
             let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
             for mirror in mirrors {
-                if let Ok(descriptor) = self.resolve_at(mirror, Repeat::Never).await {
-                    return Ok(descriptor);
+                if let Ok(found) = self.find_at(mirror, Repeat::Never).await {
+                    return Ok(found);
                 }
             }
-            self.resolve_at(last, Repeat::Safe).await
+            self.find_at(last, Repeat::Safe).await
         };
         match outcome.await {
-            Ok(descriptor) => Ok(descriptor),
+            Ok(found) => Ok(found),
             Err(failure) => Err(self.not_found(reference, failure, "resolve").await),
         }
     }
@@ -69,6 +88,9 @@ impl Client {
         let Some(tags) = self.first_tags(reference.repository()).await else {
             return failure.into_error(action);
         };
+        if tags.contains(&tag.to_owned()) {
+            return failure.into_error(action);
+        }
         let error = Error::new(ErrorKind::NotFound, action)
             .because(format!("the repository has no tag {tag}"));
         let near = tags.iter().map(|known| (strsim::jaro_winkler(known, tag), known));
@@ -118,18 +140,23 @@ impl Client {
         Ok(sources.into_iter().map(|source| reference.in_repository(source)).collect())
     }
 
-    async fn resolve_at(&self, reference: &Reference, repeat: Repeat) -> Outcome<Descriptor> {
-        if let Some(descriptor) = self.head_manifest(reference, repeat).await? {
-            return Ok(descriptor);
-        }
-        Ok(self.get_manifest(reference, repeat).await?.descriptor)
+    async fn find_at(&self, reference: &Reference, repeat: Repeat) -> Outcome<Found> {
+        let repeat = match self.head_manifest(reference, repeat).await {
+            Ok(Some(descriptor)) => return Ok(Found::Named(descriptor)),
+            Ok(None) => repeat,
+            Err(failure) if !worth_a_get(&failure) => return Err(failure),
+            // The pauses were made.
+            Err(failure) if failure.is_temporary() => Repeat::Never,
+            Err(_) => repeat,
+        };
+        self.get_manifest(reference, repeat).await.map(Found::Whole)
     }
 
-    /// What a tag stands for now; `None` where it does not exist, or may not be asked for.
+    /// What a tag stands for now; `None` where it does not exist, or the question is refused.
     pub async fn tag_digest(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         match self.head_manifest(reference, Repeat::Safe).await {
             Ok(found) => Ok(found),
-            Err(failure) if matches!(failure.status(), Some(401 | 403 | 404 | 405)) => Ok(None),
+            Err(Failure::Refused(_)) => Ok(None),
             Err(Failure::Told(error)) if error.kind() == ErrorKind::Denied => Ok(None),
             Err(failure) => Err(failure.into_error(format!("resolve {reference}"))),
         }
@@ -209,11 +236,7 @@ impl Client {
         repeat: Repeat,
     ) -> Outcome<Option<Descriptor>> {
         let head = manifest_request(Method::HEAD, reference, repeat);
-        let answer = self.send(reference.repository(), &head).await?;
-        if answer.status().as_u16() == 405 {
-            return Ok(None);
-        }
-        let answer = answer.expect(&[200]).await?;
+        let answer = self.send(reference.repository(), &head).await?.expect(&[200]).await?;
         let (Some(digest), Some(size), Some(media_type)) =
             (answer.content_digest(), answer.content_length(), answer.media_type())
         else {
@@ -247,6 +270,12 @@ impl Client {
         let descriptor = Descriptor::new(media_type, found, bytes.len() as u64);
         Ok(Pulled { descriptor, bytes })
     }
+}
+
+/// Whether a GET after a HEAD that failed so may do better. A refusal may be meant for the HEAD alone,
+/// and says nothing of its reasons, as it has no body.
+fn worth_a_get(failure: &Failure) -> bool {
+    failure.status().is_some_and(|status| status != 401)
 }
 
 fn manifest_request(method: Method, reference: &Reference, repeat: Repeat) -> Request {

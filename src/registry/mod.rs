@@ -48,7 +48,7 @@ mod upload;
 pub use client::Client;
 pub use credentials::{Credentials, Login};
 pub use download::{Downloaded, without_query};
-pub use manifest::Pulled;
+pub use manifest::{Found, Pulled};
 pub use mirrors::Mirrors;
 pub use options::{Options, Timeouts};
 pub use push::Pushed;

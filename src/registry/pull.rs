@@ -36,8 +36,14 @@ impl Client {
     ) -> Result<S> {
         let host = self.host(repository);
         let _permit = host.blobs.acquire().await.expect("the semaphore is never closed");
-        let mut pull =
-            Pull { descriptor, at: 0, discards: 0, writer: Writer::start(sink), progress };
+        let mut pull = Pull {
+            descriptor,
+            at: 0,
+            discards: 0,
+            whole: false,
+            writer: Writer::start(sink),
+            progress,
+        };
         let outcome = self.pull_all(repository, &mut pull).await;
         let sink = pull.writer.finish().await;
         let action = || format!("pull blob {} from {repository}", descriptor.digest);
@@ -79,7 +85,7 @@ impl Client {
             if pull.at > before {
                 attempt = 1;
             }
-            if !failure.is_temporary() || attempt >= self.exchange().retry().attempts {
+            if !self.exchange().may_repeat(&failure, attempt) {
                 return Err(failure);
             }
             self.exchange().pause(attempt, failure.retry_after()).await;
@@ -94,11 +100,16 @@ impl Client {
         if let Some(url) = &from.url {
             get.target = Target::Url(url.clone());
         }
-        if pull.at > 0 && pull.discards < MOST_DISCARDS {
+        if pull.at > 0 && !pull.whole && pull.discards < MOST_DISCARDS {
             get = get.header("range", &format!("bytes={}-", pull.at));
         }
         // Repeats are counted above, where it is known whether there was progress.
-        let answer = self.send(from.repository, &get.once()).await?.expect(&[200, 206]).await?;
+        let answer = self.send(from.repository, &get.once()).await?;
+        if answer.status().as_u16() == 416 && pull.at > 0 && !pull.whole {
+            pull.whole = true;
+            return Err(answer.broke(Cause::Broken("it refuses to go on where it was".to_owned())));
+        }
+        let answer = answer.expect(&[200, 206]).await?;
         let skip = pull.begin(&answer)?;
         pull.receive(answer, skip).await
     }
@@ -129,6 +140,8 @@ struct Pull<'a, S> {
     at: u64,
     /// How often a server sent again what was here.
     discards: u32,
+    /// Whether the blob is asked for from its start, as the server makes a mess of ranges.
+    whole: bool,
     writer: Writer<S>,
     progress: OnBytes,
 }
@@ -137,6 +150,14 @@ impl<S> Pull<'_, S> {
     /// Checks what an answer holds; gives how many of its first bytes are here already.
     fn begin(&mut self, answer: &Answer) -> Outcome<u64> {
         let size = self.descriptor.size;
+        if answer.status().as_u16() == 206
+            && self.at > 0
+            && answer.header("content-range").is_none()
+        {
+            self.whole = true;
+            let why = "it does not say which part of the blob it has".to_owned();
+            return Err(answer.broke(Cause::Broken(why)));
+        }
         if answer.status().as_u16() == 206 {
             let text = answer.header("content-range").unwrap_or("nothing");
             if content_range(text).is_some_and(|(start, total)| {

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 
 use super::answer::Answer;
 use super::auth::Need;
 use super::client::{Client, need, request};
 use super::exchange::{Request, Target, resolve_location};
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::payload::Meter;
 use super::token::Scopes;
 use super::upload::{Session, Upload};
@@ -90,12 +90,12 @@ enum Mount {
 }
 
 impl Client {
-    /// Whether a repository has a blob.
+    /// Whether a repository has a blob. One that does not say counts as one that does not.
     pub async fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
         if self.holdings().has(repository, digest) {
             return Ok(true);
         }
-        let outcome = self.head_blob(repository, digest, Access::Pull).await;
+        let outcome = self.ask_for_blob(repository, digest, Access::Pull).await;
         let size = outcome.map_err(|failure| {
             failure.into_error(format!("look for blob {digest} in {repository}"))
         })?;
@@ -141,7 +141,7 @@ impl Client {
         progress: OnBytes,
     ) -> Outcome<Pushed> {
         let digest = &descriptor.digest;
-        if self.head_blob(repository, digest, Access::Push).await?.is_some() {
+        if self.ask_for_blob(repository, digest, Access::Push).await?.is_some() {
             return Ok(Pushed::Exists);
         }
         let session = match self.mount(repository, digest, mount_from).await {
@@ -153,6 +153,33 @@ impl Client {
         let size = descriptor.size;
         Upload { client: self, repository, digest, size, source, meter }.run(session).await?;
         Ok(Pushed::Uploaded)
+    }
+
+    /// The size of a blob; `None` where the repository does not have it, or refuses the question:
+    /// a blob that is sent once more does no harm.
+    pub(super) async fn ask_for_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        access: Access,
+    ) -> Outcome<Option<u64>> {
+        match self.head_blob(repository, digest, access).await {
+            Err(Failure::Refused(refusal)) if refusal.status != StatusCode::UNAUTHORIZED => {
+                Ok(None)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The size of a blob by the answer that would hold it, which is not read.
+    pub(super) async fn blob_size(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Outcome<Option<u64>> {
+        let get = request(Method::GET, repository, &format!("blobs/{digest}"));
+        let get = get.need(need(repository, Access::Push));
+        Ok(self.send(repository, &get).await?.expect(&[200]).await?.content_length())
     }
 
     /// The size of a blob; `None` where the repository does not have it. A size that the registry

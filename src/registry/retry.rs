@@ -28,6 +28,15 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Whether there is an attempt after the one of this number, counted from 1, where the server
+    /// asked to be left alone for some time.
+    ///
+    /// A server that asks for more than all pauses together is going to refuse every attempt.
+    pub(super) fn allows(&self, attempt: u32, asked: Option<Duration>) -> bool {
+        let longest = self.longest_pause.saturating_mul(self.attempts.saturating_sub(1));
+        attempt < self.attempts && asked.is_none_or(|asked| asked <= longest)
+    }
+
     /// The pause after the failed attempt number `attempt`, counted from 1.
     ///
     /// What the server asked for is kept to. Otherwise the pause is random, between half and all
@@ -85,6 +94,27 @@ mod tests {
         }
         assert_eq!(policy.pause(1, Some(Duration::from_millis(700))).as_millis(), 700);
         assert_eq!(policy.pause(1, Some(Duration::from_hours(1))).as_millis(), 1000);
+    }
+
+    #[test]
+    fn a_server_that_wants_to_be_left_alone_for_longer_than_all_pauses_is_left() {
+        let policy = RetryPolicy {
+            attempts: 3,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_mins(1),
+        };
+        for (attempt, asked, expect) in [
+            (1, None, true),
+            (2, None, true),
+            (3, None, false),
+            (1, Some(0), true),
+            (2, Some(120), true),
+            (1, Some(121), false),
+            (1, Some(u64::MAX), false),
+        ] {
+            let asked = asked.map(Duration::from_secs);
+            assert_eq!(policy.allows(attempt, asked), expect, "{attempt} {asked:?}");
+        }
     }
 
     #[test]

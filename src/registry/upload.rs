@@ -114,9 +114,19 @@ pub(super) struct Upload<'a> {
 enum Next {
     /// Find out what the registry has, and go on from there.
     Repeat,
+    /// The same, but in another way once: what failed may be the way or the moment.
+    Doubt,
     /// Try in another way.
     Change(Way),
     GiveUp,
+}
+
+/// Whether another way was tried because one PUT may not be what the registry takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    None,
+    UnderWay,
+    Failed,
 }
 
 impl Upload<'_> {
@@ -127,6 +137,7 @@ impl Upload<'_> {
         let mut way = configured.map_or_else(|| host.way.get(), |_| Way::Chunked);
         let mut chunk = configured.unwrap_or(CHUNK).clamp(1, LARGEST_CHUNK);
         let mut session = session;
+        let mut trial = Trial::None;
         let mut attempt = 1;
         loop {
             let current = match session.take() {
@@ -137,7 +148,13 @@ impl Upload<'_> {
                 host.way.set(way);
                 return Ok(());
             };
-            match next(way, &failure) {
+            let mut next = next(way, &failure);
+            if trial == Trial::UnderWay && !matches!(next, Next::Repeat if failure.is_temporary()) {
+                // It was not the way.
+                (way, trial) = (Way::Whole, Trial::Failed);
+                next = Next::Repeat;
+            }
+            match next {
                 Next::GiveUp => return Err(failure),
                 Next::Change(Way::Chunked) if way == Way::Chunked => {
                     if chunk <= SMALLEST_CHUNK {
@@ -146,16 +163,20 @@ impl Upload<'_> {
                     chunk /= 2;
                 }
                 Next::Change(other) => way = other,
-                Next::Repeat if attempt >= self.client.exchange().retry().attempts => {
-                    return Err(failure);
-                }
-                Next::Repeat => {
-                    self.client.exchange().pause(attempt, failure.retry_after()).await;
+                Next::Repeat | Next::Doubt => {
+                    let exchange = self.client.exchange();
+                    if !exchange.retry().allows(attempt, failure.retry_after()) {
+                        return Err(failure);
+                    }
+                    exchange.pause(attempt, failure.retry_after()).await;
                     attempt += 1;
                     if self.is_there().await? {
                         return Ok(());
                     }
                     session = self.resume(way, left).await;
+                    if matches!(next, Next::Doubt) && trial == Trial::None {
+                        (way, trial) = (Way::Streamed, Trial::UnderWay);
+                    }
                 }
             }
         }
@@ -278,9 +299,17 @@ impl Upload<'_> {
 
     /// Some registries take every chunk, say that all is well, and keep the last chunk alone.
     async fn check_size(&self) -> Outcome<()> {
-        let stored = self.client.head_blob(self.repository, self.digest, Access::Push).await?;
+        let (client, repository, digest) = (self.client, self.repository, self.digest);
+        let mut stored = match client.head_blob(repository, digest, Access::Push).await {
+            // Who does not say is believed.
+            Err(Failure::Refused(_)) => return Ok(()),
+            outcome => outcome?,
+        };
+        if stored.is_some_and(|stored| stored != self.size) {
+            // Some answer this question with any length, as there is no body.
+            stored = client.blob_size(repository, digest).await?;
+        }
         match stored {
-            Some(0) => Ok(()),
             Some(stored) if stored == self.size => Ok(()),
             stored => {
                 let stored = stored.unwrap_or_default();
@@ -298,7 +327,8 @@ impl Upload<'_> {
 
     /// Whether the blob arrived after all.
     async fn is_there(&self) -> Outcome<bool> {
-        let stored = self.client.head_blob(self.repository, self.digest, Access::Push).await?;
+        let (repository, digest) = (self.repository, self.digest);
+        let stored = self.client.ask_for_blob(repository, digest, Access::Push).await?;
         Ok(stored.is_some_and(|stored| stored == 0 || stored == self.size))
     }
 
@@ -326,10 +356,10 @@ impl Upload<'_> {
 
 /// Decides what to do after a failure.
 fn next(way: Way, failure: &Failure) -> Next {
-    if failure.is_temporary() {
-        return Next::Repeat;
-    }
     match (failure.status(), way) {
+        // Registries that take no body here say so in these ways, among them old Artifactories.
+        (Some(404 | 500 | 502), Way::Whole) => Next::Doubt,
+        _ if failure.is_temporary() => Next::Repeat,
         // A session that the registry forgot, or that another one of its servers has.
         (Some(404), _) | (Some(416), Way::Chunked) => Next::Repeat,
         // GitHub's registry says with a 416 that a body is too large.
@@ -363,6 +393,7 @@ mod tests {
         use super::super::testing::refused;
         let decide = |way, status| match next(way, &Failure::Refused(Box::new(refused(status)))) {
             Next::Repeat => "repeat",
+            Next::Doubt => "doubt",
             Next::Change(Way::Whole) => "whole",
             Next::Change(Way::Streamed) => "streamed",
             Next::Change(Way::Chunked) => "chunked",
@@ -372,12 +403,14 @@ mod tests {
             (400, "streamed", "give up", "give up"),
             (401, "give up", "give up", "give up"),
             (403, "give up", "give up", "give up"),
-            (404, "repeat", "repeat", "repeat"),
+            (404, "doubt", "repeat", "repeat"),
             (405, "streamed", "give up", "give up"),
             (413, "chunked", "chunked", "chunked"),
             (416, "streamed", "chunked", "repeat"),
             (429, "repeat", "repeat", "repeat"),
             (499, "repeat", "repeat", "repeat"),
+            (500, "doubt", "repeat", "repeat"),
+            (502, "doubt", "repeat", "repeat"),
             (503, "repeat", "repeat", "repeat"),
         ] {
             assert_eq!(decide(Way::Whole, status), whole, "{status}");

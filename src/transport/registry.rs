@@ -15,6 +15,7 @@ use crate::image::{Artifact, BlobSource};
 use crate::oci::{
     Descriptor, Digest, Index, Manifest, MediaType, PlatformSet, Reference, Repository,
 };
+use crate::registry::Found;
 
 /// Reads the image called `reference` from its registry.
 pub(super) async fn read(
@@ -23,18 +24,19 @@ pub(super) async fn read(
     context: &Context,
 ) -> Result<Artifact> {
     let source = Source { repository: reference.repository().clone(), context };
-    let root = source.root(reference).await?;
+    let (root, bytes) = source.root(reference).await?;
     let mut gathered =
         Gathered { documents: BTreeMap::new(), repository: reference.repository().clone() };
-    let mut level = vec![root.clone()];
+    let mut level = vec![(root.clone(), bytes)];
     // What lies deeper than this is refused when the artifact is put together.
     for _ in 0..=DEEPEST {
-        let fetched = level.into_iter().map(|entry| source.fetch(entry, platforms));
+        let fetched = level.into_iter().map(|(entry, bytes)| source.fetch(entry, bytes, platforms));
         let fetched = concurrently(fetched, context.jobs()).await?;
         level = Vec::new();
         for Fetched { documents, below } in fetched {
             gathered.documents.extend(documents);
-            level.extend(below.into_iter().filter(|e| !gathered.documents.contains_key(&e.digest)));
+            let new = below.into_iter().filter(|e| !gathered.documents.contains_key(&e.digest));
+            level.extend(new.map(|entry| (entry, None)));
         }
         if level.is_empty() {
             break;
@@ -57,24 +59,51 @@ struct Fetched {
 }
 
 impl Source<'_> {
-    /// What the reference stands for. A pinned one that is in the store needs no network.
-    async fn root(&self, reference: &Reference) -> Result<Descriptor> {
-        let store = &self.context.store;
+    /// What the reference stands for, with its bytes if they are at hand. A pinned one that is in the
+    /// store needs no network.
+    async fn root(&self, reference: &Reference) -> Result<(Descriptor, Option<Bytes>)> {
         if let Some(digest) = reference.digest()
-            && let Some(size) = store.has(digest)?
+            && let Some(known) = self.known(digest)?
         {
-            let unknown = Descriptor::new(MediaType::new(""), digest.clone(), size);
-            if let Ok(bytes) = store.read(&unknown, LARGEST_DOCUMENT)
-                && let Ok(media_type) = document_type(&unknown, &bytes)
-            {
-                return Ok(Descriptor { media_type, ..unknown });
-            }
+            return Ok((known, None));
         }
-        self.context.client.resolve(reference).await
+        let client = &self.context.client;
+        let pulled = match client.find(reference).await? {
+            Found::Whole(pulled) => pulled,
+            // Of what the registry says the digest alone can be checked: size and type are those of
+            // the bytes.
+            Found::Named(named) => match self.known(&named.digest)? {
+                Some(known) => return Ok((known, None)),
+                None => client.manifest(&self.repository.at_digest(named.digest)).await?,
+            },
+        };
+        self.keep(&pulled.bytes);
+        Ok((pulled.descriptor, Some(pulled.bytes)))
     }
 
-    async fn fetch(&self, entry: Descriptor, platforms: &PlatformSet) -> Result<Fetched> {
-        let bytes = self.manifest(&entry).await?;
+    /// Describes a manifest or index that is in the store.
+    fn known(&self, digest: &Digest) -> Result<Option<Descriptor>> {
+        let store = &self.context.store;
+        let Some(size) = store.has(digest)? else { return Ok(None) };
+        let unknown = Descriptor::new(MediaType::new(""), digest.clone(), size);
+        let known = store.read(&unknown, LARGEST_DOCUMENT).and_then(|bytes| {
+            let media_type = document_type(&unknown, &bytes)?;
+            Ok(Descriptor { media_type, ..unknown })
+        });
+        // What the store cannot give is fetched.
+        Ok(known.ok())
+    }
+
+    async fn fetch(
+        &self,
+        entry: Descriptor,
+        bytes: Option<Bytes>,
+        platforms: &PlatformSet,
+    ) -> Result<Fetched> {
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => self.manifest(&entry).await?,
+        };
         let mut fetched = Fetched { documents: Vec::new(), below: Vec::new() };
         let media_type = document_type(&entry, &bytes)?;
         if media_type.is_index() {

@@ -5,6 +5,7 @@
 
 mod pulls;
 mod pushes;
+mod questions;
 mod redirects;
 mod tls;
 mod tokens;

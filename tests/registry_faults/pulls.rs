@@ -98,6 +98,46 @@ async fn a_range_of_other_bytes_is_refused() {
 }
 
 #[tokio::test]
+async fn a_pull_that_cannot_go_on_where_it_was_begins_anew() {
+    let refused = Fault::Answer(Answer::error(416, "RANGE_INVALID", "no ranges here"));
+    let unsaid = Fault::Change(vec![Change::Without("Content-Range")]);
+    for fault in [refused, unsaid] {
+        let (server, bytes) = with_blob(Quirks::default(), 300_000);
+        server.inject(Rule::new("GET", "/blobs/", Fault::CutAnswer(100_000)));
+        server.inject(Rule::new("GET", "/blobs/", fault.clone()));
+        let pulled = pull(&client(), &repository(&server.host(), "app"), &layer(&bytes)).await;
+        let pulled = pulled.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+        assert_eq!(pulled, Digest::of(&bytes), "{fault:?}");
+        let asked: Vec<_> =
+            server.seen("GET", "/blobs/").iter().map(|it| it.header("range").is_some()).collect();
+        assert_eq!(asked, [false, true, false], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_for_long_is_left_and_quoted() {
+    for status in [429, 503] {
+        for method in ["GET", "HEAD"] {
+            let (server, _) = with_manifest(Quirks::default());
+            let busy = Answer::error(status, "TOOMANYREQUESTS", "slow down");
+            let busy = Fault::Answer(busy.header("Retry-After", "3600"));
+            for method in ["GET", "HEAD"] {
+                server.inject(Rule::new(method, "/manifests/", busy.clone()).always());
+            }
+            let wanted = reference(&server.host(), "app:v1");
+            let error = match method {
+                "GET" => client().manifest(&wanted).await.map(|_| ()).unwrap_err(),
+                _ => client().resolve(&wanted).await.map(|_| ()).unwrap_err(),
+            };
+            assert_eq!(server.seen(method, "/manifests/").len(), 1, "{method} {status}");
+            let message = error.to_string();
+            assert!(message.contains("try again in 1h"), "{method} {status}: {message}");
+            assert!(message.contains("slow down"), "{method} {status}: {message}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_of_another_length_is_refused() {
     let shorter = Fault::Change(vec![Change::Shorten(999)]);
     let longer = Fault::Change(vec![Change::Body(noise(1001))]);

@@ -270,3 +270,78 @@ async fn a_token_server_that_stalls_is_left() {
     let error = client.manifest(&reference(&server.host(), "app:v1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network, "{error}");
 }
+
+/// A registry that hides everything from strangers and challenges at `/v2/` alone.
+fn hidden(auth: Auth, status: u16) -> FaultServer {
+    let server = FaultServer::start(Quirks { auth, hides_with: Some(status), ..Quirks::default() });
+    server.put_blob("app", noise(1000));
+    server.put_manifest("app", "v1", MediaType::OCI_MANIFEST.as_str(), manifest_of(b"{}"));
+    server
+}
+
+#[tokio::test]
+async fn a_registry_that_challenges_at_its_root_alone_is_asked_there_once() {
+    for auth in [Auth::Basic, Auth::Token(TokenAuth::default())] {
+        for status in [401, 403, 404] {
+            let case = format!("{auth:?} {status}");
+            let server = hidden(auth.clone(), status);
+            let (host, app) = (server.host(), repository(&server.host(), "app"));
+            let new = || client_of_user(&host);
+            new().manifest(&reference(&host, "app:v1")).await.expect(&case);
+            new().resolve(&reference(&host, "app:v1")).await.expect(&case);
+            assert!(new().tag_digest(&reference(&host, "app:v1")).await.unwrap().is_some());
+            assert_eq!(new().tags(&app).await.expect(&case), ["v1"]);
+            assert!(new().has_blob(&app, &Digest::of(&noise(1000))).await.unwrap(), "{case}");
+            pull(&new(), &app, &layer(&noise(1000))).await.expect(&case);
+            push(&new(), &app, &noise(2000)).await.expect(&case);
+            let subject = Digest::of(&manifest_of(b"{}"));
+            new().referrers(&app, &subject, None).await.expect(&case);
+            let (kind, bytes) = (MediaType::OCI_MANIFEST, manifest_of(b"{}"));
+            new().push_manifest(&app, "v2", &kind, bytes.clone()).await.expect(&case);
+            // Many requests of one client, and one look at the root.
+            server.forget();
+            let client = new();
+            let blobs: Vec<_> = (0..4).map(|_| layer(&noise(1000))).collect();
+            for pulled in join_all(blobs.iter().map(|blob| pull(&client, &app, blob))).await {
+                pulled.expect(&case);
+            }
+            client.tags(&app).await.expect(&case);
+            let roots = server.requests().iter().filter(|it| it.path == "/v2/").count();
+            assert_eq!(roots, 1, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_credentials_does_not_ask_at_the_root() {
+    let server = hidden(Auth::Basic, 404);
+    let error = client().manifest(&reference(&server.host(), "app:v1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(server.requests().iter().all(|it| it.path != "/v2/"), "{:?}", server.requests());
+}
+
+#[tokio::test]
+async fn what_an_open_registry_does_not_have_is_missing_also_for_who_has_credentials() {
+    let server = FaultServer::start(Quirks::default());
+    let client = client_of_user(&server.host());
+    for _ in 0..3 {
+        let error = client.manifest(&reference(&server.host(), "app:v1")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    }
+    assert_eq!(server.requests().iter().filter(|it| it.path == "/v2/").count(), 1);
+    assert!(server.requests().iter().all(|it| it.header("authorization").is_none()));
+}
+
+#[tokio::test]
+async fn logging_in_to_a_registry_that_hides_everything_tries_the_credentials() {
+    use gondola::registry::login;
+    for status in [401, 403, 404] {
+        let server = hidden(Auth::Basic, status);
+        let verify = async |password: &str| {
+            let login = Login::new(crate::support::USER.to_owned(), Secret::new(password));
+            login::verify(&impatient(), &server.host(), &login).await
+        };
+        verify(PASSWORD).await.unwrap();
+        assert_eq!(verify("wrong").await.unwrap_err().kind(), ErrorKind::Denied);
+    }
+}

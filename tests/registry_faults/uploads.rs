@@ -306,3 +306,52 @@ async fn no_cookie_is_sent_back() {
     must_push(&client(), &server, &noise(2000)).await;
     assert!(server.requests().iter().all(|it| it.header("cookie").is_none()));
 }
+
+/// How many whole blobs of this size were sent, in any way.
+fn times_sent(server: &FaultServer, size: usize) -> usize {
+    let bodies = server.requests().into_iter().map(|it| it.body.len());
+    bodies.filter(|length| *length == size).count()
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_no_body_with_the_put_is_sent_a_patch_and_remembered() {
+    for status in [404, 500, 501, 502] {
+        let server = FaultServer::start(Quirks::default());
+        server.change(|quirks| quirks.put_cap = Some((0, status)));
+        let client = client();
+        let (first, second) = (noise(5 * MIB), noise(MIB));
+        must_push(&client, &server, &first).await;
+        assert_eq!(times_sent(&server, 5 * MIB), 2, "{status}");
+        must_push(&client, &server, &second).await;
+        assert_eq!(times_sent(&server, MIB), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_trouble_that_passes_is_no_reason_to_give_up_the_way_that_a_registry_takes() {
+    for status in [404, 500, 502] {
+        let server = FaultServer::start(Quirks::default());
+        server.inject(Rule::new("PUT", "/uploads/", Fault::Answer(Answer::html(status))));
+        let refusal = Answer::error(400, "UNSUPPORTED", "chunked uploads are not supported");
+        server.inject(Rule::new("PATCH", "", Fault::Answer(refusal)).always());
+        let client = client();
+        must_push(&client, &server, &noise(MIB)).await;
+        let before = server.seen("PATCH", "").len();
+        must_push(&client, &server, &noise(2 * MIB)).await;
+        assert_eq!(server.seen("PATCH", "").len(), before, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_a_body_in_no_way_is_left_with_its_words() {
+    for status in [404, 500] {
+        let server = FaultServer::start(Quirks::default());
+        for method in ["PUT", "PATCH"] {
+            let refusal = Answer::error(status, "UNKNOWN", "the disk is full");
+            server.inject(Rule::new(method, "/uploads/", Fault::Answer(refusal)).always());
+        }
+        let error = push(&client(), &app(&server), &noise(MIB)).await.unwrap_err();
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+        assert!(times_sent(&server, MIB) <= 5, "{status}: {}", times_sent(&server, MIB));
+    }
+}

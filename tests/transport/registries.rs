@@ -9,7 +9,9 @@ use gondola::transport::{localize, push};
 use super::bench::{
     Bench, assert_same, assert_says, broken, image, index, index_with_others, named, run,
 };
-use super::support::{Logged, Registry, need, program, run as succeed};
+use super::support::{
+    Change, Fault, FaultServer, Logged, Quirks, Registry, Rule, need, program, run as succeed,
+};
 
 const SENT: Outcome = Outcome::Done;
 const EXISTS: Outcome = Outcome::Skipped("exists");
@@ -279,4 +281,37 @@ fn skopeo_reads_what_was_pushed_and_we_what_it_pushes() {
     let place = bench.place(&theirs);
     let read = run(gondola::transport::read(&place, &set, &bench.context));
     assert_says(read, &["for linux/arm64", "it is for linux/amd64"]);
+}
+
+#[test]
+fn what_a_head_says_beside_the_digest_does_not_count() {
+    let without = |name| Change::Without(name);
+    let says = |name, text: &str| Change::Header(name, text.to_owned());
+    for change in [
+        says("Content-Length", "0"),
+        says("Content-Length", "578000"),
+        says("Transfer-Encoding", "chunked"),
+        without("Docker-Content-Digest"),
+        without("Content-Type"),
+        says("Content-Type", "application/octet-stream"),
+        says("Content-Type", "application/vnd.docker.distribution.manifest.list.v2+json"),
+        says("Content-Type", "application/vnd.oci.image.manifest.v1+json"),
+    ] {
+        for original in [index(), Artifact::Image(image("linux/amd64", "one"))] {
+            let server = FaultServer::start(Quirks::default());
+            let place = server.image("app:v1");
+            Bench::new().write(&place, &[named(original.clone(), &[])]).unwrap();
+            let fault = Fault::Change(vec![change.clone()]);
+            server.inject(Rule::new("HEAD", "/manifests/", fault).always());
+            server.forget();
+            let bench = Bench::new();
+            let found = bench.read(&place, "all").unwrap_or_else(|e| panic!("{change:?}: {e}"));
+            assert_same(&found, &original);
+            // Each document is fetched once.
+            let fetched = server.seen("GET", "/manifests/").len();
+            assert_eq!(fetched, original.documents().len(), "{change:?}");
+            let again = bench.read(&place, "all").unwrap_or_else(|e| panic!("{change:?}: {e}"));
+            assert_same(&again, &original);
+        }
+    }
 }

@@ -27,6 +27,12 @@ impl State {
             return None;
         }
         let authorization = call.header("authorization");
+        let is_protected = self.quirks.auth != Auth::Open && call.target() != Target::Version;
+        if let Some(status) = self.quirks.hides_with.filter(|_| is_protected)
+            && authorization.is_none()
+        {
+            return Some(Answer::error(status, "NAME_UNKNOWN", "there is nothing for strangers"));
+        }
         match self.quirks.auth.clone() {
             Auth::Open => None,
             Auth::Basic if authorization == Some(&basic(USER, PASSWORD)) => None,

@@ -229,7 +229,12 @@ async fn serve(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Reply {
         Outcome::Close => 0,
     };
     state.lock().unwrap().leave(index, status);
-    reply(outcome)
+    match outcome {
+        Outcome::Answer(answer) if parts.method == hyper::Method::HEAD => {
+            reply(Outcome::Answer(headers_alone(answer)))
+        }
+        outcome => reply(outcome),
+    }
 }
 
 async fn answer(
@@ -331,6 +336,15 @@ fn reply(outcome: Outcome) -> Reply {
     };
     let body = StreamBody::new(pieces).boxed_unsync();
     Ok(head(&answer).body(body).expect("a well-formed answer"))
+}
+
+/// The answer to a `HEAD`: a length that a fault changed need not be the body's.
+fn headers_alone(answer: Answer) -> Answer {
+    let length = answer.body.len().to_string();
+    let told = ["content-length", "transfer-encoding"];
+    let is_told = answer.headers.iter().any(|(name, _)| told.contains(&&*name.to_lowercase()));
+    let answer = if is_told { answer } else { answer.header("Content-Length", length) };
+    answer.body("")
 }
 
 fn head(answer: &Answer) -> hyper::http::response::Builder {

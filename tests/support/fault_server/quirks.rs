@@ -6,6 +6,9 @@
 pub struct Quirks {
     /// Who may do what.
     pub auth: Auth,
+    /// What a request without `Authorization` is answered in the place of a challenge, which comes
+    /// at `/v2/` alone.
+    pub hides_with: Option<u16>,
     /// Whether `Docker-Content-Digest` comes with `HEAD` answers.
     pub digest_on_head: bool,
     /// Whether `Docker-Content-Digest` comes with `GET` and `PUT` answers.
@@ -50,6 +53,7 @@ impl Default for Quirks {
     fn default() -> Self {
         Self {
             auth: Auth::Open,
+            hides_with: None,
             digest_on_head: true,
             digest_on_get: true,
             ranges: true,
