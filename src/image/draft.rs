@@ -210,9 +210,9 @@ mod tests {
         assert_eq!(image.manifest.media_type(), &MediaType::OCI_MANIFEST);
         assert_eq!(image.manifest.value().media_type, Some(MediaType::OCI_MANIFEST));
         assert_eq!(image.manifest.value().config.media_type, MediaType::OCI_CONFIG);
-        let written = image.manifest.value().layers.iter().map(|layer| layer.media_type.as_str());
+        let written = image.manifest.value().layers.iter().map(|layer| layer.media_type.clone());
         let expect =
-            [MediaType::OCI_LAYER_GZIP.as_str(), foreign, MediaType::OCI_LAYER_ZSTD.as_str()];
+            [MediaType::OCI_LAYER_GZIP, MediaType::new(foreign), MediaType::OCI_LAYER_ZSTD];
         assert_eq!(written.collect::<Vec<_>>(), expect);
     }
 

@@ -88,6 +88,9 @@ impl Client {
         let Some(tags) = self.first_tags(reference.repository()).await else {
             return failure.into_error(action);
         };
+        if tags.contains(&tag.to_owned()) {
+            return failure.into_error(action);
+        }
         let error = Error::new(ErrorKind::NotFound, action)
             .because(format!("the repository has no tag {tag}"));
         let near = tags.iter().map(|known| (strsim::jaro_winkler(known, tag), known));

@@ -275,6 +275,7 @@ async fn a_token_server_that_stalls_is_left() {
 fn hidden(auth: Auth, status: u16) -> FaultServer {
     let server = FaultServer::start(Quirks { auth, hides_with: Some(status), ..Quirks::default() });
     server.put_blob("app", noise(1000));
+    server.put_blob("app", "{}");
     server.put_manifest("app", "v1", MediaType::OCI_MANIFEST.as_str(), manifest_of(b"{}"));
     server
 }

@@ -306,12 +306,12 @@ fn what_a_head_says_beside_the_digest_does_not_count() {
             server.forget();
             let bench = Bench::new();
             let found = bench.read(&place, "all").unwrap_or_else(|e| panic!("{change:?}: {e}"));
-            assert_same(&found, &original);
+            assert_eq!(found.documents(), original.documents(), "{change:?}");
             // Each document is fetched once.
             let fetched = server.seen("GET", "/manifests/").len();
             assert_eq!(fetched, original.documents().len(), "{change:?}");
             let again = bench.read(&place, "all").unwrap_or_else(|e| panic!("{change:?}: {e}"));
-            assert_same(&again, &original);
+            assert_eq!(again.documents(), original.documents(), "{change:?}");
         }
     }
 }
