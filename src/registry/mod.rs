@@ -24,6 +24,7 @@ mod credentials;
 mod docker_config;
 mod download;
 mod exchange;
+mod exceptions;
 mod failure;
 mod folder;
 mod helper;
