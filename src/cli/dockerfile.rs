@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, ValueHint};
 
 use super::commands::build::BuildArgs;
 use super::environment::parse_epoch;
+use super::proxies;
 use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::container::parse_size;
@@ -31,20 +32,6 @@ use crate::transport::Place;
 const USUAL_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 /// What may be in front of an archive's or a Dockerfile's bytes on standard input at most.
 const LONGEST_INPUT: u64 = 16 << 30;
-/// Variables that say how the network is reached.
-const PROXIES: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-
 /// Flags of docker's, besides `--memory`, for limits that there are no control groups for.
 const WITHOUT_EFFECT: [&str; 9] = [
     "memory-swap",
@@ -383,13 +370,10 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
     Ok((name.to_owned(), meaning))
 }
 
-/// What ARGs get. Proxies of this machine are passed on, and the time that everything gets.
-pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
+/// What ARGs get: what was typed, proxies, and the time that everything gets.
+fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
     let environment = &session.environment;
-    let passed = PROXIES.iter().chain(&["SOURCE_DATE_EPOCH"]);
-    let passed =
-        passed.filter_map(|&name| Some((name.to_owned(), environment.get(name)?.to_owned())));
-    let mut arguments: BTreeMap<String, String> = passed.collect();
+    let mut arguments = with_epoch(session, proxies::for_build(session, typed));
     for text in typed {
         match text.split_once('=') {
             Some((name, value)) => drop(arguments.insert(name.to_owned(), value.to_owned())),
@@ -404,6 +388,18 @@ pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String,
 }
 
 /// The time that everything gets: the argument `SOURCE_DATE_EPOCH`, which is the environment's where
+/// Adds the time of the environment.
+pub(super) fn with_epoch(
+    session: &Session,
+    mut arguments: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    if let Some(value) = session.environment.get(NAME) {
+        arguments.insert(NAME.to_owned(), value.to_owned());
+    }
+    arguments
+}
+
 /// none was typed. An empty one asks for none.
 pub(super) fn epoch(arguments: &BTreeMap<String, String>) -> Result<Option<i64>> {
     let text = arguments.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty());

@@ -14,6 +14,7 @@ mod endings;
 mod failures;
 mod files;
 mod foreign;
+mod network;
 mod remote_cache;
 mod shell;
 mod steps;

@@ -12,6 +12,7 @@ use super::build::BuildArgs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::{self, Environment};
 use crate::cli::process::ProcessArgs;
+use crate::cli::proxies;
 use crate::cli::sandbox::{SandboxArgs, launcher};
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
@@ -233,7 +234,7 @@ async fn prepare(
     args: &RunArgs,
     rung: Rung,
 ) -> Result<(Claimed, Option<Platform>)> {
-    let options = options(args, &session.environment)?;
+    let options = options(args, session)?;
     let context = session.transport()?;
     // A name that is taken is told before anything is pulled.
     let containers = Containers::open(context.store.root())?;
@@ -417,15 +418,18 @@ fn folder_container(
     reserved.make(origin, &plan, options, &|_, _| Ok(false))
 }
 
-fn options(args: &RunArgs, environment: &Environment) -> Result<Options> {
+fn options(args: &RunArgs, session: &Session) -> Result<Options> {
+    let environment = &session.environment;
     let (program, files, network) = (&args.program, &args.files, &args.network);
     let process = &program.process;
     let volumes = files.volume.iter().chain(&files.mount).chain(&files.tmpfs);
+    let mut env = process.variables(environment)?;
+    env.extend(proxies::for_container(session, &env));
     let stop_timeout = program.stop_timeout.map(|seconds| u64::try_from(seconds).ok());
     Ok(Options {
         arguments: args.words[1..].to_vec(),
         entrypoint: program.entrypoint.clone(),
-        env: process.variables(environment)?,
+        env,
         workdir: process.workdir.clone(),
         user: process.user.clone(),
         hostname: network.hostname.clone(),

@@ -16,6 +16,7 @@ use super::stage::{Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
 use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, Security};
+use crate::dockerfile::scope;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
@@ -148,7 +149,10 @@ fn history(stage: &Stage<'_>, command: &Command) -> String {
     let mut words = Vec::new();
     if !declared.is_empty() {
         words.push(format!("|{}", declared.len()));
-        words.extend(declared.iter().map(|(name, value)| format!("{name}={value}")));
+        let shown = |(name, value): &(String, String)| {
+            format!("{name}={}", scope::shown_value(name, value))
+        };
+        words.extend(declared.iter().map(shown));
     }
     words.extend(command.argv.iter().cloned());
     format!("RUN {} # buildkit", words.join(" "))
