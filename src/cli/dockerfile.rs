@@ -70,7 +70,8 @@ pub struct DockerfileArgs {
     /// Look results of steps up in this repository of a registry, and put there what was executed
     #[arg(long, value_name = "REPOSITORY")]
     pub cache_repo: Option<String>,
-    /// The network of steps: host or none
+    /// The network of steps: host, none, or private, which leads out past this machine (needs pasta or
+    /// slirp4netns). Without it, or with default: host
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
     /// Add a line to the steps' /etc/hosts; repeatable
@@ -387,7 +388,6 @@ fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
     arguments
 }
 
-/// The time that everything gets: the argument `SOURCE_DATE_EPOCH`, which is the environment's where
 /// Adds the time of the environment.
 pub(super) fn with_epoch(
     session: &Session,
@@ -400,6 +400,7 @@ pub(super) fn with_epoch(
     arguments
 }
 
+/// The time that everything gets: the argument `SOURCE_DATE_EPOCH`, which is the environment's where
 /// none was typed. An empty one asks for none.
 pub(super) fn epoch(arguments: &BTreeMap<String, String>) -> Result<Option<i64>> {
     let text = arguments.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty());
@@ -478,8 +479,9 @@ fn network(text: Option<&str>) -> Result<Network> {
     match text {
         None | Some("default" | "host") => Ok(Network::Host),
         Some("none") => Ok(Network::None),
+        Some("private") => Ok(Network::Private),
         Some(other) => Err(Error::new(ErrorKind::Usage, format!("use --network {other}"))
-            .because("expected host or none")),
+            .because("expected host, none or private")),
     }
 }
 

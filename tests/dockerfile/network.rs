@@ -1,9 +1,11 @@
-//! Which proxies steps see.
+//! Networks of steps, what steps may do on the host's, and which proxies they see.
+
+use std::net::TcpListener;
 
 use fs_err as fs;
 
 use super::bench::{Bench, text};
-use super::support::need;
+use super::support::{Missing, Need, need, program};
 
 const PASSWORD: &str = "hunter2";
 
@@ -73,4 +75,64 @@ fn proxies_of_dockers_configuration_reach_steps_and_no_description() {
     fs::write(home.join("config.json"), "{").unwrap();
     bench.file("FROM busybox\nRUN true\n");
     bench.run(&["--network", "none"]).says("no proxy is taken from docker's configuration");
+}
+
+#[test]
+fn a_step_has_fewer_rights_on_the_hosts_network_than_on_its_own() {
+    let bench = need!(Bench::new());
+    bench.file(
+        "FROM busybox\nRUN grep CapBnd /proc/self/status > /host\n\
+         RUN --network=none grep CapBnd /proc/self/status > /none\n",
+    );
+    let image = bench.build(&[]);
+    assert_eq!(text(&image, "host"), "CapBnd:\t00000000a80401fb\n");
+    assert_eq!(text(&image, "none"), "CapBnd:\t00000000a80425fb\n");
+}
+
+/// What a way out needs here.
+fn way_out() -> Need<()> {
+    program("pasta").or_else(|_| program("slirp4netns"))?;
+    let tunnels = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    tunnels.map_err(Missing::because)?;
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let is_default = |line: &str| line.split_whitespace().nth(1) == Some("00000000");
+    if routes.lines().any(is_default) { Ok(()) } else { Err(Missing::because("no way out")) }
+}
+
+#[test]
+fn a_private_network_does_not_lead_to_this_machine() {
+    need!(way_out());
+    let bench = need!(Bench::new());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let try_it = format!("if nc 127.0.0.1 {port} </dev/null; then echo open; else echo shut; fi");
+    bench.file(&format!(
+        "FROM busybox\nRUN {try_it} > /tried; cp /etc/resolv.conf /proc/net/route /\n"
+    ));
+    let taking = std::thread::spawn(move || {
+        let (taken, _) = listener.accept().unwrap();
+        drop((taken, listener));
+    });
+    let image = bench.build(&["--network", "private"]);
+    assert_eq!(text(&image, "tried"), "shut\n");
+    assert!(text(&image, "resolv.conf").starts_with("nameserver 10.0.2.3\n"));
+    assert!(text(&image, "route").contains("\t00000000\t"), "{}", text(&image, "route"));
+    for same in ["default", "host"] {
+        // Not taken from the step that was on another network.
+        let image = bench.build(&["--network", same]);
+        assert_eq!(text(&image, "tried"), "open\n");
+    }
+    taking.join().unwrap();
+}
+
+#[test]
+fn what_a_private_network_lacks_is_named_before_the_step() {
+    let mut bench = need!(Bench::new());
+    bench.file("FROM busybox\nRUN true\n");
+    let empty = bench.sandbox.path("empty");
+    fs::create_dir(&empty).unwrap();
+    bench.sandbox.set("PATH", empty.to_str().unwrap());
+    let ran = bench.run(&["--network", "private"]).code(1);
+    ran.says("neither pasta nor slirp4netns is on PATH").says("apt install passt");
+    bench.run(&["--network", "bridge"]).code(2).says("expected host, none or private");
 }

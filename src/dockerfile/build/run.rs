@@ -20,7 +20,7 @@ use crate::dockerfile::scope;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
-use crate::sandbox::{Access, Exit, Network, Spec, Streams, Stub};
+use crate::sandbox::{Access, Exit, LowPorts, Network, Spec, Streams, Stub};
 use crate::store::Store;
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
@@ -218,6 +218,8 @@ fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
     spec.user.clone_from(&stage.config.config.user);
     spec.mounts = std::mem::take(&mut prepared.mounts);
     spec.network = command.network;
+    // A step serves nobody on this machine.
+    spec.low_ports = LowPorts::Closed;
     spec.extra_hosts.clone_from(&job.hosts);
     spec.limits.clone_from(&job.limits);
     spec.shared_memory_bytes = job.shared_memory_bytes;
