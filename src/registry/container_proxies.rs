@@ -19,13 +19,19 @@ const USUAL_HOST: &str = "unix:///var/run/docker.sock";
 
 /// The proxies for one daemon. `Debug` is absent: addresses may hold passwords.
 #[derive(Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default)]
 pub(super) struct Proxies {
-    http_proxy: String,
-    https_proxy: String,
-    no_proxy: String,
-    ftp_proxy: String,
-    all_proxy: String,
+    #[serde(rename = "httpProxy")]
+    http: String,
+    #[serde(rename = "httpsProxy")]
+    https: String,
+    /// Hosts that are reached without one.
+    #[serde(rename = "noProxy")]
+    except: String,
+    #[serde(rename = "ftpProxy")]
+    ftp: String,
+    #[serde(rename = "allProxy")]
+    all: String,
 }
 
 impl fmt::Debug for Proxies {
@@ -46,15 +52,14 @@ pub fn container_proxies(
 
 impl Proxies {
     fn variables(&self) -> BTreeMap<String, String> {
-        let Self { http_proxy, https_proxy, no_proxy, ftp_proxy, all_proxy } = self;
-        let all = [
-            ("HTTP_PROXY", http_proxy),
-            ("HTTPS_PROXY", https_proxy),
-            ("NO_PROXY", no_proxy),
-            ("FTP_PROXY", ftp_proxy),
-            ("ALL_PROXY", all_proxy),
+        let named = [
+            ("HTTP_PROXY", &self.http),
+            ("HTTPS_PROXY", &self.https),
+            ("NO_PROXY", &self.except),
+            ("FTP_PROXY", &self.ftp),
+            ("ALL_PROXY", &self.all),
         ];
-        let set = all.into_iter().filter(|(_, value)| !value.is_empty());
+        let set = named.into_iter().filter(|(_, value)| !value.is_empty());
         set.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 }
