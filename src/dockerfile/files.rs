@@ -221,7 +221,7 @@ pub fn digest_of(entry: &Entry) -> Result<ContentDigest> {
 pub fn digest_of_file(path: &Path, size: u64) -> Result<ContentDigest> {
     use crate::error::Cannot as _;
     let action = || format!("read {}", path.display());
-    let file = fs_err::File::open(path).cannot(action)?;
+    let file = crate::disk::open_listed(path).cannot(action)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(std::io::Read::take(file, size + 1)).cannot(action)?;
     if hasher.count() != size {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use fs_err::File;
 
+use crate::disk;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// Where the bytes of a regular file are.
@@ -27,10 +28,10 @@ impl Content {
     pub fn from_file(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let metadata = fs_err::metadata(&path).cannot(|| "put a file into a layer")?;
-        if !metadata.is_file() {
+        disk::expect_regular(&metadata, u64::MAX).map_err(|error| {
             let action = format!("put {} into a layer as a file", path.display());
-            return Err(Error::new(ErrorKind::Invalid, action).because("it is not a regular file"));
-        }
+            Error::new(ErrorKind::Invalid, action).because(error)
+        })?;
         Ok(Self::File { path, size: metadata.len() })
     }
 
@@ -60,7 +61,7 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// Opens the regular file at `path`, which must have `size` bytes.
     pub(super) fn open(path: &'a Path, size: u64) -> Result<Self> {
-        let file = File::open(path).cannot(|| "put a file into a layer")?;
+        let file = disk::open_listed(path).cannot(|| "put a file into a layer")?;
         let found = file.metadata().cannot(|| "put a file into a layer")?.len();
         if found != size {
             return Err(changed(path, &format!("found {found} bytes"), size));
@@ -144,7 +145,7 @@ mod tests {
     fn only_regular_files_have_content() {
         let folder = tempfile::tempdir().unwrap();
         let error = Content::from_file(folder.path()).unwrap_err();
-        assert!(error.to_string().ends_with("it is not a regular file"), "{error}");
+        assert!(error.to_string().ends_with("it is a folder, expected a file"), "{error}");
         let missing = folder.path().join("missing");
         let error = Content::from_file(&missing).unwrap_err().to_string();
         assert!(error.contains(missing.to_str().unwrap()), "{error}");

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::download;
 use super::job::{ContextSource, FileSource, Job, Tools};
 use super::shop::blocking;
+use crate::disk;
 use crate::dockerfile::context::{self, Checkout, Digests, Folder};
 use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
 use crate::dockerfile::ignore::Patterns;
@@ -136,7 +137,7 @@ fn open_downloaded(file: (&Path, &str), programs: &str) -> Result<Raw> {
         return Err(Error::new(ErrorKind::Usage, action())
             .because("it is no tar archive, and too long for a Dockerfile"));
     }
-    fs_err::read(file.0).map(Raw::File).cannot(action)
+    disk::read(file.0, LONGEST_FILE).map(Raw::File).cannot(action)
 }
 
 fn open_archive(file: (&Path, &str), folder: Option<&str>, programs: &str) -> Result<Raw> {
@@ -319,21 +320,11 @@ fn ignored(raw: &Raw, beside: Option<&Beside>) -> Result<Patterns> {
 }
 
 fn read_on_disk(path: &Path) -> Result<Option<Vec<u8>>> {
-    let metadata = match fs_err::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
-        Err(error) => return Err(unreadable(path, &error)),
-    };
-    let refuse =
-        |why: &str| Error::new(ErrorKind::Usage, format!("read {}", path.display())).because(why);
-    if metadata.is_dir() {
-        return Err(refuse("it is a folder"));
+    match disk::read_named(path, LONGEST_FILE) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if disk::is_absence(&error) => Ok(None),
+        Err(error) => Err(unreadable(path, &error)),
     }
-    if metadata.len() > LONGEST_FILE {
-        return Err(refuse("it is too long"));
-    }
-    fs_err::read(path).map(Some).map_err(|error| unreadable(path, &error))
 }
 
 /// Says why a file cannot be read, and names it once.
@@ -343,8 +334,14 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
         std::io::ErrorKind::PermissionDenied => Error::new(ErrorKind::Io, action)
             .because("this user may not read it")
             .hint(format!("chmod a+r {}", path.display())),
+        std::io::ErrorKind::InvalidInput => Error::new(ErrorKind::Usage, action).because(error),
         kind => Error::new(ErrorKind::Io, action).because(kind),
     }
+}
+
+fn no_file(name: &str, what: &str) -> Error {
+    let why = format!("it is {what}, expected a file");
+    Error::new(ErrorKind::Usage, format!("read {name}")).because(why)
 }
 
 fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
@@ -357,6 +354,10 @@ fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
     match found.node.entry.kind {
         EntryKind::File(Content::Memory(bytes)) => Ok(Some(bytes.to_vec())),
         EntryKind::File(Content::File { path, .. }) => read_on_disk(&path),
+        EntryKind::Fifo => Err(no_file(name, "a named pipe")),
+        EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => {
+            Err(no_file(name, "a device"))
+        }
         _ => Ok(None),
     }
 }

@@ -50,7 +50,7 @@ pub fn packing(start: &[u8]) -> Packing {
 pub fn open(file: (&Path, &str), programs: &str) -> Result<Option<Box<dyn Read + Send>>> {
     let (path, name) = file;
     let action = || format!("read {name}");
-    let mut file = BufReader::new(fs_err::File::open(path).cannot(action)?);
+    let mut file = BufReader::new(crate::disk::open(path).cannot(action)?);
     let packing = packing(file.fill_buf().cannot(action)?);
     let unpacked = match packing {
         Packing::Layer(compression) => match decompress(compression, file) {

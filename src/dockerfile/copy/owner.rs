@@ -79,7 +79,9 @@ fn read(files: &dyn Files, path: &str) -> Result<Option<String>> {
     }
     let bytes = match content {
         Content::Memory(bytes) => bytes.to_vec(),
-        Content::File { path, .. } => fs_err::read(path).cannot(|| "look for a user")?,
+        Content::File { path, .. } => {
+            crate::disk::read(path, LONGEST_LIST).cannot(|| "look for a user")?
+        }
     };
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
