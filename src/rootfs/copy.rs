@@ -47,8 +47,16 @@ pub(super) fn copy(from: &Spot, target: &Path, form: Form, contents: Contents) -
     let (sender, tasks) = sync_channel::<Task>(WAITING);
     let tasks = Mutex::new(tasks);
     thread::scope(|scope| {
-        let copiers: Vec<_> =
-            (0..COPIERS).map(|_| scope.spawn(|| copy_contents(&tasks, target, form))).collect();
+        let mut copiers = Vec::new();
+        for _ in 0..COPIERS {
+            let work = || copy_contents(&tasks, target, form);
+            match thread::Builder::new().spawn_scoped(scope, work) {
+                Ok(copier) => copiers.push(copier),
+                // One does it alone where the system gives no more.
+                Err(_) if !copiers.is_empty() => break,
+                Err(error) => return Err(error).cannot(|| "start a thread that copies"),
+            }
+        }
         let mut copying = Walker {
             target,
             contents,

@@ -30,6 +30,7 @@
 mod channel;
 mod connect;
 mod fault;
+mod file_size;
 mod harden;
 mod helper;
 mod id_range;
@@ -38,6 +39,7 @@ mod init;
 mod join;
 mod kernel;
 mod limit;
+
 mod mounts;
 mod notify;
 pub mod owner;
@@ -55,6 +57,7 @@ mod tty;
 mod whiteout;
 
 pub use connect::Connector;
+pub use file_size::survive_file_size_limit;
 pub use helper::reexec;
 pub use join::Join;
 pub use limit::Limit;

@@ -115,14 +115,33 @@ impl Store {
     ///
     /// New folders are for the owner alone. A store that cannot be written to can be read.
     pub fn open(root: &Path) -> Result<Self> {
-        let store = Self(Arc::new(Inner {
-            root: root.to_owned(),
-            session: Mutex::new(Session::Unstarted),
-        }));
-        if !store.has_layout_file()? || !store.own("work").is_dir() {
-            store.make_layout()?;
+        let store = Self::at(root);
+        store.make_if_missing()?;
+        Ok(store)
+    }
+
+    /// The same, but a store that is not there and cannot be made has nothing in it.
+    pub fn open_as_it_is(root: &Path) -> Result<Self> {
+        let store = Self::at(root);
+        match store.make_if_missing() {
+            Err(error) if is_unwritable(&error) && !store.has_layout_file()? => {
+                *store.session() = Session::Unwritable;
+            }
+            made => made?,
         }
         Ok(store)
+    }
+
+    fn at(root: &Path) -> Self {
+        let session = Mutex::new(Session::Unstarted);
+        Self(Arc::new(Inner { root: root.to_owned(), session }))
+    }
+
+    fn make_if_missing(&self) -> Result<()> {
+        if self.has_layout_file()? && self.own("work").is_dir() {
+            return Ok(());
+        }
+        self.make_layout()
     }
 
     /// The folder that the store is in.
@@ -141,6 +160,12 @@ impl Store {
     /// want it to outlive the handle.
     pub fn lease(&self) -> Result<Lease> {
         Ok(Lease::new(self.held()?))
+    }
+
+    /// Begins this handle's lease; in a store that can only be read nobody removes anything, and none is
+    /// needed.
+    pub fn lease_if_writable(&self) -> Result<()> {
+        self.held_if_writable().map(drop)
     }
 
     /// Makes an empty folder on the store's file system. It goes when it is dropped, and what a
@@ -313,16 +338,22 @@ impl Store {
         self.root().display()
     }
 
+    fn unwritten(&self, error: io::Error) -> Error {
+        let action = format!("write to the store {}", self.shown());
+        Error::new(ErrorKind::Io, action).caused_by(error)
+    }
+
     /// The error for whatever the operating system refuses here, with the way out.
     fn cannot_write(&self, error: io::Error) -> Error {
         let hint = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "free some space there (gondola cache prune), or set GONDOLA_HOME to a folder on another disk"
             }
+            // Who started this process set a limit, and that is told.
+            io::ErrorKind::FileTooLarge => return self.unwritten(error),
             _ => "set GONDOLA_HOME to a folder that can be written to",
         };
-        let action = format!("write to the store {}", self.shown());
-        Error::new(ErrorKind::Io, action).caused_by(error).hint(hint)
+        self.unwritten(error).hint(hint)
     }
 }
 
