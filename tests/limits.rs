@@ -41,7 +41,7 @@ fn shell(sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Command {
 }
 
 /// The command's end; panics where it has none.
-fn ended(mut command: Command) -> Run {
+fn ended(command: &mut Command) -> Run {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let began = Instant::now();
     let mut child = command.spawn().unwrap();
@@ -52,7 +52,7 @@ fn ended(mut command: Command) -> Run {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Run::ended(&command, child.wait_with_output().unwrap())
+    Run::ended(command, child.wait_with_output().unwrap())
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn too_few_threads_are_told_and_nothing_panics_or_waits() {
         command.args(["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID, "--clear-groups"]);
         command.arg(&prlimit).arg(format!("--nproc={limit}"));
         command.arg(&gondola).args(["images"]).stdin(Stdio::null());
-        let ran = ended(command);
+        let ran = ended(&mut command);
         assert!(!ran.stderr.contains("panicked"), "{limit}: {ran:?}");
         match ran.code {
             Some(0) => {}
@@ -91,17 +91,17 @@ fn a_limit_of_file_sizes_is_told() {
     let sandbox = Sandbox::new();
     // Random enough to stay large.
     let bytes: Vec<u8> =
-        (0u32..1 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        (0u32..1 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
     sandbox.write("app", &bytes);
     let gondola = env!("CARGO_BIN_EXE_gondola");
     let build = [gondola, "build", "--prebuilt", "app", "-o", "docker-archive:out.tar"];
-    let ran = ended(shell(&sandbox, "ulimit -f 8; exec \"$@\"", &build)).code(1);
+    let ran = ended(&mut shell(&sandbox, "ulimit -f 8; exec \"$@\"", &build)).code(1);
     let ran = ran.says("cannot ").says("File too large");
     assert!(ran.says("this shell allows").stderr.contains("ulimit -f"));
     assert!(!sandbox.path("out.tar").exists());
     sandbox.gondola(&build[1..]).success();
     // Where only the archive is too large, it is named.
-    let ran = ended(shell(&sandbox, "ulimit -f 8; exec \"$@\"", &build)).code(1);
+    let ran = ended(&mut shell(&sandbox, "ulimit -f 8; exec \"$@\"", &build)).code(1);
     let _ = ran.says("out.tar").says("ulimit -f");
 }
 
@@ -109,7 +109,7 @@ fn a_limit_of_file_sizes_is_told() {
 fn too_few_open_files_are_told() {
     let sandbox = Sandbox::new();
     let gondola = env!("CARGO_BIN_EXE_gondola");
-    let ran = ended(shell(&sandbox, "ulimit -n 5; exec \"$@\"", &[gondola, "images"])).code(1);
+    let ran = ended(&mut shell(&sandbox, "ulimit -n 5; exec \"$@\"", &[gondola, "images"])).code(1);
     let _ = ran.says("cannot ").says("ulimit -n");
 }
 
@@ -117,8 +117,10 @@ fn too_few_open_files_are_told() {
 fn busybox_layout(sandbox: &Sandbox, busybox: &Path) {
     fs::copy(busybox, sandbox.path("busybox")).unwrap();
     sandbox.write("Dockerfile", "FROM scratch\nCOPY busybox /bin/busybox\n");
-    let out = ["build", "-f", "Dockerfile", "-t", "kept", "-o", "oci:layout", "."];
-    sandbox.gondola(&out).success();
+    for result in [["-t", "kept"], ["-o", "oci:layout"]] {
+        let build = [&["build", "-f", "Dockerfile", "."][..], &result].concat();
+        sandbox.gondola(&build).success();
+    }
 }
 
 const SAYS_HELLO: [&str; 3] = ["/bin/busybox", "echo", "hello"];
@@ -140,7 +142,7 @@ fn a_read_only_store_is_read_and_a_run_unpacks_elsewhere() {
         command.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
         command.args(["--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh"]);
         command.args(arguments).stdin(Stdio::null());
-        ended(command)
+        ended(&mut command)
     };
     if read_only(&["true"]).code != Some(0) {
         println!("skipped: no mount namespace here");
@@ -153,9 +155,13 @@ fn a_read_only_store_is_read_and_a_run_unpacks_elsewhere() {
     }
     let _ = read_only(&[gondola, "cache", "du"]).success();
     for image in ["oci:layout", "kept"] {
-        let run =
-            [&[gondola, "run", "--rm", "--sandbox", "chroot", image][..], &SAYS_HELLO].concat();
-        let ran = read_only(&run).success();
+        let run = [&[gondola, "run", "--rm", image][..], &SAYS_HELLO].concat();
+        let ran = read_only(&run);
+        if ran.stderr.contains("cannot isolate a process here") {
+            println!("skipped: no sandbox in a user namespace here");
+            return;
+        }
+        let ran = ran.success();
         assert_eq!(ran.stdout, "hello\n");
         let _ = ran.says("cannot be written to").says("GONDOLA_HOME");
         assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "{image}");
@@ -165,8 +171,7 @@ fn a_read_only_store_is_read_and_a_run_unpacks_elsewhere() {
         let ran = read_only(&[&[gondola], arguments].concat()).code(1);
         let _ = ran.says("cannot write to the store").says("hint: set GONDOLA_HOME");
     }
-    let detached =
-        [&[gondola, "run", "-d", "--sandbox", "chroot", "kept"][..], &SAYS_HELLO].concat();
+    let detached = [&[gondola, "run", "-d", "kept"][..], &SAYS_HELLO].concat();
     let _ = read_only(&detached).code(125).says("GONDOLA_HOME");
 }
 
@@ -189,7 +194,7 @@ fn a_home_of_another_user_has_no_images_and_a_run_unpacks_elsewhere() {
         command.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
         command.args(["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID, "--clear-groups"]);
         command.arg(&gondola).args(arguments).stdin(Stdio::null());
-        ended(command)
+        ended(&mut command)
     };
     assert_eq!(as_nobody(&["images", "--json"]).success().line(), "[]");
     assert_eq!(as_nobody(&["ps", "-a", "--json"]).success().line(), "[]");
@@ -219,7 +224,7 @@ fn killed_exports_leave_nothing_that_the_next_does_not_remove() {
     let mut state = 1u64;
     let bytes: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
+        state.to_be_bytes()[0]
     })
     .take(16 << 20)
     .collect();

@@ -1,7 +1,5 @@
 //! Limits that this process was started with, and what is said where one of them was the reason.
 
-use std::error::Error as StdError;
-use std::io;
 use std::sync::RwLock;
 
 use rustix::io::Errno;
@@ -43,15 +41,32 @@ fn with_limit(error: Error, resource: Resource, (what, flag): (&str, &str)) -> E
     error.hint(format!("this shell allows {limit} {what}: raise that with ulimit {flag}"))
 }
 
-/// The system's number for what went wrong at the bottom.
+/// The system's number for what went wrong, out of the text: not every error underneath gives it away.
 fn errno(error: &Error) -> Option<Errno> {
-    let mut next: Option<&(dyn StdError + 'static)> = error.source();
-    let mut found = None;
-    while let Some(error) = next {
-        let own = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        let own = own.map(Errno::from_raw_os_error).or(error.downcast_ref::<Errno>().copied());
-        found = own.or(found);
-        next = error.source();
+    let message = error.message();
+    let (_, number) = message.rsplit_once("(os error ")?;
+    let (number, _) = number.split_once(')')?;
+    number.parse().ok().map(Errno::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_named_where_it_was_the_reason() {
+        let explained = |errno: Errno| {
+            let io = std::io::Error::from(errno);
+            let named = std::io::Error::new(io.kind(), format!("failed to write x: {io}"));
+            let error = Err::<(), _>(named).cannot(|| "write x").unwrap_err();
+            explain(error).to_string()
+        };
+        let limit = getrlimit(Resource::Nofile).current;
+        let expected = limit.is_some_and(|limit| {
+            explained(Errno::MFILE)
+                .contains(&format!("{limit} open files: raise that with ulimit -n"))
+        });
+        assert!(expected || limit.is_none());
+        assert!(!explained(Errno::NOENT).contains("ulimit"));
     }
-    found
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::args::{Command, GlobalArgs};
 use super::environment::Environment;
-use crate::error::{Cannot as _, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::store::remove_tree;
 
 /// A store in the folder of temporary files, which goes with this.
@@ -28,14 +28,20 @@ impl PassingStore {
         let Command::Run(args) = command else { return Ok(None) };
         // Where no store can be named that is told when it is opened.
         let Ok(instead_of) = global.store_folder(environment) else { return Ok(None) };
-        if args.is_detached() || is_writable(&instead_of) {
+        if is_writable(&instead_of) {
             return Ok(None);
+        }
+        let way_out = "set GONDOLA_HOME to a folder that can be written to";
+        if args.is_detached() {
+            return Err(Error::new(ErrorKind::Io, format!("write to {}", instead_of.display()))
+                .because("what runs in the background needs a store that stays")
+                .hint(way_out));
         }
         let folder = tempfile::Builder::new()
             .prefix("gondola-store-")
             .tempdir_in(environment.get("TMPDIR").unwrap_or("/tmp"))
             .cannot(|| format!("make a store in the place of {}", instead_of.display()))
-            .map_err(|error| error.hint("set GONDOLA_HOME to a folder that can be written to"))?;
+            .map_err(|error| error.hint(way_out))?;
         global.store = Some(folder.path().to_owned());
         Ok(Some(Self { folder: Some(folder), instead_of }))
     }

@@ -162,6 +162,7 @@ impl Containers {
         for left in existing.iter().filter(|container| container.should_be_gone()) {
             left.bury()?;
         }
+        self.sweep();
         let holder = |name: &str| existing.iter().find(|c| c.name() == name && c.folder().exists());
         if let Some(held) = name.and_then(holder) {
             return Err(taken(held));

@@ -151,9 +151,12 @@ mod tests {
         let target = folder.path().join("target");
         for text in ["one", "two"] {
             for named in [false, true] {
-                let make = || match named {
-                    true => Unfinished::named(folder.path(), 0o600),
-                    false => Unfinished::beside(&target, 0o600),
+                let make = || {
+                    if named {
+                        Unfinished::named(folder.path(), 0o600)
+                    } else {
+                        Unfinished::beside(&target, 0o600)
+                    }
                 };
                 let before = listing(folder.path());
                 let mut file = make().unwrap();

@@ -39,6 +39,11 @@ pub(super) fn check(folder: &Path, workspace: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what stands in the place of the `go.mod` that a folder belongs to.
+pub(super) fn check_module(folder: &Path) -> Result<()> {
+    above(folder, "go.mod").map_or(Ok(()), |file| check_file(&file, LARGEST))
+}
+
 /// The nearest thing of a name that is no folder, as the go command looks for it.
 fn above(folder: &Path, name: &str) -> Option<PathBuf> {
     let mut places = folder.ancestors().map(|parent| parent.join(name));

@@ -228,6 +228,7 @@ impl Scope<'_> {
             return Ok((self.dir.to_owned(), pattern.to_owned()));
         };
         let folder = absolute(self.dir, fixed_part(&local));
+        documents::check_module(&folder)?;
         let root = self.module_of(&folder);
         if root == self.module_of(self.dir) {
             return Ok((self.dir.to_owned(), local));

@@ -110,10 +110,10 @@ impl Store {
         })?;
         let Some(bytes) = bytes else {
             // A store that is not there, and cannot be made.
-            return match self.has_layout_file()? {
-                true => Err(self.corrupt_index("the file is missing")),
-                false => Ok(Index::new(Vec::new())),
-            };
+            if self.has_layout_file()? {
+                return Err(self.corrupt_index("the file is missing"));
+            }
+            return Ok(Index::new(Vec::new()));
         };
         if bytes.len() as u64 > LARGEST_INDEX {
             return Err(self.corrupt_index(format!("it has more than {LARGEST_INDEX} bytes")));
