@@ -260,14 +260,7 @@ fn read_secret(id: &str, source: &SecretSource) -> Result<Vec<u8>> {
     let action = || format!("read the secret {id}");
     match source {
         SecretSource::Value(value) => Ok(value.clone().into_bytes()),
-        SecretSource::File(path) => {
-            let size = fs_err::metadata(path).cannot(action)?.len();
-            if size > LONGEST_SECRET {
-                return Err(Error::new(ErrorKind::Usage, action())
-                    .because(format!("it has {size} bytes, at most {LONGEST_SECRET} are taken")));
-            }
-            fs_err::read(path).cannot(action)
-        }
+        SecretSource::File(path) => crate::disk::read_named(path, LONGEST_SECRET).cannot(action),
     }
 }
 

@@ -268,7 +268,7 @@ impl Execution {
         let last = Arc::new(Mutex::new(VecDeque::new()));
         let reader = {
             let (task, last) = (self.begun.task.clone(), last.clone());
-            thread::spawn(move || tell(end, &task, &last))
+            thread::Builder::new().spawn(move || tell(end, &task, &last)).cannot(action)?
         };
         let exit = child.wait()?;
         if let Err(panic) = reader.join() {

@@ -226,9 +226,15 @@ fn read_all(files: &[Wanted<'_>], wanted: &[usize]) -> Result<Vec<(FileState, Co
     let own = shares.next().unwrap_or_default();
     let parts = thread::scope(|scope| {
         let read = &read;
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+        let start =
+            |share| (share, thread::Builder::new().spawn_scoped(scope, move || read(share)));
+        let others: Vec<_> = shares.map(start).collect();
         let own = read(own);
-        let others = others.into_iter().map(|other| other.join().expect("reading does not panic"));
+        let others = others.into_iter().map(|(share, other)| match other {
+            Ok(other) => other.join().expect("reading does not panic"),
+            // The system gives no more threads.
+            Err(_) => read(share),
+        });
         std::iter::once(own).chain(others).collect::<Result<Vec<_>, Error>>()
     })?;
     Ok(parts.concat())
