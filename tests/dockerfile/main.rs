@@ -15,5 +15,6 @@ mod failures;
 mod files;
 mod foreign;
 mod remote_cache;
+mod scopes;
 mod shell;
 mod steps;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::download::{self, is_remote};
 use super::job::StepKind;
 use super::platform::Provider;
-use super::shop::{Held, Made, Wanted, blocking, blocking_or};
+use super::shop::{Asked, Held, Made, Wanted, blocking, blocking_or};
 use super::stage::{At as _, Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
@@ -210,10 +210,10 @@ pub(super) async fn copy(
     let base = plan.key(stage);
     // A stage or image whose files were looked at before need not be looked at again.
     let asked = match &provider {
-        Provider::Snapshot(snapshot) => Some(base.clone().text(&snapshot.key).finish()),
+        Provider::Snapshot(snapshot) => Some(Asked::of(base.clone(), snapshot)),
         Provider::Context(_) => None,
     };
-    let known = match asked.as_deref().filter(|_| stage.use_cache) {
+    let known = match asked.as_ref().filter(|_| stage.use_cache) {
         Some(asked) => shop.alias(asked, StepKind::Copy).await?,
         None => None,
     };
@@ -236,6 +236,7 @@ pub(super) async fn copy(
         };
         place(stage, plan.clone(), Gathered::of(selected)).await
     };
+    let asked = asked.filter(|asked| shop.gives_away(asked.on_cached)).map(|asked| asked.key);
     let wanted = Wanted { asked, ..stage.wanted(key, StepKind::Copy) };
     let (step, origin) = Box::pin(shop.step(&wanted, execute)).await?;
     ended(task, origin);
@@ -290,7 +291,7 @@ async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result
         if let Some(text) = plan.overwriting(&selected, &tree) {
             reporter.warn(text);
         }
-        Ok(Made { tree, kept: None, held })
+        Ok(Made { tree, held, ..Made::default() })
     })
     .await
 }
