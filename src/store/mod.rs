@@ -55,6 +55,7 @@ mod lock;
 mod names;
 mod read;
 mod records;
+mod scope;
 mod space;
 mod tree;
 mod verify;
@@ -78,6 +79,7 @@ pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
 pub use ingest::Ingest;
 pub use lock::Lease;
 pub use read::BlobReader;
+pub use scope::{CacheScope, ScopeName};
 pub use tree::{remove_tree, tree_bytes};
 pub use verify::Verification;
 
