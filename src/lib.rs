@@ -15,6 +15,7 @@
 //! Modules use each other downwards only. A test compares this list with the code:
 //!
 //! ```text
+//! clock:
 //! error:
 //! glob:
 //! progress:
@@ -26,8 +27,8 @@
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
 //! rootfs: error oci progress layer sandbox registry store image transport
-//! golang: error glob oci progress layer sandbox store image transport rootfs
-//! dockerfile: error glob oci progress layer sandbox registry store image transport rootfs
+//! golang: clock error glob oci progress layer sandbox store image transport rootfs
+//! dockerfile: clock error glob oci progress layer sandbox registry store image transport rootfs
 //! container: error oci progress layer sandbox store image transport rootfs
 //! config: error oci layer
 //! pipeline: error oci progress layer sandbox registry store image transport rootfs golang dockerfile
@@ -35,6 +36,7 @@
 //! ```
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod container;
 pub mod dockerfile;

@@ -7,12 +7,14 @@
 //! programs whoever builds them and wherever.
 
 mod assets;
+mod attempt;
 mod buildinfo;
 mod command;
 mod compile;
 mod environment;
 mod fetch;
 mod flags;
+mod gocache;
 mod image;
 mod inputs;
 mod kept;
@@ -32,7 +34,7 @@ use crate::progress::Reporter;
 
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
-pub use compile::{Binary, Built};
+pub use compile::{Binary, Built, Recorded};
 pub use flags::{BuildFlags, ModMode};
 pub use image::{Images, Need, Unpacked};
 pub use inputs::{Check, Inputs, Moment, Trace};
