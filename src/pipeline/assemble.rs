@@ -21,6 +21,9 @@ const SHARED_FOLDERS: [&str; 2] = ["tmp", "var/tmp"];
 /// What a shell and most programs look through when an image sets no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How often a layer is made again because a file changed.
+const REPEATS: usize = 2;
+
 /// A compiled program, and the name it gets in the image.
 #[derive(Clone, Debug)]
 pub(super) struct Binary {
@@ -60,13 +63,13 @@ pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
     })?;
     let assets = &parts.settings.image.assets;
     if !assets.is_empty() {
-        let tree = asset_tree(parts)?;
-        let layer = store_layer(engine, parts, &format!("{} files", parts.name), tree)?;
+        let name = format!("{} files", parts.name);
+        let layer = settled_layer(engine, parts, &name, || asset_tree(parts))?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
-    let tree = binary_tree(parts)?;
-    let layer = store_layer(engine, parts, &format!("{} {}", parts.name, parts.platform), tree)?;
+    let name = format!("{} {}", parts.name, parts.platform);
+    let layer = settled_layer(engine, parts, &name, || binary_tree(parts))?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -219,6 +222,22 @@ struct LayerRecord {
     digest: Digest,
     size: u64,
     diff_id: Digest,
+}
+
+/// Makes a layer of files as they are. If one changes between the looks at it, it is looked at again.
+fn settled_layer(
+    engine: &Engine,
+    parts: &Parts,
+    name: &str,
+    tree: impl Fn() -> Result<Tree>,
+) -> Result<Layer> {
+    let mut repeats = REPEATS;
+    loop {
+        match tree().and_then(|tree| store_layer(engine, parts, name, tree)) {
+            Err(error) if error.kind() == ErrorKind::Changed && repeats > 0 => repeats -= 1,
+            made => return made,
+        }
+    }
 }
 
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
