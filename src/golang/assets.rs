@@ -369,6 +369,84 @@ mod tests {
         assert_eq!(add(folder.path(), &["named:/s"]).unwrap(), ["0644 s f 4"]);
     }
 
+    /// The contents of all files in a tree.
+    fn contents(tree: &Tree) -> Result<Vec<String>> {
+        let files = tree.iter().filter_map(|(_, entry)| match &entry.kind {
+            EntryKind::File(content) => Some(content.bytes()),
+            _ => None,
+        });
+        files.map(|bytes| Ok(String::from_utf8_lossy(&bytes?).into_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_swapped_for_a_link_is_never_read_through_it() {
+        let folder = folder();
+        let path = |name: &str| folder.path().join(name);
+        fs_err::create_dir(path("outside")).unwrap();
+        for name in ["secret", "outside/a"] {
+            fs_err::write(path(name), "from outside").unwrap();
+        }
+        fs_err::copy(path("site/sub/a"), path("site/twin")).unwrap();
+        for (inside, outside) in [("site/index.html", "secret"), ("site/sub", "outside")] {
+            let mut tree = Tree::new();
+            let asset: Asset = "site:/srv".parse().unwrap();
+            asset.add_to(&mut tree, folder.path(), 7).unwrap();
+            fs_err::rename(path(inside), path("kept")).unwrap();
+            symlink(path(outside), path(inside)).unwrap();
+            assert_eq!(contents(&tree).unwrap_err().kind(), ErrorKind::Changed, "{inside}");
+            fs_err::remove_file(path(inside)).unwrap();
+            // Not even another file of the same folder is taken for it.
+            if !path("kept").is_dir() {
+                fs_err::copy(path("site/twin"), path(inside)).unwrap();
+                assert_eq!(contents(&tree).unwrap_err().kind(), ErrorKind::Changed);
+            }
+            fs_err::rename(path("kept"), path(inside)).unwrap();
+            assert!(contents(&tree).unwrap().iter().all(|text| text == "text"));
+        }
+    }
+
+    #[test]
+    fn a_loop_of_swaps_brings_nothing_in_from_outside() {
+        let folder = folder();
+        let path = |name: &str| folder.path().join(name);
+        fs_err::write(path("secret"), "from outside").unwrap();
+        fs_err::create_dir(path("outside")).unwrap();
+        fs_err::write(path("outside/a"), "from outside").unwrap();
+        symlink("../secret", path("link")).unwrap();
+        symlink("../outside", path("link-to-folder")).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        let swap = |inside: &str, link: &str| {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            let _ = rustix::fs::renameat_with(
+                rustix::fs::CWD,
+                path(inside),
+                rustix::fs::CWD,
+                path(link),
+                flags,
+            );
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    swap("site/index.html", "link");
+                    swap("site/sub", "link-to-folder");
+                }
+            });
+            let asset: Asset = "site:/srv".parse().unwrap();
+            let mut read = 0;
+            for _ in 0..2_000 {
+                let mut tree = Tree::new();
+                let added = asset.add_to(&mut tree, folder.path(), 7);
+                let Ok(texts) = added.and_then(|()| contents(&tree)) else { continue };
+                read += 1;
+                assert!(texts.iter().all(|text| text == "text"), "{texts:?}");
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            // A link out of the folder is an error, so not every round reads something.
+            assert!(read < 2_000, "nothing was swapped");
+        });
+    }
+
     #[test]
     fn what_cannot_be_added_is_named() {
         let folder = folder();
@@ -383,5 +461,12 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
         let text = add(folder.path(), &["site:/x"]).unwrap_err().to_string();
         assert!(text.contains("site/pipe") && text.contains("a named pipe and not a"), "{text}");
+        let text = add(folder.path(), &["site/pipe:/x"]).unwrap_err().to_string();
+        assert!(text.contains("site/pipe") && text.contains("a named pipe and not a"), "{text}");
+        let socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket"));
+        let text = add(folder.path(), &["socket:/x"]).unwrap_err().to_string();
+        assert!(socket.is_ok() && text.contains("a socket and not a regular file"), "{text}");
+        let text = add(folder.path(), &["/dev/null:/x"]).unwrap_err().to_string();
+        assert!(text.contains("a device and not a regular file"), "{text}");
     }
 }

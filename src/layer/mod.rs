@@ -25,6 +25,8 @@ mod tree;
 mod write;
 
 pub use beneath::{FileState, HeldFolder, Inner};
+#[cfg(test)]
+pub(crate) use content::boundary;
 pub use content::{Content, ContentHash, FileContent, FileReader};
 pub use encoding::Encoding;
 pub use key::content_key;
