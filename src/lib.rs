@@ -15,6 +15,7 @@
 //! Modules use each other downwards only. A test compares this list with the code:
 //!
 //! ```text
+//! clock:
 //! disk:
 //! error:
 //! glob:
@@ -27,8 +28,8 @@
 //! image: disk error oci layer registry store
 //! transport: disk error oci progress layer registry store image
 //! rootfs: disk error oci progress layer sandbox registry store image transport
-//! golang: disk error glob oci progress layer sandbox store image transport rootfs
-//! dockerfile: disk error glob oci progress layer sandbox registry store image transport rootfs
+//! golang: clock disk error glob oci progress layer sandbox store image transport rootfs
+//! dockerfile: clock disk error glob oci progress layer sandbox registry store image transport rootfs
 //! container: disk error oci progress layer sandbox store image transport rootfs
 //! config: disk error oci layer
 //! pipeline: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
@@ -36,6 +37,7 @@
 //! ```
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod container;
 pub mod disk;

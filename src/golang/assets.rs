@@ -1,12 +1,15 @@
 //! What an image of Go programs holds: the programs, and files that somebody adds.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Stat};
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::layer::{Content, Entry, Tree, TreePath};
+use crate::layer::{Content, Entry, HeldFolder, Tree, TreePath};
 
 use super::Binary;
 
@@ -59,18 +62,22 @@ impl Asset {
     /// Puts the file or folder into a tree, owned by root and modified at `mtime`.
     ///
     /// A symbolic link in a folder stays one, and must not lead out of that folder; one that is
-    /// named as the source is followed.
+    /// named as the source is followed. Whatever is swapped meanwhile, nothing is read from outside
+    /// of the folder, or in the place of the file that was found: that is an error of the kind
+    /// [`ErrorKind::Changed`], here or when the tree is read.
     pub fn add_to(&self, tree: &mut Tree, dir: &Path, mtime: i64) -> Result<()> {
         let source = dir.join(&self.source);
         let action = || format!("add {}", self.source.display());
-        let found = fs_err::metadata(&source).map_err(|error| {
+        let path = fs_err::canonicalize(&source).map_err(|error| {
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             let kind = if missing { ErrorKind::NotFound } else { ErrorKind::Io };
             Error::new(kind, action()).caused_by(error)
         })?;
-        let added = if found.is_dir() {
+        let is_folder = fs_err::symlink_metadata(&path).cannot(action)?.is_dir();
+        let added = if is_folder {
             let target = Target::parse(&self.target)?;
-            Walk { asset: self, root: &source, tree, mtime }.folder(Path::new(""), &target)
+            let held = HeldFolder::open(&path).cannot(action)?;
+            Walk { asset: self, held: Arc::new(held), tree, mtime }.folder(&[], &target)
         } else {
             let target = match self.target.strip_suffix('/') {
                 Some(folder) => {
@@ -79,7 +86,10 @@ impl Asset {
                 }
                 None => Target::parse(&self.target)?,
             };
-            Walk { asset: self, root: &source, tree, mtime }.file(&source, &target)
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            let held = HeldFolder::open(folder).cannot(action)?;
+            let name = path.file_name().unwrap_or_default().as_bytes();
+            Walk { asset: self, held: Arc::new(held), tree, mtime }.lone_file(name, &target)
         };
         added.cannot(action)
     }
@@ -118,57 +128,94 @@ impl Target {
     }
 }
 
-/// One folder on its way into a tree.
+/// One folder on its way into a tree. Paths in it are bytes, relative to it.
 struct Walk<'a> {
     asset: &'a Asset,
-    root: &'a Path,
+    held: Arc<HeldFolder>,
     tree: &'a mut Tree,
     mtime: i64,
 }
 
 impl Walk<'_> {
     /// Adds what is in a folder, given by its path below the root.
-    fn folder(&mut self, inside: &Path, target: &Target) -> Result<()> {
+    fn folder(&mut self, inside: &[u8], target: &Target) -> Result<()> {
         self.insert(target, Entry::directory(self.asset.folder_mode()))?;
-        let path = self.root.join(inside);
-        let mut names = Vec::new();
-        for entry in fs_err::read_dir(&path).cannot(|| "read the folder")? {
-            names.push(entry.cannot(|| "read the folder")?.file_name());
-        }
-        names.sort();
-        for name in names {
-            let path = path.join(&name);
-            let target = target.join(name.as_bytes())?;
-            let kind = fs_err::symlink_metadata(&path).cannot(|| "find its kind")?.file_type();
-            if kind.is_dir() {
-                self.folder(&inside.join(&name), &target)?;
-            } else if kind.is_symlink() {
-                self.link(inside, &path, &target)?;
-            } else {
-                self.file(&path, &target)?;
+        let open = self.held.folder(inside).map_err(|error| self.changed(inside, Some(error)))?;
+        for name in open.names().cannot(|| "read the folder")? {
+            let path = join(inside, &name);
+            let target = target.join(&name)?;
+            let found = open.look(Some(&name)).cannot(|| "find its kind")?;
+            let found = found.ok_or_else(|| self.changed(&path, None))?;
+            match FileType::from_raw_mode(found.st_mode) {
+                FileType::Directory => self.folder(&path, &target)?,
+                FileType::Symlink => {
+                    let leads_to = open.link(&name);
+                    let leads_to = leads_to.map_err(|error| self.changed(&path, Some(error)))?;
+                    self.link(inside, &path, leads_to, &target)?;
+                }
+                kind => self.file(&path, &found, kind, &target)?,
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, target: &Target) -> Result<()> {
-        let content = Content::from_file(path)?;
-        let found = fs_err::metadata(path).cannot(|| "find its permissions")?;
-        let mode = self.asset.file_mode(found.permissions().mode());
-        self.insert(target, Entry::file(content, mode))
+    /// Adds a file that is named by itself.
+    fn lone_file(&mut self, name: &[u8], target: &Target) -> Result<()> {
+        let open = self.held.folder(&[]).cannot(|| "open its folder")?;
+        let found = open.look(Some(name)).cannot(|| "find its kind")?;
+        let found = found.ok_or_else(|| self.changed(name, None))?;
+        match FileType::from_raw_mode(found.st_mode) {
+            // It was a file before.
+            FileType::Directory | FileType::Symlink => Err(self.changed(name, None)),
+            kind => self.file(name, &found, kind, target),
+        }
     }
 
-    fn link(&mut self, folder: &Path, path: &Path, target: &Target) -> Result<()> {
-        let leads_to = fs_err::read_link(path).cannot(|| "read the link")?;
-        if !stays_inside(folder, &leads_to) {
+    fn file(&mut self, path: &[u8], found: &Stat, kind: FileType, target: &Target) -> Result<()> {
+        if kind != FileType::RegularFile {
+            let what = match kind {
+                FileType::Fifo => "a named pipe",
+                FileType::Socket => "a socket",
+                FileType::CharacterDevice | FileType::BlockDevice => "a device",
+                _ => "something else",
+            };
+            let action = format!("put {} into a layer as a file", self.held.shown(path).display());
+            return Err(Error::new(ErrorKind::Invalid, action)
+                .because(format!("it is {what} and not a regular file")));
+        }
+        let content = Content::beneath(&self.held, path, found);
+        self.insert(target, Entry::file(content, self.asset.file_mode(found.st_mode)))
+    }
+
+    fn link(
+        &mut self,
+        folder: &[u8],
+        path: &[u8],
+        leads_to: Vec<u8>,
+        target: &Target,
+    ) -> Result<()> {
+        let (folder, leads_to_path) = (OsStr::from_bytes(folder), OsStr::from_bytes(&leads_to));
+        if !stays_inside(Path::new(folder), Path::new(leads_to_path)) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("keep the link {}", path.display()),
+                format!("keep the link {}", self.held.shown(path).display()),
             )
-            .because(format!("it leads out of the folder, to {}", leads_to.display()))
+            .because(format!("it leads out of the folder, to {}", leads_to_path.display()))
             .hint("make it relative and within the folder, or add its target by itself"));
         }
-        self.insert(target, Entry::symlink(leads_to.into_os_string().into_vec()))
+        self.insert(target, Entry::symlink(leads_to))
+    }
+
+    /// That something is not any more what it was a moment ago.
+    fn changed(&self, path: &[u8], error: Option<std::io::Error>) -> Error {
+        let action = format!("read {}", self.held.shown(path).display());
+        let changed = Error::new(ErrorKind::Changed, action)
+            .because("it changed meanwhile")
+            .hint("build again when nothing writes there");
+        match error {
+            Some(error) => changed.caused_by(error),
+            None => changed,
+        }
     }
 
     fn insert(&mut self, target: &Target, entry: Entry) -> Result<()> {
@@ -186,6 +233,11 @@ impl Walk<'_> {
         }
         self.tree.insert_with_parents(path.clone(), entry.modified(self.mtime)).map(drop)
     }
+}
+
+/// A path in the folder at a path.
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
 /// Whether a link in a folder, given by its path below the root, leads to somewhere below the root.
@@ -214,7 +266,7 @@ impl Binary {
 mod tests {
     use super::*;
     use crate::layer::EntryKind;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn listing(tree: &Tree) -> Vec<String> {
         let line = |(path, entry): (&TreePath, &Entry)| {
@@ -317,6 +369,84 @@ mod tests {
         assert_eq!(add(folder.path(), &["named:/s"]).unwrap(), ["0644 s f 4"]);
     }
 
+    /// The contents of all files in a tree.
+    fn contents(tree: &Tree) -> Result<Vec<String>> {
+        let files = tree.iter().filter_map(|(_, entry)| match &entry.kind {
+            EntryKind::File(content) => Some(content.bytes()),
+            _ => None,
+        });
+        files.map(|bytes| Ok(String::from_utf8_lossy(&bytes?).into_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_swapped_for_a_link_is_never_read_through_it() {
+        let folder = folder();
+        let path = |name: &str| folder.path().join(name);
+        fs_err::create_dir(path("outside")).unwrap();
+        for name in ["secret", "outside/a"] {
+            fs_err::write(path(name), "from outside").unwrap();
+        }
+        fs_err::copy(path("site/sub/a"), path("site/twin")).unwrap();
+        for (inside, outside) in [("site/index.html", "secret"), ("site/sub", "outside")] {
+            let mut tree = Tree::new();
+            let asset: Asset = "site:/srv".parse().unwrap();
+            asset.add_to(&mut tree, folder.path(), 7).unwrap();
+            fs_err::rename(path(inside), path("kept")).unwrap();
+            symlink(path(outside), path(inside)).unwrap();
+            assert_eq!(contents(&tree).unwrap_err().kind(), ErrorKind::Changed, "{inside}");
+            fs_err::remove_file(path(inside)).unwrap();
+            // Not even another file of the same folder is taken for it.
+            if !path("kept").is_dir() {
+                fs_err::copy(path("site/twin"), path(inside)).unwrap();
+                assert_eq!(contents(&tree).unwrap_err().kind(), ErrorKind::Changed);
+            }
+            fs_err::rename(path("kept"), path(inside)).unwrap();
+            assert!(contents(&tree).unwrap().iter().all(|text| text == "text"));
+        }
+    }
+
+    #[test]
+    fn a_loop_of_swaps_brings_nothing_in_from_outside() {
+        let folder = folder();
+        let path = |name: &str| folder.path().join(name);
+        fs_err::write(path("secret"), "from outside").unwrap();
+        fs_err::create_dir(path("outside")).unwrap();
+        fs_err::write(path("outside/a"), "from outside").unwrap();
+        symlink("../secret", path("link")).unwrap();
+        symlink("../outside", path("link-to-folder")).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        let swap = |inside: &str, link: &str| {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            let _ = rustix::fs::renameat_with(
+                rustix::fs::CWD,
+                path(inside),
+                rustix::fs::CWD,
+                path(link),
+                flags,
+            );
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    swap("site/index.html", "link");
+                    swap("site/sub", "link-to-folder");
+                }
+            });
+            let asset: Asset = "site:/srv".parse().unwrap();
+            let mut read = 0;
+            for _ in 0..2_000 {
+                let mut tree = Tree::new();
+                let added = asset.add_to(&mut tree, folder.path(), 7);
+                let Ok(texts) = added.and_then(|()| contents(&tree)) else { continue };
+                read += 1;
+                assert!(texts.iter().all(|text| text == "text"), "{texts:?}");
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            // A link out of the folder is an error, so not every round reads something.
+            assert!(read < 2_000, "nothing was swapped");
+        });
+    }
+
     #[test]
     fn what_cannot_be_added_is_named() {
         let folder = folder();
@@ -330,6 +460,13 @@ mod tests {
         let fifo = folder.path().join("site/pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
         let text = add(folder.path(), &["site:/x"]).unwrap_err().to_string();
-        assert!(text.contains("site/pipe") && text.contains("not a regular file"), "{text}");
+        assert!(text.contains("site/pipe") && text.contains("a named pipe and not a"), "{text}");
+        let text = add(folder.path(), &["site/pipe:/x"]).unwrap_err().to_string();
+        assert!(text.contains("site/pipe") && text.contains("a named pipe and not a"), "{text}");
+        let socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket"));
+        let text = add(folder.path(), &["socket:/x"]).unwrap_err().to_string();
+        assert!(socket.is_ok() && text.contains("a socket and not a regular file"), "{text}");
+        let text = add(folder.path(), &["/dev/null:/x"]).unwrap_err().to_string();
+        assert!(text.contains("a device and not a regular file"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! One `go build` per platform.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Cannot, Error, Result};
@@ -7,6 +8,9 @@ use crate::oci::Platform;
 use crate::progress::TaskKind;
 
 use super::Builder;
+use super::attempt::Group;
+use super::command::Output;
+use super::inputs::{Inputs, Moment, Sources, Trace};
 use super::packages::{Package, explain};
 use super::programs::{Kept, Program, Run};
 
@@ -28,22 +32,53 @@ pub struct Built {
     pub binaries: Vec<Binary>,
     /// By what each is found again by [`Builder::recall`], in the same order.
     pub programs: Vec<Program>,
+    /// What was found out of their sources meanwhile; one for each `go build` that no record told of
+    /// its sources.
+    pub traces: Vec<Trace>,
     _run: Run,
+}
+
+/// What is known from an earlier build of what a compilation reads.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub(super) sources: Sources,
+    pub(super) since: Moment,
+}
+
+impl Recorded {
+    /// What `inputs` say, which were [`Inputs::check`]ed after `since` and not found stale.
+    pub fn new(inputs: &Inputs, since: Moment) -> Self {
+        Self { sources: inputs.sources(), since }
+    }
 }
 
 impl Builder {
     /// Compiles packages for a platform, with one `go build` for all that share a module and have
     /// different names.
     ///
-    /// Errs with the compiler's own words.
+    /// The programs are made of the sources as they are when it ends: if a source changes
+    /// meanwhile, it is done again. Errs with the compiler's own words, or with the name of a source
+    /// that changes all the time.
     pub async fn compile(&self, packages: &[Package], platform: &Platform) -> Result<Built> {
+        self.compile_recorded(packages, platform, None).await
+    }
+
+    /// The same; where a record tells what is read, `go` is not asked for that.
+    pub async fn compile_recorded(
+        &self,
+        packages: &[Package],
+        platform: &Platform,
+        recorded: Option<&Recorded>,
+    ) -> Result<Built> {
         self.flags.validate()?;
         let run = Run::begin(&self.out_dir)?;
-        let mut made = vec![None; packages.len()];
+        let (mut made, mut traces) = (vec![None; packages.len()], Vec::new());
         for (number, group) in groups(packages).into_iter().enumerate() {
             let folder = run.folder(number)?;
             let members: Vec<&Package> = group.iter().map(|&index| &packages[index]).collect();
-            let of_group = self.compile_group(&members, platform, &folder).await?;
+            let members = Group { packages: &members, platform, folder: &folder };
+            let (of_group, trace) = self.compile_group(&members, recorded).await?;
+            traces.extend(trace);
             for (index, of_package) in group.into_iter().zip(of_group) {
                 made[index] = Some(of_package);
             }
@@ -54,7 +89,7 @@ impl Builder {
             binaries.push(Binary { package: package.clone(), path, size: program.size() });
             programs.push(program);
         }
-        Ok(Built { binaries, programs, _run: run })
+        Ok(Built { binaries, programs, traces, _run: run })
     }
 
     /// Finds the programs of an earlier [`Builder::compile`] where each is still the same.
@@ -68,7 +103,8 @@ impl Builder {
             let path = program.borrow_into(&run.folder(number).ok()?)?;
             binaries.push(Binary { package: package.clone(), path, size: program.size() });
         }
-        Some(Built { binaries, programs: programs.to_vec(), _run: run })
+        let (programs, traces) = (programs.to_vec(), Vec::new());
+        Some(Built { binaries, programs, traces, _run: run })
     }
 
     /// Compiles packages of one module whose programs have different names into a new folder.
@@ -76,51 +112,41 @@ impl Builder {
     /// Gives where each program is, and by what it is found again.
     async fn compile_group(
         &self,
-        packages: &[&Package],
-        platform: &Platform,
-        folder: &Path,
-    ) -> Result<Vec<(PathBuf, Program)>> {
+        group: &Group<'_>,
+        recorded: Option<&Recorded>,
+    ) -> Result<(Vec<(PathBuf, Program)>, Option<Trace>)> {
+        let Group { packages, platform, folder } = *group;
         let workdir = &packages[0].workdir;
-        let names: Vec<String> =
-            packages.iter().map(|package| program_file(package, platform)).collect();
         let shown = shown(packages, Package::program_name, "programs");
         let task = format!("{shown} for {platform}");
         let task = self.reporter.start(TaskKind::Compile, task, None);
 
         let kept = Kept::open(&self.out_dir, &self.key(workdir, platform)?).await?;
-        let made: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-        for (package, made) in packages.iter().zip(&made) {
-            kept.lend(&package.import_path, made);
-        }
-        self.go_build(packages, platform, folder).await?;
+        let names = packages.iter().map(|package| program_file(package, platform));
+        let made: Vec<PathBuf> = names.map(|name| folder.join(name)).collect();
+        let lend = || {
+            for (package, made) in packages.iter().zip(&made) {
+                kept.lend(&package.import_path, made);
+            }
+        };
+        let trace = self.compile_until_settled(group, recorded, lend).await?;
         let keep = |(package, made): (&&Package, PathBuf)| {
             let program = kept.keep(&package.import_path, &made)?;
             Ok((made, program))
         };
         let made = packages.iter().zip(made).map(keep).collect::<Result<_>>()?;
         task.done();
-        Ok(made)
+        Ok((made, trace))
     }
 
-    async fn go_build(
-        &self,
-        packages: &[&Package],
-        platform: &Platform,
-        folder: &Path,
-    ) -> Result<()> {
+    /// Runs `go build` once. A locked file stays locked for as long.
+    pub(super) async fn go_build(&self, group: &Group<'_>, lock: Option<&File>) -> Result<Output> {
         let mut arguments = vec!["build".to_owned(), "-o".to_owned()];
-        arguments.push(format!("{}/", folder.display()));
+        arguments.push(format!("{}/", group.folder.display()));
         arguments.extend(self.flags.arguments());
         arguments.push("--".to_owned());
-        arguments.extend(packages.iter().map(|package| package.import_path.clone()));
-        let output = self.go(&packages[0].workdir, &arguments, platform).await?;
-        if !output.success {
-            return Err(cannot_compile(packages, platform, &output.stderr));
-        }
-        if !output.stderr.is_empty() {
-            self.reporter.warn(output.stderr);
-        }
-        Ok(())
+        arguments.extend(group.packages.iter().map(|package| package.import_path.clone()));
+        self.go_locked(&group.packages[0].workdir, &arguments, group.platform, lock).await
     }
 
     /// Names all that a build depends on apart from files: whoever asks the same of the same
@@ -171,11 +197,19 @@ fn shown(packages: &[&Package], name: fn(&Package) -> &str, many: &str) -> Strin
     if names.len() > 4 { format!("{} {many}", names.len()) } else { names.join(", ") }
 }
 
-fn cannot_compile(packages: &[&Package], platform: &Platform, said: &str) -> Error {
-    // The compiler heads each list of complaints with the package they are about.
-    let what = shown(packages, |package| &package.import_path, "packages");
-    let said = if said.contains('\n') { format!("\n{said}") } else { said.to_owned() };
-    explain(format!("compile {what} for {platform}"), &said)
+impl Group<'_> {
+    /// What is being done, for an error.
+    pub(super) fn action(&self) -> String {
+        let what = shown(self.packages, |package| &package.import_path, "packages");
+        format!("compile {what} for {}", self.platform)
+    }
+
+    /// That the compiler complained.
+    pub(super) fn failure(&self, said: &str) -> Error {
+        // The compiler heads each list of complaints with the package they are about.
+        let said = if said.contains('\n') { format!("\n{said}") } else { said.to_owned() };
+        explain(self.action(), &said)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Runs of `go` for a builder: without the network first, and where modules are missing, once more
 //! after they were fetched.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::Builder;
@@ -25,7 +26,18 @@ impl Builder {
         arguments: &[String],
         platform: &Platform,
     ) -> Result<Output> {
-        let output = self.run(workdir, arguments, platform, Phase::Build).await?;
+        self.go_locked(workdir, arguments, platform, None).await
+    }
+
+    /// The same, with a locked file that stays locked until `go` ends.
+    pub(super) async fn go_locked(
+        &self,
+        workdir: &Path,
+        arguments: &[String],
+        platform: &Platform,
+        lock: Option<&File>,
+    ) -> Result<Output> {
+        let output = self.run(workdir, arguments, platform, (Phase::Build, lock)).await?;
         match self.toolchain.fetching() {
             Some(fetching) if !output.success && self.lacks_modules(&output.stderr) => {
                 // What others are fetching need not be fetched twice.
@@ -34,7 +46,7 @@ impl Builder {
             }
             _ => return Ok(output),
         }
-        self.run(workdir, arguments, platform, Phase::Build).await
+        self.run(workdir, arguments, platform, (Phase::Build, lock)).await
     }
 
     fn lacks_modules(&self, said: &str) -> bool {
@@ -51,7 +63,7 @@ impl Builder {
         // So that they can be removed by whoever may remove the folder that they are in.
         list.push("-modcacherw".to_owned());
         list.extend(arguments.iter().skip_while(|argument| *argument != "--").cloned());
-        let output = self.run(workdir, &list, platform, Phase::Fetch).await?;
+        let output = self.run(workdir, &list, platform, (Phase::Fetch, None)).await?;
         if output.success {
             return Ok(());
         }
@@ -63,7 +75,7 @@ impl Builder {
         workdir: &Path,
         arguments: &[String],
         platform: &Platform,
-        phase: Phase,
+        (phase, lock): (Phase, Option<&File>),
     ) -> Result<Output> {
         let sources =
             if self.flags.may_edit_modules() { Access::ReadWrite } else { Access::ReadOnly };
@@ -75,6 +87,7 @@ impl Builder {
             phase,
             out_dir: &self.out_dir,
             sources,
+            lock,
         };
         // A go that may not download says "downloading", too.
         let is_heard = phase == Phase::Fetch || self.toolchain.fetching().is_none();

@@ -1,6 +1,7 @@
 //! What somebody asks of `go build`, and the environment that the answer depends on.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -162,6 +163,25 @@ impl BuildFlags {
         if partial { Visibility::Partial } else { Visibility::Listed }
     }
 
+    /// The files that flags name and compilers read, with those that an overlay puts in the place
+    /// of others.
+    pub(super) fn named_files(&self, workdir: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for (index, word) in self.flags.iter().enumerate() {
+            let Some(name @ ("pgo" | "overlay")) = flag_name(word) else { continue };
+            let value = word.split_once('=').map(|(_, value)| value);
+            let Some(value) = value.or(self.flags.get(index + 1).map(String::as_str)) else {
+                continue;
+            };
+            let path = workdir.join(value);
+            if name == "overlay" {
+                files.extend(replacements(&path).iter().map(|file| workdir.join(file)));
+            }
+            files.push(path);
+        }
+        files
+    }
+
     /// The arguments that `go build` and `go list` share, in which the later wins.
     pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["-trimpath".to_owned(), format!("-buildvcs={}", self.vcs_stamp)];
@@ -202,6 +222,18 @@ impl BuildFlags {
         environment.extend(self.env.clone());
         Ok(environment)
     }
+}
+
+/// The files that an overlay has; one that cannot be read is for the go command to complain about.
+fn replacements(overlay: &Path) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Overlay {
+        #[serde(rename = "Replace", default)]
+        replace: BTreeMap<String, String>,
+    }
+    let text = fs_err::read(overlay).unwrap_or_default();
+    let overlay = serde_json::from_slice::<Overlay>(&text);
+    overlay.map(|overlay| overlay.replace.into_values().collect()).unwrap_or_default()
 }
 
 /// The name of `-name`, `--name` or `-name=value`; none for a word that is a value.

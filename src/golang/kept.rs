@@ -9,6 +9,7 @@
 //!                         mtime = the last build
 //! build/                  GOCACHE
 //! build/inside-HEX/       GOCACHE of builds inside the image that HEX stands for
+//! build/**/gondola/        see `gocache`
 //! path/                   GOPATH; modules are in path/pkg/mod
 //! ```
 //! The go command itself shares its caches safely between processes. The toolchains themselves are
@@ -21,6 +22,7 @@ use std::time::SystemTime;
 
 use fs_err::{File, OpenOptions};
 
+use super::gocache;
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
 use crate::store::{ScratchFolder, remove_tree, tree_bytes};
@@ -161,6 +163,10 @@ fn prune_files(folder: &Path, before: SystemTime) -> Result<u64> {
     let mut freed = 0;
     for path in entries(folder) {
         let Ok(found) = fs_err::symlink_metadata(&path) else { continue };
+        if path.file_name().is_some_and(|name| name == gocache::OWN) {
+            // What a killed build left there says what may be wrong with the rest.
+            continue;
+        }
         if found.is_dir() {
             freed += prune_files(&path, before)?;
         } else if found.modified().is_ok_and(|modified| modified < before) {

@@ -7,6 +7,7 @@
 //! programs whoever builds them and wherever.
 
 mod assets;
+mod attempt;
 mod buildinfo;
 mod command;
 mod compile;
@@ -14,6 +15,7 @@ mod documents;
 mod environment;
 mod fetch;
 mod flags;
+mod gocache;
 mod image;
 mod inputs;
 mod kept;
@@ -33,7 +35,7 @@ use crate::progress::Reporter;
 
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
-pub use compile::{Binary, Built};
+pub use compile::{Binary, Built, Recorded};
 pub use flags::{BuildFlags, ModMode};
 pub use image::{Images, Need, Unpacked};
 pub use inputs::{Check, Inputs, Moment, Trace};

@@ -21,6 +21,9 @@ const SHARED_FOLDERS: [&str; 2] = ["tmp", "var/tmp"];
 /// What a shell and most programs look through when an image sets no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How often a layer is made again because a file changed.
+const REPEATS: usize = 2;
+
 /// A compiled program, and the name it gets in the image.
 #[derive(Clone, Debug)]
 pub(super) struct Binary {
@@ -60,13 +63,13 @@ pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
     })?;
     let assets = &parts.settings.image.assets;
     if !assets.is_empty() {
-        let tree = asset_tree(parts)?;
-        let layer = store_layer(engine, parts, &format!("{} files", parts.name), tree)?;
+        let name = format!("{} files", parts.name);
+        let layer = settled_layer(engine, parts, &name, || asset_tree(parts))?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
-    let tree = binary_tree(parts)?;
-    let layer = store_layer(engine, parts, &format!("{} {}", parts.name, parts.platform), tree)?;
+    let name = format!("{} {}", parts.name, parts.platform);
+    let layer = settled_layer(engine, parts, &name, || binary_tree(parts))?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -221,6 +224,22 @@ struct LayerRecord {
     diff_id: Digest,
 }
 
+/// Makes a layer of files as they are. If one changes between the looks at it, it is looked at again.
+fn settled_layer(
+    engine: &Engine,
+    parts: &Parts,
+    name: &str,
+    tree: impl Fn() -> Result<Tree>,
+) -> Result<Layer> {
+    let mut repeats = REPEATS;
+    loop {
+        match tree().and_then(|tree| store_layer(engine, parts, name, tree)) {
+            Err(error) if error.kind() == ErrorKind::Changed && repeats > 0 => repeats -= 1,
+            made => return made,
+        }
+    }
+}
+
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
 fn store_layer(engine: &Engine, parts: &Parts, name: &str, mut tree: Tree) -> Result<Layer> {
     let encoding = parts.settings.encoding;
@@ -263,6 +282,122 @@ fn stored(engine: &Engine, record: LayerRecord) -> Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::path::Path;
+    use std::rc::Rc;
+
+    use crate::layer::boundary::hooked;
+    use crate::pipeline::{BaseChoice, ToolchainChoice};
+    use crate::progress::Reporter;
+    use crate::registry::{Client, Options};
+    use crate::store::Store;
+    use crate::transport::Context;
+
+    const BEFORE: &str = "the first contents";
+    const AFTER: &str = "the other contents";
+
+    fn engine(folder: &Path) -> Engine {
+        let transport = Context {
+            store: Store::open(&folder.join("store")).unwrap(),
+            client: Client::new(Options::default()).unwrap(),
+            reporter: Reporter::silent(),
+            host: Platform::host(),
+            jobs: 1,
+        };
+        let programs = folder.join("programs");
+        Engine { transport, variables: std::collections::BTreeMap::new(), programs, cores: 1 }
+    }
+
+    /// An image of a prebuilt program, or of a folder that is added.
+    fn parts(folder: &Path, is_added: bool) -> Parts {
+        let added = if is_added { vec!["files:/srv".parse().unwrap()] } else { Vec::new() };
+        let binary = Binary {
+            name: "app".to_owned(),
+            origin: "prebuilt".to_owned(),
+            path: folder.join("files/app"),
+        };
+        Parts {
+            name: "app".to_owned(),
+            platform: Platform::host(),
+            base: Base::Scratch,
+            binaries: if is_added { Vec::new() } else { vec![binary] },
+            settings: Settings {
+                base: BaseChoice::Scratch,
+                platforms: None,
+                tags: Vec::new(),
+                encoding: "none".parse().unwrap(),
+                toolchain: ToolchainChoice::Host,
+                go: crate::golang::BuildFlags::default(),
+                image: ImageSettings { assets: added, ..ImageSettings::default() },
+            },
+            origin: Vec::new(),
+            created: 0,
+            folder: folder.to_owned(),
+            use_cache: true,
+        }
+    }
+
+    /// The bytes of all layers.
+    fn bytes(image: &Image) -> String {
+        let read = |layer: &Layer| match &layer.blob.source {
+            BlobSource::File(path) => fs_err::read_to_string(path).unwrap(),
+            _ => panic!("it is not in the store"),
+        };
+        image.layers.iter().map(read).collect()
+    }
+
+    #[test]
+    fn a_layer_is_kept_under_the_key_of_its_own_bytes_wherever_its_files_are_changed() {
+        for (is_added, boundary) in
+            [false, true].into_iter().flat_map(|of| (0..4).map(move |n| (of, n)))
+        {
+            let scratch = tempfile::tempdir().unwrap();
+            let file = scratch.path().join("files/app");
+            fs_err::create_dir(scratch.path().join("files")).unwrap();
+            fs_err::write(&file, BEFORE).unwrap();
+            let (engine, parts) = (engine(scratch.path()), parts(scratch.path(), is_added));
+            // It is opened and read for its key first, and then for the layer.
+            let count = Rc::new(Cell::new(0));
+            let (counted, edited) = (count.clone(), file.clone());
+            let hook = move |_, _: &crate::layer::FileContent| {
+                if counted.replace(counted.get() + 1) == boundary {
+                    fs_err::write(&edited, AFTER).unwrap();
+                }
+            };
+            let image = hooked(hook, || assemble(&engine, &parts)).unwrap();
+            assert!(count.get() > boundary, "there are {} boundaries", count.get());
+            let bytes_then = bytes(&image);
+            for (state, expect) in [(BEFORE, BEFORE), (AFTER, AFTER)] {
+                fs_err::write(&file, state).unwrap();
+                let text = bytes(&assemble(&engine, &parts).unwrap());
+                assert!(text.contains(expect), "added {is_added}, edited at {boundary}");
+            }
+            // Only at the very last boundary its old bytes are packed already.
+            let packed = if bytes_then.contains(AFTER) { AFTER } else { BEFORE };
+            assert!(bytes_then.contains(packed) && (packed == AFTER || boundary == 3));
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_whenever_it_is_read_is_an_error_that_names_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("files/app");
+        fs_err::create_dir(scratch.path().join("files")).unwrap();
+        fs_err::write(&file, BEFORE).unwrap();
+        let (engine, parts) = (engine(scratch.path()), parts(scratch.path(), false));
+        let count = Cell::new(0);
+        let edited = file.clone();
+        let hook = move |_, _: &crate::layer::FileContent| {
+            count.set(count.get() + 1);
+            fs_err::write(&edited, format!("{:018}", count.get())).unwrap();
+        };
+        let error = hooked(hook, || assemble(&engine, &parts)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed);
+        let text = error.to_string();
+        assert!(text.contains("files/app") && text.contains("changed meanwhile"), "{text}");
+        fs_err::write(&file, BEFORE).unwrap();
+        assert!(bytes(&assemble(&engine, &parts).unwrap()).contains(BEFORE));
+    }
 
     #[test]
     fn ports_are_completed_and_checked() {

@@ -119,12 +119,15 @@ pub(super) fn start(
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
+        let memory = compilation.workload.map(|index| &plan.workloads[index].memory);
+        let recorded = memory.and_then(|memory| memory.recorded(&compilation.packages));
         let toolchain = toolchains.get(&compilation.toolchain, &compilation.flags);
         let builder = builder(engine, toolchain, &compilation.flags);
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
-            let built = builder.compile(&compilation.packages, &compilation.platform).await?;
+            let Compilation { packages, platform, .. } = &compilation;
+            let built = builder.compile_recorded(packages, platform, recorded.as_ref()).await?;
             Ok(Arc::new(Compiled { compilation, built: Some(built) }))
         });
     }

@@ -1,16 +1,21 @@
 //! What earlier builds left behind: what did not change is not compiled again, nor even asked about.
 
-use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
 use super::request::Request;
-use super::{Engine, finished};
 use crate::error::Result;
-use crate::golang::{Builder, Built, Check, Inputs, Moment, Package, Program, Trace};
+use crate::golang::{Builder, Built, Check, Inputs, Moment, Package, Program, Recorded, Trace};
 use crate::oci::Platform;
 
 /// The kind of the store's records that hold a [`Record`].
 const RECORDS: &str = "build";
+
+/// A tick of the clock that stamps files is at most 10 ms, and this together is longer.
+const WAITS: usize = 8;
+const WAIT: Duration = Duration::from_millis(2);
 
 /// What is remembered of a build.
 #[derive(Serialize, Deserialize)]
@@ -33,7 +38,7 @@ pub(super) struct Memory {
     /// Nothing that changes after this moment is missed.
     since: Moment,
     known: Known,
-    tracing: JoinSet<Result<Trace>>,
+    traces: Vec<Trace>,
     made: Vec<(Platform, Vec<Program>)>,
 }
 
@@ -57,7 +62,6 @@ impl Memory {
         patterns: Vec<Vec<String>>,
         platforms: Vec<Platform>,
     ) -> Result<Self> {
-        let since = Moment::now(&builder.out_dir)?;
         // An empty pattern is none of Go's, so it can separate lists.
         let key = builder.request_key(&request.folder, &patterns.join(&String::new()), &platforms);
         // What a scope that ends with the build knows is gone with its programs.
@@ -65,21 +69,22 @@ impl Memory {
         let store = &engine.transport.store;
         let known = key.as_ref().filter(|_| request.use_cache);
         let record = known.and_then(|key| store.get_record::<Record>(RECORDS, key));
+        let mut since = Moment::now(&builder.out_dir)?;
         let known = match record {
             None => Known::Nothing,
-            Some(record) => match record.inputs.check() {
+            Some(record) => match check(&record.inputs, &builder, &mut since)? {
                 Check::Current => Known::Programs(record),
                 Check::Touched => Known::Renew(record),
                 Check::ContentsOnly(_) => Known::Packages(record),
                 Check::Stale(_) => Known::Nothing,
             },
         };
-        let (tracing, made) = (JoinSet::new(), Vec::new());
-        Ok(Self { builder, platforms, patterns, key, since, known, tracing, made })
+        let (traces, made) = (Vec::new(), Vec::new());
+        Ok(Self { builder, platforms, patterns, key, since, known, traces, made })
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
-    pub(super) async fn packages(&mut self, request: &Request) -> Result<Vec<Vec<Package>>> {
+    pub(super) async fn packages(&self, request: &Request) -> Result<Vec<Vec<Package>>> {
         if let Known::Programs(record) | Known::Renew(record) | Known::Packages(record) =
             &self.known
         {
@@ -88,18 +93,18 @@ impl Memory {
         let platform = self.platforms.first().expect("there is a platform to build for");
         let lists =
             self.patterns.iter().map(|list| self.builder.list(&request.folder, list, platform));
-        let packages = futures_util::future::try_join_all(lists).await?;
-        self.trace(request, &packages);
-        Ok(packages)
+        futures_util::future::try_join_all(lists).await
     }
 
-    /// Finds out what is compiled, while it is compiled.
-    fn trace(&mut self, request: &Request, packages: &[Vec<Package>]) {
-        let (builder, folder) = (self.builder.clone(), request.folder.clone());
-        let (patterns, platforms) = (self.patterns.concat(), self.platforms.clone());
-        let packages = distinct(packages);
-        self.tracing
-            .spawn(async move { builder.trace(&folder, &patterns, &packages, &platforms).await });
+    /// What is known of what the compilation of `packages` reads.
+    pub(super) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
+        let (Known::Programs(record) | Known::Renew(record) | Known::Packages(record)) =
+            &self.known
+        else {
+            return None;
+        };
+        let is_of_these = record.inputs.packages() == packages;
+        is_of_these.then(|| Recorded::new(&record.inputs, self.since))
     }
 
     /// The kept programs of `packages`, where a build would give nothing else.
@@ -115,22 +120,24 @@ impl Memory {
     /// Takes note of what was compiled, or found, for a platform.
     pub(super) fn take(&mut self, platform: &Platform, built: &Built) {
         self.made.push((platform.clone(), built.programs.clone()));
+        self.traces.extend_from_slice(&built.traces);
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
-    pub(super) async fn keep(mut self, engine: &Engine, packages: &[Vec<Package>]) {
+    pub(super) fn keep(mut self, engine: &Engine, request: &Request, packages: &[Vec<Package>]) {
         let Some(key) = self.key.take() else { return };
         if matches!(self.known, Known::Programs(_)) || self.made.len() != self.platforms.len() {
             return;
         }
-        if let Err(error) = self.record(engine, packages, &key).await {
+        if let Err(error) = self.record(engine, request, packages, &key) {
             engine.transport.reporter.note(format!("the next build will ask go again: {error}"));
         }
     }
 
-    async fn record(
+    fn record(
         &mut self,
         engine: &Engine,
+        request: &Request,
         packages: &[Vec<Package>],
         key: &str,
     ) -> Result<()> {
@@ -138,11 +145,16 @@ impl Memory {
             Known::Renew(record) | Known::Packages(record) => record.inputs.refreshed(&self.since),
             Known::Programs(_) | Known::Nothing => None,
         };
-        let inputs = match (refreshed, self.tracing.join_next().await) {
+        let inputs = match (refreshed, &self.known) {
             (Some(inputs), _) => inputs,
-            (None, Some(trace)) => Inputs::record(finished(trace)?, &self.since)?,
+            (None, Known::Nothing) => {
+                let (traces, patterns) = (std::mem::take(&mut self.traces), self.patterns.concat());
+                let packages = distinct(packages);
+                let trace = self.builder.complete(traces, &request.folder, &patterns, &packages)?;
+                Inputs::record(trace, &self.since)?
+            }
             // What was known did not hold until the end; the next build finds out.
-            (None, None) => return Ok(()),
+            (None, _) => return Ok(()),
         };
         let record = Record {
             inputs,
@@ -151,6 +163,20 @@ impl Memory {
         };
         engine.transport.store.put_record(RECORDS, key, &record)
     }
+}
+
+/// Checks a record, after `since`. A file that was saved just now is waited for until the clock has
+/// moved on: else it would seem to change while it is compiled.
+fn check(inputs: &Inputs, builder: &Builder, since: &mut Moment) -> Result<Check> {
+    for _ in 0..WAITS {
+        match inputs.check() {
+            Check::ContentsOnly(paths) if paths.iter().any(|path| since.is_not_after(path)) => {}
+            found => return Ok(found),
+        }
+        std::thread::sleep(WAIT);
+        *since = Moment::now(&builder.out_dir)?;
+    }
+    Ok(inputs.check())
 }
 
 /// Every package once, in the order in which lists name them.

@@ -116,7 +116,7 @@ pub async fn build(
     let built = assembling.finish()?;
     // Before anything is written, maybe beside the sources.
     for workload in workloads {
-        workload.memory.keep(engine, &workload.packages).await;
+        workload.memory.keep(engine, request, &workload.packages);
     }
     outputs.publish(engine, &built).await
 }

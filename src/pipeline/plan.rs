@@ -115,7 +115,7 @@ async fn workloads(
         let builder = compile::builder(engine, toolchains.get(toolchain, flags), flags);
         let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
         let patterns = patterns.collect();
-        let mut memory = Memory::recall(engine, request, builder, patterns, platforms)?;
+        let memory = Memory::recall(engine, request, builder, patterns, platforms)?;
         let packages = memory.packages(request).await?;
         let toolchain = toolchain.clone();
         workloads.push(Workload { toolchain, memory, packages, targets });

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
+
 use super::source;
 use super::stat::{Contents, Fingerprint, Kind, Moment, Name, OpenFolder, is_file};
 use crate::disk;
@@ -52,6 +54,17 @@ impl Rules {
             Kind::Folder => self.walked && package() || self.embeds(name),
             Kind::File | Kind::Other => self.sources && source() || self.embeds(name),
         }
+    }
+
+    /// Whether a compiler reads a file of this name.
+    pub(super) fn is_read(&self, name: &str) -> bool {
+        let is_compiled = || is_source(name) && !name.ends_with("_test.go");
+        self.compiled && is_compiled() || self.embeds(name)
+    }
+
+    /// Whether a compiler reads anything.
+    pub(super) fn are_read(&self) -> bool {
+        self.compiled || self.embedded.is_some() || !self.globs.is_empty()
     }
 
     /// Whether a name may be part of what is embedded.
@@ -135,18 +148,24 @@ impl Folder {
     /// Reads a folder; the flag tells whether something in it changed at or after `since`.
     pub(super) fn read(path: &Path, rules: Rules, since: &Moment) -> io::Result<(Self, bool)> {
         let open = OpenFolder::open(path)?;
+        let clock = open.clock();
         let (folders, names) = split(open.names(|name, kind| rules.matter(name, kind))?);
         // Its state is taken after its names, or a change in between would go unseen.
         let stat = open.stat()?;
-        let mut unsettled = since.may_precede(&stat);
+        let mut unsettled = since.may_precede(&stat, clock);
         let mut files = Vec::with_capacity(names.len());
         for name in names {
             let (file, stat) = File::read(&open, name)?;
-            unsettled |= stat.is_some_and(|stat| since.may_precede(&stat));
+            unsettled |= stat.is_some_and(|stat| since.may_precede(&stat, clock));
             files.push(file);
         }
         let stat = Fingerprint::of(&stat);
         Ok((Self { path: path.to_owned(), rules, stat, files, folders }, unsettled))
+    }
+
+    /// Its rules, if a compiler reads anything in it.
+    pub(super) fn rules_for_compilers(&self) -> Option<Rules> {
+        self.rules.are_read().then(|| self.rules.clone())
     }
 
     /// Reads the folder again, by the same rules.
@@ -171,14 +190,21 @@ impl Folder {
     pub(super) fn check(&self, changes: &mut Changes) -> Result<(), Stale> {
         let gone = |error: io::Error| format!("{}: {error}", self.path.display());
         let open = OpenFolder::open(&self.path).map_err(gone)?;
-        if Fingerprint::of(&open.stat().map_err(gone)?) != self.stat {
-            changes.touched = true;
+        let is_foreign = open.clock() == Clock::Foreign;
+        let is_touched = Fingerprint::of(&open.stat().map_err(gone)?) != self.stat;
+        changes.touched |= is_touched;
+        if is_touched || is_foreign {
             self.check_names(&open)?;
         }
         for file in &self.files {
             let stat = open.stat_file(&file.name).ok();
-            if file.stat != stat.as_ref().map_or(Fingerprint::NONE, Fingerprint::of) {
+            let state = stat.as_ref().map_or(Fingerprint::NONE, Fingerprint::of);
+            if file.stat != state {
                 self.check_file(&open, file, changes)?;
+            } else if is_foreign && state != Fingerprint::NONE {
+                let mut found = Changes::default();
+                self.check_file(&open, file, &mut found)?;
+                changes.contents.extend(found.contents);
             }
         }
         Ok(())
@@ -275,28 +301,39 @@ impl Sealed {
         files: Vec<String>,
         since: &Moment,
     ) -> io::Result<(Self, bool)> {
-        let stats = Self::stats(path, &files)?;
-        let unsettled = stats.iter().any(|stat| since.may_precede(stat));
+        let (stats, clock) = Self::stats(path, &files)?;
+        let unsettled = stats.iter().any(|stat| since.may_precede(stat, clock));
         let stat = Fingerprint::of_all(&stats);
         Ok((Self { path: path.to_owned(), files, stat }, unsettled))
     }
 
+    /// Whether a folder or some of its files changed at or after `since`.
+    pub(super) fn has_changed(path: &Path, files: &[String], since: &Moment) -> io::Result<bool> {
+        let (stats, clock) = Self::stats(path, files)?;
+        Ok(stats.iter().any(|stat| since.may_precede(stat, clock)))
+    }
+
+    /// The folder and the names of its files.
+    pub(super) fn parts(&self) -> (&Path, &[String]) {
+        (&self.path, &self.files)
+    }
+
     pub(super) fn check(&self) -> Result<(), Stale> {
         match Self::stats(&self.path, &self.files) {
-            Ok(stats) if Fingerprint::of_all(&stats) == self.stat => Ok(()),
+            Ok((stats, _)) if Fingerprint::of_all(&stats) == self.stat => Ok(()),
             Ok(_) => Err(format!("a file in {} changed", self.path.display())),
             Err(error) => Err(format!("{}: {error}", self.path.display())),
         }
     }
 
-    fn stats(path: &Path, files: &[String]) -> io::Result<Vec<Stat>> {
+    fn stats(path: &Path, files: &[String]) -> io::Result<(Vec<Stat>, Clock)> {
         let open = OpenFolder::open(path)?;
         let mut stats = Vec::with_capacity(files.len() + 1);
         stats.push(open.stat()?);
         for name in files {
             stats.push(open.stat_file(name)?);
         }
-        Ok(stats)
+        Ok((stats, open.clock()))
     }
 }
 
@@ -316,7 +353,8 @@ impl Lone {
             _ => None,
         };
         let stat = super::stat::stat(path)?;
-        let unsettled = stat.as_ref().is_some_and(|stat| since.may_precede(stat));
+        let clock = Clock::of_path(path);
+        let unsettled = stat.as_ref().is_some_and(|stat| since.may_precede(stat, clock));
         let stat = stat.as_ref().map_or(Fingerprint::NONE, Fingerprint::of);
         Ok((Self { path: path.to_owned(), stat, contents }, unsettled))
     }
@@ -324,13 +362,15 @@ impl Lone {
     pub(super) fn check(&self, changes: &mut Changes) -> Result<(), Stale> {
         let stale = || format!("{} changed", self.path.display());
         let stat = super::stat::stat(&self.path).map_err(|_| stale())?;
-        if stat.as_ref().map_or(Fingerprint::NONE, Fingerprint::of) == self.stat {
+        let is_same = stat.as_ref().map_or(Fingerprint::NONE, Fingerprint::of) == self.stat;
+        let is_file_before = self.contents.is_some();
+        if is_same && !(is_file_before && Clock::of_path(&self.path) == Clock::Foreign) {
             return Ok(());
         }
         match (stat, self.contents) {
             (Some(stat), Some(contents)) if is_file(&stat) => {
                 let now = disk::read(&self.path, LARGEST_LONE).map_err(|_| stale())?;
-                changes.touched = true;
+                changes.touched |= !is_same;
                 if Contents::of(&now) == contents { Ok(()) } else { Err(stale()) }
             }
             _ => Err(stale()),

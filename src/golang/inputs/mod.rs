@@ -14,7 +14,10 @@
 //! Two rules make it sound. A state is that of the change time, which nobody can set back, and of
 //! all else that an edit moves. And a record in which anything changed after the compiler was
 //! started is worthless ([`Moment`]): nobody knows what the compiler saw. So there is no file that
-//! was edited within the same tick of the clock and looks as it did.
+//! was edited within the same tick of the clock and looks as it did. Where change times say little
+//! ([`crate::clock`]), the sources are read again at every check. Not so the files of the module
+//! cache, the toolchain and vendored modules: nobody edits those, and who does so on such a file
+//! system, within the moment in which nothing shows it, has to build with `--no-cache`.
 //!
 //! What depends on more than files that can be listed, such as a VCS stamp or C headers, is for
 //! the go command to decide; then a record only saves asking which packages there are.
@@ -22,6 +25,7 @@
 mod folder;
 mod modfile;
 mod source;
+mod sources;
 mod stat;
 mod trace;
 
@@ -37,8 +41,10 @@ use crate::glob;
 
 use super::packages::Package;
 use folder::{Changes, Folder, Lone, Sealed, Stale};
+use sources::Way;
 
 pub(super) use modfile::{directives, replacing_folders, used_folders};
+pub(super) use sources::{Before, Sources};
 pub use stat::Moment;
 pub use trace::Trace;
 
@@ -89,6 +95,15 @@ impl Inputs {
     /// The main packages that were built, in the order in which they were found.
     pub fn packages(&self) -> &[Package] {
         &self.packages
+    }
+
+    /// The files that compilers read.
+    pub(super) fn sources(&self) -> Sources {
+        let folders = self.folders.iter();
+        let folders = folders.filter_map(|of| Some((of.path.clone(), of.rules_for_compilers()?)));
+        let sealed = self.sealed.iter().map(Sealed::parts);
+        let sealed = sealed.map(|(path, names)| (path.to_owned(), names.to_vec()));
+        Sources { folders: folders.collect(), sealed: sealed.collect(), ..Sources::default() }
     }
 
     /// Compares what the build read with what is there now. Starts no process.
@@ -143,7 +158,7 @@ impl Inputs {
         if matches!(self.check(), Check::Stale(_)) {
             return None;
         }
-        let mut settled = Settled::default();
+        let mut settled = Settled::new(since);
         let mut folders = Vec::with_capacity(self.folders.len());
         for folder in &self.folders {
             let again = settled.take(&folder.path, folder.again(since)).ok()?;
@@ -166,16 +181,21 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Gathers whether anything changed while a build ran.
-#[derive(Default)]
-struct Settled {
+struct Settled<'a> {
     worthless: Option<String>,
+    way: Way<'a>,
 }
 
-impl Settled {
+impl<'a> Settled<'a> {
+    fn new(since: &'a Moment) -> Self {
+        Self { worthless: None, way: Way::new(since) }
+    }
+
     /// Passes on what was read of a path.
     fn take<T>(&mut self, path: &Path, read: io::Result<(T, bool)>) -> io::Result<T> {
         let (value, unsettled) = read?;
-        if unsettled {
+        let changed = if unsettled { Some(path.to_owned()) } else { self.way.changed(path) };
+        if let Some(path) = changed {
             self.worthless = Some(format!("{} changed while it was compiled", path.display()));
         }
         Ok(value)

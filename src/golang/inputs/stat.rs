@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::error::{Cannot, Result};
 
 /// A point in time on the clock by which the file system stamps changes.
@@ -15,10 +16,22 @@ use crate::error::{Cannot, Result};
 /// Everything that is stamped earlier was as it is now before this moment. The system's own clock
 /// would not do: file systems stamp with a coarser one that lags behind it.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment(Stat);
+pub struct Moment {
+    /// Unknown where it may have changed since the moment was taken.
+    device: Option<u64>,
+    clock: Clock,
+    seconds: i64,
+    nanoseconds: i64,
+}
 
-/// By how much the clocks of two file systems may differ.
-const CLOCK_SKEW_SECONDS: i64 = 2;
+/// By how much the clock of somebody else's file system may be behind another one.
+const FOREIGN_SKEW: i64 = 2_000_000_000;
+
+/// The longest tick of the kernel's clock: two of its file systems may differ by one.
+const TICK: i64 = 10_000_000;
+
+/// One second.
+const SECOND: i64 = 1_000_000_000;
 
 impl Moment {
     /// The present, in a folder that can be written to.
@@ -26,17 +39,53 @@ impl Moment {
         let action = || format!("make a file in {}", folder.display());
         fs_err::create_dir_all(folder).cannot(action)?;
         let file = tempfile::tempfile_in(folder).cannot(action)?;
-        fstat(&file).map(Self).map_err(io::Error::from).cannot(action)
+        let stat = fstat(&file).map_err(io::Error::from).cannot(action)?;
+        let (device, clock) = (Some(stat.st_dev), Clock::of(&file));
+        Ok(Self { device, clock, seconds: stat.st_ctime, nanoseconds: nanoseconds(&stat) })
+    }
+
+    /// The same moment, told later or by another process: devices may have other numbers by then.
+    pub(in crate::golang) fn retold(seconds: i64, nanoseconds: i64, clock: Clock) -> Self {
+        Self { device: None, clock, seconds, nanoseconds }
+    }
+
+    /// Seconds and nanoseconds since 1970, and by which clock.
+    pub(in crate::golang) fn told(&self) -> (i64, i64, Clock) {
+        (self.seconds, self.nanoseconds, self.clock)
+    }
+
+    /// Whether the file at a path may have been changed at or after this moment, or in the same tick
+    /// of the clock.
+    pub fn is_not_after(&self, path: &Path) -> bool {
+        let stat = stat(path).ok().flatten();
+        stat.is_some_and(|stat| self.may_precede(&stat, Clock::of_path(path)))
     }
 
     /// Whether a file may have been changed at or after this moment.
     ///
-    /// Only the change time counts: nobody can set it back.
-    pub(super) fn may_precede(&self, stat: &Stat) -> bool {
-        let skew = if stat.st_dev == self.0.st_dev { 0 } else { CLOCK_SKEW_SECONDS };
-        let seconds = stat.st_ctime.saturating_add(skew);
-        (seconds, stat.st_ctime_nsec) >= (self.0.st_ctime, self.0.st_ctime_nsec)
+    /// Only the change time counts: nobody can set it back. `clock` is that of the file's file
+    /// system.
+    pub(super) fn may_precede(&self, stat: &Stat, clock: Clock) -> bool {
+        let is_same = self.device == Some(stat.st_dev);
+        let skew = match (is_same, self.clock, clock) {
+            (true, ..) => 0,
+            // A time without a fraction is one that was cut off.
+            (false, Clock::Kernel, Clock::Kernel) if nanoseconds(stat) == 0 => SECOND,
+            (false, Clock::Kernel, Clock::Kernel) => TICK,
+            _ => FOREIGN_SKEW,
+        };
+        let changed = whole(stat.st_ctime, nanoseconds(stat)).saturating_add(skew.into());
+        changed >= whole(self.seconds, self.nanoseconds)
     }
+}
+
+/// A time as one number of nanoseconds.
+fn whole(seconds: i64, nanoseconds: i64) -> i128 {
+    i128::from(seconds) * i128::from(SECOND) + i128::from(nanoseconds)
+}
+
+fn nanoseconds(stat: &Stat) -> i64 {
+    i64::try_from(stat.st_ctime_nsec).unwrap_or_default()
 }
 
 /// Stands for the state of a file. An edit, a replacement or a change of its rights changes it.
@@ -114,6 +163,11 @@ impl OpenFolder {
 
     pub(super) fn stat(&self) -> io::Result<Stat> {
         Ok(fstat(&self.0)?)
+    }
+
+    /// By which clock what is in it is stamped.
+    pub(super) fn clock(&self) -> Clock {
+        Clock::of(&self.0)
     }
 
     /// The state of what a name leads to, through symbolic links.

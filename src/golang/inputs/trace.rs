@@ -18,11 +18,12 @@ use crate::oci::Platform;
 
 use super::folder::{Folder, Lone, Rules, Sealed, UNEMBEDDABLE};
 use super::modfile::{replacing_folders, used_folders};
+use super::sources::Sources;
 use super::stat::{Kind, Moment, OpenFolder};
 use super::{FORMAT, Inputs, Settled, matches};
 
 /// Which folders and files a build reads, without their states.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Trace {
     worthless: Option<String>,
     is_partial: bool,
@@ -41,7 +42,7 @@ pub struct Trace {
 }
 
 /// How a folder of other people's files is watched.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seal {
     files: BTreeSet<String>,
     /// Only the go command writes there, and only once: a change while it ran was its own.
@@ -109,13 +110,43 @@ impl Builder {
     /// Finds out which folders and files the build of `packages` reads, on all of `platforms`.
     ///
     /// `dir` and `patterns` are those by which [`Builder::list`] found the packages. May run
-    /// beside [`Builder::compile`].
+    /// beside a build.
     pub async fn trace(
         &self,
         dir: &Path,
         patterns: &[String],
         packages: &[Package],
         platforms: &[Platform],
+    ) -> Result<Trace> {
+        let mut traces = Vec::new();
+        for platform in platforms {
+            traces.push(self.trace_sources(packages, platform).await?);
+        }
+        self.complete(traces, dir, patterns, packages)
+    }
+
+    /// Finds out what compilers read in a build of `packages` for one platform.
+    pub(in crate::golang) async fn trace_sources(
+        &self,
+        packages: &[Package],
+        platform: &Platform,
+    ) -> Result<Trace> {
+        let mut trace =
+            Trace { is_toolchain_pinned: self.toolchain.is_pinned(), ..Trace::default() };
+        for dependency in self.dependencies(packages, platform).await? {
+            trace.add(dependency);
+        }
+        Ok(trace)
+    }
+
+    /// Joins what was found out of the build of `packages` for each platform, with all that decides
+    /// which packages there are.
+    pub fn complete(
+        &self,
+        traces: Vec<Trace>,
+        dir: &Path,
+        patterns: &[String],
+        packages: &[Package],
     ) -> Result<Trace> {
         let mut trace = Trace {
             packages: packages.to_vec(),
@@ -134,11 +165,7 @@ impl Builder {
             trace.worthless = Some("PATH is searched for another version of Go".to_owned());
             return Ok(trace);
         }
-        for platform in platforms {
-            for dependency in self.dependencies(packages, platform).await? {
-                trace.add(dependency);
-            }
-        }
+        traces.into_iter().for_each(|other| trace.merge(other));
         if !trace.is_toolchain_pinned {
             trace.add_toolchain(self.toolchain.root());
             trace.add_program(self.toolchain.program());
@@ -176,6 +203,34 @@ impl Builder {
 }
 
 impl Trace {
+    /// Takes in what another build reads.
+    pub(in crate::golang) fn merge(&mut self, other: Self) {
+        for (path, rules) in other.folders {
+            self.watch(&path, rules);
+        }
+        for (path, other) in other.sealed {
+            let seal = self.sealed.entry(path).or_default();
+            seal.is_module_cache |= other.is_module_cache;
+            seal.files.extend(other.files);
+        }
+        self.lone.extend(other.lone);
+        self.embeds.extend(other.embeds);
+        self.modules.extend(other.modules);
+    }
+
+    /// The files that compilers read.
+    pub(in crate::golang) fn sources(&self) -> io::Result<Sources> {
+        let mut all = self.clone();
+        for (folder, pattern) in std::mem::take(&mut all.embeds) {
+            all.expand(&folder, &pattern)?;
+        }
+        let folders = all.folders.into_iter().filter(|(_, rules)| rules.are_read()).collect();
+        // Only the go command writes there, and only once, maybe in this very build.
+        let sealed = all.sealed.into_iter().filter(|(_, seal)| !seal.is_module_cache);
+        let sealed = sealed.map(|(path, seal)| (path, seal.files.into_iter().collect())).collect();
+        Ok(Sources { folders, sealed, ..Sources::default() })
+    }
+
     fn add(&mut self, dependency: Dependency) {
         if dependency.dir.as_os_str().is_empty() {
             return;
@@ -341,7 +396,7 @@ impl Trace {
         for (folder, pattern) in std::mem::take(&mut self.embeds) {
             self.expand(&folder, &pattern)?;
         }
-        let mut settled = Settled { worthless: self.worthless };
+        let mut settled = Settled::new(since);
         let mut folders = Vec::with_capacity(self.folders.len());
         for (path, rules) in self.folders {
             folders.push(settled.take(&path, Folder::read(&path, rules, since))?);
@@ -352,13 +407,17 @@ impl Trace {
         }
         let mut sealed = Vec::with_capacity(self.sealed.len());
         for (path, seal) in self.sealed {
-            let (value, changed) = Sealed::read(&path, seal.files.into_iter().collect(), since)?;
-            let read = (value, changed && !seal.is_module_cache);
-            sealed.push(settled.take(&path, Ok(read))?);
+            let read = Sealed::read(&path, seal.files.into_iter().collect(), since)?;
+            sealed.push(if seal.is_module_cache {
+                // A change is the go command's own.
+                read.0
+            } else {
+                settled.take(&path, Ok(read))?
+            });
         }
         Ok(Inputs {
             format: FORMAT,
-            worthless: settled.worthless,
+            worthless: self.worthless.or(settled.worthless),
             is_partial: self.is_partial,
             packages: self.packages,
             lone,

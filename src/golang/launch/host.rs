@@ -22,7 +22,7 @@ impl Launch for Host {
             .envs(&call.environment)
             // Paths come back in terms of this folder even where it is behind a symbolic link.
             .env("PWD", call.dir)
-            .stdin(Stdio::null())
+            .stdin(input(call)?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = Interrupting(command.spawn().map_err(|error| cannot_start(call, error))?);
@@ -34,6 +34,13 @@ impl Launch for Host {
         });
         Ok(Running { stdout, stderr, end })
     }
+}
+
+/// Nothing to read. A process inherits no other file than its input and outputs, so that is what
+/// holds the lock: `go` reads no input, and does not pass it on.
+fn input(call: &Call<'_>) -> Result<Stdio> {
+    let Some(lock) = call.lock else { return Ok(Stdio::null()) };
+    Ok(lock.try_clone().cannot(|| "hand a lock to go")?.into())
 }
 
 fn cannot_start(call: &Call<'_>, error: std::io::Error) -> Error {

@@ -6,6 +6,7 @@ mod inside;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -45,6 +46,9 @@ pub(super) struct Call<'a> {
     pub out_dir: &'a Path,
     /// Whether `go.mod` may be updated.
     pub sources: Access,
+    /// A locked file. It stays locked for as long as the process lives, even where gondola is killed
+    /// and the process is not.
+    pub lock: Option<&'a File>,
 }
 
 /// Starts `go` processes.
