@@ -23,8 +23,8 @@ use crate::dockerfile::parse::mount::{
 use crate::dockerfile::source::Span;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
-use crate::rootfs::{Fork, Form, Link, Unpacker};
-use crate::sandbox::{self, Access, Root, Secret};
+use crate::rootfs::{Fork, Link, Unpacker};
+use crate::sandbox::{self, Access, Secret};
 use crate::store::Lock;
 
 /// The longest that a secret may be, as in BuildKit.
