@@ -18,20 +18,21 @@
 //! error:
 //! glob:
 //! progress:
-//! oci: error
+//! secret:
+//! oci: error secret
 //! layer: error oci progress
-//! sandbox: error oci progress
-//! registry: error oci progress
+//! sandbox: error oci progress secret
+//! registry: error oci progress secret
 //! store: error oci progress
 //! image: error oci layer registry store
 //! transport: error oci progress layer registry store image
 //! rootfs: error oci progress layer sandbox registry store image transport
-//! golang: error glob oci progress layer sandbox store image transport rootfs
-//! dockerfile: error glob oci progress layer sandbox registry store image transport rootfs
+//! golang: error glob oci progress secret layer sandbox store image transport rootfs
+//! dockerfile: error glob oci progress secret layer sandbox registry store image transport rootfs
 //! container: error oci progress layer sandbox store image transport rootfs
 //! config: error oci layer
 //! pipeline: error oci progress layer sandbox registry store image transport rootfs golang dockerfile
-//! cli: error oci progress layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! cli: error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
 pub mod cli;
@@ -49,5 +50,6 @@ pub mod progress;
 pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
+pub mod secret;
 pub mod store;
 pub mod transport;

@@ -9,6 +9,7 @@ use clap::{Args, ValueHint};
 use super::environment::Environment;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
+use crate::secret;
 
 /// What both have.
 #[derive(Clone, Debug, Args)]
@@ -72,7 +73,7 @@ fn variables(
             None => (line.as_str(), environment.variables.get(line).cloned()),
         };
         if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(Error::new(ErrorKind::Usage, format!("set \"{}\"", line.escape_debug()))
+            return Err(Error::new(ErrorKind::Usage, format!("set {}", secret::pair(line)))
                 .because("a variable has a name without spaces"));
         }
         variables.insert(name.to_owned(), value);

@@ -184,7 +184,7 @@ fn project(context: &ContextSource) -> String {
             folder.display().to_string()
         }
         ContextSource::Git(git) => git.shown(),
-        ContextSource::Address(url) => crate::registry::without_query(url),
+        ContextSource::Address(url) => crate::secret::address(url),
         ContextSource::Archive { .. } => "an archive".to_owned(),
         ContextSource::Empty => String::new(),
     }
@@ -403,7 +403,7 @@ impl Step {
         }
         prepared.mounts.push(Mount::Secret {
             target: APT_CONFIG.to_owned(),
-            content: Secret::new(settings),
+            content: Secret::new(settings.into_bytes()),
             mode: 0o444,
             uid: 0,
             gid: 0,

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::dockerfile::diagnostic::nearest;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::secret;
 
 /// A repository, and which of its trees is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,17 +127,9 @@ impl GitSource {
         Ok(root)
     }
 
-    /// The remote without a password.
+    /// The remote as messages show it.
     pub fn shown(&self) -> String {
-        match url::Url::parse(&self.remote) {
-            Ok(mut url) if url.password().is_some() || !url.username().is_empty() => {
-                // Neither can fail for a URL that has a host.
-                let _ = url.set_password(None);
-                let _ = url.set_username("");
-                url.to_string()
-            }
-            _ => self.remote.clone(),
-        }
+        secret::address(&self.remote)
     }
 }
 
@@ -234,6 +227,6 @@ mod tests {
     #[test]
     fn no_password_is_shown() {
         let source = GitSource::parse("https://me:secret@example.com/a.git").unwrap();
-        assert_eq!(source.shown(), "https://example.com/a.git");
+        assert_eq!(source.shown(), "https://…@example.com/a.git");
     }
 }
