@@ -20,20 +20,21 @@
 //! error:
 //! glob:
 //! progress:
-//! oci: error
+//! secret:
+//! oci: error secret
 //! layer: disk error oci progress
-//! sandbox: disk error oci progress
-//! registry: disk error oci progress
+//! sandbox: disk error oci progress secret
+//! registry: disk error oci progress secret
 //! store: error oci progress
 //! image: disk error oci layer registry store
 //! transport: disk error oci progress layer registry store image
 //! rootfs: disk error oci progress layer sandbox registry store image transport
-//! golang: clock disk error glob oci progress layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob oci progress layer sandbox registry store image transport rootfs
+//! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
+//! dockerfile: clock disk error glob oci progress secret layer sandbox registry store image transport rootfs
 //! container: disk error oci progress layer sandbox store image transport rootfs
 //! config: disk error oci layer
 //! pipeline: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
-//! cli: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! cli: disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
 pub mod cli;
@@ -53,5 +54,6 @@ pub mod progress;
 pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
+pub mod secret;
 pub mod store;
 pub mod transport;

@@ -26,6 +26,7 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
 use crate::sandbox::{Limit, Network, Rung};
+use crate::secret;
 use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
@@ -260,6 +261,10 @@ fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSourc
         [] => ".",
         [only] => only.as_str(),
         [_, other, ..] => {
+            let other = match other.split_once('=') {
+                Some(_) => secret::pair(other),
+                None => secret::addresses(other),
+            };
             return Err(Error::new(ErrorKind::Usage, format!("use {other}"))
                 .because("a Dockerfile has one context"));
         }
@@ -341,7 +346,8 @@ fn read_stdin() -> Result<Vec<u8>> {
 /// Reads `NAME=PLACE`.
 fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
     let wrong = || {
-        Error::new(ErrorKind::Usage, format!("use --build-context {text}"))
+        let shown = secret::addresses(text);
+        Error::new(ErrorKind::Usage, format!("use --build-context {shown}"))
             .because("expected NAME=PLACE")
     };
     let (name, place) = text.split_once('=').ok_or_else(wrong)?;
@@ -422,10 +428,7 @@ fn secret(session: &Session, text: &str) -> Result<(String, SecretSource)> {
             Some(("type", "file")) => {}
             Some(("type", "env")) => is_variable = true,
             Some((key, _)) => return Err(wrong(&format!("{key} is none of its keys"))),
-            None => {
-                let what = format!("\"{}\" is no KEY=VALUE", part.escape_debug());
-                return Err(wrong(&what));
-            }
+            None => return Err(wrong("a part of it is no KEY=VALUE")),
         }
     }
     let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no id"))?;

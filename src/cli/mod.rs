@@ -22,6 +22,7 @@ mod settings;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
@@ -34,6 +35,7 @@ use session::Session;
 use crate::container::NOT_STARTED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sandbox::Rung;
+use crate::secret;
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -49,11 +51,11 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 pub fn main() -> ExitCode {
     let matches = match Cli::command().try_get_matches_from(environment::arguments()) {
         Ok(matches) => matches,
-        Err(error) => return show_usage(&error),
+        Err(error) => return show_usage(error),
     };
     let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return show_usage(&error),
+        Err(error) => return show_usage(error),
     };
     if let Command::Kaniko(args) = &cli.command {
         cli.global.progress = kaniko::progress(args, cli.global.progress);
@@ -90,8 +92,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Lets clap print its message: help and versions to stdout, mistakes to stderr.
-fn show_usage(error: &clap::Error) -> ExitCode {
+/// Lets clap print its message: help and versions to stdout, mistakes to stderr. What it quotes has no
+/// users and queries of addresses.
+fn show_usage(mut error: clap::Error) -> ExitCode {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(quoted)) = error.get(kind) {
+            let shown = ContextValue::String(secret::addresses(quoted));
+            error.insert(kind, shown);
+        }
+    }
     // A closed pipe is no reason to fail: whoever reads has read enough.
     let _ = error.print();
     let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);

@@ -10,6 +10,7 @@ use super::environment::Environment;
 use super::session::Session;
 use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
+use crate::secret;
 
 /// No file of variables comes near: the kernel takes less.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -76,7 +77,7 @@ fn variables(
             None => (line.as_str(), environment.variables.get(line).cloned()),
         };
         if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(Error::new(ErrorKind::Usage, format!("set \"{}\"", line.escape_debug()))
+            return Err(Error::new(ErrorKind::Usage, format!("set {}", secret::pair(line)))
                 .because("a variable has a name without spaces"));
         }
         variables.insert(name.to_owned(), value);

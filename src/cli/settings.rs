@@ -16,6 +16,7 @@ use crate::pipeline::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
     ToolchainChoice,
 };
+use crate::secret;
 use crate::store::CacheScope;
 use crate::transport::Place;
 
@@ -152,7 +153,7 @@ fn listed(items: &[String]) -> Option<Vec<String>> {
 pub(super) fn pairs(option: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Error::new(ErrorKind::Usage, format!("use {option} \"{}\"", text.escape_debug()))
+        _ => Err(Error::new(ErrorKind::Usage, format!("use {option} {}", secret::pair(text)))
             .because("expected NAME=VALUE")),
     };
     items.iter().map(pair).collect()
@@ -164,7 +165,7 @@ fn words(option: &str, text: &str) -> Result<Vec<String>> {
         return Ok(if text.is_empty() { Vec::new() } else { vec![text.to_owned()] });
     }
     serde_json::from_str(text).map_err(|error| {
-        Error::new(ErrorKind::Usage, format!("use {option} {text}"))
+        Error::new(ErrorKind::Usage, format!("use {option}"))
             .caused_by(error)
             .hint("write a JSON array of strings, such as [\"/app\", \"--port\", \"8080\"]")
     })

@@ -63,7 +63,15 @@ impl State {
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let action = || format!("write {}", path.display());
     let unfinished = path.with_extension("new");
-    fs_err::write(&unfinished, bytes).cannot(action)?;
+    let mut file = {
+        use fs_err::os::unix::fs::OpenOptionsExt as _;
+        let mut options = fs_err::OpenOptions::new();
+        // For the owner alone: a configuration holds the variables of a program.
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&unfinished).cannot(action)?
+    };
+    std::io::Write::write_all(&mut file, bytes).cannot(action)?;
+    drop(file);
     fs_err::rename(&unfinished, path).cannot(action)
 }
 

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 
 use super::source::{Diagnostics, Source, Span};
 use crate::error::{Error, ErrorKind};
+use crate::secret;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,21 @@ impl Diagnostic {
         self
     }
 
+    /// Leaves out what the message quotes of values.
+    #[must_use]
+    pub fn masked(self, values: Vec<&str>) -> Self {
+        if values.is_empty() {
+            return self;
+        }
+        let mask = |text: String| secret::mask(&text, values.iter().copied());
+        Self {
+            message: mask(self.message),
+            label: self.label.map(mask),
+            help: self.help.map(mask),
+            ..self
+        }
+    }
+
     /// The message with the line it is about, in plain text, without a final newline.
     pub fn render(&self, source: &Source) -> String {
         let at = source.position(self.span.start);
@@ -114,7 +130,8 @@ impl Diagnostic {
     }
 }
 
-/// A line as it is shown: tabs are one space wide, and a very long line is cut around the span.
+/// A line as it is shown: tabs are one space wide, addresses have neither user nor query, and a very
+/// long line is cut around the span.
 struct Shown {
     text: String,
     carets: String,
@@ -129,15 +146,15 @@ impl Shown {
     fn of(line: &str, span: Span, line_start: usize) -> Self {
         let from = span.start.saturating_sub(line_start).min(line.len());
         let to = span.end.saturating_sub(line_start).clamp(from, line.len());
-        let before = line.get(..from).unwrap_or(line).chars().count();
-        let marked = line.get(from..to).map_or(0, |part| part.chars().count()).max(1);
-        let skipped = if line.chars().count() > SHOWN_WIDTH {
-            before.saturating_sub(SHOWN_BEFORE)
-        } else {
-            0
+        let line = visible(line);
+        let count = |within: std::ops::Range<usize>| {
+            line.iter().filter(|(at, _)| within.contains(at)).count()
         };
-        let visible = line.chars().skip(skipped).take(SHOWN_WIDTH);
-        let text: String = visible.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let (before, marked) = (count(0..from), count(from..to).max(1));
+        let skipped =
+            if line.len() > SHOWN_WIDTH { before.saturating_sub(SHOWN_BEFORE) } else { 0 };
+        let text = line.iter().skip(skipped).take(SHOWN_WIDTH).map(|(_, c)| *c);
+        let text: String = text.map(|c| if c.is_control() { ' ' } else { c }).collect();
         let indent = before - skipped;
         let carets = marked.min(SHOWN_WIDTH - indent.min(SHOWN_WIDTH - 1));
         Self {
@@ -145,6 +162,19 @@ impl Shown {
             carets: format!("{}{}", " ".repeat(indent), "^".repeat(carets)),
         }
     }
+}
+
+/// The characters of a line that are shown, each with where it stands.
+fn visible(line: &str) -> Vec<(usize, char)> {
+    let mut shown = Vec::with_capacity(line.len());
+    let mut from = 0;
+    for part in secret::hidden_parts(line) {
+        shown.extend(line[from..part.start].char_indices().map(|(at, c)| (from + at, c)));
+        shown.extend(secret::HIDDEN.chars().map(|c| (part.start, c)));
+        from = part.end;
+    }
+    shown.extend(line[from..].char_indices().map(|(at, c)| (from + at, c)));
+    shown
 }
 
 impl Diagnostics {
@@ -220,6 +250,15 @@ mod tests {
             Diagnostic::error(Span::new(5_000, 5_005), "x").render(&Source::new("D", &text));
         assert!(shown.len() < 500, "{shown}");
         assert!(shown.contains("xCOPPYy") && shown.contains(" ^^^^^"), "{shown}");
+    }
+
+    #[test]
+    fn addresses_in_lines_have_neither_user_nor_query_and_carets_stay_right() {
+        let source = Source::new("D", "ADD https://u:p@h/a?sig=x missing /b\n");
+        let shown = Diagnostic::error(Span::new(26, 33), "no such file").render(&source);
+        let expected = "D:1:27: error: no such file\n  |\n\
+                        1 | ADD https://…@h/a?… missing /b\n  |                     ^^^^^^^";
+        assert_eq!(shown, expected);
     }
 
     #[test]

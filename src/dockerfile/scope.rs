@@ -11,9 +11,12 @@
 //! ```
 //!
 //! Proxy variables of `--build-arg` reach RUN without being declared and stay out of its key.
+//!
+//! Values that came from the command line are not shown by messages, nor is what was made of them:
+//! variables remember whether theirs did.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::diagnostic::Diagnostic;
 use super::expand::{Expanded, Expander, Unexpandable, Variables};
@@ -22,6 +25,7 @@ use super::parse::mount::{Mount, MountFlag};
 use super::ports;
 use super::source::{Diagnostics, Span, Word};
 use crate::oci::Platform;
+use crate::secret;
 
 /// What the command line gives to a build of one platform.
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ impl Inputs {
 pub struct Globals {
     values: BTreeMap<String, String>,
     declared: Vec<String>,
+    /// Those whose values came from the command line, or were made of such.
+    given: BTreeSet<String>,
 }
 
 impl Variables for Globals {
@@ -85,12 +91,15 @@ impl Globals {
         let mut globals = Self::default();
         for (name, value) in inputs.predefined() {
             let given = inputs.arguments.get(name).cloned();
+            globals.given.extend(given.as_ref().map(|_| name.to_owned()));
             globals.values.insert(name.to_owned(), given.unwrap_or(value));
         }
         let expander = Expander::new(file.directives.escape);
         for GlobalArg { definitions, .. } in &file.globals {
             for definition in definitions {
                 globals.define(definition, expander, &inputs.arguments).map_err(|error| {
+                    let span = error.span;
+                    let error = error.masked(globals.given_in(file.source.slice(span)));
                     Diagnostics { source: file.source.clone(), list: vec![error] }
                 })?;
             }
@@ -105,16 +114,27 @@ impl Globals {
         arguments: &BTreeMap<String, String>,
     ) -> Result<(), Diagnostic> {
         let name = &definition.name.text;
-        let value = match (arguments.get(name), &definition.default) {
-            (Some(given), _) => Some(given.clone()),
-            (None, Some(word)) => Some(expand(expander, word, self)?.text),
-            (None, None) => None,
+        let (value, is_given) = match (arguments.get(name), &definition.default) {
+            (Some(given), _) => (Some(given.clone()), true),
+            (None, Some(word)) => {
+                let expanded = expand(expander, word, self)?;
+                (Some(expanded.text), !expanded.used.is_disjoint(&self.given))
+            }
+            (None, None) => (None, false),
         };
         if let Some(value) = value {
+            mark(&mut self.given, name, is_given);
             self.values.insert(name.clone(), value);
         }
         self.declared.push(name.clone());
         Ok(())
+    }
+
+    /// The values that came from the command line, or were made of such, of the variables that a text
+    /// names.
+    pub fn given_in<'a>(&'a self, text: &str) -> Vec<&'a str> {
+        let names = names_in(text).into_iter().filter(|name| self.given.contains(*name));
+        names.filter_map(|name| self.value(name)).collect()
     }
 
     /// Every name that a `FROM` line may use: declared ones, with or without a value, and
@@ -139,6 +159,21 @@ fn unexpandable(word: &Word, error: Unexpandable) -> Diagnostic {
     Diagnostic::error(Span::new(start.min(word.span.end), word.span.end), error.message)
 }
 
+/// The names behind each `$` and `${` of a text, used or not.
+fn names_in(text: &str) -> BTreeSet<&str> {
+    let behind = text.split('$').skip(1).map(|rest| rest.strip_prefix('{').unwrap_or(rest));
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    behind.map(|rest| rest.split(|c| !is_name(c)).next().unwrap_or_default()).collect()
+}
+
+fn mark(given: &mut BTreeSet<String>, name: &str, is_given: bool) {
+    if is_given {
+        given.insert(name.to_owned());
+    } else {
+        given.remove(name);
+    }
+}
+
 /// Variables in the order in which they were set, each once. Finding one takes no longer where there
 /// are thousands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,6 +181,8 @@ struct Environment {
     list: Vec<(String, String)>,
     /// Where each stands in the list.
     places: HashMap<String, usize>,
+    /// Those whose values came from the command line, or were made of such.
+    given: BTreeSet<String>,
 }
 
 impl Environment {
@@ -153,7 +190,8 @@ impl Environment {
         self.places.get(name).map(|place| self.list[*place].1.as_str())
     }
 
-    fn set(&mut self, name: &str, value: &str) {
+    fn set(&mut self, name: &str, value: &str, is_given: bool) {
+        mark(&mut self.given, name, is_given);
         if let Some(place) = self.places.get(name) {
             value.clone_into(&mut self.list[*place].1);
             return;
@@ -206,6 +244,8 @@ pub struct Scope {
     image: Environment,
     /// `ARG`s of this stage and of those below it, with what they had when they were declared.
     declared: Vec<(String, Option<String>)>,
+    /// Values from the command line in `USER` and `WORKDIR`, which later steps begin with.
+    settings: BTreeSet<String>,
 }
 
 impl Variables for Scope {
@@ -220,12 +260,13 @@ impl Scope {
         let mut image = Environment::default();
         for line in environment {
             let (name, value) = line.split_once('=').unwrap_or((line, ""));
-            image.set(name, value);
+            image.set(name, value, false);
         }
         if image.get("PATH").is_none() {
-            image.set("PATH", DEFAULT_PATH);
+            image.set("PATH", DEFAULT_PATH, false);
         }
-        Self { escape, visible: image.clone(), image, declared: Vec::new() }
+        let (declared, settings) = (Vec::new(), BTreeSet::new());
+        Self { escape, visible: image.clone(), image, declared, settings }
     }
 
     /// Begins a stage on another stage: it sees that one's `ARG`s too, but where `ENV` has set
@@ -234,7 +275,7 @@ impl Scope {
     pub fn on_stage(&self) -> Self {
         let mut scope = self.clone();
         for (name, value) in &self.image.list {
-            scope.visible.set(name, value);
+            scope.visible.set(name, value, self.image.given.contains(name));
         }
         scope
     }
@@ -249,13 +290,19 @@ impl Scope {
         let mut applied = Vec::new();
         for definition in definitions {
             let name = definition.name.text.clone();
-            let value = match (inputs.arguments.get(&name), &definition.default) {
-                (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(self.expand_fully(default)?.text),
-                (None, None) => globals.value(&name).map(str::to_owned),
+            let (value, is_given) = match (inputs.arguments.get(&name), &definition.default) {
+                (Some(given), _) => (Some(given.clone()), true),
+                (None, Some(default)) => {
+                    let expanded = self.expand_fully(default)?;
+                    (Some(expanded.text), !expanded.used.is_disjoint(&self.visible.given))
+                }
+                (None, None) => {
+                    let value = globals.value(&name).map(str::to_owned);
+                    (value, globals.given.contains(&name))
+                }
             };
             if let Some(value) = &value {
-                self.visible.set(&name, value);
+                self.visible.set(&name, value, is_given);
             }
             self.declared.push((name.clone(), value.clone()));
             applied.push((name, value));
@@ -267,9 +314,11 @@ impl Scope {
     /// sees what was set before it.
     pub fn env(&mut self, pairs: &[Pair]) -> Result<Vec<(String, String)>, Diagnostic> {
         let applied = self.pairs(pairs)?;
-        for (name, value) in &applied {
-            self.visible.set(name, value);
-            self.image.set(name, value);
+        let given = |pair: &Pair| !self.given_in(&pair.value.text).is_empty();
+        let given: Vec<bool> = pairs.iter().map(given).collect();
+        for ((name, value), is_given) in applied.iter().zip(given) {
+            self.visible.set(name, value, is_given);
+            self.image.set(name, value, is_given);
         }
         Ok(applied)
     }
@@ -332,11 +381,27 @@ impl Scope {
         Ok(found)
     }
 
-    /// A command with what is set put in and everything else as written: for showing it.
-    pub fn shown(&self, command: &str) -> String {
-        let expander = Expander::new(self.escape).keeping_unset().keeping_quotes();
-        let shown = expander.expand(command, self);
-        shown.map_or_else(|_| command.to_owned(), |expanded| expanded.text)
+    /// The values that came from the command line, or were made of such, of the variables that a text
+    /// names.
+    pub fn given_in<'a>(&'a self, text: &str) -> Vec<&'a str> {
+        let names = names_in(text).into_iter().filter(|name| self.visible.given.contains(*name));
+        names.filter_map(|name| self.visible.get(name)).collect()
+    }
+
+    /// A message about a word, without what it quotes of values from the command line.
+    pub fn masked(&self, word: &Word, message: &str) -> String {
+        secret::mask(message, self.given_in(&word.text))
+    }
+
+    /// Takes note of a word that later steps begin with.
+    pub fn note_setting(&mut self, word: &Word) {
+        let given: Vec<String> = self.given_in(&word.text).into_iter().map(str::to_owned).collect();
+        self.settings.extend(given);
+    }
+
+    /// What came from the command line of the words that later steps begin with.
+    pub fn given_settings(&self) -> impl Iterator<Item = &str> {
+        self.settings.iter().map(String::as_str)
     }
 
     /// What `RUN` sees, `ARG`s included: all of it belongs into the step's cache key.
@@ -370,7 +435,7 @@ impl Scope {
         let mut found = Environment::default();
         for (name, value) in &self.declared {
             let value = self.visible.get(name).or(value.as_deref()).unwrap_or_default();
-            found.set(name, value);
+            found.set(name, value, false);
         }
         found.list
     }
@@ -596,7 +661,6 @@ mod tests {
             scope.ports(ports).unwrap(),
             ["9/tcp", "8/tcp", "1000/udp", "1001/udp", "80/tcp"]
         );
-        assert_eq!(scope.shown("RUN echo \"$u\" $other"), "RUN echo \"me\" $other");
     }
 
     #[test]

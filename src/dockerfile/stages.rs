@@ -83,7 +83,7 @@ impl Graph {
             match graph.node(&stage.from, &reader) {
                 Ok(node) => graph.nodes.push(node),
                 Err(error) => {
-                    errors.push(error);
+                    errors.push(error.masked(reader.given(&stage.from)));
                     graph.nodes.push(Node::unusable(&stage.from));
                 }
             }
@@ -312,6 +312,12 @@ struct FromReader<'a> {
 impl FromReader<'_> {
     fn expand(&self, word: &Word) -> std::result::Result<Expanded, Diagnostic> {
         expand(Expander::new(self.escape), word, self.globals)
+    }
+
+    /// Values from the command line that a `FROM` line is made of.
+    fn given(&self, from: &From) -> Vec<&str> {
+        let words = [Some(&from.base), from.platform.as_ref()].into_iter().flatten();
+        words.flat_map(|word| self.globals.given_in(&word.text)).collect()
     }
 
     fn base(&self, from: &From) -> std::result::Result<String, Diagnostic> {

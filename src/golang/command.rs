@@ -4,6 +4,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::launch::{Call, Launch};
 use crate::error::{Cannot, Result};
+use crate::secret;
 
 /// `go list -deps` of the largest programs prints some tens of megabytes.
 const STDOUT_LIMIT: u64 = 1 << 30;
@@ -38,7 +39,7 @@ pub(super) async fn run(
         let mut kept = String::new();
         let mut lines = BufReader::new(running.stderr).split(b'\n');
         while let Some(line) = lines.next_segment().await? {
-            let line = String::from_utf8_lossy(&line);
+            let line = secret::addresses(&String::from_utf8_lossy(&line));
             if is_progress(&line) {
                 progress(line.trim_end());
             } else if kept.len() + line.len() < STDERR_LIMIT {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::secret;
 
 const DOCKER_HUB: &str = "docker.io";
 const LONGEST_REPOSITORY: usize = 255;
@@ -171,7 +172,8 @@ impl FromStr for Reference {
             if name == text {
                 error
             } else {
-                Error::new(error.kind(), format!("read image name \"{}\"", text.escape_debug()))
+                let shown = secret::addresses(text);
+                Error::new(error.kind(), format!("read image name \"{}\"", shown.escape_debug()))
                     .caused_by(error)
             }
         })?;
@@ -184,7 +186,8 @@ impl FromStr for Reference {
 }
 
 fn invalid(text: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("read image name \"{}\"", text.escape_debug()))
+    let shown = secret::addresses(text);
+    Error::new(ErrorKind::Usage, format!("read image name \"{}\"", shown.escape_debug()))
         .because(why)
         .hint("write [registry/]repository[:tag][@sha256:…]")
 }

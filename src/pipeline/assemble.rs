@@ -339,7 +339,7 @@ mod tests {
 
     /// The bytes of all layers.
     fn bytes(image: &Image) -> String {
-        let read = |layer: &Layer| match &layer.blob.source {
+        let read = |layer: &Blob| match &layer.source {
             BlobSource::File(path) => fs_err::read_to_string(path).unwrap(),
             _ => panic!("it is not in the store"),
         };

@@ -11,6 +11,7 @@ use super::failure::{self, Breakdown, Cause, Failure, Outcome, Refusal};
 use super::retry;
 use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, MediaType};
+use crate::secret;
 
 /// How much of an error's body is read.
 const LONGEST_REFUSAL: u64 = 64 * 1024;
@@ -137,9 +138,18 @@ impl Answer {
                 break;
             }
         }
+        let mut problems = failure::problems(&body);
+        if !self.from_registry {
+            // The address of another host has a signature in its query, which the host may quote.
+            let query: Vec<_> = self.url().query_pairs().map(|(_, value)| value).collect();
+            for problem in &mut problems {
+                problem.message =
+                    secret::mask(&problem.message, query.iter().map(|value| &**value));
+            }
+        }
         Failure::Refused(Box::new(Refusal {
             status: self.status(),
-            problems: failure::problems(&body),
+            problems,
             request: self.describe(),
             host: self.registry.to_string(),
             retry_after: retry::retry_after(self.headers()),

@@ -8,6 +8,7 @@ use reqwest::{StatusCode, Url};
 use super::Client;
 use super::connections::Connections;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::secret;
 
 /// How many redirects are followed.
 const MOST_REDIRECTS: usize = 10;
@@ -34,7 +35,7 @@ impl Client {
         etag: Option<&str>,
         sink: &mut (dyn Write + Send),
     ) -> Result<Downloaded> {
-        let action = || format!("download {}", without_query(url));
+        let action = || format!("download {}", secret::address(url));
         let failed = |why: String| Error::new(ErrorKind::Network, action()).because(why);
         let mut url: Url = url.parse().map_err(|error| {
             Error::new(ErrorKind::Usage, action()).because(format!("it is no address: {error}"))
@@ -64,7 +65,10 @@ impl Client {
                 let location = header(LOCATION).unwrap_or_default();
                 let next = url.join(&location).map_err(|error| failed(error.to_string()))?;
                 if url.scheme() == "https" && next.scheme() != "https" {
-                    return Err(failed(format!("it leads to {next}, which is not secure")));
+                    return Err(failed(format!(
+                        "it leads to {}, which is not secure",
+                        secret::address(next.as_str())
+                    )));
                 }
                 url = next;
                 continue;
@@ -80,32 +84,5 @@ impl Client {
             return Ok(said);
         }
         Err(failed(format!("it leads through more than {MOST_REDIRECTS} others")))
-    }
-}
-
-/// An address without what may hold a secret.
-pub fn without_query(url: &str) -> String {
-    match Url::parse(url) {
-        Ok(mut url) => {
-            url.set_query(None);
-            url.set_fragment(None);
-            // Neither can fail for an address with a host.
-            let _ = url.set_password(None);
-            let _ = url.set_username("");
-            url.to_string()
-        }
-        Err(_) => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_hold_no_secret() {
-        let shown = without_query("https://me:pw@example.com/a?token=x#y");
-        assert_eq!(shown, "https://example.com/a");
-        assert_eq!(without_query("no address?token=x"), "no address");
     }
 }

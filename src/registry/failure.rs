@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::connections::is_loopback_host;
 use super::retry;
 use crate::error::{Error, ErrorKind};
+use crate::secret;
 
 const LONGEST_MESSAGE: usize = 300;
 /// A server that wants to be left alone for this long is quoted.
@@ -324,7 +325,7 @@ pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
     };
     let clean = |Problem { code, message }: Problem| Problem {
         code: shortened(&code),
-        message: shortened(message.trim()),
+        message: shortened(&secret::addresses(message.trim())),
     };
     found.into_iter().map(clean).collect()
 }

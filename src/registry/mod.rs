@@ -40,7 +40,6 @@ mod pull;
 mod push;
 mod referrers;
 mod retry;
-mod secret;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -50,13 +49,14 @@ mod upload;
 pub use client::Client;
 pub use container_proxies::container_proxies;
 pub use credentials::{Credentials, Login};
-pub use download::{Downloaded, without_query};
+pub use download::Downloaded;
 pub use manifest::{Found, Pulled};
 pub use mirrors::Mirrors;
 pub use options::{Options, Timeouts};
 pub use push::Pushed;
 pub use retry::RetryPolicy;
-pub use secret::Secret;
+/// A password or token.
+pub type Secret = crate::secret::Secret;
 
 use std::io::Read;
 use std::sync::Arc;

@@ -253,7 +253,7 @@ fn memory_files<'a>(
     for (index, source) in requested.iter_mut().enumerate() {
         if let Mount::Secret { content, mode, uid, gid, .. } = source.mount {
             let name = format!("secret-{index}");
-            let file = memory_file(&scratch, &name, content.bytes(), *mode)
+            let file = memory_file(&scratch, &name, content.reveal(), *mode)
                 .at(Stage::Mounts, || format!("keep the secret for {} in memory", source.target))?;
             own(&file, *uid, *gid);
             let tree = clone_tree(scratch.as_fd(), &name).at(Stage::Mounts, action)?;

@@ -1,15 +1,11 @@
 //! What to run, and what it may see.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::limit::Limit;
 use super::tty::WindowSize;
@@ -219,41 +215,8 @@ impl Mount {
     }
 }
 
-/// Bytes that are never printed.
-#[derive(Clone)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Takes the bytes.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-/// For the socket between caller and helper alone.
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        // The decoder's own message would quote a byte of the secret.
-        BASE64.decode(text).map(Self).map_err(|_| D::Error::custom("a secret is not base64"))
-    }
-}
+/// The content of a file that is never printed.
+pub type Secret = crate::secret::Secret<[u8]>;
 
 /// Which network a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,19 +248,4 @@ pub enum Lifetime {
     WithStarter,
     /// When its program does.
     Detached,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_crosses_the_socket_whole_and_is_never_printed() {
-        let secret = Secret::new(*b"hunter2\0\xff");
-        let sent = serde_json::to_string(&secret).unwrap();
-        let received: Secret = serde_json::from_str(&sent).unwrap();
-        assert_eq!(received.bytes(), secret.bytes());
-        assert_eq!(format!("{secret:?}"), "(secret)");
-        assert!(!serde_json::from_str::<Secret>("\"!!\"").unwrap_err().to_string().contains('!'));
-    }
 }

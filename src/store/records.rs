@@ -11,7 +11,7 @@ use crate::oci::canonical_json;
 
 #[derive(Serialize, Deserialize)]
 struct Record<T> {
-    /// Kept in full: the file's name is its hash.
+    /// The hash of the key, as in the file's name: a key may hold what is not to be read here.
     key: String,
     /// The store's form for which it was written; the first is not noted.
     #[serde(default = "first", skip_serializing_if = "is_first")]
@@ -37,7 +37,9 @@ impl Store {
         let path = self.record_path(kind, key).filter(|_| self.is_in_our_format())?;
         let bytes = absent_as_none(fs_err::read(&path)).ok()??;
         let record: Record<T> = serde_json::from_slice(&bytes).ok()?;
-        if record.key != key || record.format != self.0.ours {
+        // Earlier versions kept the key itself.
+        let is_for_key = record.key == hash(key) || record.key == key;
+        if !is_for_key || record.format != self.0.ours {
             return None;
         }
         // A record whose use cannot be noted is at worst pruned early.
@@ -56,7 +58,7 @@ impl Store {
         if !self.is_in_our_format() {
             return Ok(());
         }
-        let record = Record { key: key.to_owned(), format: self.0.ours, value };
+        let record = Record { key: hash(key), format: self.0.ours, value };
         self.make_folder(path.parent().expect("a record is in its kind's folder"))?;
         let scratch = held.scratch(&canonical_json(&record));
         // A collector that has judged the old record must not remove the new one.
@@ -69,7 +71,11 @@ impl Store {
         if kind.is_empty() || !kind.bytes().all(word) {
             return None;
         }
-        let name = format!("{}.json", blake3::hash(key.as_bytes()).to_hex());
+        let name = format!("{}.json", hash(key));
         Some(self.own("records").join(kind).join(name))
     }
+}
+
+fn hash(key: &str) -> String {
+    blake3::hash(key.as_bytes()).to_hex().to_string()
 }

@@ -22,6 +22,7 @@ use crate::oci::{Digest, PlatformSet};
 use crate::pipeline::{self, DockerfileRequest, Engine, Outputs};
 use crate::registry::{Client, Mirrors};
 use crate::sandbox::{Network, Rung};
+use crate::secret;
 use crate::transport::Place;
 
 pub(in crate::cli) async fn run(
@@ -166,7 +167,7 @@ fn context(session: &Session, choice: &ContextChoice) -> Result<ContextSource> {
         },
         ContextChoice::Git(text) => {
             GitSource::parse(text).map(ContextSource::Git).ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("use {text}"))
+                Error::new(ErrorKind::Usage, format!("use {}", secret::address(text)))
                     .because("it is no git repository")
             })
         }

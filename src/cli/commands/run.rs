@@ -26,6 +26,7 @@ use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
 use crate::rootfs::{Rootfs, Unpacker};
 use crate::sandbox::{Exit, Limit, Root, Rung};
+use crate::secret;
 use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -474,7 +475,7 @@ fn labels(typed: &[String]) -> Result<BTreeMap<String, String>> {
         if name.is_empty() {
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("use --label \"{}\"", text.escape_debug()),
+                format!("use --label {}", secret::pair(text)),
             )
             .because("expected NAME or NAME=VALUE"));
         }
@@ -485,10 +486,7 @@ fn labels(typed: &[String]) -> Result<BTreeMap<String, String>> {
 
 /// Reads `NAME:IP`; `host-gateway` is the host, as it is seen on its own network.
 pub(in crate::cli) fn host(text: &str) -> Result<(String, IpAddr)> {
-    let wrong = || {
-        Error::new(ErrorKind::Usage, format!("add host \"{}\"", text.escape_debug()))
-            .because("expected NAME:IP")
-    };
+    let wrong = || Error::new(ErrorKind::Usage, "use --add-host").because("expected NAME:IP");
     let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
     let bare = address.trim_start_matches('[').trim_end_matches(']');
     let address = match bare {

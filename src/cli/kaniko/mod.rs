@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Encoding;
 use crate::oci::{MediaType, Platform, Reference};
 use crate::pipeline::ImmutableTags;
+use crate::secret;
 
 /// Where kaniko looks for the context when nothing is said.
 const DEFAULT_CONTEXT: &str = "/workspace/";
@@ -143,7 +144,8 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
     }
     let dockerfile = args.dockerfile.clone().unwrap_or_else(|| "Dockerfile".to_owned());
     if dockerfile.contains("://") {
-        return Err(usage(format!("read {dockerfile}"), "it is no file of this machine")
+        let shown = secret::address(&dockerfile);
+        return Err(usage(format!("read {shown}"), "it is no file of this machine")
             .hint("download it first, and name the file"));
     }
     if args.target.len() > 1 {
@@ -214,8 +216,9 @@ fn destinations(args: &KanikoArgs) -> Result<Vec<Reference>> {
 fn path(flag: &str, value: Option<&String>) -> Result<Option<PathBuf>> {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
     if value.contains("://") {
-        return Err(usage(format!("write {flag} {value}"), "it is no file of this machine")
-            .hint(format!("write a file, and upload it: curl --upload-file FILE {value}")));
+        let shown = secret::address(value);
+        return Err(usage(format!("write {flag} {shown}"), "it is no file of this machine")
+            .hint(format!("write a file, and upload it: curl --upload-file FILE {shown}")));
     }
     Ok(Some(PathBuf::from(value)))
 }
@@ -293,6 +296,7 @@ fn git(
                 .hint("set GIT_SSL_NO_VERIFY=1"));
             }
             _ => {
+                let option = option.split('=').next().unwrap_or_default();
                 return Err(usage(format!("use --git {option}"), "git contexts have no such option")
                     .hint("expected branch=, single-branch=, depth=, recurse-submodules=, insecure-skip-tls="));
             }
@@ -317,6 +321,7 @@ fn git(
 }
 
 fn remote_context(scheme: &str, text: &str) -> Error {
+    let text = secret::address(text);
     let fetch = match scheme {
         "s3" => format!("aws s3 cp {text} -"),
         "gs" => format!("gsutil cat {text}"),
@@ -345,7 +350,7 @@ fn arguments(given: &[String], variables: &BTreeMap<String, String>) -> BTreeMap
 fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(usage(format!("use {flag} {text}"), "expected NAME=VALUE")),
+        _ => Err(usage(format!("use {flag} {}", secret::pair(text)), "expected NAME=VALUE")),
     };
     given.iter().map(pair).collect()
 }
@@ -354,8 +359,7 @@ fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, String>> {
 /// the secret's own name.
 fn secret(text: &str) -> Result<(String, SecretChoice)> {
     let wrong = |why: &str| {
-        usage(format!("use --secret {text}"), why)
-            .hint("write id=NAME,src=FILE or id=NAME,env=VARIABLE")
+        usage("use --secret", why).hint("write id=NAME,src=FILE or id=NAME,env=VARIABLE")
     };
     let (mut id, mut kind, mut file, mut variable) = (None, None, None, None);
     for part in text.split(',') {

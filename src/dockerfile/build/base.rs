@@ -22,18 +22,16 @@ const LONGEST_DOCUMENT: u64 = 8 << 20;
 #[derive(Serialize, Deserialize)]
 struct Record {
     manifest: Descriptor,
-    /// Where its layers are.
-    repository: String,
 }
 
 /// Finds an image by its name.
 ///
 /// An image of that name in the local store is used as it is, and so is one that was looked up
-/// before; `--pull` asks the registry.
+/// before; `--pull` asks the registry. With the name goes what messages call it.
 pub(super) async fn find(
     tools: &Tools,
     job: &Job,
-    name: &Reference,
+    (name, shown): (&Reference, &str),
     platform: &Platform,
 ) -> Result<Arc<Image>> {
     let mirrored = job.mirrored(name)?;
@@ -43,16 +41,15 @@ pub(super) async fn find(
         if let Some(image) = in_store(tools, &mirrored, platform).await? {
             return Ok(Arc::new(image));
         }
-        if let Some(image) = looked_up(tools, &key)? {
+        if let Some(image) = looked_up(tools, &key, mirrored.repository())? {
             return Ok(Arc::new(image));
         }
     }
-    let image = read(tools, &Place::Registry(mirrored.clone()), name, platform).await?;
+    let image = read(tools, &Place::Registry(mirrored), &shown, platform).await?;
     store.put(image.manifest.bytes())?;
     store.put(image.config.bytes())?;
     let manifest = image.manifest.descriptor().clone();
-    let repository = mirrored.repository().to_string();
-    store.put_record(RECORDS, &key, &Record { manifest, repository })?;
+    store.put_record(RECORDS, &key, &Record { manifest })?;
     Ok(Arc::new(image))
 }
 
@@ -64,7 +61,7 @@ pub(super) async fn read_place(
     platform: &Platform,
 ) -> Result<Arc<Image>> {
     if let Place::Registry(name) = place {
-        return find(tools, job, name, platform).await;
+        return find(tools, job, (name, &name.to_string()), platform).await;
     }
     read(tools, place, place, platform).await.map(Arc::new)
 }
@@ -111,8 +108,8 @@ async fn in_store(tools: &Tools, name: &Reference, platform: &Platform) -> Resul
     Ok(artifact.image_for(platform).cloned())
 }
 
-/// What an earlier build found, if its documents are still here.
-fn looked_up(tools: &Tools, key: &str) -> Result<Option<Image>> {
+/// What an earlier build found, if its documents are still here; its layers are in `repository`.
+fn looked_up(tools: &Tools, key: &str, repository: &Repository) -> Result<Option<Image>> {
     let store = &tools.transport.store;
     let Some(record) = store.get_record::<Record>(RECORDS, key) else { return Ok(None) };
     if !store.holds(&record.manifest)? {
@@ -126,7 +123,6 @@ fn looked_up(tools: &Tools, key: &str) -> Result<Option<Image>> {
     }
     let bytes = store.read(&config, LONGEST_DOCUMENT)?;
     let config: Document<ImageConfig> = Document::parse(config.media_type, bytes)?;
-    let repository: Repository = record.repository.parse()?;
     let layers = manifest.value().layers.iter().map(|descriptor| {
         let source = if store.holds(descriptor)? {
             BlobSource::File(store.blob_path(&descriptor.digest))

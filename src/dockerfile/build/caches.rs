@@ -392,7 +392,7 @@ impl Step {
         }
         prepared.mounts.push(Mount::Secret {
             target: APT_CONFIG.to_owned(),
-            content: Secret::new("APT::Sandbox::User \"root\";\n"),
+            content: Secret::new(*b"APT::Sandbox::User \"root\";\n"),
             mode: 0o444,
             uid: 0,
             gid: 0,

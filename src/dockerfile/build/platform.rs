@@ -129,15 +129,17 @@ impl<'a> PlatformBuild<'a> {
         let node = &self.graph.nodes()[stage];
         let platform = self.platform_of(stage);
         let from = &self.common.file.stages[stage].from;
+        let given = self.globals.given_in(&from.base.text);
+        let written = (!given.is_empty()).then_some(from.base.text.as_str());
         let here = |error: Error| {
             let told = self.unreachable(stage, &from.base.text, from.base.span, &error);
-            self.common.at(told, error.kind())
+            self.common.at(told.masked(given.clone()), error.kind())
         };
         match &node.base {
             Origin::Scratch => Ok(Base::Scratch),
             Origin::Stage(below) => Ok(Base::Stage(*below)),
             Origin::Image(_) | Origin::Context(_) => {
-                match self.outside(&node.base, &platform).await.map_err(here)? {
+                match self.outside(&node.base, written, &platform).await.map_err(here)? {
                     Outside::Image(image) => Ok(Base::Image(image)),
                     Outside::Files(files) => Ok(Base::Files(files)),
                 }
@@ -145,12 +147,20 @@ impl<'a> PlatformBuild<'a> {
         }
     }
 
-    /// What comes from outside of the file.
-    async fn outside(&self, origin: &Origin, platform: &Platform) -> Result<Outside> {
+    /// What comes from outside of the file; `written` is shown instead of an image's name that is made
+    /// of values from the command line.
+    async fn outside(
+        &self,
+        origin: &Origin,
+        written: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Outside> {
         let (tools, job) = (&self.common.shop.tools, &self.common.job);
         let name = match origin {
             Origin::Image(name) => {
-                return base::find(tools, job, name, platform).await.map(Outside::Image);
+                let shown = written.map_or_else(|| name.to_string(), str::to_owned);
+                let found = base::find(tools, job, (name, &shown), platform).await;
+                return found.map(Outside::Image);
             }
             Origin::Context(name) => name,
             Origin::Scratch | Origin::Stage(_) => return Ok(Outside::empty()),
@@ -199,7 +209,7 @@ impl<'a> PlatformBuild<'a> {
                 let end = self.stage(other).await.map_err(Failure::Told)?;
                 Ok(Provider::Snapshot(end.snapshot.clone()))
             }
-            origin => match self.outside(&origin, &self.platform_of(stage)).await {
+            origin => match self.outside(&origin, None, &self.platform_of(stage)).await {
                 Ok(Outside::Image(image)) => Ok(Provider::Snapshot(Snapshot::of_image(image))),
                 Ok(Outside::Files(files)) => Ok(Provider::Context(files)),
                 Err(error) => {

@@ -15,7 +15,7 @@ use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::source::Source;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, HeldFolder, Tree, TreePath};
-use crate::registry::without_query;
+use crate::secret;
 
 /// Dockerfiles and ignore files are shorter than this.
 const LONGEST_FILE: u64 = 16 << 20;
@@ -121,7 +121,7 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
             blocking(open).await.cannot(|| action)
         }
         ContextSource::Address(url) => {
-            let (shown, programs) = (shown(&without_query(url)), tools.path().to_owned());
+            let (shown, programs) = (shown(&secret::address(url)), tools.path().to_owned());
             let reporter = &tools.transport.reporter;
             let task = reporter.start(crate::progress::TaskKind::Download, shown.clone(), None);
             let found = download::download(&tools.transport, url, None).await;

@@ -18,10 +18,14 @@ use crate::dockerfile::{Diagnostic, Scope, scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{ImageConfig, Platform};
 use crate::progress::TaskKind;
+use crate::secret;
 
 /// Fields of a base's configuration that tell of how it was built, not of how it runs.
 const FORGOTTEN: [&str; 4] =
     ["container", "container_config", "docker_version", "moby.buildkit.buildinfo.v1"];
+
+/// Shorter values are no secrets in an error of `RUN`, which has an exit code and other numbers.
+const LEAST_GIVEN: usize = 4;
 
 /// What a stage is when all of it was executed.
 pub(super) struct StageEnd {
@@ -168,9 +172,11 @@ impl<'a> Stage<'a> {
             Failure::Here(diagnostic, kind) => (diagnostic, kind),
             Failure::Somewhere(error) => (Diagnostic::of_error(whole, &error), error.kind()),
         };
+        diagnostic = diagnostic.masked(self.given(instruction));
         if from.is_some() {
             diagnostic.span = whole;
             let code = instruction.code.lines().next().unwrap_or_default();
+            let code = secret::addresses(code);
             diagnostic.message = format!("ONBUILD {code}: {}", diagnostic.message);
         }
         if let Some(words) = self.step_words(instruction) {
@@ -179,13 +185,33 @@ impl<'a> Stage<'a> {
         common.at(diagnostic, kind)
     }
 
+    /// Values from the command line that an error of an instruction may quote.
+    fn given(&self, instruction: &Instruction) -> Vec<&str> {
+        let mut given = match &instruction.kind {
+            // A shell expands the rest, and what programs say is theirs.
+            Kind::Run(run) => {
+                let mounts = run.mounts.iter();
+                mounts.flat_map(|mount| self.scope.given_in(&mount.value.text)).collect()
+            }
+            _ => self.scope.given_in(&instruction.code),
+        };
+        let from = self.build.common.file.stages.get(self.index).map(|stage| &stage.from.base.text);
+        given.extend(from.into_iter().flat_map(|text| self.build.globals.given_in(text)));
+        given.extend(self.scope.given_settings());
+        given.retain(|value| {
+            value.len() >= LEAST_GIVEN || !matches!(instruction.kind, Kind::Run(_))
+        });
+        given
+    }
+
     async fn execute_kind(&mut self, instruction: &Instruction) -> Result<(), Failure> {
         match &instruction.kind {
             Kind::Run(run) => run::execute(self, instruction, run).await,
             Kind::Copy(copy) => Box::pin(transfer::copy(self, instruction, copy)).await,
             Kind::Add(add) => transfer::add(self, instruction, add).await,
-            Kind::Workdir(path) => {
-                let path = self.scope.expand(path)?;
+            Kind::Workdir(word) => {
+                let path = self.scope.expand(word)?;
+                self.scope.note_setting(word);
                 self.workdir(instruction, &path).await
             }
             _ => self.configure(&instruction.kind),
@@ -234,7 +260,10 @@ impl<'a> Stage<'a> {
                 config::shell(config, &words)
             }
             Kind::StopSignal(signal) => config::stop_signal(config, self.scope.expand(signal)?)?,
-            Kind::User(user) => config::user(config, self.scope.expand(user)?),
+            Kind::User(user) => {
+                self.scope.note_setting(user);
+                config::user(config, self.scope.expand(user)?)
+            }
             Kind::Volume(folders) => config::volume(config, &self.scope.expand_all(folders)?)?,
             Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_) => {
                 unreachable!("they change files")
@@ -298,13 +327,13 @@ impl<'a> Stage<'a> {
         Key::new(kind).text(&self.snapshot.key).optional(epoch).text(encoding)
     }
 
-    /// What messages call the step: `[build 2/5] RUN go build`.
+    /// What messages call the step: `[build 2/5] RUN go build`. It shows what is written, with no
+    /// variable's value.
     pub(super) fn label(&self, instruction: &Instruction) -> String {
-        let shown = self.scope.shown(&instruction.code);
-        let shown = shown.lines().next().unwrap_or_default();
+        let shown = secret::addresses(instruction.code.lines().next().unwrap_or_default());
         match self.step_words(instruction) {
             Some(words) => format!("[{words}] {shown}"),
-            None => shown.to_owned(),
+            None => shown,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
+use crate::secret;
 
 /// A copy after expansion.
 struct Plan {
@@ -124,13 +125,15 @@ impl Plan {
         let files = selected.iter().filter(|one| !one.node.entry.is_directory()).count();
         let path = TreePath::normalized(&self.path).ok()?;
         let is_file = tree.get(&path).is_some_and(|entry| !entry.is_directory());
+        let written = self.written.paths.iter().map(|word| secret::addresses(&word.text));
         (files > 1 && is_file).then(|| {
+            let written: Vec<String> = written.collect();
             format!(
                 "{} {} {}: each of {files} files replaced the one before it, for the destination is \
                  no folder; a slash at its end makes it one",
                 self.verb,
-                self.sources.join(" "),
-                self.destination
+                written.join(" "),
+                self.written.destination.text
             )
         })
     }
@@ -199,9 +202,12 @@ pub(super) async fn copy(
 ) -> Result<(), Failure> {
     let plan = Plan { parents: copy.parents, ..Plan::new(stage, "COPY", &copy.transfer)? };
     if let Some((url, span)) = plan.places().into_iter().find(|(source, _)| is_remote(source)) {
-        return Err(Diagnostic::error(span, format!("COPY takes files, and {url} is an address"))
-            .label("ADD takes addresses")
-            .into());
+        return Err(Diagnostic::error(
+            span,
+            format!("COPY takes files, and {} is an address", secret::address(&url)),
+        )
+        .label("ADD takes addresses")
+        .into());
     }
     let from = copy.from.as_ref().map(|from| (from.as_str(), from.span));
     let provider = stage.build.provider(stage.index, from).await?;
@@ -456,7 +462,7 @@ async fn add_address(
     if let Some(wanted) = &checksum
         && *wanted != download.digest
     {
-        let error = Error::new(ErrorKind::Corrupt, format!("add {url}"));
+        let error = Error::new(ErrorKind::Corrupt, format!("add {}", secret::address(url)));
         let why = format!("its digest is {}, --checksum says {wanted}", download.digest);
         return Err(error.because(why).into());
     }

@@ -1,5 +1,6 @@
 //! Git repositories as contexts and sources, through the machine's own `git`.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -7,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::dockerfile::diagnostic::nearest;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::secret;
 
 /// A repository, and which of its trees is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,10 +96,18 @@ impl GitSource {
                 .because(format!("{wanted} is no name of a branch, tag or commit")));
         }
         let scratch = tempfile::tempdir().cannot(|| "make a folder for a checkout")?;
-        let git = Git { folder: scratch.path().join("tree"), variables, source: self };
+        let private = tempfile::tempdir().cannot(|| "make a folder for a checkout")?;
+        let (remote, settings) = match self.access(private.path()) {
+            Some(access) => {
+                let (remote, settings) = access.keep(private.path())?;
+                (remote, Some(settings))
+            }
+            None => (self.remote.clone(), None),
+        };
+        let git = Git { folder: scratch.path().join("tree"), settings, variables, source: self };
         fs_err::create_dir(&git.folder).cannot(|| "make a folder for a checkout")?;
         git.run(&["init", "--quiet", "."]).await?;
-        git.run(&["remote", "add", "origin", &self.remote]).await?;
+        git.run(&["remote", "add", "origin", &remote]).await?;
         let head = git.fetch(wanted).await?;
         git.run(&["-c", "advice.detachedHead=false", "checkout", "--quiet", head]).await?;
         git.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]).await?;
@@ -109,6 +119,33 @@ impl GitSource {
         }
         let root = self.root_in(&git.folder)?;
         Ok(Checkout { commit, time, root, _scratch: scratch })
+    }
+
+    /// How `git` is told the user and password of a web address: where neither other users of this
+    /// machine nor whoever gets the repository's own folder sees them, and as git asks for them, which
+    /// sends them to no other host that the address leads to.
+    fn access(&self, folder: &Path) -> Option<Access> {
+        let mut url = url::Url::parse(&self.remote).ok()?;
+        let is_web = matches!(url.scheme(), "http" | "https");
+        if !is_web || url.username().is_empty() && url.password().is_none() {
+            return None;
+        }
+        let origin = url.origin().ascii_serialization();
+        let user = percent_encoding::percent_decode_str(url.username()).decode_utf8_lossy();
+        let mut settings = format!("[credential \"{origin}\"]\n\tusername = {}\n", quoted(&user));
+        let mut login = None;
+        if let Some(password) = url.password() {
+            let file = folder.join(LOGIN).display().to_string().replace('\'', "'\\''");
+            let helper = quoted(&format!("store --file='{file}'"));
+            // The empty one forgets the user's own, which would be told the password, too.
+            let _ = write!(settings, "\thelper =\n\thelper = {helper}\n");
+            let (scheme, host) = origin.split_once("://")?;
+            login = Some(format!("{scheme}://{}:{password}@{host}\n", url.username()));
+        }
+        // Neither can fail for an address with a host.
+        let _ = url.set_password(None);
+        let _ = url.set_username("");
+        Some(Access { remote: url.to_string(), settings, login })
     }
 
     fn root_in(&self, checkout: &Path) -> Result<PathBuf> {
@@ -126,18 +163,41 @@ impl GitSource {
         Ok(root)
     }
 
-    /// The remote without a password.
+    /// The remote as messages show it.
     pub fn shown(&self) -> String {
-        match url::Url::parse(&self.remote) {
-            Ok(mut url) if url.password().is_some() || !url.username().is_empty() => {
-                // Neither can fail for a URL that has a host.
-                let _ = url.set_password(None);
-                let _ = url.set_username("");
-                url.to_string()
-            }
-            _ => self.remote.clone(),
-        }
+        secret::address(&self.remote)
     }
+}
+
+/// The file in which `git` finds a user and a password.
+const LOGIN: &str = "login";
+
+/// A remote without user and password, and what tells `git` of them.
+struct Access {
+    remote: String,
+    /// Lines of git's configuration.
+    settings: String,
+    /// What [`LOGIN`] has.
+    login: Option<String>,
+}
+
+impl Access {
+    /// Writes what `git` reads; answers the remote, and the file of settings.
+    fn keep(self, folder: &Path) -> Result<(String, PathBuf)> {
+        let action = || "make a folder for a checkout";
+        let settings = folder.join("settings");
+        fs_err::write(&settings, self.settings).cannot(action)?;
+        if let Some(login) = self.login {
+            fs_err::write(folder.join(LOGIN), login).cannot(action)?;
+        }
+        Ok((self.remote, settings))
+    }
+}
+
+/// A value of git's configuration.
+fn quoted(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{escaped}\"")
 }
 
 fn some(text: &str) -> Option<String> {
@@ -146,6 +206,8 @@ fn some(text: &str) -> Option<String> {
 
 struct Git<'a> {
     folder: PathBuf,
+    /// What is read after the user's own configuration.
+    settings: Option<PathBuf>,
     variables: &'a std::collections::BTreeMap<String, String>,
     source: &'a GitSource,
 }
@@ -188,6 +250,9 @@ impl Git<'_> {
     async fn run(&self, arguments: &[&str]) -> Result<String> {
         let action = || format!("fetch {}", self.source.shown());
         let mut command = tokio::process::Command::new("git");
+        if let Some(settings) = &self.settings {
+            command.arg("-c").arg(format!("include.path={}", settings.display()));
+        }
         command.args(arguments).current_dir(&self.folder).env_clear().envs(self.variables);
         command.env("GIT_TERMINAL_PROMPT", "0").env_remove("GIT_DIR").env_remove("GIT_WORK_TREE");
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -199,7 +264,7 @@ impl Git<'_> {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.replace(&self.source.remote, &self.source.shown());
+        let said = secret::addresses(&said);
         Err(Error::new(ErrorKind::Program, action()).because(format!(
             "git {} said: {}",
             arguments[0],
@@ -232,8 +297,34 @@ mod tests {
     }
 
     #[test]
+    fn users_and_passwords_are_no_part_of_the_remote() {
+        for (text, remote, settings, login) in [
+            (
+                "https://me:p%40w@example.com:8443/a.git",
+                "https://example.com:8443/a.git",
+                "[credential \"https://example.com:8443\"]\n\tusername = \"me\"\n\thelper =\n\
+                 \thelper = \"store --file='/it'\\\\''s/login'\"\n",
+                Some("https://me:p%40w@example.com:8443\n"),
+            ),
+            (
+                "https://m%22e@example.com/a.git",
+                "https://example.com/a.git",
+                "[credential \"https://example.com\"]\n\tusername = \"m\\\"e\"\n",
+                None,
+            ),
+        ] {
+            let access = GitSource::parse(text).unwrap().access(Path::new("/it's")).unwrap();
+            assert_eq!((access.remote.as_str(), access.settings.as_str()), (remote, settings));
+            assert_eq!(access.login.as_deref(), login);
+        }
+        for text in ["https://example.com/a.git", "ssh://git@h/a.git", "git@h:a/b"] {
+            assert!(GitSource::parse(text).unwrap().access(Path::new("/")).is_none(), "{text}");
+        }
+    }
+
+    #[test]
     fn no_password_is_shown() {
         let source = GitSource::parse("https://me:secret@example.com/a.git").unwrap();
-        assert_eq!(source.shown(), "https://example.com/a.git");
+        assert_eq!(source.shown(), "https://…@example.com/a.git");
     }
 }

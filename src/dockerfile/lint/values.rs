@@ -133,7 +133,12 @@ pub(super) fn check(
         if wanted && !node.replaced {
             let mut walk = Walk { state: &mut state, globals, surroundings, once: BTreeMap::new() };
             for instruction in node.triggers.iter().chain(&stage.instructions) {
+                let before = findings.list.len();
                 walk.step(instruction, &mut findings.at(&instruction.comments));
+                let given = walk.state.scope.given_in(&instruction.code);
+                for finding in findings.list.iter_mut().skip(before) {
+                    *finding = finding.clone().masked(given.clone());
+                }
             }
         }
         states.push(state);
