@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, ValueHint};
 
 use super::commands::build::BuildArgs;
 use super::environment::parse_epoch;
+use super::proxies;
 use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::container::parse_size;
@@ -31,20 +32,6 @@ use crate::transport::Place;
 const USUAL_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 /// What may be in front of an archive's or a Dockerfile's bytes on standard input at most.
 const LONGEST_INPUT: u64 = 16 << 30;
-/// Variables that say how the network is reached.
-const PROXIES: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-
 /// Flags of docker's, besides `--memory`, for limits that there are no control groups for.
 const WITHOUT_EFFECT: [&str; 9] = [
     "memory-swap",
@@ -83,7 +70,8 @@ pub struct DockerfileArgs {
     /// Look results of steps up in this repository of a registry, and put there what was executed
     #[arg(long, value_name = "REPOSITORY")]
     pub cache_repo: Option<String>,
-    /// The network of steps: host or none
+    /// The network of steps: host, none, or private, which leads out past this machine (needs pasta or
+    /// slirp4netns). Without it, or with default: host
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
     /// Add a line to the steps' /etc/hosts; repeatable
@@ -380,13 +368,10 @@ fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
     Ok((name.to_owned(), meaning))
 }
 
-/// What ARGs get. Proxies of this machine are passed on, and the time that everything gets.
-pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
+/// What ARGs get: what was typed, proxies, and the time that everything gets.
+fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
     let environment = &session.environment;
-    let passed = PROXIES.iter().chain(&["SOURCE_DATE_EPOCH"]);
-    let passed =
-        passed.filter_map(|&name| Some((name.to_owned(), environment.get(name)?.to_owned())));
-    let mut arguments: BTreeMap<String, String> = passed.collect();
+    let mut arguments = with_epoch(session, proxies::for_build(session, typed));
     for text in typed {
         match text.split_once('=') {
             Some((name, value)) => drop(arguments.insert(name.to_owned(), value.to_owned())),
@@ -396,6 +381,18 @@ pub(super) fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String,
                 }
             }
         }
+    }
+    arguments
+}
+
+/// Adds the time of the environment.
+pub(super) fn with_epoch(
+    session: &Session,
+    mut arguments: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    if let Some(value) = session.environment.get(NAME) {
+        arguments.insert(NAME.to_owned(), value.to_owned());
     }
     arguments
 }
@@ -479,8 +476,9 @@ fn network(text: Option<&str>) -> Result<Network> {
     match text {
         None | Some("default" | "host") => Ok(Network::Host),
         Some("none") => Ok(Network::None),
+        Some("private") => Ok(Network::Private),
         Some(other) => Err(Error::new(ErrorKind::Usage, format!("use --network {other}"))
-            .because("expected host or none")),
+            .because("expected host, none or private")),
     }
 }
 

@@ -12,6 +12,7 @@ mod id_range;
 pub mod kaniko;
 pub mod output;
 mod process;
+mod proxies;
 mod sandbox;
 mod session;
 mod settings;

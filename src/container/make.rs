@@ -49,7 +49,8 @@ impl Reserved {
         spec.mounts = self.mounts(&plan.volumes, origin.rung, copy_up)?;
         spec.network = match plan.network {
             NetworkChoice::Host => Network::Host,
-            NetworkChoice::None | NetworkChoice::Private => Network::None,
+            NetworkChoice::None | NetworkChoice::Published => Network::None,
+            NetworkChoice::Private => Network::Private,
         };
         let short = || self.container().id().short().to_owned();
         spec.hostname = options.hostname.clone().unwrap_or_else(short);
@@ -121,9 +122,12 @@ fn check(plan: &Plan, rung: Rung) -> Result<()> {
     if rung.has_namespaces() {
         return Ok(());
     }
-    if plan.network == NetworkChoice::Private {
+    if plan.network == NetworkChoice::Published {
         let hint = "leave -p out: the program's own ports are the host's";
         return refuse("publish ports", "network", hint);
+    }
+    if plan.network == NetworkChoice::Private {
+        return refuse("use --network private", "network", "see gondola doctor");
     }
     if plan.access == Access::ReadOnly {
         return refuse("forbid writing", "mounts", "leave --read-only out, or see gondola doctor");

@@ -26,6 +26,8 @@ pub enum NetworkChoice {
     /// A loopback device alone.
     None,
     /// A loopback device, to which published ports lead. Nothing leads out.
+    Published,
+    /// The same, and a way out that passes by this machine.
     Private,
 }
 
@@ -209,7 +211,7 @@ fn connect(
             }
         }
     }
-    let implied = if ports.is_empty() { NetworkChoice::Host } else { NetworkChoice::Private };
+    let implied = if ports.is_empty() { NetworkChoice::Host } else { NetworkChoice::Published };
     let network = options.network.unwrap_or(implied);
     if network == NetworkChoice::Host && !ports.is_empty() {
         warnings.push(
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn published_ports_make_the_network_private() {
+    fn published_ports_make_the_network_one_of_its_own() {
         let mut image = image(&["/app"], &[]);
         image.exposed_ports.insert("80/tcp".to_owned(), serde_json::json!({}));
         image.exposed_ports.insert("53/udp".to_owned(), serde_json::json!({}));
@@ -304,6 +306,9 @@ mod tests {
         let port = || vec!["8080:80".parse().unwrap()];
         assert_eq!(plan(Options::default()).unwrap().network, NetworkChoice::Host);
         let made = plan(Options { ports: port(), ..Options::default() }).unwrap();
+        assert_eq!((made.network, made.ports.len()), (NetworkChoice::Published, 1));
+        let private = Some(NetworkChoice::Private);
+        let made = plan(Options { ports: port(), network: private, ..Options::default() }).unwrap();
         assert_eq!((made.network, made.ports.len()), (NetworkChoice::Private, 1));
         let made = plan(Options { publish_all: true, ..Options::default() }).unwrap();
         assert_eq!(made.ports[0].to_string(), "0.0.0.0:0->80/tcp");

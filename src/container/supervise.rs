@@ -272,7 +272,8 @@ fn connect_network(
     child: &Child,
     listening: Vec<(ports::Published, std::net::TcpListener)>,
 ) -> Result<Option<Relay>> {
-    if config.network != NetworkChoice::Private || listening.is_empty() {
+    let has_own = matches!(config.network, NetworkChoice::Published | NetworkChoice::Private);
+    if !has_own || listening.is_empty() {
         return Ok(None);
     }
     let connector = child.connector();

@@ -12,6 +12,7 @@
 //!
 //! Proxy variables of `--build-arg` reach RUN without being declared and stay out of its key.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::diagnostic::Diagnostic;
@@ -179,6 +180,20 @@ pub fn is_predefined(name: &str) -> bool {
             .iter()
             .filter_map(|start| name.strip_prefix(start))
             .any(|rest| platform.contains(&rest))
+}
+
+/// The value of an argument as an image's history shows it: a proxy's without user and password.
+pub fn shown_value<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
+    if !PROXIES.contains(&name.to_ascii_uppercase().as_str()) {
+        return Cow::Borrowed(value);
+    }
+    match value.rsplit_once('@') {
+        Some((front, host)) => {
+            let scheme = front.find("://").map_or("", |end| &front[..end + 3]);
+            Cow::Owned(format!("{scheme}***@{host}"))
+        }
+        None => Cow::Borrowed(value),
+    }
 }
 
 /// The variables of a stage, as far as it has been executed.
@@ -528,6 +543,18 @@ mod tests {
         let scope = last_scope(text, &inputs(&[]), &[]);
         for (name, expected) in [("a", "2"), ("b", "1"), ("c", "1 "), ("d", "1"), ("e", "1")] {
             assert_eq!(scope.value(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn history_shows_proxies_without_their_passwords() {
+        for (name, value, expected) in [
+            ("HTTPS_PROXY", "http://me:hunter2@proxy:3128", "http://***@proxy:3128"),
+            ("https_proxy", "me:p@ss@proxy:3128/x", "***@proxy:3128/x"),
+            ("ALL_PROXY", "http://proxy", "http://proxy"),
+            ("OTHER", "http://me:hunter2@proxy", "http://me:hunter2@proxy"),
+        ] {
+            assert_eq!(shown_value(name, value), expected);
         }
     }
 

@@ -9,6 +9,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
 
 use super::answer::authority;
+use super::exceptions::Exceptions;
 use super::tls::{self, Trust};
 use super::{Options, Timeouts, proxy};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +23,7 @@ pub(super) struct Connections {
     insecure: Vec<String>,
     certificate_dirs: Vec<PathBuf>,
     environment: BTreeMap<String, String>,
+    exceptions: Exceptions,
     clients: Mutex<Clients>,
 }
 
@@ -47,6 +49,7 @@ impl Connections {
             insecure: options.insecure.clone(),
             certificate_dirs: options.certificate_dirs.clone(),
             environment: options.environment.clone(),
+            exceptions: proxy::exceptions(&options.environment),
             clients: Mutex::default(),
         }
     }
@@ -58,7 +61,7 @@ impl Connections {
         if let Some(client) = clients.by_origin.get(&origin) {
             return Ok(client.clone());
         }
-        let route = Route { direct: is_loopback(url), trust: self.trust(url) };
+        let route = Route { direct: self.is_direct(url), trust: self.trust(url) };
         let client = match clients.by_route.get(&route) {
             Some(client) => client.clone(),
             None => self.build(&route)?,
@@ -66,6 +69,15 @@ impl Connections {
         clients.by_route.insert(route, client.clone());
         clients.by_origin.insert(origin, client.clone());
         Ok(client)
+    }
+
+    /// The proxy by which an address is reached, as messages name it.
+    pub(super) fn proxy(&self, url: &Url) -> Option<String> {
+        if self.is_direct(url) { None } else { proxy::described(&self.environment, url) }
+    }
+
+    fn is_direct(&self, url: &Url) -> bool {
+        is_loopback(url) || self.exceptions.cover(url)
     }
 
     fn trust(&self, url: &Url) -> Trust {

@@ -212,6 +212,14 @@ pub(super) fn docker_folder(environment: &BTreeMap<String, String>) -> Option<Pa
     set.or_else(|| variable(environment, "HOME").map(|home| Path::new(home).join(".docker")))
 }
 
+/// What docker's own configuration says, where there is one.
+pub(super) fn docker_file(environment: &BTreeMap<String, String>) -> Result<Option<DockerConfig>> {
+    match docker_folder(environment) {
+        Some(folder) => read(&folder.join("config.json")),
+        None => Ok(None),
+    }
+}
+
 fn files(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
     let folder =
         |name: &str, rest: &str| variable(environment, name).map(|at| Path::new(at).join(rest));

@@ -15,6 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::Secret;
+use super::container_proxies::Proxies;
 use super::credentials::Login;
 
 /// Docker Hub's name in this file and towards credential helpers.
@@ -26,13 +27,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The part of the file that is about credentials.
+/// The part of the file that is about credentials and proxies.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DockerConfig {
     auths: Option<BTreeMap<String, Option<Entry>>>,
     cred_helpers: Option<BTreeMap<String, String>>,
     creds_store: Option<String>,
+    proxies: Option<BTreeMap<String, Proxies>>,
 }
 
 /// What is kept for one registry, or for a part of one. `Debug` is absent: these are secrets.
@@ -98,6 +100,12 @@ impl DockerConfig {
             fits(key).then_some((key.as_str(), entry))
         });
         entries.max_by_key(|(key, _)| normalized(key).len())
+    }
+
+    /// The proxies of containers on a daemon, else those of every one.
+    pub(super) fn proxies_for(&self, host: &str) -> Option<&Proxies> {
+        let all = self.proxies.as_ref()?;
+        all.get(host).or_else(|| all.get("default"))
     }
 
     /// The program that keeps the credentials of a registry, where there is one.

@@ -418,9 +418,18 @@ impl Exchange {
         if let Payload::Part(_) = payload {
             builder = builder.header(CONTENT_TYPE, "application/octet-stream");
         }
+        let through = || self.connections.proxy(url);
         let cause = match self.watch(builder.send(), payload.meter()).await {
-            Some(Ok(response)) => return Ok(response),
-            Some(Err(error)) => Cause::of(&error),
+            Some(Ok(response)) => match through() {
+                Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                    Cause::ProxyDenied(proxy)
+                }
+                _ => return Ok(response),
+            },
+            Some(Err(error)) => match Cause::of(&error) {
+                Cause::ProxyDenied(_) => Cause::ProxyDenied(through().unwrap_or_default()),
+                other => other,
+            },
             None => Cause::TimedOut,
         };
         if let Some(error) = source_error.take() {

@@ -70,6 +70,8 @@ pub(super) enum Cause {
     UnknownIssuer,
     /// TLS failed in another way.
     Tls(String),
+    /// The proxy on the way wants to know who asks. It is named as messages do that.
+    ProxyDenied(String),
     /// No connection for another reason.
     Unreachable(String),
     /// The connection was there and broke, or what came over it was not HTTP.
@@ -101,7 +103,10 @@ impl Failure {
                 // On this machine nobody is going to listen all of a sudden.
                 Cause::ConnectionRefused => !is_loopback_host(&breakdown.host),
                 Cause::TimedOut | Cause::Unreachable(_) | Cause::Broken(_) => true,
-                Cause::UnknownName | Cause::UnknownIssuer | Cause::Tls(_) => false,
+                Cause::UnknownName
+                | Cause::UnknownIssuer
+                | Cause::Tls(_)
+                | Cause::ProxyDenied(_) => false,
             },
             Self::Told(_) => false,
         }
@@ -218,6 +223,14 @@ impl Breakdown {
                     "check its certificate; a registry without TLS needs --insecure-registry {host}"
                 ),
             ),
+            Cause::ProxyDenied(proxy) => (
+                format!(
+                    "the proxy {proxy} answered 407 to {request}: it wants a user and a password"
+                ),
+                "write them into its address, http://USER:PASSWORD@HOST:PORT, or list the host in \
+                 NO_PROXY"
+                    .to_owned(),
+            ),
             Cause::Unreachable(text) => (
                 format!("{host} cannot be reached: {text}"),
                 "check the network and HTTPS_PROXY".to_owned(),
@@ -267,6 +280,10 @@ impl Cause {
                 io::ErrorKind::TimedOut => Some(Self::TimedOut),
                 _ => None,
             };
+        }
+        // What opens tunnels through proxies shows its errors as text alone.
+        if connecting && source.to_string().ends_with("proxy authorization required") {
+            return Some(Self::ProxyDenied(String::new()));
         }
         (connecting && source.to_string().starts_with("dns error")).then_some(Self::UnknownName)
     }

@@ -2,31 +2,61 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::{NoProxy, Proxy};
+use reqwest::{Proxy, Url};
 
+use super::exceptions::Exceptions;
+
+use super::answer::authority;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The proxies for addresses that are not this machine's own.
+/// The proxies for addresses that are neither this machine's own nor excepted.
 ///
 /// The variables are those that curl and Go read, in lower or upper case: `https_proxy`,
-/// `http_proxy`, `all_proxy`, `no_proxy`.
+/// `http_proxy`, `all_proxy`, and `no_proxy` for [`exceptions`].
 pub(super) fn proxies(environment: &BTreeMap<String, String>) -> Result<Vec<Proxy>> {
-    let none =
-        || variable(environment, "no_proxy").and_then(|(_, list)| NoProxy::from_string(list));
     let mut proxies = Vec::new();
     for (name, scheme) in [("https_proxy", Proxy::https as fn(_) -> _), ("http_proxy", Proxy::http)]
     {
-        let found = variable(environment, name).or_else(|| variable(environment, "all_proxy"));
-        let Some((name, address)) = found else { continue };
+        let Some((name, address)) = chosen(environment, name) else { continue };
+        if is_socks(address) {
+            return Err(Error::new(ErrorKind::Usage, format!("use the proxy that {name} names"))
+                .because("it speaks SOCKS, and registries are reached through HTTP proxies alone")
+                .hint(
+                    "name an HTTP proxy in HTTPS_PROXY, or hosts to reach directly in NO_PROXY",
+                ));
+        }
         // The address may hold a password: neither it nor the parser's error is shown.
         let proxy = scheme(address).map_err(|_| {
             Error::new(ErrorKind::Usage, format!("use the proxy that {name} names"))
                 .because("it is no http or https address")
                 .hint("write http://host:port")
         })?;
-        proxies.push(proxy.no_proxy(none()));
+        proxies.push(proxy);
     }
     Ok(proxies)
+}
+
+/// The hosts that are reached directly.
+pub(super) fn exceptions(environment: &BTreeMap<String, String>) -> Exceptions {
+    variable(environment, "no_proxy").map(|(_, list)| Exceptions::parse(list)).unwrap_or_default()
+}
+
+/// The proxy for an address, as messages name it: its variable, its host and port.
+pub(super) fn described(environment: &BTreeMap<String, String>, url: &Url) -> Option<String> {
+    let (name, address) = chosen(environment, &format!("{}_proxy", url.scheme()))?;
+    let whole =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let host = Url::parse(&whole).map(|proxy| authority(&proxy)).unwrap_or_default();
+    Some(format!("{host} ({name})"))
+}
+
+fn chosen<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Option<(String, &'a str)> {
+    variable(environment, name).or_else(|| variable(environment, "all_proxy"))
+}
+
+fn is_socks(address: &str) -> bool {
+    address.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("socks"))
+        && address.contains("://")
 }
 
 fn variable<'a>(
@@ -61,6 +91,28 @@ mod tests {
             0
         );
         assert_eq!(proxies(&environment(&[("ALL_PROXY", "proxy:3128")])).unwrap().len(), 2);
+        for socks in ["socks5://me:hunter2@p:1080", "SOCKS5H://p", "socks4://p"] {
+            let error = proxies(&environment(&[("ALL_PROXY", socks)])).unwrap_err().to_string();
+            assert!(
+                error.starts_with("cannot use the proxy that ALL_PROXY names: it speaks SOCKS")
+            );
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_wants_a_password_is_named() {
+        let refuse = |_: &Got, _: &str| (407, Vec::new(), bytes::Bytes::new());
+        let proxy = Server::start(refuse).await;
+        let address = format!("http://me:hunter2@{}", proxy.address);
+        for insecure in [Vec::new(), vec!["registry.test:5000".to_owned()]] {
+            let environment = environment(&[("http_proxy", &address), ("HTTPS_PROXY", &address)]);
+            let client = Client::new(Options { insecure, environment, ..options() }).unwrap();
+            let name = "registry.test:5000/a:1".parse().unwrap();
+            let error = client.resolve(&name).await.unwrap_err().to_string();
+            let says = format!("the proxy {} (HTTPS_PROXY) answered 407", proxy.address);
+            assert!(error.contains(&says) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[tokio::test]
@@ -71,7 +123,7 @@ mod tests {
         let environment = environment(&[
             ("HTTP_PROXY", &address),
             ("https_proxy", &address),
-            ("no_proxy", "private.test"),
+            ("no_proxy", "*.private.test"),
         ]);
         let insecure = vec!["registry.test:5000".to_owned()];
         let client = Client::new(Options { insecure, environment, ..options() }).unwrap();
@@ -85,7 +137,7 @@ mod tests {
         assert_eq!(proxy.got().last().unwrap().header("proxy-authorization"), "Basic bWU6cHc=");
         assert_eq!(direct.lines().first().unwrap(), "HEAD /v2/a/manifests/1");
         let before = proxy.lines().len();
-        let error = ask("private.test/a:1").await.to_string();
+        let error = ask("registry.private.test/a:1").await.to_string();
         assert_eq!(proxy.lines().len(), before);
         assert!(!error.contains("pw"), "{error}");
     }

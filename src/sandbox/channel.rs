@@ -20,6 +20,7 @@ use super::identity::IdMap;
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::Spec;
+use super::way_out::Program;
 
 /// The largest message: room for a hundred secrets of Docker's largest size.
 const MAX_MESSAGE_BYTES: usize = 128 << 20;
@@ -35,6 +36,9 @@ pub(super) struct Job {
     pub(super) id_map: IdMap,
     /// The `proot` program, on that rung.
     pub(super) proot: Option<std::path::PathBuf>,
+    /// What may lead out of a private network, the first that works.
+    #[serde(default)]
+    pub(super) ways_out: Vec<Program>,
     /// Do everything up to the program's start, and leave it there.
     pub(super) rehearsal: bool,
     /// Enter a running sandbox, whose namespaces come after the streams.

@@ -25,6 +25,8 @@ pub(super) enum Stage {
     Terminal,
     /// Dropping rights.
     Harden,
+    /// Leading out of a network.
+    Network,
     /// What the caller asked for cannot be had on this rung.
     Request,
 }
@@ -51,7 +53,7 @@ impl Fault {
     /// The error that the caller sees.
     pub(super) fn into_error(self) -> Error {
         let kind = match (self.stage, self.errno) {
-            (Stage::Request, _) => ErrorKind::Unsupported,
+            (Stage::Request | Stage::Network, _) => ErrorKind::Unsupported,
             (Stage::User, None) => ErrorKind::NotFound,
             (_, Some(libc::EPERM | libc::EACCES)) => ErrorKind::Denied,
             _ => ErrorKind::Io,

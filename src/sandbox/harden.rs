@@ -107,7 +107,7 @@ pub(super) fn confine_files(
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(LANDLOCK))?
             .scope(Scope::AbstractUnixSocket | Scope::Signal)?;
-        if network == Network::None {
+        if network != Network::Host {
             ruleset = ruleset.handle_access(AccessNet::from_all(LANDLOCK))?;
         }
         let write = write.iter().map(PathBuf::as_path);

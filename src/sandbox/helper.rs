@@ -22,6 +22,7 @@ use super::join::{self, Door};
 use super::kernel::{self, Fork, Signals};
 use super::spawn::Exit;
 use super::spec::{Lifetime, Network};
+use super::way_out::{self, WayOut};
 
 /// The name under which the own binary is re-executed.
 pub(super) const MARK: &str = "gondola-sandbox-helper";
@@ -38,6 +39,9 @@ pub fn reexec() -> Option<ExitCode> {
     let name = arguments.next()?;
     if name == MARK {
         return Some(serve());
+    }
+    if name == way_out::MARK {
+        return Some(way_out::keep());
     }
     if name == id_range::MARK {
         return id_range::become_its_root();
@@ -97,7 +101,7 @@ fn answer(control: &UnixStream, report: &Report) -> ExitCode {
 }
 
 /// The socket arrives as standard input, because that needs no inherited descriptor.
-fn take_control() -> io::Result<UnixStream> {
+pub(super) fn take_control() -> io::Result<UnixStream> {
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
@@ -141,20 +145,14 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
         Fork::Parent(pid) => {
             drop((streams, gate, calls));
             let errands = (namespaces != 0).then_some(errands);
-            let id_map = if job.joins { IdMap::None } else { job.id_map.clone() };
-            let let_in = write_id_map(pid, &id_map).and_then(|()| {
-                if let Some(door) = door.as_mut().filter(|_| namespaces != 0) {
-                    door.lead_to(pid)?;
-                }
-                rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-                    .at(Stage::Harden, || "hide the helper's memory")?;
-                let started = Report::Started { pid: pid.as_raw_nonzero().get() };
-                channel::send(control, &started, &[]).at(Stage::Helper, action)?;
-                (&opener).write_all(b"1").at(Stage::Helper, action)
+            let let_in = let_in(control, &job, pid, door.as_mut()).and_then(|way_out| {
+                (&opener).write_all(b"1").at(Stage::Helper, action)?;
+                Ok(way_out)
             });
             match let_in {
-                Ok(()) => {
-                    let watch = Watch { pid, signals, deadline, detached, orphans, door, errands };
+                Ok(way_out) => {
+                    let watch =
+                        Watch { pid, signals, deadline, detached, orphans, door, errands, way_out };
                     Ok(Side::Helper(Box::new(watch)))
                 }
                 Err(fault) => {
@@ -170,6 +168,30 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     }
 }
 
+/// Does from outside what process 1 needs before it begins, while it is not hidden.
+fn let_in(
+    control: &UnixStream,
+    job: &Job,
+    pid: Pid,
+    door: Option<&mut Door>,
+) -> Attempt<Option<WayOut>> {
+    let flags = namespaces(job);
+    let id_map = if job.joins { &IdMap::None } else { &job.id_map };
+    write_id_map(pid, id_map)?;
+    if let Some(door) = door.filter(|_| flags != 0) {
+        door.lead_to(pid)?;
+    }
+    let is_private = flags != 0 && job.spec.network == Network::Private;
+    let has_users = flags & libc::CLONE_NEWUSER != 0;
+    let open = || WayOut::open(pid, has_users, &job.ways_out);
+    let way_out = is_private.then(open).transpose()?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .at(Stage::Harden, || "hide the helper's memory")?;
+    let started = Report::Started { pid: pid.as_raw_nonzero().get() };
+    channel::send(control, &started, &[]).at(Stage::Helper, || "start the sandbox")?;
+    Ok(way_out)
+}
+
 fn namespaces(job: &Job) -> i32 {
     if !job.rung.has_namespaces() {
         return 0;
@@ -182,7 +204,7 @@ fn namespaces(job: &Job) -> i32 {
     if job.rung.has_user_namespace() && job.id_map != IdMap::Inherited {
         flags |= libc::CLONE_NEWUSER;
     }
-    if job.spec.network == Network::None {
+    if job.spec.network != Network::Host {
         flags |= libc::CLONE_NEWNET;
     }
     flags
@@ -260,6 +282,8 @@ struct Watch {
     door: Option<Door>,
     /// Leads to process 1, where that one has namespaces.
     errands: Option<UnixStream>,
+    /// Leads out of a private network, and closes with it.
+    way_out: Option<WayOut>,
 }
 
 impl Watch {
@@ -281,6 +305,7 @@ impl Watch {
                 break status;
             }
         };
+        drop(self.way_out);
         if self.orphans {
             end_orphans();
         }

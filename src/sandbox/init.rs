@@ -135,7 +135,8 @@ fn enter(job: &Job) -> Attempt<(Vec<Stub>, Identity)> {
     let stubs = match job.rung {
         _ if job.joins => Vec::new(),
         Rung::NsRoot | Rung::NsSubuid | Rung::Ns | Rung::NsCopy => {
-            if job.spec.network == Network::None {
+            let has_own_network = job.spec.network != Network::Host;
+            if has_own_network {
                 // As Docker has it: any user may listen on any port of a network of one's own. While the
                 // outer /proc is there; in a container it may be read-only.
                 let _ = fs_err::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
@@ -143,7 +144,7 @@ fn enter(job: &Job) -> Attempt<(Vec<Stub>, Identity)> {
             let stubs = mounts::assemble(job)?;
             rustix::system::sethostname(job.spec.hostname.as_bytes())
                 .at(Stage::Mounts, || "set the host name")?;
-            if job.spec.network == Network::None {
+            if has_own_network {
                 // A kernel may lack IPv4; then there is no loopback to raise.
                 let _ = kernel::raise_loopback();
             }

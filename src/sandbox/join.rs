@@ -27,7 +27,7 @@ use super::identity::IdMap;
 use super::limit::Limit;
 use super::rung::Rung;
 use super::spawn::{Child, Launcher, Streams};
-use super::spec::{Network, Root, Spec};
+use super::spec::{LowPorts, Network, Root, Spec};
 use super::tty::WindowSize;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
@@ -69,12 +69,14 @@ impl Launcher {
         spec.terminal = join.terminal;
         spec.hostname = place.hostname;
         spec.network = place.network;
+        spec.low_ports = place.low_ports;
         spec.limits = place.limits;
         let job = Job {
             spec,
             rung: place.rung,
             id_map: place.id_map,
             proot: None,
+            ways_out: Vec::new(),
             rehearsal: false,
             joins: true,
         };
@@ -97,6 +99,7 @@ struct Place {
     rung: Rung,
     id_map: IdMap,
     network: Network,
+    low_ports: LowPorts,
     hostname: String,
     #[serde(default)]
     limits: Vec<Limit>,
@@ -160,6 +163,7 @@ impl Door {
             rung: job.rung,
             id_map: job.id_map.clone(),
             network: job.spec.network,
+            low_ports: job.spec.low_ports,
             hostname: job.spec.hostname.clone(),
             limits: job.spec.limits.clone(),
         };

@@ -13,8 +13,9 @@
 //! the socket closes the helper kills process 1, and with it the kernel kills whatever the program
 //! left behind.
 //!
-//! What holds on every rung: no new privileges, at most the capabilities that Docker gives, the
-//! system calls that Docker's default profile allows, no open file but the three standard streams.
+//! What holds on every rung: no new privileges, at most the capabilities that Docker gives (on the
+//! host's network without that to listen in on it), the system calls that Docker's default profile
+//! allows, no open file but the three standard streams.
 //! What holds with namespaces on top: no file of the host but the root file system and the mounts
 //! that were asked for; masked `/proc`; no host process seen or signalled; no abstract socket of
 //! the host reached (with the host's network this needs Landlock, Linux 6.12).
@@ -52,6 +53,7 @@ mod spawn;
 mod spec;
 mod syscalls;
 mod tty;
+mod way_out;
 mod whiteout;
 
 pub use connect::Connector;
@@ -61,6 +63,8 @@ pub use limit::Limit;
 pub use probe::{Finding, Findings, ProbeOptions, choose, probe};
 pub use rung::Rung;
 pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub, keep_descriptors};
-pub use spec::{Access, Changes, Durability, Lifetime, Mount, Network, Root, Secret, Spec};
+pub use spec::{
+    Access, Changes, Durability, Lifetime, LowPorts, Mount, Network, Root, Secret, Spec,
+};
 pub use tty::{RawMode, WindowSize, relay, window_size};
 pub use whiteout::make_whiteout;

@@ -27,6 +27,7 @@ use super::path::{Kind, RootFolder, Spot, file_type};
 use super::root::{self, Marks};
 use super::spawn::Stub;
 use super::spec::{Access, Mount, Network, Spec};
+use super::way_out;
 
 /// Neither set-user-id programs nor device nodes count.
 const PLAIN: MountAttrFlags =
@@ -296,7 +297,7 @@ const LOCAL_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip
 fn network_texts(spec: &Spec) -> [(&'static str, String); 3] {
     let host = |path| match spec.network {
         Network::Host => host_text(path),
-        Network::None => String::new(),
+        Network::None | Network::Private => String::new(),
     };
     let mut hosts = match host("/etc/hosts") {
         text if text.is_empty() => LOCAL_HOSTS.to_owned(),
@@ -310,7 +311,13 @@ fn network_texts(spec: &Spec) -> [(&'static str, String); 3] {
     for (name, address) in own.into_iter().chain(extra) {
         writeln!(hosts, "{address}\t{name}").expect("writing to a string does not fail");
     }
-    let resolver = asking(&spec.name_servers, host("/etc/resolv.conf"));
+    let resolver = match spec.network {
+        Network::Private if spec.name_servers.is_empty() => {
+            asking(&[IpAddr::from(way_out::NAME_SERVER)], host_text("/etc/resolv.conf"))
+        }
+        Network::Private => asking(&spec.name_servers, host_text("/etc/resolv.conf")),
+        Network::Host | Network::None => asking(&spec.name_servers, host("/etc/resolv.conf")),
+    };
     [
         ("/etc/resolv.conf", resolver),
         ("/etc/hosts", hosts),

@@ -22,7 +22,7 @@ use super::limit::Limit;
 use super::recorder;
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
-use super::spec::{Mount, Network, Root};
+use super::spec::{LowPorts, Mount, Network, Root};
 
 /// Docker's, for an image that sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -137,7 +137,7 @@ fn become_user(payload: &Payload<'_>) -> Attempt<()> {
     if single && (identity.uid != 0 || identity.gid != 0) {
         become_the_only_user(identity)?;
     }
-    let kept = kept_capabilities(job.rung);
+    let kept = kept_capabilities(job);
     harden::bound_capabilities(kept)?;
     if !single {
         set_ids(identity)?;
@@ -146,12 +146,21 @@ fn become_user(payload: &Payload<'_>) -> Attempt<()> {
     harden::keep_capabilities(kept)
 }
 
-fn kept_capabilities(rung: Rung) -> CapabilitySet {
-    match rung {
+fn kept_capabilities(job: &Job) -> CapabilitySet {
+    let mut kept = harden::DOCKER_CAPABILITIES;
+    if job.rung == Rung::Chroot {
         // With it, a changed root directory can be left again.
-        Rung::Chroot => harden::DOCKER_CAPABILITIES.difference(CapabilitySet::SYS_CHROOT),
-        _ => harden::DOCKER_CAPABILITIES,
+        kept -= CapabilitySet::SYS_CHROOT;
     }
+    if job.spec.network == Network::Host || !job.rung.has_namespaces() {
+        // With it, real root reads what other processes of the host say, on the loopback device too.
+        // In a user namespace it is void over the host's network; the rule is one for all the same.
+        kept -= CapabilitySet::NET_RAW;
+        if job.spec.low_ports == LowPorts::Closed {
+            kept -= CapabilitySet::NET_BIND_SERVICE;
+        }
+    }
+    kept
 }
 
 fn set_ids(identity: &Identity) -> Attempt<()> {
@@ -207,7 +216,7 @@ fn restrict(payload: &Payload<'_>) -> Attempt<Confinement> {
             confinement = harden::confine_files(read, write, network)?;
             match network {
                 Network::Host => Sockets::Internet,
-                Network::None => Sockets::None,
+                Network::None | Network::Private => Sockets::None,
             }
         }
         // Without a network namespace of one's own, no socket is all that can be promised.

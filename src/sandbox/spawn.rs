@@ -18,8 +18,9 @@ use super::helper::MARK;
 use super::id_range::{holds_id_range, is_in_user_namespace};
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
 use super::rung::Rung;
-use super::spec::{Lifetime, Root, Spec};
+use super::spec::{Lifetime, Network, Root, Spec};
 use super::tty::{self, WindowSize};
+use super::way_out::Program;
 use crate::error::{Cannot as _, Result};
 
 /// How a program in a sandbox ended.
@@ -146,6 +147,10 @@ impl Launcher {
             rung,
             id_map: self.id_map(rung)?,
             proot: if rung == Rung::Proot { Some(self.find("proot")?) } else { None },
+            ways_out: match spec.network {
+                Network::Private => Program::find(&self.path)?,
+                Network::Host | Network::None => Vec::new(),
+            },
             rehearsal,
             joins: false,
         };
@@ -249,6 +254,10 @@ fn check(spec: &Spec, rung: Rung) -> Attempt<()> {
     }
     if rung == Rung::Toolchain && !(spec.mounts.is_empty() && spec.user.is_empty()) {
         let reason = "it knows neither mounts nor users";
+        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+    }
+    if !rung.has_namespaces() && spec.network == Network::Private {
+        let reason = "it has no network of its own";
         return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
     }
     if !rung.has_namespaces()

@@ -35,6 +35,9 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// Which network it has.
     pub network: Network,
+    /// Whether its root may listen on the low ports of the host's network.
+    #[serde(default)]
+    pub low_ports: LowPorts,
     /// Its host name.
     pub hostname: String,
     /// Further lines for `/etc/hosts`.
@@ -73,6 +76,7 @@ impl Spec {
             user: String::new(),
             mounts: Vec::new(),
             network: Network::Host,
+            low_ports: LowPorts::default(),
             hostname: "gondola".to_owned(),
             extra_hosts: Vec::new(),
             terminal: None,
@@ -248,6 +252,20 @@ pub enum Network {
     Host,
     /// None but a loopback device of its own, into which [`super::Connector`] leads (no sockets at all on [`super::Rung::Toolchain`]).
     None,
+    /// One of its own, out of which a program in user space leads, but neither to the host's loopback
+    /// device nor by the gateway's address to the host. Needs a rung with namespaces.
+    Private,
+}
+
+/// Whether a sandbox's root may listen on ports below 1024 where the network is the host's. On a network
+/// of the sandbox's own everybody may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LowPorts {
+    /// As root may.
+    #[default]
+    Open,
+    /// As a user may, who mostly may not.
+    Closed,
 }
 
 /// When a sandbox ends at the latest.

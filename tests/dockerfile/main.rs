@@ -15,6 +15,7 @@ mod endings;
 mod failures;
 mod files;
 mod foreign;
+mod network;
 mod races;
 mod remote_cache;
 mod shell;

@@ -1,6 +1,7 @@
 //! What a process may do and see of the machine.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -15,6 +16,8 @@ type Row = (&'static str, &'static [Rung], fn(&Context));
 
 pub const CASES: &[Row] = &[
     ("capabilities_are_dockers_and_no_program_adds_to_them", NAMESPACES, capabilities),
+    ("nobody_listens_in_on_the_hosts_network", ROOTED, sniffing),
+    ("a_file_is_given_a_right_that_its_giver_has_not", ROOTED, file_capability),
     ("a_user_other_than_root_has_no_capabilities", ROOTED, user_capabilities),
     ("calls_outside_dockers_list_are_refused", ROOTED, calls),
     ("dangerous_files_of_proc_and_sys_are_masked", NAMESPACES, masks),
@@ -31,7 +34,9 @@ pub const CASES: &[Row] = &[
     ("the_usual_devices_work", ROOTED, devices),
 ];
 
-const DOCKER: &str = "00000000a80425fb";
+pub const DOCKER: &str = "00000000a80425fb";
+/// Without `CAP_NET_RAW`.
+const ON_HOST: &str = "00000000a80405fb";
 const NONE: &str = "0000000000000000";
 pub const FIELDS: [&str; 8] =
     ["status", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"];
@@ -44,7 +49,41 @@ fn expected(held: &str, bound: &str) -> String {
 }
 
 fn capabilities(context: &Context) {
-    assert_eq!(context.output(&FIELDS), expected(DOCKER, DOCKER));
+    assert_eq!(context.output(&FIELDS), expected(ON_HOST, ON_HOST));
+    let mut alone = context.spec(&FIELDS);
+    alone.network = Network::None;
+    assert_eq!(context.output_of(&alone), expected(DOCKER, DOCKER));
+}
+
+fn sniffing(context: &Context) {
+    let password = format!("hunter2-{}", std::process::id());
+    let (_child, mut output, _error) = context.start(&context.spec(&["sniff", &password]));
+    let mut said = [0; 6];
+    output.read_exact(&mut said).unwrap();
+    if said == *b"ready\n" {
+        // Another process of the host talks to a third one.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut talking = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        talking.write_all(password.as_bytes()).unwrap();
+    }
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    let said = format!("{}{rest}", String::from_utf8_lossy(&said));
+    assert_eq!(said, "sniff EPERM\nraw EPERM\n");
+}
+
+/// What a package's installation does for `ping` becomes part of a layer, whatever the step may do.
+fn file_capability(context: &Context) {
+    fs::copy(context.base.join("payload"), context.base.join("ping")).unwrap();
+    assert_eq!(context.output(&["setcap", "/ping"]), "setcap ok\n");
+    // The kernel does not start what insists on a right that is out of reach.
+    let mut spec = context.spec(&[]);
+    spec.argv = ["/ping", "true"].map(str::to_owned).into();
+    assert_eq!(context.run_spec(&spec).exit.code(), 126);
+    if context.rung != Rung::Chroot {
+        spec.network = Network::None;
+        assert_eq!(context.run_spec(&spec).exit.code(), 0);
+    }
 }
 
 fn user_capabilities(context: &Context) {
@@ -57,7 +96,7 @@ fn user_capabilities(context: &Context) {
     }
     let mut spec = context.spec(&FIELDS);
     spec.user = "app".to_owned();
-    assert_eq!(context.output_of(&spec), expected(NONE, DOCKER));
+    assert_eq!(context.output_of(&spec), expected(NONE, ON_HOST));
 }
 
 fn calls(context: &Context) {

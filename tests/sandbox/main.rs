@@ -17,6 +17,7 @@ mod confined;
 mod context;
 mod endings;
 mod files;
+mod network;
 mod owners;
 mod range;
 mod reach;
@@ -49,6 +50,7 @@ fn all() -> Vec<Case> {
         confined::CASES,
         range::CASES,
         reach::CASES,
+        network::CASES,
         owners::CASES,
         bench::CASES,
     ];
@@ -141,9 +143,16 @@ fn outcome(world: &World, case: &Case, setting: &Setting) -> Outcome {
     {
         return Outcome::Skipped(why);
     }
+    let own_host = network::is_here(case.name);
+    if own_host && let Some(why) = network::missing() {
+        return Outcome::Skipped(why);
+    }
     let folder = world.scratch(setting);
     let mut command: Command = setting.command(world);
     command.args(["--case", case.name, setting.rung.as_str(), folder.to_str().unwrap()]);
+    if own_host {
+        command = network::on_own_host(&command, &world.payload(), &world.tunnels());
+    }
     let output = command.stdin(Stdio::null()).output().unwrap();
     if output.status.success() {
         // What a case measured.

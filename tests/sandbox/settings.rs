@@ -91,6 +91,21 @@ impl World {
         self.debian.get_or_init(|| make_debian(&self.folder.join("packages"))).clone()
     }
 
+    pub fn payload(&self) -> PathBuf {
+        self.folder.join("payload")
+    }
+
+    /// The device of tunnels, as most distributions let everybody use it.
+    pub fn tunnels(&self) -> PathBuf {
+        let path = self.folder.join("tunnels");
+        if !path.exists() {
+            let made = Command::new("mknod").arg(&path).args(["c", "10", "200"]).status().unwrap();
+            assert!(made.success());
+            fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        }
+        path
+    }
+
     /// A fresh folder for one case, its user's own.
     pub fn scratch(&self, setting: &Setting) -> PathBuf {
         let number = self.scratches.fetch_add(1, Ordering::Relaxed);

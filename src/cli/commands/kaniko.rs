@@ -9,6 +9,7 @@ use crate::cli::dockerfile;
 use crate::cli::kaniko::{
     ContextChoice, KanikoArgs, Purpose, Registries, SecretChoice, Translation, translate,
 };
+use crate::cli::proxies;
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, print_lines};
 use crate::dockerfile::build::{
@@ -101,7 +102,8 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
     };
     let name = name.map_or_else(|| "app".to_owned(), |name| name.to_string_lossy().into_owned());
     let now = environment.now.duration_since(std::time::UNIX_EPOCH);
-    let mut arguments = dockerfile::arguments(session, &[]);
+    // As kaniko's own steps do, these see all that it sees of proxies.
+    let mut arguments = dockerfile::with_epoch(session, proxies::of_environment(session));
     arguments.extend(build.arguments.clone());
     let epoch = dockerfile::epoch(&arguments)?.or(build.reproducible.then_some(0));
     let secrets =

@@ -12,12 +12,13 @@ use super::build::BuildArgs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::{self, Environment};
 use crate::cli::process::ProcessArgs;
+use crate::cli::proxies;
 use crate::cli::sandbox::{SandboxArgs, launcher};
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
 use crate::container::{
-    Attachment, Claimed, Containers, NetworkChoice, Options, Origin, Plan, Publish, Reserved,
-    StopSignal, Supervisor, Volume, parse_size, start_detached,
+    Attachment, Claimed, Containers, Options, Origin, Plan, Publish, Reserved, StopSignal,
+    Supervisor, Volume, parse_size, start_detached,
 };
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image, Named};
@@ -110,10 +111,11 @@ struct FileArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Network")]
 struct NetworkArgs {
-    /// The network: host, none, or private, to which published ports alone lead and from which nothing
-    /// does. Without it: host, and private where ports are published
+    /// The network: host, none, or private, which leads out past this machine (needs pasta or
+    /// slirp4netns). Without it, or with default: host, and where ports are published one of which they
+    /// are the only way in and out
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
-    network: Option<NetworkChoice>,
+    network: Option<String>,
     /// Publish a TCP port of the container; repeatable
     #[arg(short, long, value_name = "[[IP:]HOST:]CONTAINER")]
     publish: Vec<Publish>,
@@ -233,7 +235,7 @@ async fn prepare(
     args: &RunArgs,
     rung: Rung,
 ) -> Result<(Claimed, Option<Platform>)> {
-    let options = options(args, &session.environment)?;
+    let options = options(args, session)?;
     let context = session.transport()?;
     // A name that is taken is told before anything is pulled.
     let containers = Containers::open(context.store.root())?;
@@ -417,20 +419,24 @@ fn folder_container(
     reserved.make(origin, &plan, options, &|_, _| Ok(false))
 }
 
-fn options(args: &RunArgs, environment: &Environment) -> Result<Options> {
+fn options(args: &RunArgs, session: &Session) -> Result<Options> {
+    let environment = &session.environment;
     let (program, files, network) = (&args.program, &args.files, &args.network);
     let process = &program.process;
+    let mut env = process.variables(environment)?;
+    env.extend(proxies::for_container(session, &env));
     let volumes = files.volume.iter().chain(&files.mount).chain(&files.tmpfs);
+    let choice = network.network.as_deref().filter(|word| *word != "default");
     let stop_timeout = program.stop_timeout.map(|seconds| u64::try_from(seconds).ok());
     Ok(Options {
         arguments: args.words[1..].to_vec(),
         entrypoint: program.entrypoint.clone(),
-        env: process.variables(environment)?,
+        env,
         workdir: process.workdir.clone(),
         user: process.user.clone(),
         hostname: network.hostname.clone(),
         hosts: network.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
-        network: network.network,
+        network: choice.map(str::parse).transpose()?,
         ports: network.publish.clone(),
         publish_all: network.publish_all,
         volumes: volumes.map(|volume| volume.clone().in_folder(&environment.folder)).collect(),

@@ -16,10 +16,11 @@ use super::stage::{Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
 use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, Security};
+use crate::dockerfile::scope;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
-use crate::sandbox::{Access, Exit, Network, Spec, Streams, Stub};
+use crate::sandbox::{Access, Exit, LowPorts, Network, Spec, Streams, Stub};
 use crate::store::Store;
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
@@ -148,7 +149,10 @@ fn history(stage: &Stage<'_>, command: &Command) -> String {
     let mut words = Vec::new();
     if !declared.is_empty() {
         words.push(format!("|{}", declared.len()));
-        words.extend(declared.iter().map(|(name, value)| format!("{name}={value}")));
+        let shown = |(name, value): &(String, String)| {
+            format!("{name}={}", scope::shown_value(name, value))
+        };
+        words.extend(declared.iter().map(shown));
     }
     words.extend(command.argv.iter().cloned());
     format!("RUN {} # buildkit", words.join(" "))
@@ -214,6 +218,8 @@ fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
     spec.user.clone_from(&stage.config.config.user);
     spec.mounts = std::mem::take(&mut prepared.mounts);
     spec.network = command.network;
+    // A step serves nobody on this machine.
+    spec.low_ports = LowPorts::Closed;
     spec.extra_hosts.clone_from(&job.hosts);
     spec.limits.clone_from(&job.limits);
     spec.shared_memory_bytes = job.shared_memory_bytes;

@@ -14,7 +14,7 @@ use crate::dockerfile::files::Files;
 use crate::dockerfile::instruction::{CommandLine, Healthcheck, Instruction, Kind};
 use crate::dockerfile::source::Span;
 use crate::dockerfile::stages as graph;
-use crate::dockerfile::{Diagnostic, Scope};
+use crate::dockerfile::{Diagnostic, Scope, scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{ImageConfig, Platform};
 use crate::progress::TaskKind;
@@ -200,7 +200,7 @@ impl<'a> Stage<'a> {
                 let (globals, inputs) = (&self.build.globals, &self.build.inputs);
                 let applied = self.scope.arg(definitions, globals, inputs)?;
                 let shown = applied.iter().map(|(name, value)| match value {
-                    Some(value) => format!("{name}={value}"),
+                    Some(value) => format!("{name}={}", scope::shown_value(name, value)),
                     None => name.clone(),
                 });
                 format!("ARG {}", shown.collect::<Vec<_>>().join(" "))

@@ -28,7 +28,9 @@ func main() {
 		"trap": trap, "ignore": ignore, "kill-self": killSelf, "env": environment, "id": id,
 		"pwd": pwd, "tty": terminal, "winch": windowChange, "block-device": blockDevice,
 		"statfs": fileSystem, "ptrace": trace, "hostname": hostname, "getpid": pids, "mode": mode,
-		"mkfile": write, "interfaces": interfaces, "socket": socket,
+		"mkfile": write, "interfaces": interfaces, "socket": socket, "sniff": sniff, "listen": listen,
+		"reach": reach, "lookup": lookUp,
+		"setcap": setCapability,
 	}
 	command, known := commands[os.Args[1]]
 	if !known {
@@ -200,10 +202,82 @@ func dial(args []string) {
 	say("dial", err)
 }
 
+// reach tells of each address whether somebody takes connections there.
+func reach(args []string) {
+	for _, address := range args {
+		connection, err := net.DialTimeout("tcp", address, 2*time.Second)
+		if err != nil {
+			fmt.Println(address, "shut")
+			continue
+		}
+		fmt.Println(address, "open")
+		connection.Close()
+	}
+}
+
+func lookUp(args []string) {
+	addresses, err := net.LookupHost(args[0])
+	if err != nil {
+		fail(err)
+	}
+	fmt.Println(strings.Join(addresses, " "))
+}
+
 func socket(args []string) {
 	family, _ := strconv.Atoi(args[0])
 	_, err := syscall.Socket(family, syscall.SOCK_DGRAM, 0)
 	say("socket", err)
+}
+
+// sniff reads what other processes say on the loopback device, until it hears the word.
+func sniff(args []string) {
+	const every = 0x0300 // ETH_P_ALL in the network's order
+	device, err := net.InterfaceByName("lo")
+	if err != nil {
+		fail(err)
+	}
+	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW, every)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: every, Ifindex: device.Index})
+	}
+	if err != nil {
+		say("sniff", err)
+		_, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_RAW, syscall.IPPROTO_ICMP)
+		say("raw", err)
+		return
+	}
+	fmt.Println("ready")
+	packet := make([]byte, 1<<16)
+	for {
+		count, _, err := syscall.Recvfrom(fd, packet, 0)
+		if err != nil {
+			fail(err)
+		}
+		if strings.Contains(string(packet[:count]), args[0]) {
+			fmt.Println("heard", args[0])
+			return
+		}
+	}
+}
+
+func listen(args []string) {
+	_, err := net.Listen("tcp", args[0])
+	say("listen", err)
+}
+
+// setCapability gives a file the right to raw sockets, as package managers do for ping, and reads it back.
+func setCapability(args []string) {
+	value := []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if err := syscall.Setxattr(args[0], "security.capability", value, 0); err != nil {
+		say("setcap", err)
+		return
+	}
+	kept := make([]byte, 64)
+	count, err := syscall.Getxattr(args[0], "security.capability", kept)
+	if err == nil && string(kept[:count]) != string(value) {
+		err = fmt.Errorf("%x", kept[:count])
+	}
+	say("setcap", err)
 }
 
 // serveSelf listens on loopback and talks to itself.
