@@ -301,8 +301,8 @@ fn make(number: usize, out: &str) -> Option<Kind> {
     }
 }
 
-/// A way to read a layer.
-const WAYS: [&str; 7] = ["ns-root", "ns", "ns-copy", "chroot", "ADD", "inspect", "copy"];
+/// A way to read a layer: unpacked in each form, and otherwise.
+const WAYS: [&str; 6] = ["ns-root", "ns", "chroot", "ADD", "inspect", "copy"];
 
 fn hostile(session: &Session, findings: &mut Findings) -> Need<()> {
     session.base()?;
