@@ -15,28 +15,30 @@
 //! Modules use each other downwards only. A test compares this list with the code:
 //!
 //! ```text
+//! disk:
 //! error:
 //! glob:
 //! progress:
 //! oci: error
-//! layer: error oci progress
-//! sandbox: error oci progress
-//! registry: error oci progress
+//! layer: disk error oci progress
+//! sandbox: disk error oci progress
+//! registry: disk error oci progress
 //! store: error oci progress
-//! image: error oci layer registry store
-//! transport: error oci progress layer registry store image
-//! rootfs: error oci progress layer sandbox registry store image transport
-//! golang: error glob oci progress layer sandbox store image transport rootfs
-//! dockerfile: error glob oci progress layer sandbox registry store image transport rootfs
-//! container: error oci progress layer sandbox store image transport rootfs
-//! config: error oci layer
-//! pipeline: error oci progress layer sandbox registry store image transport rootfs golang dockerfile
-//! cli: error oci progress layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! image: disk error oci layer registry store
+//! transport: disk error oci progress layer registry store image
+//! rootfs: disk error oci progress layer sandbox registry store image transport
+//! golang: disk error glob oci progress layer sandbox store image transport rootfs
+//! dockerfile: disk error glob oci progress layer sandbox registry store image transport rootfs
+//! container: disk error oci progress layer sandbox store image transport rootfs
+//! config: disk error oci layer
+//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
+//! cli: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
 pub mod cli;
 pub mod config;
 pub mod container;
+pub mod disk;
 pub mod dockerfile;
 pub mod error;
 pub mod glob;

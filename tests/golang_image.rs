@@ -17,19 +17,26 @@ fn without_go(sandbox: &mut Sandbox) {
     sandbox.set("PATH", "/usr/bin:/bin").unset("GOCACHE").unset("GOMODCACHE");
 }
 
+/// The folder of a store that holds the caches of these tests.
+fn caches(store: &Path) -> PathBuf {
+    let scope = gondola::store::CacheScope::named("tests").unwrap();
+    store.join("go").join(scope.name().unwrap().as_str())
+}
+
 /// Has the store's GOCACHE be this machine's, where the standard library is compiled already.
-fn share_cache(sandbox: &Sandbox) {
-    let Some(cache) = sandbox.environment().get("GOCACHE") else { return };
-    fs::create_dir_all(cache).unwrap();
-    fs::create_dir_all(sandbox.store().join("go")).unwrap();
-    std::os::unix::fs::symlink(cache, sandbox.store().join("go/build")).unwrap();
+fn share_cache(sandbox: &mut Sandbox) {
+    let Some(cache) = sandbox.environment().get("GOCACHE").cloned() else { return };
+    sandbox.set("GONDOLA_CACHE_SCOPE", "tests");
+    fs::create_dir_all(&cache).unwrap();
+    fs::create_dir_all(caches(&sandbox.store())).unwrap();
+    std::os::unix::fs::symlink(cache, caches(&sandbox.store()).join("build")).unwrap();
 }
 
 /// A sandbox without Go, and the layout of an image that has this machine's.
 fn bench() -> Need<(Sandbox, PathBuf)> {
     let image = GolangImage::of_this_machine()?;
     let mut sandbox = Sandbox::new();
-    share_cache(&sandbox);
+    share_cache(&mut sandbox);
     without_go(&mut sandbox);
     let layout = sandbox.path("golang");
     image.write(&layout);
@@ -176,12 +183,10 @@ fn a_tag_is_looked_up_once_and_again_on_demand() {
     // A store that was never there gets the locked image, not the tag's.
     let mut fresh = sandbox.command(&["build", "-t", "hello", "--go", &name]);
     fresh.current_dir(sandbox.path("hello")).env("GONDOLA_HOME", sandbox.path("store-2"));
-    fs::create_dir_all(sandbox.path("store-2/go")).unwrap();
-    std::os::unix::fs::symlink(
-        fs::read_link(sandbox.store().join("go/build")).unwrap(),
-        sandbox.path("store-2/go/build"),
-    )
-    .unwrap();
+    let other = caches(&sandbox.path("store-2"));
+    fs::create_dir_all(&other).unwrap();
+    let shared = fs::read_link(caches(&sandbox.store()).join("build")).unwrap();
+    std::os::unix::fs::symlink(shared, other.join("build")).unwrap();
     assert_eq!(Run::of(&mut fresh).success().line(), locked.line());
     assert_eq!(registry.count("GET", "/manifests/1.26", &[200]), 1);
 
@@ -384,7 +389,7 @@ fn modules_are_fetched_where_they_are_missing_and_kept() {
 fn toolchains_and_their_caches_are_counted_and_pruned() {
     let (sandbox, _) = need!(bench());
     // A cache of its own: this test removes it.
-    fs::remove_file(sandbox.store().join("go/build")).unwrap();
+    fs::remove_file(caches(&sandbox.store()).join("build")).unwrap();
     sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.21\n");
     sandbox.write("hello/main.go", "package main\n\nfunc main() {}\n");
     let built = build(&sandbox, &["--go", "oci:../golang"]).success();
@@ -421,4 +426,41 @@ fn what_is_wrong_with_an_image_is_said() {
     build(&sandbox, &["--go", "oci:../golang"]).code(1).says("undefined: undefined");
     sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.999\n");
     build(&sandbox, &["--go", "oci:../golang"]).code(1).says("GOTOOLCHAIN=local");
+}
+
+#[test]
+fn every_folder_has_caches_and_modules_of_its_own_and_a_build_without_shared_ones_keeps_none() {
+    let (mut sandbox, _) = need!(bench());
+    sandbox.unset("GONDOLA_CACHE_SCOPE");
+    fs::remove_dir_all(sandbox.store().join("go")).unwrap();
+    sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.21\n");
+    sandbox.write("hello/main.go", "package main\n\nfunc main() {}\n");
+    let scopes = || {
+        let entries = fs::read_dir(sandbox.store().join("go")).into_iter().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let alone = ["--go", "oci:../golang", "--no-shared-caches"];
+    let first = build(&sandbox, &alone).success();
+    assert!(scopes().is_empty(), "{:?}", scopes());
+    build(&sandbox, &["--no-shared-caches", "--go", "host"]).code(2).says("name an image");
+
+    let shared = build(&sandbox, &["--go", "oci:../golang"]).success();
+    assert_eq!(shared.line(), first.line());
+    let of_first = scopes();
+    assert_eq!(of_first.len(), 1, "{of_first:?}");
+    // The same path, and another folder.
+    fs::write(of_first[0].join("path/pkg/mod/planted"), "").unwrap();
+    fs::rename(sandbox.path("hello"), sandbox.path("old")).unwrap();
+    run(
+        "cp",
+        &["-r", sandbox.path("old").to_str().unwrap(), sandbox.path("hello").to_str().unwrap()],
+    );
+    let second = build(&sandbox, &["--go", "oci:../golang"]).success();
+    assert_eq!(second.line(), first.line());
+    let both = scopes();
+    assert_eq!(both.len(), 2, "{both:?}");
+    let planted = both.iter().filter(|scope| scope.join("path/pkg/mod/planted").exists());
+    assert_eq!(planted.count(), 1);
 }

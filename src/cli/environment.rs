@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::store::CacheScope;
 
 /// What the process was given by whoever started it.
 #[derive(Clone, Debug)]
@@ -62,6 +63,15 @@ impl Environment {
                 .because("none of GONDOLA_HOME, XDG_DATA_HOME and HOME is set")
                 .hint("set GONDOLA_HOME to a folder that gondola may fill")
         })
+    }
+
+    /// Whose caches a build uses where the context does not say it: the name that was typed, else
+    /// `GONDOLA_CACHE_SCOPE`, else what a CI says.
+    pub fn cache_scope(&self, typed: Option<&str>) -> Result<Option<CacheScope>> {
+        match typed.or_else(|| self.get("GONDOLA_CACHE_SCOPE")) {
+            Some(name) => CacheScope::named(name).map(Some),
+            None => Ok(CacheScope::of_ci(&self.variables)),
+        }
     }
 
     /// The time that images carry: `SOURCE_DATE_EPOCH`, else the epoch. In seconds.
@@ -147,6 +157,20 @@ mod tests {
         }
         let error = environment(&[]).store_folder().unwrap_err();
         assert!(error.to_string().contains("GONDOLA_HOME"), "{error}");
+    }
+
+    #[test]
+    fn a_cache_scope_is_typed_or_set_or_the_ci_s() {
+        let ci = [("CI", "woodpecker"), ("CI_REPO", "o/r"), ("CI_COMMIT_BRANCH", "main")];
+        let ci = [&ci[..], &[("CI_PIPELINE_EVENT", "push")]].concat();
+        let set = [&ci[..], &[("GONDOLA_CACHE_SCOPE", "set")]].concat();
+        let named = |name| Some(CacheScope::named(name).unwrap());
+        assert_eq!(environment(&set).cache_scope(Some("typed")).unwrap(), named("typed"));
+        assert_eq!(environment(&set).cache_scope(None).unwrap(), named("set"));
+        let found = environment(&ci).cache_scope(None).unwrap();
+        assert!(found.is_some_and(|found| found.name().is_some()));
+        assert_eq!(environment(&[]).cache_scope(None).unwrap(), None);
+        assert!(environment(&ci).cache_scope(Some("")).is_err());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn enter(
     environment: &Environment,
 ) -> Result<Entered> {
     let made_on = |names: &[String]| {
-        let containers = Containers::open(&global.store_folder(environment)?)?;
+        let containers = Containers::open(&global.store_folder(environment)?);
         // What is not there is told later.
         let found = names.iter().filter_map(|name| containers.find(name).ok());
         let mut rungs = found.map(|seen| seen.config.rung);

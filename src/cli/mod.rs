@@ -10,7 +10,9 @@ mod dockerfile;
 mod environment;
 mod id_range;
 pub mod kaniko;
+mod limits;
 pub mod output;
+mod passing_store;
 mod process;
 mod proxies;
 mod sandbox;
@@ -26,6 +28,7 @@ use args::{Cli, Command};
 use environment::Environment;
 use id_range::Entered;
 use output::ProgressMode;
+use passing_store::PassingStore;
 use session::Session;
 
 use crate::container::NOT_STARTED;
@@ -64,8 +67,11 @@ pub fn main() -> ExitCode {
         }
     };
     let runs_programs = matches!(cli.command, Command::Run(_) | Command::Exec(_));
-    let entered = id_range::enter(&cli.command, &cli.global, &environment);
-    let session = Session::new(cli.global, environment);
+    let (passing, entered) = match PassingStore::make(&cli.command, &mut cli.global, &environment) {
+        Ok(passing) => (passing, id_range::enter(&cli.command, &cli.global, &environment)),
+        Err(error) => (None, Err(error)),
+    };
+    let session = Session::new(cli.global, environment, passing);
     let outcome = entered.and_then(|entered| match entered {
         Entered::Left(code) => Ok(code),
         Entered::Here(rung) => run(&session, cli.command, rung),
@@ -74,6 +80,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
+            let error = limits::explain(error);
             session.view.fail(&error);
             sandbox::forget(&session.global, &session.environment);
             // Any other code may be the program's.
@@ -120,11 +127,11 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
         Command::Stats(args) => commands::stats::run(session, &args).map(done),
         Command::Build(args) => {
             let work = commands::build::run(session, *args, rung);
-            finish(session::until_interrupted(verb, work)).map(done)
+            finish(session::until_interrupted(session, verb, work)).map(done)
         }
         Command::Kaniko(args) => {
             let work = commands::kaniko::run(session, *args, rung);
-            finish(session::until_interrupted(verb, work)).map(done)
+            finish(session::until_interrupted(session, verb, work)).map(done)
         }
         // These pass signals on.
         Command::Run(args) => {
@@ -133,7 +140,9 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
         }
         Command::Exec(args) => finish(commands::exec::run(session, args)),
         Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
-        command => finish(session::until_interrupted(verb, dispatch(session, command))).map(done),
+        command => {
+            finish(session::until_interrupted(session, verb, dispatch(session, command))).map(done)
+        }
     }
 }
 

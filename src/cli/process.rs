@@ -8,7 +8,11 @@ use clap::{Args, ValueHint};
 
 use super::environment::Environment;
 use super::session::Session;
+use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
+
+/// No file of variables comes near: the kernel takes less.
+const LARGEST_FILE: u64 = 16 << 20;
 
 /// What both have.
 #[derive(Clone, Debug, Args)]
@@ -58,7 +62,7 @@ fn variables(
     let mut lines = Vec::new();
     for file in files {
         let path = environment.resolve(file);
-        let text = fs_err::read_to_string(&path).map_err(|error| {
+        let text = disk::read_named_text(&path, LARGEST_FILE).map_err(|error| {
             Error::new(ErrorKind::Usage, format!("read variables from {}", file.display()))
                 .caused_by(error)
         })?;

@@ -5,11 +5,17 @@ use std::fmt::{Display, Write as _};
 use std::future::Future;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
+use super::limits;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
+use super::passing_store::PassingStore;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
 use crate::pipeline::{Engine, programs_folder};
@@ -17,6 +23,9 @@ use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
 use crate::store::Store;
 use crate::transport::{Context, Place};
+
+/// How long after a signal the work has time to notice it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One run of one command.
 pub(super) struct Session {
@@ -31,10 +40,15 @@ pub(super) struct Session {
     timings: Arc<Timings>,
     /// Its lease lasts as long as the handle.
     store: OnceLock<Store>,
+    passing: Option<PassingStore>,
 }
 
 impl Session {
-    pub(super) fn new(global: GlobalArgs, environment: Environment) -> Self {
+    pub(super) fn new(
+        global: GlobalArgs,
+        environment: Environment,
+        passing: Option<PassingStore>,
+    ) -> Self {
         let clock = output::clock();
         let mode = if global.quiet { ProgressMode::Quiet } else { global.progress };
         let on_terminal = std::io::stderr().is_terminal();
@@ -42,7 +56,7 @@ impl Session {
         let timings = Arc::new(Timings::new(clock));
         let readers = Fanout::new(vec![view.clone(), timings.clone()]);
         let reporter = Reporter::new(Arc::new(readers));
-        Self { global, environment, view, reporter, timings, store: OnceLock::new() }
+        Self { global, environment, view, reporter, timings, store: OnceLock::new(), passing }
     }
 
     /// Opens the store, and keeps what this run uses from being collected.
@@ -50,9 +64,26 @@ impl Session {
         if let Some(store) = self.store.get() {
             return Ok(store.clone());
         }
-        let store = Store::open(&self.global.store_folder(&self.environment)?)?;
-        store.lease()?;
+        let store = Store::open_as_it_is(&self.global.store_folder(&self.environment)?)?;
+        store.lease_if_writable()?;
         Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// The user's own store, where another takes its place because it cannot be written to.
+    pub(super) fn store_to_read(&self) -> Result<Option<Store>> {
+        let passing = self.passing.as_ref();
+        passing.map(|passing| Store::open_as_it_is(&passing.instead_of)).transpose()
+    }
+
+    /// Says which store takes the place of the user's own.
+    pub(super) fn note_passing_store(&self) {
+        if let Some(passing) = &self.passing {
+            self.reporter.note(format!(
+                "the store {} cannot be written to: what this run unpacks goes with it; set GONDOLA_HOME \
+                 to a folder that can be",
+                passing.instead_of.display()
+            ));
+        }
     }
 
     /// How registries are spoken to.
@@ -108,6 +139,7 @@ impl Session {
 
 /// Makes the runtime on which everything waits.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    limits::check_threads()?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -117,23 +149,74 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Runs `work` until it ends, or until Ctrl-C or SIGTERM.
 ///
-/// Dropping the work kills its child processes and removes its temporary files.
+/// Dropping the work kills its child processes and removes its temporary files. Work that does not
+/// notice, because it waits for a pipe or a disk, is left behind.
 pub(super) async fn until_interrupted<T>(
-    verb: &str,
+    session: &Session,
+    verb: &'static str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Before the work begins: until then these end the program at once.
-    let mut interrupt = signal(SignalKind::interrupt()).cannot(|| "listen for Ctrl-C")?;
-    let mut terminate = signal(SignalKind::terminate()).cannot(|| "listen for SIGTERM")?;
-    let mut hang_up = signal(SignalKind::hangup()).cannot(|| "listen for SIGHUP")?;
-    let interrupted =
-        |name: &str| Error::new(ErrorKind::Interrupted, verb).because(format!("{name} came"));
-    tokio::select! {
+    // Before the work begins: until then signals end the program at once.
+    let (mut own, mut others) = (Interruption::listen()?, Interruption::listen()?);
+    let noticed = Arc::new(AtomicBool::new(false));
+    let (also, view) = (noticed.clone(), session.view.clone());
+    let last_resort = tokio::spawn(async move {
+        let name = others.comes().await;
+        tokio::time::sleep(PATIENCE).await;
+        if !also.load(Ordering::Relaxed) {
+            leave(&*view, &interrupted(verb, name));
+        }
+    });
+    let interruption = async {
+        let name = own.comes().await;
+        // Told before the work is dropped, which may take a moment.
+        noticed.store(true, Ordering::Relaxed);
+        name
+    };
+    let outcome = tokio::select! {
         outcome = work => outcome,
-        _ = interrupt.recv() => Err(interrupted("Ctrl-C")),
-        _ = terminate.recv() => Err(interrupted("SIGTERM")),
-        _ = hang_up.recv() => Err(interrupted("SIGHUP")),
+        name = interruption => Err(interrupted(verb, name)),
+    };
+    last_resort.abort();
+    outcome
+}
+
+fn interrupted(verb: &str, name: &str) -> Error {
+    Error::new(ErrorKind::Interrupted, verb).because(format!("{name} came"))
+}
+
+/// Ends the process where its main thread does not.
+#[expect(clippy::exit, reason = "the main thread waits for what may never come")]
+fn leave(view: &dyn View, error: &Error) {
+    view.close();
+    view.fail(error);
+    std::process::exit(super::INTERRUPTED.into());
+}
+
+/// The signals that end a run.
+struct Interruption([(&'static str, Signal); 3]);
+
+impl Interruption {
+    fn listen() -> Result<Self> {
+        let listen = |name, kind| {
+            let arriving = signal(kind).cannot(|| format!("listen for {name}"))?;
+            Ok::<_, Error>((name, arriving))
+        };
+        Ok(Self([
+            listen("Ctrl-C", SignalKind::interrupt())?,
+            listen("SIGTERM", SignalKind::terminate())?,
+            listen("SIGHUP", SignalKind::hangup())?,
+        ]))
+    }
+
+    /// Waits for one of them, and gives its name.
+    async fn comes(&mut self) -> &'static str {
+        let [(first, a), (second, b), (third, c)] = &mut self.0;
+        tokio::select! {
+            _ = a.recv() => first,
+            _ = b.recv() => second,
+            _ = c.recv() => third,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::pipeline::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
     ToolchainChoice,
 };
+use crate::store::CacheScope;
 use crate::transport::Place;
 
 /// The configuration file that is read when it exists.
@@ -53,7 +54,18 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         use_cache: !args.no_cache,
         pull: args.pull,
         sandbox: args.sandbox.choice(),
+        scope: scope(args, environment)?,
+        shares_caches: !args.no_shared_caches,
     })
+}
+
+/// Whose caches are used. No file can say that.
+fn scope(args: &BuildArgs, environment: &Environment) -> Result<CacheScope> {
+    if args.no_shared_caches {
+        return Ok(CacheScope::of_this_build());
+    }
+    let said = environment.cache_scope(args.cache_scope.as_deref())?;
+    Ok(said.unwrap_or_else(|| CacheScope::of_folder(&environment.folder)))
 }
 
 /// Reads the file that was named, or the one beside `go.mod` if there is one.

@@ -7,10 +7,10 @@ mod explain;
 mod gondola_yaml;
 mod values;
 
-use std::io::Read;
 use std::path::Path;
 
 pub use self::gondola_yaml::{Build, Go, GondolaYaml, Image, ModuleMode, Settings};
+use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 
 /// No real file comes near.
@@ -20,9 +20,7 @@ const DEEPEST: usize = 16;
 /// Reads a `gondola.yaml`.
 pub fn read(path: &Path) -> Result<GondolaYaml> {
     let action = || format!("read {}", path.display());
-    let file = fs_err::File::open(path).cannot(action)?;
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).cannot(action)?;
+    let bytes = disk::read_named(path, LARGEST).cannot(action)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
         let line = before.matches('\n').count();

@@ -69,6 +69,13 @@ impl Status {
     }
 }
 
+impl Seen {
+    /// Whether it was to be removed at its end, and whoever was to do that was killed.
+    pub(super) fn should_be_gone(&self) -> bool {
+        self.config.remove && !self.status.is_alive()
+    }
+}
+
 impl Container {
     pub(super) fn new(all: Containers, id: Id, name: String, folder: PathBuf) -> Self {
         Self { all, id, name, folder }
@@ -159,8 +166,7 @@ impl Container {
     /// Whether it was to be removed at its end, and whoever was to do that was killed.
     pub(super) fn should_be_gone(&self) -> bool {
         // Of one that cannot be read nobody knows.
-        let seen = self.see().ok().flatten();
-        seen.is_some_and(|seen| seen.config.remove && !seen.status.is_alive())
+        self.see().ok().flatten().is_some_and(|seen| seen.should_be_gone())
     }
 
     /// Takes its folder away, and with it its name; its files follow, now or with a later command.

@@ -80,30 +80,45 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// Opens the folder of containers in the store's folder `root`, and makes it where there is
-    /// none.
-    pub fn open(root: &Path) -> Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let folder = root.join("gondola/containers");
-        if !folder.is_dir() {
-            // For the owner alone: configurations hold the variables of programs.
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700);
-            builder.create(&folder).cannot(|| format!("make the folder {}", folder.display()))?;
-        }
-        Ok(Self { folder })
+    /// The containers in the store's folder `root`. Their folder is made with the first of them.
+    pub fn open(root: &Path) -> Self {
+        Self { folder: root.join("gondola/containers") }
     }
 
-    /// Every container, the newest first.
+    fn make(&self) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        // For the owner alone: configurations hold the variables of programs.
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&self.folder).cannot(|| format!("make the folder {}", self.folder.display()))
+    }
+
+    /// Every container, the newest first. One that was to be removed at its end and whose supervisor
+    /// was killed over that is removed now.
     pub fn list(&self) -> Result<Vec<Seen>> {
+        let mut all = self.see_all()?;
+        if all.iter().any(Seen::should_be_gone) {
+            // In a store that can only be read it stays, and is none all the same.
+            let _ = self.bury_the_dead();
+            all.retain(|seen| !seen.should_be_gone());
+        }
+        all.sort_by_key(|seen| std::cmp::Reverse(seen.config.created));
+        Ok(all)
+    }
+
+    fn see_all(&self) -> Result<Vec<Seen>> {
         let _steady = self.look()?;
         let mut all = Vec::new();
         for container in self.folders()? {
             // One without a configuration is in the making.
             all.extend(container.see()?);
         }
-        all.sort_by_key(|seen| std::cmp::Reverse(seen.config.created));
         Ok(all)
+    }
+
+    fn bury_the_dead(&self) -> Result<()> {
+        let _alone = self.change()?;
+        self.folders()?.iter().filter(|one| one.should_be_gone()).try_for_each(Container::bury)
     }
 
     /// The container of this name, of this id, or whose id begins so.
@@ -138,6 +153,7 @@ impl Containers {
         if let Some(name) = name {
             id::check_name(name)?;
         }
+        self.make()?;
         let _alone = self.change()?;
         let existing = self.folders()?;
         for left in existing.iter().filter(|container| container.is_left_over()) {
@@ -146,6 +162,7 @@ impl Containers {
         for left in existing.iter().filter(|container| container.should_be_gone()) {
             left.bury()?;
         }
+        self.sweep();
         let holder = |name: &str| existing.iter().find(|c| c.name() == name && c.folder().exists());
         if let Some(held) = name.and_then(holder) {
             return Err(taken(held));
@@ -172,8 +189,11 @@ impl Containers {
     }
 
     /// What holds still while somebody looks which containers live.
-    fn look(&self) -> Result<Lock> {
-        Lock::shared(&self.folder.join("lock")).cannot(|| self.cannot_lock())
+    fn look(&self) -> Result<Option<Lock>> {
+        if !self.folder.is_dir() {
+            return Ok(None);
+        }
+        Lock::shared_if_there(&self.folder.join("lock")).cannot(|| self.cannot_lock())
     }
 
     /// The sole right to make, take and remove containers.
@@ -189,7 +209,11 @@ impl Containers {
     fn folders(&self) -> Result<Vec<Container>> {
         let action = || format!("list the containers in {}", self.folder.display());
         let mut all = Vec::new();
-        for entry in fs_err::read_dir(&self.folder).cannot(action)? {
+        let entries = match fs_err::read_dir(&self.folder) {
+            Err(error) if crate::disk::is_absence(&error) => return Ok(all),
+            entries => entries.cannot(action)?,
+        };
+        for entry in entries {
             let folder = entry.cannot(action)?.path();
             if let Some(id) = Id::of_folder(&folder) {
                 let name = fs_err::read_to_string(folder.join("name")).unwrap_or_default();

@@ -107,9 +107,10 @@ impl Plumbing {
         let outputs = self.outputs.into_iter().map(|(stream, from)| {
             let to = attachment.output(stream);
             let lines = recorder.map(|recorder| recorder.lines(stream));
-            std::thread::spawn(move || carry_output(&from, to, lines))
+            let carry = move || carry_output(&from, to, lines);
+            std::thread::Builder::new().spawn(carry).cannot(|| "carry the program's output")
         });
-        let outputs = outputs.collect();
+        let outputs = outputs.collect::<Result<_>>()?;
         let mut held_input = self.input;
         if attachment == Attachment::Foreground
             && wanted.input
@@ -117,7 +118,8 @@ impl Plumbing {
         {
             // Never waited for: it ends with the input, or with this process.
             let end = wanted.terminal.then_some(END_OF_TRANSMISSION);
-            std::thread::spawn(move || carry_input(&to, end));
+            let carry = move || carry_input(&to, end);
+            std::thread::Builder::new().spawn(carry).cannot(|| "carry the program's input")?;
         }
         Ok(Pumps { outputs, _held_input: held_input, _raw: raw })
     }

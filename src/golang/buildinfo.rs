@@ -7,6 +7,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::disk;
 use crate::error::{Cannot, Result};
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
@@ -71,7 +72,7 @@ impl BuildInfo {
     /// Reads the build info of a program; none if it has none that can be read.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let action = || format!("read the build info of {}", path.display());
-        let mut file = fs_err::File::open(path).cannot(action)?;
+        let mut file = disk::open(path).cannot(action)?;
         find(&mut file).cannot(action)
     }
 
@@ -190,7 +191,7 @@ fn read_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 pub fn build_id(path: &Path) -> Result<Option<String>> {
     let action = || format!("read the build ID of {}", path.display());
     let mut start = Vec::new();
-    let file = fs_err::File::open(path).cannot(action)?;
+    let file = disk::open(path).cannot(action)?;
     file.take(BUILD_ID_WITHIN).read_to_end(&mut start).cannot(action)?;
     let id = if start.starts_with(b"\x7fELF") { note(&start) } else { marked(&start) };
     Ok(id.filter(|id| !id.is_empty()).map(|id| String::from_utf8_lossy(id).into_owned()))

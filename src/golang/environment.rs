@@ -170,7 +170,7 @@ fn read_settings(path: &Path) -> Result<BTreeMap<String, String>> {
     let action = || format!("read the Go settings in {}", path.display());
     let text = match fs_err::metadata(path) {
         Ok(found) if found.is_file() && found.len() <= FILE_LIMIT => {
-            fs_err::read(path).cannot(action)?
+            crate::disk::read(path, FILE_LIMIT).cannot(action)?
         }
         _ => return Ok(BTreeMap::new()),
     };

@@ -76,6 +76,7 @@ pub struct Unpacked {
 pub(super) struct Session {
     temporary: tempfile::TempDir,
     _in_use: InUse,
+    _kept: Kept,
 }
 
 impl Images {
@@ -169,7 +170,11 @@ impl Images {
     }
 
     fn session(&self, in_use: InUse) -> Result<Session> {
-        Ok(Session { temporary: self.context.store.temporary_folder()?, _in_use: in_use })
+        Ok(Session {
+            temporary: self.context.store.temporary_folder()?,
+            _in_use: in_use,
+            _kept: self.kept.clone(),
+        })
     }
 
     fn unpacker(&self, rung: Rung) -> Unpacker {

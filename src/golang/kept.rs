@@ -1,4 +1,8 @@
-//! What builds with a toolchain from an image keep for each other.
+//! What builds with a toolchain from an image keep for each other: a folder like this for each scope.
+//!
+//! Flags, C code and the image itself, all of which a project chooses, run code that may write there,
+//! and `go` does not check modules that are unpacked already. So neither the compiled standard library
+//! nor modules are shared between scopes, which costs each scope its first build.
 //!
 //! ```text
 //! in-use                  locked by every build, so that nothing is removed under it;
@@ -12,17 +16,24 @@
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use fs_err::{File, OpenOptions};
 
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
-use crate::store::{remove_tree, tree_bytes};
+use crate::store::{ScratchFolder, remove_tree, tree_bytes};
+
+/// The file that every build locks.
+const IN_USE: &str = "in-use";
 
 /// The folder for all that.
 #[derive(Clone, Debug)]
-pub struct Kept(PathBuf);
+pub struct Kept(
+    PathBuf,
+    #[expect(dead_code, reason = "kept for its drop")] Option<Arc<ScratchFolder>>,
+);
 
 /// Keeps others from removing what is in use, until it is dropped.
 #[derive(Debug)]
@@ -40,7 +51,18 @@ pub struct KeptSizes {
 impl Kept {
     /// Uses a folder, made when it is first needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
+        Self(folder.into(), None)
+    }
+
+    /// Uses a folder that goes with the build.
+    pub fn of_this_build(folder: ScratchFolder) -> Self {
+        Self(folder.path().join("go"), Some(Arc::new(folder)))
+    }
+
+    /// Those of all scopes in a folder.
+    pub fn all(folder: &Path) -> Vec<Self> {
+        let used = entries(folder).into_iter().filter(|path| path.join(IN_USE).is_file());
+        used.map(Self::new).collect()
     }
 
     pub(super) fn build_cache(&self) -> PathBuf {
@@ -75,7 +97,7 @@ impl Kept {
     }
 
     fn lock_file(&self) -> Result<File> {
-        let file = OpenOptions::new().create(true).append(true).open(self.0.join("in-use"));
+        let file = OpenOptions::new().create(true).append(true).open(self.0.join(IN_USE));
         file.cannot(|| "open a lock of the Go caches")
     }
 
@@ -94,14 +116,17 @@ impl Kept {
         if let Err(TryLockError::WouldBlock) = lock.file().try_lock() {
             return Ok(None);
         }
+        // Modules do not tell when they were used, but the last build does.
+        let is_old = is_older(&self.0.join(IN_USE), before);
         let mut freed = 0;
-        if is_own(&self.build_cache()) {
+        if is_own(&self.build_cache()) && !is_old {
             freed += prune_files(&self.build_cache(), before)?;
         }
-        // Modules do not tell when they were used, but the last build does.
-        if is_own(&self.go_path()) && is_older(&self.0.join("in-use"), before) {
-            freed += tree_bytes(&self.go_path());
-            remove_tree(&self.go_path()).cannot(|| "remove modules")?;
+        for folder in [self.build_cache(), self.go_path()] {
+            if is_old && is_own(&folder) {
+                freed += tree_bytes(&folder);
+                remove_tree(&folder).cannot(|| "remove Go caches")?;
+            }
         }
         Ok(Some(freed))
     }
@@ -169,7 +194,7 @@ mod tests {
         let sizes = KeptSizes { build: 8, modules: 9 };
         assert_eq!(kept.sizes(), sizes);
 
-        let used = fs_err::metadata(kept.0.join("in-use")).unwrap().modified().unwrap();
+        let used = fs_err::metadata(kept.0.join(IN_USE)).unwrap().modified().unwrap();
         let later = used + Duration::from_secs(10);
         assert_eq!(kept.prune(later).unwrap(), None);
         assert_eq!(kept.sizes(), sizes);
@@ -192,7 +217,7 @@ mod tests {
             write(&elsewhere.join("00/x-d"), "compiled");
             std::os::unix::fs::symlink(&elsewhere, link).unwrap();
         }
-        let used = fs_err::metadata(kept.0.join("in-use")).unwrap().modified().unwrap();
+        let used = fs_err::metadata(kept.0.join(IN_USE)).unwrap().modified().unwrap();
         assert_eq!(kept.prune(used + Duration::from_secs(10)).unwrap(), Some(0));
         for (link, _) in &others {
             assert_eq!(fs_err::read(link.join("00/x-d")).unwrap(), b"compiled");

@@ -10,6 +10,7 @@ mod assets;
 mod buildinfo;
 mod command;
 mod compile;
+mod documents;
 mod environment;
 mod fetch;
 mod flags;

@@ -10,6 +10,7 @@ use crate::oci::Platform;
 
 use super::Builder;
 use super::command::Output;
+use super::documents;
 use super::name::program_name;
 
 /// A main package of some module.
@@ -93,10 +94,12 @@ impl Builder {
     pub(super) fn questions(&self, dir: &Path, patterns: &[String]) -> Result<Vec<Question>> {
         let here = [".".to_owned()];
         let patterns = if patterns.is_empty() { &here } else { patterns };
-        let scope = Scope { dir, workspaces: self.variable("GOWORK").is_none() };
+        let workspace = self.variable("GOWORK");
+        let scope = Scope { dir, workspaces: workspace.is_none() };
         let mut questions: Vec<Question> = Vec::new();
         for pattern in patterns {
             let (workdir, pattern) = scope.place(pattern)?;
+            documents::check(&workdir, workspace)?;
             match questions.iter_mut().find(|question| question.workdir == workdir) {
                 Some(question) => question.patterns.push(pattern),
                 None => questions.push(Question { workdir, patterns: vec![pattern] }),
@@ -225,6 +228,7 @@ impl Scope<'_> {
             return Ok((self.dir.to_owned(), pattern.to_owned()));
         };
         let folder = absolute(self.dir, fixed_part(&local));
+        documents::check_module(&folder)?;
         let root = self.module_of(&folder);
         if root == self.module_of(self.dir) {
             return Ok((self.dir.to_owned(), local));

@@ -22,7 +22,7 @@ pub fn has_program(folder: &Path) -> bool {
 /// How a file begins.
 fn header(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
-    fs_err::File::open(path).ok()?.take(LONGEST_HEADER).read_to_end(&mut bytes).ok()?;
+    crate::disk::open(path).ok()?.take(LONGEST_HEADER).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 

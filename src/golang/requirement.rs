@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::error::Result;
 
+use super::documents::{self, LARGEST};
 use super::inputs::directives;
 use super::packages::Scope;
 use super::version::Version;
-
-/// A workspace or module file longer than this is none.
-const LARGEST: u64 = 16 << 20;
 
 /// The modules or workspaces that packages belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +38,7 @@ impl Modules {
         let mut folders: Vec<PathBuf> = Vec::new();
         for pattern in patterns {
             let (workdir, _) = scope.place(pattern)?;
+            documents::check(&workdir, workspace)?;
             let folder = scope.module_of(&workdir).unwrap_or(workdir);
             if !folders.contains(&folder) {
                 folders.push(folder);
@@ -69,11 +69,8 @@ impl Requirement {
 fn requirement(file: &Path) -> Option<Requirement> {
     let is_workspace = file.extension().is_some_and(|end| end == "work");
     let name = if is_workspace { "go.work" } else { "go.mod" };
-    if fs_err::metadata(file).ok()?.len() > LARGEST {
-        return None;
-    }
-    // Whatever is wrong with the file, the go command says it better.
-    let text = fs_err::read_to_string(file).ok()?;
+    // Whatever is wrong with the text, the go command says it better.
+    let text = disk::read_text(file, LARGEST).ok()?;
     let version = needed(&text)?;
     Some(Requirement { version, file: name })
 }

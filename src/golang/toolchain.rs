@@ -241,7 +241,7 @@ fn installation(
 /// The version that an installation says it is.
 pub(super) fn read_version(root: &Path) -> Option<String> {
     let mut text = String::new();
-    let file = fs_err::File::open(root.join("VERSION")).ok()?;
+    let file = crate::disk::open(&root.join("VERSION")).ok()?;
     file.take(VERSION_LIMIT).read_to_string(&mut text).ok()?;
     parse_version(&text)
 }

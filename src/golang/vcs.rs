@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::packages::absolute;
+use crate::disk;
 
 /// Configuration files and references are small.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -75,7 +76,7 @@ fn resolve(head: &str, git: &Path, common: &Path) -> Option<String> {
 
 /// Looks a reference up in lines of `commit name`.
 fn packed(path: &Path, name: &str) -> Option<String> {
-    let file = fs_err::File::open(path).ok()?;
+    let file = disk::open(path).ok()?;
     let lines = BufReader::new(file.take(PACKED_LIMIT)).lines();
     lines.map_while(Result::ok).find_map(|line| {
         let (commit, found) = line.split_once(' ')?;
@@ -85,7 +86,7 @@ fn packed(path: &Path, name: &str) -> Option<String> {
 
 fn read(path: &Path) -> Option<String> {
     let mut text = Vec::new();
-    fs_err::File::open(path).ok()?.take(FILE_LIMIT).read_to_end(&mut text).ok()?;
+    disk::open(path).ok()?.take(FILE_LIMIT).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 

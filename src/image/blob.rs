@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Repository, VerifyingReader};
 use crate::registry::Reopen;
@@ -54,10 +55,10 @@ impl Blob {
         let name = || format!("read blob {}", self.descriptor.digest);
         Ok(match &self.source {
             BlobSource::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
-            BlobSource::File(path) => Box::new(fs_err::File::open(path).cannot(name)?),
+            BlobSource::File(path) => Box::new(disk::open_listed(path).cannot(name)?),
             BlobSource::Slice { path, offset } => {
                 use std::io::{Seek, SeekFrom};
-                let mut file = fs_err::File::open(path).cannot(name)?;
+                let mut file = disk::open_listed(path).cannot(name)?;
                 file.seek(SeekFrom::Start(*offset)).cannot(name)?;
                 Box::new(file.take(self.descriptor.size))
             }

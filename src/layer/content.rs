@@ -14,6 +14,7 @@ use bytes::Bytes;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::beneath::{FileState, HeldFolder};
+use crate::disk;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// Small enough to stay in a core's cache between reading and hashing.
@@ -59,10 +60,10 @@ impl Content {
         } else {
             path
         };
-        if !metadata.is_file() {
+        disk::expect_regular(&metadata, u64::MAX).map_err(|error| {
             let action = format!("put {} into a layer as a file", path.display());
-            return Err(Error::new(ErrorKind::Invalid, action).because("it is not a regular file"));
-        }
+            Error::new(ErrorKind::Invalid, action).because(error)
+        })?;
         Ok(Self::file(path, metadata.len()))
     }
 
@@ -497,7 +498,7 @@ mod tests {
     fn only_regular_files_have_content() {
         let folder = tempfile::tempdir().unwrap();
         let error = Content::from_file(folder.path()).unwrap_err();
-        assert!(error.to_string().ends_with("it is not a regular file"), "{error}");
+        assert!(error.to_string().ends_with("it is a folder, expected a file"), "{error}");
         let missing = folder.path().join("missing");
         let error = Content::from_file(&missing).unwrap_err().to_string();
         assert!(error.contains(missing.to_str().unwrap()), "{error}");

@@ -90,6 +90,12 @@ pub fn programs_folder(store: &Store) -> PathBuf {
     store.root().join(PROGRAMS)
 }
 
+/// The folders of all scopes in it.
+pub fn programs_folders(store: &Store) -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(programs_folder(store)).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect()
+}
+
 /// Starts every compilation that the plan needs.
 pub(super) fn start(
     engine: &Engine,

@@ -10,9 +10,9 @@
 //! a registry. Any image may stand in it; today it is toolchains that are looked up there.
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::disk::{self, Unfinished};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Digest, Reference};
 
@@ -46,12 +46,9 @@ impl LockFile {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         let action = || format!("read {}", path.display());
-        let text = match fs_err::metadata(&path) {
+        let text = match disk::read_text(&path, LARGEST) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Ok(found) if found.len() > LARGEST => {
-                return Err(Error::new(ErrorKind::Usage, action()).because("it is far too long"));
-            }
-            _ => fs_err::read_to_string(&path).cannot(action)?,
+            text => text.cannot(action)?,
         };
         let lines = text.lines().enumerate().map(|(index, line)| {
             parse(line).map_err(|why| {
@@ -90,16 +87,12 @@ impl LockFile {
     /// Writes the file, whole or not at all.
     pub(super) fn write(&self) -> Result<()> {
         let action = || format!("write {}", self.path.display());
-        let folder = self.path.parent().expect("the file is in a folder");
-        let mut file = tempfile::Builder::new()
-            .permissions(PermissionsExt::from_mode(0o666))
-            .tempfile_in(folder)
-            // The name of the temporary file says nothing to anybody.
-            .map_err(|error| std::io::Error::from(error.kind()))
-            .cannot(action)?;
+        let file = Unfinished::beside(&self.path, 0o666)
+            // The name of the unfinished file says nothing to anybody.
+            .map_err(|error| std::io::Error::from(error.kind()));
+        let mut file = file.cannot(action)?;
         file.write_all(self.text().as_bytes()).cannot(action)?;
-        file.persist(&self.path).map_err(|error| error.error).cannot(action)?;
-        Ok(())
+        file.persist(&self.path).cannot(action)
     }
 
     /// The file, for people.

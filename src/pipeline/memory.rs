@@ -29,7 +29,7 @@ pub(super) struct Memory {
     pub platforms: Vec<Platform>,
     /// Lists of patterns, one for each target.
     patterns: Vec<Vec<String>>,
-    key: String,
+    key: Option<String>,
     /// Nothing that changes after this moment is missed.
     since: Moment,
     known: Known,
@@ -60,8 +60,11 @@ impl Memory {
         let since = Moment::now(&builder.out_dir)?;
         // An empty pattern is none of Go's, so it can separate lists.
         let key = builder.request_key(&request.folder, &patterns.join(&String::new()), &platforms);
+        // What a scope that ends with the build knows is gone with its programs.
+        let key = request.scope.name().map(|scope| format!("{key} in {scope}"));
         let store = &engine.transport.store;
-        let record = request.use_cache.then(|| store.get_record::<Record>(RECORDS, &key)).flatten();
+        let known = key.as_ref().filter(|_| request.use_cache);
+        let record = known.and_then(|key| store.get_record::<Record>(RECORDS, key));
         let known = match record {
             None => Known::Nothing,
             Some(record) => match record.inputs.check() {
@@ -116,15 +119,21 @@ impl Memory {
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
     pub(super) async fn keep(mut self, engine: &Engine, packages: &[Vec<Package>]) {
+        let Some(key) = self.key.take() else { return };
         if matches!(self.known, Known::Programs(_)) || self.made.len() != self.platforms.len() {
             return;
         }
-        if let Err(error) = self.record(engine, packages).await {
+        if let Err(error) = self.record(engine, packages, &key).await {
             engine.transport.reporter.note(format!("the next build will ask go again: {error}"));
         }
     }
 
-    async fn record(&mut self, engine: &Engine, packages: &[Vec<Package>]) -> Result<()> {
+    async fn record(
+        &mut self,
+        engine: &Engine,
+        packages: &[Vec<Package>],
+        key: &str,
+    ) -> Result<()> {
         let refreshed = match &self.known {
             Known::Renew(record) | Known::Packages(record) => record.inputs.refreshed(&self.since),
             Known::Programs(_) | Known::Nothing => None,
@@ -140,7 +149,7 @@ impl Memory {
             packages: packages.to_vec(),
             programs: std::mem::take(&mut self.made),
         };
-        engine.transport.store.put_record(RECORDS, &self.key, &record)
+        engine.transport.store.put_record(RECORDS, key, &record)
     }
 }
 

@@ -26,18 +26,19 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-pub use compile::programs_folder;
+pub use compile::{programs_folder, programs_folders};
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{ImmutableTags, Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
     Settings, Target, ToolchainChoice,
 };
-pub use toolchain::go_caches;
+pub use toolchain::all_go_caches;
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
+use crate::store::ScopeName;
 use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
@@ -52,7 +53,7 @@ pub struct Engine {
     pub transport: Context,
     /// The environment variables that builds may look at.
     pub variables: BTreeMap<String, String>,
-    /// The folder that keeps programs between runs.
+    /// The folder that keeps programs between runs, with a folder for each scope.
     pub programs: PathBuf,
     /// How many things can usefully run at once.
     pub cores: usize,
@@ -74,10 +75,14 @@ pub async fn build(
 ) -> Result<Vec<Published>> {
     outputs.check()?;
     // Without a cache even the linker starts from nothing.
-    let fresh = (!request.use_cache).then(tempfile::tempdir).transpose();
+    let scope = request.scope.name().filter(|_| request.use_cache);
+    let fresh = scope.is_none().then(tempfile::tempdir).transpose();
     let fresh = fresh.cannot(|| "make a folder for programs")?;
-    let programs = fresh.as_ref().map_or(engine.programs.as_path(), |folder| folder.path());
-    let engine = &Engine { programs: programs.to_owned(), ..engine.clone() };
+    let programs = match (&fresh, scope) {
+        (Some(fresh), _) => fresh.path().to_owned(),
+        (None, scope) => engine.programs.join(scope.map_or("", ScopeName::as_str)),
+    };
+    let engine = &Engine { programs, ..engine.clone() };
     let mut access = outputs
         .ask_for_access(engine, request.targets.iter().flat_map(|target| &target.settings.tags));
     let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());

@@ -188,13 +188,7 @@ fn write_lines(path: &PathBuf, lines: impl Iterator<Item = String>) -> Result<()
 /// Writes a file whole or not at all.
 fn replace(path: &PathBuf, bytes: &[u8]) -> Result<()> {
     let action = || format!("write {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(std::path::Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
-        .cannot(action)?;
+    let mut file = crate::disk::Unfinished::beside(path, 0o666).cannot(action)?;
     std::io::Write::write_all(&mut file, bytes).cannot(action)?;
-    file.persist(path).map_err(|error| error.error).cannot(action)?;
-    Ok(())
+    file.persist(path).cannot(action)
 }

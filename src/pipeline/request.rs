@@ -7,6 +7,7 @@ use crate::golang::{Asset, BuildFlags};
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::sandbox::Rung;
+use crate::store::CacheScope;
 use crate::transport::Place;
 
 /// A build: what to make images of, and how.
@@ -26,6 +27,10 @@ pub struct Request {
     pub pull: bool,
     /// How a Go that comes from an image is isolated.
     pub sandbox: SandboxChoice,
+    /// Whose caches a Go that comes from an image uses, and whose programs are kept.
+    pub scope: CacheScope,
+    /// Whether this machine's Go may be used, which shares its caches among all builds of the user.
+    pub shares_caches: bool,
 }
 
 /// Some packages that are built with the same settings.

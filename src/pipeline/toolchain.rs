@@ -1,5 +1,7 @@
 //! Which Go a build uses: this machine's, or that of an image.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
@@ -10,7 +12,7 @@ use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::sandbox::{Launcher, ProbeOptions, Rung, probe};
-use crate::store::Store;
+use crate::store::{CacheScope, Store};
 use crate::transport::{self, Place};
 
 /// The kind of the store's records that say where an image's Go is.
@@ -29,14 +31,25 @@ const WITH_SOURCES: [Rung; 5] = [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::N
 /// program to be in it.
 const BEST_FIRST: [Rung; 4] = [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Proot];
 
-/// What builds with a toolchain of an image keep in a store.
-pub fn go_caches(store: &Store) -> Kept {
-    Kept::new(store.root().join(KEPT))
+/// What builds with a toolchain of an image keep in a store, scope by scope.
+pub fn all_go_caches(store: &Store) -> Vec<Kept> {
+    Kept::all(&store.root().join(KEPT))
+}
+
+fn go_caches(store: &Store, scope: &CacheScope) -> Result<Kept> {
+    match scope.name() {
+        Some(scope) => Ok(Kept::new(store.root().join(KEPT).join(scope.as_str()))),
+        None => store.scratch_folder().map(Kept::of_this_build),
+    }
 }
 
 /// The toolchains of a build, each found once.
 #[derive(Default)]
-pub(super) struct Toolchains(Vec<(Wanted, Toolchain)>);
+pub(super) struct Toolchains {
+    found: Vec<(Wanted, Toolchain)>,
+    /// The caches of those that come from an image.
+    kept: OnceLock<Kept>,
+}
 
 /// What makes one toolchain another than the next.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,10 +101,10 @@ impl Toolchains {
     ) -> Result<()> {
         for settings in settings {
             let wanted = Wanted::new(&settings.toolchain, &settings.go);
-            if self.0.iter().all(|(known, _)| *known != wanted) {
-                let search = Search { engine, request, need: wanted.need };
+            if self.found.iter().all(|(known, _)| *known != wanted) {
+                let search = Search { engine, request, need: wanted.need, kept: &self.kept };
                 let found = search.find(&wanted.choice).await?;
-                self.0.push((wanted, found));
+                self.found.push((wanted, found));
             }
         }
         Ok(())
@@ -100,7 +113,7 @@ impl Toolchains {
     /// A toolchain that was found.
     pub(super) fn get(&self, choice: &ToolchainChoice, flags: &BuildFlags) -> &Toolchain {
         let wanted = Wanted::new(choice, flags);
-        let found = self.0.iter().find(|(known, _)| *known == wanted);
+        let found = self.found.iter().find(|(known, _)| *known == wanted);
         &found.expect("all toolchains were found before the first is asked for").1
     }
 }
@@ -109,6 +122,7 @@ struct Search<'a> {
     engine: &'a Engine,
     request: &'a Request,
     need: Need,
+    kept: &'a OnceLock<Kept>,
 }
 
 impl Search<'_> {
@@ -120,6 +134,12 @@ impl Search<'_> {
             {
                 Err(Error::new(ErrorKind::Usage, "build in a sandbox with the Go of this machine")
                     .because("a sandbox is the root file system of an image")
+                    .hint("name an image: --go golang:VERSION"))
+            }
+            ToolchainChoice::Host | ToolchainChoice::Program(_) if !self.request.shares_caches => {
+                let action = "build without shared caches with the Go of this machine";
+                Err(Error::new(ErrorKind::Usage, action)
+                    .because("its caches are those of all builds of this user")
                     .hint("name an image: --go golang:VERSION"))
             }
             ToolchainChoice::Host => Toolchain::find(variables, folder),
@@ -146,6 +166,9 @@ impl Search<'_> {
         let (host, why) = match Toolchain::find(&self.engine.variables, &self.request.folder) {
             Ok(host) if self.request.sandbox.is_for_rootfs() => {
                 (Some(host), "a sandbox needs an image".to_owned())
+            }
+            Ok(host) if !self.request.shares_caches => {
+                (Some(host), "the caches of the Go here are shared".to_owned())
             }
             Ok(host) => match &modules.requirement {
                 Some(needed) if !needed.is_met_by(host.version()) => {
@@ -175,7 +198,7 @@ impl Search<'_> {
     }
 
     async fn of_image(&self, place: &Place, modules: &Modules) -> Result<Toolchain> {
-        let images = self.images();
+        let images = self.images()?;
         let rung = self.rung(&images.launcher, place)?;
         let pinned = self.pinned(place, modules).await?;
         let found = self.of_pinned(&pinned.place, &images, rung).await?;
@@ -263,16 +286,23 @@ impl Search<'_> {
         images.unpacked(&Unpacked { image: record.image, folder: record.folder })
     }
 
-    fn images(&self) -> Images {
+    fn images(&self) -> Result<Images> {
         let variables = self.engine.variables.clone();
         let path = variables.get("PATH").cloned().unwrap_or_default();
-        Images {
+        let kept = match self.kept.get() {
+            Some(kept) => kept,
+            None => {
+                let made = go_caches(&self.engine.transport.store, &self.request.scope)?;
+                self.kept.get_or_init(|| made)
+            }
+        };
+        Ok(Images {
             context: self.engine.transport.clone(),
-            kept: go_caches(&self.engine.transport.store),
+            kept: kept.clone(),
             variables,
             launcher: Launcher::new(path),
             cores: self.engine.cores,
-        }
+        })
     }
 
     /// The place with the digest that its tag stands for, as the lock file has it or else as the

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::Secret;
 use super::docker_config::{DockerConfig, Lookup};
 use super::helper::Helper;
+use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A user name that says that the password is an identity token.
@@ -246,21 +247,12 @@ fn variable<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Option
 
 /// Reads a file; `None` where there is none for us.
 fn read(path: &Path) -> Result<Option<DockerConfig>> {
-    use io::Read;
     let name = path.display().to_string();
-    let file = match fs_err::File::open(path) {
-        Ok(file) => file,
-        Err(error) if is_absence(&error) => return Ok(None),
-        Err(error) => return Err(unreadable(&name).caused_by(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(&name).caused_by(error))?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(unreadable(&name).because(format!("it has more than {LARGEST_FILE} bytes")));
+    match disk::read(path, LARGEST_FILE) {
+        Ok(bytes) => parse(&name, &bytes).map(Some),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(unreadable(&name).caused_by(error)),
     }
-    parse(&name, &bytes).map(Some)
 }
 
 /// Another user's file (`HOME` is often root's in a container) is as good as none.

@@ -1,7 +1,7 @@
 //! Logging in and out: docker's configuration, changed without losing anything in it.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use super::docker_config::{self, DockerConfig, normalized, server_key};
 use super::exchange::{Request, Target};
 use super::helper::Helper;
 use super::{Options, Secret};
+use crate::disk::{self, Unfinished};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Repository;
 
@@ -128,14 +129,10 @@ fn config_path(environment: &BTreeMap<String, String>) -> Result<PathBuf> {
 /// Reads the file whole, to be written back, and the part that is understood.
 fn read(path: &Path) -> Result<(Map<String, Value>, DockerConfig)> {
     let action = || format!("read {}", path.display());
-    let mut bytes = Vec::new();
-    match fs_err::File::open(path) {
-        Ok(file) => {
-            file.take(LARGEST_FILE).read_to_end(&mut bytes).cannot(action)?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).cannot(action),
-    }
+    let bytes = match disk::read(path, LARGEST_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        bytes => bytes.cannot(action)?,
+    };
     if bytes.trim_ascii().is_empty() {
         return Ok((Map::new(), DockerConfig::default()));
     }
@@ -186,13 +183,10 @@ fn write(path: &Path, document: &Map<String, Value>) -> Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).cannot(action)?;
     let mut text = serde_json::to_string_pretty(document).expect("it came from JSON");
     text.push('\n');
-    // A temporary file has mode 0600.
-    let mut file =
-        tempfile::Builder::new().prefix(".config.json-").tempfile_in(folder).cannot(action)?;
+    let mut file = Unfinished::new_in(folder, 0o600).cannot(action)?;
     file.write_all(text.as_bytes()).cannot(action)?;
-    file.as_file().sync_all().cannot(action)?;
-    file.persist(path).map_err(|error| error.error).cannot(action)?;
-    Ok(())
+    file.file().sync_all().cannot(action)?;
+    file.persist(path).cannot(action)
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@
 //! [spec]: https://github.com/containers/image/blob/main/docs/containers-registries.conf.5.md
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::folder::{files_in, has_extension};
+use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Repository;
 
@@ -150,14 +151,10 @@ impl Mirrors {
 
     fn read(path: &Path) -> Result<Self> {
         let action = || format!("read {}", path.display());
-        let mut text = String::new();
-        match fs_err::File::open(path) {
-            Ok(file) => {
-                file.take(LARGEST_FILE).read_to_string(&mut text).cannot(action)?;
-            }
+        let text = match disk::read_text(path, LARGEST_FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error).cannot(action),
-        }
+            text => text.cannot(action)?,
+        };
         Self::parse(&text).cannot(action)
     }
 

@@ -22,7 +22,11 @@ use rustls::{
 };
 
 use super::folder::{files_in, has_extension};
+use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+
+/// The longest file of certificates: bundles of all authorities have some hundred kilobytes.
+const LARGEST_FILE: u64 = 16 << 20;
 
 /// Where systems keep the authorities that they trust, in one file.
 const BUNDLES: [&str; 6] = [
@@ -318,15 +322,16 @@ fn client_identity(folder: &Path) -> Result<Option<Identity>> {
     };
     let chain = certificates(&file)?;
     let path = file.with_extension("key");
-    let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| {
-        Error::new(ErrorKind::Invalid, format!("read {}", path.display())).because(error)
-    })?;
+    let action = || format!("read {}", path.display());
+    let text = disk::read(&path, LARGEST_FILE).cannot(action)?;
+    let key = PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| Error::new(ErrorKind::Invalid, action()).because(error))?;
     Ok(Some(Identity { chain, key, file }))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let action = || format!("read certificates from {}", file.display());
-    let text = fs_err::read(file).cannot(action)?;
+    let text = disk::read(file, LARGEST_FILE).cannot(action)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     all.map_err(|error| Error::new(ErrorKind::Invalid, action()).because(error))
 }
@@ -351,6 +356,24 @@ mod tests {
         ] {
             assert_eq!(folders_for(&all, host), expect, "{host}");
         }
+    }
+
+    #[test]
+    fn certificates_are_read_from_files_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.crt");
+        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        let error = authorities(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("ca.crt: it is a device"), "{error}");
+        fs_err::remove_file(&file).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap();
+        let named = file.display().to_string();
+        let named = BTreeMap::from([("SSL_CERT_FILE".to_owned(), named)]);
+        let error = machine_authorities(&named).unwrap_err().to_string();
+        assert!(error.contains("ca.crt: it is a named pipe"), "{error}");
+        fs_err::rename(&file, folder.path().join("client.cert")).unwrap();
+        let error = client_identity(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("client.cert: it is a named pipe"), "{error}");
     }
 
     #[test]

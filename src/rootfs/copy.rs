@@ -52,11 +52,17 @@ pub(super) fn with_copiers<T>(
     let (sender, tasks) = sync_channel::<Task>(WAITING);
     let tasks = Arc::new(Mutex::new(tasks));
     thread::scope(|scope| {
-        let copier = || {
+        let mut copiers = Vec::new();
+        for _ in 0..COPIERS {
             let tasks = tasks.clone();
-            scope.spawn(move || copy_contents(&tasks, target, form))
-        };
-        let copiers: Vec<_> = (0..COPIERS).map(|_| copier()).collect();
+            let work = move || copy_contents(&tasks, target, form);
+            match thread::Builder::new().spawn_scoped(scope, work) {
+                Ok(copier) => copiers.push(copier),
+                // One does it alone where the system gives no more.
+                Err(_) if !copiers.is_empty() => break,
+                Err(error) => return Err(error).cannot(|| "start a thread that copies"),
+            }
+        }
         // The copiers alone hold it: when the last of them is gone nobody waits for it.
         drop(tasks);
         let done = work(&sender);

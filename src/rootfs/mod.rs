@@ -23,11 +23,13 @@
 //! A layer is written on its own, without looking at those below, as Docker's overlay2 and
 //! containerd's overlayfs do. So a symbolic link *of the same layer* is followed, inside the layer,
 //! where a later entry lies behind it; a link of a lower layer is not: `var/run/x` over a base whose
-//! `/var/run` is a link gives the image a folder `/var/run`. A hard link to a file of a lower layer is
-//! an error, as it is there. Folders that the archive does not name look like the lower layer's (as in
-//! containerd), else they are root's with mode 0755. A character device 0/0 hides what lies below.
-//! Unlike in Docker, a folder that comes with a whiteout of its own name hides what the lower folder
-//! has, in both orders, as the image specification says.
+//! `/var/run` is a link gives the image a folder `/var/run`. What needs those below comes afterwards:
+//! folders that the archive does not name look like the lower layer's (as in containerd), else they
+//! are root's with mode 0755; and a hard link to a file of a lower layer makes both names one file of
+//! this layer, as in a mounted overlay and with the `vfs` drivers of Docker and podman (their overlay
+//! drivers refuse it). A character device 0/0 hides what lies below. Unlike in Docker, a folder that
+//! comes with a whiteout of its own name hides what the lower folder has, in both orders, as the image
+//! specification says.
 //!
 //! Of extended attributes `security.capability` and `user.*` are kept: never those of an overlay,
 //! of ours, or of the host's security modules.
@@ -46,6 +48,7 @@ mod copy;
 mod folders;
 mod fork;
 mod inspect;
+mod links;
 mod marks;
 mod part;
 mod pipe;

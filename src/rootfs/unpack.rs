@@ -13,6 +13,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use super::links;
 use super::pipe::{Source, pipe};
 use super::write::{WriteOptions, Written, write_layer};
 use super::{Form, KeptLayer, Rootfs, Unpacker, attributes};
@@ -129,11 +130,15 @@ impl Unpacker {
             let key = keys[number].to_owned();
             let place = move || {
                 let Unpacked { folder, written } = layer;
-                settle(&folder.path().join("fs"), form, &written.implied, &below)?;
+                let fs = folder.path().join("fs");
+                let below = if written.hides_all { &[] } else { &below[..] };
+                let linked =
+                    links::put(&written.links_below, &fs, form, &super::view_of(below, form)?)?;
+                settle(&fs, form, &written.implied, below)?;
                 if written.hides_all {
                     KeptLayer::mark_hiding(folder.path())?;
                 }
-                let info = FolderInfo { bytes: written.bytes, needs: Vec::new() };
+                let info = FolderInfo { bytes: written.bytes + linked, needs: Vec::new() };
                 store.keep_folder(folder, (form.kind(), &key), &info)?;
                 KeptLayer::find(&store, form, &key)
             };

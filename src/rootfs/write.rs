@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target, shown};
 use super::folders::Folders;
+use super::links::LinkBelow;
 use super::part::Part;
 use super::{Form, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -59,6 +60,8 @@ pub(super) struct Written {
     /// Folders that the layer says nothing of but that they are there: they look like the ones
     /// below. An empty path is the root's.
     pub(super) implied: BTreeSet<Vec<u8>>,
+    /// Hard links to what may be a lower layer's: they are not made yet.
+    pub(super) links_below: Vec<LinkBelow>,
 }
 
 /// Reads an archive to its end and writes its entries into `folder`, which is empty.
@@ -331,9 +334,25 @@ impl<'a> Writer<'a> {
             Error::new(ErrorKind::Invalid, action())
                 .because("the layer has no such file before this entry")
         };
-        let (from, stat) = there.ok_or_else(missing)?;
+        let Some((from, stat)) = there else {
+            if self.options.is_base {
+                return Err(missing());
+            }
+            if self.options.only.is_some() {
+                return Err(unwanted("it is a hard link to a file of another layer"));
+            }
+            self.make_room(place)?;
+            let path = TreePath::new(place.path)?;
+            self.written.links_below.push(LinkBelow { path, target });
+            return Ok(());
+        };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::Directory || marks::is_whiteout_device(&stat) {
+        let is_whiteout = marks::is_whiteout_at(&*from, target.name(), &stat, self.options.form);
+        if is_whiteout.cannot(action)? {
+            return Err(Error::new(ErrorKind::Invalid, action())
+                .because("the same layer removes that file"));
+        }
+        if kind == FileType::Directory {
             return Err(Error::new(ErrorKind::Invalid, action()).because("it is no file"));
         }
         if target.as_bytes() == place.path {

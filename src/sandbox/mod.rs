@@ -31,6 +31,7 @@
 mod channel;
 mod connect;
 mod fault;
+mod file_size;
 mod harden;
 mod helper;
 mod id_range;
@@ -39,6 +40,7 @@ mod init;
 mod join;
 mod kernel;
 mod limit;
+
 mod mounts;
 mod notify;
 pub mod owner;
@@ -57,6 +59,7 @@ mod way_out;
 mod whiteout;
 
 pub use connect::Connector;
+pub use file_size::survive_file_size_limit;
 pub use helper::reexec;
 pub use join::Join;
 pub use limit::Limit;

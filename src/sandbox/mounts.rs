@@ -78,8 +78,9 @@ pub(super) fn assemble(job: &Job) -> Attempt<Vec<Stub>> {
     let spec = &job.spec;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).at(Stage::Mounts, || "keep mounts to the sandbox")?;
-    let mut requested = spec.mounts.iter().map(Source::open).collect::<Attempt<Vec<_>>>()?;
     let marks = if job.rung.has_user_namespace() { Marks::User } else { Marks::Trusted };
+    let requested = spec.mounts.iter().map(|mount| Source::open(mount, marks));
+    let mut requested = requested.collect::<Attempt<Vec<_>>>()?;
     let fd = root::mount(spec, marks)?;
     let mut root = RootFolder::new(fd).at(Stage::Mounts, || "open the root file system")?;
     let network_files = memory_files(&mut root, spec, &mut requested)?;
@@ -118,7 +119,7 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn open(mount: &'a Mount) -> Attempt<Self> {
+    fn open(mount: &'a Mount, marks: Marks) -> Attempt<Self> {
         let target = mount.target();
         if !target.starts_with('/') {
             let reason = "the target is not an absolute path";
@@ -130,6 +131,12 @@ impl<'a> Source<'a> {
                     .at(Stage::Mounts, || format!("mount {} at {target}", source.display()))?;
                 let folder = file_type(tree.as_fd()).is_ok_and(|kind| kind == FileType::Directory);
                 (Some(tree), if folder { Kind::Folder } else { Kind::File })
+            }
+            Mount::Overlay { layers, changes, .. } => {
+                let tree = root::layered(layers, changes, marks)?;
+                set_attributes(&tree, PLAIN)
+                    .at(Stage::Mounts, || format!("mount folders over each other at {target}"))?;
+                (Some(tree), Kind::Folder)
             }
             Mount::Tmpfs { size_bytes, mode, .. } => {
                 let mode = format!("{mode:o}");

@@ -87,23 +87,40 @@ struct Folders {
     durability: Durability,
 }
 
+impl Folders {
+    fn open(layers: &[PathBuf], changes: Option<&Changes>) -> Attempt<Self> {
+        let folders = Self {
+            layers: layers.iter().rev().map(|layer| open_folder(layer)).collect::<Attempt<_>>()?,
+            changes: changes
+                .map(|c| Ok((open_folder(&c.upper)?, open_folder(&c.work)?)))
+                .transpose()?,
+            durability: changes.map_or(Durability::Synced, |changes| changes.durability),
+        };
+        if let (Some((_, work)), Durability::Volatile) = (&folders.changes, folders.durability) {
+            // Where the same changes were mounted before, the kernel left a warning that they may not
+            // be whole; only a crash of the machine, after which nobody mounts them, makes it true.
+            let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
+            let _ = rustix::fs::unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR);
+        }
+        Ok(folders)
+    }
+}
+
+/// Folders over each other that are mounted nowhere yet.
+pub(super) fn layered(layers: &[PathBuf], changes: &Changes, marks: Marks) -> Attempt<OwnedFd> {
+    let folders = Folders::open(layers, Some(changes))?;
+    overlay_by_layer(&folders, marks).or_else(|fault| match fault.errno {
+        // Before Linux 6.7 layers cannot be added one by one, and nothing else is known of one.
+        Some(libc::EINVAL) if layers.len() == 1 => overlay_of(&folders, marks, "lowerdir"),
+        _ => Err(fault),
+    })
+}
+
 fn overlay(layers: &[PathBuf], changes: Option<&Changes>, marks: Marks) -> Attempt<OwnedFd> {
     let Some(top) = layers.last() else {
         return Err(Fault::new(Stage::Request, "mount the layers", "there are none"));
     };
-    let mut folders = Folders {
-        layers: layers.iter().rev().map(|layer| open_folder(layer)).collect::<Attempt<_>>()?,
-        changes: changes
-            .map(|c| Ok((open_folder(&c.upper)?, open_folder(&c.work)?)))
-            .transpose()?,
-        durability: changes.map_or(Durability::Synced, |changes| changes.durability),
-    };
-    if let (Some((_, work)), Durability::Volatile) = (&folders.changes, folders.durability) {
-        // Where the same changes were mounted before, the kernel left a warning that they may not be
-        // whole; only a crash of the machine, after which nobody mounts them, makes it true.
-        let _ = rustix::fs::unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
-        let _ = rustix::fs::unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR);
-    }
+    let mut folders = Folders::open(layers, changes)?;
     match overlay_by_layer(&folders, marks) {
         Ok(tree) => {
             attach_over(&tree, top).at(Stage::Overlay, || "mount the layers")?;
@@ -135,21 +152,30 @@ fn name(fd: &OwnedFd) -> String {
 }
 
 fn overlay_by_layer(folders: &Folders, marks: Marks) -> Attempt<OwnedFd> {
+    overlay_of(folders, marks, "lowerdir+")
+}
+
+/// Mounts with each layer given by `option`.
+fn overlay_of(folders: &Folders, marks: Marks, option: &str) -> Attempt<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .at(Stage::Overlay, || "open the overlay file system")?;
-    configure_overlay(&fs, folders, marks).at(Stage::Overlay, || "mount the layers").map_err(
-        |fault| match kernel_log(&fs) {
+    configure_overlay(&fs, folders, (marks, option))
+        .at(Stage::Overlay, || "mount the layers")
+        .map_err(|fault| match kernel_log(&fs) {
             Some(said) => Fault { reason: format!("{}: {said}", fault.reason), ..fault },
             None => fault,
-        },
-    )?;
+        })?;
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .at(Stage::Overlay, || "mount the layers")
 }
 
-fn configure_overlay(fs: &OwnedFd, folders: &Folders, marks: Marks) -> Result<(), Errno> {
+fn configure_overlay(
+    fs: &OwnedFd,
+    folders: &Folders,
+    (marks, option): (Marks, &str),
+) -> Result<(), Errno> {
     for layer in &folders.layers {
-        fsconfig_set_string(fs, "lowerdir+", name(layer))?;
+        fsconfig_set_string(fs, option, name(layer))?;
     }
     if let Some((upper, work)) = &folders.changes {
         fsconfig_set_string(fs, "upperdir", name(upper))?;

@@ -174,6 +174,15 @@ pub enum Mount {
         /// Whether it may be written to.
         access: Access,
     },
+    /// Folders of the host over each other. Only where there are overlays ([`super::Rung::has_overlay`]).
+    Overlay {
+        /// The folders that are read alone, the lowest first. Nobody may change them meanwhile.
+        layers: Vec<PathBuf>,
+        /// Where changes go. Nobody else may mount them meanwhile.
+        changes: Changes,
+        /// Where it appears.
+        target: String,
+    },
     /// An empty file system in memory.
     Tmpfs {
         /// Where it appears.
@@ -203,6 +212,7 @@ impl Mount {
     pub fn target(&self) -> &str {
         match self {
             Self::Bind { target, .. }
+            | Self::Overlay { target, .. }
             | Self::Tmpfs { target, .. }
             | Self::Secret { target, .. } => target,
         }

@@ -4,6 +4,7 @@ use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
+use super::absent_as_none;
 use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::{FlockOperation, OFlags, Timespec, Timestamps, UTIME_NOW};
@@ -31,10 +32,36 @@ impl Lock {
         none_if_held(Self::take(path, FlockOperation::NonBlockingLockExclusive))
     }
 
+    /// Waits until nobody holds the lock exclusively, in a place that may be read-only: `None` where there
+    /// is no such lock, and none can be made.
+    pub fn shared_if_there(path: &Path) -> io::Result<Option<Self>> {
+        match Self::shared(path) {
+            Err(error) if is_read_only(&error) => {
+                absent_as_none(Self::look(path, FlockOperation::LockShared))
+            }
+            taken => taken.map(Some),
+        }
+    }
+
     /// Whether somebody holds the lock exclusively. Those who ask do not hinder each other.
     pub fn is_held(path: &Path) -> io::Result<bool> {
-        let free = none_if_held(Self::take(path, FlockOperation::NonBlockingLockShared))?;
-        Ok(free.is_none())
+        let shared = FlockOperation::NonBlockingLockShared;
+        match none_if_held(Self::take(path, shared)) {
+            Err(error) if is_read_only(&error) => match absent_as_none(Self::look(path, shared)) {
+                Ok(_) => Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+                Err(error) => Err(error),
+            },
+            free => Ok(free?.is_none()),
+        }
+    }
+
+    /// Locks a file that cannot be written to.
+    fn look(path: &Path, operation: FlockOperation) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;
+        Ok(Self(file))
     }
 
     /// Writes into the locked file who holds it.
@@ -70,6 +97,10 @@ impl Lock {
         rustix::io::retry_on_intr(|| rustix::fs::flock(file.file(), operation))?;
         Ok(Self(file.into_parts().0.into()))
     }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 fn none_if_held(taken: io::Result<Lock>) -> io::Result<Option<Lock>> {

@@ -55,6 +55,7 @@ mod lock;
 mod names;
 mod read;
 mod records;
+mod scope;
 mod space;
 mod tree;
 mod verify;
@@ -78,6 +79,7 @@ pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
 pub use ingest::Ingest;
 pub use lock::Lease;
 pub use read::BlobReader;
+pub use scope::{CacheScope, ScopeName};
 pub use tree::{remove_tree, tree_bytes};
 pub use verify::Verification;
 
@@ -126,8 +128,26 @@ impl Store {
         Self::open_in_format(root, format::FORMAT)
     }
 
-    /// The same for a program that writes the form `ours`.
+    /// The same, but a store that is not there and cannot be made has nothing in it.
+    pub fn open_as_it_is(root: &Path) -> Result<Self> {
+        let store = Self::at(root, format::FORMAT)?;
+        match store.make_if_missing() {
+            Err(error) if is_unwritable(&error) && !store.has_layout_file()? => {
+                *store.session() = Session::Unwritable;
+            }
+            made => made?,
+        }
+        Ok(store)
+    }
+
+    /// The same as [`Store::open`] for a program that writes the form `ours`.
     fn open_in_format(root: &Path, ours: u32) -> Result<Self> {
+        let store = Self::at(root, ours)?;
+        store.make_if_missing()?;
+        Ok(store)
+    }
+
+    fn at(root: &Path, ours: u32) -> Result<Self> {
         let store = Self(Arc::new(Inner {
             root: root.to_owned(),
             session: Mutex::new(Session::Unstarted),
@@ -136,10 +156,14 @@ impl Store {
         }));
         let found = store.read_format(ours)?;
         store.0.found.store(found, Ordering::Relaxed);
-        if !store.has_layout_file()? || !store.own("work").is_dir() {
-            store.make_layout()?;
-        }
         Ok(store)
+    }
+
+    fn make_if_missing(&self) -> Result<()> {
+        if self.has_layout_file()? && self.own("work").is_dir() {
+            return Ok(());
+        }
+        self.make_layout()
     }
 
     /// The folder that the store is in.
@@ -158,6 +182,12 @@ impl Store {
     /// want it to outlive the handle.
     pub fn lease(&self) -> Result<Lease> {
         Ok(Lease::new(self.held()?))
+    }
+
+    /// Begins this handle's lease; in a store that can only be read nobody removes anything, and none is
+    /// needed.
+    pub fn lease_if_writable(&self) -> Result<()> {
+        self.held_if_writable().map(drop)
     }
 
     /// Makes an empty folder on the store's file system. It goes when it is dropped, and what a
@@ -341,16 +371,22 @@ impl Store {
         self.root().display()
     }
 
+    fn unwritten(&self, error: io::Error) -> Error {
+        let action = format!("write to the store {}", self.shown());
+        Error::new(ErrorKind::Io, action).caused_by(error)
+    }
+
     /// The error for whatever the operating system refuses here, with the way out.
     fn cannot_write(&self, error: io::Error) -> Error {
         let hint = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "free some space there (gondola cache prune), or set GONDOLA_HOME to a folder on another disk"
             }
+            // Who started this process set a limit, and that is told.
+            io::ErrorKind::FileTooLarge => return self.unwritten(error),
             _ => "set GONDOLA_HOME to a folder that can be written to",
         };
-        let action = format!("write to the store {}", self.shown());
-        Error::new(ErrorKind::Io, action).caused_by(error).hint(hint)
+        self.unwritten(error).hint(hint)
     }
 }
 

@@ -108,7 +108,13 @@ impl Store {
             let action = format!("read the names in the store {}", self.shown());
             Error::new(ErrorKind::Io, action).caused_by(error)
         })?;
-        let bytes = bytes.ok_or_else(|| self.corrupt_index("the file is missing"))?;
+        let Some(bytes) = bytes else {
+            // A store that is not there, and cannot be made.
+            if self.has_layout_file()? {
+                return Err(self.corrupt_index("the file is missing"));
+            }
+            return Ok(Index::new(Vec::new()));
+        };
         if bytes.len() as u64 > LARGEST_INDEX {
             return Err(self.corrupt_index(format!("it has more than {LARGEST_INDEX} bytes")));
         }

@@ -69,9 +69,11 @@ impl Store {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(work);
+            for _ in 1..std::thread::available_parallelism().map_or(1, usize::from) {
+                // Where the system gives no more threads, those that are there do it.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
+            work();
         });
         found.into_inner().expect("no code panics while it holds the result")
     }

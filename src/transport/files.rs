@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::BlobSource;
 
@@ -30,19 +31,14 @@ impl Folder {
         let path = self.0.join(name);
         let metadata = match fs_err::metadata(&path) {
             Ok(metadata) => metadata,
-            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) if disk::is_absence(&error) => return Ok(None),
             Err(error) => return Err(error).cannot(|| format!("read {}", path.display())),
         };
-        if !metadata.is_file() {
-            return Err(Error::new(ErrorKind::Invalid, format!("read {}", path.display()))
-                .because("it is no regular file"));
-        }
+        disk::expect_regular(&metadata, u64::MAX).map_err(|error| {
+            Error::new(ErrorKind::Invalid, format!("read {}", path.display())).because(error)
+        })?;
         Ok(Some((path, metadata.len())))
     }
-}
-
-fn is_absent(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 impl Files for Folder {
@@ -68,7 +64,7 @@ pub(super) fn read_part(path: &Path, offset: u64, size: u64, limit: u64) -> Resu
         return Err(Error::new(ErrorKind::Invalid, action())
             .because(format!("it has {size} bytes, at most {limit} are taken")));
     }
-    let mut file = fs_err::File::open(path).cannot(action)?;
+    let mut file = disk::open_listed(path).cannot(action)?;
     file.seek(SeekFrom::Start(offset)).cannot(action)?;
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     file.take(size).read_to_end(&mut bytes).cannot(action)?;

@@ -79,6 +79,32 @@ fn a_killed_supervisor_leaves_a_dead_container_that_can_be_started_and_removed()
 }
 
 #[test]
+fn a_container_to_be_removed_is_gone_when_its_supervisor_is_killed() {
+    as_users!(|world: &World| {
+        let run = ["run", "-d", "--rm", "--name", "bg", "IMAGE", "sh", "-c", "echo up; sleep 1000"];
+        world.gondola(&run).success();
+        world.wait_for_log("bg", "up");
+        kill_supervisor(&world.container_folder());
+        assert_eq!(world.gondola(&["ps", "-aq"]).success().stdout, "");
+        world.gondola(&["logs", "bg"]).code(1).says("there is none");
+        // At whatever moment it is killed.
+        for round in 0..60 {
+            let mut command = world.gondola_command(&["run", "--rm", "IMAGE", "sleep", "1"]);
+            let mut child = command.spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(3 * round));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(world.gondola(&["ps", "-aq"]).success().stdout, "");
+        // What was still in the making goes with the next.
+        world.script(&[], "true").success();
+        let left = fs::read_dir(world.home().join("store/gondola/containers")).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["lock"]);
+    });
+}
+
+#[test]
 fn what_a_program_leaves_behind_ends_with_it() {
     as_users!(|world: &World| {
         // Reading its output to the end would hang, if the sleeper lived on.

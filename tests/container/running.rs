@@ -330,3 +330,13 @@ fn where_no_sandbox_works_the_error_says_what_is_missing() {
     );
     assert!(message.contains("; hint: "), "{ran:?}");
 }
+
+#[test]
+fn a_program_has_the_signals_that_it_had_before() {
+    as_users!(|world: &World| {
+        // SIGXFSZ is the 25th.
+        let ran = world.script(&[], "grep SigIgn /proc/self/status").success();
+        let mask = ran.line().rsplit('\t').next().unwrap();
+        assert_eq!(u64::from_str_radix(mask, 16).unwrap() & 1 << 24, 0, "{mask}");
+    });
+}

@@ -18,5 +18,6 @@ mod foreign;
 mod network;
 mod races;
 mod remote_cache;
+mod scopes;
 mod shell;
 mod steps;

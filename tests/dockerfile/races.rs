@@ -1,7 +1,7 @@
 //! Files that change while a build reads them: nothing is kept under a key that its own bytes do not
 //! have, and no swap leads out of a context.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -124,7 +124,7 @@ fn whatever_moment_files_change_in_every_key_has_its_own_bytes() {
     let versions = ["first version", "other version"];
     let set = |files: &Sandbox, choice: usize| {
         for (bit, name) in NAMES.iter().enumerate() {
-            files.write(name, versions[choice >> bit & 1]);
+            files.write(name, versions[(choice >> bit) & 1]);
         }
     };
     // What the contents give where nothing changes: each from a store of its own.

@@ -78,11 +78,71 @@ fn folders_that_a_layer_does_not_name_look_like_the_ones_below() {
 }
 
 #[test]
-fn a_hard_link_to_a_file_below_is_refused() {
-    let world = World::new();
-    let layers: [&[Raw]; 2] = [&[file("a", "x")], &[hard_link("b", "a")]];
-    let error = refusal(world.unpack(&image(&layers), Rung::Ns)).to_string();
-    assert!(error.contains("has no such file before this entry"), "{error}");
+fn a_hard_link_to_a_file_below_makes_both_names_one_file() {
+    let base: &[Raw] = &[
+        folder("d").mode(0o750).owner(3, 4),
+        file("d/a", "below").mode(0o640).owner(5, 6),
+        symlink("s", "d"),
+        symlink("l", "d/a"),
+    ];
+    let top: &[Raw] = &[
+        hard_link("b", "d/a"),
+        hard_link("c", "b"),
+        hard_link("e/f", "/s/a"),
+        hard_link("l2", "l"),
+        hard_link("x", "d/a"),
+        file("x", "later"),
+        hard_link("d/a", "d/a"),
+    ];
+    for rung in RUNGS {
+        let world = World::new();
+        let rootfs = world.unpack(&image(&[base, top]), rung).unwrap();
+        let view = rootfs.view().unwrap();
+        let expected = [
+            "f 0640 5:6 1000 b <5 bytes>",
+            "h 0640 5:6 1000 c => b",
+            "d 0750 3:4 1000 d",
+            "h 0640 5:6 1000 d/a => b",
+            "d 0755 0:0 0 e",
+            "h 0640 5:6 1000 e/f => b",
+            "l 0777 0:0 1000 l -> d/a",
+            "l 0777 0:0 1000 l2 -> d/a",
+            "l 0777 0:0 1000 s -> d",
+            "f 0644 0:0 1000 x <5 bytes>",
+        ];
+        assert_eq!(listing(&view), expected, "{rung}");
+        assert_eq!(read(&view, "/e/f").as_deref(), Some("below"), "{rung}");
+        assert_eq!(read(&view, "/x").as_deref(), Some("later"), "{rung}");
+        // What is below is as it was.
+        let below = world.unpack(&image(&[base]), rung).unwrap();
+        assert_eq!(listing(&below.view().unwrap()).len(), 4, "{rung}");
+    }
+}
+
+#[test]
+fn a_hard_link_to_what_its_layer_removes_is_refused() {
+    let base: &[Raw] = &[folder("d"), file("d/a", "x"), file("a", "x")];
+    let cases: [(&[Raw], &str); 6] = [
+        (&[hard_link("b", "none")], "nor has one below"),
+        (&[hard_link("b", "d")], "it is no file"),
+        (&[file(".wh.a", ""), hard_link("b", "a")], "the same layer removes that file"),
+        (&[file("d/.wh..wh..opq", ""), hard_link("b", "d/a")], "the same layer removes that file"),
+        (&[file(".wh.d", ""), hard_link("b", "d/a")], "the same layer removes that file"),
+        (&[file("d", ""), hard_link("b", "d/a")], "the same layer removes that file"),
+    ];
+    for rung in RUNGS {
+        for (top, why) in cases {
+            let world = World::new();
+            let error = refusal(world.unpack(&image(&[base, top]), rung)).to_string();
+            assert!(error.contains(why), "{rung} {top:?}: {error}");
+        }
+        // Removed after the link it was renamed.
+        let world = World::new();
+        let top: &[Raw] = &[hard_link("b", "a"), file(".wh.a", "")];
+        let view = world.unpack(&image(&[base, top]), rung).unwrap().view().unwrap();
+        assert_eq!(paths(&view), ["b", "d", "d/a"], "{rung}");
+        assert_eq!(read(&view, "/b").as_deref(), Some("x"));
+    }
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn what_is_no_layout_says_why() {
         ("oci:bare", &["it has no index.json"]),
         ("oci:none", &["lists nothing"]),
         ("oci:none:v1", &["find v1 in", "it holds nothing"]),
-        ("oci:pipe", &["it is no regular file"]),
+        ("oci:pipe", &["it is a named pipe"]),
         ("store:nowhere", &["find docker.io/library/nowhere:latest"]),
         ("store:", &["it was not said which image", "hint: write store:NAME"]),
         ("docker:x", &["hint: run docker save -o FILE NAME, and read docker-archive:FILE"]),

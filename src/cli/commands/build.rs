@@ -39,6 +39,12 @@ pub struct BuildArgs {
     /// Compile and compress anew, whatever earlier builds left behind
     #[arg(long)]
     pub no_cache: bool,
+    /// Whose caches are used, instead of those of the CI's ref or of the context's folder: builds of one name trust each other
+    #[arg(long, value_name = "NAME", conflicts_with = "no_shared_caches")]
+    pub cache_scope: Option<String>,
+    /// For strangers' code: use and keep no cache that is not found by its content, such as Go's, or what steps mount by an id
+    #[arg(long)]
+    pub no_shared_caches: bool,
     /// Ask registries again what the tags of bases, and those in gondola.lock, stand for
     #[arg(long)]
     pub pull: bool,

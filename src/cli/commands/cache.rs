@@ -10,7 +10,7 @@ use crate::cli::session::{Session, print};
 use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang;
-use crate::pipeline::{go_caches, programs_folder};
+use crate::pipeline::{all_go_caches, programs_folder, programs_folders};
 use crate::store::{PrunePolicy, Store};
 
 /// Arguments of `gondola cache`.
@@ -76,11 +76,11 @@ fn du(session: &Session, as_json: bool) -> Result<()> {
         ("unpacked", usage.unpacked),
         ("temporary", usage.temporary),
     ];
-    let go = go_caches(&store).sizes();
+    let go: Vec<_> = all_go_caches(&store).iter().map(golang::Kept::sizes).collect();
     let folders = [
         ("programs", golang::programs_size(&programs_folder(&store))),
-        ("go-build", go.build),
-        ("go-modules", go.modules),
+        ("go-build", go.iter().map(|sizes| sizes.build).sum()),
+        ("go-modules", go.iter().map(|sizes| sizes.modules).sum()),
         ("steps", dockerfile::build::caches_size(&store)),
     ];
     if as_json {
@@ -127,13 +127,21 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
 
 /// Removes what builds kept beside the store's own content; answers how many bytes that were.
 fn prune_builds(session: &Session, store: &Store, before: SystemTime) -> Result<u64> {
-    let mut freed = golang::prune_programs(&programs_folder(store), before)?;
-    freed += dockerfile::build::prune_caches(store, before)?;
-    let Some(go) = go_caches(store).prune(before)? else {
+    let mut freed = dockerfile::build::prune_caches(store, before)?;
+    for programs in programs_folders(store) {
+        freed += golang::prune_programs(&programs, before)?;
+    }
+    let mut stays = false;
+    for caches in all_go_caches(store) {
+        match caches.prune(before)? {
+            Some(go) => freed += go,
+            None => stays = true,
+        }
+    }
+    if stays {
         session.reporter.note("Go caches stay: a build uses them");
-        return Ok(freed);
-    };
-    Ok(freed + go)
+    }
+    Ok(freed)
 }
 
 fn verify(session: &Session) -> Result<()> {

@@ -30,7 +30,7 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
             .because("no program was named"));
     }
     args.process.check_terminal(session);
-    let seen = Containers::open(session.store()?.root())?.find(name)?;
+    let seen = Containers::open(session.store()?.root()).find(name)?;
     let process = args.process;
     let further = Further {
         argv: program.to_vec(),

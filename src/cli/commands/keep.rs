@@ -21,7 +21,7 @@ pub struct KeepArgs {
 pub(in crate::cli) async fn run(session: &Session, args: KeepArgs) -> Result<()> {
     let (lock, output) = take_streams().cannot(|| "keep the container")?;
     let store = session.store()?;
-    let seen = Containers::open(store.root())?.find(&args.id)?;
+    let seen = Containers::open(store.root()).find(&args.id)?;
     let claimed = Claimed::handed_over(seen.container, lock)?;
     supervisor(session).keep_detached(claimed, output).await
 }

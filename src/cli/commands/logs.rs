@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(session: &Session, args: &LogsArgs) -> Result<()> {
         since: time(&args.since)?,
         until: time(&args.until)?,
     };
-    let seen = Containers::open(session.store()?.root())?.find(&args.container)?;
+    let seen = Containers::open(session.store()?.root()).find(&args.container)?;
     let mut shown = Shown { timestamps: args.timestamps, begun: [false; 2] };
     let outcome = read_log(&seen.container, &wanted, &mut |entry| shown.write(entry));
     match outcome {

@@ -34,7 +34,7 @@ pub struct PsArgs {
 const LONGEST_COMMAND: usize = 20;
 
 pub(in crate::cli) fn run(session: &Session, args: &PsArgs) -> Result<()> {
-    let mut seen = Containers::open(session.store()?.root())?.list()?;
+    let mut seen = Containers::open(session.store()?.root()).list()?;
     seen.retain(|seen| args.all || seen.status.is_alive());
     if args.json {
         let rows: Vec<Value> = seen.iter().map(to_json).collect();

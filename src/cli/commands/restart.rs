@@ -29,7 +29,7 @@ impl RestartArgs {
 
 /// Starts containers again, in the background; their files are as they left them.
 pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
-    let containers = Containers::open(session.store()?.root())?;
+    let containers = Containers::open(session.store()?.root());
     let seen: Vec<Seen> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
     if let Some(seen) = seen.iter().find(|seen| seen.config.remove && seen.status.is_alive()) {

@@ -28,7 +28,7 @@ impl RmArgs {
 }
 
 pub(in crate::cli) fn run(session: &Session, args: &RmArgs) -> Result<()> {
-    let containers = Containers::open(session.store()?.root())?;
+    let containers = Containers::open(session.store()?.root());
     containers.sweep();
     let mut found = Vec::new();
     for name in &args.containers {

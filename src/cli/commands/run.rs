@@ -150,6 +150,13 @@ struct LimitArgs {
     ulimit: Vec<Limit>,
 }
 
+impl RunArgs {
+    /// Whether the container goes on in the background.
+    pub(in crate::cli) fn is_detached(&self) -> bool {
+        self.detach
+    }
+}
+
 /// When an image is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Pull {
@@ -176,7 +183,7 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
         args.program.process.check_terminal(session);
     }
     let (claimed, foreign) =
-        until_interrupted("run", Box::pin(prepare(session, &args, rung))).await?;
+        until_interrupted(session, "run", Box::pin(prepare(session, &args, rung))).await?;
     session.view.close();
     let name = claimed.container().name().to_owned();
     let exit = if args.detach {
@@ -236,9 +243,10 @@ async fn prepare(
     rung: Rung,
 ) -> Result<(Claimed, Option<Platform>)> {
     let options = options(args, session)?;
+    session.note_passing_store();
     let context = session.transport()?;
     // A name that is taken is told before anything is pulled.
-    let containers = Containers::open(context.store.root())?;
+    let containers = Containers::open(context.store.root());
     let reserved = containers.reserve(args.name.as_deref())?;
     if !rung.has_namespaces() {
         session.reporter.warn(format!(
@@ -323,9 +331,13 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
     let Place::Registry(reference) = place else {
         return Found::new(&transport::read(&place, &platforms, context).await?, word);
     };
+    // A store that cannot be read has nothing for us.
+    let own = session.store_to_read().ok().flatten();
+    let own = own.map(|store| Context { store, ..context.clone() });
+    let own = own.as_ref().unwrap_or(context);
     let local = match args.pull {
         Pull::Always => None,
-        Pull::Missing | Pull::Never => match find_in_store(&context.store, word) {
+        Pull::Missing | Pull::Never => match find_in_store(&own.store, word) {
             Ok(_) => Some(Place::Store(Some(reference.clone()))),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             Err(error) if args.pull == Pull::Never => {
@@ -335,7 +347,7 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
         },
     };
     if let Some(place) = local {
-        match transport::read(&place, &platforms, context).await {
+        match transport::read(&place, &platforms, own).await {
             // The store may have it for another platform alone.
             Err(error) if error.kind() == ErrorKind::NotFound && args.pull == Pull::Missing => {}
             found => return Found::new(&found?, word),

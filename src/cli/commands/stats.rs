@@ -34,7 +34,7 @@ const GLANCE: Duration = Duration::from_millis(250);
 const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 
 pub(in crate::cli) fn run(session: &Session, args: &StatsArgs) -> Result<()> {
-    let containers = Containers::open(session.store()?.root())?;
+    let containers = Containers::open(session.store()?.root());
     let redraw = !args.no_stream && !args.json && std::io::stdout().is_terminal();
     let mut before = look(&containers, &args.containers)?;
     loop {

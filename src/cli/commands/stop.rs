@@ -47,7 +47,7 @@ impl HowArgs {
 }
 
 pub(in crate::cli) fn run(session: &Session, args: &StopArgs) -> Result<()> {
-    let containers = Containers::open(session.store()?.root())?;
+    let containers = Containers::open(session.store()?.root());
     // A name that is wrong is told before anything is stopped.
     let seen: Vec<Seen> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;

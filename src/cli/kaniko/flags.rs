@@ -71,6 +71,8 @@ flags! {
             no_push,
             /// Look up in --cache-repo, and put nothing there
             no_push_cache,
+            /// For strangers' code: use and keep no cache that is not found by its content (gondola's own flag)
+            no_shared_caches,
             /// Keep the context between stages
             preserve_context,
             /// A tag that cannot be moved is no failure
@@ -99,6 +101,8 @@ flags! {
             cache_dir,
             /// The repository that shares results of steps; DESTINATION/cache unless named
             cache_repo,
+            /// Whose Go caches steps use, instead of those of the CI's ref or of the context's folder (gondola's own flag)
+            cache_scope,
             /// How long results of the repository are used, 336h unless said otherwise
             cache_ttl,
             /// gzip or zstd

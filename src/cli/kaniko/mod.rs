@@ -57,6 +57,10 @@ pub struct Translation {
     pub reproducible: bool,
     /// Whether results of earlier builds are used.
     pub use_cache: bool,
+    /// Whose caches steps use, where that was said.
+    pub cache_scope: Option<String>,
+    /// Whether caches are used that are not found by their content.
+    pub shares_caches: bool,
     /// Where results of steps are shared with other machines.
     pub cache: Option<CacheRepository>,
     /// Whether the image is built, or only its Dockerfile checked.
@@ -183,6 +187,8 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
         },
         reproducible: args.reproducible.unwrap_or(false),
         use_cache: args.cache.unwrap_or(true),
+        cache_scope: args.cache_scope.clone().filter(|name| !name.is_empty()),
+        shares_caches: !args.no_shared_caches.unwrap_or(false),
         purpose: if args.dryrun == Some(true) { Purpose::Check } else { Purpose::Build },
         log: log(args)?,
         notes,

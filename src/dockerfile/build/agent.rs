@@ -55,7 +55,7 @@ impl Agent {
         }
         let serving = listener.try_clone().cannot(action)?;
         let agent = agent.to_owned();
-        thread::spawn(move || serve(&serving, &agent));
+        thread::Builder::new().spawn(move || serve(&serving, &agent)).cannot(action)?;
         Ok(Self { listener, folder })
     }
 
@@ -77,10 +77,8 @@ impl Drop for Agent {
 fn serve(listener: &UnixListener, agent: &Path) {
     while let Ok((step, _)) = listener.accept() {
         let agent = agent.to_owned();
-        thread::spawn(move || {
-            // A connection that breaks is for the step to notice.
-            let _ = relay(step, &agent);
-        });
+        // A connection that breaks, or gets no thread, is for the step to notice.
+        let _ = thread::Builder::new().spawn(move || relay(step, &agent));
     }
 }
 

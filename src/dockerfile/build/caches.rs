@@ -11,23 +11,29 @@
 //! - the image that is built runs `go` when it starts.
 //!
 //! They are mounted aside, and symbolic links lead there from where Go looks: a step may remove them,
-//! as `rm -rf ~/.cache` and `go clean -modcache` do, which could not remove what is mounted on. Each
-//! context has its own, so that no project's steps can put anything into another one's program.
+//! as `rm -rf ~/.cache` and `go clean -modcache` do, which could not remove what is mounted on.
+//!
+//! Whoever may write to them decides what later steps compile, so each scope has its own, see
+//! [`crate::store::CacheScope`]. A ref that is not protected sees the default branch's below its own,
+//! where that can be mounted. Results of steps that had a cache are found by the scope alone, or
+//! somebody could leave a wrong one under the key of another one's step. A step that fails leaves what
+//! it wrote in the caches of its own scope; nothing else gets anything of it.
 //!
 //! A step that downloads modules leaves them in the cache alone. When they are gone from there, and a
 //! later step fails, it may be for that: then it is executed again, see [`lost`].
 //!
-//! The go command's own telemetry goes nowhere for the same steps. Packages that apt downloads are
-//! kept as well, where the image is set up to throw them away, so that the files of the image are the
-//! same with and without.
+//! The go command's own telemetry goes nowhere for the same steps.
+//!
+//! Packages that apt downloads are not kept: of an archive that is there already apt compares the size
+//! with that in its index, and not the hash, so whoever can write to such a cache chooses what others
+//! install as root.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::job::ContextSource;
-use super::kept;
+use super::kept::{self, Modules};
+use super::levels::{self, Opened};
 use super::mounts::{self, Prepared};
 use super::shop::blocking;
 use super::stage::Stage;
@@ -35,22 +41,19 @@ use crate::dockerfile::config;
 use crate::dockerfile::copy;
 use crate::dockerfile::files::{Files, LastLink, locate, resolve};
 use crate::dockerfile::instruction::{CommandLine, Kind};
-use crate::dockerfile::parse::mount::{Access as Owner, Sharing};
+use crate::dockerfile::parse::mount::Access as Owner;
 use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Origin};
 use crate::error::Result;
 use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
-use crate::sandbox::{Access, Mount, Rung, Secret};
+use crate::sandbox::{Access, Changes, Durability, Mount, Rung, Secret};
+use crate::store::{CacheScope, ScopeName};
 
 /// Programs whose start needs what was downloaded or compiled during the build.
 const RUNS_GO: [&str; 8] = ["go", "air", "dlv", "gow", "reflex", "realize", "fresh", "modd"];
-/// The settings of Debian's images that throw downloaded packages away.
-const APT_CLEAN: &str = "etc/apt/apt.conf.d/docker-clean";
 /// Where apt's own settings of a step are.
 const APT_CONFIG: &str = "/run/gondola/apt.conf";
-/// Where packages are kept for apt.
-const APT_ARCHIVES: &str = "/run/gondola/apt";
 /// The name of Go's module cache.
 const MODULES: &str = "go-mod";
 
@@ -159,7 +162,8 @@ pub(super) async fn mount(
         user: stage.config.config.user.clone(),
         reads: reads(stage),
         taken: taken.to_vec(),
-        project: project(&shop.job.context),
+        scope: shop.caches.scope.clone(),
+        folder: shop.caches.of_scope(unpacker.rung)?,
         base: stage.snapshot.up_to(0).key,
         platform: stage.platform.to_string(),
         go: shop.job.go_cache,
@@ -171,28 +175,15 @@ pub(super) async fn mount(
     prepared.mounts.extend(mounted.mounts);
     prepared.links.extend(mounted.links);
     prepared.modules = mounted.modules;
+    prepared.with_caches = mounted.with_caches;
     prepared.variables.extend(mounted.variables);
     prepared.held.extend(mounted.held);
     Ok(())
 }
 
-/// What tells the caches of one project from those of others.
-fn project(context: &ContextSource) -> String {
-    match context {
-        ContextSource::Folder(folder) => {
-            let folder = fs_err::canonicalize(folder).unwrap_or_else(|_| folder.clone());
-            folder.display().to_string()
-        }
-        ContextSource::Git(git) => git.shown(),
-        ContextSource::Address(url) => crate::registry::without_query(url),
-        ContextSource::Archive { .. } => "an archive".to_owned(),
-        ContextSource::Empty => String::new(),
-    }
-}
-
 /// Takes note of a step that may have put modules into the cache, and says once that they are not in
 /// the image, where they would be by the letter of the file.
-pub(super) fn filled(stage: &Stage<'_>, modules: &Path, key: &str) -> Result<()> {
+pub(super) fn filled(stage: &Stage<'_>, modules: &Modules, key: &str) -> Result<()> {
     let has_modules = kept::note_step(modules, key)?;
     let shop = &stage.build.common.shop;
     if has_modules && is_on(stage, stage.build.target) {
@@ -205,7 +196,7 @@ pub(super) fn filled(stage: &Stage<'_>, modules: &Path, key: &str) -> Result<()>
 
 /// The steps below whose modules are not in the cache: they were executed with another one, or with
 /// this one before it was emptied. Only those count that were not executed in this build.
-pub(super) fn lost(stage: &Stage<'_>, modules: &Path) -> Vec<String> {
+pub(super) fn lost(stage: &Stage<'_>, modules: &Modules) -> Vec<String> {
     let there = kept::steps_of(modules);
     let again = &stage.build.common.shop.again;
     let below = stage.snapshot.steps.iter().map(|step| step.key.clone());
@@ -217,7 +208,9 @@ struct Step {
     user: String,
     reads: Vec<String>,
     taken: Vec<String>,
-    project: String,
+    scope: CacheScope,
+    /// Where the caches are.
+    folder: PathBuf,
     base: String,
     platform: String,
     go: bool,
@@ -316,20 +309,40 @@ impl Step {
         Ok(true)
     }
 
-    /// Mounts the cache of a name, which is one for each project, toolchain, platform and user.
+    /// Mounts the cache of a name, which is one for each scope, toolchain, platform and user.
     fn cache(&self, kind: &str, target: &str, prepared: &mut Prepared) -> Result<()> {
         let owner = copy::owner(&self.user, self.files.as_ref())?;
-        let Self { project, base, platform, .. } = self;
-        let name = format!("{kind} {base} {platform} {} {project}", owner.uid);
+        let Self { base, platform, .. } = self;
+        let name = |scope: &str| format!("{kind} {base} {platform} {} {scope}", owner.uid);
         let access = Owner { mode: None, uid: Some(owner.uid), gid: Some(owner.gid) };
         let create = |place: &Path| mounts::create_cache(&self.unpacker, place, access, None);
-        let (folder, lock) = mounts::open_cache(&self.unpacker, &name, Sharing::Shared, &create)?;
-        if kind == MODULES {
-            prepared.modules = Some(folder.clone());
-        }
+        let own = name(self.scope.name().map_or("this build", ScopeName::as_str));
+        let below: Vec<String> = self.scope.below().iter().map(|s| name(s.as_str())).collect();
+        let opened = if below.is_empty() || !self.unpacker.rung.has_overlay() {
+            levels::open(&self.folder, &own, &create)?
+        } else {
+            levels::open_over(&self.folder, &own, &below, &create)?
+        };
         let target = self.lead(kind, target, prepared)?;
-        prepared.bind(folder, &target, Access::ReadWrite);
-        prepared.held.push(lock);
+        let Opened { place, files, over, held } = opened;
+        let below = over.as_ref().filter(|over| over.is_cache).map(|over| over.below.clone());
+        if kind == MODULES {
+            prepared.modules = Some(Modules { place, files: files.clone(), below });
+        }
+        match over {
+            None => prepared.bind(files, &target, Access::ReadWrite),
+            Some(over) => prepared.mounts.push(Mount::Overlay {
+                layers: vec![over.below],
+                changes: Changes {
+                    upper: files,
+                    work: over.work,
+                    durability: Durability::Volatile,
+                },
+                target,
+            }),
+        }
+        prepared.held.extend(held);
+        prepared.with_caches = true;
         Ok(())
     }
 
@@ -365,45 +378,21 @@ impl Step {
         Ok(())
     }
 
-    /// Settings for apt: packages go to a cache, and it does not change to another user where there
-    /// is only one.
+    /// Settings for apt, which does not change to another user where there is only one. In a user
+    /// namespace the sandbox answers for the change, and for the owners that come of it.
     fn apt(&self, prepared: &mut Prepared) -> Result<()> {
-        let has_apt = self.exists("usr/bin/apt-get")? && !self.variables.contains_key("APT_CONFIG");
-        let is_root = matches!(self.user.split(':').next(), Some("" | "0" | "root"));
-        if !has_apt || !is_root {
-            return Ok(());
-        }
-        let mut settings = String::new();
-        // In a user namespace the sandbox answers for the change, and for the owners that come of it.
         let rung = self.unpacker.rung;
         let one_user = crate::rootfs::Form::of(rung) == crate::rootfs::Form::Recorded;
-        if one_user && !rung.has_namespaces() {
-            settings.push_str("APT::Sandbox::User \"root\";\n");
+        let is_root = matches!(self.user.split(':').next(), Some("" | "0" | "root"));
+        if !one_user || rung.has_namespaces() || !is_root {
+            return Ok(());
         }
-        let archives = "/var/cache/apt/archives";
-        if self.exists(APT_CLEAN)? && !self.taken.iter().any(|taken| covers(taken, archives)) {
-            let owner = Owner::default();
-            let name = format!("apt {} {}", self.base, self.platform);
-            let create = |place: &Path| {
-                mounts::create_cache(&self.unpacker, place, owner, None)?;
-                Ok(())
-            };
-            // Two of them would wait for each other in the middle of a step.
-            let (folder, lock) =
-                mounts::open_cache(&self.unpacker, &name, Sharing::Private, &create)?;
-            prepared.bind(folder, APT_ARCHIVES, Access::ReadWrite);
-            prepared.held.push(lock);
-            // Writing to a string cannot fail.
-            let _ = writeln!(settings, "Dir::Cache::archives \"{APT_ARCHIVES}/\";");
-            settings.push_str("Binary::apt::APT::Keep-Downloaded-Packages \"true\";\n");
-            settings.push_str("APT::Keep-Downloaded-Packages \"true\";\n");
-        }
-        if settings.is_empty() {
+        if !self.exists("usr/bin/apt-get")? || self.variables.contains_key("APT_CONFIG") {
             return Ok(());
         }
         prepared.mounts.push(Mount::Secret {
             target: APT_CONFIG.to_owned(),
-            content: Secret::new(settings),
+            content: Secret::new("APT::Sandbox::User \"root\";\n"),
             mode: 0o444,
             uid: 0,
             gid: 0,

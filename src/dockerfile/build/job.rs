@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::layer::Encoding;
 use crate::oci::{MediaType, Platform, Reference, Repository};
 use crate::sandbox::{Launcher, Limit, Network, Rung};
+use crate::store::CacheScope;
 use crate::transport::{self, Place};
 
 /// Where files come from that are in no image.
@@ -158,6 +159,11 @@ pub struct Job {
     pub cache: CachePolicy,
     /// Whether Go's caches are mounted into steps that run Go.
     pub go_cache: bool,
+    /// Whose caches steps use, where it is not the context that says so.
+    pub scope: Option<CacheScope>,
+    /// Whether anything is used or kept that builds share and that is not found by its content:
+    /// Go's caches, caches that steps mount, results of steps that ran with Go's caches.
+    pub shares_caches: bool,
     /// Registries and repositories to use in the place of others.
     pub mirrors: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.

@@ -1,34 +1,112 @@
 //! What steps keep for each other between builds: the caches that they mount.
 //!
 //! ```text
-//! STORE/build-caches/<form>/<hash>/       one cache, with the files as steps left them
-//! STORE/build-caches/<form>/<hash>.lock   held by whoever uses the cache; its mtime = the last use
-//! STORE/build-caches/<form>/<hash>.steps  the keys of the steps that filled a cache of modules
+//! STORE/build-caches/<form>/<hash>/        one cache, with the files as steps left them, or else the
+//!                                          folders of one that lies over another, see `levels`
+//! STORE/build-caches/<form>/<hash>.lock    held by whoever uses the cache; its mtime = the last use
+//! STORE/build-caches/<form>/<hash>.steps   the keys of the steps that filled a cache of modules
+//! STORE/build-caches/<form>/<hash>.gate, .readers, .writers    see `levels`
 //! ```
+//!
+//! A hash stands for the scope of a build and what else tells one cache from others. Caches that a
+//! file asks for by an id are in no scope: as in BuildKit, whoever names the id has them. What goes
+//! with the build is in the same form in a folder of the process.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
+use super::job::Job;
+use super::shop::lock;
+use super::snapshot::Basis;
 use crate::error::{Cannot as _, Result};
-use crate::store::{Lock, Store, remove_tree, tree_bytes};
+use crate::rootfs::Form;
+use crate::sandbox::Rung;
+use crate::store::{CacheScope, Lock, ScratchFolder, Store, remove_tree, tree_bytes};
 
 /// The folder of the store that holds them.
 const FOLDER: &str = "build-caches";
 /// What the lists of steps end with.
 const STEPS: &str = "steps";
 
-/// Where caches of a form are.
-pub(super) fn folder(store: &Path, form: &str) -> PathBuf {
-    store.join(FOLDER).join(form)
+/// How many digits of a hash are a name.
+const DIGITS: usize = 32;
+
+/// The caches that a build can use.
+pub(super) struct Caches {
+    /// Whose they are.
+    pub scope: CacheScope,
+    /// Whether files get what their ids name.
+    shares: bool,
+    store: Store,
+    /// What goes with the build, once there is something.
+    private: Mutex<Option<ScratchFolder>>,
+}
+
+impl Caches {
+    pub(super) fn new(store: Store, scope: CacheScope, job: &Job) -> Self {
+        Self { scope, shares: job.shares_caches, store, private: Mutex::default() }
+    }
+
+    /// Where caches are that a file asks for.
+    pub(super) fn of_files(&self, rung: Rung) -> Result<PathBuf> {
+        self.folder(rung, self.shares)
+    }
+
+    /// Where caches are that nobody asked for.
+    pub(super) fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
+        self.folder(rung, self.scope.name().is_some())
+    }
+
+    fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
+        let form = format!("{:?}", Form::of(rung)).to_lowercase();
+        if is_kept {
+            return Ok(self.store.root().join(FOLDER).join(form));
+        }
+        let mut private = lock(&self.private);
+        let scratch = match private.take() {
+            Some(scratch) => scratch,
+            None => self.store.scratch_folder()?,
+        };
+        Ok(private.insert(scratch).path().join(form))
+    }
+
+    /// What results of steps depend on that use such a cache.
+    pub(super) fn basis(&self) -> Basis {
+        self.scope.of_results().map_or(Basis::Build, |scope| Basis::Scope(scope.clone()))
+    }
+
+    /// What results may depend on that this build uses.
+    pub(super) fn known(&self) -> Vec<Basis> {
+        let scopes = self.scope.of_results().into_iter().chain(self.scope.below());
+        scopes.map(|scope| Basis::Scope(scope.clone())).chain([Basis::Key]).collect()
+    }
+}
+
+/// Where the cache of a name is; several numbers stand for several that are used at once.
+pub(super) fn place(folder: &Path, name: &str, number: u32) -> PathBuf {
+    let hash = blake3::hash(format!("{number} {name}").as_bytes()).to_hex();
+    folder.join(&hash[..DIGITS])
+}
+
+/// A cache of modules.
+pub(super) struct Modules {
+    /// The cache, beside which its steps are noted.
+    pub place: PathBuf,
+    /// What is written.
+    pub files: PathBuf,
+    /// The cache below it.
+    pub below: Option<PathBuf>,
 }
 
 /// What the line of a step ends with that left the cache empty.
 const LEFT_NOTHING: &str = " -";
 
 /// The steps that were executed with a cache as it is now.
-pub(super) fn steps_of(cache: &Path) -> BTreeSet<String> {
-    let lines = lines_of(cache).into_iter();
+pub(super) fn steps_of(modules: &Modules) -> BTreeSet<String> {
+    let places = modules.below.iter().chain([&modules.place]);
+    let lines = places.flat_map(|place| lines_of(place));
     lines.map(|line| line.trim_end_matches(LEFT_NOTHING).to_owned()).collect()
 }
 
@@ -36,8 +114,10 @@ pub(super) fn steps_of(cache: &Path) -> BTreeSet<String> {
 ///
 /// One that left it empty has emptied it: nothing of those before is there, unless they left nothing
 /// either. When two builds write at once one of them may be forgotten, which costs time alone.
-pub(super) fn note_step(cache: &Path, key: &str) -> Result<bool> {
-    let has_files = !entries(cache).is_empty();
+pub(super) fn note_step(modules: &Modules, key: &str) -> Result<bool> {
+    let cache = &modules.place;
+    let folders = modules.below.iter().chain([&modules.files]);
+    let has_files = folders.into_iter().any(|folder| !entries(folder).is_empty());
     let before = lines_of(cache);
     let mut lines = before.clone();
     if has_files {
@@ -114,7 +194,7 @@ mod tests {
     fn caches_that_nobody_uses_go_when_they_are_old() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        let caches = folder(store.root(), "recorded");
+        let caches = store.root().join(FOLDER).join("recorded");
         for (name, text) in [("used", "12345"), ("idle", "123")] {
             fs_err::create_dir_all(caches.join(name)).unwrap();
             fs_err::write(caches.join(name).join("file"), text).unwrap();
@@ -138,14 +218,15 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let cache = home.path().join("cache");
         fs_err::create_dir(&cache).unwrap();
-        let known = || steps_of(&cache).into_iter().collect::<Vec<_>>();
-        assert!(!note_step(&cache, "nothing").unwrap());
+        let modules = Modules { place: cache.clone(), files: cache.clone(), below: None };
+        let known = || steps_of(&modules).into_iter().collect::<Vec<_>>();
+        assert!(!note_step(&modules, "nothing").unwrap());
         fs_err::write(cache.join("module"), "").unwrap();
-        assert!(note_step(&cache, "download").unwrap());
-        assert!(note_step(&cache, "download").unwrap());
+        assert!(note_step(&modules, "download").unwrap());
+        assert!(note_step(&modules, "download").unwrap());
         assert_eq!(known(), ["download", "nothing"]);
         fs_err::remove_file(cache.join("module")).unwrap();
-        assert!(!note_step(&cache, "clean").unwrap());
+        assert!(!note_step(&modules, "clean").unwrap());
         assert_eq!(known(), ["clean", "nothing"]);
         forget_steps(&cache).unwrap();
         forget_steps(&cache).unwrap();

@@ -20,10 +20,12 @@ mod ending;
 mod job;
 mod kept;
 mod key;
+mod levels;
 mod mounts;
 mod platform;
 mod remote;
 mod run;
+mod scope;
 mod shell;
 mod shop;
 mod shown;
@@ -75,7 +77,9 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
         }
     }
     let remote = Remote::of(tools, &job);
-    let shop = Shop::new(tools.clone(), job.clone(), remote.clone());
+    let scope = scope::of(&job, &source).await?;
+    let caches = Arc::new(kept::Caches::new(tools.transport.store.clone(), scope, &job));
+    let shop = Shop::new(tools.clone(), job.clone(), caches.clone(), remote.clone());
     let several = platforms.len() > 1;
     let mut common = Common { shop, job, file, context, contexts, several };
     let mut images = execute(&common, platforms, Attempt::First).await;
@@ -91,7 +95,7 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
         } else if !remote.as_ref().is_some_and(|remote| remote.begins_again()) {
             break;
         }
-        common.shop = Shop::new(tools.clone(), common.job.clone(), remote.clone());
+        common.shop = Shop::new(tools.clone(), common.job.clone(), caches.clone(), remote.clone());
         common.shop.again = again.unwrap_or_default();
         images = execute(&common, platforms, Attempt::Again).await;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::agent::Agent;
 use super::job::SecretSource;
-use super::kept;
+use super::kept::{self, Modules};
 use super::key::Key;
 use super::platform::Provider;
 use super::shop::{Held, Shop, Workshop, blocking};
@@ -24,7 +24,7 @@ use crate::dockerfile::source::Span;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Form, Link, Unpacker};
-use crate::sandbox::{self, Access, Secret};
+use crate::sandbox::{self, Access, Root, Secret};
 use crate::store::Lock;
 
 /// The longest that a secret may be, as in BuildKit.
@@ -63,7 +63,9 @@ pub(super) struct Prepared {
     /// Links to what is mounted.
     pub links: Vec<Link>,
     /// The cache of modules, where there is one.
-    pub modules: Option<PathBuf>,
+    pub modules: Option<Modules>,
+    /// Whether there is a cache that nobody asked for.
+    pub with_caches: bool,
     pub variables: Vec<(String, String)>,
     pub held: Vec<Held>,
 }
@@ -163,6 +165,15 @@ impl Mounts {
         self.all.iter().map(|described| described.target.as_str()).collect()
     }
 
+    /// Whether something is mounted that came of a cache.
+    pub(super) fn have_cached(&self) -> bool {
+        let snapshots = self.all.iter().filter_map(|described| match &described.provider {
+            Some(Provider::Snapshot(snapshot)) => Some(snapshot),
+            Some(Provider::Context(_)) | None => None,
+        });
+        snapshots.into_iter().any(super::snapshot::Snapshot::has_cached)
+    }
+
     /// Makes everything that is mounted.
     pub(super) async fn prepare(&self, stage: &Stage<'_>) -> Result<Prepared, Failure> {
         let mut prepared = Prepared::default();
@@ -260,14 +271,7 @@ fn read_secret(id: &str, source: &SecretSource) -> Result<Vec<u8>> {
     let action = || format!("read the secret {id}");
     match source {
         SecretSource::Value(value) => Ok(value.clone().into_bytes()),
-        SecretSource::File(path) => {
-            let size = fs_err::metadata(path).cannot(action)?.len();
-            if size > LONGEST_SECRET {
-                return Err(Error::new(ErrorKind::Usage, action())
-                    .because(format!("it has {size} bytes, at most {LONGEST_SECRET} are taken")));
-            }
-            fs_err::read(path).cannot(action)
-        }
+        SecretSource::File(path) => crate::disk::read_named(path, LONGEST_SECRET).cannot(action),
     }
 }
 
@@ -326,31 +330,29 @@ async fn cache_of(
     let (owner, sharing) = (cache.access, cache.sharing);
     let source = cache.source.clone().unwrap_or_else(|| "/".to_owned());
     let name = format!("mount {}", cache.id);
+    let folder = shop.caches.of_files(unpacker.rung)?;
     blocking(move || {
         let create = |place: &Path| {
             let files = seed.as_deref();
             create_cache(&unpacker, place, owner, files.map(|files| (files, source.as_str())))
         };
-        open_cache(&unpacker, &name, sharing, &create)
+        open_cache(&folder, &name, sharing, &create)
     })
     .await
 }
 
 /// Opens the cache of a name, which is made where there is none, and keeps it as shared as was asked.
 pub(super) fn open_cache(
-    unpacker: &Unpacker,
+    folder: &Path,
     name: &str,
     sharing: Sharing,
     create: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<(PathBuf, Held)> {
-    let form = format!("{:?}", Form::of(unpacker.rung)).to_lowercase();
-    let folder = kept::folder(unpacker.context.store.root(), &form);
     let action = || "open a cache";
-    fs_err::create_dir_all(&folder).cannot(action)?;
+    fs_err::create_dir_all(folder).cannot(action)?;
     for number in 0_u32.. {
-        let key = blake3::hash(format!("{number} {name}").as_bytes()).to_hex();
-        let place = folder.join(&key[..32]);
-        let lock = folder.join(format!("{}.lock", &key[..32]));
+        let place = kept::place(folder, name, number);
+        let lock = place.with_extension("lock");
         let lock = match sharing {
             Sharing::Shared => Lock::shared(&lock).map(Some),
             Sharing::Locked => Lock::exclusive(&lock).map(Some),

@@ -66,7 +66,7 @@ pub(super) async fn execute(
         .list(&go_reads);
     let key = bounds(&job, key);
     let (mounts, key) = mounts::describe(stage, &run.mounts, key).await?;
-    let key = key.finish();
+    let (key, mounts_cached) = (key.finish(), mounts.have_cached());
     let shop = &stage.build.common.shop;
     let label = stage.label(instruction);
     let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
@@ -74,7 +74,9 @@ pub(super) async fn execute(
     let waiting = Waiting::new(&task);
     let begun = Begun { task: task.clone(), ending: waiting.ending() };
     let execute = || in_sandbox(stage, &key, command, mounts, begun);
-    let outcome = shop.step(&stage.wanted(key.clone(), StepKind::Run), execute).await;
+    let mut wanted = stage.wanted(key.clone(), StepKind::Run);
+    wanted.on_cached |= mounts_cached;
+    let outcome = shop.step(&wanted, execute).await;
     waiting.finish();
     let (step, origin) = outcome?;
     if let Some(task) = Arc::into_inner(task) {
@@ -201,7 +203,8 @@ async fn in_sandbox(
             Err(_) => shop.again.note_lost(caches::lost(stage, modules)),
         }
     }
-    made.map_err(Failure::from)
+    let with_caches = prepared.with_caches;
+    made.map(|made| Made { with_caches, ..made }).map_err(Failure::from)
 }
 
 fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
@@ -268,7 +271,7 @@ impl Execution {
         let last = Arc::new(Mutex::new(VecDeque::new()));
         let reader = {
             let (task, last) = (self.begun.task.clone(), last.clone());
-            thread::spawn(move || tell(end, &task, &last))
+            thread::Builder::new().spawn(move || tell(end, &task, &last)).cannot(action)?
         };
         let exit = child.wait()?;
         if let Err(panic) = reader.join() {

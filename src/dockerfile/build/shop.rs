@@ -11,10 +11,12 @@ use tokio::task::JoinSet;
 
 use super::again::Again;
 use super::job::{Chosen, Job, StepKind, Tools};
+use super::kept::Caches;
+use super::key::Key;
 use super::remote::{Entry, Remote};
 use super::shell::FirstFailed;
 use super::shown::Shown;
-use super::snapshot::{LayerRecord, Merged, NotPacked, Snapshot, Step, ViewFiles, packed};
+use super::snapshot::{Basis, LayerRecord, Merged, NotPacked, Snapshot, Step, ViewFiles, packed};
 use crate::dockerfile::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image, Layer};
@@ -49,12 +51,35 @@ pub(super) struct Wanted {
     pub kind: StepKind,
     /// Whether results of earlier builds may be used.
     pub use_cache: bool,
+    /// Whether it works on what came of a cache, so that its result does, too.
+    pub on_cached: bool,
+}
+
+/// A question about a copy that needs no look at files.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// Stands for all that the copy is made of.
+    pub key: String,
+    /// Whether that came of a cache.
+    pub on_cached: bool,
+    /// What the store remembers the answer by, where it does.
+    record: Option<String>,
+}
+
+impl Asked {
+    /// A copy from a snapshot.
+    pub(super) fn of(copy: Key, snapshot: &Snapshot) -> Self {
+        let key = copy.text(&snapshot.key).finish();
+        let record = snapshot.record_key(&key);
+        Self { on_cached: snapshot.has_cached(), record, key }
+    }
 }
 
 /// Something on disk that vanishes when it is dropped.
 pub(super) type Held = Arc<dyn Send + Sync>;
 
 /// What a step that was executed made.
+#[derive(Default)]
 pub(super) struct Made {
     /// The changes.
     pub tree: Tree,
@@ -62,6 +87,8 @@ pub(super) struct Made {
     pub kept: Option<String>,
     /// What holds the contents of files of the tree.
     pub held: Vec<Held>,
+    /// Whether a cache was there that the key says nothing of.
+    pub with_caches: bool,
 }
 
 /// What may execute processes.
@@ -76,6 +103,8 @@ pub(super) struct Workshop {
 pub(super) struct Shop {
     pub tools: Tools,
     pub job: Arc<Job>,
+    /// What steps keep for each other.
+    pub caches: Arc<Caches>,
     /// Results that other machines know.
     remote: Option<Arc<Remote>>,
     workshop: OnceCell<Workshop>,
@@ -113,10 +142,16 @@ pub(super) enum Origin {
 }
 
 impl Shop {
-    pub(super) fn new(tools: Tools, job: Arc<Job>, remote: Option<Arc<Remote>>) -> Self {
+    pub(super) fn new(
+        tools: Tools,
+        job: Arc<Job>,
+        caches: Arc<Caches>,
+        remote: Option<Arc<Remote>>,
+    ) -> Self {
         Self {
             tools,
             job,
+            caches,
             remote,
             workshop: OnceCell::new(),
             flights: Mutex::default(),
@@ -173,8 +208,10 @@ impl Shop {
         let mut origin = Origin::Cached;
         let step = cell.get_or_try_init(|| async {
             if wanted.use_cache && self.again.allows(&wanted.key) {
-                if let Some(step) = self.remembered(&wanted.key)? {
-                    return Ok::<_, E>(step);
+                for basis in self.caches.known() {
+                    if let Some(step) = self.remembered(&wanted.key, basis)? {
+                        return Ok::<_, E>(step);
+                    }
                 }
                 if let Some(step) = self.found_elsewhere(wanted).await {
                     origin = Origin::Elsewhere;
@@ -201,31 +238,40 @@ impl Shop {
     }
 
     /// Which step came out of a step with this key before, where that is known.
-    pub(super) async fn alias(&self, key: &str, kind: StepKind) -> Result<Option<String>> {
-        if let Some(known) = self.tools.transport.store.get_record(ALIASES, key) {
+    pub(super) async fn alias(&self, asked: &Asked, kind: StepKind) -> Result<Option<String>> {
+        let store = &self.tools.transport.store;
+        if let Some(known) = asked.record.as_ref().and_then(|key| store.get_record(ALIASES, key)) {
             return Ok(Some(known));
         }
         let Some(remote) = self.remote.as_ref().filter(|remote| remote.keeps(kind)) else {
             return Ok(None);
         };
-        let Some(Entry { key: of, .. }) = remote.find_asked(key).await else { return Ok(None) };
-        self.put_alias(key, &of)?;
+        let found = remote.find_asked(&asked.key).await;
+        let Some(Entry { key: of, .. }) = found else { return Ok(None) };
+        self.put_alias(asked, &of)?;
         Ok(Some(of))
     }
 
     /// Takes note of what came out.
-    pub(super) fn put_alias(&self, key: &str, of: &str) -> Result<()> {
-        self.tools.transport.store.put_record(ALIASES, key, &of)
+    pub(super) fn put_alias(&self, asked: &Asked, of: &str) -> Result<()> {
+        let Some(record) = &asked.record else { return Ok(()) };
+        self.tools.transport.store.put_record(ALIASES, record, &of)
     }
 
-    fn remembered(&self, key: &str) -> Result<Option<Arc<Step>>> {
+    /// Whether other machines may have a result, which may have come of a cache.
+    pub(super) fn gives_away(&self, of_cache: bool) -> bool {
+        !of_cache || self.caches.scope.gives_results_away()
+    }
+
+    fn remembered(&self, key: &str, basis: Basis) -> Result<Option<Arc<Step>>> {
         let store = &self.tools.transport.store;
-        let Some(record) = store.get_record::<StepRecord>(STEPS, key) else { return Ok(None) };
+        let Some(record) = basis.record_key(key) else { return Ok(None) };
+        let Some(record) = store.get_record::<StepRecord>(STEPS, &record) else { return Ok(None) };
         if store.has(&record.layer.digest)? != Some(record.layer.size) {
             return Ok(None);
         }
         let StepRecord { created, layer, kept } = record;
-        Ok(Some(Arc::new(Step::new(key.to_owned(), created, packed(layer), kept))))
+        Ok(Some(Arc::new(Step::new(key.to_owned(), created, packed(layer), kept).on(basis))))
     }
 
     async fn found_elsewhere(&self, wanted: &Wanted) -> Option<Arc<Step>> {
@@ -258,7 +304,9 @@ impl Shop {
 
     /// Takes what a step made, and starts to pack it.
     fn made(&self, wanted: &Wanted, made: Made) -> Arc<Step> {
-        let Made { mut tree, kept, held } = made;
+        let Made { mut tree, kept, held, with_caches } = made;
+        let of_cache = with_caches || wanted.on_cached;
+        let basis = if of_cache { self.caches.basis() } else { Basis::Key };
         if let Some(epoch) = self.job.epoch {
             tree.clamp_times(epoch);
         }
@@ -266,10 +314,11 @@ impl Shop {
         // Changes of a sandbox are read from its folder; others are needed by the next steps.
         let own = kept.is_none().then(|| tree.clone());
         let created = self.job.created();
-        let step = Step::new(wanted.key.clone(), created, receiver, kept).holding(own, held);
-        let step = Arc::new(step);
+        let step = Step::new(wanted.key.clone(), created, receiver, kept).on(basis);
+        let step = Arc::new(step.holding(own, held));
         let packing = self.pack(tree, step.clone(), sender);
         let remote = self.remote.clone().filter(|remote| remote.keeps(wanted.kind));
+        let remote = remote.filter(|_| self.gives_away(of_cache));
         let (made, asked, executed) = (step.clone(), wanted.asked.clone(), self.job.now);
         lock(&self.packing).spawn(async move {
             let packed = packing.await;
@@ -420,7 +469,7 @@ pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Made> {
         Error::new(ErrorKind::Corrupt, "keep a step").because("its files are nowhere to be found")
     })?;
     tree.relocate(&before, &after);
-    Ok(Made { tree, kept: Some(id), held: Vec::new() })
+    Ok(Made { tree, kept: Some(id), ..Made::default() })
 }
 
 fn write_layer(
@@ -446,7 +495,10 @@ fn write_layer(
 fn remember(tools: &Tools, step: &Step, layer: &LayerRecord) -> Result<()> {
     let record =
         StepRecord { created: step.created.clone(), layer: layer.clone(), kept: step.kept() };
-    tools.transport.store.put_record(STEPS, &step.key, &record)
+    match step.basis.record_key(&step.key) {
+        Some(key) => tools.transport.store.put_record(STEPS, &key, &record),
+        None => Ok(()),
+    }
 }
 
 /// The cell that all who want the same share.

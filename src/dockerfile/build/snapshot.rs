@@ -3,6 +3,7 @@
 //! A step's result is a layer, which is packed while later steps run, and for steps that needed a
 //! file system also a folder. None of them is touched as long as only their keys are asked for.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::image::{Blob, BlobSource, Image, Layer};
 use crate::layer::{ContentHash, EntryKind, Tree, TreePath};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::rootfs::{Follow, View};
-use crate::store::Store;
+use crate::store::{ScopeName, Store};
 
 /// A base and steps on it.
 #[derive(Clone)]
@@ -47,6 +48,17 @@ impl Snapshot {
         let key = step.key.clone();
         steps.push(step);
         Self { key, base: self.base.clone(), steps }
+    }
+
+    /// Whether anything in it came of a cache.
+    pub(super) fn has_cached(&self) -> bool {
+        self.steps.iter().any(|step| step.basis != Basis::Key)
+    }
+
+    /// What it is remembered by that was found out about the files with a key that stands for these.
+    pub(super) fn record_key(&self, key: &str) -> Option<String> {
+        let bases: BTreeSet<&Basis> = self.steps.iter().map(|step| &step.basis).collect();
+        bases.into_iter().try_fold(key.to_owned(), |key, basis| basis.record_key(&key))
     }
 
     /// As it was after so many steps.
@@ -106,10 +118,35 @@ impl NotPacked {
     }
 }
 
+/// What a result depends on beside its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Basis {
+    /// Nothing.
+    Key,
+    /// What the caches of a scope held, for this step or one below it.
+    Scope(ScopeName),
+    /// What caches held that go with the build.
+    Build,
+}
+
+impl Basis {
+    /// What results with a key are remembered by, where they are: those that depend on a cache are
+    /// found by whoever may use that cache.
+    pub(super) fn record_key(&self, key: &str) -> Option<String> {
+        match self {
+            Self::Key => Some(key.to_owned()),
+            Self::Scope(scope) => Some(format!("{key} in {scope}")),
+            Self::Build => None,
+        }
+    }
+}
+
 /// What a step added.
 pub(super) struct Step {
-    /// Equal keys mean equal files, this step and all before it.
+    /// Equal keys mean equal files, this step and all before it, as far as the basis goes.
     pub key: String,
+    /// What else they depend on.
+    pub basis: Basis,
     /// When it was executed, as histories write it.
     pub created: String,
     /// What it added, where that was made by this process and without a sandbox.
@@ -124,8 +161,13 @@ pub(super) struct Step {
 
 impl Step {
     pub(super) fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
-        let kept = Mutex::new(kept);
-        Self { key, created, tree: None, held: Vec::new(), layer, kept, fetched: None }
+        let (kept, basis) = (Mutex::new(kept), Basis::Key);
+        Self { key, basis, created, tree: None, held: Vec::new(), layer, kept, fetched: None }
+    }
+
+    /// A step that depends on more than its key.
+    pub(super) fn on(self, basis: Basis) -> Self {
+        Self { basis, ..self }
     }
 
     /// A step whose layer must be fetched before it is used.

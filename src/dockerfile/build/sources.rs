@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::download;
 use super::job::{ContextSource, FileSource, Job, Tools};
 use super::shop::blocking;
+use crate::disk;
 use crate::dockerfile::context::{self, Checkout, Digests, Folder};
 use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
 use crate::dockerfile::ignore::Patterns;
@@ -351,21 +352,11 @@ fn ignored(raw: &Raw, beside: Option<&Beside>) -> Result<Patterns> {
 }
 
 fn read_on_disk(path: &Path) -> Result<Option<Vec<u8>>> {
-    let metadata = match fs_err::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
-        Err(error) => return Err(unreadable(path, &error)),
-    };
-    let refuse =
-        |why: &str| Error::new(ErrorKind::Usage, format!("read {}", path.display())).because(why);
-    if metadata.is_dir() {
-        return Err(refuse("it is a folder"));
+    match disk::read_named(path, LONGEST_FILE) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if disk::is_absence(&error) => Ok(None),
+        Err(error) => Err(unreadable(path, &error)),
     }
-    if metadata.len() > LONGEST_FILE {
-        return Err(refuse("it is too long"));
-    }
-    fs_err::read(path).map(Some).map_err(|error| unreadable(path, &error))
 }
 
 /// Says why a file cannot be read, and names it once.
@@ -375,8 +366,14 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
         std::io::ErrorKind::PermissionDenied => Error::new(ErrorKind::Io, action)
             .because("this user may not read it")
             .hint(format!("chmod a+r {}", path.display())),
+        std::io::ErrorKind::InvalidInput => Error::new(ErrorKind::Usage, action).because(error),
         kind => Error::new(ErrorKind::Io, action).because(kind),
     }
+}
+
+fn no_file(name: &str, what: &str) -> Error {
+    let why = format!("it is {what}, expected a file");
+    Error::new(ErrorKind::Usage, format!("read {name}")).because(why)
 }
 
 fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
@@ -391,6 +388,10 @@ fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
             Err(Error::new(ErrorKind::Usage, format!("read {name}")).because("it is too long"))
         }
         EntryKind::File(content) => content.bytes().map(|bytes| Some(bytes.to_vec())),
+        EntryKind::Fifo => Err(no_file(name, "a named pipe")),
+        EntryKind::CharDevice { .. } | EntryKind::BlockDevice { .. } => {
+            Err(no_file(name, "a device"))
+        }
         _ => Ok(None),
     }
 }

@@ -142,7 +142,7 @@ impl<'a> Stage<'a> {
         })
         .await?;
         let key = self.key("context").text(digest.as_bytes()).finish();
-        let made = || async { Ok(Made { tree, kept: None, held: Vec::new() }) };
+        let made = || async { Ok(Made { tree, ..Made::default() }) };
         let wanted = self.wanted(key, StepKind::Other);
         let (step, _) = self.build.common.shop.step(&wanted, made).await?;
         self.add(step, "FROM a context".to_owned());
@@ -264,7 +264,7 @@ impl<'a> Stage<'a> {
             blocking(move || {
                 let owner = copy::owner(&user, files.as_ref())?;
                 let tree = copy::make_folder(&folder, files.as_ref(), owner, time)?;
-                Ok(Made { tree, kept: None, held: Vec::new() })
+                Ok(Made { tree, ..Made::default() })
             })
             .await
         };
@@ -276,7 +276,8 @@ impl<'a> Stage<'a> {
 
     /// A step of this stage, as it is asked for.
     pub(super) fn wanted(&self, key: String, kind: StepKind) -> Wanted {
-        Wanted { key, asked: None, kind, use_cache: self.use_cache }
+        let on_cached = self.snapshot.has_cached();
+        Wanted { key, asked: None, kind, use_cache: self.use_cache, on_cached }
     }
 
     /// Takes a step's result, with the text that the history has of it.

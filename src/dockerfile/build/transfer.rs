@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::download::{self, is_remote};
 use super::job::StepKind;
 use super::platform::Provider;
-use super::shop::{Held, Made, Origin, Wanted, blocking, blocking_or};
+use super::shop::{Asked, Held, Made, Origin, Wanted, blocking, blocking_or};
 use super::snapshot::Step;
 use super::stage::{At as _, Failure, Stage, ended};
 use crate::dockerfile::Diagnostic;
@@ -211,15 +211,17 @@ pub(super) async fn copy(
     let base = plan.key(stage);
     // A stage or image whose files were looked at before need not be looked at again.
     let asked = match &provider {
-        Provider::Snapshot(snapshot) => Some(base.clone().text(&snapshot.key).finish()),
+        Provider::Snapshot(snapshot) => Some(Asked::of(base.clone(), snapshot)),
         Provider::Context(_) => None,
     };
-    let known = match asked.as_deref().filter(|_| stage.use_cache) {
+    let known = match asked.as_ref().filter(|_| stage.use_cache) {
         Some(asked) => shop.alias(asked, StepKind::Copy).await?,
         None => None,
     };
+    let given_away = asked.as_ref().filter(|asked| shop.gives_away(asked.on_cached));
+    let given_away = given_away.map(|asked| asked.key.clone());
     let found = match known {
-        Some(key) => known_step(stage, key, asked.clone()).await?,
+        Some(key) => known_step(stage, key, given_away.clone()).await?,
         None => None,
     };
     let text = plan.text();
@@ -231,7 +233,7 @@ pub(super) async fn copy(
             shop.put_alias(asked, &key)?;
         }
         let execute = || place(stage, Arc::new(plan), Gathered::of(selected));
-        let wanted = Wanted { asked, ..stage.wanted(key, StepKind::Copy) };
+        let wanted = Wanted { asked: given_away, ..stage.wanted(key, StepKind::Copy) };
         Box::pin(shop.step(&wanted, execute)).await?
     };
     ended(task, origin);
@@ -313,7 +315,7 @@ async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result
         if let Some(text) = plan.overwriting(&selected, &tree) {
             reporter.warn(text);
         }
-        Ok(Made { tree, kept: None, held })
+        Ok(Made { tree, held, ..Made::default() })
     })
     .await
 }

@@ -37,7 +37,7 @@ const CLOCK_SKEW_SECONDS: i64 = 2;
 const SMALLEST_SHARE: usize = 32;
 /// The file systems, by their numbers in `linux/magic.h`, that stamp every change by a fine clock of
 /// this machine: ext2 to ext4, XFS, Btrfs, F2FS, ZFS, bcachefs, overlays.
-const TRUSTED: [u64; 7] =
+const TRUSTED: [i128; 7] =
     [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630];
 /// Where the kernel says how it writes changed pages to disk.
 const FLUSHING: &str = "/proc/sys/vm";
@@ -176,8 +176,8 @@ impl Inner {
         let opened = file.open()?;
         let found = rustix::fs::fstatfs(opened.file());
         let found = found.cannot(|| "ask what a file system is")?;
-        // The number is unsigned, and has 32 bits: other machines give it other types.
-        let number = found.f_type as u64 & u64::from(u32::MAX);
+        // The number has 32 bits: each machine gives it another type.
+        let number = i128::from(found.f_type) & i128::from(u32::MAX);
         let is_trusted = TRUSTED.contains(&number);
         self.trusted.insert(device, is_trusted);
         Ok(is_trusted)
@@ -226,9 +226,15 @@ fn read_all(files: &[Wanted<'_>], wanted: &[usize]) -> Result<Vec<(FileState, Co
     let own = shares.next().unwrap_or_default();
     let parts = thread::scope(|scope| {
         let read = &read;
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+        let start =
+            |share| (share, thread::Builder::new().spawn_scoped(scope, move || read(share)));
+        let others: Vec<_> = shares.map(start).collect();
         let own = read(own);
-        let others = others.into_iter().map(|other| other.join().expect("reading does not panic"));
+        let others = others.into_iter().map(|(share, other)| match other {
+            Ok(other) => other.join().expect("reading does not panic"),
+            // The system gives no more threads.
+            Err(_) => read(share),
+        });
         std::iter::once(own).chain(others).collect::<Result<Vec<_>, Error>>()
     })?;
     Ok(parts.concat())

@@ -68,7 +68,7 @@ impl Folder {
     /// What is on disk, whether or not it is left out. Sockets count as absent.
     fn look(&self, path: Option<&TreePath>) -> Result<Option<Node>> {
         let Some(path) = path else {
-            let inner = self.root.folder(b"").cannot(ACTION)?;
+            let inner = self.root.folder(b"").cannot(|| "read the build context")?;
             return self.describe(&inner, None, b"");
         };
         let parent = path.parent();
@@ -190,8 +190,6 @@ impl Files for Folder {
     }
 }
 
-const ACTION: fn() -> &'static str = || "read the build context";
-
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
@@ -284,6 +282,50 @@ mod tests {
             }
         }
         Ok(found)
+    }
+
+    #[test]
+    fn what_was_hashed_is_what_is_packed_at_whichever_boundary_a_file_changes() {
+        use crate::dockerfile::copy::{Destination, digest, place};
+        use crate::layer::boundary::{Boundary, hooked};
+        use crate::layer::{Encoding, FileContent, WriteOptions, write};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let (old, new) = (vec![b'o'; 1 << 20], vec![b'n'; 1 << 20]);
+        // The second time that it is opened it is packed.
+        for (edit, time) in
+            [(Boundary::Hashed, 1), (Boundary::Opened, 2), (Boundary::FirstBlock, 2)]
+        {
+            fs_err::write(&path, &old).unwrap();
+            let context = Folder::new(open(folder.path(), "it").unwrap());
+            let (target, bytes, mut times) = (path.clone(), new.clone(), 0);
+            let hook = move |at, _: &FileContent| {
+                times += usize::from(at == edit);
+                if at == edit && times == time {
+                    fs_err::write(&target, &bytes).unwrap();
+                }
+            };
+            let build = || {
+                let all = Selection { sources: vec![".".to_owned()], ..Selection::default() };
+                let mut selected = select(&context, &all)?;
+                digest(&context, &mut selected)?;
+                let files = crate::dockerfile::files::TreeFiles::default();
+                let destination = Destination {
+                    path: "/",
+                    files: &files,
+                    owner: None,
+                    chmod: None,
+                    link: false,
+                    time: 0,
+                };
+                let tree = place(&selected, &destination)?;
+                let options = WriteOptions { encoding: Encoding::None, threads: 1 };
+                write(&tree, &options, &|_| (), std::io::sink())
+            };
+            let error = hooked(hook, build).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Changed, "{edit:?}: {error}");
+            build().unwrap();
+        }
     }
 
     #[test]

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::source;
 use super::stat::{Contents, Fingerprint, Kind, Moment, Name, OpenFolder, is_file};
+use crate::disk;
 
 /// A larger file is not read to see whether its contents changed; it counts as changed.
 const READ_LIMIT: i64 = 32 << 20;
+/// A lone file is a document of Go's, of which none comes near.
+const LARGEST_LONE: u64 = 256 << 20;
 
 /// Which names in a folder mean something to a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -309,7 +312,7 @@ impl Lone {
     /// Reads a file; the flag tells whether it changed at or after `since`.
     pub(super) fn read(path: &Path, since: &Moment) -> io::Result<(Self, bool)> {
         let contents = match super::stat::stat(path)? {
-            Some(stat) if is_file(&stat) => Some(Contents::of(&fs_err::read(path)?)),
+            Some(stat) if is_file(&stat) => Some(Contents::of(&disk::read(path, LARGEST_LONE)?)),
             _ => None,
         };
         let stat = super::stat::stat(path)?;
@@ -326,7 +329,7 @@ impl Lone {
         }
         match (stat, self.contents) {
             (Some(stat), Some(contents)) if is_file(&stat) => {
-                let now = fs_err::read(&self.path).map_err(|_| stale())?;
+                let now = disk::read(&self.path, LARGEST_LONE).map_err(|_| stale())?;
                 changes.touched = true;
                 if Contents::of(&now) == contents { Ok(()) } else { Err(stale()) }
             }

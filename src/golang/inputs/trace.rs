@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::disk;
 use crate::error::Result;
 use crate::golang::Builder;
+use crate::golang::documents::LARGEST;
 use crate::golang::flags::Visibility;
 use crate::golang::packages::{
     Package, Question, absolute, explain, fixed_part, is_wildcard, parse,
@@ -310,7 +312,7 @@ impl Trace {
         self.lone.extend([file.to_owned(), file.with_extension("work.sum")]);
         let Some(folder) = file.parent() else { return };
         self.lone.insert(folder.join("vendor/modules.txt"));
-        let text = fs_err::read_to_string(file).unwrap_or_default();
+        let text = disk::read_text(file, LARGEST).unwrap_or_default();
         for used in used_folders(&text) {
             self.modules.insert(absolute(folder, &used));
         }
@@ -320,7 +322,7 @@ impl Trace {
     fn add_module(&mut self, folder: &Path) {
         let file = folder.join("go.mod");
         self.lone.extend([folder.join("go.sum"), folder.join("vendor/modules.txt")]);
-        let text = fs_err::read_to_string(&file).unwrap_or_default();
+        let text = disk::read_text(&file, LARGEST).unwrap_or_default();
         self.lone.insert(file);
         self.add_replacements(folder, &text);
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Archive;
 use super::unpack::claimed_digest;
+use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Image, Named};
 use crate::layer;
@@ -163,9 +164,9 @@ fn content(source: &BlobSource, size: u64) -> std::io::Result<Box<dyn Read + Sen
     use std::io::{Cursor, Seek, SeekFrom};
     Ok(match source {
         BlobSource::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
-        BlobSource::File(path) => Box::new(fs_err::File::open(path)?),
+        BlobSource::File(path) => Box::new(disk::open_listed(path)?),
         BlobSource::Slice { path, offset } => {
-            let mut file = fs_err::File::open(path)?;
+            let mut file = disk::open_listed(path)?;
             file.seek(SeekFrom::Start(*offset))?;
             Box::new(file.take(size))
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::unpack;
+use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::BlobSource;
 use crate::layer::{self, ArchiveReader, Limits, ListedEntry, ListedKind};
@@ -57,13 +58,13 @@ impl Archive {
         let members = if is_stream(&file) {
             unpack::unpack(std::io::stdin(), store, watch).cannot(|| "read standard input")?
         } else {
-            let opened = fs_err::File::open(&file).cannot(action)?;
-            let metadata = opened.metadata().cannot(action)?;
-            if metadata.is_dir() {
+            if file.is_dir() {
                 return Err(Error::new(ErrorKind::Usage, action())
                     .because("it is a folder, not an archive")
                     .hint(format!("for an image layout write oci:{}", file.display())));
             }
+            let opened = disk::open_named(&file).cannot(action)?;
+            let metadata = opened.metadata().cannot(action)?;
             list_or_unpack(opened, &metadata, store, watch).cannot(action)?
         };
         Ok(Self { file, store: store.clone(), members })

@@ -4,6 +4,7 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::Export;
+use crate::disk::Unfinished;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Index, canonical_json};
@@ -31,16 +32,10 @@ pub(in crate::transport) fn to_file(
             return to_writer(export, opened, progress).cannot(action);
         }
     };
-    let unfinished = tempfile::Builder::new()
-        .prefix(".gondola-")
-        // As for any new file, the umask takes from this what it must.
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder_of(&target))
-        .cannot(action)?;
-    to_writer(export, unfinished.as_file(), progress).cannot(action)?;
+    let unfinished = Unfinished::beside(&target, 0o666).cannot(action)?;
+    to_writer(export, unfinished.file(), progress).cannot(action)?;
     progress(0)?;
-    unfinished.persist(&target).map_err(|error| error.error).cannot(action)?;
-    Ok(())
+    unfinished.persist(&target).cannot(action)
 }
 
 /// Finds out whether an archive can be written there, as far as that can be told before.

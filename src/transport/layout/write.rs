@@ -1,14 +1,13 @@
 //! Writing into a layout, new or old.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
 use rustix::fs::FlockOperation;
-use tempfile::TempPath;
 
 use super::{IMAGE_NAME, REF_NAME, blob_name, layout_file};
+use crate::disk::Unfinished;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Descriptor, Index, canonical_json};
@@ -118,7 +117,7 @@ fn blobs(
     export: &Export,
     folder: &Path,
     progress: Progress<'_>,
-) -> Result<Vec<(TempPath, String)>> {
+) -> Result<Vec<(Unfinished, String)>> {
     let mut written = Vec::new();
     for blob in export.blobs.values() {
         let name = blob_name(&blob.descriptor);
@@ -135,7 +134,7 @@ fn blobs(
     Ok(written)
 }
 
-fn copy(blob: &Blob, folder: &Path, progress: Progress<'_>) -> Result<TempPath> {
+fn copy(blob: &Blob, folder: &Path, progress: Progress<'_>) -> Result<Unfinished> {
     let mut file = passing_file(folder)?;
     let mut content = blob.open()?;
     let mut buffer = vec![0; PIECE];
@@ -143,30 +142,25 @@ fn copy(blob: &Blob, folder: &Path, progress: Progress<'_>) -> Result<TempPath> 
         // The last read checks the digest.
         let count = content.read(&mut buffer).cannot(|| "read its content")?;
         if count == 0 {
-            return Ok(file.into_temp_path());
+            return Ok(file);
         }
         file.write_all(&buffer[..count]).cannot(|| "write its content")?;
         progress(count as u64)?;
     }
 }
 
-fn unfinished(folder: &Path, bytes: &[u8]) -> Result<TempPath> {
+fn unfinished(folder: &Path, bytes: &[u8]) -> Result<Unfinished> {
     let mut file = passing_file(folder)?;
     file.write_all(bytes).cannot(|| "write a file")?;
-    Ok(file.into_temp_path())
+    Ok(file)
 }
 
-fn passing_file(folder: &Path) -> Result<tempfile::NamedTempFile> {
-    // As for any new file, the umask takes from the mode what it must.
-    let mode = PermissionsExt::from_mode(0o666);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".gondola-").permissions(mode).tempfile_in(folder).cannot(|| "make a file")
+fn passing_file(folder: &Path) -> Result<Unfinished> {
+    Unfinished::new_in(folder, 0o666).cannot(|| "make a file")
 }
 
-fn move_to(file: TempPath, target: &Path) -> Result<()> {
-    file.persist(target)
-        .map_err(|error| error.error)
-        .cannot(|| format!("make {}", target.display()))
+fn move_to(file: Unfinished, target: &Path) -> Result<()> {
+    file.persist(target).cannot(|| format!("make {}", target.display()))
 }
 
 /// The index of the layout as it is; an empty one where there is none.

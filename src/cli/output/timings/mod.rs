@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Clock;
 use super::ledger::{Change, Ended, Ledger, Running};
+use crate::disk::Unfinished;
 use crate::error::{Cannot, Result};
 use crate::progress::{Event, Outcome, Progress};
 
@@ -92,22 +93,10 @@ impl Timings {
         if fs_err::metadata(path).is_ok_and(|found| !found.is_file()) {
             return fs_err::write(path, page).cannot(action);
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut file = tempfile::Builder::new()
-            .prefix(".timings-")
-            .permissions(page_permissions())
-            .tempfile_in(folder.unwrap_or(Path::new(".")))
-            .cannot(action)?;
+        let mut file = Unfinished::beside(path, 0o666).cannot(action)?;
         file.write_all(page.as_bytes()).cannot(action)?;
-        file.persist(path).map_err(|error| error.error).cannot(action)?;
-        Ok(())
+        file.persist(path).cannot(action)
     }
-}
-
-/// What any new file gets: the process's mask takes away from it.
-fn page_permissions() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::Permissions::from_mode(0o666)
 }
 
 impl Collected {

@@ -1,0 +1,45 @@
+//! Whose caches a build of a context uses, where nobody has said so.
+
+use std::path::Path;
+
+use super::job::{ContextSource, Job};
+use super::shop::blocking;
+use crate::dockerfile::source::Source;
+use crate::error::{Cannot as _, Result};
+use crate::store::CacheScope;
+
+/// The scope of a build.
+pub(super) async fn of(job: &Job, file: &Source) -> Result<CacheScope> {
+    if !job.shares_caches {
+        return Ok(CacheScope::of_this_build());
+    }
+    if let Some(scope) = &job.scope {
+        return Ok(scope.clone());
+    }
+    match &job.context {
+        ContextSource::Folder(folder) => Ok(CacheScope::of_folder(folder)),
+        ContextSource::Git(git) => {
+            Ok(CacheScope::of_repository(&git.shown(), git.reference.as_deref()))
+        }
+        // What other contexts hold is no part of either.
+        _ if !job.contexts.is_empty() => Ok(CacheScope::of_this_build()),
+        ContextSource::Archive { file: archive, .. } => {
+            let (archive, text) = (archive.clone(), file.text().to_owned());
+            blocking(move || {
+                let content = hash(&archive)?;
+                Ok(CacheScope::of_content([&content[..], text.as_bytes()]))
+            })
+            .await
+        }
+        ContextSource::Empty => Ok(CacheScope::of_content([&b""[..], file.text().as_bytes()])),
+        ContextSource::Address(_) => Ok(CacheScope::of_this_build()),
+    }
+}
+
+fn hash(archive: &Path) -> Result<[u8; 32]> {
+    let action = || "read the build context";
+    let file = fs_err::File::open(archive).cannot(action)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file).cannot(action)?;
+    Ok(hasher.finalize().into())
+}

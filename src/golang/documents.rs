@@ -1,0 +1,89 @@
+//! The documents that the go command reads before anything else: it waits for ever for what a named
+//! pipe would say, and reads a device until there is no memory left.
+
+use std::path::{Path, PathBuf};
+
+use super::inputs::used_folders;
+use crate::disk;
+use crate::error::{Cannot as _, Result};
+
+/// No `go.mod`, `go.sum` or `go.work` comes near.
+pub(super) const LARGEST: u64 = 16 << 20;
+/// Nor does a `modules.txt` of vendored modules.
+const LARGEST_LIST: u64 = 64 << 20;
+
+/// Refuses documents that are no files or far too long, of the module and the workspace that a folder
+/// belongs to. `workspace` is `GOWORK`.
+pub(super) fn check(folder: &Path, workspace: Option<&str>) -> Result<()> {
+    let module = above(folder, "go.mod");
+    let workspace = match workspace {
+        None => above(folder, "go.work"),
+        Some("off") => None,
+        Some(file) => Some(PathBuf::from(file)),
+    };
+    let mut folders: Vec<PathBuf> = Vec::new();
+    if let Some(file) = &workspace {
+        check_file(file, LARGEST)?;
+        check_file(&file.with_extension("work.sum"), LARGEST)?;
+        let text = disk::read_text(file, LARGEST).unwrap_or_default();
+        let beside = file.parent().unwrap_or(Path::new("/"));
+        folders.push(beside.to_owned());
+        folders.extend(used_folders(&text).iter().map(|used| beside.join(used)));
+    }
+    folders.extend(module.as_deref().and_then(Path::parent).map(Path::to_owned));
+    for folder in folders {
+        check_file(&folder.join("go.mod"), LARGEST)?;
+        check_file(&folder.join("go.sum"), LARGEST)?;
+        check_file(&folder.join("vendor/modules.txt"), LARGEST_LIST)?;
+    }
+    Ok(())
+}
+
+/// Refuses what stands in the place of the `go.mod` that a folder belongs to.
+pub(super) fn check_module(folder: &Path) -> Result<()> {
+    above(folder, "go.mod").map_or(Ok(()), |file| check_file(&file, LARGEST))
+}
+
+/// The nearest thing of a name that is no folder, as the go command looks for it.
+fn above(folder: &Path, name: &str) -> Option<PathBuf> {
+    let mut places = folder.ancestors().map(|parent| parent.join(name));
+    places.find(|place| fs_err::metadata(place).is_ok_and(|found| !found.is_dir()))
+}
+
+fn check_file(path: &Path, limit: u64) -> Result<()> {
+    // Whatever else is wrong with it, the go command says it better.
+    match fs_err::metadata(path) {
+        Ok(found) => {
+            disk::expect_regular(&found, limit).cannot(|| format!("read {}", path.display()))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_module_and_workspace_are_looked_at() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        fs_err::create_dir_all(at("m/cmd")).unwrap();
+        fs_err::create_dir_all(at("used")).unwrap();
+        fs_err::write(at("m/go.mod"), "module m\n").unwrap();
+        fs_err::write(at("go.work"), "go 1.21\nuse ./m\nuse ./used\n").unwrap();
+        let folder = at("m/cmd");
+        check(&folder, None).unwrap();
+        for (name, outside) in [("m/go.sum", false), ("go.work.sum", true), ("used/go.mod", true)] {
+            rustix::fs::mkfifoat(rustix::fs::CWD, at(name), rustix::fs::Mode::RUSR).unwrap();
+            let error = check(&folder, None).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("named pipe"), "{error}");
+            assert_eq!(check(&folder, Some("off")).is_ok(), outside, "{name}");
+            fs_err::remove_file(at(name)).unwrap();
+        }
+        fs_err::remove_file(at("m/go.mod")).unwrap();
+        fs_err::File::create(at("m/go.mod")).unwrap().set_len(LARGEST + 1).unwrap();
+        let error = check(&folder, Some("off")).unwrap_err().to_string();
+        assert!(error.contains("16777217 bytes"), "{error}");
+    }
+}
