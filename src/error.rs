@@ -1,5 +1,6 @@
 //! The one error type: what was being done, to what, why it failed, and the next move.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -35,7 +36,8 @@ pub enum ErrorKind {
 
 /// A failure, in the form `cannot <action>: <cause>; hint: <hint>`.
 ///
-/// Messages are lower case, have no final period and never hold a credential.
+/// Messages are lower case, have no final period and never hold a credential. They are plain text:
+/// see [`printable`].
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -90,7 +92,7 @@ impl Error {
                 self.0.write_without_hint(f)
             }
         }
-        Message(self).to_string()
+        printable(&Message(self).to_string()).into_owned()
     }
 
     /// The next move: the innermost hint, which is the most specific one.
@@ -143,8 +145,8 @@ impl fmt::Display for Error {
         f.write_str(&message)?;
         match self.next_move() {
             // What a program wrote, or a piece of a file, ends where it ends.
-            Some(hint) if message.contains('\n') => write!(f, "\nhint: {hint}"),
-            Some(hint) => write!(f, "; hint: {hint}"),
+            Some(hint) if message.contains('\n') => write!(f, "\nhint: {}", printable(hint)),
+            Some(hint) => write!(f, "; hint: {}", printable(hint)),
             None => Ok(()),
         }
     }
@@ -163,6 +165,22 @@ impl StdError for Error {
             _ => None,
         }
     }
+}
+
+/// A text with its control characters escaped, but for tabs and ends of lines.
+///
+/// Names, files and answers of others get into messages. None of them may steer the terminal, or make a
+/// line look like another one.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if steers(c) { plain.extend(c.escape_debug()) } else { plain.push(c) }
+    }
+    Cow::Owned(plain)
 }
 
 /// Adds the action to a foreign error: `file.read(..).cannot(|| format!("read {path}"))?`.
@@ -219,6 +237,18 @@ mod tests {
             error.to_string(),
             "cannot push ghcr.io/a/b:v1: the registry answered 403 DENIED; hint: gondola login ghcr.io"
         );
+    }
+
+    #[test]
+    fn nothing_in_a_message_steers_the_terminal() {
+        let error = Error::new(ErrorKind::Invalid, "read a\x1b]0;title\x07\tb\nc")
+            .caused_by(io::Error::other("answer \u{9b}2J\r"))
+            .hint("see \x1b[1m");
+        assert_eq!(
+            error.to_string(),
+            "cannot read a\\u{1b}]0;title\\u{7}\tb\nc: answer \\u{9b}2J\\r\nhint: see \\u{1b}[1m"
+        );
+        assert_eq!(printable("plain ä\t\n"), "plain ä\t\n");
     }
 
     #[test]

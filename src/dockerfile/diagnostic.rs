@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 
 use super::source::{Diagnostics, Source, Span};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, printable};
 use crate::secret;
 
 /// How bad it is.
@@ -106,6 +106,10 @@ impl Diagnostic {
 
     /// The message with the line it is about, in plain text, without a final newline.
     pub fn render(&self, source: &Source) -> String {
+        printable(&self.compose(source)).into_owned()
+    }
+
+    fn compose(&self, source: &Source) -> String {
         let at = source.position(self.span.start);
         let mut text = format!("{}:{}:{}: ", source.name(), at.line, at.column);
         let mut message = self.message.lines();
@@ -216,6 +220,15 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_of_a_file_steers_the_terminal() {
+        let source = Source::new("Docker\x1bfile", "FROM \x1b]0;x\x07\n");
+        let shown = Diagnostic::error(Span::new(5, 11), "no image \x1b]0;x\x07").label("\x1b[1m");
+        let shown = shown.help("\u{9b}1m").render(&source);
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+        assert!(shown.contains("no image \\u{1b}]0;x\\u{7}"), "{shown}");
+    }
 
     #[test]
     fn a_message_shows_its_line_with_carets_and_what_would_be_right() {
