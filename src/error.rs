@@ -207,7 +207,9 @@ where
 
 /// Takes an [`Error`] out of the I/O error in which it travelled through a reader.
 fn unwrapped(source: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sync> {
-    let is_ours = |error: &std::io::Error| error.get_ref().is_some_and(|inner| inner.is::<Error>());
+    let is_ours = |error: &std::io::Error| {
+        error.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<Error>)
+    };
     match source.downcast::<std::io::Error>() {
         Ok(error) if is_ours(&error) => error.into_inner().expect("it was just looked at"),
         Ok(error) => error,

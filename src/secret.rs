@@ -84,7 +84,7 @@ pub fn address(text: &str) -> String {
     }
     if let Some(hash) = text.find('#') {
         let path = text[..hash].split('?').next().unwrap_or_default();
-        if !path.trim_end_matches('/').ends_with(".git") {
+        if path.trim_end_matches('/').strip_suffix(".git").is_none() {
             hidden.push(hash + 1..text.len());
         }
     }
@@ -183,14 +183,14 @@ pub fn mask<'a>(message: &str, values: impl IntoIterator<Item = &'a str>) -> Str
 fn mark(message: &str, value: &str, hidden: &mut [bool]) {
     let (text, value) = (message.as_bytes(), value.trim().as_bytes());
     let least = value.len().min(PIECE);
-    let Some(last) = text.len().checked_sub(least).filter(|_| least > 0) else { return };
+    let Some(end) = text.len().checked_sub(least).filter(|_| least > 0) else { return };
     // Values may be long, and most of their pieces are nowhere in the message.
     let quoted: BTreeSet<_> = text.windows(least).map(<[u8]>::to_ascii_lowercase).collect();
     let pieces = value.windows(least).enumerate();
     let pieces = pieces.filter(|(_, piece)| quoted.contains(&piece.to_ascii_lowercase()));
     let pieces: Vec<usize> = pieces.map(|(from, _)| from).collect();
     let mut at = 0;
-    while at <= last {
+    while at <= end {
         let alike = |from: &usize| {
             let both = text[at..].iter().zip(&value[*from..]);
             both.take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count()

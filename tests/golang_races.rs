@@ -289,9 +289,9 @@ async fn a_source_changed_and_put_back_at_any_moment_is_compiled_as_it_is() {
     let begun = Instant::now();
     race.says().await;
     race.0.write("main.go", &MAIN.replace("one", "0"));
-    let began = Instant::now();
+    let one_build = Instant::now();
     race.says().await;
-    let whole = began.elapsed();
+    let whole = one_build.elapsed();
     // A fixed sequence that visits every part of a build.
     let mut state = 0x2545_f491_u32;
     let mut moment = move |most: Duration| {

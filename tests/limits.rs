@@ -16,7 +16,7 @@ use support::{Run, Sandbox, need, program, root};
 /// A user without a name.
 const NOBODYS_ID: &str = "54321";
 /// Longer than any of the runs takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn open_to_all(path: &Path, mode: u32) {
     fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -314,8 +314,8 @@ fn addresses_show_and_keep_neither_user_nor_query() {
     fs::create_dir_all(&served).unwrap();
     fs::write(served.join("file"), "FROM scratch\n").unwrap();
     need!(repository(&place.sandbox, &served.join("private.git")));
-    let server = server(served);
-    let host = server.address();
+    let started = server(served);
+    let host = started.address();
     let url = |path: &str| format!("http://tk7zquser:tk7zqpassword@{host}{path}?sig=tk7zqquery");
     let git = format!("http://me:tk7zqgitpassword@{host}/private.git");
     for (file, is_built) in [
@@ -376,8 +376,8 @@ fn git_is_not_told_passwords_on_its_command_line() {
     fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", wrapper.parent().unwrap().display(), sandbox.environment()["PATH"]);
     sandbox.set("PATH", &path);
-    let server = server(served);
-    let context = format!("http://me:tk7zqgitpassword@{}/private.git", server.address());
+    let started = server(served);
+    let context = format!("http://me:tk7zqgitpassword@{}/private.git", started.address());
     sandbox.gondola(&["build", "-t", "x", &context]).success();
     let words = fs::read(log).unwrap();
     assert!(!words.is_empty() && planted(&words).is_empty(), "{}", String::from_utf8_lossy(&words));

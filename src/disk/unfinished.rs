@@ -43,11 +43,11 @@ impl Unfinished {
 
     fn named(folder: &Path, mode: u32) -> io::Result<Self> {
         for _ in 0..ATTEMPTS {
-            let made = tempfile::Builder::new()
+            let temporary = tempfile::Builder::new()
                 .prefix(PREFIX)
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
                 .tempfile_in(folder)?;
-            let (file, name) = made.into_parts();
+            let (file, name) = temporary.into_parts();
             if lock(&file) {
                 return Ok(Self { file, folder: folder.to_owned(), name: Some(name) });
             }
@@ -180,8 +180,9 @@ mod tests {
         let alive_name = listing(folder.path());
         // As `kill -9` leaves them.
         let dead = Unfinished::named(folder.path(), 0o600).unwrap();
-        let Unfinished { name, .. } = dead;
+        let Unfinished { name, file, .. } = dead;
         name.unwrap().keep().unwrap();
+        drop(file);
         for other in ["gondola-x", ".gondola"] {
             fs_err::write(folder.path().join(other), "").unwrap();
         }

@@ -91,7 +91,7 @@ impl Diagnostic {
 
     /// Leaves out what the message quotes of values.
     #[must_use]
-    pub fn masked(self, values: Vec<&str>) -> Self {
+    pub fn masked(self, values: &[&str]) -> Self {
         if values.is_empty() {
             return self;
         }

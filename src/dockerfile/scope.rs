@@ -99,7 +99,7 @@ impl Globals {
             for definition in definitions {
                 globals.define(definition, expander, &inputs.arguments).map_err(|error| {
                     let span = error.span;
-                    let error = error.masked(globals.given_in(file.source.slice(span)));
+                    let error = error.masked(&globals.given_in(file.source.slice(span)));
                     Diagnostics { source: file.source.clone(), list: vec![error] }
                 })?;
             }
@@ -117,8 +117,8 @@ impl Globals {
         let (value, is_given) = match (arguments.get(name), &definition.default) {
             (Some(given), _) => (Some(given.clone()), true),
             (None, Some(word)) => {
-                let expanded = expand(expander, word, self)?;
-                (Some(expanded.text), !expanded.used.is_disjoint(&self.given))
+                let default = expand(expander, word, self)?;
+                (Some(default.text), !default.used.is_disjoint(&self.given))
             }
             (None, None) => (None, false),
         };

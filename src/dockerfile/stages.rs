@@ -83,7 +83,7 @@ impl Graph {
             match graph.node(&stage.from, &reader) {
                 Ok(node) => graph.nodes.push(node),
                 Err(error) => {
-                    errors.push(error.masked(reader.given(&stage.from)));
+                    errors.push(error.masked(&reader.given(&stage.from)));
                     graph.nodes.push(Node::unusable(&stage.from));
                 }
             }

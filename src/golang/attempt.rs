@@ -220,7 +220,7 @@ impl Group<'_> {
             let path = entry.cannot(action)?.path();
             match fs_err::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(error).cannot(action)?
+                    return Err(error).cannot(action);
                 }
                 _ => {}
             }

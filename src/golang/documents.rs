@@ -1,9 +1,10 @@
 //! The documents that the go command reads before anything else: it waits for ever for what a named
 //! pipe would say, and reads a device until there is no memory left.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::inputs::used_folders;
+use super::inputs::{is_source, used_folders};
 use crate::disk;
 use crate::error::{Cannot as _, Result};
 
@@ -44,6 +45,36 @@ pub(super) fn check_module(folder: &Path) -> Result<()> {
     above(folder, "go.mod").map_or(Ok(()), |file| check_file(&file, LARGEST))
 }
 
+/// Refuses sources that are no files, in the folders of a module that the go command looks into. It
+/// opens whatever has the name of one.
+pub(super) fn check_sources(module: &Path) -> Result<()> {
+    let mut folders = vec![module.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // Whatever cannot be read is for the go command to tell.
+        for entry in fs_err::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            let name = entry.file_name();
+            if kind.is_dir() {
+                let is_left_out = name.as_bytes().starts_with(b".") || name == "testdata";
+                folders.extend((!is_left_out).then(|| entry.path()));
+            } else if !kind.is_file() && is_source(&name.to_string_lossy()) {
+                check_source(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_source(path: &Path) -> Result<()> {
+    // A folder may have the name of a source, and be one by a link.
+    match fs_err::metadata(path) {
+        Ok(found) if !found.is_dir() => {
+            disk::expect_regular(&found, u64::MAX).cannot(|| format!("read {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The nearest thing of a name that is no folder, as the go command looks for it.
 fn above(folder: &Path, name: &str) -> Option<PathBuf> {
     let mut places = folder.ancestors().map(|parent| parent.join(name));
@@ -63,6 +94,30 @@ fn check_file(path: &Path, limit: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_that_never_end_are_refused_wherever_they_are() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| base.path().join(name);
+        for folder in ["cmd/app", ".git", "testdata", "folder.go"] {
+            fs_err::create_dir_all(at(folder)).unwrap();
+        }
+        for name in [".git/x.go", "testdata/x.go", "cmd/pipe", "cmd/x.txt"] {
+            rustix::fs::mkfifoat(rustix::fs::CWD, at(name), rustix::fs::Mode::RUSR).unwrap();
+        }
+        std::os::unix::fs::symlink("folder.go", at("link.go")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling.go")).unwrap();
+        check_sources(base.path()).unwrap();
+        for (name, target, what) in [
+            ("cmd/app/main.go", "../pipe", "a named pipe"),
+            ("cmd/app/code.s", "/dev/zero", "a device"),
+        ] {
+            std::os::unix::fs::symlink(target, at(name)).unwrap();
+            let error = check_sources(base.path()).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(what), "{error}");
+            fs_err::remove_file(at(name)).unwrap();
+        }
+    }
 
     #[test]
     fn documents_of_module_and_workspace_are_looked_at() {

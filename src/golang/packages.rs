@@ -100,6 +100,7 @@ impl Builder {
         for pattern in patterns {
             let (workdir, pattern) = scope.place(pattern)?;
             documents::check(&workdir, workspace)?;
+            documents::check_sources(&scope.module_of(&workdir).unwrap_or(workdir.clone()))?;
             match questions.iter_mut().find(|question| question.workdir == workdir) {
                 Some(question) => question.patterns.push(pattern),
                 None => questions.push(Question { workdir, patterns: vec![pattern] }),

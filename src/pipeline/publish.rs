@@ -1,7 +1,7 @@
 //! Sending what was built where it should go, and writing down what it is.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
@@ -180,13 +180,13 @@ fn metadata(built: &[Built]) -> Value {
     }
 }
 
-fn write_lines(path: &PathBuf, lines: impl Iterator<Item = String>) -> Result<()> {
+fn write_lines(path: &Path, lines: impl Iterator<Item = String>) -> Result<()> {
     let text: String = lines.map(|line| line + "\n").collect();
     replace(path, text.as_bytes())
 }
 
 /// Writes a file whole or not at all.
-fn replace(path: &PathBuf, bytes: &[u8]) -> Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let action = || format!("write {}", path.display());
     let mut file = crate::disk::Unfinished::beside(path, 0o666).cannot(action)?;
     std::io::Write::write_all(&mut file, bytes).cannot(action)?;

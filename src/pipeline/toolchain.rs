@@ -289,12 +289,11 @@ impl Search<'_> {
     fn images(&self) -> Result<Images> {
         let variables = self.engine.variables.clone();
         let path = variables.get("PATH").cloned().unwrap_or_default();
-        let kept = match self.kept.get() {
-            Some(kept) => kept,
-            None => {
-                let made = go_caches(&self.engine.transport.store, &self.request.scope)?;
-                self.kept.get_or_init(|| made)
-            }
+        let kept = if let Some(kept) = self.kept.get() {
+            kept
+        } else {
+            let made = go_caches(&self.engine.transport.store, &self.request.scope)?;
+            self.kept.get_or_init(|| made)
         };
         Ok(Images {
             context: self.engine.transport.clone(),

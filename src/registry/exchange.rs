@@ -234,7 +234,7 @@ impl Exchange {
             answer.discard().await;
             Ok(())
         };
-        host.auth.root_asked.get_or_try_init(ask).await.map(|()| ())
+        host.auth.root_asked.get_or_try_init(ask).await.copied()
     }
 
     /// What to show a registry that turned a stranger away without a challenge: some hide what they

@@ -143,11 +143,10 @@ impl Client {
     async fn find_at(&self, reference: &Reference, repeat: Repeat) -> Outcome<Found> {
         let repeat = match self.head_manifest(reference, repeat).await {
             Ok(Some(descriptor)) => return Ok(Found::Named(descriptor)),
-            Ok(None) => repeat,
             Err(failure) if !worth_a_get(&failure) => return Err(failure),
             // The pauses were made.
             Err(failure) if failure.is_temporary() => Repeat::Never,
-            Err(_) => repeat,
+            Ok(None) | Err(_) => repeat,
         };
         self.get_manifest(reference, repeat).await.map(Found::Whole)
     }

@@ -20,6 +20,7 @@ use crate::transport::Place;
 
 /// Arguments of `gondola build`.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct BuildArgs {
     /// Go packages: import paths, folders, patterns such as ./cmd/...; with a Dockerfile its context
     #[arg(value_name = "PACKAGE|CONTEXT", value_hint = ValueHint::DirPath)]

@@ -25,6 +25,7 @@ const DEFAULT_CONTEXT: &str = "/workspace/";
 
 /// A build as kaniko's flags describe it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Translation {
     /// The Dockerfile: a path here, or else in the context.
     pub dockerfile: String,

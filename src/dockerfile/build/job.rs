@@ -128,6 +128,7 @@ pub enum SecretSource {
 
 /// A build of one Dockerfile.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Job {
     /// The Dockerfile.
     pub file: FileSource,

@@ -133,7 +133,7 @@ impl<'a> PlatformBuild<'a> {
         let written = (!given.is_empty()).then_some(from.base.text.as_str());
         let here = |error: Error| {
             let told = self.unreachable(stage, &from.base.text, from.base.span, &error);
-            self.common.at(told.masked(given.clone()), error.kind())
+            self.common.at(told.masked(&given), error.kind())
         };
         match &node.base {
             Origin::Scratch => Ok(Base::Scratch),

@@ -172,7 +172,7 @@ impl<'a> Stage<'a> {
             Failure::Here(diagnostic, kind) => (diagnostic, kind),
             Failure::Somewhere(error) => (Diagnostic::of_error(whole, &error), error.kind()),
         };
-        diagnostic = diagnostic.masked(self.given(instruction));
+        diagnostic = diagnostic.masked(&self.given(instruction));
         if from.is_some() {
             diagnostic.span = whole;
             let code = instruction.code.lines().next().unwrap_or_default();

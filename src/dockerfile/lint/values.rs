@@ -137,7 +137,7 @@ pub(super) fn check(
                 walk.step(instruction, &mut findings.at(&instruction.comments));
                 let given = walk.state.scope.given_in(&instruction.code);
                 for finding in findings.list.iter_mut().skip(before) {
-                    *finding = finding.clone().masked(given.clone());
+                    *finding = finding.clone().masked(&given);
                 }
             }
         }

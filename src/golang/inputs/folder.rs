@@ -99,7 +99,7 @@ impl Rules {
 
 /// Whether a name is that of a source file of a package. Tests are: `go build` looks at their
 /// package clauses and imports too.
-fn is_source(name: &str) -> bool {
+pub(in crate::golang) fn is_source(name: &str) -> bool {
     let Some((_, end)) = name.rsplit_once('.') else { return false };
     !name.starts_with(['.', '_']) && (SOURCE_ENDS.contains(&end) || name == PROFILE)
 }

@@ -43,6 +43,7 @@ use super::packages::Package;
 use folder::{Changes, Folder, Lone, Sealed, Stale};
 use sources::Way;
 
+pub(super) use folder::is_source;
 pub(super) use modfile::{directives, replacing_folders, used_folders};
 pub(super) use sources::{Before, Sources};
 pub use stat::Moment;

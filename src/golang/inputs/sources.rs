@@ -68,7 +68,7 @@ impl Sources {
         let mut way = Way::new(since);
         for (path, rules) in &self.folders {
             let changed = way.changed(path).or_else(|| {
-                let looked = self.look(path, rules, before.0.get(path), &mut way);
+                let looked = look(path, rules, before.0.get(path), &mut way);
                 looked.unwrap_or_else(|_| Some(path.clone()))
             });
             if changed.is_some() {
@@ -85,42 +85,42 @@ impl Sources {
         })
     }
 
-    fn look(
-        &self,
-        path: &Path,
-        rules: &Rules,
-        before: Option<&View>,
-        way: &mut Way<'_>,
-    ) -> io::Result<Option<PathBuf>> {
-        let open = OpenFolder::open(path)?;
-        let clock = open.clock();
-        let names = names(&open, rules)?;
-        // Its state is taken after its names, or a change in between would go unseen.
-        let stat = open.stat()?;
-        if clock == Clock::Foreign {
-            let same = before.is_some_and(|before| *before == View::of(&open, &names));
-            return Ok((!same).then(|| path.to_owned()));
-        }
-        for Name { name, kind } in &names {
-            let file = || path.join(name);
-            let is_new = match open.stat_file(name) {
-                Ok(stat) => way.since.may_precede(&stat, clock),
-                Err(_) => true,
-            };
-            if is_new || *kind == Kind::Other && way.changed(&file()).is_some() {
-                return Ok(Some(file()));
-            }
-        }
-        let has_same_names =
-            || before.is_some_and(|before| before.names.iter().eq(names.iter().map(|n| &n.name)));
-        let moved = way.since.may_precede(&stat, clock);
-        Ok((moved && (was_renamed(&stat) || !has_same_names())).then(|| path.to_owned()))
-    }
-
     /// Takes in files that flags name.
     pub(in crate::golang) fn add_files(&mut self, files: Vec<PathBuf>) {
         self.files.extend(files);
     }
+}
+
+/// The first thing in a folder that may have changed since it was looked at.
+fn look(
+    path: &Path,
+    rules: &Rules,
+    before: Option<&View>,
+    way: &mut Way<'_>,
+) -> io::Result<Option<PathBuf>> {
+    let open = OpenFolder::open(path)?;
+    let clock = open.clock();
+    let names = names(&open, rules)?;
+    // Its state is taken after its names, or a change in between would go unseen.
+    let stat = open.stat()?;
+    if clock == Clock::Foreign {
+        let same = before.is_some_and(|before| *before == View::of(&open, &names));
+        return Ok((!same).then(|| path.to_owned()));
+    }
+    for Name { name, kind } in &names {
+        let file = || path.join(name);
+        let is_new = match open.stat_file(name) {
+            Ok(stat) => way.since.may_precede(&stat, clock),
+            Err(_) => true,
+        };
+        if is_new || *kind == Kind::Other && way.changed(&file()).is_some() {
+            return Ok(Some(file()));
+        }
+    }
+    let has_same_names =
+        || before.is_some_and(|before| before.names.iter().eq(names.iter().map(|n| &n.name)));
+    let moved = way.since.may_precede(&stat, clock);
+    Ok((moved && (was_renamed(&stat) || !has_same_names())).then(|| path.to_owned()))
 }
 
 impl View {

@@ -165,7 +165,9 @@ impl Builder {
             trace.worthless = Some("PATH is searched for another version of Go".to_owned());
             return Ok(trace);
         }
-        traces.into_iter().for_each(|other| trace.merge(other));
+        for other in traces {
+            trace.merge(other);
+        }
         if !trace.is_toolchain_pinned {
             trace.add_toolchain(self.toolchain.root());
             trace.add_program(self.toolchain.program());

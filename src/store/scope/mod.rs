@@ -138,7 +138,7 @@ impl CacheScope {
             found.stx_dev_major, found.stx_dev_minor, found.stx_ino, born.tv_sec, born.tv_nsec
         );
         let typed = lexical(folder);
-        let paths = [typed.as_os_str(), real.as_os_str()].map(|path| path.as_encoded_bytes());
+        let paths = [typed.as_os_str(), real.as_os_str()].map(std::ffi::OsStr::as_encoded_bytes);
         Some(Self::own(ScopeName::of([b"folder", paths[0], paths[1], identity.as_bytes()])))
     }
 
