@@ -242,7 +242,7 @@ impl FileReader {
         &self.state
     }
 
-    /// The opened file. What is read from it by itself is not checked: see [`Self::check`].
+    /// The opened file. What is read from it by itself is not checked: see [`FileContent::check`].
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -331,7 +331,7 @@ impl FileContent {
     }
 }
 
-/// For what takes any reader. An error is a [`enum@crate::error::Error`] inside.
+/// For what takes any reader. An error is a [`struct@Error`] inside.
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Self::read(self, buffer).map_err(io::Error::other)
