@@ -11,6 +11,7 @@
 //! page is first written to after the kernel last wrote it back, so a second write into the same
 //! page can go unseen until then.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -44,6 +45,9 @@ const OF_THE_KERNEL: [u64; 14] = [
     0x0000_ef53, // ext2, ext3, ext4
 ];
 
+/// Those of them that are in memory alone: no page is ever written back.
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
 impl Clock {
     /// By which clock the file system of an open file stamps.
     pub fn of(file: impl AsFd) -> Self {
@@ -55,16 +59,35 @@ impl Clock {
         statfs(path).map_or(Self::Foreign, |found| Self::of_kind(&found))
     }
 
-    #[expect(clippy::cast_sign_loss, reason = "a magic number is 32 bits, whatever its type is")]
     fn of_kind(found: &StatFs) -> Self {
-        let kind = found.f_type as u64 & 0xffff_ffff;
-        if OF_THE_KERNEL.contains(&kind) { Self::Kernel } else { Self::Foreign }
+        if OF_THE_KERNEL.contains(&kind(found)) { Self::Kernel } else { Self::Foreign }
     }
+
+    /// Whether the kernel stamps the files of the file system of an open file, and writes what was
+    /// changed back to a disk: then even a write through `mmap` is seen some time later.
+    pub fn sees_mapped_writes(file: impl AsFd) -> io::Result<bool> {
+        let found = fstatfs(file)?;
+        Ok(Self::of_kind(&found) == Self::Kernel && !IN_MEMORY.contains(&kind(&found)))
+    }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "a magic number is 32 bits, whatever its type is")]
+fn kind(found: &StatFs) -> u64 {
+    found.f_type as u64 & 0xffff_ffff
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_stamp_or_nobody_writes_back_is_not_trusted() {
+        // NFS, SMB, 9p, FUSE, FAT, exFAT, HFS+.
+        for number in [0x6969, 0xff53_4d42, 0x0102_1997, 0x6573_5546, 0x4d44, 0x2011_bab0, 0x482b] {
+            assert!(!OF_THE_KERNEL.contains(&number), "{number:x}");
+        }
+        assert!(IN_MEMORY.iter().all(|number| OF_THE_KERNEL.contains(number)));
+    }
 
     #[test]
     fn the_kernel_stamps_memory_and_disks_and_not_what_it_makes_up() {

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 /// How everything is opened: for reading, with no link followed, and nothing waited for.
@@ -22,6 +22,8 @@ const PLAIN: OFlags =
 /// How a folder on the way is opened.
 const FOLDER: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Room for many names at once.
+const LISTING: usize = 32 << 10;
 /// How often an opening is tried that the kernel could not finish because something was moved.
 const TRIES: usize = 64;
 
@@ -170,7 +172,11 @@ impl Inner {
     /// The names in it, sorted.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(&self.folder)? {
+        rustix::fs::seek(&self.folder, SeekFrom::Start(0))?;
+        let mut buffer = Vec::with_capacity(LISTING);
+        // Not `Dir`, which opens the folder once more: that takes the right to look things up in it.
+        let mut entries = RawDir::new(&self.folder, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
@@ -300,6 +306,14 @@ mod tests {
                 assert!(held.file(path.as_bytes()).is_err(), "{path}");
             }
         }
+    }
+
+    #[test]
+    fn the_names_in_a_folder_need_the_right_to_read_it_alone() {
+        let (_scratch, held) = folder();
+        let inner = held.folder(b"a/b").unwrap();
+        assert_eq!(inner.names().unwrap(), [b"file"]);
+        assert_eq!(inner.names().unwrap(), [b"file"], "as often as they are asked for");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! - A file that was changed within the tick of the clock in which it was read is not remembered.
 //! - On file systems whose change time is another machine's word (NFS, SMB, 9p, FUSE, virtiofs), is
 //!   coarse or missing (FAT, exFAT, HFS) or is unknown to us, nothing is remembered: every build reads
-//!   the contents. [`TRUSTED`] lists the others. An overlay has the times of the folders below it,
+//!   the contents. [`Clock`] knows the others. An overlay has the times of the folders below it,
 //!   which nobody may change but through it.
 //! - A program that writes through a mapping moves the change time when it writes to a page first, and
 //!   again only after that page was written to disk. So a file that changed less than that long ago is
@@ -25,6 +25,7 @@ use std::thread;
 use rustix::fs::fstat;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{ContentHash, FileContent, FileState};
 use crate::store::Store;
@@ -35,10 +36,6 @@ const RECORDS: &str = "context";
 const CLOCK_SKEW_SECONDS: i64 = 2;
 /// Starting a thread costs as much as reading this many small files.
 const SMALLEST_SHARE: usize = 32;
-/// The file systems, by their numbers in `linux/magic.h`, that stamp every change by a fine clock of
-/// this machine: ext2 to ext4, XFS, Btrfs, F2FS, ZFS, bcachefs, overlays.
-const TRUSTED: [i128; 7] =
-    [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630];
 /// Where the kernel says how it writes changed pages to disk.
 const FLUSHING: &str = "/proc/sys/vm";
 
@@ -174,11 +171,8 @@ impl Inner {
             return Ok(*known);
         }
         let opened = file.open()?;
-        let found = rustix::fs::fstatfs(opened.file());
-        let found = found.cannot(|| "ask what a file system is")?;
-        // The number has 32 bits: each machine gives it another type.
-        let number = i128::from(found.f_type) & i128::from(u32::MAX);
-        let is_trusted = TRUSTED.contains(&number);
+        let is_trusted = Clock::sees_mapped_writes(opened.file());
+        let is_trusted = is_trusted.cannot(|| "ask what a file system is")?;
         self.trusted.insert(device, is_trusted);
         Ok(is_trusted)
     }
@@ -332,19 +326,6 @@ mod tests {
         plant(&digests, folder.path());
         let one = *blake3::hash(b"one").as_bytes();
         assert_eq!(read(&digests, folder.path(), false), one);
-        // NFS, SMB, 9p, FUSE, FAT, exFAT, HFS+, tmpfs.
-        for number in [
-            0x6969,
-            0xff53_4d42,
-            0x0102_1997,
-            0x6573_5546,
-            0x4d44,
-            0x2011_bab0,
-            0x482b,
-            0x0102_1994,
-        ] {
-            assert!(!TRUSTED.contains(&number), "{number:x}");
-        }
     }
 
     #[test]
