@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -37,7 +38,13 @@ fn put(kind: &str, path: &Path) {
         "pipe" => drop(succeed(Command::new("mkfifo").arg(path))),
         "zero" => std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
         "folder" => fs::create_dir(path).unwrap(),
-        "socket" => drop(std::os::unix::net::UnixListener::bind(path).unwrap()),
+        "socket" => {
+            // The folder by its descriptor: the path of a socket has 107 bytes at most.
+            let folder = fs::File::open(path.parent().unwrap()).unwrap();
+            let short = format!("/proc/self/fd/{}", folder.file().as_raw_fd());
+            let short = Path::new(&short).join(path.file_name().unwrap());
+            drop(std::os::unix::net::UnixListener::bind(short).unwrap());
+        }
         "sparse" => fs::File::create(path).unwrap().set_len(1 << 30).unwrap(),
         other => unreachable!("{other}"),
     }

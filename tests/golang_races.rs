@@ -10,7 +10,6 @@
 mod go;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -80,8 +79,11 @@ impl Race {
              for hook in $base/hooks/*.sh; do [ -f \"$hook\" ] && . \"$hook\"; done\nexec \"$@\"\n",
             bench.folder.path().display()
         );
-        fs_err::write(&stand_in, script).unwrap();
-        fs_err::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: a child of another test's would hold it open for a moment.
+        let text = bench.folder.path().join("stand-in.text");
+        fs_err::write(&text, script).unwrap();
+        let mut install = Command::new("install");
+        assert!(install.args(["-m", "755"]).args([&text, &stand_in]).status().unwrap().success());
         fs_err::create_dir(bench.folder.path().join("hooks")).unwrap();
         bench.builder.flags.flags = vec![format!("-toolexec={}", stand_in.display())];
         Self(bench)
@@ -265,7 +267,7 @@ fn a_killed_build_leaves_nothing_wrong_behind() {
         write_module(&race.0);
         let ended = gondola();
         assert!(ended.status.success(), "{ended:?}");
-        let kept = race.0.folder.path().join("store/programs/kept");
+        let kept = race.0.folder.path().join("store/programs");
         let programs =
             Command::new("find").arg(kept).args(["-type", "f", "-name", "race"]).output();
         let programs = String::from_utf8(programs.unwrap().stdout).unwrap();

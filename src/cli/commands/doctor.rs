@@ -35,7 +35,8 @@ const STORE_FIX: &str = "set GONDOLA_HOME, or --store, to a folder that can be w
 /// temporary one.
 pub(in crate::cli) fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
     let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
-    let store = session.store();
+    // One that can only be read has no room for root file systems.
+    let store = session.store().and_then(|store| store.lease().map(|_| store));
     let temporary = store.is_err().then(tempfile::tempdir).transpose();
     let temporary = temporary.cannot(|| "make a folder to try the sandbox in")?;
     let folder = match (&store, &temporary) {

@@ -385,7 +385,9 @@ fn read_in(raw: &Raw, name: &str) -> Result<Option<Vec<u8>>> {
     let Some(found) = resolve(files, name.as_bytes(), LastLink::Follow)? else { return Ok(None) };
     match found.node.entry.kind {
         EntryKind::File(content) if content.size() > LONGEST_FILE => {
-            Err(Error::new(ErrorKind::Usage, format!("read {name}")).because("it is too long"))
+            let size = content.size();
+            Err(Error::new(ErrorKind::Usage, format!("read {name}"))
+                .because(format!("it has {size} bytes, at most {LONGEST_FILE} are taken")))
         }
         EntryKind::File(content) => content.bytes().map(|bytes| Some(bytes.to_vec())),
         EntryKind::Fifo => Err(no_file(name, "a named pipe")),

@@ -73,9 +73,9 @@ fn read(files: &dyn Files, path: &str) -> Result<Option<String>> {
     let Some(found) = resolve(files, path.as_bytes(), LastLink::Follow)? else { return Ok(None) };
     let EntryKind::File(content) = &found.node.entry.kind else { return Ok(None) };
     if content.size() > LONGEST_LIST {
-        return Err(
-            Error::new(ErrorKind::Invalid, format!("read /{path}")).because("it is too long")
-        );
+        let size = content.size();
+        return Err(Error::new(ErrorKind::Invalid, format!("read /{path}"))
+            .because(format!("it has {size} bytes, at most {LONGEST_LIST} are taken")));
     }
     let bytes = content.bytes().cannot(|| "look for a user")?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
