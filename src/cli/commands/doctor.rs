@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli::session::{Session, print};
 use crate::error::{Cannot as _, Result};
 use crate::sandbox::{Finding, Launcher, ProbeOptions, probe};
+use crate::store::Store;
 
 /// Arguments of `gondola doctor`.
 #[derive(Debug, Args)]
@@ -36,7 +37,9 @@ const STORE_FIX: &str = "set GONDOLA_HOME, or --store, to a folder that can be w
 pub(in crate::cli) fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
     let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
     // One that can only be read has no room for root file systems.
-    let store = session.store().and_then(|store| store.lease().map(|_| store));
+    let store = session.global.store_folder(&session.environment);
+    let store = store.and_then(|folder| Store::open(&folder));
+    let store = store.and_then(|store| store.lease().map(|_| store));
     let temporary = store.is_err().then(tempfile::tempdir).transpose();
     let temporary = temporary.cannot(|| "make a folder to try the sandbox in")?;
     let folder = match (&store, &temporary) {
