@@ -268,8 +268,10 @@ fn a_killed_build_leaves_nothing_wrong_behind() {
         let ended = gondola();
         assert!(ended.status.success(), "{ended:?}");
         let kept = race.0.folder.path().join("store/programs");
-        let programs =
-            Command::new("find").arg(kept).args(["-type", "f", "-name", "race"]).output();
+        let programs = Command::new("find")
+            .arg(kept)
+            .args(["-path", "*/kept/*", "-type", "f", "-name", "race"])
+            .output();
         let programs = String::from_utf8(programs.unwrap().stdout).unwrap();
         let said: Vec<String> = programs.lines().map(|path| output(Path::new(path))).collect();
         assert_eq!(said, [format!("{ORIGINAL}\n")], "killed before {killed_before}");
