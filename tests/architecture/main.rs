@@ -14,7 +14,7 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 42] = [
+const CIRCLES: [(&str, &str, &str); 35] = [
     ("cli::args", "cli::commands", LATER),
     ("cli::commands", "cli::dockerfile", LATER),
     ("cli::settings", "cli::commands", LATER),
@@ -36,13 +36,6 @@ const CIRCLES: [(&str, &str, &str); 42] = [
     ("pipeline::base", "pipeline::plan", LATER),
     ("pipeline::plan", "pipeline::compile", LATER),
     ("pipeline::toolchain", "pipeline::plan", LATER),
-    ("registry::client", "registry::push", LATER),
-    ("registry::credentials", "registry::docker_config", LATER),
-    ("registry::credentials", "registry::helper", LATER),
-    ("registry::exchange", "registry::auth", LATER),
-    ("registry::exchange", "registry::upload", LATER),
-    ("registry::failure", "registry::connections", LATER),
-    ("registry::upload", "registry::push", LATER),
     ("rootfs::changes", "rootfs::fork", LATER),
     ("rootfs::write", "rootfs::links", LATER),
     ("rootfs::write", "rootfs::part", LATER),
