@@ -18,25 +18,27 @@
 //! clock:
 //! disk:
 //! error:
+//! blocking: error
 //! glob:
 //! progress:
 //! secret:
 //! oci: error secret
 //! layer: disk error oci progress
 //! sandbox: disk error oci progress secret
-//! registry: disk error oci progress secret
+//! registry: blocking disk error oci progress secret
 //! store: error oci progress
 //! image: disk error oci layer registry store
-//! transport: disk error oci progress layer registry store image
-//! rootfs: disk error oci progress layer sandbox registry store image transport
-//! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob oci progress secret layer sandbox registry store image transport rootfs
-//! container: disk error oci progress layer sandbox store image transport rootfs
+//! transport: blocking disk error oci progress layer registry store image
+//! rootfs: blocking disk error oci progress layer sandbox registry store image transport
+//! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs
+//! dockerfile: blocking clock disk error glob oci progress secret layer sandbox registry store image transport rootfs
+//! container: blocking disk error oci progress layer sandbox store image transport rootfs
 //! config: disk error oci layer
-//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
-//! cli: disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
+//! cli: blocking disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;

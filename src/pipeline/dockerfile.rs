@@ -37,12 +37,12 @@ pub async fn build_dockerfile(
     let images = loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => super::finished(granted)?,
+            Some(granted) = access.join_next() => crate::blocking::joined(granted)?,
             images = &mut building => break images?,
         }
     };
     while let Some(granted) = access.join_next().await {
-        super::finished(granted)?;
+        crate::blocking::joined(granted)?;
     }
     let artifact = match <[_; 1]>::try_from(images) {
         Ok([only]) => Artifact::Image(only),

@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
-use super::plan::Unit;
 use super::{Engine, Request, SandboxChoice, SandboxWish, Settings, ToolchainChoice};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
@@ -82,18 +81,8 @@ impl Toolchains {
         self.find(engine, request, compiled.map(|target| &target.settings)).await
     }
 
-    /// Finds what single packages are compiled with, too.
-    pub(super) async fn find_for_units(
-        &mut self,
-        engine: &Engine,
-        request: &Request,
-        units: &[Unit],
-    ) -> Result<()> {
-        let compiled = units.iter().filter(|unit| !unit.programs.packages().is_empty());
-        self.find(engine, request, compiled.map(|unit| &unit.settings)).await
-    }
-
-    async fn find(
+    /// Finds what is not known yet of what these settings are compiled with.
+    pub(super) async fn find(
         &mut self,
         engine: &Engine,
         request: &Request,

@@ -14,6 +14,7 @@ use super::client::{Client, request};
 use super::failure::{Cause, Failure, Outcome};
 use super::mirrors::Named;
 use super::request::Target;
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Repository};
 
@@ -257,7 +258,7 @@ impl<S> Writer<S> {
 
     async fn finish(self) -> Result<S> {
         drop(self.pieces);
-        self.thread.await.cannot(|| "write it")?
+        joined(self.thread.await)
     }
 }
 

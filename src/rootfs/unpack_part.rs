@@ -14,9 +14,11 @@ use rustix::io::Errno;
 
 use super::copy::{self, Contents};
 use super::inspect::Ground;
-use super::unpack::{Blobs, Job, Unpacked, blocking, diff_ids};
+use super::part::Part;
+use super::unpack::{Blobs, Job, Unpacked, diff_ids};
 use super::view::{Spot, View};
 use super::{Form, Unpacker, as_path};
+use crate::blocking::blocking;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::layer::TreePath;
@@ -25,50 +27,6 @@ use crate::store::{FolderInfo, ScratchFolder};
 
 /// The kind of the store's folders that parts of images are.
 const KIND: &str = "folder";
-
-/// A folder of an image that is wanted without the rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    folder: TreePath,
-    whole: Vec<TreePath>,
-}
-
-impl Part {
-    /// What is at and below `folder`, a path without symbolic links.
-    ///
-    /// A layer that has all the paths `whole` in it makes those below count for nothing there; where no
-    /// path is named, none does.
-    pub fn new(folder: &str, whole: &[&str]) -> Result<Self> {
-        let folder = TreePath::normalized(folder)?;
-        let whole = whole.iter().map(|path| folder.join(path));
-        let whole = whole.collect::<Result<_>>()?;
-        Ok(Self { folder, whole })
-    }
-
-    /// The folder's path in the image.
-    pub(super) fn folder(&self) -> &TreePath {
-        &self.folder
-    }
-
-    /// The paths that make it whole.
-    pub(super) fn whole(&self) -> &[TreePath] {
-        &self.whole
-    }
-
-    /// Whether a path is the folder's or that of something in it.
-    pub(super) fn holds(&self, path: &TreePath) -> bool {
-        *path == self.folder || path.is_below(&self.folder)
-    }
-
-    fn key(&self, image: &Digest) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(image.as_str().as_bytes());
-        for path in [&self.folder].into_iter().chain(&self.whole) {
-            hasher.update(&[0]).update(path.as_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-}
 
 impl Unpacker {
     /// A part of an image that was unpacked before, and stays while this handle's lease lasts. `image` is
@@ -94,7 +52,7 @@ impl Unpacker {
             return Ok(Some(kept));
         }
         let layers = self.unpack_from_top(image, part).await?;
-        let (unpacker, folder) = (self.clone(), part.folder.clone());
+        let (unpacker, folder) = (self.clone(), part.folder().clone());
         let merged = blocking(move || unpacker.merge(&layers, &folder)).await?;
         let Some((folder, bytes)) = merged else { return Ok(None) };
         let info = FolderInfo { bytes, needs: Vec::new() };

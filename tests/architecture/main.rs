@@ -14,31 +14,17 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 35] = [
+const CIRCLES: [(&str, &str, &str); 19] = [
     ("cli::args", "cli::commands", LATER),
     ("cli::commands", "cli::dockerfile", LATER),
     ("cli::settings", "cli::commands", LATER),
     ("dockerfile::build::again", "dockerfile::build::shop", ENGINE),
     ("dockerfile::build::kept", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::remote", "dockerfile::build::shop", ENGINE),
     ("dockerfile::build::shell", "dockerfile::build::shop", ENGINE),
     ("dockerfile::build::snapshot", "dockerfile::build::shop", ENGINE),
     ("dockerfile::build::stage", "dockerfile::build::platform", ENGINE),
     ("dockerfile::build::stage", "dockerfile::build::run", ENGINE),
     ("dockerfile::build::stage", "dockerfile::build::transfer", ENGINE),
-    ("dockerfile::instruction", "dockerfile::parse", LATER),
-    ("dockerfile::source", "dockerfile::diagnostic", LATER),
-    ("golang::attempt", "golang::compile", LATER),
-    ("golang::documents", "golang::inputs", LATER),
-    ("golang::packages", "golang::command", LATER),
-    ("golang::toolchain", "golang::image", LATER),
-    ("pipeline::base", "pipeline::compile", LATER),
-    ("pipeline::base", "pipeline::plan", LATER),
-    ("pipeline::plan", "pipeline::compile", LATER),
-    ("pipeline::toolchain", "pipeline::plan", LATER),
-    ("rootfs::changes", "rootfs::fork", LATER),
-    ("rootfs::write", "rootfs::links", LATER),
-    ("rootfs::write", "rootfs::part", LATER),
     ("sandbox::channel", "sandbox::spawn", LATER),
     ("sandbox::channel", "sandbox::way_out", LATER),
     ("sandbox::connect", "sandbox::join", LATER),
@@ -48,8 +34,6 @@ const CIRCLES: [(&str, &str, &str); 35] = [
     ("sandbox::spawn", "sandbox::helper", LATER),
     ("sandbox::way_out", "sandbox::helper", LATER),
     ("store::folders", "store::lock", LATER),
-    ("transport::archive::members", "transport::archive::unpack", LATER),
-    ("transport::layout", "transport::archive", LATER),
 ];
 /// The reason of those in the interpreter of Dockerfiles.
 const ENGINE: &str = "what executes steps becomes a module of its own, below the language";

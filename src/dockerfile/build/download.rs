@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::shop::blocking;
+use crate::blocking::blocking;
 use crate::dockerfile::context::GitSource;
 use crate::error::Result;
 use crate::oci::Digest;

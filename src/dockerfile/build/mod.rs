@@ -45,10 +45,11 @@ pub use job::{
 
 pub use kept::{caches_size, prune_caches};
 
+use super::diagnostic::Diagnostics;
 use super::ignore::Patterns;
 use super::instruction::Dockerfile;
 use super::lint::{self, Surroundings};
-use super::source::{Diagnostics, Source};
+use super::source::Source;
 use super::{Diagnostic, Level};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;

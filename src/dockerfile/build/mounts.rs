@@ -11,13 +11,14 @@ use super::job::SecretSource;
 use super::kept::{self, Modules};
 use super::key::Key;
 use super::platform::Provider;
-use super::shop::{Held, Shop, Workshop, blocking};
+use super::shop::{Held, Shop, Workshop};
 use super::shown::{folder_of, shown};
 use super::stage::{At as _, Failure, Stage};
+use crate::blocking::blocking;
 use crate::dockerfile::config;
 use crate::dockerfile::copy::{self, Selected, Selection};
 use crate::dockerfile::files::Files;
-use crate::dockerfile::parse::mount::{
+use crate::dockerfile::mount::{
     Access as Owner, CacheMount, Mount, MountFlag, MountKind, SecretMount, Sharing,
 };
 use crate::dockerfile::source::Span;

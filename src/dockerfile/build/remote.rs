@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::job::{CacheRepository, Job, StepKind, Tools};
-use super::shop::blocking;
 use super::snapshot::LayerRecord;
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Draft, Image, Layer};
 use crate::layer;

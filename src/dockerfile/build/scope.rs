@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::job::{ContextSource, Job};
-use super::shop::blocking;
+use crate::blocking::blocking;
 use crate::dockerfile::source::Source;
 use crate::error::{Cannot as _, Result};
 use crate::store::CacheScope;

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::job::Chosen;
-use super::shop::{Held, blocking};
+use super::shop::Held;
+use crate::blocking::blocking;
 use crate::dockerfile::config;
 use crate::error::Result;
 use crate::oci::ContainerConfig;

@@ -17,6 +17,7 @@ use super::remote::{Entry, Remote};
 use super::shell::FirstFailed;
 use super::shown::Shown;
 use super::snapshot::{Basis, LayerRecord, Merged, NotPacked, Snapshot, Step, ViewFiles, packed};
+use crate::blocking::blocking;
 use crate::dockerfile::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image, Layer};
@@ -509,24 +510,4 @@ fn flight<T>(cells: &Mutex<BTreeMap<String, Arc<OnceCell<T>>>>, key: &str) -> Ar
 /// What a mutex guards, also after a panic of another thread.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs what waits for files or processes on a thread of its own; a panic in it is passed on.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    blocking_or(work).await
-}
-
-/// The same for work whose errors may be others.
-pub(super) async fn blocking_or<T: Send + 'static, E: From<Error> + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => {
-            Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error).into())
-        }
-    }
 }

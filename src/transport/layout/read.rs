@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::names::shown;
-use super::{LayoutFile, REF_NAME, VERSION, Wanted, blob_name, name_of};
+use super::{LayoutFile, VERSION};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, BlobSource, Named};
 use crate::oci::{Descriptor, Document, Index, MediaType, PlatformSet, Reference};
 use crate::transport::assemble::{Contents, LARGEST_DOCUMENT, assemble};
+use crate::transport::entries::{REF_NAME, Wanted, blob_name, name_of, shown};
 use crate::transport::files::Files;
 
 /// `index.json` may be larger than a manifest: it has every name there is.
