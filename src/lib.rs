@@ -19,6 +19,7 @@
 //! disk:
 //! error:
 //! glob:
+//! literal:
 //! progress:
 //! secret:
 //! oci: error secret
@@ -30,11 +31,11 @@
 //! transport: disk error oci progress layer registry store image
 //! rootfs: disk error oci progress layer sandbox registry store image transport
 //! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob oci progress secret layer sandbox registry store image transport rootfs
-//! container: disk error oci progress layer sandbox store image transport rootfs
-//! config: disk error oci layer
+//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs
+//! container: disk error literal oci progress layer sandbox store image transport rootfs
+//! config: disk error literal oci layer
 //! pipeline: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
-//! cli: disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! cli: disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
 pub mod cli;
@@ -48,6 +49,7 @@ pub mod glob;
 pub mod golang;
 pub mod image;
 pub mod layer;
+pub mod literal;
 pub mod oci;
 pub mod pipeline;
 pub mod progress;

@@ -65,7 +65,7 @@ pub use state::{Exited, Running};
 pub use stats::{Sample, Usage, machine_bytes};
 pub use streams::Attachment;
 pub use supervise::{NOT_STARTED, Supervisor, start_detached};
-pub use volumes::{Volume, parse_size};
+pub use volumes::Volume;
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::store::Lock;
