@@ -19,7 +19,7 @@ use std::time::SystemTime;
 
 use super::job::Job;
 use super::shop::lock;
-use super::snapshot::Basis;
+use crate::engine::Basis;
 use crate::error::{Cannot as _, Result};
 use crate::rootfs::Form;
 use crate::sandbox::Rung;
