@@ -30,11 +30,12 @@
 //! image: disk error oci layer registry store
 //! transport: disk error oci progress layer registry store image
 //! rootfs: disk error oci progress layer sandbox registry store image transport
+//! engine: error oci progress layer store image transport
 //! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs
+//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
 //! container: disk error literal oci progress layer sandbox store image transport rootfs
 //! config: disk error literal oci layer
-//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
+//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile
 //! cli: disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
@@ -44,6 +45,7 @@ pub mod config;
 pub mod container;
 pub mod disk;
 pub mod dockerfile;
+pub mod engine;
 pub mod error;
 pub mod glob;
 pub mod golang;

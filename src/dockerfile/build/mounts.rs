@@ -9,9 +9,8 @@ use std::sync::Arc;
 use super::agent::Agent;
 use super::job::SecretSource;
 use super::kept::{self, Modules};
-use super::key::Key;
 use super::platform::Provider;
-use super::shop::{Held, Shop, Workshop, blocking};
+use super::shop::{Shop, Workshop, blocking};
 use super::shown::{folder_of, shown};
 use super::stage::{At as _, Failure, Stage};
 use crate::dockerfile::config;
@@ -21,6 +20,7 @@ use crate::dockerfile::parse::mount::{
     Access as Owner, CacheMount, Mount, MountFlag, MountKind, SecretMount, Sharing,
 };
 use crate::dockerfile::source::Span;
+use crate::engine::{Guard, Key, Snapshot};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Link, Unpacker};
@@ -67,7 +67,7 @@ pub(super) struct Prepared {
     /// Whether there is a cache that nobody asked for.
     pub with_caches: bool,
     pub variables: Vec<(String, String)>,
-    pub held: Vec<Held>,
+    pub guards: Vec<Guard>,
 }
 
 /// Resolves the mounts of a step, and adds them to its key.
@@ -171,7 +171,7 @@ impl Mounts {
             Some(Provider::Snapshot(snapshot)) => Some(snapshot),
             Some(Provider::Context(_)) | None => None,
         });
-        snapshots.into_iter().any(super::snapshot::Snapshot::has_cached)
+        snapshots.into_iter().any(Snapshot::has_cached)
     }
 
     /// Makes everything that is mounted.
@@ -198,7 +198,7 @@ impl Prepared {
             }
             MountKind::Cache(cache) => {
                 let (folder, lock) = cache_of(shop, described, cache).await?;
-                self.held.push(lock);
+                self.guards.push(lock);
                 self.bind(folder, target, access(described.mount.read_only));
             }
             MountKind::Tmpfs { size } => self.mounts.push(sandbox::Mount::Tmpfs {
@@ -255,7 +255,7 @@ impl Prepared {
     fn agent(&mut self, socket: &Path, access: Owner, target: &str) -> Result<()> {
         let agent = Agent::open(socket, access)?;
         self.bind(agent.socket(), target, Access::ReadWrite);
-        self.held.push(Arc::new(agent));
+        self.guards.push(Arc::new(agent));
         self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
         Ok(())
     }
@@ -304,7 +304,7 @@ async fn bind(
         }
     };
     prepared.bind(shown.path.clone(), &described.target, access(is_read_only));
-    prepared.held.push(shown);
+    prepared.guards.push(shown);
     Ok(())
 }
 
@@ -321,7 +321,7 @@ async fn cache_of(
     shop: &Shop,
     described: &Described,
     cache: &CacheMount,
-) -> Result<(PathBuf, Held)> {
+) -> Result<(PathBuf, Guard)> {
     let seed = match &described.provider {
         Some(provider) => Some(provider.files(shop).await?),
         None => None,
@@ -347,7 +347,7 @@ pub(super) fn open_cache(
     name: &str,
     sharing: Sharing,
     create: &dyn Fn(&Path) -> Result<()>,
-) -> Result<(PathBuf, Held)> {
+) -> Result<(PathBuf, Guard)> {
     let action = || "open a cache";
     fs_err::create_dir_all(folder).cannot(action)?;
     for number in 0_u32.. {
