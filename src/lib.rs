@@ -20,6 +20,7 @@
 //! error:
 //! blocking: error
 //! glob:
+//! literal:
 //! progress:
 //! secret:
 //! oci: error secret
@@ -30,12 +31,13 @@
 //! image: disk error oci layer registry store
 //! transport: blocking disk error oci progress layer registry store image
 //! rootfs: blocking disk error oci progress layer sandbox registry store image transport
+//! engine: error oci progress layer store image transport
 //! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: blocking clock disk error glob oci progress secret layer sandbox registry store image transport rootfs
-//! container: blocking disk error oci progress layer sandbox store image transport rootfs
-//! config: disk error oci layer
-//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
-//! cli: blocking disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
+//! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
+//! config: disk error literal oci layer
+//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile
+//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
 
 pub mod blocking;
@@ -45,11 +47,13 @@ pub mod config;
 pub mod container;
 pub mod disk;
 pub mod dockerfile;
+pub mod engine;
 pub mod error;
 pub mod glob;
 pub mod golang;
 pub mod image;
 pub mod layer;
+pub mod literal;
 pub mod oci;
 pub mod pipeline;
 pub mod progress;

@@ -24,7 +24,7 @@ pub mod text;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level};
 pub use self::instruction::{Dockerfile, Instruction, Kind, Stage};
 use self::lint::Surroundings;
-pub use self::parse::{go_duration, parse};
+pub use self::parse::parse;
 pub use self::scope::{Globals, Inputs, Scope};
 pub use self::source::{Position, Source, Span, Word};
 pub use self::stages::{Graph, Origin};

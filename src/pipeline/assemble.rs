@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use super::base::{Base, static_draft};
 use super::{Engine, ImageSettings, Settings};
+use crate::engine::{Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Blob, BlobSource, Draft, Image, Layer, static_base};
-use crate::layer::{self, Content, Entry, LayerInfo, Tree, WriteOptions};
-use crate::oci::{Descriptor, Digest, History, MediaType, Platform};
-use crate::progress::TaskKind;
+use crate::image::{Draft, Image, Layer, static_base};
+use crate::layer::{Content, Entry, Tree};
+use crate::oci::{History, Platform};
 
 /// The folder of an image that binaries are put into.
 const BINARY_FOLDER: &str = "usr/local/bin";
@@ -215,15 +213,6 @@ fn exposed_port(text: &str) -> Result<String> {
         .hint("write 8080 or 53/udp"))
 }
 
-/// What is remembered of a layer under the key of its content.
-#[derive(Serialize, Deserialize)]
-struct LayerRecord {
-    media_type: MediaType,
-    digest: Digest,
-    size: u64,
-    diff_id: Digest,
-}
-
 /// Makes a layer of files as they are. If one changes between the looks at it, it is looked at again.
 fn settled_layer(
     engine: &Engine,
@@ -241,42 +230,14 @@ fn settled_layer(
 }
 
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
-fn store_layer(engine: &Engine, parts: &Parts, name: &str, mut tree: Tree) -> Result<Layer> {
-    let encoding = parts.settings.encoding;
-    let store = &engine.transport.store;
-    let key = layer::content_key(&mut tree, &encoding)?;
-    let reporter = &engine.transport.reporter;
-    if parts.use_cache
-        && let Some(record) = store.get_record::<LayerRecord>("layer", &key)
-        && store.has(&record.digest)? == Some(record.size)
-    {
-        reporter.start(TaskKind::Layer, name, None).skipped("cached");
-        return Ok(stored(engine, record));
-    }
-    let task = reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
-    let options = WriteOptions { encoding, threads: engine.cores };
-    let mut ingest = store.ingest_unhashed()?;
-    let info = layer::write(&tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
-    ingest.commit_as(&info.digest, info.size)?;
-    let record = record(&info);
-    store.put_record("layer", &key, &record)?;
-    task.done();
-    Ok(stored(engine, record))
-}
-
-fn record(info: &LayerInfo) -> LayerRecord {
-    LayerRecord {
-        media_type: MediaType::layer_for(&MediaType::OCI_MANIFEST, info.compression),
-        digest: info.digest.clone(),
-        size: info.size,
-        diff_id: info.diff_id.clone(),
-    }
-}
-
-fn stored(engine: &Engine, record: LayerRecord) -> Layer {
-    let source = BlobSource::File(engine.transport.store.blob_path(&record.digest));
-    let descriptor = Descriptor::new(record.media_type, record.digest, record.size);
-    Layer { blob: Blob { descriptor, source }, diff_id: record.diff_id }
+fn store_layer(engine: &Engine, parts: &Parts, name: &str, tree: Tree) -> Result<Layer> {
+    let packer = Packer {
+        transport: engine.transport.clone(),
+        encoding: parts.settings.encoding,
+        threads: engine.cores,
+    };
+    let record = packer.find_or_pack(name, tree, Reuse::of(parts.use_cache))?;
+    Ok(record.layer(&engine.transport.store))
 }
 
 #[cfg(test)]
@@ -286,6 +247,7 @@ mod tests {
     use std::path::Path;
     use std::rc::Rc;
 
+    use crate::image::{Blob, BlobSource};
     use crate::layer::boundary::hooked;
     use crate::pipeline::{BaseChoice, ToolchainChoice};
     use crate::progress::Reporter;

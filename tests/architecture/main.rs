@@ -14,17 +14,16 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 19] = [
+const CIRCLES: [(&str, &str, &str); 18] = [
     ("cli::args", "cli::commands", LATER),
-    ("cli::commands", "cli::dockerfile", LATER),
+    ("cli::dockerfile", "cli::commands", LATER),
     ("cli::settings", "cli::commands", LATER),
     ("dockerfile::build::again", "dockerfile::build::shop", ENGINE),
     ("dockerfile::build::kept", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::shell", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::snapshot", "dockerfile::build::shop", ENGINE),
     ("dockerfile::build::stage", "dockerfile::build::platform", ENGINE),
     ("dockerfile::build::stage", "dockerfile::build::run", ENGINE),
     ("dockerfile::build::stage", "dockerfile::build::transfer", ENGINE),
+    ("engine::snapshot", "engine::output", ENGINE),
     ("sandbox::channel", "sandbox::spawn", LATER),
     ("sandbox::channel", "sandbox::way_out", LATER),
     ("sandbox::connect", "sandbox::join", LATER),

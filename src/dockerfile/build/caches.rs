@@ -177,7 +177,7 @@ pub(super) async fn mount(
     prepared.modules = mounted.modules;
     prepared.with_caches = mounted.with_caches;
     prepared.variables.extend(mounted.variables);
-    prepared.held.extend(mounted.held);
+    prepared.guards.extend(mounted.guards);
     Ok(())
 }
 
@@ -341,7 +341,7 @@ impl Step {
                 target,
             }),
         }
-        prepared.held.extend(held);
+        prepared.guards.extend(held);
         prepared.with_caches = true;
         Ok(())
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::kept;
-use super::shop::Held;
+use crate::engine::Guard;
 use crate::error::{Cannot as _, Result};
 use crate::store::Lock;
 
@@ -39,7 +39,7 @@ pub(super) struct Opened {
     /// What it lies over, where it does.
     pub over: Option<Over>,
     /// Must last as long as the mount.
-    pub held: Vec<Held>,
+    pub held: Vec<Guard>,
 }
 
 /// What a cache lies over.
@@ -98,7 +98,7 @@ pub(super) fn open_over(
     if !files.is_dir() {
         create(&files)?;
     }
-    let mut held: Vec<Held> = vec![Arc::new(lock)];
+    let mut held: Vec<Guard> = vec![Arc::new(lock)];
     let mut over = Over { below: empty, is_cache: false, work };
     for other in others {
         if let Some((below, locks)) = read(folder, other)? {
@@ -111,7 +111,7 @@ pub(super) fn open_over(
 }
 
 /// The copy of a cache that was written last, of those to which nobody writes.
-fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<Held>)>> {
+fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<Guard>)>> {
     let written = |place: &PathBuf| -> Option<SystemTime> {
         fs_err::metadata(place.with_extension(WRITERS)).ok()?.modified().ok()
     };
@@ -129,7 +129,7 @@ fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<Held>)>> {
 }
 
 /// Uses a cache in one way, unless somebody uses it in the other.
-fn hold(place: &Path, as_one: &str, not_with: &str) -> Result<Option<Vec<Held>>> {
+fn hold(place: &Path, as_one: &str, not_with: &str) -> Result<Option<Vec<Guard>>> {
     let action = || "open a cache";
     let _gate = Lock::exclusive(&place.with_extension("gate")).cannot(action)?;
     let used = Lock::shared(&place.with_extension("lock")).cannot(action)?;
@@ -140,7 +140,7 @@ fn hold(place: &Path, as_one: &str, not_with: &str) -> Result<Option<Vec<Held>>>
     let own = Lock::shared(&place.with_extension(as_one)).cannot(action)?;
     // Without the times a cache goes early, or an older copy is read.
     let _ = (used.touch(), own.touch());
-    let held: Vec<Held> = vec![Arc::new(used), Arc::new(own)];
+    let held: Vec<Guard> = vec![Arc::new(used), Arc::new(own)];
     Ok(Some(held))
 }
 

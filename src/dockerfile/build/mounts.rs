@@ -9,9 +9,8 @@ use std::sync::Arc;
 use super::agent::Agent;
 use super::job::SecretSource;
 use super::kept::{self, Modules};
-use super::key::Key;
 use super::platform::Provider;
-use super::shop::{Held, Shop, Workshop};
+use super::shop::{Shop, Workshop};
 use super::shown::{folder_of, shown};
 use super::stage::{At as _, Failure, Stage};
 use crate::blocking::blocking;
@@ -22,6 +21,7 @@ use crate::dockerfile::mount::{
     Access as Owner, CacheMount, Mount, MountFlag, MountKind, SecretMount, Sharing,
 };
 use crate::dockerfile::source::Span;
+use crate::engine::{Guard, Key, Snapshot};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Link, Unpacker};
@@ -68,7 +68,7 @@ pub(super) struct Prepared {
     /// Whether there is a cache that nobody asked for.
     pub with_caches: bool,
     pub variables: Vec<(String, String)>,
-    pub held: Vec<Held>,
+    pub guards: Vec<Guard>,
 }
 
 /// Resolves the mounts of a step, and adds them to its key.
@@ -172,7 +172,7 @@ impl Mounts {
             Some(Provider::Snapshot(snapshot)) => Some(snapshot),
             Some(Provider::Context(_)) | None => None,
         });
-        snapshots.into_iter().any(super::snapshot::Snapshot::has_cached)
+        snapshots.into_iter().any(Snapshot::has_cached)
     }
 
     /// Makes everything that is mounted.
@@ -199,7 +199,7 @@ impl Prepared {
             }
             MountKind::Cache(cache) => {
                 let (folder, lock) = cache_of(shop, described, cache).await?;
-                self.held.push(lock);
+                self.guards.push(lock);
                 self.bind(folder, target, access(described.mount.read_only));
             }
             MountKind::Tmpfs { size } => self.mounts.push(sandbox::Mount::Tmpfs {
@@ -256,7 +256,7 @@ impl Prepared {
     fn agent(&mut self, socket: &Path, access: Owner, target: &str) -> Result<()> {
         let agent = Agent::open(socket, access)?;
         self.bind(agent.socket(), target, Access::ReadWrite);
-        self.held.push(Arc::new(agent));
+        self.guards.push(Arc::new(agent));
         self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
         Ok(())
     }
@@ -305,7 +305,7 @@ async fn bind(
         }
     };
     prepared.bind(shown.path.clone(), &described.target, access(is_read_only));
-    prepared.held.push(shown);
+    prepared.guards.push(shown);
     Ok(())
 }
 
@@ -322,7 +322,7 @@ async fn cache_of(
     shop: &Shop,
     described: &Described,
     cache: &CacheMount,
-) -> Result<(PathBuf, Held)> {
+) -> Result<(PathBuf, Guard)> {
     let seed = match &described.provider {
         Some(provider) => Some(provider.files(shop).await?),
         None => None,
@@ -348,7 +348,7 @@ pub(super) fn open_cache(
     name: &str,
     sharing: Sharing,
     create: &dyn Fn(&Path) -> Result<()>,
-) -> Result<(PathBuf, Held)> {
+) -> Result<(PathBuf, Guard)> {
     let action = || "open a cache";
     fs_err::create_dir_all(folder).cannot(action)?;
     for number in 0_u32.. {

@@ -7,7 +7,6 @@ use tokio::sync::OnceCell;
 
 use super::job::{Job, NamedContext, StatedPlatform, Tools};
 use super::shop::Shop;
-use super::snapshot::Snapshot;
 use super::stage::{self, Failure, StageEnd};
 use super::{Common, base};
 use crate::dockerfile::config;
@@ -17,6 +16,7 @@ use crate::dockerfile::instruction::Instruction;
 use crate::dockerfile::parse;
 use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin};
+use crate::engine::Snapshot;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::oci::Platform;

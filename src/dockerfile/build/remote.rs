@@ -21,12 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::job::{CacheRepository, Job, StepKind, Tools};
-use super::snapshot::LayerRecord;
 use crate::blocking::blocking;
+use crate::engine::LayerRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Draft, Image, Layer};
 use crate::layer;
-use crate::oci::{Descriptor, History, Manifest, Platform};
+use crate::oci::{History, Manifest, Platform};
 use crate::progress::TaskKind;
 use crate::registry::{OnBytes, Pulled};
 use crate::transport::{self, Transfer};
@@ -335,13 +335,6 @@ impl Remote {
 
 fn tag(key: &str) -> String {
     format!("{TAG}{key}")
-}
-
-impl LayerRecord {
-    /// What names the layer.
-    fn descriptor(&self) -> Descriptor {
-        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.size)
-    }
 }
 
 #[cfg(test)]

@@ -8,16 +8,16 @@ use std::thread;
 use super::caches;
 use super::ending::{Ending, Waiting};
 use super::job::{Chosen, Job, StepKind};
-use super::key::Key;
 use super::mounts::{self, Mounts, Prepared};
 use super::shell::{self, Failed, FirstFailed};
-use super::shop::{self, Held, Made};
+use super::shop;
 use super::stage::{Failure, Stage, ended};
 use crate::blocking::blocking;
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
 use crate::dockerfile::instruction::{CommandLine, Instruction, Run, RunNetwork, Security};
 use crate::dockerfile::scope;
+use crate::engine::{Executed, Guard, Key};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::{Task, TaskKind};
 use crate::rootfs::Fork;
@@ -167,7 +167,7 @@ async fn in_sandbox(
     command: Command,
     mounts: Mounts,
     begun: Begun,
-) -> Result<Made, Failure> {
+) -> Result<Executed, Failure> {
     let shop = &stage.build.common.shop;
     let workshop = shop.workshop().await?;
     let rootfs = shop.rootfs(&stage.snapshot).await?;
@@ -175,7 +175,7 @@ async fn in_sandbox(
     if let Some((name, text)) = command.script.clone() {
         let (folder, fork) = mounts::script(workshop, &name, &text)?;
         prepared.bind(folder, SCRIPTS, Access::ReadOnly);
-        prepared.held.push(Arc::new(Mutex::new(fork)));
+        prepared.guards.push(Arc::new(Mutex::new(fork)));
     }
     let taken = mounts.targets().into_iter().map(str::to_owned).collect::<Vec<_>>();
     caches::mount(stage, &taken, &mut prepared).await?;
@@ -183,7 +183,7 @@ async fn in_sandbox(
     let host = shop.tools.host();
     let foreign = (!stage.platform.satisfies(host)).then(|| stage.platform.to_string());
     let chosen = workshop.chosen.clone();
-    let held = std::mem::take(&mut prepared.held);
+    let guards = std::mem::take(&mut prepared.guards);
     let shell = shop.job.shell_on_failure.then(|| Shell {
         command: shell::command(&stage.config.config),
         failed: shop.failed.clone(),
@@ -195,7 +195,7 @@ async fn in_sandbox(
         let fork = rootfs.fork()?;
         let links = fork.link(&links)?;
         let spec = Spec { root: fork.root(), ..spec };
-        Execution { chosen, spec, begun, shell, foreign, links, store }.run(fork, held)
+        Execution { chosen, spec, begun, shell, foreign, links, store }.run(fork, guards)
     });
     let made = made.await;
     if let Some(modules) = &prepared.modules {
@@ -205,7 +205,7 @@ async fn in_sandbox(
         }
     }
     let with_caches = prepared.with_caches;
-    made.map(|made| Made { with_caches, ..made }).map_err(Failure::from)
+    made.map(|made| Executed { with_caches, ..made }).map_err(Failure::from)
 }
 
 fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
@@ -259,8 +259,8 @@ struct Shell {
 }
 
 impl Execution {
-    /// Executes it in `fork`; what `held` holds lasts at least as long.
-    fn run(mut self, fork: Fork, held: Vec<Held>) -> Result<Made> {
+    /// Executes it in `fork`; what `guards` hold lasts at least as long.
+    fn run(mut self, fork: Fork, guards: Vec<Guard>) -> Result<Executed> {
         let action = || "run a step";
         // One pipe for both, so that what is written stays in its order.
         let (end, output) = std::io::pipe().cannot(action)?;
@@ -286,7 +286,7 @@ impl Execution {
         let error = self.failed(&exit, &last);
         if let Some(Shell { command: shell, failed }) = self.shell.take() {
             let Self { chosen, spec, .. } = self;
-            shell::keep(&failed, Failed { chosen, spec, shell, fork, held });
+            shell::keep(&failed, Failed { chosen, spec, shell, fork, guards });
         }
         Err(error)
     }

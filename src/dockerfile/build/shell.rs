@@ -9,9 +9,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::job::Chosen;
-use super::shop::Held;
 use crate::blocking::blocking;
 use crate::dockerfile::config;
+use crate::engine::Guard;
 use crate::error::Result;
 use crate::oci::ContainerConfig;
 use crate::progress::Reporter;
@@ -28,7 +28,7 @@ pub(super) struct Failed {
     /// Its files.
     pub fork: Fork,
     /// What its mounts need.
-    pub held: Vec<Held>,
+    pub guards: Vec<Guard>,
 }
 
 /// Where the first step that fails is kept.
@@ -72,7 +72,7 @@ pub(super) async fn open(first: &FirstFailed, reporter: &Reporter) -> Result<()>
 
 impl Failed {
     fn run(self) -> Result<Exit> {
-        let Self { chosen, mut spec, shell, fork, held } = self;
+        let Self { chosen, mut spec, shell, fork, guards } = self;
         let stdin = std::io::stdin();
         spec.argv = shell;
         spec.terminal = window_size(&stdin);
@@ -85,7 +85,7 @@ impl Failed {
             relay(terminal, &stdin, output)?;
         }
         let exit = child.wait();
-        drop((fork, held));
+        drop((fork, guards));
         exit
     }
 }

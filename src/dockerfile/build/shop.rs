@@ -12,18 +12,19 @@ use tokio::task::JoinSet;
 use super::again::Again;
 use super::job::{Chosen, Job, StepKind, Tools};
 use super::kept::Caches;
-use super::key::Key;
+use super::merged::{Merged, ViewFiles};
 use super::remote::{Entry, Remote};
 use super::shell::FirstFailed;
 use super::shown::Shown;
-use super::snapshot::{Basis, LayerRecord, Merged, NotPacked, Snapshot, Step, ViewFiles, packed};
 use crate::blocking::blocking;
 use crate::dockerfile::files::Files;
+use crate::engine::{
+    Basis, Executed, Key, LayerRecord, NotPacked, Packer, Snapshot, StepOutput, packed,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image, Layer};
-use crate::layer::{self, Tree, WriteOptions};
-use crate::oci::{Digest, MediaType};
-use crate::progress::TaskKind;
+use crate::layer::Tree;
+use crate::oci::Digest;
 use crate::rootfs::{Fork, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
 use crate::transport::concurrently;
@@ -76,22 +77,6 @@ impl Asked {
     }
 }
 
-/// Something on disk that vanishes when it is dropped.
-pub(super) type Held = Arc<dyn Send + Sync>;
-
-/// What a step that was executed made.
-#[derive(Default)]
-pub(super) struct Made {
-    /// The changes.
-    pub tree: Tree,
-    /// The folder that holds them, by its id.
-    pub kept: Option<String>,
-    /// What holds the contents of files of the tree.
-    pub held: Vec<Held>,
-    /// Whether a cache was there that the key says nothing of.
-    pub with_caches: bool,
-}
-
 /// What may execute processes.
 pub(super) struct Workshop {
     /// How they are isolated, and what starts them.
@@ -110,7 +95,7 @@ pub(super) struct Shop {
     remote: Option<Arc<Remote>>,
     workshop: OnceCell<Workshop>,
     /// Steps that are being looked up or executed, by their keys: each one once.
-    flights: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Step>>>>>,
+    flights: Mutex<BTreeMap<String, Arc<OnceCell<Arc<StepOutput>>>>>,
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
     /// Copies of files of contexts that steps see, by what stands for them in keys.
@@ -200,9 +185,9 @@ impl Shop {
         &self,
         wanted: &Wanted,
         execute: impl FnOnce() -> F,
-    ) -> Result<(Arc<Step>, Origin), E>
+    ) -> Result<(Arc<StepOutput>, Origin), E>
     where
-        F: Future<Output = Result<Made, E>>,
+        F: Future<Output = Result<Executed, E>>,
         E: From<Error>,
     {
         let cell = flight(&self.flights, &wanted.key);
@@ -264,29 +249,29 @@ impl Shop {
         !of_cache || self.caches.scope.gives_results_away()
     }
 
-    fn remembered(&self, key: &str, basis: Basis) -> Result<Option<Arc<Step>>> {
+    fn remembered(&self, key: &str, basis: Basis) -> Result<Option<Arc<StepOutput>>> {
         let store = &self.tools.transport.store;
         let Some(record) = basis.record_key(key) else { return Ok(None) };
         let Some(record) = store.get_record::<StepRecord>(STEPS, &record) else { return Ok(None) };
-        if store.has(&record.layer.digest)? != Some(record.layer.size) {
+        if !record.layer.is_in(store)? {
             return Ok(None);
         }
         let StepRecord { created, layer, kept } = record;
-        Ok(Some(Arc::new(Step::new(key.to_owned(), created, packed(layer), kept).on(basis))))
+        Ok(Some(Arc::new(StepOutput::new(key.to_owned(), created, packed(layer), kept).on(basis))))
     }
 
-    async fn found_elsewhere(&self, wanted: &Wanted) -> Option<Arc<Step>> {
+    async fn found_elsewhere(&self, wanted: &Wanted) -> Option<Arc<StepOutput>> {
         let remote = self.remote.as_ref().filter(|remote| remote.keeps(wanted.kind))?;
         let Entry { key, created, layer, .. } = remote.find(&wanted.key).await?;
         if let Some(asked) = wanted.asked.clone() {
             let (remote, key) = (remote.clone(), key.clone());
             lock(&self.packing).spawn(async move { remote.put_asked(&key, &asked).await });
         }
-        Some(Arc::new(Step::elsewhere(key, created, layer)))
+        Some(Arc::new(StepOutput::elsewhere(key, created, layer)))
     }
 
     /// A step's layer, which is in the store from then on.
-    pub(super) async fn layer(&self, step: &Step) -> Result<Layer> {
+    pub(super) async fn layer(&self, step: &StepOutput) -> Result<Layer> {
         let record = step.layer().await?;
         if let (Some(fetched), Some(remote)) = (&step.fetched, &self.remote) {
             let fetch = || async {
@@ -299,13 +284,13 @@ impl Shop {
     }
 
     /// The layers of several steps, fetched side by side.
-    pub(super) async fn layers(&self, steps: &[Arc<Step>]) -> Result<Vec<Layer>> {
+    pub(super) async fn layers(&self, steps: &[Arc<StepOutput>]) -> Result<Vec<Layer>> {
         concurrently(steps.iter().map(|step| self.layer(step)), self.tools.transport.jobs).await
     }
 
     /// Takes what a step made, and starts to pack it.
-    fn made(&self, wanted: &Wanted, made: Made) -> Arc<Step> {
-        let Made { mut tree, kept, held, with_caches } = made;
+    fn made(&self, wanted: &Wanted, made: Executed) -> Arc<StepOutput> {
+        let Executed { mut tree, kept, guards, with_caches } = made;
         let of_cache = with_caches || wanted.on_cached;
         let basis = if of_cache { self.caches.basis() } else { Basis::Key };
         if let Some(epoch) = self.job.epoch {
@@ -315,8 +300,8 @@ impl Shop {
         // Changes of a sandbox are read from its folder; others are needed by the next steps.
         let own = kept.is_none().then(|| tree.clone());
         let created = self.job.created();
-        let step = Step::new(wanted.key.clone(), created, receiver, kept).on(basis);
-        let step = Arc::new(step.holding(own, held));
+        let step = StepOutput::new(wanted.key.clone(), created, receiver, kept).on(basis);
+        let step = Arc::new(step.holding(own, guards));
         let packing = self.pack(tree, step.clone(), sender);
         let remote = self.remote.clone().filter(|remote| remote.keeps(wanted.kind));
         let remote = remote.filter(|_| self.gives_away(of_cache));
@@ -336,15 +321,20 @@ impl Shop {
     fn pack(
         &self,
         tree: Tree,
-        step: Arc<Step>,
+        step: Arc<StepOutput>,
         sender: watch::Sender<Option<Result<LayerRecord, NotPacked>>>,
     ) -> impl Future<Output = Option<LayerRecord>> + Send + use<> {
-        let (tools, turn, encoding) = (self.tools.clone(), self.turn.clone(), self.job.encoding);
+        let (tools, turn) = (self.tools.clone(), self.turn.clone());
+        let packer = Packer {
+            transport: tools.transport.clone(),
+            encoding: self.job.encoding,
+            threads: tools.cores,
+        };
         let name = step.key[..8.min(step.key.len())].to_owned();
         async move {
             let turn = turn.acquire_owned().await;
             let packing = blocking(move || {
-                let layer = write_layer(&tools, encoding, &name, &tree)?;
+                let layer = packer.pack(&name, &tree)?;
                 remember(&tools, &step, &layer)?;
                 Ok(layer)
             });
@@ -458,7 +448,7 @@ fn kept(unpacker: &Unpacker, snapshot: &Snapshot) -> Result<(usize, Option<Rootf
 }
 
 /// Reads a fork's changes and keeps it: the contents are where they are kept.
-pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Made> {
+pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Executed> {
     let before = match fork.root() {
         Root::Overlay { changes: Some(changes), .. } => changes.upper,
         Root::Folder(folder) => folder,
@@ -470,30 +460,10 @@ pub(super) fn keep(fork: Fork, stubs: &[Stub]) -> Result<Made> {
         Error::new(ErrorKind::Corrupt, "keep a step").because("its files are nowhere to be found")
     })?;
     tree.relocate(&before, &after);
-    Ok(Made { tree, kept: Some(id), ..Made::default() })
+    Ok(Executed { tree, kept: Some(id), ..Executed::default() })
 }
 
-fn write_layer(
-    tools: &Tools,
-    encoding: layer::Encoding,
-    name: &str,
-    tree: &Tree,
-) -> Result<LayerRecord> {
-    let task = tools.transport.reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
-    let options = WriteOptions { encoding, threads: tools.cores };
-    let mut ingest = tools.transport.store.ingest_unhashed()?;
-    let info = layer::write(tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
-    ingest.commit_as(&info.digest, info.size)?;
-    task.done();
-    Ok(LayerRecord {
-        media_type: MediaType::layer_for(&MediaType::OCI_MANIFEST, info.compression),
-        digest: info.digest,
-        size: info.size,
-        diff_id: info.diff_id,
-    })
-}
-
-fn remember(tools: &Tools, step: &Step, layer: &LayerRecord) -> Result<()> {
+fn remember(tools: &Tools, step: &StepOutput, layer: &LayerRecord) -> Result<()> {
     let record =
         StepRecord { created: step.created.clone(), layer: layer.clone(), kept: step.kept() };
     match step.basis.record_key(&step.key) {

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use super::job::StepKind;
-use super::key::Key;
 use super::platform::{Base, PlatformBuild};
-use super::shop::{Made, Origin, Wanted};
-use super::snapshot::{Snapshot, Step};
+use super::shop::{Origin, Wanted};
 use super::{run, transfer};
 use crate::blocking::blocking;
 use crate::dockerfile::config::{self, Health};
@@ -16,6 +14,7 @@ use crate::dockerfile::instruction::{CommandLine, Healthcheck, Instruction, Kind
 use crate::dockerfile::source::Span;
 use crate::dockerfile::stages as graph;
 use crate::dockerfile::{Diagnostic, Scope, scope};
+use crate::engine::{Executed, Key, Snapshot, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{ImageConfig, Platform};
 use crate::progress::TaskKind;
@@ -147,7 +146,7 @@ impl<'a> Stage<'a> {
         })
         .await?;
         let key = self.key("context").text(digest.as_bytes()).finish();
-        let made = || async { Ok(Made { tree, ..Made::default() }) };
+        let made = || async { Ok(Executed::of(tree)) };
         let wanted = self.wanted(key, StepKind::Other);
         let (step, _) = self.build.common.shop.step(&wanted, made).await?;
         self.add(step, "FROM a context".to_owned());
@@ -294,7 +293,7 @@ impl<'a> Stage<'a> {
             blocking(move || {
                 let owner = copy::owner(&user, files.as_ref())?;
                 let tree = copy::make_folder(&folder, files.as_ref(), owner, time)?;
-                Ok(Made { tree, ..Made::default() })
+                Ok(Executed::of(tree))
             })
             .await
         };
@@ -311,7 +310,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Takes a step's result, with the text that the history has of it.
-    pub(super) fn add(&mut self, step: Arc<Step>, text: String) {
+    pub(super) fn add(&mut self, step: Arc<StepOutput>, text: String) {
         let time = match self.build.common.job.epoch {
             Some(_) => self.build.common.job.created(),
             None => step.created.clone(),

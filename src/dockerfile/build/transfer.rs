@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
 use super::download::{self, is_remote};
 use super::job::StepKind;
 use super::platform::Provider;
-use super::shop::{Asked, Held, Made, Origin, Wanted};
-use super::snapshot::Step;
+use super::shop::{Asked, Origin, Wanted};
 use super::stage::{At as _, Failure, Stage, ended};
 use crate::blocking::{blocking, blocking_or};
 use crate::dockerfile::Diagnostic;
@@ -19,6 +16,7 @@ use crate::dockerfile::files::{Node, TreeFiles};
 use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::instruction::{Add, Copy, Instruction, Transfer};
 use crate::dockerfile::source::{Span, Word};
+use crate::engine::{Executed, Guard, Key, StepOutput};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
 use crate::oci::Digest;
@@ -106,7 +104,7 @@ impl Plan {
     }
 
     /// The part of the step's key that does not depend on the sources' content.
-    fn key(&self, stage: &Stage<'_>) -> super::key::Key {
+    fn key(&self, stage: &Stage<'_>) -> Key {
         let inline = self.inline.iter().flat_map(|(name, text)| [name, text]);
         stage
             .key("copy")
@@ -161,7 +159,7 @@ fn span_of(word: Option<&Word>) -> Span {
 #[derive(Default)]
 struct Gathered {
     parts: Vec<Part>,
-    held: Vec<Held>,
+    guards: Vec<Guard>,
 }
 
 /// Sources that are treated alike.
@@ -173,25 +171,25 @@ struct Part {
 
 impl Gathered {
     fn of(selected: Vec<Selected>) -> Self {
-        Self { parts: vec![Part { selected, unpack: false }], held: Vec::new() }
+        Self { parts: vec![Part { selected, unpack: false }], guards: Vec::new() }
     }
 
     /// The sources, archives unpacked.
-    fn unpack(self, programs: &str) -> Result<(Vec<Selected>, Vec<Held>)> {
-        let Self { parts, mut held } = self;
+    fn unpack(self, programs: &str) -> Result<(Vec<Selected>, Vec<Guard>)> {
+        let Self { parts, mut guards } = self;
         let mut all = Vec::new();
         for Part { selected, unpack } in parts {
             for one in selected {
                 match if unpack { unpacked(&one, programs)? } else { None } {
                     Some((archive, scratch)) => {
                         all.push(everything(archive)?);
-                        held.push(scratch);
+                        guards.push(scratch);
                     }
                     None => all.push(one),
                 }
             }
         }
-        Ok((all, held))
+        Ok((all, guards))
     }
 }
 
@@ -254,7 +252,7 @@ async fn known_step(
     stage: &Stage<'_>,
     key: String,
     asked: Option<String>,
-) -> Result<Option<(Arc<Step>, Origin)>, Failure> {
+) -> Result<Option<(Arc<StepOutput>, Origin)>, Failure> {
     /// Why a step is not known.
     enum Unknown {
         Gone,
@@ -280,7 +278,7 @@ async fn select(
     stage: &Stage<'_>,
     plan: &Plan,
     provider: &Provider,
-    base: super::key::Key,
+    base: Key,
 ) -> Result<(String, Vec<Selected>), Failure> {
     let files = provider.files(&stage.build.common.shop).await?;
     let mut selection = plan.selection(Vec::new())?;
@@ -299,14 +297,18 @@ async fn select(
     .await
 }
 
-async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result<Made, Failure> {
+async fn place(
+    stage: &Stage<'_>,
+    plan: Arc<Plan>,
+    gathered: Gathered,
+) -> Result<Executed, Failure> {
     let shop = &stage.build.common.shop;
     let files = shop.files(&stage.snapshot).await?;
     let time = stage.build.common.job.time();
     let programs = shop.tools.path().to_owned();
     let reporter = shop.tools.transport.reporter.clone();
     blocking_or(move || {
-        let (selected, held) = gathered.unpack(&programs)?;
+        let (selected, guards) = gathered.unpack(&programs)?;
         let owner = plan.chown.as_deref();
         let owner = owner.map(|text| copy::owner(text, files.as_ref())).transpose();
         let owner = owner.at(span_of(plan.written.chown.as_ref()))?;
@@ -322,7 +324,7 @@ async fn place(stage: &Stage<'_>, plan: Arc<Plan>, gathered: Gathered) -> Result
         if let Some(text) = plan.overwriting(&selected, &tree) {
             reporter.warn(text);
         }
-        Ok(Made { tree, held, ..Made::default() })
+        Ok(Executed { tree, guards, ..Executed::default() })
     })
     .await
 }
@@ -361,7 +363,7 @@ pub(super) async fn add(
         let (digest, part) = added.map_err(|failure| failure.or_at(*span))?;
         key = key.text(digest);
         gathered.parts.extend(part.parts);
-        gathered.held.extend(part.held);
+        gathered.guards.extend(part.guards);
     }
     gathered.parts.push(Part { selected: plan.inline_sources()?, unpack: false });
     let (text, key) = (plan.text(), key.finish());
@@ -386,14 +388,14 @@ async fn add_local(
         let mut selected = copy::select(files.as_ref(), &selection)?;
         let digest = copy::digest(files.as_ref(), &mut selected)?.to_hex().to_string();
         let parts = vec![Part { selected, unpack }];
-        Ok((digest, Gathered { parts, held: Vec::new() }))
+        Ok((digest, Gathered { parts, guards: Vec::new() }))
     })
     .await
     .map_err(Failure::from)
 }
 
 /// What is in a file that is an archive: the very file that the step's key was made of.
-fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Unpacked, Held)>> {
+fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Unpacked, Guard)>> {
     let EntryKind::File(content) = &file.node.entry.kind else { return Ok(None) };
     let shown = match content {
         Content::File(file) => file.path().display().to_string(),
@@ -402,11 +404,7 @@ fn unpacked(file: &Selected, programs: &str) -> Result<Option<(Unpacked, Held)>>
     let Some(archive) = context::open_archive(content, &shown, programs)? else { return Ok(None) };
     let scratch = tempfile::tempdir().cannot(|| "unpack an archive")?;
     let unpacked = context::read_archive(archive, &scratch)?;
-    Ok(Some((unpacked, held(scratch))))
-}
-
-fn held(scratch: TempDir) -> Held {
-    Arc::new(scratch)
+    Ok(Some((unpacked, Arc::new(scratch))))
 }
 
 /// All that an archive holds, as one source that replaces what it meets.
@@ -444,7 +442,7 @@ async fn add_repository(
         let files = context::Folder::new(root).modified(checkout.time);
         let selected = copy::select(&files, &selection)?;
         let parts = vec![Part { selected, unpack: false }];
-        Ok((checkout.commit.clone(), Gathered { parts, held: vec![Arc::new(checkout)] }))
+        Ok((checkout.commit.clone(), Gathered { parts, guards: vec![Arc::new(checkout)] }))
     })
     .await
     .map_err(Failure::from)
@@ -479,5 +477,5 @@ async fn add_address(
         unpacked: None,
     };
     let parts = vec![Part { selected: vec![selected], unpack }];
-    Ok((digest, Gathered { parts, held: Vec::new() }))
+    Ok((digest, Gathered { parts, guards: Vec::new() }))
 }

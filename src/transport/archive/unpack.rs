@@ -8,9 +8,8 @@ use bytes::Bytes;
 use super::members::{Member, Members};
 use crate::error::{Cannot, Result};
 use crate::layer::{self, ArchiveReader, Limits};
-use crate::oci::{Descriptor, MediaType};
+use crate::oci::{Descriptor, LARGEST_DOCUMENT, MediaType};
 use crate::store::Store;
-use crate::transport::assemble::LARGEST_DOCUMENT;
 use crate::transport::entries::claimed_digest;
 use crate::transport::watch::Watch;
 

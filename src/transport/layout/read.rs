@@ -7,8 +7,10 @@ use bytes::Bytes;
 use super::{LayoutFile, VERSION};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, BlobSource, Named};
-use crate::oci::{Descriptor, Document, Index, MediaType, PlatformSet, Reference};
-use crate::transport::assemble::{Contents, LARGEST_DOCUMENT, assemble};
+use crate::oci::{
+    Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
+};
+use crate::transport::assemble::{Contents, assemble};
 use crate::transport::entries::{REF_NAME, Wanted, blob_name, name_of, shown};
 use crate::transport::files::Files;
 

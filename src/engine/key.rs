@@ -7,16 +7,16 @@ const VERSION: u64 = 1;
 
 /// A key in the making. Each field goes in with its length, so that no two lists look the same.
 #[derive(Clone)]
-pub(super) struct Key(Hasher);
+pub struct Key(Hasher);
 
 impl Key {
     /// Starts the key of one kind of step.
-    pub(super) fn new(kind: &str) -> Self {
+    pub fn new(kind: &str) -> Self {
         Self(Hasher::new()).number(VERSION).text(kind)
     }
 
     /// Adds a text.
-    pub(super) fn text(mut self, text: impl AsRef<[u8]>) -> Self {
+    pub fn text(mut self, text: impl AsRef<[u8]>) -> Self {
         let bytes = text.as_ref();
         self.0.update(&(bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
@@ -24,13 +24,13 @@ impl Key {
     }
 
     /// Adds a number.
-    pub(super) fn number(mut self, number: u64) -> Self {
+    pub fn number(mut self, number: u64) -> Self {
         self.0.update(&number.to_le_bytes());
         self
     }
 
     /// Adds a text that may be missing.
-    pub(super) fn optional(self, text: Option<impl AsRef<[u8]>>) -> Self {
+    pub fn optional(self, text: Option<impl AsRef<[u8]>>) -> Self {
         match text {
             Some(text) => self.number(1).text(text),
             None => self.number(0),
@@ -38,14 +38,14 @@ impl Key {
     }
 
     /// Adds a list.
-    pub(super) fn list<T: AsRef<[u8]>>(self, items: impl IntoIterator<Item = T>) -> Self {
+    pub fn list<T: AsRef<[u8]>>(self, items: impl IntoIterator<Item = T>) -> Self {
         let items: Vec<T> = items.into_iter().collect();
         let count = items.len() as u64;
         items.into_iter().fold(self.number(count), Self::text)
     }
 
     /// The key, in hexadecimal.
-    pub(super) fn finish(self) -> String {
+    pub fn finish(self) -> String {
         self.0.finalize().to_hex().to_string()
     }
 }
