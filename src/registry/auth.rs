@@ -10,12 +10,12 @@ use reqwest::Url;
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use tokio::sync::OnceCell;
 
-use super::answer::Answer;
 use super::challenge::{self, Demand};
 use super::credentials::Credentials;
 use super::failure::{Failure, Outcome};
 use super::identity::Login;
 use super::request::Request;
+use super::response::Response;
 use super::scopes::{Need, Scopes};
 use super::sender::{Endpoint, Sender};
 use super::token::{self, Token};
@@ -80,7 +80,7 @@ impl Authority {
     }
 
     /// Takes in the challenge of an answer; gives what the request needs by that.
-    pub(super) fn challenged(&self, answer: &Answer, need: &Need) -> Outcome<Need> {
+    pub(super) fn challenged(&self, answer: &Response, need: &Need) -> Outcome<Need> {
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
         let texts = values.iter().filter_map(|value| value.to_str().ok());
         let mut need = need.clone();

@@ -11,7 +11,7 @@ use super::known_blobs::Holdings;
 use super::payload::Buffers;
 use super::request::{Request, Target};
 use super::scopes::need;
-use super::{Access, Options, answer::Answer};
+use super::{Access, Options, response::Response};
 use crate::error::Result;
 use crate::oci::Repository;
 
@@ -78,12 +78,16 @@ impl Client {
     }
 
     /// Sends a request and gives its answer, whatever that says.
-    pub(super) async fn send(&self, repository: &Repository, request: &Request) -> Outcome<Answer> {
+    pub(super) async fn send(
+        &self,
+        repository: &Repository,
+        request: &Request,
+    ) -> Outcome<Response> {
         self.send_to(repository.registry(), request).await
     }
 
     /// Sends a request that belongs to no repository.
-    pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Answer> {
+    pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Response> {
         self.exchange().send(&self.host_named(registry), request).await
     }
 }

@@ -4,10 +4,10 @@ use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::answer::Answer;
 use super::auth::{Asking, Authority};
 use super::failure::{Failure, Outcome};
 use super::request::{Request, Target};
+use super::response::Response;
 use super::scopes::Need;
 use super::sender::{Endpoint, Sender};
 use super::upload_strategy::KnownWay;
@@ -54,7 +54,7 @@ impl Exchange {
     ///
     /// Answers that are temporary by their status, and broken connections, are repeated here where
     /// the request allows it, and are failures in the end. So is a refusal for want of credentials.
-    pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Answer> {
+    pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Response> {
         let mut attempt = 1;
         loop {
             let outcome = self.send_authorized(host, request).await;
@@ -92,7 +92,7 @@ impl Exchange {
         &self,
         host: &Host,
         need: &Need,
-        answer: &Answer,
+        answer: &Response,
     ) -> Outcome<Option<HeaderValue>> {
         let is_denial = answer.status() == StatusCode::UNAUTHORIZED;
         if !is_denial && !self.credentials.may_have(&host.endpoint.name, &need.path).await {
@@ -110,7 +110,7 @@ impl Exchange {
     }
 
     /// Sends a request with what is known to be demanded, and once more when more is demanded.
-    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Answer> {
+    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Response> {
         let asking = self.asking(host);
         let mut shown = host.auth.header(asking, &request.need).await?;
         let mut answer = self.sender.send_once(&host.endpoint, request, shown.as_ref()).await?;
@@ -154,7 +154,7 @@ impl Exchange {
     }
 
     /// Adds to a refusal what went wrong with the search for credentials.
-    async fn note(&self, host: &Host, need: &Need, mut failure: Failure) -> Outcome<Answer> {
+    async fn note(&self, host: &Host, need: &Need, mut failure: Failure) -> Outcome<Response> {
         if let Failure::Refused(refusal) = &mut failure {
             refusal.note = self.credentials.find(&host.endpoint.name, &need.path).await?.note;
         }
@@ -163,7 +163,7 @@ impl Exchange {
 }
 
 /// Whether an answer without a challenge may be what strangers get.
-fn turns_strangers_away(answer: &Answer) -> bool {
+fn turns_strangers_away(answer: &Response) -> bool {
     let is_silent = !answer.headers().contains_key(WWW_AUTHENTICATE);
     answer.is_from_registry() && is_silent && matches!(answer.status().as_u16(), 401 | 403 | 404)
 }

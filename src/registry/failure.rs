@@ -307,7 +307,7 @@ pub(super) fn describe(method: &reqwest::Method, url: &Url) -> String {
 /// Reads the list of errors in an answer's body; a body of another form gives one line of it.
 pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Response {
         #[serde(default)]
         errors: Vec<Problem>,
         #[serde(default)]
@@ -315,7 +315,7 @@ pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
         #[serde(default)]
         details: Option<String>,
     }
-    let found = match serde_json::from_slice::<Answer>(body) {
+    let found = match serde_json::from_slice::<Response>(body) {
         Ok(answer) if !answer.errors.is_empty() => answer.errors,
         Ok(answer) => {
             let message = answer.message.or(answer.details);

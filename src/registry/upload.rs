@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use reqwest::{Method, Url};
 
-use super::answer::Answer;
 use super::client::{Client, request};
 use super::failure::{Failure, Outcome};
 use super::location::location;
 use super::payload::{Meter, Part, Payload, Pieces};
 use super::request::{Request, Target};
+use super::response::Response;
 use super::scopes::need;
 use super::upload_strategy::Way;
 use super::{Access, Reopen};
@@ -45,13 +45,13 @@ pub(super) struct Session {
 
 impl Session {
     /// Reads the answer that opens an upload.
-    pub(super) fn of(answer: &Answer) -> Outcome<Self> {
+    pub(super) fn of(answer: &Response) -> Outcome<Self> {
         let smallest = answer.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
         Ok(Self { url: location(answer)?, offset: 0, smallest_chunk: smallest.unwrap_or_default() })
     }
 
     /// Takes in what an answer says about the session, after the bytes up to `sent` were sent.
-    fn go_on(&mut self, answer: &Answer, sent: u64) -> Outcome<()> {
+    fn go_on(&mut self, answer: &Response, sent: u64) -> Outcome<()> {
         self.url = location(answer)?;
         self.offset = answer.header("range").and_then(received).map_or(sent, |have| have.min(sent));
         Ok(())

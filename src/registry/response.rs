@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 
 use super::failure::{self, Breakdown, Cause, Failure, Outcome, Refusal};
 use super::host_name::authority;
@@ -18,8 +18,8 @@ use crate::secret;
 const LONGEST_REFUSAL: u64 = 64 * 1024;
 
 /// An answer of a registry, its body not read yet.
-pub(super) struct Answer {
-    response: Response,
+pub(super) struct Response {
+    response: reqwest::Response,
     /// Method and path as first asked for, for messages.
     request: String,
     /// The host as the user names it.
@@ -36,8 +36,8 @@ pub(super) struct Origin {
     pub from_registry: bool,
 }
 
-impl Answer {
-    pub(super) fn new(response: Response, origin: Origin, idle: Duration) -> Self {
+impl Response {
+    pub(super) fn new(response: reqwest::Response, origin: Origin, idle: Duration) -> Self {
         let Origin { request, registry, from_registry } = origin;
         Self { response, request, registry, from_registry, idle }
     }
