@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{StatusCode, Url};
 
-use super::failure::{self, Breakdown, Cause, Failure, Outcome, Refusal};
+use super::failure::{self, Cause, Failure, NetworkError, Outcome, RegistryError};
 use super::host_name::authority;
 use super::retry;
 use crate::error::{Error, ErrorKind};
@@ -106,7 +106,7 @@ impl Response {
     /// The failure of an answer that broke off.
     pub(super) fn broke(&self, cause: Cause) -> Failure {
         let (host, request) = (authority(self.url()), self.describe());
-        Failure::Network(Box::new(Breakdown { host, request, cause }))
+        Failure::Network(Box::new(NetworkError { host, request, cause }))
     }
 
     /// The whole body, which must not exceed `limit` bytes.
@@ -148,7 +148,7 @@ impl Response {
                     secret::mask(&problem.message, query.iter().map(|value| &**value));
             }
         }
-        Failure::Refused(Box::new(Refusal {
+        Failure::Refused(Box::new(RegistryError {
             status: self.status(),
             problems,
             request: self.describe(),

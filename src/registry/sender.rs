@@ -7,7 +7,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, He
 use reqwest::{Method, StatusCode, Url};
 
 use super::connections::Connections;
-use super::failure::{self, Breakdown, Cause, Failure, Outcome};
+use super::failure::{self, Cause, Failure, NetworkError, Outcome};
 use super::host_name::{authority, is_loopback_host};
 use super::location::{keeps_credentials, redirect};
 use super::payload::{Meter, Payload};
@@ -264,7 +264,7 @@ impl Sender {
             return Err(error.into());
         }
         let request = failure::describe(method, url);
-        Err(Failure::Network(Box::new(Breakdown { host: authority(url), request, cause })))
+        Err(Failure::Network(Box::new(NetworkError { host: authority(url), request, cause })))
     }
 
     /// Waits for an answer for as long as a body is moving, or an answer may still come.
