@@ -4,7 +4,7 @@ use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::auth::{Asking, Authority};
+use super::auth::{Authenticator, TokenClient};
 use super::failure::{Failure, Outcome};
 use super::request::{Request, Target};
 use super::response::Response;
@@ -18,7 +18,7 @@ pub(super) struct Host {
     pub endpoint: Endpoint,
     /// Bounds how many blobs move at once.
     pub blobs: Semaphore,
-    pub auth: Authority,
+    pub auth: Authenticator,
     /// How blobs are sent to it.
     pub way: KnownWay,
 }
@@ -28,7 +28,7 @@ impl Host {
         Self {
             endpoint: Endpoint::new(name, options),
             blobs: Semaphore::new(options.jobs.max(1)),
-            auth: Authority::default(),
+            auth: Authenticator::default(),
             way: KnownWay::default(),
         }
     }
@@ -69,7 +69,7 @@ impl Exchange {
         if !host.endpoint.has_answered() {
             self.ask_at_root(host, need).await?;
         }
-        host.auth.header(self.asking(host), need).await.map(|_| ())
+        host.auth.header(self.token_client(host), need).await.map(|_| ())
     }
 
     /// Asks a registry at its root, once, whether it wants to know who asks.
@@ -102,17 +102,17 @@ impl Exchange {
         if self.ask_at_root(host, need).await.is_err() {
             return Ok(None);
         }
-        host.auth.header(self.asking(host), need).await
+        host.auth.header(self.token_client(host), need).await
     }
 
-    fn asking<'a>(&'a self, host: &'a Host) -> Asking<'a> {
-        Asking { sender: &self.sender, credentials: &self.credentials, to: &host.endpoint }
+    fn token_client<'a>(&'a self, host: &'a Host) -> TokenClient<'a> {
+        TokenClient { sender: &self.sender, credentials: &self.credentials, to: &host.endpoint }
     }
 
     /// Sends a request with what is known to be demanded, and once more when more is demanded.
     async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Response> {
-        let asking = self.asking(host);
-        let mut shown = host.auth.header(asking, &request.need).await?;
+        let token_client = self.token_client(host);
+        let mut shown = host.auth.header(token_client, &request.need).await?;
         let mut answer = self.sender.send_once(&host.endpoint, request, shown.as_ref()).await?;
         if shown.is_none() && turns_strangers_away(&answer) {
             shown = self.introduction(host, &request.need, &answer).await?;
@@ -139,9 +139,9 @@ impl Exchange {
             return Err(failure);
         }
         if let Some(shown) = &shown {
-            host.auth.forget(asking, shown).await;
+            host.auth.forget(token_client, shown).await;
         }
-        match host.auth.header(asking, &need).await? {
+        match host.auth.header(token_client, &need).await? {
             Some(better) if shown.as_ref() != Some(&better) => {
                 let answer = self.sender.send_once(&host.endpoint, request, Some(&better)).await?;
                 match answer.status() {
