@@ -16,7 +16,7 @@ use super::failure::{Failure, Outcome};
 use super::identity::Login;
 use super::request::Request;
 use super::response::Response;
-use super::scopes::{Need, Scopes};
+use super::scopes::{ScopeRequest, Scopes};
 use super::sender::{Endpoint, Sender};
 use super::token::{self, Token};
 use crate::error::{Error, ErrorKind, Result};
@@ -67,7 +67,7 @@ impl Authenticator {
     pub(super) async fn header(
         &self,
         token_client: TokenClient<'_>,
-        need: &Need,
+        need: &ScopeRequest,
     ) -> Outcome<Option<HeaderValue>> {
         let challenge = self.challenge().clone();
         match challenge {
@@ -80,7 +80,11 @@ impl Authenticator {
     }
 
     /// Takes in the challenge of an answer; gives what the request needs by that.
-    pub(super) fn challenged(&self, answer: &Response, need: &Need) -> Outcome<Need> {
+    pub(super) fn challenged(
+        &self,
+        answer: &Response,
+        need: &ScopeRequest,
+    ) -> Outcome<ScopeRequest> {
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
         let texts = values.iter().filter_map(|value| value.to_str().ok());
         let mut need = need.clone();
@@ -121,7 +125,7 @@ impl Authenticator {
     async fn basic(
         &self,
         token_client: TokenClient<'_>,
-        need: &Need,
+        need: &ScopeRequest,
     ) -> Result<Option<HeaderValue>> {
         match token_client.credentials.find(&token_client.to.name, &need.path).await?.login {
             Login::Password { user, password } => basic(&user, password.reveal()).map(Some),
@@ -135,7 +139,7 @@ impl Authenticator {
         token_client: TokenClient<'_>,
         realm: &Url,
         service: Option<&str>,
-        need: &Need,
+        need: &ScopeRequest,
     ) -> Outcome<HeaderValue> {
         let lasts = |token: &&Token| token.lasts(Instant::now(), need.lasting);
         let key = Key { path: need.path.clone(), scopes: need.scopes.clone() };
@@ -181,7 +185,7 @@ async fn fetch(
     token_client: TokenClient<'_>,
     realm: &Url,
     service: Option<&str>,
-    need: &Need,
+    need: &ScopeRequest,
 ) -> Outcome<Token> {
     let found = token_client.credentials.find(&token_client.to.name, &need.path).await?;
     let outcome = async {
@@ -230,7 +234,7 @@ fn explain(
     mut failure: Failure,
     token_client: TokenClient<'_>,
     note: Option<String>,
-    need: &Need,
+    need: &ScopeRequest,
 ) -> Failure {
     if let Failure::Refused(refusal) = &mut failure {
         refusal.note = note;

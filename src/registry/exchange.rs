@@ -8,7 +8,7 @@ use super::auth::{Authenticator, TokenClient};
 use super::failure::{Failure, Outcome};
 use super::request::{Request, Target};
 use super::response::Response;
-use super::scopes::Need;
+use super::scopes::ScopeRequest;
 use super::sender::{Endpoint, Sender};
 use super::upload_strategy::KnownWay;
 use super::{Credentials, Options};
@@ -65,7 +65,7 @@ impl Exchange {
     }
 
     /// Finds out what a registry demands and gets what `need` takes, before it is needed.
-    pub(super) async fn warm_up(&self, host: &Host, need: &Need) -> Outcome<()> {
+    pub(super) async fn warm_up(&self, host: &Host, need: &ScopeRequest) -> Outcome<()> {
         if !host.endpoint.has_answered() {
             self.ask_at_root(host, need).await?;
         }
@@ -73,7 +73,7 @@ impl Exchange {
     }
 
     /// Asks a registry at its root, once, whether it wants to know who asks.
-    async fn ask_at_root(&self, host: &Host, need: &Need) -> Outcome<()> {
+    async fn ask_at_root(&self, host: &Host, need: &ScopeRequest) -> Outcome<()> {
         let ask = async || -> Outcome<()> {
             let root = Request::new(Method::GET, Target::Path("/v2/".to_owned()));
             let answer = self.sender.send(&host.endpoint, &root, None).await?;
@@ -91,7 +91,7 @@ impl Exchange {
     async fn introduction(
         &self,
         host: &Host,
-        need: &Need,
+        need: &ScopeRequest,
         answer: &Response,
     ) -> Outcome<Option<HeaderValue>> {
         let is_denial = answer.status() == StatusCode::UNAUTHORIZED;
@@ -154,7 +154,12 @@ impl Exchange {
     }
 
     /// Adds to a refusal what went wrong with the search for credentials.
-    async fn note(&self, host: &Host, need: &Need, mut failure: Failure) -> Outcome<Response> {
+    async fn note(
+        &self,
+        host: &Host,
+        need: &ScopeRequest,
+        mut failure: Failure,
+    ) -> Outcome<Response> {
         if let Failure::Refused(refusal) = &mut failure {
             refusal.note = self.credentials.find(&host.endpoint.name, &need.path).await?.note;
         }

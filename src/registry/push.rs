@@ -8,7 +8,7 @@ use super::client::{Client, request};
 use super::failure::Outcome;
 use super::payload::Meter;
 use super::request::{Request, Target};
-use super::scopes::{Need, Scopes, need};
+use super::scopes::{ScopeRequest, Scopes, need};
 use super::upload::{Session, Upload};
 use super::{Access, OnBytes, Reopen};
 use crate::error::Result;
@@ -92,12 +92,12 @@ impl Client {
             let path = format!("blobs/uploads/?mount={digest}&from={}", source.path());
             // This token is for the mount alone: where the source may not be read, some registries
             // give none at all.
-            let Need { path: whose, scopes, .. } = need(repository, Access::Push);
+            let ScopeRequest { path: whose, scopes, .. } = need(repository, Access::Push);
             let scopes = scopes.and(Scopes::repository(source.path(), Access::Pull));
-            let post = request(Method::POST, repository, &path).need(Need {
+            let post = request(Method::POST, repository, &path).need(ScopeRequest {
                 path: whose,
                 scopes,
-                ..Need::default()
+                ..ScopeRequest::default()
             });
             let Ok(answer) = self.send(repository, &post).await else { continue };
             match answer.status().as_u16() {
