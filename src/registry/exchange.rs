@@ -10,7 +10,7 @@ use super::request::{Request, Target};
 use super::response::Response;
 use super::scopes::ScopeRequest;
 use super::sender::{Endpoint, Sender};
-use super::upload_strategy::KnownWay;
+use super::upload_strategy::KnownStrategy;
 use super::{Credentials, Options};
 
 /// A registry, and what was learned about it.
@@ -20,7 +20,7 @@ pub(super) struct Host {
     pub blobs: Semaphore,
     pub auth: Authenticator,
     /// How blobs are sent to it.
-    pub way: KnownWay,
+    pub strategy: KnownStrategy,
 }
 
 impl Host {
@@ -29,7 +29,7 @@ impl Host {
             endpoint: Endpoint::new(name, options),
             blobs: Semaphore::new(options.jobs.max(1)),
             auth: Authenticator::default(),
-            way: KnownWay::default(),
+            strategy: KnownStrategy::default(),
         }
     }
 }
