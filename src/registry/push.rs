@@ -47,9 +47,9 @@ impl Client {
         progress: OnBytes,
     ) -> Result<Pushed> {
         let digest = &descriptor.digest;
-        let flight = self.holdings().flight(repository, digest);
+        let flight = self.known_blobs().flight(repository, digest);
         let _flight = flight.lock().await;
-        if self.holdings().has(repository, digest) {
+        if self.known_blobs().has(repository, digest) {
             return Ok(Pushed::Exists);
         }
         let host = self.host(repository);
@@ -57,7 +57,7 @@ impl Client {
         let outcome = self.bring_blob(repository, descriptor, source, mount_from, progress).await;
         let pushed = outcome
             .map_err(|failure| failure.into_error(format!("push blob {digest} to {repository}")))?;
-        self.holdings().add(repository, digest);
+        self.known_blobs().add(repository, digest);
         Ok(pushed)
     }
 
@@ -88,7 +88,7 @@ impl Client {
     /// no reason not to send the blob.
     async fn mount(&self, repository: &Repository, digest: &Digest, named: &[Repository]) -> Mount {
         let mut opened = None;
-        for source in self.holdings().sources(repository, digest, named) {
+        for source in self.known_blobs().sources(repository, digest, named) {
             let path = format!("blobs/uploads/?mount={digest}&from={}", source.path());
             // This token is for the mount alone: where the source may not be read, some registries
             // give none at all.
