@@ -247,7 +247,7 @@ mod tests {
     use std::path::Path;
     use std::rc::Rc;
 
-    use crate::image::{Blob, BlobSource};
+    use crate::image::{Blob, BlobLocation};
     use crate::layer::boundary::hooked;
     use crate::pipeline::{BaseChoice, ToolchainChoice};
     use crate::progress::Reporter;
@@ -302,7 +302,7 @@ mod tests {
     /// The bytes of all layers.
     fn bytes(image: &Image) -> String {
         let read = |layer: &Blob| match &layer.source {
-            BlobSource::File(path) => fs_err::read_to_string(path).unwrap(),
+            BlobLocation::File(path) => fs_err::read_to_string(path).unwrap(),
             _ => panic!("it is not in the store"),
         };
         image.layers.iter().map(read).collect()

@@ -74,7 +74,7 @@ use std::sync::Arc;
 use crate::error::Result;
 
 /// Bytes that can be read from the start as often as a request must be repeated.
-pub trait Reopen: Send + Sync {
+pub trait BlobSource: Send + Sync {
     /// Opens the bytes from the start.
     fn open(&self) -> Result<Box<dyn Read + Send>>;
 }

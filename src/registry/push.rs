@@ -10,7 +10,7 @@ use super::payload::Meter;
 use super::request::{Request, Target};
 use super::scopes::{ScopeRequest, Scopes, need};
 use super::upload::{Session, Upload};
-use super::{Access, OnBytes, Reopen};
+use super::{Access, BlobSource, OnBytes};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Repository};
 
@@ -42,7 +42,7 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Result<Pushed> {
@@ -65,7 +65,7 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Outcome<Pushed> {
@@ -141,7 +141,7 @@ mod tests {
     /// A source, and how often it was opened.
     struct Source(Vec<u8>, AtomicU64);
 
-    impl Reopen for Source {
+    impl BlobSource for Source {
         fn open(&self) -> Result<Box<dyn Read + Send>> {
             self.1.fetch_add(1, Ordering::Relaxed);
             Ok(Box::new(std::io::Cursor::new(self.0.clone())))

@@ -21,7 +21,7 @@ use super::request::{Request, Target};
 use super::response::Response;
 use super::scopes::need;
 use super::upload_strategy::UploadStrategy;
-use super::{Access, Reopen};
+use super::{Access, BlobSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Digest, Repository};
 
@@ -78,7 +78,7 @@ pub(super) struct Upload<'a> {
     pub repository: &'a Repository,
     pub digest: &'a Digest,
     pub size: u64,
-    pub source: Arc<dyn Reopen>,
+    pub source: Arc<dyn BlobSource>,
     pub meter: Arc<Meter>,
 }
 

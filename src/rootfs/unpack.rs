@@ -23,7 +23,7 @@ use crate::image::{Blob, Image};
 use crate::layer::{Inside, Limits, look_inside};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
-use crate::registry::Reopen as _;
+use crate::registry::BlobSource as _;
 use crate::store::{FolderInfo, FolderLocks, ScratchFolder};
 use crate::transport::{Transfer, concurrently};
 

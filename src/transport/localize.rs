@@ -6,7 +6,7 @@ use super::transfer::Transfer;
 use super::watch::blocking;
 use super::{Context, concurrently};
 use crate::error::Result;
-use crate::image::{Artifact, Blob, BlobSource, Named};
+use crate::image::{Artifact, Blob, BlobLocation, Named};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
 
@@ -28,9 +28,9 @@ pub(super) async fn localize_all(images: &mut [Named], context: &Context) -> Res
     Ok(())
 }
 
-fn stored(blob: &Blob, context: &Context) -> Option<BlobSource> {
+fn stored(blob: &Blob, context: &Context) -> Option<BlobLocation> {
     blob.remote()?;
-    Some(BlobSource::File(context.store.blob_path(&blob.descriptor.digest)))
+    Some(BlobLocation::File(context.store.blob_path(&blob.descriptor.digest)))
 }
 
 async fn bring(blobs: impl IntoIterator<Item = Blob>, context: &Context) -> Result<()> {

@@ -12,10 +12,10 @@ use super::localize::bring_one;
 use super::transfer::Transfer;
 use super::{Context, concurrently};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Named};
+use crate::image::{Artifact, Blob, BlobLocation, Named};
 use crate::oci::{Descriptor, Digest, Reference, Repository};
 use crate::progress::TaskKind;
-use crate::registry::{Pushed, Reopen};
+use crate::registry::{BlobSource, Pushed};
 
 /// Pushes each image under its names, to the registries that they say.
 pub(super) async fn push(images: &[Named], context: &Context) -> Result<()> {
@@ -208,7 +208,7 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    async fn push(&self, source: Arc<dyn Reopen>) -> Result<Pushed> {
+    async fn push(&self, source: Arc<dyn BlobSource>) -> Result<Pushed> {
         let (client, descriptor) = (&self.context.client, &self.blob.descriptor);
         let progress = self.transfer.on_bytes();
         client.push_blob(self.repository, descriptor, source, &self.holders, progress).await
@@ -231,7 +231,7 @@ impl Delivery<'_> {
     async fn fetch_and_push(&self) -> Result<Pushed> {
         bring_one(self.blob, self.context).await?;
         let path = self.context.store.blob_path(&self.blob.descriptor.digest);
-        let local = Blob { source: BlobSource::File(path), ..self.blob.clone() };
+        let local = Blob { source: BlobLocation::File(path), ..self.blob.clone() };
         self.push(Arc::new(local)).await
     }
 }
@@ -246,7 +246,7 @@ impl Absent {
     }
 }
 
-impl Reopen for Absent {
+impl BlobSource for Absent {
     fn open(&self) -> Result<Box<dyn Read + Send>> {
         self.0.store(true, Ordering::Release);
         Err(Error::new(ErrorKind::NotFound, "read a layer that was not fetched"))

@@ -11,10 +11,10 @@ use super::select::select;
 use super::transfer::Transfer;
 use super::watch::{Watch, blocking};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Named};
+use crate::image::{Artifact, Blob, BlobLocation, Named};
 use crate::oci::{Descriptor, LARGEST_DOCUMENT, PlatformSet, Reference};
 use crate::progress::TaskKind;
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 use crate::store::Store;
 
 /// The fewest digits of a digest that name an image.
@@ -27,9 +27,9 @@ impl Contents for Store {
         self.read(descriptor, LARGEST_DOCUMENT)
     }
 
-    fn source(&self, descriptor: &Descriptor) -> Result<BlobSource> {
+    fn source(&self, descriptor: &Descriptor) -> Result<BlobLocation> {
         if self.holds(descriptor)? {
-            return Ok(BlobSource::File(self.blob_path(&descriptor.digest)));
+            return Ok(BlobLocation::File(self.blob_path(&descriptor.digest)));
         }
         Err(Error::new(ErrorKind::NotFound, format!("read blob {}", descriptor.digest))
             .because(format!("it is not in the store {}", self.root().display()))

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use gondola::error::{Error, Result};
-use gondola::image::{Artifact, Blob, BlobSource, Draft, Image, Layer, Named};
+use gondola::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer, Named};
 use gondola::layer::{self, Content, Encoding, Entry, Tree, WriteOptions};
 use gondola::oci::{
     Descriptor, Digest, Document, History, Index, Manifest, MediaType, Platform, PlatformSet,
 };
 use gondola::progress::{Event, Outcome, Progress, Reporter};
-use gondola::registry::{Client, Reopen};
+use gondola::registry::{BlobSource, Client};
 use gondola::store::Store;
 use gondola::transport::{self, Context, Place};
 use tempfile::TempDir;
@@ -180,7 +180,7 @@ pub fn named(artifact: Artifact, names: &[&str]) -> Named {
 pub fn broken(platform: &str) -> Artifact {
     let mut image = image(platform, "broken");
     let size = usize::try_from(image.layers[0].descriptor.size).unwrap();
-    image.layers[0].source = BlobSource::Memory(vec![b'x'; size].into());
+    image.layers[0].source = BlobLocation::Memory(vec![b'x'; size].into());
     Artifact::Image(image)
 }
 

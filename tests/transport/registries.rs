@@ -1,7 +1,7 @@
 //! Registries: nothing is moved that need not be, and tags come last.
 
 use gondola::error::ErrorKind;
-use gondola::image::{Artifact, BlobSource};
+use gondola::image::{Artifact, BlobLocation};
 use gondola::oci::PlatformSet;
 use gondola::progress::Outcome;
 use gondola::transport::{localize, push};
@@ -245,7 +245,9 @@ fn a_blob_that_turned_bad_in_the_store_is_taken_away() {
     bench.write("store:x", &[named(index(), &[])]).unwrap();
     let artifact = bench.read("store:x", "all").unwrap();
     let layer = artifact.images()[0].layers[0].descriptor.clone();
-    let BlobSource::File(path) = &artifact.images()[0].layers[0].source else { panic!("no file") };
+    let BlobLocation::File(path) = &artifact.images()[0].layers[0].source else {
+        panic!("no file")
+    };
     fs_err::write(path, vec![0; usize::try_from(layer.size).unwrap()]).unwrap();
     let pushed = run(push(&[named(artifact, &[&registry.image("x")])], &bench.context));
     let error =

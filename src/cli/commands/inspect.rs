@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, Image};
 use crate::layer::{self, ListedEntry, ListedKind};
 use crate::oci::{Descriptor, Digest, History, PlatformSet};
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 use crate::transport::{self, Context, Place};
 
 /// Arguments of `gondola inspect`.

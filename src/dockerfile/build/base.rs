@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Blob, BlobSource, Image};
+use crate::image::{Blob, BlobLocation, Image};
 use crate::oci::{
     Descriptor, Document, ImageConfig, LARGEST_DOCUMENT, Manifest, Platform, PlatformSet,
     Reference, Repository,
@@ -124,9 +124,9 @@ fn looked_up(tools: &Tools, key: &str, repository: &Repository) -> Result<Option
     let config: Document<ImageConfig> = Document::parse(config.media_type, bytes)?;
     let layers = manifest.value().layers.iter().map(|descriptor| {
         let source = if store.holds(descriptor)? {
-            BlobSource::File(store.blob_path(&descriptor.digest))
+            BlobLocation::File(store.blob_path(&descriptor.digest))
         } else {
-            BlobSource::Remote(repository.clone())
+            BlobLocation::Remote(repository.clone())
         };
         Ok(Blob { descriptor: descriptor.clone(), source })
     });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{LayoutFile, VERSION};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, BlobSource, Named};
+use crate::image::{Artifact, BlobLocation, Named};
 use crate::oci::{
     Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
 };
@@ -174,7 +174,7 @@ impl Contents for Layout<'_> {
         bytes.ok_or_else(|| self.missing(descriptor))
     }
 
-    fn source(&self, descriptor: &Descriptor) -> Result<BlobSource> {
+    fn source(&self, descriptor: &Descriptor) -> Result<BlobLocation> {
         let Some((source, size)) = self.files.locate(&blob_name(descriptor))? else {
             return Err(self.missing(descriptor));
         };
