@@ -25,7 +25,7 @@ use crate::oci::Digest;
 use crate::progress::TaskKind;
 use crate::registry::BlobSource as _;
 use crate::store::{FolderInfo, FolderLocks, ScratchFolder};
-use crate::transport::{Transfer, concurrently};
+use crate::transport::{BlobProgress, concurrently};
 
 /// How long to wait before looking again whether another process has unpacked the same.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -183,8 +183,11 @@ impl Unpacker {
                     Blobs::NotStored => None,
                 };
                 let (sink, source) = pipe(&blob.descriptor, ingest);
-                let transfer =
-                    Transfer::start(&self.context.reporter, TaskKind::Download, &blob.descriptor);
+                let transfer = BlobProgress::start(
+                    &self.context.reporter,
+                    TaskKind::Download,
+                    &blob.descriptor,
+                );
                 let progress = transfer.on_bytes();
                 let pull =
                     self.context.client.pull_blob(repository, &blob.descriptor, sink, progress);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::transfer::Transfer;
+use super::blob_progress::BlobProgress;
 use super::watch::blocking;
 use super::{Context, concurrently};
 use crate::error::Result;
@@ -48,7 +48,7 @@ async fn bring(blobs: impl IntoIterator<Item = Blob>, context: &Context) -> Resu
 pub(super) async fn bring_one(blob: &Blob, context: &Context) -> Result<()> {
     let Some(repository) = blob.remote() else { return Ok(()) };
     let (store, descriptor) = (&context.store, &blob.descriptor);
-    let transfer = Transfer::start(&context.reporter, TaskKind::Download, descriptor);
+    let transfer = BlobProgress::start(&context.reporter, TaskKind::Download, descriptor);
     if store.holds(descriptor)? {
         transfer.skipped("exists");
         return Ok(());

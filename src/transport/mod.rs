@@ -15,6 +15,7 @@
 
 mod archive;
 mod assemble;
+mod blob_progress;
 mod docker_item;
 mod entries;
 mod export;
@@ -29,15 +30,14 @@ mod read;
 mod registry;
 mod select;
 mod store;
-mod transfer;
 mod watch;
 mod write;
 
+pub(crate) use blob_progress::BlobProgress;
 pub use localize::localize;
 pub use place::{Engine, Place, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
-pub(crate) use transfer::Transfer;
 pub use write::{check, push, write};
 
 use futures_util::stream::{StreamExt, TryStreamExt};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::assemble::check_whole;
+use super::blob_progress::BlobProgress;
 use super::localize::bring_one;
-use super::transfer::Transfer;
 use super::{Context, concurrently};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobLocation, Named};
@@ -168,7 +168,7 @@ impl Shipment<'_> {
                 repository,
                 holders: others.cloned().collect(),
                 context,
-                transfer: Transfer::start(
+                transfer: BlobProgress::start(
                     &context.reporter,
                     TaskKind::Upload,
                     &self.blob.descriptor,
@@ -188,7 +188,7 @@ struct Delivery<'a> {
     /// Other repositories of the same registry that have the blob.
     holders: Vec<Repository>,
     context: &'a Context,
-    transfer: Transfer,
+    transfer: BlobProgress,
 }
 
 impl Delivery<'_> {

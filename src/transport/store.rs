@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::Context;
 use super::assemble::{Contents, assemble};
+use super::blob_progress::BlobProgress;
 use super::localize::localize_all;
 use super::select::select;
-use super::transfer::Transfer;
 use super::watch::{Watch, blocking};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobLocation, Named};
@@ -139,7 +139,7 @@ fn put(blob: &Blob, context: &Context, watch: &Watch) -> Result<()> {
         return Ok(());
     }
     let action = || format!("store blob {}", descriptor.digest);
-    let transfer = Transfer::start(&context.reporter, TaskKind::Export, descriptor);
+    let transfer = BlobProgress::start(&context.reporter, TaskKind::Export, descriptor);
     let progress = transfer.on_bytes();
     let (mut blob, mut ingest) = (blob.open()?, store.ingest_unhashed()?);
     let mut buffer = vec![0; PIECE];

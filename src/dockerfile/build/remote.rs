@@ -29,7 +29,7 @@ use crate::layer;
 use crate::oci::{History, Manifest, Platform};
 use crate::progress::TaskKind;
 use crate::registry::{OnBytes, Pulled};
-use crate::transport::{self, Transfer};
+use crate::transport::{self, BlobProgress};
 
 /// What tags begin with.
 const TAG: &str = "step-";
@@ -270,7 +270,7 @@ impl Remote {
         let source = BlobLocation::File(self.transport.store.blob_path(&entry.layer.digest));
         let image = entry.image(&self.transport.host, source);
         let descriptor = entry.layer.descriptor();
-        let transfer = Transfer::start(&self.transport.reporter, TaskKind::Upload, &descriptor);
+        let transfer = BlobProgress::start(&self.transport.reporter, TaskKind::Upload, &descriptor);
         for blob in image.layers.iter().cloned().chain([image.config_blob()]) {
             let descriptor = blob.descriptor.clone();
             let is_layer = !descriptor.media_type.is_config();
