@@ -31,7 +31,7 @@ pub enum Artifact {
 
 /// An artifact and the names that it gets.
 #[derive(Clone, Debug)]
-pub struct Named {
+pub struct TaggedArtifact {
     /// What is published.
     pub artifact: Artifact,
     /// Under which names; may be empty where a place needs none.

@@ -8,7 +8,7 @@ mod blob;
 mod draft;
 pub mod static_base;
 
-pub use artifact::{Artifact, Named};
+pub use artifact::{Artifact, TaggedArtifact};
 pub use blob::{Blob, BlobLocation};
 pub use draft::{Draft, Layer};
 

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{Built, Engine};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{Reference, canonical_json};
 use crate::registry::Access;
 use crate::transport::{self, Place};
@@ -90,7 +90,7 @@ impl Outputs {
     /// What can fail without a trace comes first: files are written and moved into place before
     /// the first tag on a registry moves.
     pub(super) async fn publish(&self, engine: &Engine, built: &[Built]) -> Result<Vec<Published>> {
-        let named: Vec<Named> = built.iter().map(Built::named).collect();
+        let named: Vec<TaggedArtifact> = built.iter().map(Built::named).collect();
         for place in &self.places {
             transport::write(place, &named, &engine.transport).await?;
         }
@@ -104,13 +104,13 @@ impl Outputs {
         Ok(built.iter().filter_map(Built::pinned).map(|pinned| Published { pinned }).collect())
     }
 
-    async fn push_all(&self, images: &[Named], engine: &Engine) -> Result<()> {
+    async fn push_all(&self, images: &[TaggedArtifact], engine: &Engine) -> Result<()> {
         if self.immutable_tags == ImmutableTags::Fail {
             return transport::push(images, &engine.transport).await;
         }
         for image in images {
             for name in &image.references {
-                let one = Named { references: vec![name.clone()], ..image.clone() };
+                let one = TaggedArtifact { references: vec![name.clone()], ..image.clone() };
                 match transport::push(&[one], &engine.transport).await {
                     Err(error) if is_immutable(&error) => {
                         engine.transport.reporter.warn(format!("{name} stays as it is: {error}"));
@@ -140,8 +140,8 @@ impl Outputs {
 
 impl Built {
     /// The artifact with its names, as transports take it.
-    fn named(&self) -> Named {
-        Named { artifact: self.artifact.clone(), references: self.references.clone() }
+    fn named(&self) -> TaggedArtifact {
+        TaggedArtifact { artifact: self.artifact.clone(), references: self.references.clone() }
     }
 
     /// The first name, pinned by digest.

@@ -6,7 +6,7 @@ use super::blob_progress::BlobProgress;
 use super::watch::blocking;
 use super::{Context, concurrently};
 use crate::error::Result;
-use crate::image::{Artifact, Blob, BlobLocation, Named};
+use crate::image::{Artifact, Blob, BlobLocation, TaggedArtifact};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
 
@@ -20,7 +20,7 @@ pub async fn localize(artifact: &mut Artifact, context: &Context) -> Result<()> 
 }
 
 /// [`localize`] for several artifacts, which may share blobs.
-pub(super) async fn localize_all(images: &mut [Named], context: &Context) -> Result<()> {
+pub(super) async fn localize_all(images: &mut [TaggedArtifact], context: &Context) -> Result<()> {
     bring(images.iter().flat_map(|named| named.artifact.blobs()), context).await?;
     for named in images {
         named.artifact.map_sources(&|blob| stored(blob, context));

@@ -12,13 +12,13 @@ use super::blob_progress::BlobProgress;
 use super::localize::bring_one;
 use super::{Context, concurrently};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobLocation, Named};
+use crate::image::{Artifact, Blob, BlobLocation, TaggedArtifact};
 use crate::oci::{Descriptor, Digest, Reference, Repository};
 use crate::progress::TaskKind;
 use crate::registry::{BlobSource, Pushed};
 
 /// Pushes each image under its names, to the registries that they say.
-pub(super) async fn push(images: &[Named], context: &Context) -> Result<()> {
+pub(super) async fn push(images: &[TaggedArtifact], context: &Context) -> Result<()> {
     let targets = outdated(images, context).await?;
     if targets.is_empty() {
         return Ok(());
@@ -36,7 +36,7 @@ struct Target<'a> {
 }
 
 /// The names that do not stand for their image yet.
-async fn outdated<'a>(images: &'a [Named], context: &Context) -> Result<Vec<Target<'a>>> {
+async fn outdated<'a>(images: &'a [TaggedArtifact], context: &Context) -> Result<Vec<Target<'a>>> {
     let mut targets = Vec::new();
     for named in images {
         check_whole(&named.artifact)?;

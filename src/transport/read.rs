@@ -7,7 +7,7 @@ use super::layout::Layout;
 use super::watch::{Watch, blocking};
 use super::{Context, Place, registry, select, store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Named};
+use crate::image::{Artifact, TaggedArtifact};
 use crate::oci::PlatformSet;
 
 /// Reads the one image, or index of images, that `place` names.
@@ -31,7 +31,7 @@ pub async fn read_all(
     place: &Place,
     platforms: &PlatformSet,
     context: &Context,
-) -> Result<Vec<Named>> {
+) -> Result<Vec<TaggedArtifact>> {
     let (layout, archive) = match place {
         Place::Layout { folder, tag: None } => (Some(folder.clone()), None),
         Place::OciArchive { file, tag: None } | Place::DockerArchive { file, name: None } => {
@@ -40,7 +40,7 @@ pub async fn read_all(
         _ => {
             let references = place.reference().cloned().into_iter().collect();
             let artifact = read(place, platforms, context).await?;
-            return Ok(vec![Named { artifact, references }]);
+            return Ok(vec![TaggedArtifact { artifact, references }]);
         }
     };
     let (platforms, store) = (platforms.clone(), context.store.clone());
@@ -52,7 +52,7 @@ pub async fn read_all(
     .await
 }
 
-fn read_all_of_layout(folder: &Folder, platforms: &PlatformSet) -> Result<Vec<Named>> {
+fn read_all_of_layout(folder: &Folder, platforms: &PlatformSet) -> Result<Vec<TaggedArtifact>> {
     let images = open_layout(folder)?.read_all(platforms)?;
     select::select_each(images, platforms, &folder.shown())
 }

@@ -11,7 +11,7 @@ use super::localize::localize_all;
 use super::select::select;
 use super::watch::{Watch, blocking};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobLocation, Named};
+use crate::image::{Artifact, Blob, BlobLocation, TaggedArtifact};
 use crate::oci::{Descriptor, LARGEST_DOCUMENT, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::registry::BlobSource;
@@ -101,7 +101,7 @@ pub(super) fn read(
 }
 
 /// Brings images into the store, and gives them their names when all of them are there.
-pub(super) async fn write(images: &[Named], context: &Context) -> Result<()> {
+pub(super) async fn write(images: &[TaggedArtifact], context: &Context) -> Result<()> {
     let mut images = images.to_vec();
     localize_all(&mut images, context).await?;
     let context = context.clone();
@@ -123,7 +123,7 @@ pub(super) async fn write(images: &[Named], context: &Context) -> Result<()> {
     .await
 }
 
-fn named_descriptors(named: &Named) -> impl Iterator<Item = (Reference, Descriptor)> {
+fn named_descriptors(named: &TaggedArtifact) -> impl Iterator<Item = (Reference, Descriptor)> {
     let descriptor = named.artifact.descriptor();
     // A tag with a digest names the tag as well: the digest is checked by the store.
     named.references.iter().flat_map(move |name| {

@@ -10,7 +10,7 @@ use super::push::push as push_images;
 use super::watch::{Watch, blocking};
 use super::{Context, Place, RefName, assemble, layout, load, localize, store};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::Reference;
 use crate::progress::{Task, TaskKind};
 
@@ -18,7 +18,7 @@ use crate::progress::{Task, TaskKind};
 ///
 /// A name or tag that is a part of the place stands instead of the image's own names; then there
 /// may be only one image.
-pub async fn write(place: &Place, images: &[Named], context: &Context) -> Result<()> {
+pub async fn write(place: &Place, images: &[TaggedArtifact], context: &Context) -> Result<()> {
     mended(write_to(place, images, context).await, images, context)
 }
 
@@ -28,7 +28,7 @@ pub async fn write(place: &Place, images: &[Named], context: &Context) -> Result
 /// Layers that the target has are neither downloaded nor sent; those that another repository of the
 /// same registry has are mounted. Tags move last, when everything else is in place: an interrupted
 /// push moves none.
-pub async fn push(images: &[Named], context: &Context) -> Result<()> {
+pub async fn push(images: &[TaggedArtifact], context: &Context) -> Result<()> {
     mended(push_images(images, context).await, images, context)
 }
 
@@ -44,7 +44,7 @@ pub fn check(place: &Place) -> Result<()> {
     }
 }
 
-async fn write_to(place: &Place, images: &[Named], context: &Context) -> Result<()> {
+async fn write_to(place: &Place, images: &[TaggedArtifact], context: &Context) -> Result<()> {
     images.iter().try_for_each(|named| assemble::check_whole(&named.artifact))?;
     match place {
         Place::Registry(name) => push_images(&renamed(images, Some(name))?, context).await,
@@ -80,7 +80,7 @@ async fn write_to(place: &Place, images: &[Named], context: &Context) -> Result<
 
 /// Gathers what an export needs; what is in registries is brought here first.
 async fn local_export(
-    images: &[Named],
+    images: &[TaggedArtifact],
     tag: Option<&RefName>,
     context: &Context,
 ) -> Result<Export> {
@@ -123,12 +123,12 @@ fn step(task: &Task, watch: &Watch, bytes: u64) -> Result<()> {
 }
 
 /// The one image of `images` under another name.
-fn renamed(images: &[Named], name: Option<&Reference>) -> Result<Vec<Named>> {
+fn renamed(images: &[TaggedArtifact], name: Option<&Reference>) -> Result<Vec<TaggedArtifact>> {
     let Some(name) = name else { return Ok(images.to_vec()) };
     let [only] = images else {
         return Err(Error::new(ErrorKind::Usage, format!("write {} images", images.len()))
             .because(format!("all would be called {name}"))
             .hint("leave the name in the destination away"));
     };
-    Ok(vec![Named { artifact: only.artifact.clone(), references: vec![name.clone()] }])
+    Ok(vec![TaggedArtifact { artifact: only.artifact.clone(), references: vec![name.clone()] }])
 }

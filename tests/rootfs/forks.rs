@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fs_err as fs;
-use gondola::image::{Blob, Draft, Image, Layer, Named};
+use gondola::image::{Blob, Draft, Image, Layer, TaggedArtifact};
 use gondola::layer::{Encoding, Entry, EntryKind, Tree, WriteOptions};
 use gondola::oci::{Descriptor, History, MediaType};
 use gondola::rootfs::{Fork, Rootfs, View};
@@ -317,7 +317,7 @@ fn with_layer(base: &Image, tree: &Tree) -> Image {
 /// What Docker's `export` of a container of an image holds.
 fn exported(docker: &Docker, world: &World, image: Image) -> BTreeMap<String, String> {
     let archive = world.path("image.tar");
-    let named = Named {
+    let named = TaggedArtifact {
         artifact: gondola::image::Artifact::Image(image),
         references: vec!["changed:latest".parse().unwrap()],
     };

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
-use gondola::image::{Artifact, Image, Named};
+use gondola::image::{Artifact, Image, TaggedArtifact};
 use gondola::oci::PlatformSet;
 use gondola::rootfs::Unpacker;
 use gondola::sandbox::Rung;
@@ -20,7 +20,7 @@ pub fn pushed(world: &World, registry: &Registry, image: Image) -> Image {
     let context = world.unpacker(Rung::Ns).context;
     let name = registry.image("test:latest");
     let references = vec![name.parse().unwrap()];
-    let named = Named { artifact: Artifact::Image(image), references };
+    let named = TaggedArtifact { artifact: Artifact::Image(image), references };
     let place = Place::Registry(name.parse().unwrap());
     let all = PlatformSet::All;
     block_on(async {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use gondola::error::{Error, Result};
-use gondola::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer, Named};
+use gondola::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer, TaggedArtifact};
 use gondola::layer::{self, Content, Encoding, Entry, Tree, WriteOptions};
 use gondola::oci::{
     Descriptor, Digest, Document, History, Index, Manifest, MediaType, Platform, PlatformSet,
@@ -88,7 +88,7 @@ impl Bench {
         text.parse::<Place>().unwrap().in_folder(self.folder.path())
     }
 
-    pub fn write(&self, place: &str, images: &[Named]) -> Result<()> {
+    pub fn write(&self, place: &str, images: &[TaggedArtifact]) -> Result<()> {
         run(transport::write(&self.place(place), images, &self.context))
     }
 
@@ -97,7 +97,7 @@ impl Bench {
         run(transport::read(&self.place(place), &platforms, &self.context))
     }
 
-    pub fn read_all(&self, place: &str) -> Result<Vec<Named>> {
+    pub fn read_all(&self, place: &str) -> Result<Vec<TaggedArtifact>> {
         run(transport::read_all(&self.place(place), &PlatformSet::All, &self.context))
     }
 }
@@ -172,8 +172,11 @@ fn blob(media_type: MediaType, bytes: &'static [u8]) -> Blob {
     Blob::in_memory(Descriptor::of(media_type, bytes), Bytes::from_static(bytes))
 }
 
-pub fn named(artifact: Artifact, names: &[&str]) -> Named {
-    Named { artifact, references: names.iter().map(|name| name.parse().unwrap()).collect() }
+pub fn named(artifact: Artifact, names: &[&str]) -> TaggedArtifact {
+    TaggedArtifact {
+        artifact,
+        references: names.iter().map(|name| name.parse().unwrap()).collect(),
+    }
 }
 
 /// An image one of whose layers does not have the content that its digest names.

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::args::PlatformArgs;
 use crate::cli::session::{Session, print_lines};
 use crate::error::Result;
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{PlatformSet, Reference};
 use crate::rootfs::Unpacker;
 use crate::sandbox::{Launcher, ProbeOptions, probe};
@@ -38,7 +38,7 @@ pub(in crate::cli) async fn run(session: &Session, args: PullArgs) -> Result<()>
             }
         }
         let pinned = image.with_digest(artifact.digest().clone());
-        let named = Named { artifact, references: vec![image] };
+        let named = TaggedArtifact { artifact, references: vec![image] };
         transport::write(&Place::Store(None), &[named], &context).await?;
         print_lines([pinned])?;
     }

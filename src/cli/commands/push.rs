@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::session::{Session, print_lines};
 use crate::error::Result;
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{PlatformSet, Reference};
 use crate::transport::{self, Place};
 
@@ -22,7 +22,7 @@ pub(in crate::cli) async fn run(session: &Session, args: PushArgs) -> Result<()>
         let place = Place::Store(Some(image.clone()));
         let artifact = transport::read(&place, &PlatformSet::All, &context).await?;
         let pinned = image.with_digest(artifact.digest().clone());
-        let named = Named { artifact, references: vec![image] };
+        let named = TaggedArtifact { artifact, references: vec![image] };
         transport::push(&[named], &context).await?;
         print_lines([pinned])?;
     }

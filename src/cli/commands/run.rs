@@ -21,7 +21,7 @@ use crate::container::{
     Supervisor, Volume, start_detached,
 };
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::image::{Artifact, Image, Named};
+use crate::image::{Artifact, Image, TaggedArtifact};
 use crate::literal;
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
@@ -306,7 +306,8 @@ impl Found {
     async fn name_in_store(&self, context: &Context) -> Result<()> {
         let artifact = Artifact::Image(self.image.clone());
         let references = self.reference.clone().into_iter().collect();
-        transport::write(&Place::Store(None), &[Named { artifact, references }], context).await
+        transport::write(&Place::Store(None), &[TaggedArtifact { artifact, references }], context)
+            .await
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::Archive;
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobLocation, Image, Named};
+use crate::image::{Artifact, Blob, BlobLocation, Image, TaggedArtifact};
 use crate::layer;
 use crate::oci::{
     Compression, Descriptor, Digest, Document, Hasher, ImageConfig, LARGEST_DOCUMENT, Manifest,
@@ -48,9 +48,10 @@ impl<'a> Images<'a> {
     }
 
     /// Reads every image with its names.
-    pub(super) fn read_all(&self) -> Result<Vec<Named>> {
-        let read =
-            |item: &Item| Ok(Named { artifact: self.image(item)?, references: item.names() });
+    pub(super) fn read_all(&self) -> Result<Vec<TaggedArtifact>> {
+        let read = |item: &Item| {
+            Ok(TaggedArtifact { artifact: self.image(item)?, references: item.names() })
+        };
         self.items.iter().map(read).collect()
     }
 
