@@ -23,7 +23,7 @@ use crate::pipeline::{Engine, programs_folder};
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
 use crate::store::Store;
-use crate::transport::{Context, Place};
+use crate::transport::{Context, Location};
 
 /// How long after a signal the work has time to notice it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -222,7 +222,7 @@ impl Interruption {
 }
 
 /// Refuses to write an archive to a terminal, or several into one stream.
-pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Location>) -> Result<()> {
     let streams = places.into_iter().filter(|place| place.is_stream()).count();
     if streams > 1 {
         return Err(Error::new(ErrorKind::Usage, "write several archives to stdout")

@@ -17,7 +17,7 @@ use crate::pipeline::{
     ToolchainChoice,
 };
 use crate::store::CacheScope;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// The configuration file that is read when it exists.
 const DEFAULT_FILE: &str = "gondola.yaml";
@@ -234,7 +234,7 @@ fn toolchain_choice(given: &config::Go, folder: &Path) -> Result<ToolchainChoice
         "host" => ToolchainChoice::Host,
         _ if is_path => ToolchainChoice::Program(folder.join(text)),
         _ => {
-            let place: Place = text.parse().cannot(|| format!("use --go {text}"))?;
+            let place: Location = text.parse().cannot(|| format!("use --go {text}"))?;
             ToolchainChoice::Image(place.in_folder(folder))
         }
     })
@@ -304,7 +304,7 @@ mod tests {
             assert_eq!(choose(Some(path)).unwrap(), program);
         }
         for image in ["golang", "golang:1.27", "sdk/bin/gopher", "oci:bases:golang"] {
-            let place = image.parse::<Place>().unwrap().in_folder(folder.path());
+            let place = image.parse::<Location>().unwrap().in_folder(folder.path());
             assert_eq!(choose(Some(image)).unwrap(), ToolchainChoice::Image(place));
         }
         let error = choose(Some("Go:1")).unwrap_err();

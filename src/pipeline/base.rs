@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
 use crate::oci::{Digest, Platform, PlatformSet, annotation};
 use crate::progress::TaskKind;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// The bases of a build, each looked up once.
 #[derive(Default)]
@@ -86,7 +86,7 @@ pub(super) enum Base {
 /// A base image that came from a registry, a layout or an archive.
 #[derive(Clone, Debug)]
 pub(super) struct FoundBase {
-    place: Place,
+    place: Location,
     artifact: Artifact,
 }
 

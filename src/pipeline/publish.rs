@@ -11,7 +11,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
 use crate::oci::{Reference, canonical_json};
 use crate::registry::Access;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// Where built images go, and which files describe them.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Outputs {
     /// What a tag means that its registry does not let move.
     pub immutable_tags: ImmutableTags,
     /// Layouts, archives and other engines.
-    pub places: Vec<Place>,
+    pub places: Vec<Location>,
     /// A file for the digests alone, one on a line.
     pub iidfile: Option<PathBuf>,
     /// A JSON file that describes each image as buildx does.
@@ -98,7 +98,7 @@ impl Outputs {
             self.push_all(&named, engine).await?;
         }
         if !self.push && self.places.is_empty() {
-            transport::write(&Place::Store(None), &named, &engine.transport).await?;
+            transport::write(&Location::Store(None), &named, &engine.transport).await?;
         }
         self.describe(built)?;
         Ok(built.iter().filter_map(Built::pinned).map(|pinned| Published { pinned }).collect())

@@ -12,7 +12,7 @@ use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::sandbox::{Launcher, ProbeOptions, Rung, probe};
 use crate::store::{CacheScope, Store, StorePlace};
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// The kind of the store's records that say where an image's Go is.
 const RECORDS: &str = "toolchain";
@@ -171,7 +171,7 @@ impl Search<'_> {
         };
         let version = modules.requirement.as_ref().map(|needed| needed.version.to_string());
         let version = version.unwrap_or_else(|| "latest".to_owned());
-        let place: Place = image.replace("{version}", &version).parse()?;
+        let place: Location = image.replace("{version}", &version).parse()?;
         let place = place.in_folder(&self.request.folder);
         self.engine.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
         let found = self.of_image(&place, &modules).await;
@@ -183,7 +183,7 @@ impl Search<'_> {
         })
     }
 
-    async fn of_image(&self, place: &Place, modules: &Modules) -> Result<Toolchain> {
+    async fn of_image(&self, place: &Location, modules: &Modules) -> Result<Toolchain> {
         let images = self.images()?;
         let rung = self.rung(&images.launcher, place)?;
         let pinned = self.pinned(place, modules).await?;
@@ -197,7 +197,7 @@ impl Search<'_> {
 
     async fn of_pinned(
         &self,
-        place: &Place,
+        place: &Location,
         images: &Images,
         rung: Option<Rung>,
     ) -> Result<Toolchain> {
@@ -227,7 +227,7 @@ impl Search<'_> {
     }
 
     /// The sandbox for builds in the image's root file system; none for its Go alone, confined.
-    fn rung(&self, launcher: &Launcher, place: &Place) -> Result<Option<Rung>> {
+    fn rung(&self, launcher: &Launcher, place: &Location) -> Result<Option<Rung>> {
         let SandboxChoice { wish, least } = self.request.sandbox;
         if !self.request.sandbox.is_for_rootfs() && self.need == Need::Go {
             return Ok(None);
@@ -292,18 +292,18 @@ impl Search<'_> {
 
     /// The place with the digest that its tag stands for, as the lock file has it or else as the
     /// registry says.
-    async fn pinned(&self, place: &Place, modules: &Modules) -> Result<Pinned> {
-        let as_it_is = |place: &Place| Pinned { place: place.clone(), unwritten: None };
-        let Place::Registry(name) = place else { return Ok(as_it_is(place)) };
+    async fn pinned(&self, place: &Location, modules: &Modules) -> Result<Pinned> {
+        let as_it_is = |place: &Location| Pinned { place: place.clone(), unwritten: None };
+        let Location::Registry(name) = place else { return Ok(as_it_is(place)) };
         if name.digest().is_some() {
             return Ok(as_it_is(place));
         }
         let mut lock = LockFile::read(&modules.folder)?;
         if let Some(digest) = lock.get(name).filter(|_| !self.request.pull) {
-            return Ok(as_it_is(&Place::Registry(name.with_digest(digest.clone()))));
+            return Ok(as_it_is(&Location::Registry(name.with_digest(digest.clone()))));
         }
         let digest = self.look_up(name).await?;
-        let place = Place::Registry(name.with_digest(digest.clone()));
+        let place = Location::Registry(name.with_digest(digest.clone()));
         if lock.get(name) == Some(&digest) {
             return Ok(as_it_is(&place));
         }
@@ -323,7 +323,7 @@ impl Search<'_> {
 
     /// Writes the lock file. Where that is not possible the build goes on: its sources may be
     /// somebody else's, or read-only.
-    fn keep(&self, lock: &LockFile, pinned: &Place) {
+    fn keep(&self, lock: &LockFile, pinned: &Location) {
         let reporter = &self.engine.transport.reporter;
         match lock.write() {
             Ok(()) => reporter.note(format!("{} has {}", lock.shown(), shown(pinned))),
@@ -334,15 +334,15 @@ impl Search<'_> {
 
 /// A place whose tag, if it has one, has a digest.
 struct Pinned {
-    place: Place,
+    place: Location,
     /// The lock file that is to have it from now on.
     unwritten: Option<LockFile>,
 }
 
 /// A place as people write it.
-fn shown(place: &Place) -> String {
+fn shown(place: &Location) -> String {
     match place {
-        Place::Registry(name) => name.familiar(),
+        Location::Registry(name) => name.familiar(),
         other => other.to_string(),
     }
 }

@@ -9,7 +9,7 @@ use gondola::layer::{Encoding, Entry, EntryKind, Tree, WriteOptions};
 use gondola::oci::{Descriptor, History, MediaType};
 use gondola::rootfs::{Fork, Rootfs, View};
 use gondola::sandbox::Rung;
-use gondola::transport::{self, Place};
+use gondola::transport::{self, Location};
 
 use super::archive::{Raw, device, fifo, file, folder, hard_link, image, symlink};
 use super::support::{Docker, need, program, root};
@@ -321,7 +321,7 @@ fn exported(docker: &Docker, world: &World, image: Image) -> BTreeMap<String, St
         artifact: gondola::image::Artifact::Image(image),
         references: vec!["changed:latest".parse().unwrap()],
     };
-    let place: Place = format!("docker-archive:{}", archive.display()).parse().unwrap();
+    let place: Location = format!("docker-archive:{}", archive.display()).parse().unwrap();
     let context = world.unpacker(Rung::NsRoot).context;
     block_on(transport::write(&place, &[named], &context)).unwrap();
     docker.load(&archive);

@@ -9,7 +9,7 @@ use gondola::oci::PlatformSet;
 use gondola::rootfs::Unpacker;
 use gondola::sandbox::Rung;
 use gondola::store::{PrunePolicy, Store};
-use gondola::transport::{self, Place};
+use gondola::transport::{self, Location};
 
 use super::archive::{Raw, file, folder, image};
 use super::support::{Registry, Sandbox, need};
@@ -21,7 +21,7 @@ pub fn pushed(world: &World, registry: &Registry, image: Image) -> Image {
     let name = registry.image("test:latest");
     let references = vec![name.parse().unwrap()];
     let named = TaggedArtifact { artifact: Artifact::Image(image), references };
-    let place = Place::Registry(name.parse().unwrap());
+    let place = Location::Registry(name.parse().unwrap());
     let all = PlatformSet::All;
     block_on(async {
         transport::push(&[named], &context).await.unwrap();

@@ -14,7 +14,7 @@ use gondola::oci::{
 use gondola::progress::{Event, Outcome, Progress, Reporter};
 use gondola::registry::{BlobSource, Client};
 use gondola::store::Store;
-use gondola::transport::{self, Context, Place};
+use gondola::transport::{self, Context, Location};
 use tempfile::TempDir;
 
 pub const GZIP: Encoding = Encoding::Gzip { level: 6, single_member: false };
@@ -84,8 +84,8 @@ impl Bench {
     }
 
     /// A place whose path, if it has one, is in this folder.
-    pub fn place(&self, text: &str) -> Place {
-        text.parse::<Place>().unwrap().in_folder(self.folder.path())
+    pub fn place(&self, text: &str) -> Location {
+        text.parse::<Location>().unwrap().in_folder(self.folder.path())
     }
 
     pub fn write(&self, place: &str, images: &[TaggedArtifact]) -> Result<()> {

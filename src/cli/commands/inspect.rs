@@ -13,7 +13,7 @@ use crate::image::{Artifact, Blob, Image};
 use crate::layer::{self, ListedEntry, ListedKind};
 use crate::oci::{Descriptor, Digest, History, PlatformSet};
 use crate::registry::BlobSource;
-use crate::transport::{self, Context, Place};
+use crate::transport::{self, Context, Location};
 
 /// Arguments of `gondola inspect`.
 #[derive(Debug, Args)]
@@ -47,11 +47,11 @@ pub(in crate::cli) async fn run(session: &Session, args: InspectArgs) -> Result<
 
 /// A plain name is looked for in the local store before its registry is asked.
 async fn find(text: &str, platforms: &PlatformSet, context: &Context) -> Result<Artifact> {
-    let place: Place = text.parse()?;
-    if let Place::Registry(reference) = &place
+    let place: Location = text.parse()?;
+    if let Location::Registry(reference) = &place
         && context.store.resolve(reference)?.is_some()
     {
-        let local = Place::Store(Some(reference.clone()));
+        let local = Location::Store(Some(reference.clone()));
         return transport::read(&local, platforms, context).await;
     }
     transport::read(&place, platforms, context).await

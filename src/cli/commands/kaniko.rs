@@ -23,7 +23,7 @@ use crate::pipeline::{self, DockerfileRequest, Engine, Outputs};
 use crate::registry::{Client, Mirrors};
 use crate::sandbox::{Network, Rung};
 use crate::secret;
-use crate::transport::Place;
+use crate::transport::Location;
 
 pub(in crate::cli) async fn run(
     session: &Session,
@@ -42,8 +42,8 @@ pub(in crate::cli) async fn run(
         return pipeline::check_dockerfile(&engine, sandbox, request).await;
     }
     let folder = &session.environment.folder;
-    let tar = build.files.tar.clone().map(|file| Place::DockerArchive { file, name: None });
-    let layout = build.files.layout.clone().map(|folder| Place::Layout { folder, tag: None });
+    let tar = build.files.tar.clone().map(|file| Location::DockerArchive { file, name: None });
+    let layout = build.files.layout.clone().map(|folder| Location::Layout { folder, tag: None });
     let places = tar.into_iter().chain(layout).map(|place| place.in_folder(folder));
     let outputs = Outputs {
         push: build.push,

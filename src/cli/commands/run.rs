@@ -27,7 +27,7 @@ use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
 use crate::rootfs::{Rootfs, Unpacker};
 use crate::sandbox::{Exit, Limit, Root, Rung};
-use crate::transport::{self, Context, Place, find_in_store};
+use crate::transport::{self, Context, Location, find_in_store};
 
 /// Arguments of `gondola run`.
 #[derive(Clone, Debug, Args)]
@@ -306,8 +306,12 @@ impl Found {
     async fn name_in_store(&self, context: &Context) -> Result<()> {
         let artifact = Artifact::Image(self.image.clone());
         let references = self.reference.clone().into_iter().collect();
-        transport::write(&Place::Store(None), &[TaggedArtifact { artifact, references }], context)
-            .await
+        transport::write(
+            &Location::Store(None),
+            &[TaggedArtifact { artifact, references }],
+            context,
+        )
+        .await
     }
 }
 
@@ -325,12 +329,12 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
     if is_package(word) {
         let built = build(session, word, args.platform.as_ref()).await?;
         let artifact =
-            transport::read(&Place::Store(Some(built.clone())), &platforms, context).await?;
+            transport::read(&Location::Store(Some(built.clone())), &platforms, context).await?;
         let name = built.without_digest().unwrap_or(built).familiar();
         return Found::new(&artifact, &name);
     }
-    let place = word.parse::<Place>()?.in_folder(&session.environment.folder);
-    let Place::Registry(reference) = place else {
+    let place = word.parse::<Location>()?.in_folder(&session.environment.folder);
+    let Location::Registry(reference) = place else {
         return Found::new(&transport::read(&place, &platforms, context).await?, word);
     };
     // A store that cannot be read has nothing for us.
@@ -340,7 +344,7 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
     let local = match args.pull {
         Pull::Always => None,
         Pull::Missing | Pull::Never => match find_in_store(&own.store, word) {
-            Ok(_) => Some(Place::Store(Some(reference.clone()))),
+            Ok(_) => Some(Location::Store(Some(reference.clone()))),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             Err(error) if args.pull == Pull::Never => {
                 return Err(error).cannot(|| format!("run {word} without pulling it"));
@@ -356,7 +360,7 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
         }
     }
     let artifact =
-        transport::read(&Place::Registry(reference.clone()), &platforms, context).await?;
+        transport::read(&Location::Registry(reference.clone()), &platforms, context).await?;
     let found = Found::new(&artifact, word)?;
     Ok(Found { reference: Some(reference), pulled: true, ..found })
 }

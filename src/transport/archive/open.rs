@@ -15,7 +15,7 @@ use crate::layer::{self, ArchiveReader, Limits};
 use crate::oci::{Compression, Descriptor, MediaType};
 use crate::store::Store;
 use crate::transport::files::{Files, read_part};
-use crate::transport::place::is_stream;
+use crate::transport::location::is_stream;
 use crate::transport::watch::Watch;
 
 /// What contents are padded to.
