@@ -56,7 +56,7 @@ pub enum Location {
     /// The store of another engine.
     Engine {
         /// The engine.
-        engine: Engine,
+        engine: ContainerEngine,
         /// The name that the image has there.
         name: Option<Reference>,
     },
@@ -64,14 +64,14 @@ pub enum Location {
 
 /// Another engine on this machine, reached through its own command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub enum ContainerEngine {
     /// `docker`.
     Docker,
     /// `podman`.
     Podman,
 }
 
-impl Engine {
+impl ContainerEngine {
     /// The engine's command.
     pub fn program(self) -> &'static str {
         match self {
@@ -166,8 +166,8 @@ impl FromStr for Location {
         };
         match scheme {
             "store" => Ok(Self::Store(optional(rest)?)),
-            "docker" => Ok(Self::Engine { engine: Engine::Docker, name: optional(rest)? }),
-            "podman" => Ok(Self::Engine { engine: Engine::Podman, name: optional(rest)? }),
+            "docker" => Ok(Self::Engine { engine: ContainerEngine::Docker, name: optional(rest)? }),
+            "podman" => Ok(Self::Engine { engine: ContainerEngine::Podman, name: optional(rest)? }),
             "oci" => {
                 let (folder, tag) = split_path(text, rest)?;
                 Ok(Self::Layout { folder, tag: ref_name(text, tag)? })

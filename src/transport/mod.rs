@@ -35,7 +35,7 @@ mod write;
 
 pub(crate) use blob_progress::BlobProgress;
 pub use localize::localize;
-pub use location::{Engine, Location, RefName};
+pub use location::{ContainerEngine, Location, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
 pub use write::{check, push, write};
