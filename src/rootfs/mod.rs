@@ -39,7 +39,7 @@
 //! A pull goes straight into folders and does not store the compressed blob: that would cost a tenth
 //! more time and half as much disk again, and the blob is seldom needed. A push to the registry that
 //! it came from mounts it; any other push, and every export, fetches it then (see
-//! [`transport::localize`](crate::transport::localize)). A blob that is in the store is read from there.
+//! [`transport::fetch_blobs`](crate::transport::fetch_blobs)). A blob that is in the store is read from there.
 
 mod apply;
 mod attributes;

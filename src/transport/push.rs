@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::assemble::check_whole;
 use super::blob_progress::BlobProgress;
-use super::localize::bring_one;
+use super::fetch_blobs::fetch_blob;
 use super::{Context, concurrently};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobLocation, TaggedArtifact};
@@ -229,7 +229,7 @@ impl Delivery<'_> {
     }
 
     async fn fetch_and_push(&self) -> Result<Pushed> {
-        bring_one(self.blob, self.context).await?;
+        fetch_blob(self.blob, self.context).await?;
         let path = self.context.store.blob_path(&self.blob.descriptor.digest);
         let local = Blob { source: BlobLocation::File(path), ..self.blob.clone() };
         self.push(Arc::new(local)).await

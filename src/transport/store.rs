@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Context;
 use super::assemble::{Contents, assemble};
 use super::blob_progress::BlobProgress;
-use super::localize::localize_all;
+use super::fetch_blobs::fetch_blobs_of_all;
 use super::select::select;
 use super::watch::{Watch, blocking};
 use crate::error::{Cannot, Error, ErrorKind, Result};
@@ -103,7 +103,7 @@ pub(super) fn read(
 /// Brings images into the store, and gives them their names when all of them are there.
 pub(super) async fn write(images: &[TaggedArtifact], context: &Context) -> Result<()> {
     let mut images = images.to_vec();
-    localize_all(&mut images, context).await?;
+    fetch_blobs_of_all(&mut images, context).await?;
     let context = context.clone();
     blocking(move |watch| {
         let store = &context.store;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::archive;
+use super::evict_corrupt::evict_corrupt;
 use super::export::Export;
 use super::location::is_stream;
-use super::mend::mended;
 use super::push::push as push_images;
 use super::watch::{Watch, blocking};
-use super::{Context, Location, RefName, assemble, layout, load, localize, store};
+use super::{Context, Location, RefName, assemble, fetch_blobs, layout, load, store};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
 use crate::oci::Reference;
@@ -19,7 +19,7 @@ use crate::progress::{Task, TaskKind};
 /// A name or tag that is a part of the place stands instead of the image's own names; then there
 /// may be only one image.
 pub async fn write(place: &Location, images: &[TaggedArtifact], context: &Context) -> Result<()> {
-    mended(write_to(place, images, context).await, images, context)
+    evict_corrupt(write_to(place, images, context).await, images, context)
 }
 
 /// Pushes each image under its names, to the registries that they say.
@@ -29,7 +29,7 @@ pub async fn write(place: &Location, images: &[TaggedArtifact], context: &Contex
 /// same registry has are mounted. Tags move last, when everything else is in place: an interrupted
 /// push moves none.
 pub async fn push(images: &[TaggedArtifact], context: &Context) -> Result<()> {
-    mended(push_images(images, context).await, images, context)
+    evict_corrupt(push_images(images, context).await, images, context)
 }
 
 /// Finds out before there is an image whether `place` could take one, as far as that can be told.
@@ -89,7 +89,7 @@ async fn local_export(
     // A wrong tag is noticed before anything is pulled.
     Export::new(images, tag, &context.host)?;
     let mut images = images.to_vec();
-    localize::localize_all(&mut images, context).await?;
+    fetch_blobs::fetch_blobs_of_all(&mut images, context).await?;
     Export::new(&images, tag, &context.host)
 }
 

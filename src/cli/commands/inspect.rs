@@ -35,7 +35,7 @@ pub(in crate::cli) async fn run(session: &Session, args: InspectArgs) -> Result<
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
     let mut artifact = find(&args.image, &platforms, &context).await?;
     if args.files {
-        transport::localize(&mut artifact, &context).await?;
+        transport::fetch_blobs(&mut artifact, &context).await?;
     }
     let text = if args.json {
         format!("{}\n", as_json(&artifact, args.files)?)

@@ -230,7 +230,7 @@ impl Remote {
         let source = BlobLocation::Remote(self.place.repository.clone());
         let image = entry.image(&self.transport.host, source);
         // Only the layer is brought: the configuration is in memory.
-        transport::localize(&mut Artifact::Image(image), &self.transport).await?;
+        transport::fetch_blobs(&mut Artifact::Image(image), &self.transport).await?;
         let layer = layer.clone();
         blocking(move || {
             let action = || format!("use layer {}", layer.digest);

@@ -9,7 +9,7 @@ use crate::image::TaggedArtifact;
 
 /// Where a failure comes from a corrupt blob of the store, takes the blob away: the next run makes
 /// or fetches it anew.
-pub(super) fn mended(
+pub(super) fn evict_corrupt(
     outcome: Result<()>,
     images: &[TaggedArtifact],
     context: &Context,
