@@ -19,7 +19,7 @@ use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use super::passing_store::PassingStore;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
-use crate::pipeline::{Engine, programs_folder};
+use crate::pipeline::{BuildContext, programs_folder};
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
 use crate::store::Store;
@@ -127,9 +127,9 @@ impl Session {
     }
 
     /// All that a build needs.
-    pub(super) fn engine(&self) -> Result<Engine> {
+    pub(super) fn build_context(&self) -> Result<BuildContext> {
         let transport = self.transport()?;
-        Ok(Engine {
+        Ok(BuildContext {
             programs: programs_folder(&transport.store),
             transport,
             variables: self.environment.variables.clone(),

@@ -13,7 +13,7 @@ use super::memory::distinct;
 use super::plan::{Plan, Programs, Unit, Workload, file_name};
 use super::request::Prebuilt;
 use super::toolchain::Toolchains;
-use super::{Engine, ToolchainChoice};
+use super::{BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Built, Package};
 use crate::oci::Platform;
@@ -88,15 +88,15 @@ pub fn programs_folders(store: &Store) -> Vec<PathBuf> {
 
 /// Starts every compilation that the plan needs.
 pub(super) fn start(
-    engine: &Engine,
+    context: &BuildContext,
     plan: &Plan,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<JoinSet<Result<Arc<Compiled>>>> {
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
-    let turns = Arc::new(Semaphore::new(engine.cores.max(1)));
-    for mut compilation in compilations(engine, &plan.units, bases) {
+    let turns = Arc::new(Semaphore::new(context.cores.max(1)));
+    for mut compilation in compilations(context, &plan.units, bases) {
         check_platform(&compilation.platform)?;
         let compiles = |workload: &Workload| {
             workload.toolchain == compilation.toolchain
@@ -105,14 +105,14 @@ pub(super) fn start(
                 && distinct(&workload.packages) == compilation.packages
         };
         compilation.workload = plan.workloads.iter().position(compiles);
-        if let Some(compiled) = known(engine, plan, &compilation) {
+        if let Some(compiled) = known(context, plan, &compilation) {
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
         let memory = compilation.workload.map(|index| &plan.workloads[index].memory);
         let recorded = memory.and_then(|memory| memory.recorded(&compilation.packages));
         let toolchain = toolchains.get(&compilation.toolchain, &compilation.flags);
-        let builder = engine.builder(toolchain, &compilation.flags);
+        let builder = context.builder(toolchain, &compilation.flags);
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
@@ -125,7 +125,7 @@ pub(super) fn start(
 }
 
 /// What needs no compiler: nothing at all, or programs that are known to be current.
-fn known(engine: &Engine, plan: &Plan, compilation: &Compilation) -> Option<Compiled> {
+fn known(context: &BuildContext, plan: &Plan, compilation: &Compilation) -> Option<Compiled> {
     let compilation = compilation.clone();
     if compilation.packages.is_empty() {
         return Some(Compiled { compilation, built: None });
@@ -134,7 +134,7 @@ fn known(engine: &Engine, plan: &Plan, compilation: &Compilation) -> Option<Comp
     let built = memory.programs(&compilation.packages, &compilation.platform)?;
     let names: Vec<&str> = compilation.packages.iter().map(Package::program_name).collect();
     let name = format!("{} for {}", names.join(", "), compilation.platform);
-    engine.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
+    context.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
     Some(Compiled { compilation, built: Some(built) })
 }
 
@@ -148,14 +148,14 @@ fn check_platform(platform: &Platform) -> Result<()> {
 }
 
 /// Groups what is compiled with the same toolchain and flags for the same platform.
-fn compilations(engine: &Engine, units: &[Unit], bases: &Bases) -> Vec<Compilation> {
+fn compilations(context: &BuildContext, units: &[Unit], bases: &Bases) -> Vec<Compilation> {
     let mut all: BTreeMap<(String, Platform), Compilation> = BTreeMap::new();
     for (index, unit) in units.iter().enumerate() {
         let flags = &unit.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
         let key = format!("{key} {:?}", unit.settings.toolchain);
         let wanted = unit.settings.platforms.as_ref();
-        let platforms = bases.platforms(&unit.settings.base, wanted, &engine.transport.host);
+        let platforms = bases.platforms(&unit.settings.base, wanted, &context.transport.host);
         for platform in platforms {
             let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| Compilation {
                 toolchain: unit.settings.toolchain.clone(),

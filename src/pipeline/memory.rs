@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::BuildContext;
 use super::request::Request;
 use crate::error::Result;
 use crate::golang::{Builder, Built, Check, Inputs, Moment, Package, Program, Recorded, Trace};
@@ -56,7 +56,7 @@ enum Known {
 impl Memory {
     /// Remembers an earlier build of the same, if it still says anything.
     pub(super) fn recall(
-        engine: &Engine,
+        context: &BuildContext,
         request: &Request,
         builder: Builder,
         patterns: Vec<Vec<String>>,
@@ -66,7 +66,7 @@ impl Memory {
         let key = builder.request_key(&request.folder, &patterns.join(&String::new()), &platforms);
         // What a scope that ends with the build knows is gone with its programs.
         let key = request.scope.name().map(|scope| format!("{key} in {scope}"));
-        let store = &engine.transport.store;
+        let store = &context.transport.store;
         let known = key.as_ref().filter(|_| request.use_cache);
         let record = known.and_then(|key| store.get_record::<Record>(RECORDS, key));
         let mut since = Moment::now(&builder.out_dir)?;
@@ -124,19 +124,24 @@ impl Memory {
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
-    pub(super) fn keep(mut self, engine: &Engine, request: &Request, packages: &[Vec<Package>]) {
+    pub(super) fn keep(
+        mut self,
+        context: &BuildContext,
+        request: &Request,
+        packages: &[Vec<Package>],
+    ) {
         let Some(key) = self.key.take() else { return };
         if matches!(self.known, Known::Programs(_)) || self.made.len() != self.platforms.len() {
             return;
         }
-        if let Err(error) = self.record(engine, request, packages, &key) {
-            engine.transport.reporter.note(format!("the next build will ask go again: {error}"));
+        if let Err(error) = self.record(context, request, packages, &key) {
+            context.transport.reporter.note(format!("the next build will ask go again: {error}"));
         }
     }
 
     fn record(
         &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         request: &Request,
         packages: &[Vec<Package>],
         key: &str,
@@ -161,7 +166,7 @@ impl Memory {
             packages: packages.to_vec(),
             programs: std::mem::take(&mut self.made),
         };
-        engine.transport.store.put_record(RECORDS, key, &record)
+        context.transport.store.put_record(RECORDS, key, &record)
     }
 }
 

@@ -50,7 +50,7 @@ use toolchain::Toolchains;
 
 /// What every build has at its disposal.
 #[derive(Clone)]
-pub struct Engine {
+pub struct BuildContext {
     /// The store, the registry client, and the reader of progress.
     pub transport: Context,
     /// The environment variables that builds may look at.
@@ -61,7 +61,7 @@ pub struct Engine {
     pub cores: usize,
 }
 
-impl Engine {
+impl BuildContext {
     /// What runs `go build` with these flags.
     fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
         let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());
@@ -79,7 +79,7 @@ struct Built {
 
 /// Builds every image that `request` asks for, and sends each where `outputs` say.
 pub async fn build(
-    engine: &Engine,
+    context: &BuildContext,
     request: &Request,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
@@ -90,24 +90,24 @@ pub async fn build(
     let fresh = fresh.cannot(|| "make a folder for programs")?;
     let programs = match (&fresh, scope) {
         (Some(fresh), _) => fresh.path().to_owned(),
-        (None, scope) => engine.programs.join(scope.map_or("", ScopeName::as_str)),
+        (None, scope) => context.programs.join(scope.map_or("", ScopeName::as_str)),
     };
-    let engine = &Engine { programs, ..engine.clone() };
+    let context = &BuildContext { programs, ..context.clone() };
     let mut access = outputs
-        .ask_for_access(engine, request.targets.iter().flat_map(|target| &target.settings.tags));
+        .ask_for_access(context, request.targets.iter().flat_map(|target| &target.settings.tags));
     let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
     tokio::try_join!(
-        bases.find_those_that_offer_platforms(engine, request),
-        toolchains.find_for_targets(engine, request),
+        bases.find_those_that_offer_platforms(context, request),
+        toolchains.find_for_targets(context, request),
     )?;
-    let plan = plan::make(engine, request, &bases, &toolchains).await?;
+    let plan = plan::make(context, request, &bases, &toolchains).await?;
     let compiled = plan.units.iter().filter(|unit| !unit.programs.packages().is_empty());
-    toolchains.find(engine, request, compiled.map(|unit| &unit.settings)).await?;
-    let mut compiling = compile::start(engine, &plan, &bases, &toolchains)?;
-    bases.find(engine, plan.units.iter().map(|unit| &unit.settings)).await?;
+    toolchains.find(context, request, compiled.map(|unit| &unit.settings)).await?;
+    let mut compiling = compile::start(context, &plan, &bases, &toolchains)?;
+    bases.find(context, plan.units.iter().map(|unit| &unit.settings)).await?;
 
     let Plan { units, mut workloads } = plan;
-    let mut assembling = Assembly::new(engine, request, &units, bases);
+    let mut assembling = Assembly::new(context, request, &units, bases);
     loop {
         tokio::select! {
             biased;
@@ -127,14 +127,14 @@ pub async fn build(
     let built = assembling.finish()?;
     // Before anything is written, maybe beside the sources.
     for workload in workloads {
-        workload.memory.keep(engine, request, &workload.packages);
+        workload.memory.keep(context, request, &workload.packages);
     }
-    outputs.publish(engine, &built).await
+    outputs.publish(context, &built).await
 }
 
 /// The images that are being put together.
 struct Assembly<'a> {
-    engine: &'a Engine,
+    context: &'a BuildContext,
     request: &'a Request,
     units: &'a [Unit],
     bases: Bases,
@@ -146,9 +146,14 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(engine: &'a Engine, request: &'a Request, units: &'a [Unit], bases: Bases) -> Self {
+    fn new(
+        context: &'a BuildContext,
+        request: &'a Request,
+        units: &'a [Unit],
+        bases: Bases,
+    ) -> Self {
         let (running, done) = (JoinSet::new(), BTreeMap::new());
-        Self { engine, request, units, bases, turn: Arc::new(Semaphore::new(1)), running, done }
+        Self { context, request, units, bases, turn: Arc::new(Semaphore::new(1)), running, done }
     }
 
     /// Starts every image whose binaries are in `compiled`.
@@ -167,12 +172,12 @@ impl<'a> Assembly<'a> {
                 folder: self.request.folder.clone(),
                 use_cache: self.request.use_cache,
             };
-            let (engine, turn) = (self.engine.clone(), self.turn.clone());
+            let (context, turn) = (self.context.clone(), self.turn.clone());
             let (platform, compiled) = (platform.clone(), compiled.clone());
             self.running.spawn(async move {
                 let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
                 let image = tokio::task::spawn_blocking(move || {
-                    let image = assemble::assemble(&engine, &parts);
+                    let image = assemble::assemble(&context, &parts);
                     // The binaries go away with the last that needs them.
                     drop(compiled);
                     image
@@ -193,7 +198,7 @@ impl<'a> Assembly<'a> {
         for (index, unit) in self.units.iter().enumerate() {
             let base = self.bases.get(&unit.settings.base);
             let platforms =
-                base.platforms(unit.settings.platforms.as_ref(), &self.engine.transport.host);
+                base.platforms(unit.settings.platforms.as_ref(), &self.context.transport.host);
             let made = platforms.iter().filter_map(|p| self.done.remove(&(index, p.clone())));
             let mut images: Vec<Image> = made.collect();
             let artifact = match (images.len(), platforms.len()) {

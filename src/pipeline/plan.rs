@@ -7,7 +7,7 @@ use super::base::Bases;
 use super::memory::Memory;
 use super::request::{Grouping, Override, Prebuilt, Request, Settings, Target};
 use super::toolchain::Toolchains;
-use super::{BaseChoice, Engine, ToolchainChoice};
+use super::{BaseChoice, BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{self, BuildFlags, Package};
 use crate::oci::{Platform, Reference, annotation};
@@ -53,12 +53,12 @@ pub(super) struct Workload {
 
 /// Finds the packages that `request` means, and says which image each goes into.
 pub(super) async fn make(
-    engine: &Engine,
+    context: &BuildContext,
     request: &Request,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<Plan> {
-    let workloads = workloads(engine, request, bases, toolchains).await?;
+    let workloads = workloads(context, request, bases, toolchains).await?;
     let mut units = Vec::new();
     for (index, target) in request.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
@@ -74,7 +74,7 @@ pub(super) async fn make(
     let has_no_c_library =
         |unit: &&Unit| matches!(unit.settings.base, BaseChoice::Static | BaseChoice::Scratch);
     for unit in units.iter().filter(|unit| unit.settings.go.cgo).filter(has_no_c_library) {
-        engine.transport.reporter.warn(format!(
+        context.transport.reporter.warn(format!(
             "{} is built with cgo, and its base has no C library: it starts only if it is linked statically",
             unit.name
         ));
@@ -91,7 +91,7 @@ struct Common<'a> {
 }
 
 async fn workloads(
-    engine: &Engine,
+    context: &BuildContext,
     request: &Request,
     bases: &Bases,
     toolchains: &Toolchains,
@@ -103,7 +103,7 @@ async fn workloads(
         }
         let settings = &target.settings;
         let wanted = settings.platforms.as_ref();
-        let platforms = bases.platforms(&settings.base, wanted, &engine.transport.host);
+        let platforms = bases.platforms(&settings.base, wanted, &context.transport.host);
         let common = Common { toolchain: &settings.toolchain, flags: &settings.go, platforms };
         match groups.iter_mut().find(|(other, _)| *other == common) {
             Some((_, targets)) => targets.push(index),
@@ -112,10 +112,10 @@ async fn workloads(
     }
     let mut workloads = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
-        let builder = engine.builder(toolchains.get(toolchain, flags), flags);
+        let builder = context.builder(toolchains.get(toolchain, flags), flags);
         let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
         let patterns = patterns.collect();
-        let memory = Memory::recall(engine, request, builder, patterns, platforms)?;
+        let memory = Memory::recall(context, request, builder, patterns, platforms)?;
         let packages = memory.packages(request).await?;
         let toolchain = toolchain.clone();
         workloads.push(Workload { toolchain, memory, packages, targets });

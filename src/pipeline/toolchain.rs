@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
-use super::{Engine, Request, SandboxChoice, SandboxWish, Settings, ToolchainChoice};
+use super::{BuildContext, Request, SandboxChoice, SandboxWish, Settings, ToolchainChoice};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
@@ -71,24 +71,24 @@ impl Toolchains {
     /// Finds what the targets are compiled with.
     pub(super) async fn find_for_targets(
         &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         request: &Request,
     ) -> Result<()> {
         let compiled = request.targets.iter().filter(|target| target.prebuilt.is_empty());
-        self.find(engine, request, compiled.map(|target| &target.settings)).await
+        self.find(context, request, compiled.map(|target| &target.settings)).await
     }
 
     /// Finds what is not known yet of what these settings are compiled with.
     pub(super) async fn find(
         &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         request: &Request,
         settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
         for settings in settings {
             let wanted = Wanted::new(&settings.toolchain, &settings.go);
             if self.found.iter().all(|(known, _)| *known != wanted) {
-                let search = Search { engine, request, need: wanted.need, kept: &self.kept };
+                let search = Search { context, request, need: wanted.need, kept: &self.kept };
                 let found = search.find(&wanted.choice).await?;
                 self.found.push((wanted, found));
             }
@@ -105,7 +105,7 @@ impl Toolchains {
 }
 
 struct Search<'a> {
-    engine: &'a Engine,
+    context: &'a BuildContext,
     request: &'a Request,
     need: Need,
     kept: &'a OnceLock<Kept>,
@@ -113,7 +113,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     async fn find(&self, choice: &ToolchainChoice) -> Result<Toolchain> {
-        let (variables, folder) = (&self.engine.variables, &self.request.folder);
+        let (variables, folder) = (&self.context.variables, &self.request.folder);
         match choice {
             ToolchainChoice::Host | ToolchainChoice::Program(_)
                 if self.request.sandbox.is_for_rootfs() =>
@@ -141,7 +141,7 @@ impl Search<'_> {
     fn modules(&self) -> Result<Modules> {
         let targets = self.request.targets.iter().filter(|target| target.prebuilt.is_empty());
         let patterns: Vec<String> = targets.flat_map(|t| t.patterns.iter().cloned()).collect();
-        let workspace = self.engine.variables.get("GOWORK").map(String::as_str);
+        let workspace = self.context.variables.get("GOWORK").map(String::as_str);
         let workspace = workspace.filter(|value| !value.is_empty());
         Modules::of(&self.request.folder, &patterns, workspace)
     }
@@ -149,7 +149,7 @@ impl Search<'_> {
     /// This machine's Go where it will do, else an image's.
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
-        let (host, why) = match Toolchain::find(&self.engine.variables, &self.request.folder) {
+        let (host, why) = match Toolchain::find(&self.context.variables, &self.request.folder) {
             Ok(host) if self.request.sandbox.is_for_rootfs() => {
                 (Some(host), "a sandbox needs an image".to_owned())
             }
@@ -173,7 +173,7 @@ impl Search<'_> {
         let version = version.unwrap_or_else(|| "latest".to_owned());
         let place: Location = image.replace("{version}", &version).parse()?;
         let place = place.in_folder(&self.request.folder);
-        self.engine.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
+        self.context.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {
             let hint = if host.is_some() { "a newer Go" } else { "Go" };
@@ -202,14 +202,14 @@ impl Search<'_> {
         rung: Option<Rung>,
     ) -> Result<Toolchain> {
         let key = place.reference().and_then(Reference::digest).filter(|_| rung.is_none());
-        let key = key.map(|digest| format!("{digest} {}", self.engine.transport.host));
+        let key = key.map(|digest| format!("{digest} {}", self.context.transport.host));
         if let Some(key) = &key
             && let Some(found) = self.remembered(images, key)?
         {
             return Ok(found);
         }
-        let platform = PlatformSet::Listed(vec![self.engine.transport.host.clone()]);
-        let artifact = transport::read(place, &platform, &self.engine.transport).await?;
+        let platform = PlatformSet::Listed(vec![self.context.transport.host.clone()]);
+        let artifact = transport::read(place, &platform, &self.context.transport).await?;
         let image = artifact.as_image().ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("take Go out of {place}"))
                 .because("it is no image")
@@ -221,7 +221,7 @@ impl Search<'_> {
         if let Some(key) = key {
             // Without it the next build reads the image's documents once more.
             let record = Record { image, folder };
-            let _ = self.engine.transport.store.put_record(RECORDS, &key, &record);
+            let _ = self.context.transport.store.put_record(RECORDS, &key, &record);
         }
         Ok(toolchain)
     }
@@ -233,7 +233,7 @@ impl Search<'_> {
             return Ok(None);
         }
         let action = || format!("build inside {}", shown(place));
-        let folder = self.engine.transport.store.root();
+        let folder = self.context.transport.store.root();
         let findings = probe(&ProbeOptions { launcher, folder })?;
         let wanted = match wish {
             SandboxWish::Rung(rung) if WITH_SOURCES.contains(&rung) => {
@@ -253,7 +253,7 @@ impl Search<'_> {
             return Ok(Some(rung));
         }
         if self.need == Need::Go && least.is_none_or(|least| least == Rung::Toolchain) {
-            self.engine.transport.reporter.note(findings.summary());
+            self.context.transport.reporter.note(findings.summary());
             return Ok(None);
         }
         let least = least.filter(|least| *least < Rung::Proot).unwrap_or(Rung::Proot);
@@ -266,27 +266,27 @@ impl Search<'_> {
     }
 
     fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {
-        let Some(record) = self.engine.transport.store.get_record::<Record>(RECORDS, key) else {
+        let Some(record) = self.context.transport.store.get_record::<Record>(RECORDS, key) else {
             return Ok(None);
         };
         images.unpacked(&Unpacked { image: record.image, folder: record.folder })
     }
 
     fn images(&self) -> Result<Images> {
-        let variables = self.engine.variables.clone();
+        let variables = self.context.variables.clone();
         let path = variables.get("PATH").cloned().unwrap_or_default();
         let kept = if let Some(kept) = self.kept.get() {
             kept
         } else {
-            let made = go_caches(&self.engine.transport.store, &self.request.scope)?;
+            let made = go_caches(&self.context.transport.store, &self.request.scope)?;
             self.kept.get_or_init(|| made)
         };
         Ok(Images {
-            context: self.engine.transport.clone(),
+            context: self.context.transport.clone(),
             kept: kept.clone(),
             variables,
             launcher: Launcher::new(path),
-            cores: self.engine.cores,
+            cores: self.context.cores,
         })
     }
 
@@ -313,7 +313,7 @@ impl Search<'_> {
 
     /// Asks the registry what a tag stands for, and keeps the document that it names.
     async fn look_up(&self, name: &Reference) -> Result<Digest> {
-        let transport = &self.engine.transport;
+        let transport = &self.context.transport;
         let task = transport.reporter.start(TaskKind::Resolve, name.familiar(), None);
         let pulled = transport.client.manifest(name).await?;
         transport.store.put(&pulled.bytes).cannot(|| format!("keep the manifest of {name}"))?;
@@ -324,7 +324,7 @@ impl Search<'_> {
     /// Writes the lock file. Where that is not possible the build goes on: its sources may be
     /// somebody else's, or read-only.
     fn keep(&self, lock: &LockFile, pinned: &Location) {
-        let reporter = &self.engine.transport.reporter;
+        let reporter = &self.context.transport.reporter;
         match lock.write() {
             Ok(()) => reporter.note(format!("{} has {}", lock.shown(), shown(pinned))),
             Err(error) => reporter.warn(format!("{error}; the next build may use another image")),

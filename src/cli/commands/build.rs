@@ -202,7 +202,7 @@ pub(in crate::cli) async fn run(
     rung: Option<Rung>,
 ) -> Result<()> {
     check_streams(&args.result.output)?;
-    let engine = session.engine()?;
+    let engine = session.build_context()?;
     let folder = &session.environment.folder;
     let in_folder = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
     let outputs = Outputs {

@@ -19,7 +19,7 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::oci::{Digest, PlatformSet};
-use crate::pipeline::{self, DockerfileRequest, Engine, Outputs};
+use crate::pipeline::{self, BuildContext, DockerfileRequest, Outputs};
 use crate::registry::{Client, Mirrors};
 use crate::sandbox::{Network, Rung};
 use crate::secret;
@@ -78,8 +78,8 @@ fn certificates(registries: &Registries) -> Result<TempDir> {
     Ok(all)
 }
 
-fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<Engine> {
-    let mut engine = session.engine()?;
+fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<BuildContext> {
+    let mut engine = session.build_context()?;
     let mut options = session.registry_options()?;
     options.insecure.extend(registries.insecure.iter().cloned());
     if registries.insecure_pull {

@@ -377,7 +377,7 @@ async fn build(session: &Session, package: &str, platform: Option<&Platform>) ->
     let typed = <Typed as clap::Parser>::try_parse_from(words);
     let typed = typed.map_err(|error| Error::new(ErrorKind::Usage, "build").caused_by(error))?;
     let request = settings::request(&typed.build, &session.environment)?;
-    let built = pipeline::build(&session.engine()?, &request, &Outputs::default()).await?;
+    let built = pipeline::build(&session.build_context()?, &request, &Outputs::default()).await?;
     match &built[..] {
         [one] => Ok(one.pinned.clone()),
         several => Err(Error::new(ErrorKind::Usage, format!("run {package}"))
