@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT}
 
 use super::inspect::Ground;
 use super::view::{Links, View};
-use super::{Form, LINKED, as_path, marks};
+use super::{LINKED, OwnerStorage, as_path, marks};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::owner::{Owner, SideTable};
@@ -204,7 +204,7 @@ impl Difference {
         let Some(mut entry) = self.ground.entry(path.as_bytes(), stat)? else { return Ok(None) };
         // The kernel copies a link up without the owner that is recorded of it.
         if let EntryKind::Symlink(target) = &entry.kind
-            && self.ground.form == Form::Recorded
+            && self.ground.storage == OwnerStorage::Recorded
             && self.ground.owners.get(as_path(path.as_bytes())).is_none()
             && let Some(spot) = self.lower.spot(path.as_bytes())?
             && let Some(lower) = spot.entry()?
@@ -257,7 +257,7 @@ impl Difference {
     /// Takes back what an entry has from a line of the side table that is older than it is.
     fn forget_owner(&self, path: &TreePath, fresh: &SideTable, entry: &mut Entry) {
         let place = as_path(path.as_bytes());
-        if self.ground.form == Form::Recorded
+        if self.ground.storage == OwnerStorage::Recorded
             && self.ground.owners.get(place).is_some()
             && fresh.get(place).is_none()
         {
@@ -317,9 +317,9 @@ struct Known {
 
 impl Snapshot {
     /// Looks at every file below a folder.
-    pub(super) fn take(folder: &Path, form: Form, beside: &Path) -> Result<Self> {
+    pub(super) fn take(folder: &Path, storage: OwnerStorage, beside: &Path) -> Result<Self> {
         let action = || "remember what a copy looks like";
-        let ground = Ground::open(folder.to_owned(), form)?;
+        let ground = Ground::open(folder.to_owned(), storage)?;
         let mut file = BufWriter::new(tempfile::tempfile_in(beside).cannot(action)?);
         walk(&ground, &mut |path, stat| {
             file.write_all(&state(&ground, path, stat)?).cannot(action)?;

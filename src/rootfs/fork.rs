@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use super::attributes::{Attributes, Keeper, Target};
 use super::changes::{Difference, Snapshot};
 use super::inspect::Ground;
-use super::{Form, KeptLayer, LINKED, Link, Rootfs, apply, as_path, copy, unpack};
+use super::{KeptLayer, LINKED, Link, OwnerStorage, Rootfs, apply, as_path, copy, unpack};
 use crate::error::{Cannot as _, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::{Root, Stub};
@@ -16,7 +16,7 @@ use crate::store::{FolderInfo, ScratchFolder, remove_tree};
 /// A writable root file system in the making, over a [`Rootfs`]. Dropped, it vanishes.
 pub struct Fork {
     below: Rootfs,
-    form: Form,
+    storage: OwnerStorage,
     scratch: ScratchFolder,
     /// What the copy looked like when it was made; `None` for an overlay.
     snapshot: Option<Snapshot>,
@@ -24,29 +24,29 @@ pub struct Fork {
 
 impl Fork {
     pub(super) fn new(below: &Rootfs) -> Result<Self> {
-        let form = Form::of(below.rung);
+        let storage = OwnerStorage::of(below.rung);
         let scratch = below.store.scratch_folder()?;
         let files = scratch.path().join("fs");
         let view = below.view()?;
         let root = view.spot(b"")?;
         let snapshot = match (&root, below.rung.has_overlay()) {
             (Some(root), false) => {
-                copy::copy(root, &files, form, copy::Contents::Copied)?;
-                Some(Snapshot::take(&files, form, scratch.path())?)
+                copy::copy(root, &files, storage, copy::Contents::Copied)?;
+                Some(Snapshot::take(&files, storage, scratch.path())?)
             }
             (root, has_overlay) => {
                 let entry = root.as_ref().map(super::view::Spot::entry).transpose()?.flatten();
-                make_upper(&files, form, &entry.unwrap_or_else(|| Entry::directory(0o755)))?;
+                make_upper(&files, storage, &entry.unwrap_or_else(|| Entry::directory(0o755)))?;
                 if has_overlay {
                     let work = scratch.path().join("work");
                     fs_err::create_dir(work).cannot(|| "make a root file system")?;
                     None
                 } else {
-                    Some(Snapshot::take(&files, form, scratch.path())?)
+                    Some(Snapshot::take(&files, storage, scratch.path())?)
                 }
             }
         };
-        Ok(Self { below: below.clone(), form, scratch, snapshot })
+        Ok(Self { below: below.clone(), storage, scratch, snapshot })
     }
 
     /// What to run a sandbox on. The store syncs nothing that can be made again, so neither is this.
@@ -66,7 +66,7 @@ impl Fork {
     /// `stubs` are taken out where they are still empty, and their folders get their old times.
     /// Nothing may run on the fork meanwhile. The tree's contents are read from the fork's files.
     pub fn changes(&self, stubs: &[Stub]) -> Result<Tree> {
-        let ground = Ground::open(self.files(), self.form)?;
+        let ground = Ground::open(self.files(), self.storage)?;
         let difference = Difference::new(ground, self.below.view()?);
         difference.remove_stubs(stubs, self.below.rung)?;
         match &self.snapshot {
@@ -84,7 +84,7 @@ impl Fork {
             None => Some(self.below.view()?),
             Some(_) => None,
         };
-        apply::apply(tree, &self.files(), self.form, lower.as_ref())
+        apply::apply(tree, &self.files(), self.storage, lower.as_ref())
     }
 
     /// Makes symbolic links to what a sandbox mounts, in folders that are made where there are none.
@@ -144,7 +144,7 @@ impl Fork {
 
     /// The merged files of the fork as they are now.
     pub fn view(&self) -> Result<super::View> {
-        let ground = std::sync::Arc::new(Ground::open(self.files(), self.form)?);
+        let ground = std::sync::Arc::new(Ground::open(self.files(), self.storage)?);
         let below = match self.snapshot {
             None => Some(self.below.view()?),
             Some(_) => None,
@@ -159,7 +159,7 @@ impl Fork {
     /// `changes` is what [`Fork::changes`] gave or [`Fork::apply`] took, where that is known: it saves
     /// a look at every file.
     pub fn keep(self, changes: Option<&Tree>) -> Result<(Rootfs, String)> {
-        let Self { below, form, scratch, snapshot } = self;
+        let Self { below, storage, scratch, snapshot } = self;
         let work = scratch.path().join("work");
         remove_tree(&work).cannot(|| "keep a root file system")?;
         if snapshot.is_some() {
@@ -174,9 +174,9 @@ impl Fork {
             Some(changes) => changes.iter().map(|(_, entry)| blocks(entry)).sum(),
             None => disk_usage(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
         };
-        below.store.keep_folder(scratch, (form.name(), &id), &FolderInfo { bytes, needs })?;
+        below.store.keep_folder(scratch, (storage.name(), &id), &FolderInfo { bytes, needs })?;
         let mut rootfs = below;
-        rootfs.push(form, &id)?;
+        rootfs.push(storage, &id)?;
         Ok((rootfs, id))
     }
 
@@ -203,11 +203,11 @@ impl Fork {
 }
 
 /// Makes the upper folder of an overlay, which is what the merged root looks like.
-fn make_upper(files: &Path, form: Form, root: &Entry) -> Result<()> {
+fn make_upper(files: &Path, storage: OwnerStorage, root: &Entry) -> Result<()> {
     unpack::make_layer_folder(files)?;
     let folder = fs_err::File::open(files).cannot(|| "make a root file system")?;
     let attributes = Attributes::of_entry(root);
-    Keeper::new(files, form).set(&folder, b"", &attributes, Target::Folder)?;
+    Keeper::new(files, storage).set(&folder, b"", &attributes, Target::Folder)?;
     rustix::fs::futimens(&folder, &attributes.times()).cannot(|| "make a root file system")
 }
 
