@@ -196,7 +196,7 @@ impl Applying<'_> {
     fn hide(&mut self, folder: &Rc<OwnedFd>, path: &TreePath) -> Result<()> {
         self.remove(folder, path.name())?;
         let Some(lower) = self.lower else { return Ok(()) };
-        if lower.spot(path.as_bytes())?.is_none() {
+        if lower.node(path.as_bytes())?.is_none() {
             return Ok(());
         }
         let root = self.folders.root();
@@ -218,8 +218,8 @@ impl Applying<'_> {
             return marks::set_opaque(&**folder, self.storage).map_err(marks::unmarked);
         }
         // The mark has no effect on a root, so each name is hidden by itself.
-        if let Some(root) = lower.spot(b"")? {
-            for (name, _) in super::view::spots_in(&root)? {
+        if let Some(root) = lower.node(b"")? {
+            for (name, _) in super::view::nodes_in(&root)? {
                 let top = self.folders.root();
                 marks::make_whiteout(&**folder, &name, &*top, self.storage)
                     .map_err(marks::unmarked)?;
@@ -262,14 +262,14 @@ impl Applying<'_> {
             }
         };
         let stands = match self.lower {
-            Some(lower) if !hides => lower.spot(path.as_bytes())?,
+            Some(lower) if !hides => lower.node(path.as_bytes())?,
             _ => None,
         };
-        if stands.as_ref().is_some_and(|spot| !spot.is_folder()) {
+        if stands.as_ref().is_some_and(|node| !node.is_folder()) {
             return Err(refused());
         }
         let (lower, times) = match stands {
-            Some(spot) => (spot.entry()?, times_of(&spot.stat)),
+            Some(node) => (node.entry()?, times_of(&node.stat)),
             None => (None, super::seconds(0)),
         };
         let entry = lower.unwrap_or_else(|| Entry::directory(0o755));
@@ -291,9 +291,9 @@ impl Applying<'_> {
         Ok(folder)
     }
 
-    fn lower_folder(&self, path: &[u8]) -> Result<Option<super::view::Spot>> {
+    fn lower_folder(&self, path: &[u8]) -> Result<Option<super::view::Node>> {
         let Some(lower) = self.lower else { return Ok(None) };
-        Ok(lower.spot(path)?.filter(super::view::Spot::is_folder))
+        Ok(lower.node(path)?.filter(super::view::Node::is_folder))
     }
 
     /// Removes what the fork itself has in a place.

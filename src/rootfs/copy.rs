@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
-use super::view::{Spot, walk};
+use super::view::{Node, walk};
 use super::{OwnerStorage, as_path};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Content, Entry, EntryKind, FileContent};
@@ -82,7 +82,7 @@ pub(super) fn pass_on(tasks: &Tasks, task: Task) -> Result<()> {
 /// Copies a folder of merged layers and everything in it to `target`, which is made; answers how many bytes
 /// there are.
 pub(super) fn copy(
-    from: &Spot,
+    from: &Node,
     target: &Path,
     storage: OwnerStorage,
     contents: Contents,
@@ -98,7 +98,7 @@ pub(super) fn copy(
     };
     with_copiers(target, storage, |tasks| {
         copying.make_top(from)?;
-        walk(from, &mut |spot| match copying.make(spot)? {
+        walk(from, &mut |node| match copying.make(node)? {
             Some(task) => pass_on(tasks, task),
             None => Ok(()),
         })
@@ -168,7 +168,7 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn make_top(&mut self, from: &Spot) -> Result<()> {
+    fn make_top(&mut self, from: &Node) -> Result<()> {
         if let Some(entry) = from.entry()? {
             self.make_folder(Vec::new(), &entry)?;
         }
@@ -176,9 +176,9 @@ impl Walker<'_> {
     }
 
     /// Makes what is at a spot; a file comes back to be filled.
-    fn make(&mut self, spot: &Spot) -> Result<Option<Task>> {
-        let Some(entry) = spot.entry()? else { return Ok(None) };
-        let path = spot.path[self.skipped..].to_vec();
+    fn make(&mut self, node: &Node) -> Result<Option<Task>> {
+        let Some(entry) = node.entry()? else { return Ok(None) };
+        let path = node.path[self.skipped..].to_vec();
         let place = self.target.join(as_path(&path));
         let action = || format!("make {}", place.display());
         let attributes = Attributes::of_entry(&entry);
@@ -205,8 +205,8 @@ impl Walker<'_> {
             }
             EntryKind::File(_) | EntryKind::HardLink(_) => None,
         };
-        let identity = (spot.stat.st_dev, spot.stat.st_ino);
-        if device.is_none() && spot.stat.st_nlink > 1 {
+        let identity = (node.stat.st_dev, node.stat.st_ino);
+        if device.is_none() && node.stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&identity) {
                 fs_err::hard_link(first, &place).cannot(action)?;
                 return Ok(None);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 
 use super::attributes::{Attributes, Keeper, Target};
-use super::changes::{Difference, Snapshot};
-use super::inspect::Ground;
+use super::changes::{Diff, Snapshot};
+use super::inspect::LayerDir;
 use super::{KeptLayer, LINKED, Link, OwnerStorage, Rootfs, apply, as_path, copy, unpack};
 use crate::error::{Cannot as _, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
@@ -28,14 +28,14 @@ impl Fork {
         let scratch = below.store.scratch_folder()?;
         let files = scratch.path().join("fs");
         let view = below.view()?;
-        let root = view.spot(b"")?;
+        let root = view.node(b"")?;
         let snapshot = match (&root, below.rung.has_overlay()) {
             (Some(root), false) => {
                 copy::copy(root, &files, storage, copy::Contents::Copied)?;
                 Some(Snapshot::take(&files, storage, scratch.path())?)
             }
             (root, has_overlay) => {
-                let entry = root.as_ref().map(super::view::Spot::entry).transpose()?.flatten();
+                let entry = root.as_ref().map(super::view::Node::entry).transpose()?.flatten();
                 make_upper(&files, storage, &entry.unwrap_or_else(|| Entry::directory(0o755)))?;
                 if has_overlay {
                     let work = scratch.path().join("work");
@@ -66,8 +66,8 @@ impl Fork {
     /// `stubs` are taken out where they are still empty, and their folders get their old times.
     /// Nothing may run on the fork meanwhile. The tree's contents are read from the fork's files.
     pub fn changes(&self, stubs: &[Stub]) -> Result<Tree> {
-        let ground = Ground::open(self.files(), self.storage)?;
-        let difference = Difference::new(ground, self.below.view()?);
+        let layer_dir = LayerDir::open(self.files(), self.storage)?;
+        let difference = Diff::new(layer_dir, self.below.view()?);
         difference.remove_stubs(stubs, self.below.rung)?;
         match &self.snapshot {
             None => difference.of_upper(),
@@ -102,7 +102,7 @@ impl Fork {
             let mut missing = Vec::new();
             let mut parent = link.path.parent();
             while let Some(folder) = parent.filter(|folder| tree.get(folder).is_none()) {
-                if view.spot(folder.as_bytes())?.is_some() {
+                if view.node(folder.as_bytes())?.is_some() {
                     break;
                 }
                 parent = folder.parent();
@@ -130,8 +130,8 @@ impl Fork {
         rustix::fs::utimensat(CWD, &place, &times, AtFlags::SYMLINK_NOFOLLOW).cannot(action)?;
         let parent = path.parent();
         let parent = parent.as_ref().map_or(&b""[..], TreePath::as_bytes);
-        let stat = match before.spot(parent)? {
-            Some(spot) => spot.stat,
+        let stat = match before.node(parent)? {
+            Some(node) => node.stat,
             // It was made for the link as well.
             None => rustix::fs::lstat(self.files().join(as_path(parent))).cannot(action)?,
         };
@@ -144,12 +144,12 @@ impl Fork {
 
     /// The merged files of the fork as they are now.
     pub fn view(&self) -> Result<super::View> {
-        let ground = std::sync::Arc::new(Ground::open(self.files(), self.storage)?);
+        let layer_dir = std::sync::Arc::new(LayerDir::open(self.files(), self.storage)?);
         let below = match self.snapshot {
             None => Some(self.below.view()?),
             Some(_) => None,
         };
-        Ok(super::View::over(ground, below))
+        Ok(super::View::over(layer_dir, below))
     }
 
     /// Makes the changes the top layer of a new root file system, moved into the store without

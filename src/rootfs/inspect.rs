@@ -17,14 +17,14 @@ use crate::sandbox::owner::{self, DeviceKind, Kept, Owner, SideTable};
 
 /// A folder of files in one form, with the owners that are kept beside it.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct LayerDir {
     /// The folder.
     pub(super) folder: PathBuf,
     pub(super) storage: OwnerStorage,
     pub(super) owners: SideTable,
 }
 
-impl Ground {
+impl LayerDir {
     /// Reads the side table of a folder.
     pub(super) fn open(folder: PathBuf, storage: OwnerStorage) -> Result<Self> {
         let owners = SideTable::of_folder(&folder)?;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::inspect::Ground;
+use super::inspect::LayerDir;
 use super::view::{Follow, View};
 use super::{OwnerStorage, apply};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,7 +39,7 @@ pub(super) fn put(
     if links.is_empty() {
         return Ok(0);
     }
-    let own = Ground::open(folder.to_owned(), storage)?;
+    let own = LayerDir::open(folder.to_owned(), storage)?;
     let mut put = Putting { own, below, names: BTreeMap::new(), found: BTreeMap::new() };
     for link in links {
         put.add(link)?;
@@ -50,7 +50,7 @@ pub(super) fn put(
 }
 
 struct Putting<'a> {
-    own: Ground,
+    own: LayerDir,
     below: &'a View,
     /// The names that each file of a lower layer gets, by its path there.
     names: BTreeMap<TreePath, BTreeSet<TreePath>>,

@@ -73,7 +73,7 @@ use crate::layer::TreePath;
 use crate::sandbox::{Root, Rung};
 use crate::store::Store;
 use crate::transport::Context;
-use inspect::Ground;
+use inspect::LayerDir;
 
 /// The file that says that a layer hides everything below it.
 const HIDES_ALL: &str = "hides-all";
@@ -230,8 +230,8 @@ impl Rootfs {
         let found = view.find(path, Follow::Last)?.filter(|found| found.entry.is_directory());
         let Some(found) = found else { return Ok(false) };
         let real = found.path.as_ref().map_or(&b""[..], TreePath::as_bytes);
-        let Some(spot) = view.spot(real)? else { return Ok(false) };
-        copy::copy(&spot, target, OwnerStorage::of(self.rung), copy::Contents::Copied)?;
+        let Some(node) = view.node(real)? else { return Ok(false) };
+        copy::copy(&node, target, OwnerStorage::of(self.rung), copy::Contents::Copied)?;
         Ok(true)
     }
 
@@ -276,8 +276,8 @@ impl Rootfs {
 fn view_of(layers: &[KeptLayer], storage: OwnerStorage) -> Result<View> {
     let start = layers.iter().rposition(|layer| layer.hides_all).unwrap_or(0);
     let top_first = layers[start..].iter().rev();
-    let grounds = top_first.map(|layer| Ground::open(layer.files(), storage).map(Arc::new));
-    Ok(View::new(grounds.collect::<Result<_>>()?))
+    let layer_dirs = top_first.map(|layer| LayerDir::open(layer.files(), storage).map(Arc::new));
+    Ok(View::new(layer_dirs.collect::<Result<_>>()?))
 }
 
 /// A path in a layer as the system takes it.

@@ -262,8 +262,8 @@ fn settle(
             // Something else was put in its place later.
             continue;
         }
-        let lower = match view.spot(path)? {
-            Some(spot) if spot.is_folder() => spot.entry()?,
+        let lower = match view.node(path)? {
+            Some(node) if node.is_folder() => node.entry()?,
             _ => None,
         };
         let entry = lower.unwrap_or_else(|| crate::layer::Entry::directory(0o755));

@@ -13,10 +13,10 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::copy::{self, Contents};
-use super::inspect::Ground;
+use super::inspect::LayerDir;
 use super::part::Part;
 use super::unpack::{Blobs, Job, Unpacked, diff_ids};
-use super::view::{Spot, View};
+use super::view::{Node, View};
 use super::{OwnerStorage, Unpacker, as_path};
 use crate::blocking::blocking;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -94,14 +94,13 @@ impl Unpacker {
                 one.written.bytes
             }
             _ => {
-                let grounds = layers
-                    .iter()
-                    .rev()
-                    .map(|layer| Ground::open(place(layer), OwnerStorage::Recorded).map(Arc::new));
-                let view = View::new(grounds.collect::<Result<_>>()?);
-                let spot = view.spot(only.as_bytes())?.filter(Spot::is_folder);
-                let Some(spot) = spot else { return Ok(None) };
-                copy::copy(&spot, &merged, OwnerStorage::Recorded, Contents::Linked)?
+                let layer_dirs = layers.iter().rev().map(|layer| {
+                    LayerDir::open(place(layer), OwnerStorage::Recorded).map(Arc::new)
+                });
+                let view = View::new(layer_dirs.collect::<Result<_>>()?);
+                let node = view.node(only.as_bytes())?.filter(Node::is_folder);
+                let Some(node) = node else { return Ok(None) };
+                copy::copy(&node, &merged, OwnerStorage::Recorded, Contents::Linked)?
             }
         };
         refuse_ways_out(&merged).cannot(|| format!("use /{only} of the image"))?;
