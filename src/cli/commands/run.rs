@@ -17,8 +17,8 @@ use crate::cli::sandbox::{SandboxArgs, launcher};
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
 use crate::container::{
-    Attachment, Claimed, Containers, Options, Origin, Plan, Publish, Reserved, StopSignal,
-    Supervisor, Volume, start_detached,
+    Attachment, Containers, LockedContainer, NewContainer, Options, Origin, Plan, Publish,
+    StopSignal, Supervisor, Volume, start_detached,
 };
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image, TaggedArtifact};
@@ -183,20 +183,20 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
     if !args.detach {
         args.program.process.check_terminal(session);
     }
-    let (claimed, foreign) =
+    let (locked, foreign) =
         until_interrupted(session, "run", Box::pin(prepare(session, &args, rung))).await?;
     session.view.close();
-    let name = claimed.container().name().to_owned();
+    let name = locked.container().name().to_owned();
     let exit = if args.detach {
-        let id = claimed.container().id().clone();
-        let exit = start_detached(&claimed, &keeper_arguments(session, id.as_str())?)?;
+        let id = locked.container().id().clone();
+        let exit = start_detached(&locked, &keeper_arguments(session, id.as_str())?)?;
         if exit.is_none() {
             print_lines([id])?;
         }
         exit
     } else {
         let supervisor = supervisor(session);
-        Some(supervisor.run(claimed, Attachment::Foreground, || ()).await?)
+        Some(supervisor.run(locked, Attachment::Foreground, || ()).await?)
     };
     let report = |exit| report(session, &name, &exit, foreign.as_ref());
     Ok(exit.map_or(ExitCode::SUCCESS, report))
@@ -242,13 +242,13 @@ async fn prepare(
     session: &Session,
     args: &RunArgs,
     rung: Rung,
-) -> Result<(Claimed, Option<Platform>)> {
+) -> Result<(LockedContainer, Option<Platform>)> {
     let options = options(args, session)?;
     session.note_passing_store();
     let context = session.transport()?;
     // A name that is taken is told before anything is pulled.
     let containers = Containers::open(context.store.root());
-    let reserved = containers.reserve(args.name.as_deref())?;
+    let new = containers.reserve(args.name.as_deref())?;
     if !rung.has_namespaces() {
         session.reporter.warn(format!(
             "sandbox {rung}: the program has no processes, network or mounts of its own, and no \
@@ -257,7 +257,7 @@ async fn prepare(
     }
     if args.rootfs {
         let folder = session.environment.resolve(&args.words[0]);
-        let made = folder_container(session, (reserved, rung), &folder, &options)?;
+        let made = folder_container(session, (new, rung), &folder, &options)?;
         return Ok((made, None));
     }
     let image = find(session, args, &context).await?;
@@ -272,7 +272,7 @@ async fn prepare(
     };
     let platform = image.image.platform().clone();
     let foreign = (!platform.satisfies(&context.host)).then_some(platform);
-    let made = image_container(session, (reserved, rung), (&image, &rootfs), &options)?;
+    let made = image_container(session, (new, rung), (&image, &rootfs), &options)?;
     Ok((made, foreign))
 }
 
@@ -389,19 +389,19 @@ async fn build(session: &Session, package: &str, platform: Option<&Platform>) ->
 /// A container of an unpacked image.
 fn image_container(
     session: &Session,
-    (reserved, rung): (Reserved, Rung),
+    (new, rung): (NewContainer, Rung),
     (found, rootfs): (&Found, &Rootfs),
     options: &Options,
-) -> Result<Claimed> {
+) -> Result<LockedContainer> {
     let plan = Plan::make(&found.image.config.value().config, options)?;
     plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
-    let mut root = rootfs.fork()?.settle(&reserved.make_folder("root")?)?;
+    let mut root = rootfs.fork()?.settle(&new.make_folder("root")?)?;
     if options.remove {
         root = root.volatile();
     }
     let layers = rootfs.kept_folders();
     if matches!(root, Root::Overlay { .. }) {
-        session.store()?.keep_for_container(reserved.folder(), &layers)?;
+        session.store()?.keep_for_container(new.folder(), &layers)?;
     }
     let origin = Origin {
         image: found.called.clone(),
@@ -411,16 +411,16 @@ fn image_container(
         now: environment::clock(),
     };
     let copy_up = |path: &str, target: &Path| rootfs.copy_out(path, target);
-    reserved.make(origin, &plan, options, &copy_up)
+    new.make(origin, &plan, options, &copy_up)
 }
 
 /// A container in a folder that somebody unpacked.
 fn folder_container(
     session: &Session,
-    (reserved, rung): (Reserved, Rung),
+    (new, rung): (NewContainer, Rung),
     folder: &Path,
     options: &Options,
-) -> Result<Claimed> {
+) -> Result<LockedContainer> {
     if !folder.is_dir() {
         return Err(Error::new(ErrorKind::NotFound, format!("run in {}", folder.display()))
             .because("there is no such folder"));
@@ -434,7 +434,7 @@ fn folder_container(
         rung,
         now: environment::clock(),
     };
-    reserved.make(origin, &plan, options, &|_, _| Ok(false))
+    new.make(origin, &plan, options, &|_, _| Ok(false))
 }
 
 fn options(args: &RunArgs, session: &Session) -> Result<Options> {
