@@ -44,8 +44,8 @@ use crate::store::ScopeName;
 use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
-use compile::{Compilation, Compiled};
-use plan::{Plan, Unit};
+use compile::{Compiled, GoBuild};
+use plan::{ImagePlan, Plan};
 use toolchain::Toolchains;
 
 /// What every build has at its disposal.
@@ -101,13 +101,14 @@ pub async fn build(
         toolchains.find_for_targets(context, request),
     )?;
     let plan = plan::make(context, request, &bases, &toolchains).await?;
-    let compiled = plan.units.iter().filter(|unit| !unit.programs.packages().is_empty());
-    toolchains.find(context, request, compiled.map(|unit| &unit.settings)).await?;
+    let compiled =
+        plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
+    toolchains.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await?;
     let mut compiling = compile::start(context, &plan, &bases, &toolchains)?;
-    bases.find(context, plan.units.iter().map(|unit| &unit.settings)).await?;
+    bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
 
-    let Plan { units, mut workloads } = plan;
-    let mut assembling = Assembly::new(context, request, &units, bases);
+    let Plan { image_plans, mut build_groups } = plan;
+    let mut assembling = Assembly::new(context, request, &image_plans, bases);
     loop {
         tokio::select! {
             biased;
@@ -115,9 +116,9 @@ pub async fn build(
             Some(compiled) = compiling.join_next() => {
                 let compiled = joined(compiled)?;
                 assembling.start(&compiled)?;
-                let Compilation { workload, platform, .. } = &compiled.compilation;
-                if let (Some(index), Some(built)) = (workload, &compiled.built) {
-                    workloads[*index].memory.take(platform, built);
+                let GoBuild { build_group, platform, .. } = &compiled.go_build;
+                if let (Some(index), Some(built)) = (build_group, &compiled.built) {
+                    build_groups[*index].memory.take(platform, built);
                 }
             }
             Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
@@ -126,8 +127,8 @@ pub async fn build(
     }
     let built = assembling.finish()?;
     // Before anything is written, maybe beside the sources.
-    for workload in workloads {
-        workload.memory.keep(context, request, &workload.packages);
+    for build_group in build_groups {
+        build_group.memory.keep(context, request, &build_group.packages);
     }
     outputs.publish(context, &built).await
 }
@@ -136,7 +137,7 @@ pub async fn build(
 struct Assembly<'a> {
     context: &'a BuildContext,
     request: &'a Request,
-    units: &'a [Unit],
+    image_plans: &'a [ImagePlan],
     bases: Bases,
     /// Layers are made one after another, each on all cores: so the second of two equal ones is
     /// found instead of made.
@@ -149,25 +150,33 @@ impl<'a> Assembly<'a> {
     fn new(
         context: &'a BuildContext,
         request: &'a Request,
-        units: &'a [Unit],
+        image_plans: &'a [ImagePlan],
         bases: Bases,
     ) -> Self {
         let (running, done) = (JoinSet::new(), BTreeMap::new());
-        Self { context, request, units, bases, turn: Arc::new(Semaphore::new(1)), running, done }
+        Self {
+            context,
+            request,
+            image_plans,
+            bases,
+            turn: Arc::new(Semaphore::new(1)),
+            running,
+            done,
+        }
     }
 
     /// Starts every image whose binaries are in `compiled`.
     fn start(&mut self, compiled: &Arc<Compiled>) -> Result<()> {
-        let Compilation { units, platform, .. } = &compiled.compilation;
-        for &index in units {
-            let unit = &self.units[index];
+        let GoBuild { image_plans, platform, .. } = &compiled.go_build;
+        for &index in image_plans {
+            let image_plan = &self.image_plans[index];
             let parts = Parts {
-                name: unit.name.clone(),
+                name: image_plan.name.clone(),
                 platform: platform.clone(),
-                base: self.bases.get(&unit.settings.base).clone(),
-                binaries: compiled.binaries_of(unit)?,
-                settings: unit.settings.clone(),
-                origin: unit.origin.clone(),
+                base: self.bases.get(&image_plan.settings.base).clone(),
+                binaries: compiled.binaries_of(image_plan)?,
+                settings: image_plan.settings.clone(),
+                origin: image_plan.origin.clone(),
                 created: self.request.created,
                 folder: self.request.folder.clone(),
                 use_cache: self.request.use_cache,
@@ -188,34 +197,37 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    fn take(&mut self, (unit, platform, image): (usize, Platform, Image)) {
-        self.done.insert((unit, platform), image);
+    fn take(&mut self, (image_plan, platform, image): (usize, Platform, Image)) {
+        self.done.insert((image_plan, platform), image);
     }
 
     /// Puts the images of each unit together, in the order in which platforms were asked for.
     fn finish(mut self) -> Result<Vec<Built>> {
         let mut all = Vec::new();
-        for (index, unit) in self.units.iter().enumerate() {
-            let base = self.bases.get(&unit.settings.base);
-            let platforms =
-                base.platforms(unit.settings.platforms.as_ref(), &self.context.transport.host);
+        for (index, image_plan) in self.image_plans.iter().enumerate() {
+            let base = self.bases.get(&image_plan.settings.base);
+            let platforms = base
+                .platforms(image_plan.settings.platforms.as_ref(), &self.context.transport.host);
             let made = platforms.iter().filter_map(|p| self.done.remove(&(index, p.clone())));
             let mut images: Vec<Image> = made.collect();
             let artifact = match (images.len(), platforms.len()) {
                 (0, _) => {
-                    return Err(Error::new(ErrorKind::NotFound, format!("build {}", unit.name))
-                        .because("the base offers no platform to build for"));
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("build {}", image_plan.name),
+                    )
+                    .because("the base offers no platform to build for"));
                 }
                 (1, 1) => Artifact::Image(images.remove(0)),
                 _ => {
                     let mut annotations = base.index_annotations();
-                    annotations.extend(unit.origin.iter().cloned());
-                    annotations.extend(unit.settings.image.annotations.clone());
+                    annotations.extend(image_plan.origin.iter().cloned());
+                    annotations.extend(image_plan.settings.image.annotations.clone());
                     Artifact::index(images, annotations)
                 }
             };
-            let references = unit.references.clone();
-            all.push(Built { name: unit.name.clone(), artifact, references });
+            let references = image_plan.references.clone();
+            all.push(Built { name: image_plan.name.clone(), artifact, references });
         }
         Ok(all)
     }
