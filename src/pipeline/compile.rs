@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::assemble::Binary;
 use super::base::Bases;
-use super::memory::distinct;
+use super::freshness::distinct;
 use super::plan::{BuildGroup, ImagePlan, Plan, Programs, file_name};
 use super::request::Prebuilt;
 use super::toolchain::Toolchains;
@@ -100,8 +100,8 @@ pub(super) fn start(
         check_platform(&go_build.platform)?;
         let compiles = |build_group: &BuildGroup| {
             build_group.toolchain == go_build.toolchain
-                && build_group.memory.builder.flags == go_build.flags
-                && build_group.memory.platforms.contains(&go_build.platform)
+                && build_group.freshness.builder.flags == go_build.flags
+                && build_group.freshness.platforms.contains(&go_build.platform)
                 && distinct(&build_group.packages) == go_build.packages
         };
         go_build.build_group = plan.build_groups.iter().position(compiles);
@@ -109,8 +109,8 @@ pub(super) fn start(
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
-        let memory = go_build.build_group.map(|index| &plan.build_groups[index].memory);
-        let recorded = memory.and_then(|memory| memory.recorded(&go_build.packages));
+        let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
+        let recorded = freshness.and_then(|freshness| freshness.recorded(&go_build.packages));
         let toolchain = toolchains.get(&go_build.toolchain, &go_build.flags);
         let builder = context.builder(toolchain, &go_build.flags);
         let turns = turns.clone();
@@ -130,8 +130,8 @@ fn known(context: &BuildContext, plan: &Plan, go_build: &GoBuild) -> Option<Comp
     if go_build.packages.is_empty() {
         return Some(Compiled { go_build, built: None });
     }
-    let memory = &plan.build_groups[go_build.build_group?].memory;
-    let built = memory.programs(&go_build.packages, &go_build.platform)?;
+    let freshness = &plan.build_groups[go_build.build_group?].freshness;
+    let built = freshness.programs(&go_build.packages, &go_build.platform)?;
     let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
     let name = format!("{} for {}", names.join(", "), go_build.platform);
     context.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");

@@ -12,8 +12,8 @@ mod assemble;
 mod base;
 mod compile;
 mod dockerfile;
+mod freshness;
 mod lock;
-mod memory;
 mod plan;
 mod publish;
 mod request;
@@ -118,7 +118,7 @@ pub async fn build(
                 assembling.start(&compiled)?;
                 let GoBuild { build_group, platform, .. } = &compiled.go_build;
                 if let (Some(index), Some(built)) = (build_group, &compiled.built) {
-                    build_groups[*index].memory.take(platform, built);
+                    build_groups[*index].freshness.take(platform, built);
                 }
             }
             Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
@@ -128,7 +128,7 @@ pub async fn build(
     let built = assembling.finish()?;
     // Before anything is written, maybe beside the sources.
     for build_group in build_groups {
-        build_group.memory.keep(context, request, &build_group.packages);
+        build_group.freshness.keep(context, request, &build_group.packages);
     }
     outputs.publish(context, &built).await
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::base::Bases;
-use super::memory::Memory;
+use super::freshness::Freshness;
 use super::request::{Grouping, Override, Prebuilt, Request, Settings, Target};
 use super::toolchain::Toolchains;
 use super::{BaseChoice, BuildContext, ToolchainChoice};
@@ -45,7 +45,7 @@ pub(super) struct Plan {
 /// Targets whose packages are compiled with the same toolchain and flags for the same platforms.
 pub(super) struct BuildGroup {
     pub toolchain: ToolchainChoice,
-    pub memory: Memory,
+    pub freshness: Freshness,
     /// The packages of each target.
     pub packages: Vec<Vec<Package>>,
     targets: Vec<usize>,
@@ -122,10 +122,10 @@ async fn build_groups(
         let builder = context.builder(toolchains.get(toolchain, flags), flags);
         let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
         let patterns = patterns.collect();
-        let memory = Memory::recall(context, request, builder, patterns, platforms)?;
-        let packages = memory.packages(request).await?;
+        let freshness = Freshness::look_up(context, request, builder, patterns, platforms)?;
+        let packages = freshness.packages(request).await?;
         let toolchain = toolchain.clone();
-        build_groups.push(BuildGroup { toolchain, memory, packages, targets });
+        build_groups.push(BuildGroup { toolchain, freshness, packages, targets });
     }
     Ok(build_groups)
 }
