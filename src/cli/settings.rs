@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::flags::pair;
 use crate::config::{self, GondolaYaml, ModuleMode};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, ModMode};
+use crate::golang::{BuildFlags, ModuleMode};
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
@@ -188,9 +188,9 @@ fn build_flags(given: config::Go) -> BuildFlags {
         cgo: given.cgo.unwrap_or(false),
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
         mod_mode: given.module_mode.map(|mode| match mode {
-            ModuleMode::Mod => ModMode::Mod,
-            ModuleMode::Readonly => ModMode::Readonly,
-            ModuleMode::Vendor => ModMode::Vendor,
+            ModuleMode::Mod => ModuleMode::Mod,
+            ModuleMode::Readonly => ModuleMode::Readonly,
+            ModuleMode::Vendor => ModuleMode::Vendor,
         }),
         ..BuildFlags::default()
     }

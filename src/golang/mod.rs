@@ -40,7 +40,7 @@ use crate::progress::Reporter;
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
 pub use compile::{Binary, Built};
-pub use flags::{BuildFlags, ModMode};
+pub use flags::{BuildFlags, ModuleMode};
 pub use freshness::{Check, Record, Recorded, StartedAt, Trace};
 pub use image::{Images, Need, Unpacked};
 pub use kept::{Kept, KeptSizes};
