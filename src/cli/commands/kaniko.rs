@@ -37,9 +37,9 @@ pub(in crate::cli) async fn run(
     let certificates = certificates(&build.registries)?;
     let engine = engine(session, &build.registries, certificates.path())?;
     let request = request(session, &build)?;
-    let sandbox = dockerfile::sandbox(session, &SandboxArgs::default(), rung);
+    let isolation = dockerfile::isolation(session, &SandboxArgs::default(), rung)?;
     if build.purpose == Purpose::Check {
-        return pipeline::check_dockerfile(&engine, sandbox, request).await;
+        return pipeline::check_dockerfile(&engine, isolation, request).await;
     }
     let folder = &session.environment.folder;
     let tar = build.files.tar.clone().map(|file| Place::DockerArchive { file, name: None });
@@ -51,7 +51,7 @@ pub(in crate::cli) async fn run(
         places: places.collect(),
         ..Outputs::default()
     };
-    let published = pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await?;
+    let published = pipeline::build_dockerfile(&engine, isolation, request, &outputs).await?;
     if let Some(digest) = published.first().and_then(|image| image.pinned.digest()) {
         describe(session, &build, digest)?;
     }
