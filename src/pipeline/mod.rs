@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 pub use compile::{programs_folder, programs_folders};
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
-pub use publish::{ImmutableTags, Outputs, Published};
+pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
     ToolchainChoice,

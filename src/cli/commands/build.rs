@@ -10,7 +10,8 @@ use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::cli::settings;
 use crate::config::ModuleMode;
-use crate::error::Result;
+use crate::disk::ResultFile;
+use crate::error::{Cannot as _, Result};
 use crate::oci::PlatformSet;
 use crate::pipeline::{self, Outputs};
 use crate::sandbox::Rung;
@@ -198,6 +199,10 @@ pub(in crate::cli) async fn run(
         image_refs: in_folder(&args.result.image_refs),
         ..Outputs::default()
     };
+    if let Some(path) = &args.result.timings {
+        let path = session.environment.resolve(path);
+        ResultFile::check(&path).cannot(|| format!("write {}", path.display()))?;
+    }
     let published = if dockerfile::is_meant(&args, folder) {
         let request = dockerfile::request(session, &args)?;
         let isolation = dockerfile::isolation(session, &args.sandbox, rung)?;
