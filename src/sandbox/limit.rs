@@ -51,7 +51,7 @@ impl Limit {
         let known = RESOURCES.iter().find(|(name, _)| *name == self.resource);
         let (_, resource) = known.expect("a name is checked when it is read");
         let limit = Rlimit { current: self.soft, maximum: self.hard };
-        rustix::process::setrlimit(*resource, limit).at(Stage::Harden, action)
+        rustix::process::setrlimit(*resource, limit).at(Stage::Limits, action)
     }
 }
 

@@ -29,6 +29,7 @@
 //! is killed).
 
 mod channel;
+mod choose;
 mod connect;
 mod fault;
 mod file_size;
@@ -54,16 +55,18 @@ mod seccomp;
 mod spawn;
 mod spec;
 mod syscalls;
+mod trials;
 mod tty;
 mod way_out;
 mod whiteout;
 
+pub use choose::{Chooser, Files, IsolationRequest, Needs, Preference};
 pub use connect::Connector;
 pub use file_size::survive_file_size_limit;
 pub use helper::reexec;
 pub use join::Join;
 pub use limit::Limit;
-pub use probe::{Finding, Findings, ProbeOptions, choose, probe};
+pub use probe::{Finding, Findings, ProbeOptions, probe};
 pub use rung::Rung;
 pub use spawn::{Child, Exit, Launcher, Signaller, Streams, Stub, keep_descriptors};
 pub use spec::{
