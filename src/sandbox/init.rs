@@ -13,6 +13,7 @@ use rustix::thread::CapabilitySet;
 
 use super::channel::{self, Job, Report};
 use super::connect::{self, Errand};
+use super::fakeroot::{self, FakerootSetup, Table};
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::harden;
 use super::helper::{Calls, StreamFds};
@@ -21,7 +22,6 @@ use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
 use super::payload::{self, Payload, Refusal};
-use super::recorder::{self, Recording, Table};
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
@@ -78,18 +78,18 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
-    let recording = recorder::is_needed(&job).then(|| Table::open(&job)).transpose()?;
+    let prepared = fakeroot::is_needed(&job).then(|| Table::open(&job)).transpose()?;
     let (stubs, identity) = enter(&job)?;
     let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
-    let recorder =
-        recording.map(|table| Recording::prepare(table, &identity)).transpose()?.flatten();
+    let fakeroot =
+        prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
     let payload = Payload {
         job: &job,
         identity,
         terminal: terminal.as_ref().map(|t| &t.terminal),
-        recorder: recorder.as_ref().map(Recording::far),
+        fakeroot: fakeroot.as_ref().map(FakerootSetup::far),
     };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
         Fork::Child => {
@@ -98,9 +98,9 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
         Fork::Parent(child) => child,
     };
     drop((streams, refuse));
-    // What the recorder makes in a program's place gets the modes that it asks for.
+    // What the fakeroot makes in a program's place gets the modes that it asks for.
     rustix::process::umask(Mode::empty());
-    recorder.map(Recording::start).transpose()?;
+    fakeroot.map(FakerootSetup::start).transpose()?;
     harden::bound_capabilities(CapabilitySet::KILL)?;
     harden::keep_capabilities(CapabilitySet::KILL)?;
     harden::forbid_new_privileges()?;

@@ -13,13 +13,13 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::channel::Job;
+use super::fakeroot;
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::harden::{self, Confinement};
 use super::helper::{StreamFds, write_single_map};
 use super::identity::{IdMap, Identity};
 use super::kernel;
 use super::limit::Limit;
-use super::recorder;
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
 use super::spec::{LowPorts, Mount, Network, Root};
@@ -32,8 +32,8 @@ pub(super) struct Payload<'a> {
     pub(super) job: &'a Job,
     pub(super) identity: Identity,
     pub(super) terminal: Option<&'a OwnedFd>,
-    /// Leads to the recorder of owners, where there is one.
-    pub(super) recorder: Option<&'a UnixStream>,
+    /// Leads to the fakeroot, where there is one.
+    pub(super) fakeroot: Option<&'a UnixStream>,
 }
 
 /// Why the process did not become the program.
@@ -206,8 +206,8 @@ fn change_folder(cwd: &str, entered: bool) -> Result<(), Refusal> {
 fn restrict(payload: &Payload<'_>) -> Attempt<Confinement> {
     let job = payload.job;
     harden::forbid_new_privileges()?;
-    if let Some(recorder) = payload.recorder {
-        recorder::attach(recorder)?;
+    if let Some(fakeroot) = payload.fakeroot {
+        fakeroot::attach(fakeroot)?;
     }
     let network = job.spec.network;
     let mut confinement = Confinement::Full;

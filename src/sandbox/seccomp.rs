@@ -88,7 +88,7 @@ fn unknown() -> Attempt<BpfProgram> {
     ])
 }
 
-/// For which arguments a call waits for the recorder.
+/// For which arguments a call waits for the fakeroot.
 #[derive(Clone, Copy)]
 pub(super) enum Waiting {
     /// For all.
