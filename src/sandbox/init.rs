@@ -13,6 +13,7 @@ use rustix::thread::CapabilitySet;
 
 use super::channel::{self, Job, Report};
 use super::connect::{self, Errand};
+use super::exec::{self, Exec, Refusal};
 use super::fakeroot::{self, FakerootSetup, Table};
 use super::fault::{At as _, Attempt, Fault, Stage};
 use super::harden;
@@ -21,7 +22,6 @@ use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
-use super::payload::{self, Payload, Refusal};
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
@@ -85,7 +85,7 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
     let fakeroot =
         prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
-    let payload = Payload {
+    let exec = Exec {
         job: &job,
         identity,
         terminal: terminal.as_ref().map(|t| &t.terminal),
@@ -93,7 +93,7 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
         Fork::Child => {
-            return Ok(End::Program(payload::run(&payload, &streams, refuse)));
+            return Ok(End::Program(exec::run(&exec, &streams, refuse)));
         }
         Fork::Parent(child) => child,
     };

@@ -42,12 +42,12 @@ mod join;
 mod kernel;
 mod limit;
 
+mod exec;
 mod fakeroot;
 mod mounts;
 mod notify;
 pub mod owner;
 mod path;
-mod payload;
 mod probe;
 mod root;
 mod rung;
