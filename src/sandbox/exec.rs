@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::channel::Job;
 use super::fakeroot;
 use super::fault::{At as _, Attempt, Fault, Stage};
-use super::harden::{self, Confinement};
 use super::helper::{StreamFds, write_single_map};
 use super::identity::{IdMap, Identity};
 use super::kernel;
 use super::limit::Limit;
+use super::privileges::{self, Confinement};
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
 use super::spec::{LowPorts, Mount, Network, Root};
@@ -76,7 +76,7 @@ fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal>
     if let Some(processes) = exec.job.spec.processes {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
         rustix::process::setrlimit(Resource::Nproc, limit)
-            .at(Stage::Harden, || "limit the number of processes")?;
+            .at(Stage::Privileges, || "limit the number of processes")?;
     }
     exec.job.spec.limits.iter().try_for_each(Limit::apply)?;
     if has_own_root(exec.job) {
@@ -93,7 +93,7 @@ fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal>
         .at(Stage::Helper, action)?;
     change_folder(&exec.job.spec.cwd, entered)?;
     let confinement = restrict(exec)?;
-    kernel::close_on_exec_from(3).at(Stage::Harden, || "close what is open")?;
+    kernel::close_on_exec_from(3).at(Stage::Privileges, || "close what is open")?;
     Ok(confinement)
 }
 
@@ -130,24 +130,24 @@ fn connect_streams(exec: &Exec<'_>, streams: &StreamFds) -> Attempt<()> {
 fn become_user(exec: &Exec<'_>) -> Attempt<()> {
     let (job, identity) = (exec.job, &exec.identity);
     if job.rung == Rung::Proot || job.rung == Rung::Toolchain {
-        harden::bound_capabilities(CapabilitySet::empty())?;
-        return harden::keep_capabilities(CapabilitySet::empty());
+        privileges::bound_capabilities(CapabilitySet::empty())?;
+        return privileges::keep_capabilities(CapabilitySet::empty());
     }
     let single = job.id_map == IdMap::Single;
     if single && (identity.uid != 0 || identity.gid != 0) {
         become_the_only_user(identity)?;
     }
     let kept = kept_capabilities(job);
-    harden::bound_capabilities(kept)?;
+    privileges::bound_capabilities(kept)?;
     if !single {
         set_ids(identity)?;
     }
     let kept = if identity.uid == 0 { kept } else { CapabilitySet::empty() };
-    harden::keep_capabilities(kept)
+    privileges::keep_capabilities(kept)
 }
 
 fn kept_capabilities(job: &Job) -> CapabilitySet {
-    let mut kept = harden::DOCKER_CAPABILITIES;
+    let mut kept = privileges::DOCKER_CAPABILITIES;
     if job.rung == Rung::Chroot {
         // With it, a changed root directory can be left again.
         kept -= CapabilitySet::SYS_CHROOT;
@@ -205,7 +205,7 @@ fn change_folder(cwd: &str, entered: bool) -> Result<(), Refusal> {
 /// Returns how far Landlock confines the program, where it is relied on.
 fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
     let job = exec.job;
-    harden::forbid_new_privileges()?;
+    privileges::forbid_new_privileges()?;
     if let Some(fakeroot) = exec.fakeroot {
         fakeroot::attach(fakeroot)?;
     }
@@ -213,7 +213,7 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
     let mut confinement = Confinement::Full;
     let sockets = match (&job.spec.root, job.rung) {
         (Root::Host { read, write }, _) => {
-            confinement = harden::confine_files(read, write, network)?;
+            confinement = privileges::confine_files(read, write, network)?;
             match network {
                 Network::Host => Sockets::Internet,
                 Network::None | Network::Private => Sockets::None,
@@ -223,7 +223,7 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
         (_, Rung::Chroot | Rung::Proot) if network == Network::None => Sockets::None,
         _ => {
             if network == Network::Host {
-                confinement = harden::scope_sockets()?;
+                confinement = privileges::scope_sockets()?;
             }
             Sockets::Docker
         }

@@ -186,7 +186,7 @@ fn let_in(
     let open = || WayOut::open(pid, has_users, &job.ways_out);
     let way_out = is_private.then(open).transpose()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at(Stage::Harden, || "hide the helper's memory")?;
+        .at(Stage::Privileges, || "hide the helper's memory")?;
     let started = Report::Started { pid: pid.as_raw_nonzero().get() };
     channel::send(control, &started, &[]).at(Stage::Helper, || "start the sandbox")?;
     Ok(way_out)

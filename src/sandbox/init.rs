@@ -16,12 +16,12 @@ use super::connect::{self, Errand};
 use super::exec::{self, Exec, Refusal};
 use super::fakeroot::{self, FakerootSetup, Table};
 use super::fault::{At as _, Attempt, Fault, Stage};
-use super::harden;
 use super::helper::{Calls, StreamFds};
 use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
+use super::privileges;
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
@@ -68,7 +68,7 @@ fn wait_for_gate(mut gate: PipeReader) -> Attempt<bool> {
         return Ok(false);
     }
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at(Stage::Harden, || "hide the memory of process 1")?;
+        .at(Stage::Privileges, || "hide the memory of process 1")?;
     Ok(true)
 }
 
@@ -101,9 +101,9 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     // What the fakeroot makes in a program's place gets the modes that it asks for.
     rustix::process::umask(Mode::empty());
     fakeroot.map(FakerootSetup::start).transpose()?;
-    harden::bound_capabilities(CapabilitySet::KILL)?;
-    harden::keep_capabilities(CapabilitySet::KILL)?;
-    harden::forbid_new_privileges()?;
+    privileges::bound_capabilities(CapabilitySet::KILL)?;
+    privileges::keep_capabilities(CapabilitySet::KILL)?;
+    privileges::forbid_new_privileges()?;
     let mut said = Vec::new();
     refusals.read_to_end(&mut said).at(Stage::Helper, action)?;
     drop(refusals);

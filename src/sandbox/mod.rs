@@ -33,7 +33,6 @@ mod choose;
 mod connect;
 mod fault;
 mod file_size;
-mod harden;
 mod helper;
 mod id_range;
 mod identity;
@@ -41,6 +40,7 @@ mod init;
 mod join;
 mod kernel;
 mod limit;
+mod privileges;
 
 mod exec;
 mod fakeroot;

@@ -166,7 +166,7 @@ fn backend(error: seccompiler::BackendError) -> Fault {
 }
 
 fn fault(reason: impl Into<String>) -> Fault {
-    Fault::new(Stage::Harden, "filter system calls", reason)
+    Fault::new(Stage::Privileges, "filter system calls", reason)
 }
 
 #[cfg(test)]

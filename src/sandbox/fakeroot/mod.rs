@@ -35,9 +35,9 @@ pub(super) use self::table::Table;
 use self::target::{Target, low, read_string};
 use super::channel::{self, Job};
 use super::fault::{At as _, Attempt, Stage};
-use super::harden;
 use super::identity::{IdMap, Identity};
 use super::notify::{self, Answer, Call};
+use super::privileges;
 use super::seccomp::{self, Waiting};
 
 /// What answering needs beyond the one id.
@@ -65,9 +65,9 @@ fn knows_processes() -> bool {
 pub(super) fn attach(fakeroot: &UnixStream) -> Attempt<()> {
     let action = || "record the owners of files";
     let program = seccomp::waiting(CALLS.iter().map(|(number, _, waiting)| (*number, *waiting)))?;
-    let listener = notify::install(&program).at(Stage::Harden, action)?;
+    let listener = notify::install(&program).at(Stage::Privileges, action)?;
     let fds = [std::os::fd::AsFd::as_fd(&listener)];
-    channel::send(fakeroot, &(), &fds).at(Stage::Harden, action)
+    channel::send(fakeroot, &(), &fds).at(Stage::Privileges, action)
 }
 
 /// A fakeroot that is about to begin.
@@ -84,7 +84,7 @@ impl FakerootSetup {
         if !knows_processes() {
             return Ok(None);
         }
-        let pair = UnixStream::pair().at(Stage::Harden, || "record the owners of files")?;
+        let pair = UnixStream::pair().at(Stage::Privileges, || "record the owners of files")?;
         let mut further = identity.groups.clone();
         further.sort_unstable();
         let (users, groups) = (Triple::all(identity.uid), Triple::all(identity.gid));
@@ -105,13 +105,13 @@ impl FakerootSetup {
         let work = move || {
             if let Ok(Some(((), mut fds))) = channel::receive::<()>(&near)
                 && let Some(listener) = fds.pop()
-                && harden::keep_capabilities(CAPABILITIES).is_ok()
+                && privileges::keep_capabilities(CAPABILITIES).is_ok()
             {
                 Fakeroot { listener, registry, table, changed_roots: false }.serve();
             }
         };
         let thread = std::thread::Builder::new().name("fakeroot".to_owned()).spawn(work);
-        thread.map(drop).at(Stage::Harden, || "record the owners of files")
+        thread.map(drop).at(Stage::Privileges, || "record the owners of files")
     }
 }
 
