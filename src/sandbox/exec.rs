@@ -13,8 +13,8 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::channel::Job;
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::fakeroot;
-use super::fault::{At as _, Attempt, Fault, Stage};
 use super::helper::{StreamFds, write_single_map};
 use super::identity::{IdMap, Identity};
 use super::kernel;

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::channel::{self, Job, Order, Report};
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::id_range;
 use super::identity::{IdMap, Range, map_arguments};
 use super::init;

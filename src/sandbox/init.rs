@@ -13,9 +13,9 @@ use rustix::thread::CapabilitySet;
 
 use super::channel::{self, Job, Report};
 use super::connect::{self, Errand};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::exec::{self, Exec, Refusal};
 use super::fakeroot::{self, FakerootSetup, Table};
-use super::fault::{At as _, Attempt, Fault, Stage};
 use super::helper::{Calls, StreamFds};
 use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};

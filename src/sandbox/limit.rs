@@ -6,7 +6,7 @@ use std::str::FromStr;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
-use super::fault::{At as _, Attempt, Stage};
+use super::error::{At as _, Attempt, Stage};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Docker's names. The time that a process may run on real-time terms is not among them: by it the

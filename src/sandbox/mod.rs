@@ -31,7 +31,7 @@
 mod channel;
 mod choose;
 mod connect;
-mod fault;
+mod error;
 mod file_size;
 mod helper;
 mod id_range;

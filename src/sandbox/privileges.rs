@@ -8,7 +8,7 @@ use landlock::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::spec::Network;
 
 /// What Docker leaves to a container's root.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::helper::SELF_TEST;
 use super::privileges::Confinement;
 use super::rung::Rung;

@@ -7,7 +7,7 @@ use seccompiler::{
     SeccompRule, TargetArch, sock_filter,
 };
 
-use super::fault::{Attempt, Fault, Stage};
+use super::error::{Attempt, Fault, Stage};
 use super::syscalls::{EVERYWHERE, HERE, HERE_RECENT, LAST_KNOWN, RECENT};
 
 /// Every `CLONE_NEW*` flag: a sandboxed process makes no namespaces.

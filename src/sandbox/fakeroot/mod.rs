@@ -34,7 +34,7 @@ use self::ids::{Credentials, Registry, Triple};
 pub(super) use self::table::Table;
 use self::target::{Target, low, read_string};
 use super::channel::{self, Job};
-use super::fault::{At as _, Attempt, Stage};
+use super::error::{At as _, Attempt, Stage};
 use super::identity::{IdMap, Identity};
 use super::notify::{self, Answer, Call};
 use super::privileges;
