@@ -24,7 +24,7 @@ pub(super) enum Stage {
     /// Opening a terminal.
     Terminal,
     /// Dropping rights.
-    Harden,
+    Privileges,
     /// Setting the limits that the caller asked for.
     Limits,
     /// Leading out of a network.
@@ -55,7 +55,7 @@ impl Fault {
     /// Whether it is a failure of the isolation itself: not of what was to be run, mounted or found.
     pub(super) fn is_of_isolation(&self) -> bool {
         match self.stage {
-            Stage::Namespaces | Stage::IdMap | Stage::Overlay | Stage::Harden => true,
+            Stage::Namespaces | Stage::IdMap | Stage::Overlay | Stage::Privileges => true,
             // A mount that is missing fails in another way.
             Stage::Mounts => self.errno == Some(libc::EPERM),
             Stage::Helper
