@@ -78,7 +78,6 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let error = limits::explain(error);
             session.view.fail(&error);
-            sandbox::forget(&session.global, &session.environment);
             // Any other code may be the program's.
             let ours = runs_programs && error.kind() != ErrorKind::Interrupted;
             ExitCode::from(if ours { NOT_STARTED } else { exit_code(&error) })
@@ -122,6 +121,10 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
             let work = commands::build::run(session, *args, rung);
             finish(session::until_interrupted(session, verb, work)).map(done)
         }
+        Command::Pull(args) => {
+            let work = commands::pull::run(session, args, rung);
+            finish(session::until_interrupted(session, verb, work)).map(done)
+        }
         Command::Kaniko(args) => {
             let work = commands::kaniko::run(session, *args, rung);
             finish(session::until_interrupted(session, verb, work)).map(done)
@@ -151,7 +154,6 @@ fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn dispatch(session: &Session, command: Command) -> Result<()> {
     match command {
         Command::Push(args) => commands::push::run(session, args).await,
-        Command::Pull(args) => commands::pull::run(session, args).await,
         Command::Copy(args) => commands::copy::run(session, args).await,
         Command::Tag(args) => commands::tag::run(session, &args),
         Command::Images(args) => commands::images::run(session, &args),

@@ -1,10 +1,11 @@
 //! Dockerfiles as a front end: one image for each platform, published as those of Go packages are.
 
 use super::{BuildContext, Built, Outputs, Published};
-use crate::dockerfile::build::{self, ChooseSandbox, Job, Tools};
+use crate::dockerfile::build::{self, Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
+use crate::sandbox::Chooser;
 
 /// A build of a Dockerfile: what to make, for which platforms, under which names.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub struct DockerfileRequest {
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub async fn build_dockerfile(
     context: &BuildContext,
-    sandbox: ChooseSandbox,
+    isolation: Chooser,
     request: DockerfileRequest,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
@@ -30,7 +31,7 @@ pub async fn build_dockerfile(
     let references = references(&request)?;
     let platforms = platforms(context, request.platforms.as_ref())?;
     let mut access = outputs.ask_for_access(context, &request.tags);
-    let tools = tools(context, sandbox);
+    let tools = tools(context, isolation);
     let annotations = request.job.annotations.clone();
     let building = build::build(&tools, request.job, &platforms);
     tokio::pin!(building);
@@ -55,11 +56,11 @@ pub async fn build_dockerfile(
 /// would keep it from building.
 pub async fn check_dockerfile(
     context: &BuildContext,
-    sandbox: ChooseSandbox,
+    isolation: Chooser,
     request: DockerfileRequest,
 ) -> Result<()> {
     let platforms = platforms(context, request.platforms.as_ref())?;
-    let tools = tools(context, sandbox);
+    let tools = tools(context, isolation);
     let platform = platforms.first().unwrap_or(&context.transport.host);
     let found = build::check(&tools, request.job, platform).await?;
     let is_error = |(level, _): &&(crate::dockerfile::Level, String)| {
@@ -75,10 +76,10 @@ pub async fn check_dockerfile(
     Err(Error::new(ErrorKind::Usage, "build the file").because(errors.join("\n\n")))
 }
 
-fn tools(context: &BuildContext, sandbox: ChooseSandbox) -> Tools {
+fn tools(context: &BuildContext, isolation: Chooser) -> Tools {
     Tools {
         transport: context.transport.clone(),
-        sandbox,
+        isolation,
         variables: context.variables.clone(),
         cores: context.cores,
     }

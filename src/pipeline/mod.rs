@@ -28,10 +28,10 @@ use tokio::task::JoinSet;
 
 pub use compile::{programs_folder, programs_folders};
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
-pub use publish::{ImmutableTags, Outputs, Published};
+pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
-    Settings, Target, ToolchainChoice,
+    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+    ToolchainChoice,
 };
 pub use toolchain::all_go_caches;
 
@@ -40,6 +40,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
+use crate::sandbox::Launcher;
 use crate::store::ScopeName;
 use crate::transport::Context;
 use assemble::Parts;
@@ -57,6 +58,8 @@ pub struct BuildContext {
     pub variables: BTreeMap<String, String>,
     /// The folder that keeps programs between runs, with a folder for each scope.
     pub programs: PathBuf,
+    /// What starts sandboxes.
+    pub launcher: Launcher,
     /// How many things can usefully run at once.
     pub cores: usize,
 }

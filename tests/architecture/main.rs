@@ -14,9 +14,12 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 18] = [
+const CIRCLES: [(&str, &str, &str); 21] = [
     ("cli::args", "cli::commands", LATER),
+    ("cli::commands", "cli::id_range", LATER),
     ("cli::dockerfile", "cli::commands", LATER),
+    ("cli::dockerfile", "cli::id_range", LATER),
+    ("cli::sandbox", "cli::session", LATER),
     ("cli::settings", "cli::commands", LATER),
     ("dockerfile::build::again", "dockerfile::build::shop", ENGINE),
     ("dockerfile::build::kept", "dockerfile::build::shop", ENGINE),

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dockerfile::context::GitSource;
 use crate::error::Result;
 use crate::layer::Encoding;
 use crate::oci::{MediaType, Platform, Reference, Repository};
-use crate::sandbox::{Launcher, Limit, Network, Rung};
+use crate::sandbox::{Chooser, Launcher, Limit, Network, Rung};
 use crate::store::CacheScope;
 use crate::transport::{self, Location};
 
@@ -193,16 +192,13 @@ pub struct Chosen {
     pub rung: Rung,
 }
 
-/// Finds out which rung to use. Asked at most once, and only if something must be executed.
-pub type ChooseSandbox = Arc<dyn Fn() -> Result<Chosen> + Send + Sync>;
-
 /// What every build has at its disposal.
 #[derive(Clone)]
 pub struct Tools {
     /// The store, the registry client, and the reader of progress.
     pub transport: transport::Context,
-    /// Which sandbox to use.
-    pub sandbox: ChooseSandbox,
+    /// Says which sandbox to use. Asked at most once, and only if something must be executed.
+    pub isolation: Chooser,
     /// The environment variables that programs of this machine get.
     pub variables: BTreeMap<String, String>,
     /// How many things can usefully run at once.

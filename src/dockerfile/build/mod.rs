@@ -38,8 +38,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
-    CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
-    NamedContext, SecretSource, StatedPlatform, StepKind, Tools,
+    CachePolicy, CacheRepository, Chosen, ContextSource, FileSource, Job, NamedContext,
+    SecretSource, StatedPlatform, StepKind, Tools,
 };
 
 pub use kept::{caches_size, prune_caches};

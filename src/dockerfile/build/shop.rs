@@ -163,8 +163,14 @@ impl Shop {
     /// The sandbox, which is chosen when it is first asked for.
     pub(super) async fn workshop(&self) -> Result<&Workshop> {
         let begin = || async {
-            let choose = self.tools.sandbox.clone();
-            let chosen = blocking(move || choose()).await?;
+            let chooser = self.tools.isolation.clone();
+            let launcher = chooser.launcher.clone();
+            let rung = blocking(move || chooser.choose()).await?;
+            if !rung.has_namespaces() {
+                let warning = format!("sandbox {rung}: {}", rung.runs());
+                self.tools.transport.reporter.warn(warning);
+            }
+            let chosen = Chosen { launcher, rung };
             let unpacker = Unpacker {
                 context: self.tools.transport.clone(),
                 rung: chosen.rung,
