@@ -15,6 +15,7 @@ use super::request::{Repeat, Request, Target};
 use super::response::{Origin, Response};
 use super::{Options, RetryPolicy, Timeouts, retry, tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::oci::docker_hub;
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -39,7 +40,7 @@ enum Scheme {
 impl Endpoint {
     pub(super) fn new(name: &str, options: &Options) -> Self {
         let authority = match name {
-            "docker.io" => "registry-1.docker.io",
+            docker_hub::NAME => docker_hub::HOST,
             other => other,
         };
         let schemes = if options.insecure.iter().any(|listed| listed == name || listed == "*") {

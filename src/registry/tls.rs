@@ -24,6 +24,7 @@ use rustls::{
 use super::folder::{files_in, has_extension};
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::oci::docker_hub;
 
 /// The longest file of certificates: bundles of all authorities have some hundred kilobytes.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -96,7 +97,7 @@ pub(super) fn config(
 /// The folders of `directories` that are about a host.
 pub(super) fn folders_for(directories: &[PathBuf], host: &str) -> Vec<PathBuf> {
     // Docker Hub is served under another name than the one that people know.
-    let names = if host == "registry-1.docker.io" { vec![host, "docker.io"] } else { vec![host] };
+    let names = if host == docker_hub::HOST { vec![host, docker_hub::NAME] } else { vec![host] };
     let all = directories.iter().flat_map(|at| names.iter().map(move |name| at.join(name)));
     all.filter(|folder| folder.is_dir()).collect()
 }
