@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// What `--mirror` says: places by those that they take the place of.
-    pub(super) fn mirrors(&self) -> Result<BTreeMap<String, String>> {
+    fn mirrors(&self) -> Result<BTreeMap<String, String>> {
         pair::with_values("--mirror", &self.global.mirror)
     }
 

@@ -129,7 +129,6 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         go_cache: true,
         scope: environment.cache_scope(build.cache_scope.as_deref())?,
         shares_caches: build.shares_caches,
-        mirrors: std::collections::BTreeMap::new(),
         epoch,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: build.encoding.unwrap_or_default(),

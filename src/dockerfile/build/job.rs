@@ -164,8 +164,6 @@ pub struct Job {
     /// Whether anything is used or kept that builds share and that is not found by its content:
     /// Go's caches, caches that steps mount, results of steps that ran with Go's caches.
     pub shares_caches: bool,
-    /// Registries and repositories to use in the place of others.
-    pub mirrors: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
     pub epoch: Option<i64>,
     /// The present, in seconds since 1970.
@@ -218,21 +216,6 @@ impl Tools {
 }
 
 impl Job {
-    /// Where an image is looked for, instead of under its own name.
-    pub(super) fn mirrored(&self, reference: &Reference) -> Result<Reference> {
-        let name = reference.to_string();
-        let covers = |from: &str| {
-            name.strip_prefix(from)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
-        };
-        let longest =
-            self.mirrors.iter().filter(|(from, _)| covers(from)).max_by_key(|(from, _)| from.len());
-        match longest {
-            Some((from, to)) => format!("{to}{}", &name[from.len()..]).parse(),
-            None => Ok(reference.clone()),
-        }
-    }
-
     /// The time that is written wherever one is needed.
     pub(super) fn time(&self) -> i64 {
         self.epoch.unwrap_or(self.now)
