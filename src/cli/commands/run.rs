@@ -193,7 +193,7 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
     let name = locked.container().name().to_owned();
     let exit = if args.detach {
         let id = locked.container().id().clone();
-        let exit = start_detached(&locked, &keeper_arguments(session, id.as_str())?)?;
+        let exit = start_detached(&locked, &shim_arguments(session, id.as_str())?)?;
         if exit.is_none() {
             print_lines([id])?;
         }
@@ -211,10 +211,10 @@ pub(in crate::cli) fn supervisor(session: &Session) -> Supervisor {
     Supervisor { launcher: launcher(session), clock: environment::clock }
 }
 
-/// The arguments by which the own binary keeps a container, see `gondola keep`.
-pub(in crate::cli) fn keeper_arguments(session: &Session, id: &str) -> Result<Vec<String>> {
+/// The arguments by which the own binary keeps a container, see `gondola shim`.
+pub(in crate::cli) fn shim_arguments(session: &Session, id: &str) -> Result<Vec<String>> {
     let store = session.store()?;
-    let words = ["--store", &store.root().display().to_string(), "keep", id];
+    let words = ["--store", &store.root().display().to_string(), "shim", id];
     Ok(words.map(str::to_owned).to_vec())
 }
 
