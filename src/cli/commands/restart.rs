@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::run::{shim_arguments, report};
+use super::run::{report, shim_arguments};
 use super::stop::HowArgs;
 use crate::cli::session::{Session, print_lines};
 use crate::container::{ContainerInfo, Containers, start_detached};

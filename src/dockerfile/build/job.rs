@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dockerfile::context::GitSource;
-use crate::error::Result;
 use crate::layer::Encoding;
-use crate::oci::{MediaType, Platform, Reference, Repository};
+use crate::oci::{MediaType, Platform, Repository};
 use crate::sandbox::{Chooser, Launcher, Limit, Network, Rung};
 use crate::store::CacheScope;
 use crate::transport::{self, Location};
