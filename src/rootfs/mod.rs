@@ -47,6 +47,7 @@ mod changes;
 mod copy;
 mod folders;
 mod fork;
+mod hiding;
 mod inspect;
 mod links;
 mod marks;
