@@ -21,7 +21,7 @@ use super::job::Job;
 use super::shop::lock;
 use crate::engine::Basis;
 use crate::error::{Cannot as _, Result};
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::Rung;
 use crate::store::{CacheScope, Lock, ScratchFolder, Store, StorePlace, remove_tree, tree_bytes};
 
@@ -58,7 +58,7 @@ impl Caches {
     }
 
     fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = Form::of(rung).name();
+        let form = OwnerStorage::of(rung).name();
         if is_kept {
             return Ok(self.store.place(StorePlace::CacheMounts).join(form));
         }
