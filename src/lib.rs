@@ -35,7 +35,7 @@
 //! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs
 //! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
 //! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
-//! config: disk error literal oci layer
+//! config: disk error literal oci layer golang
 //! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile
 //! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
 //! ```
