@@ -32,10 +32,11 @@
 //! engine: error oci progress layer store image transport
 //! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
 //! dockerfile: clock disk error glob oci progress secret layer sandbox registry store image transport rootfs engine
+//! execute: disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile
 //! container: disk error oci progress layer sandbox store image transport rootfs
 //! config: disk error oci layer
-//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile
-//! cli: disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
+//! cli: disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile execute container config pipeline
 //! ```
 
 pub mod cli;
@@ -46,6 +47,7 @@ pub mod disk;
 pub mod dockerfile;
 pub mod engine;
 pub mod error;
+pub mod execute;
 pub mod glob;
 pub mod golang;
 pub mod image;

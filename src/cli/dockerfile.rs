@@ -18,11 +18,12 @@ use super::sandbox::{SandboxArgs, launcher};
 use super::session::Session;
 use crate::container::parse_size;
 use crate::dockerfile::build::{
-    CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
-    NamedContext, SecretSource, StatedPlatform,
+    CachePolicy, CacheRepository, ContextSource, FileSource, Job, NamedContext, SecretSource,
+    StatedPlatform,
 };
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::execute::{ChooseSandbox, Chosen};
 use crate::golang;
 use crate::pipeline::DockerfileRequest;
 use crate::sandbox::{Limit, Network, Rung};

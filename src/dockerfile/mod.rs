@@ -9,7 +9,6 @@ pub mod context;
 pub mod copy;
 pub mod diagnostic;
 pub mod expand;
-pub mod files;
 pub mod ignore;
 pub mod instruction;
 pub mod lint;
@@ -18,6 +17,8 @@ pub mod ports;
 pub mod scope;
 pub mod source;
 pub mod stages;
+
+pub use crate::engine::files;
 
 pub use self::diagnostic::{Diagnostic, Level};
 pub use self::instruction::{Dockerfile, Instruction, Kind, Stage};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, watch};
 
+use super::backend::{Backend, Entry};
 use super::snapshot::Basis;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Blob, BlobSource, Layer};
@@ -19,6 +20,8 @@ use crate::transport::Context;
 
 /// The kind of the store's records that hold layers by the keys of their contents.
 const LAYERS: &str = "layer";
+/// The kind of those that hold results of steps.
+const STEPS: &str = "step";
 
 /// Something on disk that vanishes when it is dropped.
 pub type Guard = Arc<dyn Send + Sync>;
@@ -170,6 +173,21 @@ impl NotPacked {
     }
 }
 
+/// What is remembered of a step.
+#[derive(Serialize, Deserialize)]
+struct StepRecord {
+    created: String,
+    layer: LayerRecord,
+    kept: Option<String>,
+}
+
+/// Where a layer is that other machines made.
+struct Elsewhere {
+    backend: Arc<dyn Backend>,
+    /// Set when it is here.
+    fetched: OnceCell<()>,
+}
+
 /// What a step added.
 pub struct StepOutput {
     /// Equal keys mean equal files, this step and all before it, as far as the basis goes.
@@ -184,15 +202,15 @@ pub struct StepOutput {
     guards: Vec<Guard>,
     layer: Packing,
     kept: Mutex<Option<String>>,
-    /// Where a layer comes from that other machines made: set when it is here.
-    pub fetched: Option<OnceCell<()>>,
+    /// Where a layer comes from that other machines made.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl StepOutput {
     /// A step whose layer is packed, or is being packed.
     pub fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
         let (kept, basis) = (Mutex::new(kept), Basis::Key);
-        Self { key, basis, created, tree: None, guards: Vec::new(), layer, kept, fetched: None }
+        Self { key, basis, created, tree: None, guards: Vec::new(), layer, kept, elsewhere: None }
     }
 
     /// A step that depends on more than its key.
@@ -201,9 +219,31 @@ impl StepOutput {
     }
 
     /// A step whose layer must be fetched before it is used.
-    pub fn elsewhere(key: String, created: String, layer: LayerRecord) -> Self {
-        let fetched = Some(OnceCell::new());
-        Self { fetched, ..Self::new(key, created, packed(layer), None) }
+    pub fn elsewhere(entry: Entry, backend: Arc<dyn Backend>) -> Self {
+        let Entry { key, created, layer, .. } = entry;
+        let elsewhere = Some(Elsewhere { backend, fetched: OnceCell::new() });
+        Self { elsewhere, ..Self::new(key, created, packed(layer), None) }
+    }
+
+    /// A step that was executed before, where that is known and its layer is here.
+    pub(super) fn remembered(store: &Store, key: &str, basis: Basis) -> Result<Option<Self>> {
+        let Some(record) = basis.record_key(key) else { return Ok(None) };
+        let Some(record) = store.get_record::<StepRecord>(STEPS, &record) else { return Ok(None) };
+        if !record.layer.is_in(store)? {
+            return Ok(None);
+        }
+        let StepRecord { created, layer, kept } = record;
+        Ok(Some(Self::new(key.to_owned(), created, packed(layer), kept).on(basis)))
+    }
+
+    /// Takes note of the step for later builds.
+    pub fn remember(&self, store: &Store, layer: &LayerRecord) -> Result<()> {
+        let (created, layer) = (self.created.clone(), layer.clone());
+        let record = StepRecord { created, layer, kept: self.kept() };
+        match self.basis.record_key(&self.key) {
+            Some(key) => store.put_record(STEPS, &key, &record),
+            None => Ok(()),
+        }
     }
 
     /// With what it added, and what holds the contents of that.
@@ -224,6 +264,19 @@ impl StepOutput {
     /// The layer, if it is packed.
     pub fn packed(&self) -> Option<LayerRecord> {
         self.layer.borrow().as_ref().and_then(|packed| packed.as_ref().ok().cloned())
+    }
+
+    /// The layer, which is in the store from then on.
+    pub async fn stored_layer(&self, store: &Store) -> Result<Layer> {
+        let record = self.layer().await?;
+        if let Some(Elsewhere { backend, fetched }) = &self.elsewhere {
+            let fetch = || async {
+                backend.fetch(&self.key, &record).await?;
+                self.remember(store, &record)
+            };
+            fetched.get_or_try_init(fetch).await?;
+        }
+        Ok(record.layer(store))
     }
 
     /// Waits until the layer is packed.

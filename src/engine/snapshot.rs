@@ -5,11 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::key::Key;
+use super::op::SourceOp;
 use super::output::StepOutput;
 use crate::image::Image;
-use crate::oci::Digest;
-use crate::store::ScopeName;
+use crate::store::{CacheScope, ScopeName};
 
 /// A base and steps on it.
 #[derive(Clone)]
@@ -25,14 +24,13 @@ pub struct Snapshot {
 impl Snapshot {
     /// Nothing.
     pub fn scratch() -> Self {
-        Self { key: Key::new("scratch").finish(), base: None, steps: Vec::new() }
+        Self { key: SourceOp::Scratch.key(), base: None, steps: Vec::new() }
     }
 
     /// An image without steps. Its files are those that its diff IDs name.
     pub fn of_image(image: Arc<Image>) -> Self {
-        let diff_ids = &image.config.value().rootfs.diff_ids;
-        let key = Key::new("base").list(diff_ids.iter().map(Digest::as_str)).finish();
-        Self { key, base: Some(image), steps: Vec::new() }
+        let source = SourceOp::Image(image.config.value().rootfs.diff_ids.clone());
+        Self { key: source.key(), base: Some(image), steps: Vec::new() }
     }
 
     /// With one step more.
@@ -79,6 +77,17 @@ pub enum Basis {
 }
 
 impl Basis {
+    /// What results of steps depend on that use the caches of a scope.
+    pub fn of(scope: &CacheScope) -> Self {
+        scope.of_results().map_or(Self::Build, |scope| Self::Scope(scope.clone()))
+    }
+
+    /// What results may depend on that a build with this scope uses.
+    pub fn known(scope: &CacheScope) -> Vec<Self> {
+        let scopes = scope.of_results().into_iter().chain(scope.below());
+        scopes.map(|scope| Self::Scope(scope.clone())).chain([Self::Key]).collect()
+    }
+
     /// What results with a key are remembered by, where they are: those that depend on a cache are
     /// found by whoever may use that cache.
     pub fn record_key(&self, key: &str) -> Option<String> {

@@ -1,8 +1,11 @@
 //! Dockerfiles as a front end: one image for each platform, published as those of Go packages are.
 
 use super::{Built, Engine, Outputs, Published};
-use crate::dockerfile::build::{self, ChooseSandbox, Job, Tools};
+use std::sync::Arc;
+
+use crate::dockerfile::build::{self, Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
+use crate::execute::{self, ChooseSandbox, Executor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
 
@@ -30,9 +33,9 @@ pub async fn build_dockerfile(
     let references = references(&request)?;
     let platforms = platforms(engine, request.platforms.as_ref())?;
     let mut access = outputs.ask_for_access(engine, &request.tags);
-    let tools = tools(engine, sandbox);
+    let (tools, executor) = (tools(engine), Arc::new(executor(engine, sandbox)));
     let annotations = request.job.annotations.clone();
-    let building = build::build(&tools, request.job, &platforms);
+    let building = build::build(&tools, executor, request.job, &platforms);
     tokio::pin!(building);
     let images = loop {
         tokio::select! {
@@ -53,13 +56,9 @@ pub async fn build_dockerfile(
 
 /// Looks for problems of a Dockerfile without building it; reports each, and errs if one of them
 /// would keep it from building.
-pub async fn check_dockerfile(
-    engine: &Engine,
-    sandbox: ChooseSandbox,
-    request: DockerfileRequest,
-) -> Result<()> {
+pub async fn check_dockerfile(engine: &Engine, request: DockerfileRequest) -> Result<()> {
     let platforms = platforms(engine, request.platforms.as_ref())?;
-    let tools = tools(engine, sandbox);
+    let tools = tools(engine);
     let platform = platforms.first().unwrap_or(&engine.transport.host);
     let found = build::check(&tools, request.job, platform).await?;
     let is_error = |(level, _): &&(crate::dockerfile::Level, String)| {
@@ -75,10 +74,19 @@ pub async fn check_dockerfile(
     Err(Error::new(ErrorKind::Usage, "build the file").because(errors.join("\n\n")))
 }
 
-fn tools(engine: &Engine, sandbox: ChooseSandbox) -> Tools {
-    Tools {
+/// What executes the steps of a build.
+fn executor(engine: &Engine, sandbox: ChooseSandbox) -> Executor {
+    Executor::new(execute::Tools {
         transport: engine.transport.clone(),
         sandbox,
+        variables: engine.variables.clone(),
+        cores: engine.cores,
+    })
+}
+
+fn tools(engine: &Engine) -> Tools {
+    Tools {
+        transport: engine.transport.clone(),
         variables: engine.variables.clone(),
         cores: engine.cores,
     }

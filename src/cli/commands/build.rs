@@ -217,7 +217,7 @@ pub(in crate::cli) async fn run(
         let request = dockerfile::request(session, &args)?;
         let sandbox = dockerfile::sandbox(session, &args.sandbox, rung);
         if args.dockerfile.check {
-            return pipeline::check_dockerfile(&engine, sandbox, request).await;
+            return pipeline::check_dockerfile(&engine, request).await;
         }
         pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await
     } else {

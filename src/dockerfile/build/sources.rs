@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 use super::download;
 use super::job::{ContextSource, FileSource, Job, Tools};
-use super::shop::blocking;
 use crate::disk;
 use crate::dockerfile::context::{self, Checkout, Digests, Folder};
 use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
 use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::source::Source;
+use crate::engine::blocking;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, HeldFolder, Tree, TreePath};
 use crate::secret;

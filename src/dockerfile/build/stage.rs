@@ -1,22 +1,21 @@
 //! Executes a stage, instruction by instruction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::job::StepKind;
+use super::convert::{Converted, Spans};
 use super::platform::{Base, PlatformBuild};
-use super::shop::{Origin, Wanted, blocking};
-use super::{run, transfer};
+use super::{copy, exec};
 use crate::dockerfile::config::{self, Health};
-use crate::dockerfile::copy::{self, Destination, Selection};
-use crate::dockerfile::files::Files;
 use crate::dockerfile::instruction::{CommandLine, Healthcheck, Instruction, Kind};
 use crate::dockerfile::source::Span;
 use crate::dockerfile::stages as graph;
 use crate::dockerfile::{Diagnostic, Scope, scope};
-use crate::engine::{Executed, Key, Snapshot, StepOutput};
+use crate::engine::files::Files;
+use crate::engine::op::{Action, Input};
+use crate::engine::{Inputs, Provider, Snapshot, Step, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{ImageConfig, Platform};
-use crate::progress::TaskKind;
 use crate::secret;
 
 /// Fields of a base's configuration that tell of how it was built, not of how it runs.
@@ -89,7 +88,9 @@ impl<'a> Stage<'a> {
         };
         let (snapshot, scope, config, files) = match build.base(index) {
             Base::Scratch => (Snapshot::scratch(), None, scratch(), None),
-            Base::Files(files) => (Snapshot::scratch(), None, scratch(), Some(files)),
+            Base::Files(input, files) => {
+                (Snapshot::scratch(), None, scratch(), Some((input, files)))
+            }
             Base::Image(image) => {
                 let config = inherited(image.config.value());
                 (Snapshot::of_image(image), None, config, None)
@@ -126,30 +127,19 @@ impl<'a> Stage<'a> {
     }
 
     /// Makes a folder or archive the base: everything in it is copied.
-    async fn copy_base(&mut self, files: Arc<dyn Files>) -> Result<()> {
-        let everything = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
-        let time = self.build.common.job.time();
-        let (tree, digest) = blocking(move || {
-            let mut selected = copy::select(files.as_ref(), &everything)?;
-            let digest = copy::digest(files.as_ref(), &mut selected)?;
-            let nothing = crate::dockerfile::files::TreeFiles::default();
-            let destination = Destination {
-                path: "/",
-                files: &nothing,
-                owner: None,
-                chmod: None,
-                link: false,
-                time,
-            };
-            Ok((copy::place(&selected, &destination)?, digest))
+    async fn copy_base(&mut self, (input, files): (Input, Arc<dyn Files>)) -> Result<()> {
+        let converted = Converted {
+            action: Action::Take(input.clone()),
+            files: BTreeMap::from([(input, Provider::Folder(files))]),
+            variables: Vec::new(),
+            text: "FROM a context".to_owned(),
+            spans: Spans::default(),
+        };
+        let label = self.base_label();
+        self.solve(converted, label).await.map_err(|failure| match failure {
+            Failure::Told(error) | Failure::Somewhere(error) => error,
+            Failure::Here(diagnostic, kind) => self.build.common.at(diagnostic, kind),
         })
-        .await?;
-        let key = self.key("context").text(digest.as_bytes()).finish();
-        let made = || async { Ok(Executed::of(tree)) };
-        let wanted = self.wanted(key, StepKind::Other);
-        let (step, _) = self.build.common.shop.step(&wanted, made).await?;
-        self.add(step, "FROM a context".to_owned());
-        Ok(())
     }
 
     /// Executes an instruction; `from` is the base's name where an image brought it.
@@ -205,9 +195,18 @@ impl<'a> Stage<'a> {
 
     async fn execute_kind(&mut self, instruction: &Instruction) -> Result<(), Failure> {
         match &instruction.kind {
-            Kind::Run(run) => run::execute(self, instruction, run).await,
-            Kind::Copy(copy) => Box::pin(transfer::copy(self, instruction, copy)).await,
-            Kind::Add(add) => transfer::add(self, instruction, add).await,
+            Kind::Run(run) => {
+                let converted = exec::exec(self, run).await?;
+                self.step(instruction, converted).await
+            }
+            Kind::Copy(copy) => {
+                let converted = copy::copy(self, copy).await?;
+                self.step(instruction, converted).await
+            }
+            Kind::Add(add) => {
+                let converted = copy::add(self, add).await?;
+                self.step(instruction, converted).await
+            }
             Kind::Workdir(word) => {
                 let path = self.scope.expand(word)?;
                 self.scope.note_setting(word);
@@ -215,6 +214,27 @@ impl<'a> Stage<'a> {
             }
             _ => self.configure(&instruction.kind),
         }
+    }
+
+    /// Has the op of an instruction solved, and takes its output.
+    async fn step(
+        &mut self,
+        instruction: &Instruction,
+        converted: Converted,
+    ) -> Result<(), Failure> {
+        let label = self.label(instruction);
+        self.solve(converted, label).await
+    }
+
+    async fn solve(&mut self, converted: Converted, label: String) -> Result<(), Failure> {
+        let Converted { action, files, variables, text, spans } = converted;
+        let solver = &self.build.common.solver;
+        let (op, base, table) = (self.op(action), self.snapshot.clone(), solver.table().clone());
+        let inputs = Inputs { base, files, variables, table };
+        let step = Step { op, inputs, label, use_cache: self.use_cache };
+        let output = Box::pin(solver.solve(step)).await.map_err(|wrong| spans.place(wrong))?;
+        self.add(output, text);
+        Ok(())
     }
 
     /// Instructions that change no file.
@@ -282,30 +302,14 @@ impl<'a> Stage<'a> {
             return Ok(());
         }
         let user = self.config.config.user.clone();
-        let key = self.key("workdir").text(&folder).text(&user).finish();
-        let shop = &self.build.common.shop;
-        let (snapshot, time) = (self.snapshot.clone(), self.build.common.job.time());
-        let task =
-            shop.tools.transport.reporter.start(TaskKind::Step, self.label(instruction), None);
-        let execute = || async move {
-            let files = shop.files(&snapshot).await?;
-            blocking(move || {
-                let owner = copy::owner(&user, files.as_ref())?;
-                let tree = copy::make_folder(&folder, files.as_ref(), owner, time)?;
-                Ok(Executed::of(tree))
-            })
-            .await
+        let converted = Converted {
+            action: Action::MakeFolder { path: folder, user },
+            files: BTreeMap::new(),
+            variables: Vec::new(),
+            text,
+            spans: Spans::default(),
         };
-        let (step, origin) = shop.step(&self.wanted(key, StepKind::Other), execute).await?;
-        ended(task, origin);
-        self.add(step, text);
-        Ok(())
-    }
-
-    /// A step of this stage, as it is asked for.
-    pub(super) fn wanted(&self, key: String, kind: StepKind) -> Wanted {
-        let on_cached = self.snapshot.has_cached();
-        Wanted { key, asked: None, kind, use_cache: self.use_cache, on_cached }
+        self.step(instruction, converted).await
     }
 
     /// Takes a step's result, with the text that the history has of it.
@@ -319,13 +323,6 @@ impl<'a> Stage<'a> {
         self.snapshot = self.snapshot.with(step);
     }
 
-    /// Starts the key of a step on the files as they are.
-    pub(super) fn key(&self, kind: &str) -> Key {
-        let epoch = self.build.common.job.epoch.map(|epoch| epoch.to_string());
-        let encoding = self.build.common.job.encoding.to_string();
-        Key::new(kind).text(&self.snapshot.key).optional(epoch).text(encoding)
-    }
-
     /// What messages call the step: `[build 2/5] RUN go build`. It shows what is written, with no
     /// variable's value.
     pub(super) fn label(&self, instruction: &Instruction) -> String {
@@ -336,8 +333,22 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// What messages call the step that makes files the base.
+    fn base_label(&self) -> String {
+        let from = &self.build.common.file.stages[self.index].from.base.text;
+        let shown = format!("FROM {}", secret::addresses(from));
+        match self.words(None) {
+            Some(words) => format!("[{words}] {shown}"),
+            None => shown,
+        }
+    }
+
     /// Which platform, stage and step an instruction belongs to, as far as there are several.
     fn step_words(&self, instruction: &Instruction) -> Option<String> {
+        self.words(Some(instruction))
+    }
+
+    fn words(&self, instruction: Option<&Instruction>) -> Option<String> {
         let mut words = Vec::new();
         if self.build.common.several {
             words.push(self.build.inputs.target.to_string());
@@ -350,7 +361,7 @@ impl<'a> Stage<'a> {
             }
             None => {}
         }
-        if changes_files(&instruction.kind) {
+        if instruction.is_none_or(|instruction| changes_files(&instruction.kind)) {
             words.push(format!("{}/{}", self.number, self.count));
         }
         (!words.is_empty()).then(|| words.join(" "))
@@ -399,15 +410,6 @@ impl From<Diagnostic> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Somewhere(error)
-    }
-}
-
-/// Ends a step's task as its result came to be.
-pub(super) fn ended(task: crate::progress::Task, origin: Origin) {
-    match origin {
-        Origin::Cached => task.skipped("cached"),
-        Origin::Elsewhere => task.skipped("cached in the registry"),
-        Origin::Executed => task.done(),
     }
 }
 

@@ -7,42 +7,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind};
 use crate::progress::Task;
-use crate::sandbox::{Child, Signaller};
 
-/// Whether a step is to end, and how its program is told.
+/// Whether a step is to end, and how what it started is told.
 #[derive(Clone, Default)]
-pub(super) struct Ending(Arc<Mutex<State>>);
+pub struct CancelToken(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    is_wanted: bool,
-    program: Option<Signaller>,
+    is_cancelled: bool,
+    stop: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl Ending {
-    /// Takes a program that has begun; it is killed with all that it started when the end is wanted.
-    pub(super) fn concerns(&self, program: &Child) {
+impl CancelToken {
+    /// Has `stop` called once the step is to end, which may be at once. Only the last counts: a step
+    /// runs one program at a time.
+    pub fn on_cancel(&self, stop: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = program.signaller();
-        if state.is_wanted {
-            program.signal(libc::SIGKILL);
+        if state.is_cancelled {
+            stop();
+        } else {
+            state.stop = Some(Box::new(stop));
         }
-        state.program = Some(program);
     }
 
-    /// Errs once the end is wanted.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_wanted {
+    /// Errs once the step is to end.
+    pub fn check(&self) -> Result<(), Error> {
+        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_cancelled {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Interrupted, "run a step").because("the build has ended"))
     }
 
-    fn want(&self) {
+    fn cancel(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_wanted = true;
-        if let Some(program) = state.program.take() {
-            program.signal(libc::SIGKILL);
+        state.is_cancelled = true;
+        if let Some(stop) = state.stop.take() {
+            stop();
         }
     }
 }
@@ -50,18 +50,18 @@ impl Ending {
 /// Somebody who waits for a step. Dropped before its end, the step is stopped.
 pub(super) struct Waiting {
     task: Option<Arc<Task>>,
-    ending: Ending,
+    cancel: CancelToken,
 }
 
 impl Waiting {
     /// Waits for the step that a task tells of.
     pub(super) fn new(task: &Arc<Task>) -> Self {
-        Self { task: Some(task.clone()), ending: Ending::default() }
+        Self { task: Some(task.clone()), cancel: CancelToken::default() }
     }
 
     /// What the step itself looks at.
-    pub(super) fn ending(&self) -> Ending {
-        self.ending.clone()
+    pub(super) fn token(&self) -> CancelToken {
+        self.cancel.clone()
     }
 
     /// Takes note that the step came to its own end.
@@ -74,7 +74,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.stop();
-            self.ending.want();
+            self.cancel.cancel();
         }
     }
 }
@@ -99,19 +99,28 @@ mod tests {
     fn a_step_is_stopped_when_nobody_waits_for_it_and_else_ends_by_itself() {
         let outcomes = Arc::new(Outcomes::default());
         let reporter = Reporter::new(outcomes.clone());
+        let stopped = Arc::new(Mutex::new(0));
         for is_over in [false, true] {
             let task = Arc::new(reporter.start(TaskKind::Step, "RUN", None));
             let waiting = Waiting::new(&task);
-            let ending = waiting.ending();
-            ending.check().unwrap();
+            let token = waiting.token();
+            let count = |token: &CancelToken| {
+                let stopped = stopped.clone();
+                token.on_cancel(move || *stopped.lock().unwrap() += 1);
+            };
+            count(&token);
+            token.check().unwrap();
             if is_over {
                 waiting.finish();
-                ending.check().unwrap();
+                token.check().unwrap();
             } else {
                 drop(waiting);
-                assert_eq!(ending.check().unwrap_err().kind(), ErrorKind::Interrupted);
+                assert_eq!(token.check().unwrap_err().kind(), ErrorKind::Interrupted);
+                // What is started too late is stopped at once.
+                count(&token);
             }
         }
+        assert_eq!(*stopped.lock().unwrap(), 2);
         assert_eq!(*outcomes.0.lock().unwrap(), [Outcome::Stopped, Outcome::Failed]);
     }
 }
