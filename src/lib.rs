@@ -19,6 +19,7 @@
 //! disk:
 //! error:
 //! glob:
+//! literal:
 //! progress:
 //! secret:
 //! oci: error secret
@@ -31,12 +32,12 @@
 //! rootfs: disk error oci progress layer sandbox registry store image transport
 //! engine: error oci progress layer store image transport
 //! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob oci progress secret layer sandbox registry store image transport rootfs engine
+//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
 //! execute: disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile
-//! container: disk error oci progress layer sandbox store image transport rootfs
-//! config: disk error oci layer
+//! container: disk error literal oci progress layer sandbox store image transport rootfs
+//! config: disk error literal oci layer
 //! pipeline: disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
-//! cli: disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile execute container config pipeline
+//! cli: disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile execute container config pipeline
 //! ```
 
 pub mod cli;
@@ -52,6 +53,7 @@ pub mod glob;
 pub mod golang;
 pub mod image;
 pub mod layer;
+pub mod literal;
 pub mod oci;
 pub mod pipeline;
 pub mod progress;

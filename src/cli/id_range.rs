@@ -10,10 +10,12 @@ use super::kaniko;
 use super::sandbox::SandboxArgs;
 use crate::container::Containers;
 use crate::error::Result;
+use crate::rootfs::Form;
 use crate::sandbox::{Launcher, Rung};
+use crate::store::StorePlace;
 
-/// Folders of the store whose files belong to a range of ids, which only its root can remove.
-const MAPPED: [&str; 2] = ["gondola/rootfs/mapped", "build-caches/mapped"];
+/// Where the store has folders whose files belong to a range of ids, which only its root can remove.
+const WITH_MAPPED: [StorePlace; 2] = [StorePlace::Unpacked, StorePlace::CacheMounts];
 
 /// Whether a command goes on in this process.
 pub(super) enum Entered {
@@ -45,7 +47,8 @@ pub(super) fn enter(
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
         Command::Cache(args) if args.removes() => {
             let store = global.store_folder(environment)?;
-            let is_there = MAPPED.iter().any(|folder| store.join(folder).is_dir());
+            let is_there =
+                WITH_MAPPED.iter().any(|place| place.of(&store).join(Form::Mapped.name()).is_dir());
             // Root removes whatever it is.
             (is_there && !rustix::process::geteuid().is_root()).then_some(Rung::NsSubuid)
         }

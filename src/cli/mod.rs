@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod dockerfile;
 mod environment;
+mod flags;
 mod id_range;
 pub mod kaniko;
 mod limits;

@@ -12,6 +12,7 @@ use super::session::Session;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::pipeline::{SandboxChoice, SandboxWish};
 use crate::sandbox::{Finding, Findings, Launcher, ProbeOptions, Rung, choose, probe};
+use crate::store::StorePlace;
 
 /// How processes are isolated.
 #[derive(Clone, Debug, Default, Args)]
@@ -130,7 +131,7 @@ impl Memory {
         situation.extend(SWITCHES.map(read));
         situation.push(environment.get("PATH").unwrap_or_default().to_owned());
         let situation = blake3::hash(situation.join("\n").as_bytes()).to_hex().to_string();
-        Self { file: store.join("gondola/sandbox"), situation }
+        Self { file: StorePlace::Sandbox.of(store), situation }
     }
 
     /// The rung that was the best in this situation.
@@ -154,7 +155,7 @@ impl Memory {
 pub(super) fn forget(global: &GlobalArgs, environment: &Environment) {
     if let Ok(folder) = global.store_folder(environment) {
         // One that was never noted is forgotten already.
-        let _ = fs_err::remove_file(folder.join("gondola/sandbox"));
+        let _ = fs_err::remove_file(StorePlace::Sandbox.of(&folder));
     }
 }
 

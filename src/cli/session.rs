@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
+use super::flags::pair;
 use super::limits;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use super::passing_store::PassingStore;
@@ -99,7 +100,7 @@ impl Session {
 
     /// What `--mirror` says: places by those that they take the place of.
     pub(super) fn mirrors(&self) -> Result<BTreeMap<String, String>> {
-        super::settings::pairs("--mirror", &self.global.mirror)
+        pair::with_values("--mirror", &self.global.mirror)
     }
 
     /// Store and client together, as transports take them.

@@ -65,10 +65,10 @@ pub use state::{Exited, Running};
 pub use stats::{Sample, Usage, machine_bytes};
 pub use streams::Attachment;
 pub use supervise::{NOT_STARTED, Supervisor, start_detached};
-pub use volumes::{Volume, parse_size};
+pub use volumes::Volume;
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::store::Lock;
+use crate::store::{Lock, StorePlace};
 
 /// How the name of a folder begins that is being removed.
 const REMOVED: &str = ".removed-";
@@ -82,7 +82,7 @@ pub struct Containers {
 impl Containers {
     /// The containers in the store's folder `root`. Their folder is made with the first of them.
     pub fn open(root: &Path) -> Self {
-        Self { folder: root.join("gondola/containers") }
+        Self { folder: StorePlace::Containers.of(root) }
     }
 
     fn make(&self) -> Result<()> {

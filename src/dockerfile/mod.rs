@@ -23,7 +23,7 @@ pub use crate::engine::files;
 pub use self::diagnostic::{Diagnostic, Level};
 pub use self::instruction::{Dockerfile, Instruction, Kind, Stage};
 use self::lint::Surroundings;
-pub use self::parse::{go_duration, parse};
+pub use self::parse::parse;
 pub use self::scope::{Globals, Inputs, Scope};
 pub use self::source::{Diagnostics, Position, Source, Span, Word};
 pub use self::stages::{Graph, Origin};

@@ -15,7 +15,7 @@ mod reference;
 pub use config::{ContainerConfig, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher, VerifyingReader};
-pub use document::{Document, canonical_json};
+pub use document::{Document, LARGEST_DOCUMENT, canonical_json};
 pub use manifest::{Index, Manifest};
 pub use media_type::{Compression, MediaType};
 pub use platform::{Platform, PlatformSet};

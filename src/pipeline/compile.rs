@@ -18,10 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Builder, Built, Package, Toolchain};
 use crate::oci::{Platform, PlatformSet};
 use crate::progress::TaskKind;
-use crate::store::Store;
-
-/// The name of the folder that keeps programs.
-const PROGRAMS: &str = "programs";
+use crate::store::{Store, StorePlace};
 
 /// Packages that one `go build` compiles, and the images that wait for them.
 #[derive(Clone, Debug)]
@@ -87,7 +84,7 @@ pub(super) fn builder(engine: &Engine, toolchain: &Toolchain, flags: &BuildFlags
 
 /// The folder of `store` that keeps programs between runs.
 pub fn programs_folder(store: &Store) -> PathBuf {
-    store.root().join(PROGRAMS)
+    store.place(StorePlace::Programs)
 }
 
 /// The folders of all scopes in it.

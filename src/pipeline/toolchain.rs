@@ -12,7 +12,7 @@ use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::sandbox::{Launcher, ProbeOptions, Rung, probe};
-use crate::store::{CacheScope, Store};
+use crate::store::{CacheScope, Store, StorePlace};
 use crate::transport::{self, Place};
 
 /// The kind of the store's records that say where an image's Go is.
@@ -20,9 +20,6 @@ const RECORDS: &str = "toolchain";
 
 /// The image that is used where none is named; `{version}` is what `go.mod` asks for.
 const DEFAULT_IMAGE: &str = "golang:{version}";
-
-/// The name of the folder for the caches of such builds.
-const KEPT: &str = "go";
 
 /// Sandboxes that sources can be mounted in.
 const WITH_SOURCES: [Rung; 5] = [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Proot];
@@ -33,12 +30,12 @@ const BEST_FIRST: [Rung; 4] = [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Proot
 
 /// What builds with a toolchain of an image keep in a store, scope by scope.
 pub fn all_go_caches(store: &Store) -> Vec<Kept> {
-    Kept::all(&store.root().join(KEPT))
+    Kept::all(&store.place(StorePlace::GoCaches))
 }
 
 fn go_caches(store: &Store, scope: &CacheScope) -> Result<Kept> {
     match scope.name() {
-        Some(scope) => Ok(Kept::new(store.root().join(KEPT).join(scope.as_str()))),
+        Some(scope) => Ok(Kept::new(store.place(StorePlace::GoCaches).join(scope.as_str()))),
         None => store.scratch_folder().map(Kept::of_this_build),
     }
 }

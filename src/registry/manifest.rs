@@ -13,11 +13,9 @@ use super::mirrors::Named;
 use super::payload::Payload;
 use super::referrers;
 use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{Descriptor, Digest, Hasher, MediaType, Reference, Repository};
+use crate::oci::{Descriptor, Digest, Hasher, LARGEST_DOCUMENT, MediaType, Reference, Repository};
 
-/// What registries must be able to hold, and what is accepted from them.
-const LARGEST_PULLED: u64 = 8 * 1024 * 1024;
-/// What registries must at least accept.
+/// What registries must at least accept, half of what is taken from them.
 const LARGEST_PUSHED: usize = 4 * 1024 * 1024;
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
@@ -257,7 +255,7 @@ impl Client {
     ) -> Outcome<Pulled> {
         let get = manifest_request(Method::GET, reference, repeat);
         let mut answer = self.send(reference.repository(), &get).await?.expect(&[200]).await?;
-        let bytes = answer.body(LARGEST_PULLED).await?;
+        let bytes = answer.body(LARGEST_DOCUMENT).await?;
         let expected = reference.digest().cloned().or_else(|| answer.content_digest());
         let mut hasher = expected.as_ref().map_or_else(Hasher::new, Hasher::like);
         hasher.update(&bytes);

@@ -190,7 +190,7 @@ impl Fork {
             Some(changes) => changes.iter().map(|(_, entry)| blocks(entry)).sum(),
             None => disk_usage(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
         };
-        below.store.keep_folder(scratch, (form.kind(), &id), &FolderInfo { bytes, needs })?;
+        below.store.keep_folder(scratch, (form.name(), &id), &FolderInfo { bytes, needs })?;
         let mut rootfs = below;
         rootfs.push(form, &id)?;
         Ok((rootfs, id))

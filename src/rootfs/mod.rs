@@ -100,8 +100,8 @@ impl Form {
         }
     }
 
-    /// The name of the folder for it.
-    fn kind(self) -> &'static str {
+    /// The name of the folders for it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Trusted => "trusted",
             Self::Mapped => "mapped",
@@ -153,7 +153,7 @@ struct KeptLayer {
 
 impl KeptLayer {
     fn find(store: &Store, form: Form, key: &str) -> Result<Option<Self>> {
-        let folder = store.kept_folder(form.kind(), key)?;
+        let folder = store.kept_folder(form.name(), key)?;
         Ok(folder.map(|folder| {
             let hides_all = folder.join(HIDES_ALL).exists();
             Self { key: key.to_owned(), folder, hides_all }

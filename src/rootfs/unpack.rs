@@ -88,7 +88,7 @@ impl Unpacker {
         let keys: Vec<&str> = chain.iter().map(Digest::hex).collect();
         let mut found = self.found(form, &keys)?;
         if found.iter().any(Option::is_none) {
-            let _locks = self.lock(form.kind(), &keys).await?;
+            let _locks = self.lock(form.name(), &keys).await?;
             found = self.found(form, &keys)?;
             self.unpack_missing(image, &keys, &mut found, blobs).await?;
         }
@@ -139,7 +139,7 @@ impl Unpacker {
                     KeptLayer::mark_hiding(folder.path())?;
                 }
                 let info = FolderInfo { bytes: written.bytes + linked, needs: Vec::new() };
-                store.keep_folder(folder, (form.kind(), &key), &info)?;
+                store.keep_folder(folder, (form.name(), &key), &info)?;
                 KeptLayer::find(&store, form, &key)
             };
             found[number] = blocking(place).await?;

@@ -5,14 +5,14 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 
 use super::Context;
-use super::assemble::{Contents, LARGEST_DOCUMENT, assemble};
+use super::assemble::{Contents, assemble};
 use super::localize::localize_all;
 use super::select::select;
 use super::transfer::Transfer;
 use super::watch::{Watch, blocking};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Named};
-use crate::oci::{Descriptor, PlatformSet, Reference};
+use crate::oci::{Descriptor, LARGEST_DOCUMENT, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::registry::Reopen;
 use crate::store::Store;

@@ -1,7 +1,6 @@
 //! `gondola run`.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use clap::Args;
 use super::build::BuildArgs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::{self, Environment};
+use crate::cli::flags::{self, pair};
 use crate::cli::process::ProcessArgs;
 use crate::cli::proxies;
 use crate::cli::sandbox::{SandboxArgs, launcher};
@@ -18,15 +18,15 @@ use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::cli::settings;
 use crate::container::{
     Attachment, Claimed, Containers, Options, Origin, Plan, Publish, Reserved, StopSignal,
-    Supervisor, Volume, parse_size, start_detached,
+    Supervisor, Volume, start_detached,
 };
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image, Named};
+use crate::literal;
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
 use crate::rootfs::{Rootfs, Unpacker};
 use crate::sandbox::{Exit, Limit, Root, Rung};
-use crate::secret;
 use crate::transport::{self, Context, Place, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -101,7 +101,7 @@ struct FileArgs {
     #[arg(long, value_name = "PATH[:size=…,mode=…]", value_parser = Volume::tmpfs)]
     tmpfs: Vec<Volume>,
     /// The size of /dev/shm, such as 128m
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = literal::size)]
     shm_size: Option<u64>,
     /// Forbid writing to the root file system
     #[arg(long)]
@@ -448,7 +448,11 @@ fn options(args: &RunArgs, session: &Session) -> Result<Options> {
         workdir: process.workdir.clone(),
         user: process.user.clone(),
         hostname: network.hostname.clone(),
-        hosts: network.add_host.iter().map(|text| host(text)).collect::<Result<_>>()?,
+        hosts: network
+            .add_host
+            .iter()
+            .map(|text| flags::host::parse(text))
+            .collect::<Result<_>>()?,
         network: choice.map(str::parse).transpose()?,
         ports: network.publish.clone(),
         publish_all: network.publish_all,
@@ -461,37 +465,9 @@ fn options(args: &RunArgs, session: &Session) -> Result<Options> {
         limits: args.limits.ulimit.clone(),
         shared_memory_bytes: files.shm_size,
         name_servers: network.dns.clone(),
-        labels: labels(&args.label)?,
+        labels: pair::labels("--label", &args.label)?,
         input: process.interactive,
         terminal: process.tty,
         remove: args.rm,
     })
-}
-
-/// Notes about a container; one without a value is a word alone.
-fn labels(typed: &[String]) -> Result<BTreeMap<String, String>> {
-    let label = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        if name.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("use --label {}", secret::pair(text)),
-            )
-            .because("expected NAME or NAME=VALUE"));
-        }
-        Ok((name.to_owned(), value.to_owned()))
-    };
-    typed.iter().map(label).collect()
-}
-
-/// Reads `NAME:IP`; `host-gateway` is the host, as it is seen on its own network.
-pub(in crate::cli) fn host(text: &str) -> Result<(String, IpAddr)> {
-    let wrong = || Error::new(ErrorKind::Usage, "use --add-host").because("expected NAME:IP");
-    let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
-    let bare = address.trim_start_matches('[').trim_end_matches(']');
-    let address = match bare {
-        "host-gateway" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => bare.parse().map_err(|_| wrong())?,
-    };
-    if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), address)) }
 }

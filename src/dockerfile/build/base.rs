@@ -8,15 +8,14 @@ use super::job::{Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Blob, BlobSource, Image};
 use crate::oci::{
-    Descriptor, Document, ImageConfig, Manifest, Platform, PlatformSet, Reference, Repository,
+    Descriptor, Document, ImageConfig, LARGEST_DOCUMENT, Manifest, Platform, PlatformSet,
+    Reference, Repository,
 };
 use crate::progress::TaskKind;
 use crate::transport::{self, Place};
 
 /// The kind of the store's records that say what a name stood for when it was looked up.
 const RECORDS: &str = "base";
-/// No manifest or config is longer.
-const LONGEST_DOCUMENT: u64 = 8 << 20;
 
 /// What a name stood for on one platform.
 #[derive(Serialize, Deserialize)]
@@ -115,13 +114,13 @@ fn looked_up(tools: &Tools, key: &str, repository: &Repository) -> Result<Option
     if !store.holds(&record.manifest)? {
         return Ok(None);
     }
-    let bytes = store.read(&record.manifest, LONGEST_DOCUMENT)?;
+    let bytes = store.read(&record.manifest, LARGEST_DOCUMENT)?;
     let manifest: Document<Manifest> = Document::parse(record.manifest.media_type.clone(), bytes)?;
     let config = manifest.value().config.clone();
     if !store.holds(&config)? {
         return Ok(None);
     }
-    let bytes = store.read(&config, LONGEST_DOCUMENT)?;
+    let bytes = store.read(&config, LARGEST_DOCUMENT)?;
     let config: Document<ImageConfig> = Document::parse(config.media_type, bytes)?;
     let layers = manifest.value().layers.iter().map(|descriptor| {
         let source = if store.holds(descriptor)? {

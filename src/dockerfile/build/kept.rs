@@ -20,10 +20,8 @@ use std::time::SystemTime;
 use crate::error::{Cannot as _, Result};
 use crate::rootfs::Form;
 use crate::sandbox::Rung;
-use crate::store::{CacheScope, Lock, ScratchFolder, Store, remove_tree, tree_bytes};
+use crate::store::{CacheScope, Lock, ScratchFolder, Store, StorePlace, remove_tree, tree_bytes};
 
-/// The folder of the store that holds them.
-const FOLDER: &str = "build-caches";
 /// What the lists of steps end with.
 const STEPS: &str = "steps";
 
@@ -57,9 +55,9 @@ impl Caches {
     }
 
     fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = format!("{:?}", Form::of(rung)).to_lowercase();
+        let form = Form::of(rung).name();
         if is_kept {
-            return Ok(self.store.root().join(FOLDER).join(form));
+            return Ok(self.store.place(StorePlace::CacheMounts).join(form));
         }
         let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = match private.take() {
@@ -136,14 +134,14 @@ fn forget_steps(cache: &Path) -> Result<()> {
 
 /// The bytes that caches take.
 pub fn caches_size(store: &Store) -> u64 {
-    all(store.root()).iter().map(|cache| tree_bytes(cache)).sum()
+    all(store).iter().map(|cache| tree_bytes(cache)).sum()
 }
 
 /// Removes caches that were last used before a moment and that no step uses; answers how many bytes
 /// that were.
 pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
     let mut freed = 0;
-    for cache in all(store.root()) {
+    for cache in all(store) {
         let lock = cache.with_extension("lock");
         let Ok(Some(_held)) = Lock::try_exclusive(&lock) else { continue };
         let used = fs_err::metadata(lock).and_then(|found| found.modified());
@@ -159,8 +157,8 @@ pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
 }
 
 /// Every cache, without its lock.
-fn all(store: &Path) -> Vec<PathBuf> {
-    let forms = entries(&store.join(FOLDER));
+fn all(store: &Store) -> Vec<PathBuf> {
+    let forms = entries(&store.place(StorePlace::CacheMounts));
     let caches = forms.iter().flat_map(|form| entries(form));
     caches.filter(|path| path.extension().is_none()).collect()
 }
@@ -180,7 +178,7 @@ mod tests {
     fn caches_that_nobody_uses_go_when_they_are_old() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        let caches = store.root().join(FOLDER).join("recorded");
+        let caches = store.place(StorePlace::CacheMounts).join("recorded");
         for (name, text) in [("used", "12345"), ("idle", "123")] {
             fs_err::create_dir_all(caches.join(name)).unwrap();
             fs_err::write(caches.join(name).join("file"), text).unwrap();

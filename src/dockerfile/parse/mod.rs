@@ -20,7 +20,6 @@ mod tests;
 use self::lines::Lines;
 use self::statement::Statement;
 use self::typed::Typed;
-pub use self::typed::go_duration;
 use super::diagnostic::Diagnostic;
 use super::instruction::{Directives, Dockerfile, GlobalArg, Instruction, Kind, Stage};
 use super::source::{Diagnostics, Source, Span};

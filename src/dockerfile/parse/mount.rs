@@ -3,6 +3,7 @@
 use crate::dockerfile::diagnostic::{Diagnostic, nearest};
 use crate::dockerfile::expand::Unexpandable;
 use crate::dockerfile::source::{Span, Word};
+use crate::literal::{boolean, size};
 
 /// A `--mount` flag as written. Every value but `from` is expanded when the step is executed.
 #[derive(Clone, Debug)]
@@ -253,10 +254,10 @@ impl Draft {
             "target" | "dst" | "destination" => self.target = filled(text),
             "id" => self.id = filled(text),
             "env" => self.env = filled(text),
-            "readonly" | "ro" => self.read_only = Some(boolean(&text).ok_or_else(invalid)?),
-            "readwrite" | "rw" => self.read_only = Some(!boolean(&text).ok_or_else(invalid)?),
-            "required" => self.required = Some(boolean(&text).ok_or_else(invalid)?),
-            "size" => self.size = Some(size(&text).ok_or_else(invalid)?),
+            "readonly" | "ro" => self.read_only = Some(boolean(&text).map_err(|_| invalid())?),
+            "readwrite" | "rw" => self.read_only = Some(!boolean(&text).map_err(|_| invalid())?),
+            "required" => self.required = Some(boolean(&text).map_err(|_| invalid())?),
+            "size" => self.size = Some(size(&text).map_err(|_| invalid())?),
             "sharing" => self.sharing = Some(sharing(&text)?),
             "mode" => {
                 self.access.mode = Some(u32::from_str_radix(&text, 8).map_err(|_| invalid())?);
@@ -362,42 +363,6 @@ fn sharing(text: &str) -> Result<Sharing, Wrong> {
             Err(Wrong::nearest(format!("a cache cannot be shared as \"{text}\""), text, &modes))
         }
     }
-}
-
-/// Go's booleans.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// A size: a number, perhaps with a fraction, and `k`, `m`, `g`, `t`, `p`, each times 1024; `b`
-/// and `ib` may follow.
-fn size(text: &str) -> Option<u64> {
-    let split = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |at| at + 1);
-    let (number, unit) = text.split_at(split);
-    let unit = unit.trim_start().to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let factor = 1_u64 << (10 * power);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
-    if fraction.is_empty() {
-        return Some(whole);
-    }
-    let digits: String = fraction.chars().take(9).collect();
-    let part = u128::from(digits.parse::<u64>().ok()?) * u128::from(factor);
-    let part = part / 10_u128.pow(u32::try_from(digits.len()).ok()?);
-    whole.checked_add(u64::try_from(part).ok()?)
 }
 
 /// A path without `.`, `..` and double slashes, as Go's `path.Clean` gives it.

@@ -11,9 +11,9 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Image, Named};
 use crate::layer;
 use crate::oci::{
-    Compression, Descriptor, Digest, Document, Hasher, ImageConfig, Manifest, MediaType, Reference,
+    Compression, Descriptor, Digest, Document, Hasher, ImageConfig, LARGEST_DOCUMENT, Manifest,
+    MediaType, Reference,
 };
-use crate::transport::assemble::LARGEST_DOCUMENT;
 use crate::transport::files::Files;
 use crate::transport::layout::Wanted;
 

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use super::members::{Member, Members};
 use crate::error::{Cannot, Result};
 use crate::layer::{self, ArchiveReader, Limits};
-use crate::oci::{Descriptor, Digest, MediaType};
+use crate::oci::{Descriptor, Digest, LARGEST_DOCUMENT, MediaType};
 use crate::store::Store;
-use crate::transport::assemble::LARGEST_DOCUMENT;
 use crate::transport::watch::Watch;
 
 /// How much is read at once.

@@ -8,8 +8,10 @@ use super::names::shown;
 use super::{LayoutFile, REF_NAME, VERSION, Wanted, blob_name, name_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, BlobSource, Named};
-use crate::oci::{Descriptor, Document, Index, MediaType, PlatformSet, Reference};
-use crate::transport::assemble::{Contents, LARGEST_DOCUMENT, assemble};
+use crate::oci::{
+    Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
+};
+use crate::transport::assemble::{Contents, assemble};
 use crate::transport::files::Files;
 
 /// `index.json` may be larger than a manifest: it has every name there is.

@@ -8,7 +8,7 @@ use gondola::dockerfile::expand::Expander;
 use gondola::dockerfile::ignore::Patterns;
 use gondola::dockerfile::lint::Surroundings;
 use gondola::dockerfile::{
-    Dockerfile, Globals, Graph, Inputs, Kind, Scope, Source, Span, check, go_duration, parse,
+    Dockerfile, Globals, Graph, Inputs, Kind, Scope, Source, Span, check, parse,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -86,7 +86,7 @@ fn words(text: &str) {
         let _ = expander.keeping_unset().words(text, &variables);
     }
     if text.len() < 200 {
-        let _ = go_duration(text);
+        let _ = gondola::literal::go_duration(text);
         if let Ok(patterns) = Patterns::of_file(".dockerignore", text) {
             for path in ["a", "a/b", "a/b/c.go", ".git/config"] {
                 let _ = patterns.matches_path(path);
