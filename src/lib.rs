@@ -37,7 +37,7 @@
 //! container: disk error literal oci progress layer sandbox store image transport rootfs
 //! config: disk error literal oci layer
 //! pipeline: disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
-//! cli: disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile execute container config pipeline
+//! cli: disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline
 //! ```
 
 pub mod cli;

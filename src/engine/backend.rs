@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 
 use super::op::StepKind;
-use super::output::LayerRecord;
+use super::pack::LayerRecord;
 use crate::error::Result;
 
 /// What is known elsewhere of a step.

@@ -27,21 +27,25 @@
 //! reads inputs and executes: see [`Execute`].
 
 mod backend;
+mod basis;
 mod cancel;
 mod execute;
 pub mod files;
 mod key;
 pub mod op;
 mod output;
+mod pack;
 mod snapshot;
 mod solve;
 
 pub use backend::{Backend, Entry};
+pub use basis::Basis;
 pub use cancel::CancelToken;
 pub use execute::{
     Execute, InPart, Inputs, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
 };
 pub use op::{Op, StepKind};
-pub use output::{Executed, Guard, LayerRecord, NotPacked, Packer, Packing, Reuse, StepOutput};
-pub use snapshot::{Basis, Snapshot};
+pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
+pub use pack::{LayerRecord, Packer, Reuse};
+pub use snapshot::Snapshot;
 pub use solve::{Origin, SolveOptions, Solver, Step, blocking};

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::backend::{Backend, Entry};
+use super::basis::Basis;
 use super::cancel::Waiting;
 use super::execute::{Execute, Inputs, OpError, Prepared, Provider, Run, Table};
 use super::op::{Action, Op, StepKind};
-use super::output::{Executed, LayerRecord, NotPacked, Packer, StepOutput};
-use super::snapshot::{Basis, Snapshot};
+use super::output::{Executed, NotPacked, StepOutput};
+use super::pack::{LayerRecord, Packer};
+use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image, Layer};
 use crate::layer::{Encoding, Tree};
@@ -438,7 +442,7 @@ impl Solver {
         tree: Tree,
         output: Arc<StepOutput>,
         sender: watch::Sender<Option<Result<LayerRecord, NotPacked>>>,
-    ) -> impl Future<Output = Option<LayerRecord>> + Send + use<> {
+    ) -> BoxFuture<'static, Option<LayerRecord>> {
         let SolveOptions { transport, encoding, cores, .. } = self.options.clone();
         let packer = Packer { transport, encoding, threads: cores };
         let turn = self.turn.clone();
@@ -456,6 +460,7 @@ impl Solver {
             let _ = sender.send(Some(packed.clone()));
             packed.ok()
         }
+        .boxed()
     }
 
     /// Waits for all layers that are being packed, and until they are where other machines find them.

@@ -14,18 +14,10 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 42] = [
+const CIRCLES: [(&str, &str, &str); 34] = [
     ("cli::args", "cli::commands", LATER),
     ("cli::commands", "cli::dockerfile", LATER),
     ("cli::settings", "cli::commands", LATER),
-    ("dockerfile::build::again", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::kept", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::remote", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::shell", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::snapshot", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::stage", "dockerfile::build::platform", ENGINE),
-    ("dockerfile::build::stage", "dockerfile::build::run", ENGINE),
-    ("dockerfile::build::stage", "dockerfile::build::transfer", ENGINE),
     ("dockerfile::instruction", "dockerfile::parse", LATER),
     ("dockerfile::source", "dockerfile::diagnostic", LATER),
     ("golang::attempt", "golang::compile", LATER),
@@ -58,8 +50,6 @@ const CIRCLES: [(&str, &str, &str); 42] = [
     ("transport::archive::members", "transport::archive::unpack", LATER),
     ("transport::layout", "transport::archive", LATER),
 ];
-/// The reason of those in the interpreter of Dockerfiles.
-const ENGINE: &str = "what executes steps becomes a module of its own, below the language";
 /// The reason of those that wait for their turn.
 const LATER: &str = "older than the test";
 

@@ -1,8 +1,9 @@
-//! Makes ops of instructions, when the configuration of their base is known.
+//! Instructions as ops, and where their parts are written.
 
 use std::collections::BTreeMap;
 
-use super::stage::{Failure, Stage};
+use super::failure::Failure;
+use crate::dockerfile::instruction::Kind;
 use crate::dockerfile::source::Span;
 use crate::engine::op::{Action, Input};
 use crate::engine::{OpError, Part, Provider};
@@ -49,11 +50,7 @@ impl Spans {
     }
 }
 
-impl Stage<'_> {
-    /// Makes an op that works on the files as they are.
-    pub(super) fn op(&self, action: Action) -> crate::engine::Op {
-        let job = &self.build.common.job;
-        let base = self.snapshot.key.clone();
-        crate::engine::Op { base, epoch: job.epoch, encoding: job.encoding, action }
-    }
+/// Whether an instruction makes a layer.
+pub(super) fn changes_files(kind: &Kind) -> bool {
+    matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
 }

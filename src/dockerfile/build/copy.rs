@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::convert::{Converted, Spans};
 use super::download::is_remote;
-use super::stage::{At as _, Failure, Stage};
+use super::failure::{At as _, Failure};
+use super::stage::Stage;
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
 use crate::dockerfile::copy::Chmod;

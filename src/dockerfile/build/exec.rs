@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::convert::{Converted, Spans};
+use super::failure::Failure;
 use super::reads;
-use super::stage::{Failure, Stage};
+use super::stage::Stage;
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
 use crate::dockerfile::instruction::{CommandLine, Run, RunNetwork, Security};

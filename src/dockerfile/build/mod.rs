@@ -17,6 +17,8 @@ mod convert;
 mod copy;
 pub(crate) mod download;
 mod exec;
+mod failure;
+mod interpret;
 mod job;
 pub(crate) mod kept;
 mod platform;
@@ -129,7 +131,8 @@ enum Attempt {
 
 /// Executes everything once, and packs and keeps what was executed, also where something failed.
 async fn execute(common: &Common, platforms: &[Platform], attempt: Attempt) -> Result<Vec<Image>> {
-    let builds = platforms.iter().map(|platform| PlatformBuild::prepare(common, platform));
+    let builds =
+        platforms.iter().map(|platform| PlatformBuild::prepare(common, platform, interpret::run));
     let builds = futures_util::future::try_join_all(builds).await?;
     if attempt == Attempt::First {
         let triggers: Vec<_> = builds.iter().flat_map(PlatformBuild::triggers).collect();

@@ -3,23 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
+use super::convert::changes_files;
+use super::failure::Failure;
 use super::job::{Job, NamedContext, StatedPlatform, Tools};
-use super::stage::{self, Failure, StageEnd};
 use super::{Common, base};
 use crate::dockerfile::config;
 use crate::dockerfile::diagnostic::nearest;
 use crate::dockerfile::instruction::Instruction;
 use crate::dockerfile::parse;
 use crate::dockerfile::source::{Diagnostics, Span};
-use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin};
+use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin, Scope};
 use crate::engine::files::{Files, TreeFiles};
 use crate::engine::op::Input;
 use crate::engine::{Provider, Snapshot};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::oci::Platform;
+use crate::oci::{ImageConfig, Platform};
 
 /// What a stage begins with.
 #[derive(Clone)]
@@ -30,9 +32,21 @@ pub(super) enum Base {
     Files(Input, Arc<dyn Files>),
 }
 
+/// What a stage is when all of it was executed.
+pub(super) struct StageEnd {
+    pub snapshot: Snapshot,
+    pub scope: Scope,
+    pub config: ImageConfig,
+}
+
+/// Executes a stage whole.
+pub(super) type RunStage =
+    for<'a> fn(&'a PlatformBuild<'a>, usize) -> BoxFuture<'a, Result<StageEnd>>;
+
 /// The build of one platform.
 pub(super) struct PlatformBuild<'a> {
     pub common: &'a Common,
+    run: RunStage,
     pub inputs: Inputs,
     pub globals: Globals,
     pub graph: Graph,
@@ -54,7 +68,11 @@ pub(super) fn inputs(tools: &Tools, job: &Job, platform: &Platform) -> Inputs {
 
 impl<'a> PlatformBuild<'a> {
     /// Finds out what is needed, and looks its bases up.
-    pub(super) async fn prepare(common: &'a Common, platform: &Platform) -> Result<Self> {
+    pub(super) async fn prepare(
+        common: &'a Common,
+        platform: &Platform,
+        run: RunStage,
+    ) -> Result<Self> {
         let (job, file) = (&common.job, &common.file);
         let inputs = inputs(&common.tools, job, platform);
         let globals = Globals::evaluate(file, &inputs).map_err(Diagnostics::into_error)?;
@@ -69,6 +87,7 @@ impl<'a> PlatformBuild<'a> {
         let ends = file.stages.iter().map(|_| OnceCell::new()).collect();
         let mut build = Self {
             common,
+            run,
             inputs,
             globals,
             graph,
@@ -236,7 +255,7 @@ impl<'a> PlatformBuild<'a> {
         solver.until_begun().await;
         let changes = |stage: &&usize| {
             let instructions = &self.common.file.stages[**stage].instructions;
-            instructions.iter().any(|instruction| stage::changes_files(&instruction.kind))
+            instructions.iter().any(|instruction| changes_files(&instruction.kind))
         };
         let bases =
             self.needed.iter().filter(changes).filter_map(|&stage| match self.base(stage) {
@@ -265,7 +284,7 @@ impl<'a> PlatformBuild<'a> {
     pub(super) async fn stage(&self, stage: usize) -> Result<Arc<StageEnd>> {
         let mut failure = None;
         let end = self.ends[stage].get_or_init(|| async {
-            match Box::pin(stage::run(self, stage)).await {
+            match (self.run)(self, stage).await {
                 Ok(end) => Some(Arc::new(end)),
                 Err(error) => {
                     failure = Some(error);
