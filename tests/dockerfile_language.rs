@@ -101,7 +101,7 @@ fn words_of_statement(statement: &Statement) -> Vec<&Word> {
 /// Everything that looks at a file looks at this one.
 fn examined(bytes: &[u8]) {
     let start = Instant::now();
-    let source = match Source::from_bytes("Dockerfile", bytes) {
+    let source = match gondola::dockerfile::text::read("Dockerfile", bytes) {
         Ok(source) => source,
         Err(errors) => {
             errors.list.iter().for_each(|error| inside(&errors.source, error.span));

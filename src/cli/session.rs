@@ -133,6 +133,7 @@ impl Session {
             programs: programs_folder(&transport.store),
             transport,
             variables: self.environment.variables.clone(),
+            launcher: super::sandbox::launcher(self),
             cores: self.environment.cores,
         })
     }

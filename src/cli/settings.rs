@@ -53,7 +53,7 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         created: environment.source_date_epoch()?,
         use_cache: !args.no_cache,
         pull: args.pull,
-        sandbox: args.sandbox.choice(),
+        isolation: args.sandbox.request(),
         scope: scope(args, environment)?,
         shares_caches: !args.no_shared_caches,
     })

@@ -12,20 +12,22 @@ pub mod expand;
 pub mod ignore;
 pub mod instruction;
 pub mod lint;
+pub mod mount;
 pub mod parse;
 pub mod ports;
 pub mod scope;
 pub mod source;
 pub mod stages;
+pub mod text;
 
 pub use crate::engine::files;
 
-pub use self::diagnostic::{Diagnostic, Level};
+pub use self::diagnostic::{Diagnostic, Diagnostics, Level};
 pub use self::instruction::{Dockerfile, Instruction, Kind, Stage};
 use self::lint::Surroundings;
 pub use self::parse::parse;
 pub use self::scope::{Globals, Inputs, Scope};
-pub use self::source::{Diagnostics, Position, Source, Span, Word};
+pub use self::source::{Position, Source, Span, Word};
 pub use self::stages::{Graph, Origin};
 
 /// Checks a Dockerfile without building it: errors, and what the linter warns of, in the order

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use super::diagnostic::{Diagnostic, nearest};
+use super::diagnostic::{Diagnostic, Diagnostics, nearest};
 use super::expand::{Expanded, Expander};
 use super::instruction::{Dockerfile, From, Instruction, Kind};
 use super::scope::{Globals, Inputs, expand};
-use super::source::{Diagnostics, Source, Span, Word};
+use super::source::{Source, Span, Word};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Platform, Reference};
 
@@ -371,7 +371,7 @@ fn origins(instruction: &Instruction) -> Vec<(String, Span)> {
         Kind::Copy(copy) => copy.from.iter().map(|word| (word.text.clone(), word.span)).collect(),
         Kind::Run(run) => {
             let named =
-                |flag: &super::parse::mount::MountFlag| Some((flag.from.clone()?, flag.value.span));
+                |flag: &super::mount::MountFlag| Some((flag.from.clone()?, flag.value.span));
             run.mounts.iter().filter_map(named).collect()
         }
         _ => Vec::new(),

@@ -48,4 +48,4 @@ pub use op::{Op, StepKind};
 pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
 pub use pack::{LayerRecord, Packer, Reuse};
 pub use snapshot::Snapshot;
-pub use solve::{Origin, SolveOptions, Solver, Step, blocking};
+pub use solve::{Origin, SolveOptions, Solver, Step};

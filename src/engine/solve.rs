@@ -16,7 +16,8 @@ use super::op::{Action, Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
 use super::snapshot::Snapshot;
-use crate::error::{Error, ErrorKind, Result};
+use crate::blocking::blocking_or;
+use crate::error::{Error, Result};
 use crate::image::{Draft, Image, Layer};
 use crate::layer::{Encoding, Tree};
 use crate::oci::History;
@@ -449,7 +450,7 @@ impl Solver {
         let name = output.key[..8.min(output.key.len())].to_owned();
         async move {
             let turn = turn.acquire_owned().await;
-            let packing = blocking(move || {
+            let packing = blocking_or(move || {
                 let layer = packer.pack(&name, &tree)?;
                 output.remember(&packer.transport.store, &layer)?;
                 Ok(layer)
@@ -513,17 +514,4 @@ fn cell<T>(cells: &Cells<T>, key: &str) -> Arc<OnceCell<T>> {
 /// What a mutex guards, also after a panic of another thread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs what waits for files or processes on a thread of its own; a panic in it is passed on.
-pub async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => {
-            Err(Error::new(ErrorKind::Interrupted, "finish a step").caused_by(error).into())
-        }
-    }
 }

@@ -11,8 +11,9 @@ use futures_util::future::BoxFuture;
 use super::mounts::{self, Mounted};
 use super::shell::{self, Failed, FirstFailed};
 use super::{Chosen, Workshop, files, go_cache};
+use crate::blocking::blocking_or;
 use crate::engine::op::{self, Action, ExecOp};
-use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, Run, blocking};
+use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, Run};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::Task;
 use crate::rootfs::Fork;
@@ -84,7 +85,7 @@ impl Exec {
         let links = std::mem::take(&mut mounted.links);
         let store = tools.transport.store.clone();
         let key = run.key.clone();
-        let executed = blocking(move || {
+        let executed = blocking_or(move || {
             run.cancel.check()?;
             let fork = rootfs.fork()?;
             let links = fork.link(&links)?;

@@ -9,15 +9,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::Workshop;
+use crate::blocking::blocking_or;
 use crate::dockerfile::build::download::{self, is_remote};
 use crate::dockerfile::context::{self, GitSource, Unpacked};
 use crate::dockerfile::copy::{self, Chmod, Destination, Selected, Selection};
 use crate::dockerfile::ignore::Patterns;
 use crate::engine::files::{Files, Node, TreeFiles};
 use crate::engine::op::{Action, AddOp, CopyOp, Input};
-use crate::engine::{
-    Executed, Guard, InPart as _, Inputs, Op, OpError, Part, Prepared, Run, blocking,
-};
+use crate::engine::{Executed, Guard, InPart as _, Inputs, Op, OpError, Part, Prepared, Run};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
 use crate::oci::Digest;
@@ -127,7 +126,7 @@ async fn make_folder(
 ) -> Result<Executed, OpError> {
     let files = workshop.files(&inputs.base).await?;
     let time = inputs.table.time;
-    blocking(move || {
+    blocking_or(move || {
         let owner = copy::owner(&user, files.as_ref())?;
         Ok(Executed::of(copy::make_folder(&path, files.as_ref(), owner, time)?))
     })
@@ -138,7 +137,7 @@ async fn make_folder(
 async fn taken(workshop: &Workshop, inputs: &Inputs, from: &Input) -> Result<Gathered> {
     let files = workshop.files_of(inputs.get(from)?).await?;
     let everything = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
-    blocking(move || {
+    blocking_or(move || {
         let mut selected = copy::select(files.as_ref(), &everything)?;
         let digest = copy::digest(files.as_ref(), &mut selected)?;
         Ok(Gathered::of(*digest.as_bytes(), selected))
@@ -148,7 +147,7 @@ async fn taken(workshop: &Workshop, inputs: &Inputs, from: &Input) -> Result<Gat
 
 async fn take(inputs: &Inputs, read: Gathered) -> Result<Executed, OpError> {
     let time = inputs.table.time;
-    blocking(move || {
+    blocking_or(move || {
         let nothing = TreeFiles::default();
         let files: &dyn Files = &nothing;
         let destination =
@@ -165,7 +164,7 @@ async fn copied(workshop: &Workshop, inputs: &Inputs, op: &CopyOp) -> Result<Gat
     let files = workshop.files_of(inputs.get(&op.from)?).await?;
     let mut selection = selection(op, Vec::new())?;
     let sources = op.sources.clone();
-    blocking(move || {
+    blocking_or(move || {
         let mut selected = Vec::new();
         for (number, source) in sources.into_iter().enumerate() {
             selection.sources = vec![source];
@@ -206,7 +205,7 @@ async fn place(
     let time = inputs.table.time;
     let programs = workshop.tools.path().to_owned();
     let reporter = workshop.tools.transport.reporter.clone();
-    blocking(move || {
+    blocking_or(move || {
         let Action::Copy(op) = &op.action else { unreachable!("others are executed elsewhere") };
         let (selected, guards) = read.unpack(&programs)?;
         let owner = op.owner.as_deref();
@@ -281,7 +280,7 @@ async fn add_local(
 ) -> Result<Gathered, OpError> {
     let files = workshop.files_of(inputs.get(&op.from)?).await?;
     let selection = selection(op, vec![source.to_owned()])?;
-    blocking(move || {
+    blocking_or(move || {
         let mut selected = copy::select(files.as_ref(), &selection)?;
         let digest = copy::digest(files.as_ref(), &mut selected)?.to_hex().to_string();
         let parts = vec![Sources { selected, unpack }];
@@ -331,7 +330,7 @@ async fn add_repository(
         return Err(error.because(why).into());
     }
     let selection = selection(op, vec!["/".to_owned()])?;
-    blocking(move || {
+    blocking_or(move || {
         let root = context::open_folder(checkout.root(), "a checkout")?;
         let files = context::Folder::new(root).modified(checkout.time);
         let selected = copy::select(&files, &selection)?;

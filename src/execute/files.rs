@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::merged::{Merged, ViewFiles};
 use super::{Workshop, lock};
+use crate::blocking::blocking_or;
 use crate::engine::files::{Files, TreeFiles};
-use crate::engine::{Executed, Provider, Snapshot, blocking};
+use crate::engine::{Executed, Provider, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rootfs::{Fork, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
@@ -29,7 +30,7 @@ impl Workshop {
             Arc::new(TreeFiles::default())
         } else {
             let rootfs = self.rootfs(&below).await?;
-            Arc::new(ViewFiles(blocking(move || rootfs.view()).await?))
+            Arc::new(ViewFiles(blocking_or(move || rootfs.view()).await?))
         };
         if own == 0 {
             return Ok(view);
@@ -62,7 +63,7 @@ impl Workshop {
         };
         for step in rest.iter().cloned() {
             let store = self.tools.transport.store.clone();
-            rootfs = blocking(move || {
+            rootfs = blocking_or(move || {
                 let fork = rootfs.fork()?;
                 if let Some(tree) = &step.tree {
                     fork.apply(tree)?;

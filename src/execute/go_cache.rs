@@ -35,11 +35,12 @@ use std::sync::Arc;
 use super::Workshop;
 use super::levels::{self, Opened};
 use super::mounts::{self, Mounted};
+use crate::blocking::blocking_or;
 use crate::dockerfile::build::kept::{self, Modules};
 use crate::dockerfile::{config, copy};
 use crate::engine::files::{Files, LastLink, locate, resolve};
 use crate::engine::op::{Access as Owner, ExecOp};
-use crate::engine::{Inputs, Snapshot, blocking};
+use crate::engine::{Inputs, Snapshot};
 use crate::error::Result;
 use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
@@ -78,7 +79,7 @@ pub(super) async fn mount(
         unpacker,
         files,
     };
-    let own = blocking(move || step.mounts()).await?;
+    let own = blocking_or(move || step.mounts()).await?;
     mounted.mounts.extend(own.mounts);
     mounted.links.extend(own.links);
     mounted.modules = own.modules;

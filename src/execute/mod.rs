@@ -26,14 +26,15 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
+use crate::blocking::blocking_or;
 use crate::dockerfile::build::kept::Caches;
 use crate::engine::op::Action;
-use crate::engine::{Execute, Inputs, Op, OpError, Prepared, Snapshot, Table, blocking};
+use crate::engine::{Execute, Inputs, Op, OpError, Prepared, Snapshot, Table};
 use crate::error::Result;
 use crate::image::Image;
 use crate::oci::{Digest, Platform};
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Launcher, Rung};
+use crate::sandbox::{Chooser, Launcher, Rung};
 use crate::transport;
 use shell::FirstFailed;
 use shown::Shown;
@@ -47,16 +48,13 @@ pub struct Chosen {
     pub rung: Rung,
 }
 
-/// Finds out which rung to use. Asked at most once, and only if something must be executed.
-pub type ChooseSandbox = Arc<dyn Fn() -> Result<Chosen> + Send + Sync>;
-
 /// What every executor has at its disposal.
 #[derive(Clone)]
 pub struct Tools {
     /// The store, the registry client, and the reader of progress.
     pub transport: transport::Context,
-    /// Which sandbox to use.
-    pub sandbox: ChooseSandbox,
+    /// Says which sandbox to use. Asked at most once, and only if something must be executed.
+    pub isolation: Chooser,
     /// The environment variables that programs of this machine get.
     pub variables: BTreeMap<String, String>,
     /// How many things can usefully run at once.
@@ -168,8 +166,14 @@ impl Workshop {
     /// The sandbox, which is chosen when it is first asked for.
     async fn isolation(&self) -> Result<&Isolation> {
         let begin = || async {
-            let choose = self.tools.sandbox.clone();
-            let chosen = blocking(move || choose()).await?;
+            let chooser = self.tools.isolation.clone();
+            let launcher = chooser.launcher.clone();
+            let rung = blocking_or(move || chooser.choose()).await?;
+            if !rung.has_namespaces() {
+                let warning = format!("sandbox {rung}: {}", rung.runs());
+                self.tools.transport.reporter.warn(warning);
+            }
+            let chosen = Chosen { launcher, rung };
             let unpacker = Unpacker {
                 context: self.tools.transport.clone(),
                 rung: chosen.rung,

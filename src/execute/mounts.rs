@@ -10,13 +10,12 @@ use super::Workshop;
 use super::agent::Agent;
 use super::lock;
 use super::shown::{folder_of, shown};
+use crate::blocking::blocking_or;
 use crate::dockerfile::build::kept::{self, Modules};
 use crate::dockerfile::copy::{self, Selected, Selection};
 use crate::engine::files::Files;
 use crate::engine::op::{Access as Owner, ExecOp, Mount, MountKind, Sharing};
-use crate::engine::{
-    Guard, InPart as _, Inputs, OpError, Part, Provider, SecretSource, Table, blocking,
-};
+use crate::engine::{Guard, InPart as _, Inputs, OpError, Part, Provider, SecretSource, Table};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Link, Unpacker};
@@ -79,7 +78,7 @@ impl Binds {
 
 /// Finds the files of a context that a bind shows, and reads them for the step's key.
 async fn choose(files: Arc<dyn Files>, source: String) -> Result<Bind> {
-    blocking(move || {
+    blocking_or(move || {
         let mut selected = select(files.as_ref(), &source)?;
         let digest = copy::digest(files.as_ref(), &mut selected)?.to_hex().to_string();
         Ok(Bind { digest, source, selected })
@@ -172,15 +171,15 @@ impl Mounted {
             Some(bind) if mount.read_only => {
                 let key = format!("{} {}", bind.digest, bind.source);
                 let cell = lock(&workshop.shown).entry(key).or_default().clone();
-                let make = || blocking(move || shown(&unpacker, &bind.selected));
+                let make = || blocking_or(move || shown(&unpacker, &bind.selected));
                 cell.get_or_try_init(make).await?.clone()
             }
             // What a step writes to it goes away with the copy.
-            Some(bind) => blocking(move || shown(&unpacker, &bind.selected)).await?,
+            Some(bind) => blocking_or(move || shown(&unpacker, &bind.selected)).await?,
             None => {
                 let files = workshop.files_of(provider).await?;
                 let source = source.to_owned();
-                blocking(move || shown(&unpacker, &select(files.as_ref(), &source)?)).await?
+                blocking_or(move || shown(&unpacker, &select(files.as_ref(), &source)?)).await?
             }
         };
         self.bind(shown.path.clone(), &mount.target, access(mount.read_only));
@@ -256,7 +255,7 @@ async fn cache_of(
     let unpacker = workshop.isolation().await?.unpacker.clone();
     let (owner, sharing, name) = (*access, *sharing, format!("mount {id}"));
     let folder = workshop.caches(&inputs.table).of_files(unpacker.rung)?;
-    blocking(move || {
+    blocking_or(move || {
         let create = |place: &Path| {
             let files = seed.as_deref();
             create_cache(&unpacker, place, owner, files.map(|files| (files, source.as_str())))

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Chosen;
-use crate::engine::{Guard, blocking};
+use crate::blocking::blocking_or;
+use crate::engine::Guard;
 use crate::error::Result;
 use crate::progress::Reporter;
 use crate::rootfs::Fork;
@@ -49,7 +50,7 @@ pub(super) async fn open(first: &FirstFailed, reporter: &Reporter) -> Result<()>
     reporter.give_terminal();
     // Held here and not by the thread that waits, so that an interruption gives the terminal back.
     let mode = RawMode::enter(rustix::stdio::stdin())?;
-    let exit = blocking(move || failed.run()).await;
+    let exit = blocking_or(move || failed.run()).await;
     drop(mode);
     match exit? {
         Exit::NotFound(_) => {

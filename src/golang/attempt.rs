@@ -4,19 +4,17 @@
 //! build cache is removed (see [`super::gocache`]), with the program, and it is repeated.
 
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Builder;
 use super::command::Output;
-use super::compile::Recorded;
 use super::gocache::Ongoing;
-use super::inputs::{Before, Moment, Sources, Trace};
+use super::group::Group;
+use super::inputs::{Before, Moment, Recorded, Sources, Trace};
 use super::packages::Package;
 use crate::clock::Clock;
-use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::oci::Platform;
+use crate::error::{Cannot, Error, Result};
 
 /// How often a compilation is repeated because a source changed.
 const REPEATS: usize = 2;
@@ -30,14 +28,6 @@ const REST: Duration = Duration::from_millis(2_100);
 
 /// How often they are looked at meanwhile.
 const INTERVAL: Duration = Duration::from_millis(20);
-
-/// Packages that one `go build` compiles for a platform into a folder.
-#[derive(Clone, Copy)]
-pub(super) struct Group<'a> {
-    pub packages: &'a [&'a Package],
-    pub platform: &'a Platform,
-    pub folder: &'a Path,
-}
 
 /// One `go build` that has ended.
 struct Ran {
@@ -159,6 +149,16 @@ impl Builder {
         Ok(Outcome::Right(trace))
     }
 
+    /// Runs `go build` once. A locked file stays locked for as long.
+    async fn go_build(&self, group: &Group<'_>, lock: Option<&File>) -> Result<Output> {
+        let mut arguments = vec!["build".to_owned(), "-o".to_owned()];
+        arguments.push(format!("{}/", group.folder.display()));
+        arguments.extend(self.flags.arguments());
+        arguments.push("--".to_owned());
+        arguments.extend(group.packages.iter().map(|package| package.import_path.clone()));
+        self.go_locked(&group.packages[0].workdir, &arguments, group.platform, lock).await
+    }
+
     /// Builds while it finds out what is read; first finds it out where contents from before the
     /// build are needed.
     async fn traced_build(
@@ -203,29 +203,6 @@ impl Builder {
             left = left.saturating_sub(INTERVAL);
             tokio::time::sleep(INTERVAL).await;
         }
-    }
-}
-
-impl Group<'_> {
-    fn fault(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Io, self.action())
-            .because(why)
-            .hint("build when nothing writes there")
-    }
-
-    /// Removes what was linked, or go would take it for current.
-    fn remove_programs(&self) -> Result<()> {
-        let action = || "remove a program";
-        for entry in fs_err::read_dir(self.folder).cannot(action)? {
-            let path = entry.cannot(action)?.path();
-            match fs_err::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).cannot(action);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use super::environment;
 use super::flags::BuildFlags;
 use super::kept::{InUse, Kept};
 use super::launch::{Confined, Inside};
+use super::session::Session;
 use super::toolchain::{
     Fetching, Origin, Toolchain, VERSION_LIMIT, is_program, parse_version, read_version,
 };
@@ -69,14 +70,6 @@ pub struct Unpacked {
     pub image: Digest,
     /// The folder in the image.
     pub folder: String,
-}
-
-/// What lives as long as a toolchain is used.
-#[derive(Debug)]
-pub(super) struct Session {
-    temporary: tempfile::TempDir,
-    _in_use: InUse,
-    _kept: Kept,
 }
 
 impl Images {

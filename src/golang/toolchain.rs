@@ -12,8 +12,8 @@ use crate::oci::{Digest, Platform};
 
 use super::environment;
 use super::flags::BuildFlags;
-use super::image::Session;
 use super::launch::{Host, Launch, Phase};
+use super::session::Session;
 
 /// A `VERSION` file is a few lines.
 pub(super) const VERSION_LIMIT: u64 = 4096;

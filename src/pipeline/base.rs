@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::compile::needs_base_for_platforms;
-use super::plan::Unit;
 use super::{BaseChoice, Engine, Request, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
@@ -30,12 +28,8 @@ impl Bases {
         self.find(engine, needed).await
     }
 
-    /// Looks up all bases that are not known yet.
-    pub(super) async fn find_all(&mut self, engine: &Engine, units: &[Unit]) -> Result<()> {
-        self.find(engine, units.iter().map(|unit| &unit.settings)).await
-    }
-
-    async fn find(
+    /// Looks up the bases that are not known yet.
+    pub(super) async fn find(
         &mut self,
         engine: &Engine,
         settings: impl Iterator<Item = &Settings>,
@@ -222,6 +216,11 @@ impl FoundBase {
         annotations.insert(annotation::ANNOTATION_BASE_IMAGE_DIGEST.to_owned(), digest.to_string());
         annotations
     }
+}
+
+/// Whether the platforms to build for are known only once the base is.
+fn needs_base_for_platforms(base: &BaseChoice, wanted: Option<&PlatformSet>) -> bool {
+    matches!(base, BaseChoice::Image(_)) && wanted == Some(&PlatformSet::All)
 }
 
 /// The configuration of the built-in base.

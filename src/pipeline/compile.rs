@@ -13,10 +13,10 @@ use super::memory::distinct;
 use super::plan::{Plan, Programs, Unit, Workload, file_name};
 use super::request::Prebuilt;
 use super::toolchain::Toolchains;
-use super::{BaseChoice, Engine, ToolchainChoice};
+use super::{Engine, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Builder, Built, Package, Toolchain};
-use crate::oci::{Platform, PlatformSet};
+use crate::golang::{BuildFlags, Built, Package};
+use crate::oci::Platform;
 use crate::progress::TaskKind;
 use crate::store::{Store, StorePlace};
 
@@ -75,13 +75,6 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary>
     Ok(Binary { name, origin: "prebuilt".to_owned(), path: found.path.clone() })
 }
 
-/// Makes the builder for `flags`.
-pub(super) fn builder(engine: &Engine, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
-    let out_dir = engine.programs.clone();
-    let reporter = engine.transport.reporter.clone();
-    Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
-}
-
 /// The folder of `store` that keeps programs between runs.
 pub fn programs_folder(store: &Store) -> PathBuf {
     store.place(StorePlace::Programs)
@@ -119,7 +112,7 @@ pub(super) fn start(
         let memory = compilation.workload.map(|index| &plan.workloads[index].memory);
         let recorded = memory.and_then(|memory| memory.recorded(&compilation.packages));
         let toolchain = toolchains.get(&compilation.toolchain, &compilation.flags);
-        let builder = builder(engine, toolchain, &compilation.flags);
+        let builder = engine.builder(toolchain, &compilation.flags);
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
@@ -181,9 +174,4 @@ fn compilations(engine: &Engine, units: &[Unit], bases: &Bases) -> Vec<Compilati
         }
     }
     all.into_values().collect()
-}
-
-/// Whether the platforms to build for are known only once the base is.
-pub(super) fn needs_base_for_platforms(base: &BaseChoice, wanted: Option<&PlatformSet>) -> bool {
-    matches!(base, BaseChoice::Image(_)) && wanted == Some(&PlatformSet::All)
 }

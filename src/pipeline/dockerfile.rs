@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::dockerfile::build::{self, Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
-use crate::execute::{self, ChooseSandbox, Executor};
+use crate::execute::{self, Executor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
+use crate::sandbox::Chooser;
 
 /// A build of a Dockerfile: what to make, for which platforms, under which names.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub struct DockerfileRequest {
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub async fn build_dockerfile(
     engine: &Engine,
-    sandbox: ChooseSandbox,
+    isolation: Chooser,
     request: DockerfileRequest,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
@@ -33,19 +34,19 @@ pub async fn build_dockerfile(
     let references = references(&request)?;
     let platforms = platforms(engine, request.platforms.as_ref())?;
     let mut access = outputs.ask_for_access(engine, &request.tags);
-    let (tools, executor) = (tools(engine), Arc::new(executor(engine, sandbox)));
+    let (tools, executor) = (tools(engine), Arc::new(executor(engine, isolation)));
     let annotations = request.job.annotations.clone();
     let building = build::build(&tools, executor, request.job, &platforms);
     tokio::pin!(building);
     let images = loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => super::finished(granted)?,
+            Some(granted) = access.join_next() => crate::blocking::joined(granted)?,
             images = &mut building => break images?,
         }
     };
     while let Some(granted) = access.join_next().await {
-        super::finished(granted)?;
+        crate::blocking::joined(granted)?;
     }
     let artifact = match <[_; 1]>::try_from(images) {
         Ok([only]) => Artifact::Image(only),
@@ -75,10 +76,10 @@ pub async fn check_dockerfile(engine: &Engine, request: DockerfileRequest) -> Re
 }
 
 /// What executes the steps of a build.
-fn executor(engine: &Engine, sandbox: ChooseSandbox) -> Executor {
+fn executor(engine: &Engine, isolation: Chooser) -> Executor {
     Executor::new(execute::Tools {
         transport: engine.transport.clone(),
-        sandbox,
+        isolation,
         variables: engine.variables.clone(),
         cores: engine.cores,
     })

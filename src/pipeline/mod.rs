@@ -28,16 +28,19 @@ use tokio::task::JoinSet;
 
 pub use compile::{programs_folder, programs_folders};
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
-pub use publish::{ImmutableTags, Outputs, Published};
+pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
-    Settings, Target, ToolchainChoice,
+    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+    ToolchainChoice,
 };
 pub use toolchain::all_go_caches;
 
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
+use crate::sandbox::Launcher;
 use crate::store::ScopeName;
 use crate::transport::Context;
 use assemble::Parts;
@@ -55,8 +58,18 @@ pub struct Engine {
     pub variables: BTreeMap<String, String>,
     /// The folder that keeps programs between runs, with a folder for each scope.
     pub programs: PathBuf,
+    /// What starts sandboxes.
+    pub launcher: Launcher,
     /// How many things can usefully run at once.
     pub cores: usize,
+}
+
+impl Engine {
+    /// What runs `go build` with these flags.
+    fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
+        let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());
+        Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
+    }
 }
 
 /// One image, for every platform that was asked for.
@@ -91,25 +104,26 @@ pub async fn build(
         toolchains.find_for_targets(engine, request),
     )?;
     let plan = plan::make(engine, request, &bases, &toolchains).await?;
-    toolchains.find_for_units(engine, request, &plan.units).await?;
+    let compiled = plan.units.iter().filter(|unit| !unit.programs.packages().is_empty());
+    toolchains.find(engine, request, compiled.map(|unit| &unit.settings)).await?;
     let mut compiling = compile::start(engine, &plan, &bases, &toolchains)?;
-    bases.find_all(engine, &plan.units).await?;
+    bases.find(engine, plan.units.iter().map(|unit| &unit.settings)).await?;
 
     let Plan { units, mut workloads } = plan;
     let mut assembling = Assembly::new(engine, request, &units, bases);
     loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => finished(granted)?,
+            Some(granted) = access.join_next() => joined(granted)?,
             Some(compiled) = compiling.join_next() => {
-                let compiled = finished(compiled)?;
+                let compiled = joined(compiled)?;
                 assembling.start(&compiled)?;
                 let Compilation { workload, platform, .. } = &compiled.compilation;
                 if let (Some(index), Some(built)) = (workload, &compiled.built) {
                     workloads[*index].memory.take(platform, built);
                 }
             }
-            Some(image) = assembling.running.join_next() => assembling.take(finished(image)?),
+            Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
             else => break,
         }
     }
@@ -119,15 +133,6 @@ pub async fn build(
         workload.memory.keep(engine, request, &workload.packages);
     }
     outputs.publish(engine, &built).await
-}
-
-/// A task's result; a panic in it is passed on.
-fn finished<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    match joined {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish the build").caused_by(error)),
-    }
 }
 
 /// The images that are being put together.
@@ -175,7 +180,7 @@ impl<'a> Assembly<'a> {
                     drop(compiled);
                     image
                 });
-                Ok((index, platform, finished(image.await)?))
+                Ok((index, platform, joined(image.await)?))
             });
         }
         Ok(())

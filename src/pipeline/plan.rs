@@ -7,7 +7,7 @@ use super::base::Bases;
 use super::memory::Memory;
 use super::request::{Grouping, Override, Prebuilt, Request, Settings, Target};
 use super::toolchain::Toolchains;
-use super::{BaseChoice, Engine, ToolchainChoice, compile};
+use super::{BaseChoice, Engine, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{self, BuildFlags, Package};
 use crate::oci::{Platform, Reference, annotation};
@@ -112,7 +112,7 @@ async fn workloads(
     }
     let mut workloads = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
-        let builder = compile::builder(engine, toolchains.get(toolchain, flags), flags);
+        let builder = engine.builder(toolchains.get(toolchain, flags), flags);
         let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
         let patterns = patterns.collect();
         let memory = Memory::recall(engine, request, builder, patterns, platforms)?;

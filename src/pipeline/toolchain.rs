@@ -5,13 +5,12 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
-use super::plan::Unit;
-use super::{Engine, Request, SandboxChoice, SandboxWish, Settings, ToolchainChoice};
+use super::{Engine, Request, Settings, ToolchainChoice};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
-use crate::sandbox::{Launcher, ProbeOptions, Rung, probe};
+use crate::sandbox::{Chooser, Files, Needs, Rung};
 use crate::store::{CacheScope, Store, StorePlace};
 use crate::transport::{self, Place};
 
@@ -20,13 +19,6 @@ const RECORDS: &str = "toolchain";
 
 /// The image that is used where none is named; `{version}` is what `go.mod` asks for.
 const DEFAULT_IMAGE: &str = "golang:{version}";
-
-/// Sandboxes that sources can be mounted in.
-const WITH_SOURCES: [Rung; 5] = [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Proot];
-
-/// The order in which they are tried. A Go build needs no range of ids, which takes the whole
-/// program to be in it.
-const BEST_FIRST: [Rung; 4] = [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Proot];
 
 /// What builds with a toolchain of an image keep in a store, scope by scope.
 pub fn all_go_caches(store: &Store) -> Vec<Kept> {
@@ -79,18 +71,8 @@ impl Toolchains {
         self.find(engine, request, compiled.map(|target| &target.settings)).await
     }
 
-    /// Finds what single packages are compiled with, too.
-    pub(super) async fn find_for_units(
-        &mut self,
-        engine: &Engine,
-        request: &Request,
-        units: &[Unit],
-    ) -> Result<()> {
-        let compiled = units.iter().filter(|unit| !unit.programs.packages().is_empty());
-        self.find(engine, request, compiled.map(|unit| &unit.settings)).await
-    }
-
-    async fn find(
+    /// Finds what is not known yet of what these settings are compiled with.
+    pub(super) async fn find(
         &mut self,
         engine: &Engine,
         request: &Request,
@@ -127,7 +109,7 @@ impl Search<'_> {
         let (variables, folder) = (&self.engine.variables, &self.request.folder);
         match choice {
             ToolchainChoice::Host | ToolchainChoice::Program(_)
-                if self.request.sandbox.is_for_rootfs() =>
+                if self.request.isolation.asks_for_root() =>
             {
                 Err(Error::new(ErrorKind::Usage, "build in a sandbox with the Go of this machine")
                     .because("a sandbox is the root file system of an image")
@@ -161,7 +143,7 @@ impl Search<'_> {
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
         let (host, why) = match Toolchain::find(&self.engine.variables, &self.request.folder) {
-            Ok(host) if self.request.sandbox.is_for_rootfs() => {
+            Ok(host) if self.request.isolation.asks_for_root() => {
                 (Some(host), "a sandbox needs an image".to_owned())
             }
             Ok(host) if !self.request.shares_caches => {
@@ -196,7 +178,7 @@ impl Search<'_> {
 
     async fn of_image(&self, place: &Place, modules: &Modules) -> Result<Toolchain> {
         let images = self.images()?;
-        let rung = self.rung(&images.launcher, place)?;
+        let rung = self.rung(place)?;
         let pinned = self.pinned(place, modules).await?;
         let found = self.of_pinned(&pinned.place, &images, rung).await?;
         // Only now: an image that is of no use leaves no trace.
@@ -238,42 +220,25 @@ impl Search<'_> {
     }
 
     /// The sandbox for builds in the image's root file system; none for its Go alone, confined.
-    fn rung(&self, launcher: &Launcher, place: &Place) -> Result<Option<Rung>> {
-        let SandboxChoice { wish, least } = self.request.sandbox;
-        if !self.request.sandbox.is_for_rootfs() && self.need == Need::Go {
-            return Ok(None);
-        }
-        let action = || format!("build inside {}", shown(place));
-        let folder = self.engine.transport.store.root();
-        let findings = probe(&ProbeOptions { launcher, folder })?;
-        let wanted = match wish {
-            SandboxWish::Rung(rung) if WITH_SOURCES.contains(&rung) => {
-                return findings.choose(Some(rung), least).map(Some).cannot(action);
-            }
-            SandboxWish::Rung(rung) => {
-                let why =
-                    format!("the sandbox {rung} can show it no sources, caches and C compiler");
-                return Err(Error::new(ErrorKind::Usage, action())
-                    .because(why)
-                    .hint("use --sandbox auto"));
-            }
-            SandboxWish::Nothing | SandboxWish::Best => BEST_FIRST.into_iter(),
+    fn rung(&self, place: &Place) -> Result<Option<Rung>> {
+        let request = self.request.isolation;
+        let files = match (self.need, request.asks_for_root()) {
+            (Need::Go, false) => Files::Hosts,
+            (Need::Go, true) => Files::OwnRootOrHosts,
+            (Need::Everything, _) => Files::OwnRoot,
         };
-        let works = |rung: &Rung| findings.choose(Some(*rung), least).is_ok();
-        if let Some(rung) = wanted.into_iter().find(works) {
-            return Ok(Some(rung));
+        let chooser = Chooser {
+            launcher: self.engine.launcher.clone(),
+            folder: self.engine.transport.store.root().to_owned(),
+            request,
+            needs: Needs::new(files).with_host_folders(),
+            decided: None,
+        };
+        let rung = chooser.choose().cannot(|| format!("build inside {}", shown(place)))?;
+        if rung == Rung::Toolchain && files == Files::OwnRootOrHosts {
+            self.engine.transport.reporter.note(chooser.probe()?.summary());
         }
-        if self.need == Need::Go && least.is_none_or(|least| least == Rung::Toolchain) {
-            self.engine.transport.reporter.note(findings.summary());
-            return Ok(None);
-        }
-        let least = least.filter(|least| *least < Rung::Proot).unwrap_or(Rung::Proot);
-        match findings.choose(None, Some(least)) {
-            Err(error) => Err(error).cannot(action),
-            Ok(rung) => Err(Error::new(ErrorKind::Unsupported, action())
-                .because(format!("of the sandboxes {rung} alone works here, without the sources"))
-                .hint("run \"gondola doctor\": it says what the others lack")),
-        }
+        Ok((rung != Rung::Toolchain).then_some(rung))
     }
 
     fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {
@@ -285,7 +250,6 @@ impl Search<'_> {
 
     fn images(&self) -> Result<Images> {
         let variables = self.engine.variables.clone();
-        let path = variables.get("PATH").cloned().unwrap_or_default();
         let kept = if let Some(kept) = self.kept.get() {
             kept
         } else {
@@ -296,7 +260,7 @@ impl Search<'_> {
             context: self.engine.transport.clone(),
             kept: kept.clone(),
             variables,
-            launcher: Launcher::new(path),
+            launcher: self.engine.launcher.clone(),
             cores: self.engine.cores,
         })
     }

@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode, Url};
 
 use super::failure::{self, Breakdown, Cause, Failure, Outcome, Refusal};
+use super::host_name::authority;
 use super::retry;
 use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, MediaType};
@@ -160,13 +161,5 @@ impl Answer {
     /// The answer where it has one of the statuses in `wanted`, else the failure.
     pub(super) async fn expect(self, wanted: &[u16]) -> Outcome<Self> {
         if wanted.contains(&self.status().as_u16()) { Ok(self) } else { Err(self.refuse().await) }
-    }
-}
-
-/// Host and port of a URL; the port only where it is not the scheme's own.
-pub(super) fn authority(url: &Url) -> String {
-    match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (host, _) => host.unwrap_or_default().to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +12,13 @@ use tokio::sync::OnceCell;
 
 use super::answer::Answer;
 use super::challenge::{self, Demand};
-use super::credentials::{Credentials, Login};
-use super::exchange::{Exchange, Host, Request};
+use super::credentials::Credentials;
 use super::failure::{Failure, Outcome};
-use super::token::{self, Scopes, Token};
+use super::identity::Login;
+use super::request::Request;
+use super::scopes::{Need, Scopes};
+use super::sender::{Endpoint, Sender};
+use super::token::{self, Token};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The answer of a token's giver is not larger than this.
@@ -42,23 +45,12 @@ struct Key {
 /// Holds one token. Whoever asks for it holds the lock meanwhile, and the others wait.
 type Slot = tokio::sync::Mutex<Option<Token>>;
 
-/// What a request needs of the one who sends it.
-#[derive(Clone, Default)]
-pub(super) struct Need {
-    /// The repository whose credentials count.
-    pub path: String,
-    /// What a token must allow.
-    pub scopes: Scopes,
-    /// For how long, about.
-    pub lasting: Duration,
-}
-
 /// Everything that it takes to ask for a token.
 #[derive(Clone, Copy)]
 pub(super) struct Asking<'a> {
-    pub exchange: &'a Exchange,
+    pub sender: &'a Sender,
     pub credentials: &'a Credentials,
-    pub host: &'a Host,
+    pub to: &'a Endpoint,
 }
 
 impl Authority {
@@ -126,7 +118,7 @@ impl Authority {
     }
 
     async fn basic(&self, asking: Asking<'_>, need: &Need) -> Result<Option<HeaderValue>> {
-        match asking.credentials.find(&asking.host.name, &need.path).await?.login {
+        match asking.credentials.find(&asking.to.name, &need.path).await?.login {
             Login::Password { user, password } => basic(&user, password.reveal()).map(Some),
             Login::RegistryToken(token) => token::bearer(token.reveal()).map(Some),
             Login::IdentityToken(_) | Login::Anonymous => Ok(None),
@@ -186,7 +178,7 @@ async fn fetch(
     service: Option<&str>,
     need: &Need,
 ) -> Outcome<Token> {
-    let found = asking.credentials.find(&asking.host.name, &need.path).await?;
+    let found = asking.credentials.find(&asking.to.name, &need.path).await?;
     let outcome = async {
         let (request, header) = match &found.login {
             Login::RegistryToken(token) => return Ok(Token::given(token)?),
@@ -223,7 +215,7 @@ async fn ask(
     request: &Request,
     header: Option<&HeaderValue>,
 ) -> Outcome<Token> {
-    let answer = asking.exchange.send_as(asking.host, request, header).await?;
+    let answer = asking.sender.send(asking.to, request, header).await?;
     let mut answer = answer.expect(&[200]).await?;
     Ok(token::read(&answer.body(LARGEST_TOKEN).await?)?)
 }
@@ -243,8 +235,8 @@ fn explain(mut failure: Failure, asking: Asking<'_>, note: Option<String>, need:
     }
     let scopes = need.scopes.texts().join(" ");
     let what = match scopes.as_str() {
-        "" => format!("get a token for {}", asking.host.name),
-        scopes => format!("get a token for {scopes} of {}", asking.host.name),
+        "" => format!("get a token for {}", asking.to.name),
+        scopes => format!("get a token for {scopes} of {}", asking.to.name),
     };
     failure.into_error(what).into()
 }

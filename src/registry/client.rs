@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 
-use super::auth::Need;
-use super::exchange::{Exchange, Host, Request, Target};
+use super::exchange::{Exchange, Host};
 use super::failure::Outcome;
+use super::known_blobs::Holdings;
 use super::payload::Buffers;
-use super::push::Holdings;
-use super::token::Scopes;
+use super::request::{Request, Target};
+use super::scopes::need;
 use super::{Access, Options, answer::Answer};
 use crate::error::Result;
 use crate::oci::Repository;
@@ -86,13 +86,6 @@ impl Client {
     pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Answer> {
         self.exchange().send(&self.host_named(registry), request).await
     }
-}
-
-/// What `access` to a repository takes.
-pub(super) fn need(repository: &Repository, access: Access) -> Need {
-    let path = repository.path();
-    let scopes = Scopes::repository(path, access);
-    Need { path: path.to_owned(), scopes, ..Need::default() }
 }
 
 /// A request to `/v2/<repository>/<rest>`.

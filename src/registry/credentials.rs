@@ -11,42 +11,12 @@ use tokio::sync::{Mutex, OnceCell};
 use super::Secret;
 use super::docker_config::{DockerConfig, Lookup};
 use super::helper::Helper;
+use super::identity::Login;
 use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A user name that says that the password is an identity token.
-const IDENTITY_USER: &str = "<token>";
 /// A file of credentials is not larger than this.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
-
-/// Who the user is to a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Login {
-    /// Nobody in particular.
-    Anonymous,
-    /// A user name and a password.
-    Password {
-        /// The user name.
-        user: String,
-        /// The password, or what a registry takes for one.
-        password: Secret,
-    },
-    /// A token that is traded for tokens of one request each, OAuth's refresh token.
-    IdentityToken(Secret),
-    /// A token that is sent as it is.
-    RegistryToken(Secret),
-}
-
-impl Login {
-    /// Takes user name and password; the name `<token>` means that the password is an identity
-    /// token.
-    pub fn new(user: String, password: Secret) -> Self {
-        match user.as_str() {
-            IDENTITY_USER => Self::IdentityToken(password),
-            _ => Self::Password { user, password },
-        }
-    }
-}
 
 /// All the places where credentials are looked for, in this order:
 ///

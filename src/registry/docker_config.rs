@@ -15,8 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::Secret;
-use super::container_proxies::Proxies;
-use super::credentials::Login;
+use super::identity::Login;
 
 /// Docker Hub's name in this file and towards credential helpers.
 pub(super) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -51,6 +50,29 @@ struct Entry {
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Entry(***)")
+    }
+}
+
+/// The proxies for one daemon. `Debug` is absent: addresses may hold passwords.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Proxies {
+    #[serde(rename = "httpProxy")]
+    http: String,
+    #[serde(rename = "httpsProxy")]
+    https: String,
+    /// Hosts that are reached without one.
+    #[serde(rename = "noProxy")]
+    except: String,
+    #[serde(rename = "ftpProxy")]
+    ftp: String,
+    #[serde(rename = "allProxy")]
+    all: String,
+}
+
+impl std::fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proxies(***)")
     }
 }
 
@@ -114,6 +136,21 @@ impl DockerConfig {
         let own = helpers.into_iter().find(|(key, _)| normalized(key) == registry);
         let name = own.map(|(_, name)| name.as_str()).or(self.creds_store.as_deref());
         name.filter(|name| !name.is_empty())
+    }
+}
+
+impl Proxies {
+    /// The variables that they stand for, in capital letters.
+    pub(super) fn variables(&self) -> BTreeMap<String, String> {
+        let named = [
+            ("HTTP_PROXY", &self.http),
+            ("HTTPS_PROXY", &self.https),
+            ("NO_PROXY", &self.except),
+            ("FTP_PROXY", &self.ftp),
+            ("ALL_PROXY", &self.all),
+        ];
+        let set = named.into_iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 }
 

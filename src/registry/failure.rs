@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::connections::is_loopback_host;
+use super::host_name::is_loopback_host;
 use super::retry;
 use crate::error::{Error, ErrorKind};
 use crate::secret;

@@ -6,9 +6,11 @@ use serde::Deserialize;
 
 use super::Access;
 use super::answer::Answer;
-use super::client::{Client, need, request};
-use super::exchange::{Request, Target, resolve_location};
+use super::client::{Client, request};
 use super::failure::Outcome;
+use super::location::resolve_location;
+use super::request::{Request, Target};
+use super::scopes::need;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Repository;
 

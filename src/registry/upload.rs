@@ -10,16 +10,17 @@
 //! unclear, the registry is asked what it has before anything is sent again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use reqwest::{Method, Url};
 
 use super::answer::Answer;
-use super::client::{Client, need, request};
-use super::exchange::{Request, Target};
+use super::client::{Client, request};
 use super::failure::{Failure, Outcome};
+use super::location::location;
 use super::payload::{Meter, Part, Payload, Pieces};
-use super::push::location;
+use super::request::{Request, Target};
+use super::scopes::need;
+use super::upload_strategy::Way;
 use super::{Access, Reopen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Digest, Repository};
@@ -30,35 +31,6 @@ const CHUNK: u64 = 4 * 1024 * 1024;
 const SMALLEST_CHUNK: u64 = 256 * 1024;
 /// Chunks are held in memory: a registry that demands larger ones is out of reach.
 const LARGEST_CHUNK: u64 = 64 * 1024 * 1024;
-
-/// How a blob is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
-    /// One PUT.
-    Whole,
-    /// One PATCH, and a PUT without body.
-    Streamed,
-    /// One PATCH after the other, and a PUT without body.
-    Chunked,
-}
-
-/// The way that a registry was found to take.
-#[derive(Default)]
-pub(super) struct KnownWay(AtomicU8);
-
-impl KnownWay {
-    fn get(&self) -> Way {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Way::Whole,
-            1 => Way::Streamed,
-            _ => Way::Chunked,
-        }
-    }
-
-    fn set(&self, way: Way) {
-        self.0.fetch_max(way as u8, Ordering::Relaxed);
-    }
-}
 
 /// An upload that the registry opened.
 #[derive(Clone)]
@@ -164,11 +136,11 @@ impl Upload<'_> {
                 }
                 Next::Change(other) => way = other,
                 Next::Repeat | Next::Doubt => {
-                    let exchange = self.client.exchange();
-                    if !exchange.retry().allows(attempt, failure.retry_after()) {
+                    let sender = self.client.exchange().sender();
+                    if !sender.retry().allows(attempt, failure.retry_after()) {
                         return Err(failure);
                     }
-                    exchange.pause(attempt, failure.retry_after()).await;
+                    sender.pause(attempt, failure.retry_after()).await;
                     attempt += 1;
                     if self.is_there().await? {
                         return Ok(());

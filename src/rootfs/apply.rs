@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
 use super::folders::Folders;
 use super::view::View;
-use super::{Form, copy, marks, write};
+use super::{Form, copy, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath, Whiteout};
 use crate::sandbox::owner::{Device, DeviceKind};
@@ -165,7 +165,7 @@ impl Applying<'_> {
             if hides {
                 let made = rustix::fs::openat(&**parent, name, FOLDER, Mode::empty());
                 let made = made.cannot(|| "open it")?;
-                marks::set_opaque(made, self.form).map_err(write::unmarked)?;
+                marks::set_opaque(made, self.form).map_err(marks::unmarked)?;
             }
         }
         let folder = rustix::fs::openat(&**parent, name, FOLDER, Mode::empty());
@@ -195,7 +195,7 @@ impl Applying<'_> {
             return Ok(());
         }
         let root = self.folders.root();
-        marks::make_whiteout(&**folder, path.name(), &*root, self.form).map_err(write::unmarked)
+        marks::make_whiteout(&**folder, path.name(), &*root, self.form).map_err(marks::unmarked)
     }
 
     /// Empties a folder, and hides what lower layers have in it.
@@ -210,14 +210,14 @@ impl Applying<'_> {
         }
         let Some(lower) = self.lower else { return Ok(()) };
         if !path.is_empty() {
-            return marks::set_opaque(&**folder, self.form).map_err(write::unmarked);
+            return marks::set_opaque(&**folder, self.form).map_err(marks::unmarked);
         }
         // The mark has no effect on a root, so each name is hidden by itself.
         if let Some(root) = lower.spot(b"")? {
             for (name, _) in super::view::spots_in(&root)? {
                 let top = self.folders.root();
                 marks::make_whiteout(&**folder, &name, &*top, self.form)
-                    .map_err(write::unmarked)?;
+                    .map_err(marks::unmarked)?;
             }
         }
         Ok(())
@@ -272,7 +272,7 @@ impl Applying<'_> {
         let folder = rustix::fs::openat(&*parent, path.name(), FOLDER, Mode::empty());
         let folder = Rc::new(folder.cannot(action)?);
         if hides {
-            marks::set_opaque(&*folder, self.form).map_err(write::unmarked)?;
+            marks::set_opaque(&*folder, self.form).map_err(marks::unmarked)?;
         }
         self.keeper.set(
             &*folder,

@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
 
-use super::fork::LINKED;
 use super::inspect::Ground;
 use super::view::{Links, View};
-use super::{Form, as_path, marks};
+use super::{Form, LINKED, as_path, marks};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::owner::{Owner, SideTable};

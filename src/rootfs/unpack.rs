@@ -17,6 +17,7 @@ use super::links;
 use super::pipe::{Source, pipe};
 use super::write::{WriteOptions, Written, write_layer};
 use super::{Form, KeptLayer, Rootfs, Unpacker, attributes};
+use crate::blocking::blocking;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Blob, Image};
 use crate::layer::{Inside, Limits, look_inside};
@@ -293,11 +294,4 @@ pub(super) fn diff_ids(image: &Image) -> Result<&[Digest]> {
             .because(format!("its config has {ids} diff IDs for {layers} layers")));
     }
     Ok(diff_ids)
-}
-
-/// Runs what waits for files on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.cannot(|| "finish a thread's work")?
 }

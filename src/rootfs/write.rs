@@ -281,7 +281,7 @@ impl<'a> Writer<'a> {
         let folder = rustix::fs::openat(&*place.folder, place.name, flags, Mode::empty());
         let folder = Rc::new(folder.cannot(|| "open it")?);
         if hides {
-            marks::set_opaque(&*folder, self.options.form).map_err(unmarked)?;
+            marks::set_opaque(&*folder, self.options.form).map_err(marks::unmarked)?;
         }
         self.written.bytes += DISK_BLOCK;
         self.describe_folder(&folder, place.path, attributes)?;
@@ -414,7 +414,7 @@ impl<'a> Writer<'a> {
                     return Ok(());
                 }
                 self.written.has_marks = true;
-                marks::set_opaque(&*folder, self.options.form).map_err(unmarked)
+                marks::set_opaque(&*folder, self.options.form).map_err(marks::unmarked)
             }
             Whiteout::Removed(path) => {
                 let parent = path.parent();
@@ -435,11 +435,11 @@ impl<'a> Writer<'a> {
         let form = self.options.form;
         match marks::make_whiteout(&*place.folder, place.name, &self.folders, form) {
             Err(Errno::EXIST) => {}
-            result => return result.map_err(unmarked),
+            result => return result.map_err(marks::unmarked),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&*place.folder, place.name, flags, Mode::empty()) {
-            Ok(folder) => marks::set_opaque(folder, form).map_err(unmarked),
+            Ok(folder) => marks::set_opaque(folder, form).map_err(marks::unmarked),
             Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
             Err(error) => Err(error).cannot(|| "open it"),
         }
@@ -597,11 +597,4 @@ fn device(kind: DeviceKind, major: u64, minor: u64) -> Result<Device> {
         _ => Err(Error::new(ErrorKind::Invalid, "make a device")
             .because(format!("{major}:{minor} are no numbers of a device"))),
     }
-}
-
-/// Why a layer cannot hide anything here.
-pub(super) fn unmarked(error: Errno) -> Error {
-    Error::new(ErrorKind::Unsupported, "hide what lower layers have")
-        .caused_by(error)
-        .hint("set GONDOLA_HOME to a folder on ext4, xfs, btrfs or tmpfs")
 }

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::channel::{self, Job, Order, Report};
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::id_range;
 use super::identity::{IdMap, Range, map_arguments};
 use super::init;
@@ -186,7 +186,7 @@ fn let_in(
     let open = || WayOut::open(pid, has_users, &job.ways_out);
     let way_out = is_private.then(open).transpose()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at(Stage::Harden, || "hide the helper's memory")?;
+        .at(Stage::Privileges, || "hide the helper's memory")?;
     let started = Report::Started { pid: pid.as_raw_nonzero().get() };
     channel::send(control, &started, &[]).at(Stage::Helper, || "start the sandbox")?;
     Ok(way_out)

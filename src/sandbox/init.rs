@@ -13,15 +13,15 @@ use rustix::thread::CapabilitySet;
 
 use super::channel::{self, Job, Report};
 use super::connect::{self, Errand};
-use super::fault::{At as _, Attempt, Fault, Stage};
-use super::harden;
+use super::error::{At as _, Attempt, Fault, Stage};
+use super::exec::{self, Exec, Refusal};
+use super::fakeroot::{self, FakerootSetup, Table};
 use super::helper::{Calls, StreamFds};
 use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
-use super::payload::{self, Payload, Refusal};
-use super::recorder::{self, Recording, Table};
+use super::privileges;
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
@@ -68,7 +68,7 @@ fn wait_for_gate(mut gate: PipeReader) -> Attempt<bool> {
         return Ok(false);
     }
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at(Stage::Harden, || "hide the memory of process 1")?;
+        .at(Stage::Privileges, || "hide the memory of process 1")?;
     Ok(true)
 }
 
@@ -78,32 +78,32 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
-    let recording = recorder::is_needed(&job).then(|| Table::open(&job)).transpose()?;
+    let prepared = fakeroot::is_needed(&job).then(|| Table::open(&job)).transpose()?;
     let (stubs, identity) = enter(&job)?;
     let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
-    let recorder =
-        recording.map(|table| Recording::prepare(table, &identity)).transpose()?.flatten();
-    let payload = Payload {
+    let fakeroot =
+        prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
+    let exec = Exec {
         job: &job,
         identity,
         terminal: terminal.as_ref().map(|t| &t.terminal),
-        recorder: recorder.as_ref().map(Recording::far),
+        fakeroot: fakeroot.as_ref().map(FakerootSetup::far),
     };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
         Fork::Child => {
-            return Ok(End::Program(payload::run(&payload, &streams, refuse)));
+            return Ok(End::Program(exec::run(&exec, &streams, refuse)));
         }
         Fork::Parent(child) => child,
     };
     drop((streams, refuse));
-    // What the recorder makes in a program's place gets the modes that it asks for.
+    // What the fakeroot makes in a program's place gets the modes that it asks for.
     rustix::process::umask(Mode::empty());
-    recorder.map(Recording::start).transpose()?;
-    harden::bound_capabilities(CapabilitySet::KILL)?;
-    harden::keep_capabilities(CapabilitySet::KILL)?;
-    harden::forbid_new_privileges()?;
+    fakeroot.map(FakerootSetup::start).transpose()?;
+    privileges::bound_capabilities(CapabilitySet::KILL)?;
+    privileges::keep_capabilities(CapabilitySet::KILL)?;
+    privileges::forbid_new_privileges()?;
     let mut said = Vec::new();
     refusals.read_to_end(&mut said).at(Stage::Helper, action)?;
     drop(refusals);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{self, Job};
 use super::connect;
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::identity::IdMap;
 use super::limit::Limit;
 use super::rung::Rung;

@@ -15,6 +15,9 @@
 
 mod archive;
 mod assemble;
+mod docker_item;
+mod entries;
+mod export;
 mod files;
 mod layout;
 mod load;

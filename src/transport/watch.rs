@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::blocking::joined;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long an interrupted run waits for a thread to tidy up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,9 +40,9 @@ pub(super) async fn blocking<T: Send + 'static>(
         drop(ended);
         result
     });
-    let result = thread.await.cannot(|| "finish a thread's work");
+    let ended = thread.await;
     waiting.end = None;
-    result?
+    joined(ended)
 }
 
 /// Whoever waits for a thread.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::archive::{self, Export};
+use super::archive;
+use super::export::Export;
 use super::mend::mended;
 use super::place::is_stream;
 use super::push::push as push_images;

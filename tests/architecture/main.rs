@@ -14,30 +14,10 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 34] = [
+const CIRCLES: [(&str, &str, &str); 12] = [
     ("cli::args", "cli::commands", LATER),
-    ("cli::commands", "cli::dockerfile", LATER),
+    ("cli::dockerfile", "cli::commands", LATER),
     ("cli::settings", "cli::commands", LATER),
-    ("dockerfile::instruction", "dockerfile::parse", LATER),
-    ("dockerfile::source", "dockerfile::diagnostic", LATER),
-    ("golang::attempt", "golang::compile", LATER),
-    ("golang::documents", "golang::inputs", LATER),
-    ("golang::packages", "golang::command", LATER),
-    ("golang::toolchain", "golang::image", LATER),
-    ("pipeline::base", "pipeline::compile", LATER),
-    ("pipeline::base", "pipeline::plan", LATER),
-    ("pipeline::plan", "pipeline::compile", LATER),
-    ("pipeline::toolchain", "pipeline::plan", LATER),
-    ("registry::client", "registry::push", LATER),
-    ("registry::credentials", "registry::docker_config", LATER),
-    ("registry::credentials", "registry::helper", LATER),
-    ("registry::exchange", "registry::auth", LATER),
-    ("registry::exchange", "registry::upload", LATER),
-    ("registry::failure", "registry::connections", LATER),
-    ("registry::upload", "registry::push", LATER),
-    ("rootfs::changes", "rootfs::fork", LATER),
-    ("rootfs::write", "rootfs::links", LATER),
-    ("rootfs::write", "rootfs::part", LATER),
     ("sandbox::channel", "sandbox::spawn", LATER),
     ("sandbox::channel", "sandbox::way_out", LATER),
     ("sandbox::connect", "sandbox::join", LATER),
@@ -47,8 +27,6 @@ const CIRCLES: [(&str, &str, &str); 34] = [
     ("sandbox::spawn", "sandbox::helper", LATER),
     ("sandbox::way_out", "sandbox::helper", LATER),
     ("store::folders", "store::lock", LATER),
-    ("transport::archive::members", "transport::archive::unpack", LATER),
-    ("transport::layout", "transport::archive", LATER),
 ];
 /// The reason of those that wait for their turn.
 const LATER: &str = "older than the test";

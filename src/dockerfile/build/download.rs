@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::blocking::blocking;
 use crate::dockerfile::context::GitSource;
-use crate::engine::blocking;
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::transport;

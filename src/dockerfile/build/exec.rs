@@ -9,7 +9,7 @@ use super::stage::Stage;
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
 use crate::dockerfile::instruction::{CommandLine, Run, RunNetwork, Security};
-use crate::dockerfile::parse::mount::{self, MountFlag, SecretMount};
+use crate::dockerfile::mount::{self, MountFlag, SecretMount};
 use crate::dockerfile::scope;
 use crate::dockerfile::source::Span;
 use crate::engine::Provider;

@@ -40,10 +40,11 @@ pub use kept::{caches_size, prune_caches};
 
 pub use crate::engine::{SecretSource, StepKind};
 
+use super::diagnostic::Diagnostics;
 use super::ignore::Patterns;
 use super::instruction::Dockerfile;
 use super::lint::{self, Surroundings};
-use super::source::{Diagnostics, Source};
+use super::source::Source;
 use super::{Diagnostic, Level};
 use crate::engine::{Backend, Execute, Solver};
 use crate::error::{Error, ErrorKind, Result};

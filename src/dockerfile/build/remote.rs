@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::job::{CacheRepository, Job, Tools};
-use crate::engine::{Entry, LayerRecord, StepKind, blocking};
+use crate::blocking::blocking;
+use crate::engine::{Entry, LayerRecord, StepKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobSource, Draft, Image, Layer};
 use crate::layer;

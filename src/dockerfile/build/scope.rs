@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::job::{ContextSource, Job};
+use crate::blocking::blocking;
 use crate::dockerfile::source::Source;
-use crate::engine::blocking;
 use crate::error::{Cannot as _, Result};
 use crate::store::CacheScope;
 

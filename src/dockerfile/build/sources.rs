@@ -7,12 +7,12 @@ use tempfile::TempDir;
 
 use super::download;
 use super::job::{ContextSource, FileSource, Job, Tools};
+use crate::blocking::blocking;
 use crate::disk;
 use crate::dockerfile::context::{self, Checkout, Digests, Folder};
 use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
 use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::source::Source;
-use crate::engine::blocking;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, HeldFolder, Tree, TreePath};
 use crate::secret;
@@ -289,8 +289,8 @@ fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
             (name.clone(), bytes, Some(Beside::Context(name)))
         }
     };
-    let source = Source::from_bytes(&name, &bytes);
-    Ok((source.map_err(crate::dockerfile::source::Diagnostics::into_error)?, beside))
+    let source = crate::dockerfile::text::read(&name, &bytes);
+    Ok((source.map_err(crate::dockerfile::diagnostic::Diagnostics::into_error)?, beside))
 }
 
 /// A path as messages show it: relative to the context where it is in there.

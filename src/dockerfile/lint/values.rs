@@ -8,7 +8,7 @@ use crate::dockerfile::expand::{Expanded, Expander, Variables};
 use crate::dockerfile::instruction::{
     Add, ArgDefinition, CommandLine, Copy, Dockerfile, From, Instruction, Kind, Pair, Run, Transfer,
 };
-use crate::dockerfile::parse::mount::clean_path;
+use crate::dockerfile::mount::clean_path;
 use crate::dockerfile::ports;
 use crate::dockerfile::scope::{Globals, Inputs, Scope, expand};
 use crate::dockerfile::source::{Span, Word};

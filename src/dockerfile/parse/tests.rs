@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::mount::{CacheMount, Mount, MountKind, SecretMount, Sharing};
 use super::*;
 use crate::dockerfile::instruction::{
     CommandLine, Copy, HealthTiming, Healthcheck, Heredoc, Pair, Run, RunNetwork, Security,
 };
+use crate::dockerfile::mount::{CacheMount, Mount, MountKind, SecretMount, Sharing};
 use crate::dockerfile::source::Word;
 
 /// Keys with their values.
@@ -594,10 +594,10 @@ fn keywords_are_written_in_any_case() {
 
 #[test]
 fn bytes_of_other_encodings_are_allowed_in_comments_only() {
-    let source = Source::from_bytes("Dockerfile", b"# Andr\xe9\nFROM a # \xe9\n");
+    let source = crate::dockerfile::text::read("Dockerfile", b"# Andr\xe9\nFROM a # \xe9\n");
     let errors = source.unwrap_err();
     assert!(errors.render().starts_with("Dockerfile:2:10: error: the file is not UTF-8 text"));
-    let source = Source::from_bytes("Dockerfile", b"# Andr\xe9\nFROM a\n").unwrap();
+    let source = crate::dockerfile::text::read("Dockerfile", b"# Andr\xe9\nFROM a\n").unwrap();
     assert_eq!(source.text(), "# Andr?\nFROM a\n");
 }
 

@@ -23,7 +23,7 @@
 //! the go command to decide; then a record only saves asking which packages there are.
 
 mod folder;
-mod modfile;
+mod recorded;
 mod source;
 mod sources;
 mod stat;
@@ -43,8 +43,7 @@ use super::packages::Package;
 use folder::{Changes, Folder, Lone, Sealed, Stale};
 use sources::Way;
 
-pub(super) use folder::is_source;
-pub(super) use modfile::{directives, replacing_folders, used_folders};
+pub use recorded::Recorded;
 pub(super) use sources::{Before, Sources};
 pub use stat::Moment;
 pub use trace::Trace;

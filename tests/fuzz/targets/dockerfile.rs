@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 const LONGEST: usize = 16 << 20;
 
 fuzz_target!(|data: &[u8]| {
-    let source = match Source::from_bytes("Dockerfile", data) {
+    let source = match gondola::dockerfile::text::read("Dockerfile", data) {
         Ok(source) => source,
         Err(errors) => {
             shown(&errors.source, errors.list.iter().map(|error| (error.span, error)));

@@ -24,7 +24,9 @@ pub(super) enum Stage {
     /// Opening a terminal.
     Terminal,
     /// Dropping rights.
-    Harden,
+    Privileges,
+    /// Setting the limits that the caller asked for.
+    Limits,
     /// Leading out of a network.
     Network,
     /// What the caller asked for cannot be had on this rung.
@@ -48,6 +50,40 @@ impl Fault {
     /// Makes a fault that is no failed system call.
     pub(super) fn new(stage: Stage, action: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { stage, action: action.into(), reason: reason.into(), errno: None }
+    }
+
+    /// Whether it is a failure of the isolation itself: not of what was to be run, mounted or found.
+    pub(super) fn is_of_isolation(&self) -> bool {
+        match self.stage {
+            Stage::Namespaces | Stage::IdMap | Stage::Overlay | Stage::Privileges => true,
+            // A mount that is missing fails in another way.
+            Stage::Mounts => self.errno == Some(libc::EPERM),
+            Stage::Helper
+            | Stage::User
+            | Stage::Terminal
+            | Stage::Limits
+            | Stage::Network
+            | Stage::Request => false,
+        }
+    }
+
+    /// Whether it will fail again as long as nothing changes: not one of a machine that is busy or full.
+    pub(super) fn lasts(&self) -> bool {
+        const PASSING: [i32; 9] = [
+            libc::EAGAIN,
+            libc::ENOMEM,
+            libc::ENOSPC,
+            libc::EDQUOT,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EINTR,
+            libc::EBUSY,
+            libc::EIO,
+        ];
+        match self.errno {
+            Some(number) => !PASSING.contains(&number),
+            None => self.stage != Stage::Helper,
+        }
     }
 
     /// The error that the caller sees.
@@ -92,6 +128,31 @@ fn plain(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_fault_of_the_isolation_is_one_and_a_busy_machine_is_no_reason_for_ever() {
+        let fault = |stage, errno: i32| {
+            let failed = Err::<(), _>(io::Error::from_raw_os_error(errno));
+            failed.at(stage, || "do it").unwrap_err()
+        };
+        let cases = [
+            (fault(Stage::Namespaces, libc::EPERM), true, true),
+            (fault(Stage::Namespaces, libc::EAGAIN), true, false),
+            (fault(Stage::Mounts, libc::EPERM), true, true),
+            (fault(Stage::Mounts, libc::ENOENT), false, true),
+            (fault(Stage::Limits, libc::EPERM), false, true),
+            (fault(Stage::User, libc::ENOENT), false, true),
+            (Fault::new(Stage::IdMap, "map user ids", "no range"), true, true),
+            (Fault::new(Stage::Helper, "try it", "it ended"), false, false),
+        ];
+        for (fault, of_isolation, lasts) in cases {
+            assert_eq!(
+                (fault.is_of_isolation(), fault.lasts()),
+                (of_isolation, lasts),
+                "{fault:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_fault_becomes_an_error_that_names_the_action_and_the_systems_reason() {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::super::notify::Answer;
 use super::super::owner::{Kept, Owner};
-use super::Recorder;
+use super::Fakeroot;
 use super::files::{OWNER_ATTRIBUTE, umask};
 use super::target::Target;
 
@@ -20,7 +20,7 @@ pub(super) enum Creation {
     Link { to: Vec<u8> },
 }
 
-impl Recorder {
+impl Fakeroot {
     /// Makes something that belongs to whom the process believes to be, or to its folder's group.
     pub(super) fn create(
         &mut self,

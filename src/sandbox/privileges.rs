@@ -8,7 +8,7 @@ use landlock::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::spec::Network;
 
 /// What Docker leaves to a container's root.
@@ -49,7 +49,7 @@ pub(super) enum Confinement {
 /// Takes every capability outside `keep` out of the bounding set: no program gives it back.
 pub(super) fn bound_capabilities(keep: CapabilitySet) -> Attempt<()> {
     let action = || "drop capabilities";
-    let held = rustix::thread::capabilities(None).at(Stage::Harden, action)?;
+    let held = rustix::thread::capabilities(None).at(Stage::Privileges, action)?;
     // Whoever may not change the bounding set holds nothing to drop from it.
     if !held.effective.contains(CapabilitySet::SETPCAP) {
         return Ok(());
@@ -61,7 +61,7 @@ pub(super) fn bound_capabilities(keep: CapabilitySet) -> Attempt<()> {
         }
         match rustix::thread::capability_is_in_bounding_set(capability) {
             Ok(true) => rustix::thread::remove_capability_from_bounding_set(capability)
-                .at(Stage::Harden, action)?,
+                .at(Stage::Privileges, action)?,
             Ok(false) => {}
             // The kernel knows no capability of this number, nor a larger one.
             Err(_) => break,
@@ -73,18 +73,18 @@ pub(super) fn bound_capabilities(keep: CapabilitySet) -> Attempt<()> {
 /// Gives up every capability of this process but those in `keep` that it holds.
 pub(super) fn keep_capabilities(keep: CapabilitySet) -> Attempt<()> {
     let action = || "drop capabilities";
-    let held = rustix::thread::capabilities(None).at(Stage::Harden, action)?;
+    let held = rustix::thread::capabilities(None).at(Stage::Privileges, action)?;
     // Kernels without ambient capabilities have none to clear.
     let _ = rustix::thread::clear_ambient_capability_set();
     let kept = held.permitted & keep;
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).at(Stage::Harden, action)
+    rustix::thread::set_capabilities(None, sets).at(Stage::Privileges, action)
 }
 
 /// Refuses every gain of rights through a program from now on.
 pub(super) fn forbid_new_privileges() -> Attempt<()> {
-    rustix::thread::set_no_new_privs(true).at(Stage::Harden, || "forbid new privileges")
+    rustix::thread::set_no_new_privs(true).at(Stage::Privileges, || "forbid new privileges")
 }
 
 /// Hides the host's abstract sockets from a process that shares its network.
@@ -123,7 +123,7 @@ pub(super) fn confine_files(
 
 fn restrict(ruleset: Result<landlock::RulesetCreated, RulesetError>) -> Attempt<Confinement> {
     let status = ruleset.and_then(landlock::RulesetCreated::restrict_self).map_err(|error| {
-        Fault::new(Stage::Harden, "confine the process by Landlock", error.to_string())
+        Fault::new(Stage::Privileges, "confine the process by Landlock", error.to_string())
     })?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Confinement::Full,

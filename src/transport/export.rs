@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::docker::Item;
+use super::RefName;
+use super::docker_item::Item;
+use super::entries::{blob_name, name_of, named_entries};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, Image, Named};
 use crate::oci::{Compression, Descriptor, Digest, Platform};
-use crate::transport::RefName;
-use crate::transport::layout::{blob_name, name_of, named_entries};
 
 /// Everything that a layout or archive will hold.
 #[derive(Debug)]
-pub(in crate::transport) struct Export {
+pub(super) struct Export {
     /// What `index.json` lists.
     pub entries: Vec<Descriptor>,
     /// Whether the place said what its entry is called; then no other may be called so.
@@ -24,11 +24,7 @@ pub(in crate::transport) struct Export {
 
 impl Export {
     /// Gathers what `images` need; every blob must be local.
-    pub(in crate::transport) fn new(
-        images: &[Named],
-        tag: Option<&RefName>,
-        host: &Platform,
-    ) -> Result<Self> {
+    pub(super) fn new(images: &[Named], tag: Option<&RefName>, host: &Platform) -> Result<Self> {
         let mut export = Self {
             entries: Vec::new(),
             named_by_place: tag.is_some(),
@@ -71,12 +67,12 @@ impl Export {
     }
 
     /// The bytes of all blobs.
-    pub(in crate::transport) fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         self.blobs.values().map(|blob| blob.descriptor.size).sum()
     }
 
     /// Refuses what docker cannot load.
-    pub(in crate::transport) fn check_for_docker(&self) -> Result<()> {
+    pub(super) fn check_for_docker(&self) -> Result<()> {
         let action = || Error::new(ErrorKind::Unsupported, "write an archive for docker");
         if self.items.is_empty() {
             return Err(action().because("nothing of it is an image"));
@@ -90,7 +86,7 @@ impl Export {
     }
 
     /// Whether a layer is compressed with zstd.
-    pub(in crate::transport) fn has_zstd_layer(&self) -> bool {
+    pub(super) fn has_zstd_layer(&self) -> bool {
         let mut types = self.blobs.values().map(|blob| &blob.descriptor.media_type);
         types.any(|media_type| media_type.layer_compression() == Some(Compression::Zstd))
     }

@@ -13,13 +13,13 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use super::channel::Job;
-use super::fault::{At as _, Attempt, Fault, Stage};
-use super::harden::{self, Confinement};
+use super::error::{At as _, Attempt, Fault, Stage};
+use super::fakeroot;
 use super::helper::{StreamFds, write_single_map};
 use super::identity::{IdMap, Identity};
 use super::kernel;
 use super::limit::Limit;
-use super::recorder;
+use super::privileges::{self, Confinement};
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
 use super::spec::{LowPorts, Mount, Network, Root};
@@ -28,12 +28,12 @@ use super::spec::{LowPorts, Mount, Network, Root};
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything that the program needs to start.
-pub(super) struct Payload<'a> {
+pub(super) struct Exec<'a> {
     pub(super) job: &'a Job,
     pub(super) identity: Identity,
     pub(super) terminal: Option<&'a OwnedFd>,
-    /// Leads to the recorder of owners, where there is one.
-    pub(super) recorder: Option<&'a UnixStream>,
+    /// Leads to the fakeroot, where there is one.
+    pub(super) fakeroot: Option<&'a UnixStream>,
 }
 
 /// Why the process did not become the program.
@@ -54,10 +54,10 @@ impl From<Fault> for Refusal {
 }
 
 /// Becomes the program; comes back only when that failed, or in a rehearsal.
-pub(super) fn run(payload: &Payload<'_>, streams: &StreamFds, mut refuse: PipeWriter) -> ExitCode {
-    let refusal = match prepare(payload, streams) {
-        Ok(confinement) if payload.job.rehearsal => return ExitCode::from(confinement as u8),
-        Ok(_) => execute(payload),
+pub(super) fn run(exec: &Exec<'_>, streams: &StreamFds, mut refuse: PipeWriter) -> ExitCode {
+    let refusal = match prepare(exec, streams) {
+        Ok(confinement) if exec.job.rehearsal => return ExitCode::from(confinement as u8),
+        Ok(_) => execute(exec),
         Err(refusal) => refusal,
     };
     let said = serde_json::to_vec(&refusal).expect("a refusal is plain data");
@@ -66,34 +66,34 @@ pub(super) fn run(payload: &Payload<'_>, streams: &StreamFds, mut refuse: PipeWr
     ExitCode::FAILURE
 }
 
-fn prepare(payload: &Payload<'_>, streams: &StreamFds) -> Result<Confinement, Refusal> {
+fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal> {
     let action = || "start the program";
     kernel::reset_signals().at(Stage::Helper, action)?;
     rustix::process::setsid().at(Stage::Helper, action)?;
-    connect_streams(payload, streams)?;
+    connect_streams(exec, streams)?;
     // As in every container, whatever the caller has.
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    if let Some(processes) = payload.job.spec.processes {
+    if let Some(processes) = exec.job.spec.processes {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
         rustix::process::setrlimit(Resource::Nproc, limit)
-            .at(Stage::Harden, || "limit the number of processes")?;
+            .at(Stage::Privileges, || "limit the number of processes")?;
     }
-    payload.job.spec.limits.iter().try_for_each(Limit::apply)?;
-    if has_own_root(payload.job) {
+    exec.job.spec.limits.iter().try_for_each(Limit::apply)?;
+    if has_own_root(exec.job) {
         // As root, as Docker does; the program's user may not be allowed to. Where it is no folder
         // the change to it says so.
-        let _ = fs_err::create_dir_all(&payload.job.spec.cwd);
+        let _ = fs_err::create_dir_all(&exec.job.spec.cwd);
     }
     // As root, too: the folder may be one that the user can be in and not get to.
     let entered =
-        has_own_root(payload.job) && rustix::process::chdir(payload.job.spec.cwd.as_str()).is_ok();
-    become_user(payload)?;
+        has_own_root(exec.job) && rustix::process::chdir(exec.job.spec.cwd.as_str()).is_ok();
+    become_user(exec)?;
     // After the change of user, which would clear it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(Stage::Helper, action)?;
-    change_folder(&payload.job.spec.cwd, entered)?;
-    let confinement = restrict(payload)?;
-    kernel::close_on_exec_from(3).at(Stage::Harden, || "close what is open")?;
+    change_folder(&exec.job.spec.cwd, entered)?;
+    let confinement = restrict(exec)?;
+    kernel::close_on_exec_from(3).at(Stage::Privileges, || "close what is open")?;
     Ok(confinement)
 }
 
@@ -101,9 +101,9 @@ fn has_own_root(job: &Job) -> bool {
     job.rung.has_namespaces() || job.rung == Rung::Chroot
 }
 
-fn connect_streams(payload: &Payload<'_>, streams: &StreamFds) -> Attempt<()> {
+fn connect_streams(exec: &Exec<'_>, streams: &StreamFds) -> Attempt<()> {
     let action = || "connect the standard streams";
-    let [input, output, error] = match payload.terminal {
+    let [input, output, error] = match exec.terminal {
         Some(terminal) => {
             rustix::process::ioctl_tiocsctty(terminal).at(Stage::Terminal, action)?;
             [terminal; 3]
@@ -114,8 +114,8 @@ fn connect_streams(payload: &Payload<'_>, streams: &StreamFds) -> Attempt<()> {
     rustix::stdio::dup2_stdout(output).at(Stage::Helper, action)?;
     rustix::stdio::dup2_stderr(error).at(Stage::Helper, action)?;
     // So that the program's user can open /dev/stdout. A pipe or terminal of somebody else stays.
-    if has_own_root(payload.job) && payload.identity.uid != 0 {
-        let (uid, terminal) = (Uid::from_raw(payload.identity.uid), payload.terminal.is_some());
+    if has_own_root(exec.job) && exec.identity.uid != 0 {
+        let (uid, terminal) = (Uid::from_raw(exec.identity.uid), exec.terminal.is_some());
         for stream in [input, output, error] {
             let stat = rustix::fs::fstat(stream).at(Stage::Helper, action)?;
             if terminal || FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
@@ -127,27 +127,27 @@ fn connect_streams(payload: &Payload<'_>, streams: &StreamFds) -> Attempt<()> {
 }
 
 /// Takes the user's ids and drops the capabilities that a process of Docker's has not.
-fn become_user(payload: &Payload<'_>) -> Attempt<()> {
-    let (job, identity) = (payload.job, &payload.identity);
+fn become_user(exec: &Exec<'_>) -> Attempt<()> {
+    let (job, identity) = (exec.job, &exec.identity);
     if job.rung == Rung::Proot || job.rung == Rung::Toolchain {
-        harden::bound_capabilities(CapabilitySet::empty())?;
-        return harden::keep_capabilities(CapabilitySet::empty());
+        privileges::bound_capabilities(CapabilitySet::empty())?;
+        return privileges::keep_capabilities(CapabilitySet::empty());
     }
     let single = job.id_map == IdMap::Single;
     if single && (identity.uid != 0 || identity.gid != 0) {
         become_the_only_user(identity)?;
     }
     let kept = kept_capabilities(job);
-    harden::bound_capabilities(kept)?;
+    privileges::bound_capabilities(kept)?;
     if !single {
         set_ids(identity)?;
     }
     let kept = if identity.uid == 0 { kept } else { CapabilitySet::empty() };
-    harden::keep_capabilities(kept)
+    privileges::keep_capabilities(kept)
 }
 
 fn kept_capabilities(job: &Job) -> CapabilitySet {
-    let mut kept = harden::DOCKER_CAPABILITIES;
+    let mut kept = privileges::DOCKER_CAPABILITIES;
     if job.rung == Rung::Chroot {
         // With it, a changed root directory can be left again.
         kept -= CapabilitySet::SYS_CHROOT;
@@ -203,17 +203,17 @@ fn change_folder(cwd: &str, entered: bool) -> Result<(), Refusal> {
 /// Everything that cannot be taken back: no new privileges, Landlock, system calls.
 ///
 /// Returns how far Landlock confines the program, where it is relied on.
-fn restrict(payload: &Payload<'_>) -> Attempt<Confinement> {
-    let job = payload.job;
-    harden::forbid_new_privileges()?;
-    if let Some(recorder) = payload.recorder {
-        recorder::attach(recorder)?;
+fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
+    let job = exec.job;
+    privileges::forbid_new_privileges()?;
+    if let Some(fakeroot) = exec.fakeroot {
+        fakeroot::attach(fakeroot)?;
     }
     let network = job.spec.network;
     let mut confinement = Confinement::Full;
     let sockets = match (&job.spec.root, job.rung) {
         (Root::Host { read, write }, _) => {
-            confinement = harden::confine_files(read, write, network)?;
+            confinement = privileges::confine_files(read, write, network)?;
             match network {
                 Network::Host => Sockets::Internet,
                 Network::None | Network::Private => Sockets::None,
@@ -223,7 +223,7 @@ fn restrict(payload: &Payload<'_>) -> Attempt<Confinement> {
         (_, Rung::Chroot | Rung::Proot) if network == Network::None => Sockets::None,
         _ => {
             if network == Network::Host {
-                confinement = harden::scope_sockets()?;
+                confinement = privileges::scope_sockets()?;
             }
             Sockets::Docker
         }
@@ -232,14 +232,14 @@ fn restrict(payload: &Payload<'_>) -> Attempt<Confinement> {
     Ok(confinement)
 }
 
-fn execute(payload: &Payload<'_>) -> Refusal {
-    let env = environment(payload);
-    let argv = match payload.job.rung {
-        Rung::Proot => match proot_arguments(payload) {
+fn execute(exec: &Exec<'_>) -> Refusal {
+    let env = environment(exec);
+    let argv = match exec.job.rung {
+        Rung::Proot => match proot_arguments(exec) {
             Ok(argv) => argv,
             Err(fault) => return Refusal::Fault(fault),
         },
-        _ => payload.job.spec.argv.clone(),
+        _ => exec.job.spec.argv.clone(),
     };
     let Some(name) = argv.first() else {
         return Refusal::NotFound("no command is specified".to_owned());
@@ -284,13 +284,13 @@ fn c_strings(strings: &[String]) -> Option<Vec<CString>> {
 }
 
 /// The program's environment with Docker's defaults.
-fn environment(payload: &Payload<'_>) -> BTreeMap<String, String> {
-    let spec = &payload.job.spec;
+fn environment(exec: &Exec<'_>) -> BTreeMap<String, String> {
+    let spec = &exec.job.spec;
     let mut env = spec.env.clone();
     if matches!(spec.root, Root::Host { .. }) {
         return env;
     }
-    let home = payload.identity.home.clone().unwrap_or_else(|| "/".to_owned());
+    let home = exec.identity.home.clone().unwrap_or_else(|| "/".to_owned());
     let terminal = spec.terminal.map(|_| "xterm".to_owned());
     let defaults =
         [("PATH", Some(DEFAULT_PATH.to_owned())), ("HOME", Some(home)), ("TERM", terminal)];
@@ -303,8 +303,8 @@ fn environment(payload: &Payload<'_>) -> BTreeMap<String, String> {
 }
 
 /// The command line by which `proot` runs the program.
-fn proot_arguments(payload: &Payload<'_>) -> Attempt<Vec<String>> {
-    let (job, identity) = (payload.job, &payload.identity);
+fn proot_arguments(exec: &Exec<'_>) -> Attempt<Vec<String>> {
+    let (job, identity) = (exec.job, &exec.identity);
     let refuse = |what: &str, reason: &str| Err(Fault::new(Stage::Request, what, reason));
     let (Some(proot), Root::Folder(root)) = (&job.proot, &job.spec.root) else {
         return refuse("run proot", "it needs a proot program and a plain folder");

@@ -9,7 +9,7 @@
 //!
 //! The filter looks at the call's number alone; a file about which nothing is kept costs one look at its
 //! attributes, and the kernel answers. No boundary: a program that races with its own call deceives
-//! itself. What the recorder writes, it writes to files that it looked up without leaving the root.
+//! itself. What the fakeroot writes, it writes to files that it looked up without leaving the root.
 //!
 //! Known differences to real root: processes that changed their user still have the access of the one
 //! id, and `/proc` tells that one; a link that is renamed loses its owner; what they make by `openat2`,
@@ -34,10 +34,10 @@ use self::ids::{Credentials, Registry, Triple};
 pub(super) use self::table::Table;
 use self::target::{Target, low, read_string};
 use super::channel::{self, Job};
-use super::fault::{At as _, Attempt, Stage};
-use super::harden;
+use super::error::{At as _, Attempt, Stage};
 use super::identity::{IdMap, Identity};
 use super::notify::{self, Answer, Call};
+use super::privileges;
 use super::seccomp::{self, Waiting};
 
 /// What answering needs beyond the one id.
@@ -61,30 +61,30 @@ fn knows_processes() -> bool {
         .is_ok_and(|name| name.as_bytes() == own.as_bytes())
 }
 
-/// Has the calls of this process and its children wait for the recorder, from now on.
-pub(super) fn attach(recorder: &UnixStream) -> Attempt<()> {
+/// Has the calls of this process and its children wait for the fakeroot, from now on.
+pub(super) fn attach(fakeroot: &UnixStream) -> Attempt<()> {
     let action = || "record the owners of files";
     let program = seccomp::waiting(CALLS.iter().map(|(number, _, waiting)| (*number, *waiting)))?;
-    let listener = notify::install(&program).at(Stage::Harden, action)?;
+    let listener = notify::install(&program).at(Stage::Privileges, action)?;
     let fds = [std::os::fd::AsFd::as_fd(&listener)];
-    channel::send(recorder, &(), &fds).at(Stage::Harden, action)
+    channel::send(fakeroot, &(), &fds).at(Stage::Privileges, action)
 }
 
-/// A recorder that is about to begin.
-pub(super) struct Recording {
+/// A fakeroot that is about to begin.
+pub(super) struct FakerootSetup {
     near: UnixStream,
     far: UnixStream,
     registry: Registry,
     table: Table,
 }
 
-impl Recording {
+impl FakerootSetup {
     /// Makes ready to answer a process that begins as somebody.
     pub(super) fn prepare(table: Table, identity: &Identity) -> Attempt<Option<Self>> {
         if !knows_processes() {
             return Ok(None);
         }
-        let pair = UnixStream::pair().at(Stage::Harden, || "record the owners of files")?;
+        let pair = UnixStream::pair().at(Stage::Privileges, || "record the owners of files")?;
         let mut further = identity.groups.clone();
         further.sort_unstable();
         let (users, groups) = (Triple::all(identity.uid), Triple::all(identity.gid));
@@ -105,18 +105,18 @@ impl Recording {
         let work = move || {
             if let Ok(Some(((), mut fds))) = channel::receive::<()>(&near)
                 && let Some(listener) = fds.pop()
-                && harden::keep_capabilities(CAPABILITIES).is_ok()
+                && privileges::keep_capabilities(CAPABILITIES).is_ok()
             {
-                Recorder { listener, registry, table, changed_roots: false }.serve();
+                Fakeroot { listener, registry, table, changed_roots: false }.serve();
             }
         };
-        let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(work);
-        thread.map(drop).at(Stage::Harden, || "record the owners of files")
+        let thread = std::thread::Builder::new().name("fakeroot".to_owned()).spawn(work);
+        thread.map(drop).at(Stage::Privileges, || "record the owners of files")
     }
 }
 
 /// Answers calls.
-struct Recorder {
+struct Fakeroot {
     listener: OwnedFd,
     registry: Registry,
     table: Table,
@@ -124,7 +124,7 @@ struct Recorder {
     changed_roots: bool,
 }
 
-impl Recorder {
+impl Fakeroot {
     fn serve(mut self) {
         notify::hurry(&self.listener);
         // The end of process 1 ends this thread, too.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::super::channel::Job;
-use super::super::fault::{At as _, Attempt, Fault, Stage};
+use super::super::error::{At as _, Attempt, Fault, Stage};
 use super::super::owner::{Kept, SideTable};
 use super::super::spec::Root;
 

@@ -10,7 +10,7 @@ use super::super::notify::{self, Answer};
 use super::super::owner::{
     CAPABILITY_XATTR, DEVICE_XATTR, Device, DeviceKind, Kept, OWNER_XATTR, Owner,
 };
-use super::Recorder;
+use super::Fakeroot;
 use super::target::{Target, own_name, place};
 
 type Outcome = rustix::io::Result<Answer>;
@@ -25,7 +25,7 @@ pub(super) enum Form {
     Statx { flags: i32, mask: u32 },
 }
 
-impl Recorder {
+impl Fakeroot {
     /// Gives a file to somebody, as `chown` does.
     pub(super) fn change_owner(
         &mut self,

@@ -1,18 +1,18 @@
-//! Names of the entries in an `index.json`.
+//! Names in a layout or archive: of the entries in its `index.json`, and of its blobs.
 
+use super::RefName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Named;
-use crate::oci::{Descriptor, Reference, annotation};
-use crate::transport::RefName;
+use crate::oci::{Descriptor, Digest, Reference, annotation};
 
 /// The name in full, as containerd writes and reads it.
-pub(in crate::transport) const IMAGE_NAME: &str = "io.containerd.image.name";
+pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The tag, or whatever else a writer calls an entry.
-pub(in crate::transport) const REF_NAME: &str = annotation::ANNOTATION_REF_NAME;
+pub(super) const REF_NAME: &str = annotation::ANNOTATION_REF_NAME;
 
 /// Which image of a layout or archive is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::transport) enum Wanted<'a> {
+pub(super) enum Wanted<'a> {
     /// The only one.
     Only,
     /// The one that its layout calls so.
@@ -62,7 +62,7 @@ fn distinct(entries: &[Descriptor], wanted: impl Fn(&Descriptor) -> bool) -> Vec
 }
 
 /// The name in full of an entry, where it has one. A bare tag is none.
-pub(in crate::transport) fn name_of(entry: &Descriptor) -> Option<Reference> {
+pub(super) fn name_of(entry: &Descriptor) -> Option<Reference> {
     let full = entry.annotations.get(IMAGE_NAME);
     let tag = entry.annotations.get(REF_NAME).filter(|name| name.contains(['/', ':']));
     full.or(tag)?.parse().ok()
@@ -77,10 +77,7 @@ pub(super) fn shown(entry: &Descriptor) -> &str {
 /// The entries for an artifact: one per name, or a nameless one.
 ///
 /// A tag given with the place stands instead of the artifact's own tags.
-pub(in crate::transport) fn named_entries(
-    named: &Named,
-    tag: Option<&RefName>,
-) -> Result<Vec<Descriptor>> {
+pub(super) fn named_entries(named: &Named, tag: Option<&RefName>) -> Result<Vec<Descriptor>> {
     let bare = named.artifact.descriptor().clone();
     if let Some(tag) = tag {
         return Ok(vec![tagged(&bare, named, tag)]);
@@ -121,4 +118,15 @@ fn tagged(bare: &Descriptor, named: &Named, tag: &RefName) -> Descriptor {
     }
     entry.annotations.insert(REF_NAME.to_owned(), text.to_owned());
     entry
+}
+
+/// The path of a blob inside a layout.
+pub(super) fn blob_name(descriptor: &Descriptor) -> String {
+    format!("blobs/{}/{}", descriptor.digest.algorithm(), descriptor.digest.hex())
+}
+
+/// The digest that a member's name claims: `blobs/sha256/<hex>`.
+pub(super) fn claimed_digest(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok()
 }

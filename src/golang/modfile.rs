@@ -1,7 +1,7 @@
 //! The lines of `go.mod` and `go.work` that lead to other folders.
 
 /// The folders that a `go.work` uses, as written.
-pub(in crate::golang) fn used_folders(text: &str) -> Vec<String> {
+pub(super) fn used_folders(text: &str) -> Vec<String> {
     directives(text)
         .into_iter()
         .filter_map(|words| match &words[..] {
@@ -12,7 +12,7 @@ pub(in crate::golang) fn used_folders(text: &str) -> Vec<String> {
 }
 
 /// The folders that replace modules, as written.
-pub(in crate::golang) fn replacing_folders(text: &str) -> Vec<String> {
+pub(super) fn replacing_folders(text: &str) -> Vec<String> {
     let folder = |words: Vec<String>| {
         let arrow = words.iter().position(|word| word == "=>")?;
         // A module has a version after its path; a folder has none.
@@ -23,7 +23,7 @@ pub(in crate::golang) fn replacing_folders(text: &str) -> Vec<String> {
 }
 
 /// Each directive as words, with the verb of a block put before each of its lines.
-pub(in crate::golang) fn directives(text: &str) -> Vec<Vec<String>> {
+pub(super) fn directives(text: &str) -> Vec<Vec<String>> {
     let mut directives = Vec::new();
     let mut block: Option<String> = None;
     for line in text.lines() {
