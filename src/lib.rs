@@ -31,13 +31,14 @@
 //! image: disk error oci layer registry store
 //! transport: blocking disk error oci progress layer registry store image
 //! rootfs: blocking disk error oci progress layer sandbox registry store image transport
-//! engine: error oci progress layer store image transport
+//! engine: blocking error oci progress layer store image transport
 //! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs
 //! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
+//! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile
 //! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
 //! config: disk error literal oci layer golang
-//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile
-//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
+//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline
 //! ```
 
 pub mod blocking;
@@ -49,6 +50,7 @@ pub mod disk;
 pub mod dockerfile;
 pub mod engine;
 pub mod error;
+pub mod execute;
 pub mod glob;
 pub mod golang;
 pub mod image;

@@ -9,7 +9,6 @@ pub mod context;
 pub mod copy;
 pub mod diagnostic;
 pub mod expand;
-pub mod files;
 pub mod ignore;
 pub mod instruction;
 pub mod lint;
@@ -20,6 +19,8 @@ pub mod scope;
 pub mod source;
 pub mod stages;
 pub mod text;
+
+pub use crate::engine::files;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level};
 pub use self::instruction::{Dockerfile, Instruction, Kind, Stage};

@@ -14,19 +14,13 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 21] = [
+const CIRCLES: [(&str, &str, &str); 15] = [
     ("cli::args", "cli::commands", LATER),
     ("cli::commands", "cli::id_range", LATER),
     ("cli::dockerfile", "cli::commands", LATER),
     ("cli::dockerfile", "cli::id_range", LATER),
     ("cli::sandbox", "cli::session", LATER),
     ("cli::settings", "cli::commands", LATER),
-    ("dockerfile::build::again", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::kept", "dockerfile::build::shop", ENGINE),
-    ("dockerfile::build::stage", "dockerfile::build::platform", ENGINE),
-    ("dockerfile::build::stage", "dockerfile::build::run", ENGINE),
-    ("dockerfile::build::stage", "dockerfile::build::transfer", ENGINE),
-    ("engine::snapshot", "engine::output", ENGINE),
     ("sandbox::channel", "sandbox::spawn", LATER),
     ("sandbox::channel", "sandbox::way_out", LATER),
     ("sandbox::connect", "sandbox::join", LATER),
@@ -37,8 +31,6 @@ const CIRCLES: [(&str, &str, &str); 21] = [
     ("sandbox::way_out", "sandbox::helper", LATER),
     ("store::folders", "store::lock", LATER),
 ];
-/// The reason of those in the interpreter of Dockerfiles.
-const ENGINE: &str = "what executes steps becomes a module of its own, below the language";
 /// The reason of those that wait for their turn.
 const LATER: &str = "older than the test";
 

@@ -207,7 +207,7 @@ pub(in crate::cli) async fn run(
         let request = dockerfile::request(session, &args)?;
         let isolation = dockerfile::isolation(session, &args.sandbox, rung)?;
         if args.dockerfile.check {
-            return pipeline::check_dockerfile(&engine, isolation, request).await;
+            return pipeline::check_dockerfile(&engine, request).await;
         }
         pipeline::build_dockerfile(&engine, isolation, request, &outputs).await
     } else {

@@ -39,7 +39,7 @@ pub(in crate::cli) async fn run(
     let request = request(session, &build)?;
     let isolation = dockerfile::isolation(session, &SandboxArgs::default(), rung)?;
     if build.purpose == Purpose::Check {
-        return pipeline::check_dockerfile(&engine, isolation, request).await;
+        return pipeline::check_dockerfile(&engine, request).await;
     }
     let folder = &session.environment.folder;
     let tar = build.files.tar.clone().map(|file| Location::DockerArchive { file, name: None });

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dockerfile::context::GitSource;
+use crate::engine::{SecretSource, SolveOptions, StepKind, Table};
 use crate::layer::Encoding;
 use crate::oci::{MediaType, Platform, Repository};
-use crate::sandbox::{Chooser, Launcher, Limit, Network, Rung};
+use crate::sandbox::{Limit, Network};
 use crate::store::CacheScope;
 use crate::transport::{self, Location};
 
@@ -88,17 +89,6 @@ impl CacheRepository {
     }
 }
 
-/// What a step does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StepKind {
-    /// `RUN`
-    Run,
-    /// `COPY` and `ADD`
-    Copy,
-    /// `WORKDIR`, and a context as a base
-    Other,
-}
-
 /// Which platform an image is said to be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatedPlatform {
@@ -113,15 +103,6 @@ impl StatedPlatform {
     pub fn of<T>(asked: Option<&T>) -> Self {
         if asked.is_some() { Self::Asked } else { Self::Own }
     }
-}
-
-/// What `--secret` gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    /// The content of a file.
-    File(PathBuf),
-    /// The value of a variable, which was read from the environment.
-    Value(String),
 }
 
 /// A build of one Dockerfile.
@@ -180,22 +161,11 @@ pub struct Job {
     pub shell_on_failure: bool,
 }
 
-/// A rung that works here, and what starts processes on it.
-#[derive(Clone, Debug)]
-pub struct Chosen {
-    /// What starts sandboxes.
-    pub launcher: Launcher,
-    /// How they isolate.
-    pub rung: Rung,
-}
-
 /// What every build has at its disposal.
 #[derive(Clone)]
 pub struct Tools {
     /// The store, the registry client, and the reader of progress.
     pub transport: transport::Context,
-    /// Says which sandbox to use. Asked at most once, and only if something must be executed.
-    pub isolation: Chooser,
     /// The environment variables that programs of this machine get.
     pub variables: BTreeMap<String, String>,
     /// How many things can usefully run at once.
@@ -215,6 +185,29 @@ impl Tools {
 }
 
 impl Job {
+    /// What the names in ops stand for.
+    pub(super) fn table(&self, scope: CacheScope) -> Table {
+        Table {
+            secrets: self.secrets.clone(),
+            agents: self.agents.clone(),
+            scope,
+            shares_caches: self.shares_caches,
+            time: self.time(),
+            shell_on_failure: self.shell_on_failure,
+        }
+    }
+
+    /// How steps are looked up and packed.
+    pub(super) fn solve_options(&self, tools: &Tools) -> SolveOptions {
+        SolveOptions {
+            transport: tools.transport.clone(),
+            encoding: self.encoding,
+            epoch: self.epoch,
+            now: self.now,
+            cores: tools.cores,
+        }
+    }
+
     /// The time that is written wherever one is needed.
     pub(super) fn time(&self) -> i64 {
         self.epoch.unwrap_or(self.now)

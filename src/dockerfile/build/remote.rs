@@ -20,9 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::job::{CacheRepository, Job, StepKind, Tools};
+use super::job::{CacheRepository, Job, Tools};
 use crate::blocking::blocking;
-use crate::engine::LayerRecord;
+use crate::engine::{Entry, LayerRecord, StepKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer};
 use crate::layer;
@@ -40,19 +40,6 @@ const EXECUTED: &str = "vnd.gondola.step.executed";
 const CREATED: &str = "org.opencontainers.image.created";
 /// No layer is longer when it is unpacked.
 const LONGEST_ARCHIVE: u64 = 256 << 30;
-
-/// What the repository knows of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// The step's key.
-    pub key: String,
-    /// When it was executed, as histories write it.
-    pub created: String,
-    /// When it really was executed, in seconds since 1970.
-    pub executed: i64,
-    /// What it added.
-    pub layer: LayerRecord,
-}
 
 impl Entry {
     /// The image that holds it.

@@ -213,7 +213,7 @@ pub fn digest_of(entry: &Entry) -> Result<ContentHash> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A tree of these, with the folders that they are in.

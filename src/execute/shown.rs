@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::dockerfile::copy::{self, Destination, Selected};
-use crate::dockerfile::files::TreeFiles;
+use crate::engine::files::TreeFiles;
 use crate::error::Result;
 use crate::rootfs::{Fork, Unpacker};
 use crate::sandbox::Root;

@@ -32,162 +32,69 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::kept::{self, Modules};
+use super::Workshop;
 use super::levels::{self, Opened};
-use super::mounts::{self, Prepared};
-use super::stage::Stage;
-use crate::blocking::blocking;
-use crate::dockerfile::config;
-use crate::dockerfile::copy;
-use crate::dockerfile::files::{Files, LastLink, locate, resolve};
-use crate::dockerfile::instruction::{CommandLine, Kind};
-use crate::dockerfile::mount::Access as Owner;
-use crate::dockerfile::source::Span;
-use crate::dockerfile::{Diagnostic, Origin};
+use super::mounts::{self, Mounted};
+use crate::blocking::blocking_or;
+use crate::dockerfile::build::kept::{self, Modules};
+use crate::dockerfile::{config, copy};
+use crate::engine::files::{Files, LastLink, locate, resolve};
+use crate::engine::op::{Access as Owner, ExecOp};
+use crate::engine::{Inputs, Snapshot};
 use crate::error::Result;
 use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
 use crate::sandbox::{Access, Changes, Durability, Mount, Rung, Secret};
 use crate::store::{CacheScope, ScopeName};
 
-/// Programs whose start needs what was downloaded or compiled during the build.
-const RUNS_GO: [&str; 8] = ["go", "air", "dlv", "gow", "reflex", "realize", "fresh", "modd"];
 /// Where apt's own settings of a step are.
 const APT_CONFIG: &str = "/run/gondola/apt.conf";
 /// The name of Go's module cache.
 const MODULES: &str = "go-mod";
 
-/// The paths that later steps read from a stage, so that no cache may hide them.
-pub(super) fn reads(stage: &Stage<'_>) -> Vec<String> {
-    let build = stage.build;
-    let mut reads = Vec::new();
-    for (index, other) in build.common.file.stages.iter().enumerate() {
-        for instruction in &other.instructions {
-            for (from, paths) in sources(&instruction.kind) {
-                let origin: Result<Origin, Diagnostic> =
-                    build.graph.from(index, &from, Span::default());
-                let takes = matches!(origin, Ok(Origin::Stage(source)) if is_on(stage, source));
-                if takes {
-                    reads.extend(paths);
-                }
-            }
-        }
-    }
-    if is_on(stage, build.target) && starts_go(stage) {
-        reads.push("/".to_owned());
-    }
-    reads.sort();
-    reads.dedup();
-    reads
-}
-
-/// Whether a stage has the files of this one: it is the same, or built on it.
-fn is_on(stage: &Stage<'_>, other: usize) -> bool {
-    let mut at = other;
-    loop {
-        if at == stage.index {
-            return true;
-        }
-        match stage.build.graph.nodes()[at].base {
-            Origin::Stage(below) => at = below,
-            _ => return false,
-        }
-    }
-}
-
-/// What an instruction copies or mounts from elsewhere.
-fn sources(kind: &Kind) -> Vec<(String, Vec<String>)> {
-    match kind {
-        Kind::Copy(copy) => {
-            let paths = copy.transfer.paths.iter().map(|path| path.text.clone()).collect();
-            copy.from.iter().map(|from| (from.text.clone(), Vec::clone(&paths))).collect()
-        }
-        Kind::Run(run) => {
-            let named = run.mounts.iter().filter_map(|flag| flag.from.clone());
-            named.map(|from| (from, vec!["/".to_owned()])).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Whether the last command that the target's stages set runs Go.
-fn starts_go(stage: &Stage<'_>) -> bool {
-    let mut at = stage.build.target;
-    loop {
-        let own = &stage.build.common.file.stages[at].instructions;
-        let commands = own.iter().filter_map(|instruction| match &instruction.kind {
-            Kind::Cmd(command) | Kind::Entrypoint(command) => Some(command),
-            _ => None,
-        });
-        if commands.into_iter().any(names_go) {
-            return true;
-        }
-        match stage.build.graph.nodes()[at].base {
-            Origin::Stage(below) => at = below,
-            _ => return false,
-        }
-    }
-}
-
-fn names_go(command: &CommandLine) -> bool {
-    let words: Vec<&str> = match command {
-        CommandLine::Shell(text) => text.text.split(|c: char| !is_word(c)).collect(),
-        CommandLine::Exec(words) => {
-            words.iter().flat_map(|word| word.text.split(|c: char| !is_word(c))).collect()
-        }
-    };
-    words.iter().any(|word| RUNS_GO.contains(&word.rsplit('/').next().unwrap_or(word)))
-}
-
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "/._-".contains(c)
-}
-
 /// Mounts what a step can use, unless it has mounted something there itself.
 pub(super) async fn mount(
-    stage: &Stage<'_>,
-    taken: &[String],
-    prepared: &mut Prepared,
+    workshop: &Workshop,
+    op: &ExecOp,
+    inputs: &Inputs,
+    mounted: &mut Mounted,
 ) -> Result<()> {
-    let shop = &stage.build.common.shop;
-    let files = shop.files(&stage.snapshot).await?;
-    let unpacker = shop.workshop().await?.unpacker.clone();
+    let files = workshop.files(&inputs.base).await?;
+    let unpacker = workshop.isolation().await?.unpacker.clone();
     if unpacker.rung == Rung::Chroot {
         // Nothing can be mounted there.
         return Ok(());
     }
-    let variables: BTreeMap<String, String> =
-        stage.scope.run_environment().iter().cloned().collect();
+    let caches = workshop.caches(&inputs.table);
     let step = Step {
-        user: stage.config.config.user.clone(),
-        reads: reads(stage),
-        taken: taken.to_vec(),
-        scope: shop.caches.scope.clone(),
-        folder: shop.caches.of_scope(unpacker.rung)?,
-        base: stage.snapshot.up_to(0).key,
-        platform: stage.platform.to_string(),
-        go: shop.job.go_cache,
-        variables,
+        user: op.user.clone(),
+        reads: op.caches.read_later.clone(),
+        taken: op.mounts.iter().map(|mount| mount.target.clone()).collect(),
+        scope: caches.scope.clone(),
+        folder: caches.of_scope(unpacker.rung)?,
+        base: inputs.base.up_to(0).key,
+        platform: op.platform.to_string(),
+        go: op.caches.wanted,
+        variables: op.environment.iter().cloned().collect(),
         unpacker,
         files,
     };
-    let mounted = blocking(move || step.mounts()).await?;
-    prepared.mounts.extend(mounted.mounts);
-    prepared.links.extend(mounted.links);
-    prepared.modules = mounted.modules;
-    prepared.with_caches = mounted.with_caches;
-    prepared.variables.extend(mounted.variables);
-    prepared.guards.extend(mounted.guards);
+    let own = blocking_or(move || step.mounts()).await?;
+    mounted.mounts.extend(own.mounts);
+    mounted.links.extend(own.links);
+    mounted.modules = own.modules;
+    mounted.with_caches = own.with_caches;
+    mounted.variables.extend(own.variables);
+    mounted.guards.extend(own.guards);
     Ok(())
 }
 
 /// Takes note of a step that may have put modules into the cache, and says once that they are not in
 /// the image, where they would be by the letter of the file.
-pub(super) fn filled(stage: &Stage<'_>, modules: &Modules, key: &str) -> Result<()> {
+pub(super) fn filled(workshop: &Workshop, op: &ExecOp, modules: &Modules, key: &str) -> Result<()> {
     let has_modules = kept::note_step(modules, key)?;
-    let shop = &stage.build.common.shop;
-    if has_modules && is_on(stage, stage.build.target) {
-        shop.note_once(
+    if has_modules && op.caches.in_image {
+        workshop.note_once(
             "Go's caches are no part of the image; if it compiles when it runs, build with --no-go-cache",
         );
     }
@@ -195,12 +102,11 @@ pub(super) fn filled(stage: &Stage<'_>, modules: &Modules, key: &str) -> Result<
 }
 
 /// The steps below whose modules are not in the cache: they were executed with another one, or with
-/// this one before it was emptied. Only those count that were not executed in this build.
-pub(super) fn lost(stage: &Stage<'_>, modules: &Modules) -> Vec<String> {
+/// this one before it was emptied.
+pub(super) fn lost(base: &Snapshot, modules: &Modules) -> Vec<String> {
     let there = kept::steps_of(modules);
-    let again = &stage.build.common.shop.again;
-    let below = stage.snapshot.steps.iter().map(|step| step.key.clone());
-    below.filter(|key| again.is_reused(key) && !there.contains(key)).collect()
+    let below = base.steps.iter().map(|step| step.key.clone());
+    below.filter(|key| !there.contains(key)).collect()
 }
 
 /// What must be known of a step to find out which caches it can use.
@@ -220,18 +126,18 @@ struct Step {
 }
 
 impl Step {
-    fn mounts(&self) -> Result<Prepared> {
-        let mut prepared = Prepared::default();
+    fn mounts(&self) -> Result<Mounted> {
+        let mut mounted = Mounted::default();
         if self.go && self.has_go()? {
             for (name, target) in self.go_folders()? {
                 if self.is_free(&target)? {
-                    self.cache(name, &target, &mut prepared)?;
+                    self.cache(name, &target, &mut mounted)?;
                 }
             }
-            self.telemetry(&mut prepared)?;
+            self.telemetry(&mut mounted)?;
         }
-        self.apt(&mut prepared)?;
-        Ok(prepared)
+        self.apt(&mut mounted)?;
+        Ok(mounted)
     }
 
     fn has_go(&self) -> Result<bool> {
@@ -310,7 +216,7 @@ impl Step {
     }
 
     /// Mounts the cache of a name, which is one for each scope, toolchain, platform and user.
-    fn cache(&self, kind: &str, target: &str, prepared: &mut Prepared) -> Result<()> {
+    fn cache(&self, kind: &str, target: &str, mounted: &mut Mounted) -> Result<()> {
         let owner = copy::owner(&self.user, self.files.as_ref())?;
         let Self { base, platform, .. } = self;
         let name = |scope: &str| format!("{kind} {base} {platform} {} {scope}", owner.uid);
@@ -323,15 +229,15 @@ impl Step {
         } else {
             levels::open_over(&self.folder, &own, &below, &create)?
         };
-        let target = self.lead(kind, target, prepared)?;
+        let target = self.lead(kind, target, mounted)?;
         let Opened { place, files, over, held } = opened;
         let below = over.as_ref().filter(|over| over.is_cache).map(|over| over.below.clone());
         if kind == MODULES {
-            prepared.modules = Some(Modules { place, files: files.clone(), below });
+            mounted.modules = Some(Modules { place, files: files.clone(), below });
         }
         match over {
-            None => prepared.bind(files, &target, Access::ReadWrite),
-            Some(over) => prepared.mounts.push(Mount::Overlay {
+            None => mounted.bind(files, &target, Access::ReadWrite),
+            Some(over) => mounted.mounts.push(Mount::Overlay {
                 layers: vec![over.below],
                 changes: Changes {
                     upper: files,
@@ -341,14 +247,14 @@ impl Step {
                 target,
             }),
         }
-        prepared.guards.extend(held);
-        prepared.with_caches = true;
+        mounted.guards.extend(held);
+        mounted.with_caches = true;
         Ok(())
     }
 
     /// Leads from a path to what is mounted for it: answers where to mount it. That is the path itself
     /// where the image has an empty folder there.
-    fn lead(&self, kind: &str, target: &str, prepared: &mut Prepared) -> Result<String> {
+    fn lead(&self, kind: &str, target: &str, mounted: &mut Mounted) -> Result<String> {
         let files = self.files.as_ref();
         if resolve(files, target.as_bytes(), LastLink::Follow)?.is_some() {
             return Ok(target.to_owned());
@@ -358,13 +264,13 @@ impl Step {
         };
         let owner = copy::owner(&self.user, files)?;
         let (uid, gid) = (owner.uid, owner.gid);
-        prepared.links.push(Link { path, target: kind.to_owned(), uid, gid });
+        mounted.links.push(Link { path, target: kind.to_owned(), uid, gid });
         Ok(format!("{LINKED}/{kind}"))
     }
 
     /// Takes what the go command counts for its makers: it differs each time, and would make every
     /// layer another one.
-    fn telemetry(&self, prepared: &mut Prepared) -> Result<()> {
+    fn telemetry(&self, mounted: &mut Mounted) -> Result<()> {
         let set = self.variables.get("XDG_CONFIG_HOME").filter(|value| value.starts_with('/'));
         let folder = match set {
             Some(folder) => folder.clone(),
@@ -372,15 +278,15 @@ impl Step {
         };
         let target = config::in_folder("/", &format!("{folder}/go/telemetry"));
         if self.is_free(&target)? {
-            let target = self.lead("go-telemetry", &target, prepared)?;
-            prepared.mounts.push(Mount::Tmpfs { target, size_bytes: None, mode: 0o777 });
+            let target = self.lead("go-telemetry", &target, mounted)?;
+            mounted.mounts.push(Mount::Tmpfs { target, size_bytes: None, mode: 0o777 });
         }
         Ok(())
     }
 
     /// Settings for apt, which does not change to another user where there is only one. In a user
     /// namespace the sandbox answers for the change, and for the owners that come of it.
-    fn apt(&self, prepared: &mut Prepared) -> Result<()> {
+    fn apt(&self, mounted: &mut Mounted) -> Result<()> {
         let rung = self.unpacker.rung;
         let one_user =
             crate::rootfs::OwnerStorage::of(rung) == crate::rootfs::OwnerStorage::Recorded;
@@ -391,14 +297,14 @@ impl Step {
         if !self.exists("usr/bin/apt-get")? || self.variables.contains_key("APT_CONFIG") {
             return Ok(());
         }
-        prepared.mounts.push(Mount::Secret {
+        mounted.mounts.push(Mount::Secret {
             target: APT_CONFIG.to_owned(),
             content: Secret::new(*b"APT::Sandbox::User \"root\";\n"),
             mode: 0o444,
             uid: 0,
             gid: 0,
         });
-        prepared.variables.push(("APT_CONFIG".to_owned(), APT_CONFIG.to_owned()));
+        mounted.variables.push(("APT_CONFIG".to_owned(), APT_CONFIG.to_owned()));
         Ok(())
     }
 }
@@ -441,7 +347,6 @@ fn may_read(source: &str, folder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dockerfile::Span;
 
     #[test]
     fn sources_that_reach_into_a_cache_are_told() {
@@ -460,27 +365,6 @@ mod tests {
             ("$APP/bin", false),
         ] {
             assert_eq!(may_read(source, "/go/pkg/mod"), expected, "{source}");
-        }
-    }
-
-    #[test]
-    fn commands_that_run_go_are_told() {
-        let exec = |words: &[&str]| {
-            let word = |text: &&str| crate::dockerfile::Word::new(*text, Span::default());
-            CommandLine::Exec(words.iter().map(word).collect())
-        };
-        let shell =
-            |text: &str| CommandLine::Shell(crate::dockerfile::Word::new(text, Span::default()));
-        for (command, expected) in [
-            (exec(&["go", "run", "."]), true),
-            (exec(&["/usr/local/go/bin/go", "test"]), true),
-            (exec(&["./main"]), false),
-            (exec(&["/go/bin/app"]), false),
-            (shell("cd x && go run ."), true),
-            (shell("air -c .air.toml"), true),
-            (shell("/app/golang-app"), false),
-        ] {
-            assert_eq!(names_go(&command), expected, "{command:?}");
         }
     }
 }

@@ -8,12 +8,10 @@ use std::io::IsTerminal as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::job::Chosen;
-use crate::blocking::blocking;
-use crate::dockerfile::config;
+use super::Chosen;
+use crate::blocking::blocking_or;
 use crate::engine::Guard;
 use crate::error::Result;
-use crate::oci::ContainerConfig;
 use crate::progress::Reporter;
 use crate::rootfs::Fork;
 use crate::sandbox::{Exit, RawMode, Spec, Streams, relay, window_size};
@@ -39,12 +37,6 @@ pub(super) fn keep(first: &FirstFailed, failed: Failed) {
     first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failed);
 }
 
-/// A stage's shell, without the options that make it run one command.
-pub(super) fn command(config: &ContainerConfig) -> Vec<String> {
-    let words = config::in_shell(config, "");
-    words.into_iter().take_while(|word| !word.is_empty() && !word.starts_with('-')).collect()
-}
-
 /// Opens a shell where a step failed, if one did, and waits until it ends.
 pub(super) async fn open(first: &FirstFailed, reporter: &Reporter) -> Result<()> {
     let failed = first.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -58,7 +50,7 @@ pub(super) async fn open(first: &FirstFailed, reporter: &Reporter) -> Result<()>
     reporter.give_terminal();
     // Held here and not by the thread that waits, so that an interruption gives the terminal back.
     let mode = RawMode::enter(rustix::stdio::stdin())?;
-    let exit = blocking(move || failed.run()).await;
+    let exit = blocking_or(move || failed.run()).await;
     drop(mode);
     match exit? {
         Exit::NotFound(_) => {
@@ -87,25 +79,5 @@ impl Failed {
         let exit = child.wait();
         drop((fork, guards));
         exit
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::oci::{ImageConfig, Platform};
-
-    #[test]
-    fn the_shell_is_that_of_the_stage() {
-        let mut image = ImageConfig::empty(Platform::host());
-        assert_eq!(command(&image.config), ["/bin/sh"]);
-        for (words, expected) in [
-            (&["/bin/bash", "-o", "pipefail", "-c"][..], &["/bin/bash"][..]),
-            (&["/bin/busybox", "sh", "-c"], &["/bin/busybox", "sh"]),
-        ] {
-            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-            config::shell(&mut image, &words);
-            assert_eq!(command(&image.config), expected);
-        }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::dockerfile::files::{Files, Node, digest_of};
 use crate::engine::StepOutput;
+use crate::engine::files::{Files, Node, digest_of, join};
 use crate::error::Result;
 use crate::layer::{ContentHash, EntryKind, Tree, TreePath};
 use crate::rootfs::{Follow, View};
@@ -95,7 +95,7 @@ impl Files for Merged {
         names.extend(self.below.children(folder)?.into_iter().map(|(name, _)| name));
         let mut children = Vec::new();
         for name in names {
-            let path = crate::dockerfile::files::join(folder, &name)?;
+            let path = join(folder, &name)?;
             if let Some(node) = self.node(Some(&path))? {
                 children.push((name, node));
             }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::kept;
+use crate::dockerfile::build::kept;
 use crate::engine::Guard;
 use crate::error::{Cannot as _, Result};
 use crate::store::Lock;

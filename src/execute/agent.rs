@@ -17,7 +17,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::dockerfile::mount::Access;
+use crate::engine::op::Access;
 use crate::error::{Cannot as _, Result};
 
 /// The longest message of the protocol, as in OpenSSH.

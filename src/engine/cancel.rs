@@ -7,42 +7,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind};
 use crate::progress::Task;
-use crate::sandbox::{Child, Signaller};
 
-/// Whether a step is to end, and how its program is told.
+/// Whether a step is to end, and how what it started is told.
 #[derive(Clone, Default)]
-pub(super) struct CancelToken(Arc<Mutex<State>>);
+pub struct CancelToken(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    is_wanted: bool,
-    program: Option<Signaller>,
+    is_cancelled: bool,
+    stop: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl CancelToken {
-    /// Takes a program that has begun; it is killed with all that it started when the end is wanted.
-    pub(super) fn concerns(&self, program: &Child) {
+    /// Has `stop` called once the step is to end, which may be at once. Only the last counts: a step
+    /// runs one program at a time.
+    pub fn on_cancel(&self, stop: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = program.signaller();
-        if state.is_wanted {
-            program.signal(libc::SIGKILL);
+        if state.is_cancelled {
+            stop();
+        } else {
+            state.stop = Some(Box::new(stop));
         }
-        state.program = Some(program);
     }
 
-    /// Errs once the end is wanted.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_wanted {
+    /// Errs once the step is to end.
+    pub fn check(&self) -> Result<(), Error> {
+        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_cancelled {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Interrupted, "run a step").because("the build has ended"))
     }
 
-    fn want(&self) {
+    fn cancel(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_wanted = true;
-        if let Some(program) = state.program.take() {
-            program.signal(libc::SIGKILL);
+        state.is_cancelled = true;
+        if let Some(stop) = state.stop.take() {
+            stop();
         }
     }
 }
@@ -60,7 +60,7 @@ impl Waiting {
     }
 
     /// What the step itself looks at.
-    pub(super) fn cancel(&self) -> CancelToken {
+    pub(super) fn token(&self) -> CancelToken {
         self.cancel.clone()
     }
 
@@ -74,7 +74,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.stop();
-            self.cancel.want();
+            self.cancel.cancel();
         }
     }
 }
@@ -99,19 +99,28 @@ mod tests {
     fn a_step_is_stopped_when_nobody_waits_for_it_and_else_ends_by_itself() {
         let outcomes = Arc::new(Outcomes::default());
         let reporter = Reporter::new(outcomes.clone());
+        let stopped = Arc::new(Mutex::new(0));
         for is_over in [false, true] {
             let task = Arc::new(reporter.start(TaskKind::Step, "RUN", None));
             let waiting = Waiting::new(&task);
-            let cancel = waiting.cancel();
-            cancel.check().unwrap();
+            let token = waiting.token();
+            let count = |token: &CancelToken| {
+                let stopped = stopped.clone();
+                token.on_cancel(move || *stopped.lock().unwrap() += 1);
+            };
+            count(&token);
+            token.check().unwrap();
             if is_over {
                 waiting.finish();
-                cancel.check().unwrap();
+                token.check().unwrap();
             } else {
                 drop(waiting);
-                assert_eq!(cancel.check().unwrap_err().kind(), ErrorKind::Interrupted);
+                assert_eq!(token.check().unwrap_err().kind(), ErrorKind::Interrupted);
+                // What is started too late is stopped at once.
+                count(&token);
             }
         }
+        assert_eq!(*stopped.lock().unwrap(), 2);
         assert_eq!(*outcomes.0.lock().unwrap(), [Outcome::Stopped, Outcome::Failed]);
     }
 }
