@@ -79,7 +79,7 @@ pub trait BlobSource: Send + Sync {
     fn open(&self) -> Result<Box<dyn Read + Send>>;
 }
 
-/// Told of every further bytes that were moved; bytes moved twice are told once.
+/// Is called with the number of each further bytes that were moved. Bytes that are moved twice count once.
 pub type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// What a client wants to do in a repository.

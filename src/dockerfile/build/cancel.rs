@@ -1,7 +1,7 @@
-//! The end of steps that nobody waits for any more: another stage failed, or the build was interrupted.
+//! Ends steps whose result is not needed any more: another stage failed, or the build was interrupted.
 //!
-//! A program is waited for on a thread, which does not hear that its build is gone: so that end is told
-//! to the program, and the thread sees it end as it would see any other end.
+//! A thread waits for the program of a step, and does not see that the build is gone. So the program is
+//! ended, and the thread sees its end like any other.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::progress::Task;
 use crate::sandbox::{Child, Signaller};
 
-/// Whether a step is to end, and how its program is told.
+/// Whether a step shall end, and the handle to end its program by.
 #[derive(Clone, Default)]
 pub(super) struct CancelToken(Arc<Mutex<State>>);
 
@@ -47,7 +47,7 @@ impl CancelToken {
     }
 }
 
-/// Somebody who waits for a step. Dropped before its end, the step is stopped.
+/// The one that waits for a step. Dropped before its end, the step is stopped.
 pub(super) struct Waiting {
     task: Option<Arc<Task>>,
     cancel: CancelToken,

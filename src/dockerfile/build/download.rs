@@ -27,7 +27,7 @@ pub(super) struct Download {
 
 /// Downloads a file, unless the one that was downloaded before is still the same.
 ///
-/// A digest that is wanted needs nobody's word: what has it is not asked for again.
+/// A file with the wanted digest is used without asking the server again.
 pub(super) async fn download(
     transport: &transport::Context,
     url: &str,

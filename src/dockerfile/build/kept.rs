@@ -52,7 +52,7 @@ impl Caches {
         self.folder(rung, self.shares)
     }
 
-    /// Where caches are that nobody asked for.
+    /// Where the caches are that the file does not ask for.
     pub(super) fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
         self.folder(rung, self.scope.name().is_some())
     }

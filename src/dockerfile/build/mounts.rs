@@ -65,7 +65,7 @@ pub(super) struct Prepared {
     pub links: Vec<Link>,
     /// The cache of modules, where there is one.
     pub modules: Option<Modules>,
-    /// Whether there is a cache that nobody asked for.
+    /// Whether there is a cache that the file does not ask for.
     pub with_caches: bool,
     pub variables: Vec<(String, String)>,
     pub guards: Vec<Guard>,
@@ -360,7 +360,7 @@ pub(super) fn open_cache(
             Sharing::Private => Lock::try_exclusive(&lock),
         };
         let Some(lock) = lock.cannot(action)? else { continue };
-        // Whoever may not note the use is at worst one whose cache goes early.
+        // Where the use cannot be noted, the cache may be pruned early.
         let _ = lock.touch();
         if !place.is_dir() {
             create(&place)?;

@@ -246,8 +246,8 @@ impl<'a> PlatformBuild<'a> {
         self.finish(&end).await
     }
 
-    /// Unpacks the bases of all stages while the first steps are executed. Never ends: whoever needs
-    /// one of them hears of what went wrong.
+    /// Unpacks the bases of all stages while the first steps are executed. Never ends: a stage that needs
+    /// a base reports its failure.
     async fn fetch_bases(&self) {
         let shop = &self.common.shop;
         shop.until_begun().await;
@@ -294,7 +294,7 @@ impl<'a> PlatformBuild<'a> {
         match (end, failure) {
             (Some(end), _) => Ok(end),
             (None, Some(error)) => Err(error),
-            // Whoever executed it tells what went wrong, and that ends the build.
+            // The task that executed it reports the failure, and that ends the build.
             (None, None) => std::future::pending().await,
         }
     }

@@ -31,7 +31,7 @@ const QUOTED_LINES: usize = 20;
 /// A line that never ends is cut here.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// A command after all that can be said without executing it.
+/// A command as it will be executed: nothing of it is left to expand.
 struct Command {
     argv: Vec<String>,
     /// A script to make: its name and text.
@@ -222,7 +222,7 @@ fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
     spec.user.clone_from(&stage.config.config.user);
     spec.mounts = std::mem::take(&mut prepared.mounts);
     spec.network = command.network;
-    // A step serves nobody on this machine.
+    // A step offers no service on this machine.
     spec.low_ports = LowPorts::Closed;
     spec.extra_hosts.clone_from(&job.hosts);
     spec.limits.clone_from(&job.limits);
@@ -340,7 +340,7 @@ fn tell(stream: impl Read, task: &Task, last: &Mutex<VecDeque<String>>) {
         }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']);
-        // A progress bar redraws its line: only what it shows last is told.
+        // A progress bar redraws its line: only its last state is shown.
         let text = text.rsplit('\r').next().unwrap_or_default().to_owned();
         task.line(&text);
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);

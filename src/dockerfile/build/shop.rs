@@ -346,7 +346,7 @@ impl Shop {
             });
             let packed = packing.await.map_err(|error| NotPacked::of(&error));
             drop(turn);
-            // Whoever waits for the layer says so if it failed; if nobody does, nobody needs it.
+            // The task that waits for the layer reports a failure; without one it is not needed.
             let _ = sender.send(Some(packed.clone()));
             packed.ok()
         }

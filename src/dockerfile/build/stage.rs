@@ -362,9 +362,9 @@ impl<'a> Stage<'a> {
 pub(super) enum Failure {
     /// A part of it is wrong, or could not be executed.
     Here(Diagnostic, ErrorKind),
-    /// Something went wrong, nobody said where.
+    /// Something went wrong, and the place in the file is not known.
     Somewhere(Error),
-    /// Another stage failed, and says where.
+    /// Another stage failed, and its error names the place.
     Told(Error),
 }
 
