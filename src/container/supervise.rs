@@ -98,7 +98,7 @@ impl Program {
 }
 
 impl Supervisor {
-    /// Runs a container to its end; `tell` hears when its program runs. Signals to this process go
+    /// Runs a container to its end; calls `tell` when its program runs. Signals to this process go
     /// to the program.
     ///
     /// # Errors

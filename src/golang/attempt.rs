@@ -1,4 +1,4 @@
-//! Compiling what the sources are, and not what they were for a moment.
+//! Compiles again where a source changed while it was compiled.
 //!
 //! A `go build` counts if no source changed since before it began. Otherwise what it wrote to the
 //! build cache is removed (see [`super::gocache`]), with the program, and it is repeated.
@@ -22,7 +22,7 @@ const REPEATS: usize = 2;
 /// How often it is repeated because other builds had sources that changed.
 const REPEATS_FOR_OTHERS: usize = 20;
 
-/// How long sources may take to come to rest before a repetition. Somebody else's clock may be
+/// How long sources may take to come to rest before a repetition. The clock of a file server may be
 /// behind for that long.
 const REST: Duration = Duration::from_millis(2_100);
 

@@ -4,7 +4,7 @@
 //! packages are meant and has it compile them. Where it comes from an image, modules are fetched
 //! apart: only then it has the network and the user's credentials.
 //! The environment is an allow-list and the paths are trimmed, so equal sources give equal
-//! programs whoever builds them and wherever.
+//! programs, for every user and in every folder.
 
 mod assets;
 mod attempt;
@@ -63,7 +63,7 @@ pub struct Builder {
     /// A folder for programs, kept between runs so that an unchanged one is not linked again.
     /// Any number of processes may use it at once.
     pub out_dir: PathBuf,
-    /// Who hears of compilations and downloads.
+    /// Receives the progress of compilations and downloads.
     pub reporter: Reporter,
 }
 

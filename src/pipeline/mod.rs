@@ -5,8 +5,8 @@
 //!               └──► look up bases ──────────────┼─► assemble, per image and platform ─► publish
 //! ask registries for access ─────────────────────┘
 //! ```
-//! What does not wait for each other runs side by side. Nothing is published before everything is
-//! built, and a registry that refuses access is heard of while the compiler still works.
+//! Parts that do not need each other run side by side. Nothing is published before everything is built,
+//! and the error of a registry that refuses access comes while the compiler still works.
 
 mod assemble;
 mod base;

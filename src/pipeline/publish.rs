@@ -83,7 +83,7 @@ impl Outputs {
     }
 
     /// Finds out before anything is built whether places and files can be written, and takes away what an
-    /// earlier build wrote there: whoever reads them after a failure must not take it for ours.
+    /// earlier build wrote there: after a failure it must not be taken for this one's.
     pub(super) fn check(&self) -> Result<()> {
         self.places.iter().try_for_each(transport::check)?;
         for path in self.files() {

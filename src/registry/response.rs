@@ -19,7 +19,7 @@ const LONGEST_REFUSAL: u64 = 64 * 1024;
 
 /// An answer of a registry, its body not read yet.
 pub(super) struct Response {
-    response: reqwest::Response,
+    raw: reqwest::Response,
     /// Method and path as first asked for, for messages.
     request: String,
     /// The host as the user names it.
@@ -37,9 +37,9 @@ pub(super) struct Origin {
 }
 
 impl Response {
-    pub(super) fn new(response: reqwest::Response, origin: Origin, idle: Duration) -> Self {
+    pub(super) fn new(raw: reqwest::Response, origin: Origin, idle: Duration) -> Self {
         let Origin { request, registry, from_registry } = origin;
-        Self { response, request, registry, from_registry, idle }
+        Self { raw, request, registry, from_registry, idle }
     }
 
     /// Whether no other host answered in the registry's place.
@@ -53,16 +53,16 @@ impl Response {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        self.response.status()
+        self.raw.status()
     }
 
     /// Where the answer came from, after redirects.
     pub(super) fn url(&self) -> &Url {
-        self.response.url()
+        self.raw.url()
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.raw.headers()
     }
 
     /// A header as text; one that is no text counts as absent.
@@ -95,7 +95,7 @@ impl Response {
 
     /// The next piece of the body; `None` is its end.
     pub(super) async fn chunk(&mut self) -> Outcome<Option<Bytes>> {
-        let cause = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+        let cause = match tokio::time::timeout(self.idle, self.raw.chunk()).await {
             Ok(Ok(chunk)) => return Ok(chunk),
             Ok(Err(error)) => Cause::of(&error),
             Err(_) => Cause::TimedOut,

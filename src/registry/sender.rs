@@ -50,7 +50,7 @@ impl Endpoint {
         } else if tls::folders_for(&options.certificate_dirs, authority).is_empty() {
             vec![Scheme::Http, Scheme::Https]
         } else {
-            // Somebody went to the trouble of a certificate.
+            // A certificate for this host was put here: it speaks TLS.
             vec![Scheme::Https, Scheme::Http]
         };
         Self {

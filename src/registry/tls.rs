@@ -42,9 +42,9 @@ const BUNDLES: [&str; 6] = [
 /// Whom a connection trusts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
-    /// Nobody: there is no TLS.
+    /// No certificate is looked at: there is no TLS.
     Nobody,
-    /// Whoever answers: the user allowed it for this host.
+    /// Every certificate: the user allowed it for this host.
     Anybody,
     /// Whom the machine trusts.
     Public,
@@ -246,8 +246,8 @@ impl ServerCertVerifier for NoVerifier {
     }
 }
 
-/// Whether nobody that is known signed a certificate. That is also what it means when a certificate
-/// signed itself and claims to be an authority.
+/// Whether a certificate is signed by an unknown issuer. A certificate that signed itself and claims to
+/// be an authority is one of these.
 fn is_unknown_issuer(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,

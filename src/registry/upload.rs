@@ -274,7 +274,7 @@ impl Upload<'_> {
     async fn check_size(&self) -> Outcome<()> {
         let (client, repository, digest) = (self.client, self.repository, self.digest);
         let mut stored = match client.head_blob(repository, digest, Access::Push).await {
-            // Who does not say is believed.
+            // A registry that does not say the size is believed.
             Err(Failure::Refused(_)) => return Ok(()),
             outcome => outcome?,
         };

@@ -63,8 +63,8 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
-    /// Writes everything but what folders get at the end; files are passed on to be filled, where
-    /// somebody does that.
+    /// Writes everything but what folders get at the end. Where there are `tasks`, the contents of files
+    /// are passed on to them.
     fn write_all(&mut self, tree: &Tree, tasks: Option<&copy::Tasks>) -> Result<()> {
         for (path, entry) in tree {
             self.write(path, entry, tasks).cannot(|| format!("write /{path}"))?;

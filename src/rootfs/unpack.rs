@@ -102,7 +102,7 @@ impl Unpacker {
         keys.iter().map(|key| KeptLayer::find(&self.context.store, storage, key)).collect()
     }
 
-    /// Waits until nobody else makes the folders of these keys.
+    /// Waits until no other process makes the folders of these keys.
     pub(super) async fn lock(&self, kind: &str, keys: &[&str]) -> Result<FolderLocks> {
         loop {
             let locks = self.context.store.try_lock_folders(kind, keys.iter().copied())?;
@@ -198,7 +198,7 @@ impl Unpacker {
                 let decoding = blocking(move || decode::<Source>(source, folder, &job));
                 let (pulled, decoded) = tokio::join!(pull, decoding);
                 match (pulled, decoded) {
-                    // It broke off because nobody wanted more, or the other way round.
+                    // One of the two failed first, and the other because of it.
                     (Err(pull), Err(decode)) => {
                         Err(if decode.kind() == ErrorKind::Io { pull } else { decode })
                     }

@@ -88,7 +88,7 @@ impl Record {
     ///
     /// `since` must have been taken before anything else of that build, a [`Record::check`] of an
     /// older record included. Take the record before anything is written into the source folders.
-    pub fn record(trace: Trace, since: &StartedAt) -> Result<Self> {
+    pub fn of(trace: Trace, since: &StartedAt) -> Result<Self> {
         trace.record(since).cannot(|| "record what was compiled")
     }
 

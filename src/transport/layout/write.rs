@@ -87,7 +87,7 @@ impl Made {
     }
 
     fn remove(&self) {
-        // The failure that led here is told; what cannot be removed does no harm.
+        // The caller reports the first failure; a file that stays does no harm.
         for file in &self.files {
             let _ = fs_err::remove_file(file);
         }
