@@ -8,64 +8,19 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
-use super::error::Fault;
-use super::identity::IdMap;
-use super::rung::Rung;
-use super::spawn::{Exit, Stub};
-use super::spec::Spec;
-use super::way_out::Program;
 
 /// The largest message: room for a hundred secrets of Docker's largest size.
 const MAX_MESSAGE_BYTES: usize = 128 << 20;
 
 /// The most descriptors with one message.
 const MAX_DESCRIPTORS: usize = 9;
-
-/// What a helper is told to do: the first message to it, with the three standard streams.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Job {
-    pub(super) spec: Spec,
-    pub(super) rung: Rung,
-    pub(super) id_map: IdMap,
-    /// The `proot` program, on that rung.
-    pub(super) proot: Option<std::path::PathBuf>,
-    /// What may lead out of a private network, the first that works.
-    #[serde(default)]
-    pub(super) ways_out: Vec<Program>,
-    /// Do everything up to the program's start, and leave it there.
-    pub(super) rehearsal: bool,
-    /// Enter a running sandbox, whose namespaces come after the streams.
-    pub(super) joins: bool,
-}
-
-/// Later messages to the helper.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Order {
-    /// Pass this signal to the program; SIGKILL ends everything in the sandbox.
-    Signal(i32),
-    /// Connect to this port of the sandbox's network. The socket for the answer comes along.
-    Connect(u16),
-}
-
-/// Messages from the helper.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Report {
-    /// Process 1 was started; its id in the caller's numbering.
-    Started { pid: i32 },
-    /// The program runs. A terminal's controlling side comes along, if one was asked for.
-    Running { stubs: Vec<Stub> },
-    /// The sandbox could not be entered.
-    Failed(Fault),
-    /// The program ended.
-    Ended(Exit),
-}
 
 /// Sends a message with descriptors.
 pub(super) fn send(
@@ -134,6 +89,20 @@ fn receive_header(socket: &UnixStream, header: &mut [u8; 4]) -> io::Result<Optio
         }
     }
     Ok(Some(descriptors))
+}
+
+/// The socket arrives as standard input, because that needs no inherited descriptor.
+pub(super) fn take_control() -> io::Result<UnixStream> {
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(UnixStream::from(control))
+}
+
+/// Whether an error on a helper's socket says that there is no helper.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound)
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::id_range::holds_id_range;
 use super::probe::{Finding, Findings, ProbeOptions, probe, try_one};
 use super::rung::Rung;
 use super::spawn::Launcher;
+use super::user_namespace::holds_id_range;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// What the user asked for.

@@ -12,14 +12,14 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use super::channel::Job;
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::fakeroot;
-use super::helper::{StreamFds, write_single_map};
+use super::id_map::write_single_map;
 use super::identity::{IdMap, Identity};
 use super::kernel;
 use super::limit::Limit;
 use super::privileges::{self, Confinement};
+use super::protocol::{Job, StreamFds};
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
 use super::spec::{LowPorts, Mount, Network, Root};

@@ -1,31 +1,28 @@
 //! The re-executed process between the caller and process 1: it writes the id maps from outside,
 //! passes signals on, keeps the time, and ends everything when the caller is gone.
 
-use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, waitpid};
 
-use super::channel::{self, Job, Order, Report};
+use super::channel::{self, take_control};
+use super::control::{self, ControlSocket};
 use super::error::{At as _, Attempt, Fault, Stage};
+use super::exit::Exit;
+use super::id_map::write_id_map;
 use super::id_range;
-use super::identity::{IdMap, Range, map_arguments};
-use super::init;
-use super::join::{self, ControlSocket};
+use super::identity::IdMap;
+use super::init::{self, Channels};
+use super::join;
 use super::kernel::{self, Fork, Signals};
-use super::spawn::Exit;
+use super::protocol::{HELPER, Job, Order, Report, StreamFds};
 use super::spec::{Lifetime, Network};
 use super::way_out::{self, WayOut};
-
-/// The name under which the own binary is re-executed.
-pub(super) const MARK: &str = "gondola-sandbox-helper";
 
 /// The argument that makes the own binary check how it is run, for the probe of `proot`.
 pub(super) const SELF_TEST: &str = "gondola-sandbox-self-test";
@@ -37,7 +34,7 @@ pub(super) const SELF_TEST: &str = "gondola-sandbox-self-test";
 pub fn reexec() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
     let name = arguments.next()?;
-    if name == MARK {
+    if name == HELPER {
         return Some(serve());
     }
     if name == way_out::MARK {
@@ -61,17 +58,6 @@ fn self_test() -> ExitCode {
         ExitCode::FAILURE
     }
 }
-
-/// By which process 1 is called, and calls.
-pub(super) struct Channels<'a> {
-    /// Leads to the caller.
-    pub(super) control: &'a UnixStream,
-    /// Leads to the helper.
-    pub(super) requests: UnixStream,
-}
-
-/// The three standard streams of the program.
-pub(super) type StreamFds = [OwnedFd; 3];
 
 fn serve() -> ExitCode {
     let Ok(control) = take_control() else { return ExitCode::FAILURE };
@@ -98,14 +84,6 @@ fn answer(control: &UnixStream, report: &Report) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// The socket arrives as standard input, because that needs no inherited descriptor.
-pub(super) fn take_control() -> io::Result<UnixStream> {
-    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdin(&null)?;
-    Ok(UnixStream::from(control))
 }
 
 /// Which process returned from [`start`].
@@ -218,66 +196,6 @@ fn namespaces(job: &Job) -> i32 {
     flags
 }
 
-pub(super) fn write_id_map(pid: Pid, map: &IdMap) -> Attempt<()> {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    match map {
-        IdMap::None | IdMap::Inherited => Ok(()),
-        IdMap::Single => {
-            write_single_map(&format!("/proc/{}", pid.as_raw_nonzero()), (0, uid), (0, gid))
-        }
-        IdMap::Ranges { newuidmap, newgidmap, uids, gids } => {
-            // Side by side: each takes about a millisecond.
-            let users = start_map_program(newuidmap, pid, uid, uids)?;
-            let groups = start_map_program(newgidmap, pid, gid, gids)?;
-            finish_map_program(newuidmap, users)?;
-            finish_map_program(newgidmap, groups)
-        }
-    }
-}
-
-/// Maps one id, `(inside, outside)`, for the process whose folder in `/proc` is given.
-pub(super) fn write_single_map(process: &str, uid: (u32, u32), gid: (u32, u32)) -> Attempt<()> {
-    let write = |file: &str, text: String| {
-        let path = format!("{process}/{file}");
-        // One write: the kernel takes a map whole or not at all.
-        let written =
-            File::options().write(true).open(&path).and_then(|mut f| f.write_all(text.as_bytes()));
-        written.at(Stage::IdMap, || format!("write {path}"))
-    };
-    // A process without rights may map its group only where it cannot drop groups.
-    write("setgroups", "deny".to_owned())?;
-    write("gid_map", format!("{} {} 1\n", gid.0, gid.1))?;
-    write("uid_map", format!("{} {} 1\n", uid.0, uid.1))
-}
-
-fn start_map_program(
-    program: &Path,
-    pid: Pid,
-    own: u32,
-    ranges: &[Range],
-) -> Attempt<std::process::Child> {
-    Command::new(program)
-        .arg(pid.as_raw_nonzero().to_string())
-        .args(map_arguments(own, ranges))
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .at(Stage::IdMap, || format!("run {}", program.display()))
-}
-
-fn finish_map_program(program: &Path, child: std::process::Child) -> Attempt<()> {
-    let action = || format!("run {}", program.display());
-    let output = child.wait_with_output().at(Stage::IdMap, action)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().next().unwrap_or("it failed without a word");
-    Err(Fault::new(Stage::IdMap, action(), said))
-}
-
 /// What the helper does while the program runs.
 struct Watch {
     /// Process 1.
@@ -364,7 +282,7 @@ impl Watch {
             }
             Ok(Some((Order::Connect(port), mut fds))) => {
                 if let Some(reply) = fds.pop() {
-                    join::serve_connect_request(port, &reply.into(), self.requests.as_ref());
+                    control::serve_connect_request(port, &reply.into(), self.requests.as_ref());
                 }
                 return true;
             }

@@ -11,24 +11,33 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use rustix::thread::CapabilitySet;
 
-use super::channel::{self, Job, Report};
+use super::channel;
 use super::connect::{self, ConnectRequest};
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exec::{self, Exec, Refusal};
+use super::exit::Exit;
 use super::fakeroot::{self, FakerootSetup, Table};
-use super::helper::{Channels, StreamFds};
 use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
 use super::privileges;
+use super::protocol::{Job, Report, StreamFds};
 use super::rung::Rung;
-use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
+use super::stub::Stub;
 use super::tty;
 
 /// The most that is read of the image's `passwd` and `group`.
 const MAX_ACCOUNT_FILE_BYTES: u64 = 4 << 20;
+
+/// By which process 1 is called, and calls.
+pub(super) struct Channels<'a> {
+    /// Leads to the caller.
+    pub(super) control: &'a UnixStream,
+    /// Leads to the helper.
+    pub(super) requests: UnixStream,
+}
 
 /// Runs process 1 to its end. Success means that the caller was told everything.
 pub(super) fn run(

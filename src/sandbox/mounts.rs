@@ -18,15 +18,15 @@ use rustix::mount::{
     fsopen, mount_change, move_mount, open_tree, unmount,
 };
 
-use super::channel::Job;
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::identity::IdMap;
 use super::kernel;
 use super::owner::{Kept, Owner};
 use super::path::{Kind, RootFolder, Spot, file_type};
+use super::protocol::Job;
 use super::root::{self, Marks};
-use super::spawn::Stub;
 use super::spec::{Access, Mount, Network, Spec};
+use super::stub::Stub;
 use super::way_out;
 
 /// Neither set-user-id programs nor device nodes count.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::{Errno, Result};
 
-use super::spawn::Stub;
+use super::stub::Stub;
 
 /// As many symbolic links as the kernel follows.
 const MAX_LINKS: usize = 40;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::error::{At as _, Attempt, Fault, Stage};
+use super::exit::Exit;
 use super::helper::SELF_TEST;
 use super::privileges::Confinement;
 use super::rung::Rung;
-use super::spawn::{Exit, Launcher, Streams};
+use super::spawn::{Launcher, Streams};
 use super::spec::{Access, Mount, Network, Root, Spec};
 use super::whiteout::make_whiteout;
 use crate::error::{Cannot as _, Error, Result};

@@ -9,66 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
-use serde::{Deserialize, Serialize};
 
-use super::channel::{self, Job, Order, Report};
-use super::connect::Connector;
+use super::channel;
+use super::connector::Connector;
 use super::error::{At as _, Attempt, Fault, Stage};
-use super::helper::MARK;
-use super::id_range::{holds_id_range, is_in_user_namespace};
+use super::exit::Exit;
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
+use super::protocol::{HELPER, Job, Order, Report};
 use super::rung::Rung;
 use super::spec::{Lifetime, Network, Root, Spec};
+use super::stub::Stub;
 use super::trials::Trials;
 use super::tty::{self, WindowSize};
+use super::user_namespace::{holds_id_range, is_in_user_namespace};
 use super::way_out::Program;
 use crate::error::{Cannot as _, Result};
-
-/// How a program in a sandbox ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
-    /// By itself, with this code.
-    Code(u8),
-    /// By this signal.
-    Signal(i32),
-    /// It was not found; says what was looked for.
-    NotFound(String),
-    /// It is there but could not be executed; says why.
-    NotExecutable(String),
-    /// It was killed when its time was over.
-    TimedOut,
-}
-
-impl Exit {
-    /// The exit code that `docker run` gives: the program's own, 128 and the signal, 126 or 127.
-    /// Running out of time gives 124, as `timeout` does.
-    pub fn code(&self) -> u8 {
-        match self {
-            Self::Code(code) => *code,
-            Self::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
-            Self::NotFound(_) => 127,
-            Self::NotExecutable(_) => 126,
-            Self::TimedOut => 124,
-        }
-    }
-
-    /// Whether the program did what it should.
-    pub fn is_success(&self) -> bool {
-        *self == Self::Code(0)
-    }
-}
-
-/// Something that had to be made in the root file system to mount on. It belongs to no layer: where
-/// it is still empty, the caller takes it out again and gives its folder the old time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stub {
-    /// The path from the root, without a leading slash.
-    pub path: PathBuf,
-    /// When its folder was modified before, in seconds since 1970.
-    pub parent_seconds: i64,
-    /// The part of that time below a second.
-    pub parent_nanoseconds: u32,
-}
 
 /// The standard streams of a program.
 #[derive(Debug)]
@@ -191,7 +146,7 @@ impl Launcher {
         let action = || "start the sandbox helper";
         let (control, far) = UnixStream::pair().at(Stage::Helper, action)?;
         let process = Command::new(&self.helper)
-            .arg0(MARK)
+            .arg0(HELPER)
             .env_clear()
             .stdin(OwnedFd::from(far))
             .stdout(Stdio::null())

@@ -14,21 +14,13 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 14] = [
+const CIRCLES: [(&str, &str, &str); 6] = [
     ("cli::args", "cli::commands", LATER),
     ("cli::commands", "cli::id_range", LATER),
     ("cli::dockerfile", "cli::commands", LATER),
     ("cli::dockerfile", "cli::id_range", LATER),
     ("cli::sandbox", "cli::session", LATER),
     ("cli::settings", "cli::commands", LATER),
-    ("sandbox::channel", "sandbox::spawn", LATER),
-    ("sandbox::channel", "sandbox::way_out", LATER),
-    ("sandbox::connect", "sandbox::join", LATER),
-    ("sandbox::helper", "sandbox::init", LATER),
-    ("sandbox::id_range", "sandbox::helper", LATER),
-    ("sandbox::id_range", "sandbox::spawn", LATER),
-    ("sandbox::spawn", "sandbox::helper", LATER),
-    ("sandbox::way_out", "sandbox::helper", LATER),
 ];
 /// The reason of those that wait for their turn.
 const LATER: &str = "older than the test";

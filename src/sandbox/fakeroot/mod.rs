@@ -33,11 +33,12 @@ use self::files::Form;
 use self::ids::{Credentials, Registry, Triple};
 pub(super) use self::table::Table;
 use self::target::{Target, low, read_string};
-use super::channel::{self, Job};
+use super::channel;
 use super::error::{At as _, Attempt, Stage};
 use super::identity::{IdMap, Identity};
 use super::notify::{self, Answer, Call};
 use super::privileges;
+use super::protocol::Job;
 use super::seccomp::{self, Waiting};
 
 /// What answering needs beyond the one id.

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::super::channel::Job;
 use super::super::error::{At as _, Attempt, Fault, Stage};
 use super::super::owner::{Kept, SideTable};
+use super::super::protocol::Job;
 use super::super::spec::Root;
 
 /// The merged tables, and where new lines go.

@@ -1,0 +1,58 @@
+//! What the caller and its helper say to each other.
+
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Fault;
+use super::exit::Exit;
+use super::identity::IdMap;
+use super::rung::Rung;
+use super::spec::Spec;
+use super::stub::Stub;
+use super::way_out::Program;
+
+/// The name under which the own binary is re-executed.
+pub(super) const HELPER: &str = "gondola-sandbox-helper";
+
+/// The three standard streams of the program.
+pub(super) type StreamFds = [OwnedFd; 3];
+
+/// What a helper is told to do: the first message to it, with the three standard streams.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) spec: Spec,
+    pub(super) rung: Rung,
+    pub(super) id_map: IdMap,
+    /// The `proot` program, on that rung.
+    pub(super) proot: Option<std::path::PathBuf>,
+    /// What may lead out of a private network, the first that works.
+    #[serde(default)]
+    pub(super) ways_out: Vec<Program>,
+    /// Do everything up to the program's start, and leave it there.
+    pub(super) rehearsal: bool,
+    /// Enter a running sandbox, whose namespaces come after the streams.
+    pub(super) joins: bool,
+}
+
+/// Later messages to the helper.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Pass this signal to the program; SIGKILL ends everything in the sandbox.
+    Signal(i32),
+    /// Connect to this port of the sandbox's network. The socket for the answer comes along.
+    Connect(u16),
+}
+
+/// Messages from the helper.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Report {
+    /// Process 1 was started; its id in the caller's numbering.
+    Started { pid: i32 },
+    /// The program runs. A terminal's controlling side comes along, if one was asked for.
+    Running { stubs: Vec<Stub> },
+    /// The sandbox could not be entered.
+    Failed(Fault),
+    /// The program ended.
+    Ended(Exit),
+}
