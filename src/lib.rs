@@ -36,7 +36,7 @@
 //! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
 //! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile
 //! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
-//! config: disk error literal oci layer
+//! config: disk error literal oci layer golang
 //! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
 //! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline
 //! ```

@@ -205,7 +205,6 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         go_cache: !own.no_go_cache,
         scope: environment.cache_scope(args.cache_scope.as_deref())?,
         shares_caches: !args.no_shared_caches,
-        mirrors: session.mirrors()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
         family: None,

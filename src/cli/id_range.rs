@@ -10,7 +10,7 @@ use super::sandbox::{SandboxArgs, chooser, remembering_launcher};
 use super::{commands, kaniko};
 use crate::container::Containers;
 use crate::error::Result;
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::{Files, IsolationRequest, Needs, Preference, Rung};
 use crate::store::StorePlace;
 
@@ -83,8 +83,9 @@ fn need(command: &Command, global: &GlobalArgs, environment: &Environment) -> Re
         }
         Command::Cache(args) if args.removes() => {
             let store = global.store_folder(environment)?;
-            let is_there =
-                WITH_MAPPED.iter().any(|place| place.of(&store).join(Form::Mapped.name()).is_dir());
+            let is_there = WITH_MAPPED
+                .iter()
+                .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
             // Root removes whatever it is.
             match is_there && !rustix::process::geteuid().is_root() {
                 true => Need::IdRange,

@@ -135,7 +135,7 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
             finish(commands::run::run(session, *args, rung))
         }
         Command::Exec(args) => finish(commands::exec::run(session, args)),
-        Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
+        Command::Shim(args) => finish(commands::shim::run(session, args)).map(done),
         command => {
             finish(session::until_interrupted(session, verb, dispatch(session, command))).map(done)
         }

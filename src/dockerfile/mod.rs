@@ -24,7 +24,7 @@ pub use crate::engine::files;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level};
 pub use self::instruction::{Dockerfile, Instruction, Kind, Stage};
-use self::lint::Surroundings;
+use self::lint::LintContext;
 pub use self::parse::parse;
 pub use self::scope::{Globals, Inputs, Scope};
 pub use self::source::{Position, Source, Span, Word};
@@ -32,12 +32,12 @@ pub use self::stages::{Graph, Origin};
 
 /// Checks a Dockerfile without building it: errors, and what the linter warns of, in the order
 /// of the file.
-pub fn check(source: &Source, surroundings: &Surroundings<'_>) -> Vec<Diagnostic> {
+pub fn check(source: &Source, lint_context: &LintContext<'_>) -> Vec<Diagnostic> {
     let (file, mut errors) = parse::parse_all(source);
     if errors.is_empty() {
-        return lint::lint(&file, surroundings);
+        return lint::lint(&file, lint_context);
     }
-    errors.extend(lint::lint_shape(&file, surroundings));
+    errors.extend(lint::lint_shape(&file, lint_context));
     errors.sort_by_key(|error| error.span);
     errors
 }

@@ -8,7 +8,7 @@ use crate::layer::{ContentHash, Entry, EntryKind, Tree, TreePath};
 /// How many symbolic links a path may lead through, as in Linux.
 const MOST_LINKS: usize = 40;
 
-/// Something that is there. Hard links are told by a common number.
+/// A file, folder or link in a source of files. Hard links have a number in common.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// What it is. Never a hard link.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::image::{Blob, BlobSource, Layer};
+use crate::image::{Blob, BlobLocation, Layer};
 use crate::layer::{self, Encoding, LayerInfo, Tree, WriteOptions};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::TaskKind;
@@ -43,7 +43,7 @@ impl LayerRecord {
 
     /// The layer, which is in the store.
     pub fn layer(&self, store: &Store) -> Layer {
-        let source = BlobSource::File(store.blob_path(&self.digest));
+        let source = BlobLocation::File(store.blob_path(&self.digest));
         Layer {
             blob: Blob { descriptor: self.descriptor(), source },
             diff_id: self.diff_id.clone(),

@@ -1,11 +1,11 @@
-//! `RUN --mount=type=ssh`: a socket for a step, behind which is the agent of whoever builds.
+//! `RUN --mount=type=ssh`: a socket for a step, which leads to the user's SSH agent.
 //!
 //! ```text
 //!   step ──► socket, owned as the mount says ──► this process ──► the agent's own socket
 //! ```
-//! An agent answers nobody but its own user, and a step may be somebody else: so this process asks
-//! for it. A step learns which keys there are and has things signed; adding, removing and locking
-//! keys is refused, as BuildKit does.
+//! An agent answers its own user alone, and a step may run as another one: so this process passes the
+//! requests on. A step can list keys and have data signed; adding, removing and locking keys is refused,
+//! as BuildKit does.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -39,7 +39,7 @@ impl Agent {
     /// Makes a socket that leads to the agent at `agent`, for the user that `access` says.
     pub(super) fn open(agent: &Path, access: Access) -> Result<Self> {
         let action = || format!("give a step the SSH agent at {}", agent.display());
-        // Whoever nobody listens to would be told by the step's own words, or by none.
+        // Without this look, an agent that is gone would be an error of the step's program, or none at all.
         drop(UnixStream::connect(agent).cannot(action)?);
         let folder = tempfile::tempdir().cannot(action)?;
         let path = folder.path().join("agent");

@@ -3,7 +3,7 @@
 //! Steps of images that carry Go see the folders of Go's build cache and module cache as they were
 //! left by the step before, of this build or an earlier one. Go keys what it caches by content, so
 //! nothing else changes: what is compiled again is what changed. The caches belong to no layer, and
-//! are left alone where somebody would miss them:
+//! are not mounted where that would hide something that is needed:
 //!
 //! - `--no-go-cache`, or the file mounts something there itself;
 //! - the image has files there: they were put there on purpose;
@@ -13,11 +13,11 @@
 //! They are mounted aside, and symbolic links lead there from where Go looks: a step may remove them,
 //! as `rm -rf ~/.cache` and `go clean -modcache` do, which could not remove what is mounted on.
 //!
-//! Whoever may write to them decides what later steps compile, so each scope has its own, see
+//! What writes to them decides what later steps compile, so each scope has its own, see
 //! [`crate::store::CacheScope`]. A ref that is not protected sees the default branch's below its own,
-//! where that can be mounted. Results of steps that had a cache are found by the scope alone, or
-//! somebody could leave a wrong one under the key of another one's step. A step that fails leaves what
-//! it wrote in the caches of its own scope; nothing else gets anything of it.
+//! where that can be mounted. Results of steps that had a cache are found within the scope alone:
+//! otherwise a build could leave a wrong result under the key of a step of another scope. What a step
+//! that fails wrote stays in the caches of its own scope alone.
 //!
 //! A step that downloads modules leaves them in the cache alone. When they are gone from there, and a
 //! later step fails, it may be for that: then it is executed again, see [`lost`].
@@ -188,7 +188,7 @@ impl Step {
         Ok(home.filter(|home| home.starts_with('/')).unwrap_or(usual).to_owned())
     }
 
-    /// Whether nobody would miss what a mount at `target` hides.
+    /// Whether a mount at `target` hides nothing that is needed.
     fn is_free(&self, target: &str) -> Result<bool> {
         let meets = |other: &str| covers(other, target) || covers(target, other);
         if self.taken.iter().any(|taken| meets(taken))
@@ -288,7 +288,8 @@ impl Step {
     /// namespace the sandbox answers for the change, and for the owners that come of it.
     fn apt(&self, mounted: &mut Mounted) -> Result<()> {
         let rung = self.unpacker.rung;
-        let one_user = crate::rootfs::Form::of(rung) == crate::rootfs::Form::Recorded;
+        let one_user =
+            crate::rootfs::OwnerStorage::of(rung) == crate::rootfs::OwnerStorage::Recorded;
         let is_root = matches!(self.user.split(':').next(), Some("" | "0" | "root"));
         if !one_user || rung.has_namespaces() || !is_root {
             return Ok(());

@@ -10,10 +10,10 @@
 //! FOLDER/<hash>.gate            held while one of the two before is asked for
 //! ```
 //!
-//! Nobody may change what an overlay lies over as long as it is mounted. So a cache has either steps
-//! that write to it or steps that read it, and nobody waits for the others, who may be strangers:
-//! whoever wants to write takes the next number of the cache where somebody reads, and whoever wants
-//! to read does without where somebody writes. Two of the same kind do not hinder each other.
+//! What an overlay lies over must not change as long as it is mounted. So a cache has either steps that
+//! write to it or steps that read it. No step waits for steps of the other kind, which may be of another
+//! user: a step that writes takes the next number of the cache where the first is being read, and a step
+//! that reads does without where the cache is being written. Two steps of one kind use a cache together.
 //!
 //! What lies over another cache is written by one step at a time, for two overlays cannot share it.
 
@@ -89,7 +89,7 @@ pub(super) fn open_over(
         }
         number += 1;
     };
-    // Whoever may not note the use is at worst one whose cache goes early.
+    // Where the use cannot be noted, the cache may be pruned early.
     let _ = lock.touch();
     let [files, work, empty] = ["upper", "work", "empty"].map(|name| place.join(name));
     for folder in [&work, &empty] {
@@ -110,7 +110,7 @@ pub(super) fn open_over(
     Ok(Opened { place, files, over: Some(over), held })
 }
 
-/// The copy of a cache that was written last, of those to which nobody writes.
+/// The copy of a cache that was written last, of those that no step writes to.
 fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<Guard>)>> {
     let written = |place: &PathBuf| -> Option<SystemTime> {
         fs_err::metadata(place.with_extension(WRITERS)).ok()?.modified().ok()
@@ -128,7 +128,7 @@ fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<Guard>)>> {
     Ok(None)
 }
 
-/// Uses a cache in one way, unless somebody uses it in the other.
+/// Uses a cache in one way, unless a step uses it in the other.
 fn hold(place: &Path, as_one: &str, not_with: &str) -> Result<Option<Vec<Guard>>> {
     let action = || "open a cache";
     let _gate = Lock::exclusive(&place.with_extension("gate")).cannot(action)?;

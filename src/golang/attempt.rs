@@ -1,4 +1,4 @@
-//! Compiling what the sources are, and not what they were for a moment.
+//! Compiles again where a source changed while it was compiled.
 //!
 //! A `go build` counts if no source changed since before it began. Otherwise what it wrote to the
 //! build cache is removed (see [`super::gocache`]), with the program, and it is repeated.
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::Builder;
 use super::command::Output;
+use super::freshness::{Before, Recorded, Sources, StartedAt, Trace};
 use super::gocache::Ongoing;
 use super::group::Group;
-use super::inputs::{Before, Moment, Recorded, Sources, Trace};
 use super::packages::Package;
 use crate::clock::Clock;
 use crate::error::{Cannot, Error, Result};
@@ -22,7 +22,7 @@ const REPEATS: usize = 2;
 /// How often it is repeated because other builds had sources that changed.
 const REPEATS_FOR_OTHERS: usize = 20;
 
-/// How long sources may take to come to rest before a repetition. Somebody else's clock may be
+/// How long sources may take to come to rest before a repetition. The clock of a file server may be
 /// behind for that long.
 const REST: Duration = Duration::from_millis(2_100);
 
@@ -32,7 +32,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// One `go build` that has ended.
 struct Ran {
     /// Before it began.
-    since: Moment,
+    since: StartedAt,
     output: Output,
     /// What it read, and how that was found out if nothing was known.
     found: Result<(Sources, Option<Trace>)>,
@@ -167,7 +167,7 @@ impl Builder {
         ongoing: Option<&Ongoing>,
         before: &Before,
     ) -> Result<Ran> {
-        let since = Moment::now(&self.out_dir)?;
+        let since = StartedAt::now(&self.out_dir)?;
         let find = async {
             let packages: Vec<Package> = group.packages.iter().copied().cloned().collect();
             let trace = self.trace_sources(&packages, group.platform).await?;
@@ -196,7 +196,7 @@ impl Builder {
         let mut left = REST;
         loop {
             let before = sources.before();
-            let now = Moment::now(&self.out_dir)?;
+            let now = StartedAt::now(&self.out_dir)?;
             if left.is_zero() || sources.changed_since(&now, &before).is_none() {
                 return Ok(before);
             }
@@ -206,7 +206,7 @@ impl Builder {
     }
 }
 
-fn note(ongoing: Option<&Ongoing>, sources: &Sources, since: &Moment) -> Result<()> {
+fn note(ongoing: Option<&Ongoing>, sources: &Sources, since: &StartedAt) -> Result<()> {
     ongoing.map_or(Ok(()), |ongoing| ongoing.note(sources, since))
 }
 

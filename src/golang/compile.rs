@@ -7,8 +7,8 @@ use crate::oci::Platform;
 use crate::progress::TaskKind;
 
 use super::Builder;
+use super::freshness::{Recorded, Trace};
 use super::group::{Group, shown};
-use super::inputs::{Recorded, Trace};
 use super::packages::Package;
 use super::programs::{Kept, Program, Run};
 
@@ -28,7 +28,7 @@ pub struct Binary {
 pub struct Built {
     /// The programs.
     pub binaries: Vec<Binary>,
-    /// By what each is found again by [`Builder::recall`], in the same order.
+    /// By what each is found again by [`Builder::reuse`], in the same order.
     pub programs: Vec<Program>,
     /// What was found out of their sources meanwhile; one for each `go build` that no record told of
     /// its sources.
@@ -77,7 +77,7 @@ impl Builder {
     }
 
     /// Finds the programs of an earlier [`Builder::compile`] where each is still the same.
-    pub fn recall(&self, packages: &[Package], programs: &[Program]) -> Option<Built> {
+    pub fn reuse(&self, packages: &[Package], programs: &[Program]) -> Option<Built> {
         if packages.len() != programs.len() {
             return None;
         }
@@ -124,7 +124,7 @@ impl Builder {
     }
 
     /// Names all that a build depends on apart from files: whoever asks the same of the same
-    /// toolchain has the same key, and may use a record of [`super::Inputs`] kept under it.
+    /// toolchain has the same key, and may use a record of [`super::Record`] kept under it.
     pub fn request_key(&self, dir: &Path, patterns: &[String], platforms: &[Platform]) -> String {
         let toolchain = self.toolchain.identity(&self.flags);
         let asked = (toolchain, &self.flags, dir, patterns, platforms);

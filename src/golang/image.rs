@@ -23,7 +23,7 @@ use crate::transport::Context;
 /// Where Go is in images whose configuration does not say it.
 const USUAL_ROOTS: [&str; 3] = ["/usr/local/go", "/usr/lib/golang", "/usr/lib/go"];
 
-/// What every Go distribution has. Nobody puts one over another: that breaks both.
+/// What every Go distribution has. A layer never puts one over another: that would break both.
 const DISTRIBUTION: [&str; 4] = ["VERSION", "bin/go", "pkg/tool", "src/runtime"];
 
 /// What images search for programs that do not say it.

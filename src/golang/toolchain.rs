@@ -51,7 +51,7 @@ pub(super) enum Origin {
 /// What is added to the environment where modules are fetched apart from builds.
 #[derive(Clone, Debug)]
 pub(super) struct Fetching {
-    /// Held by whoever fetches.
+    /// Held while modules are fetched.
     pub turn: Arc<tokio::sync::Mutex<()>>,
     pub environment: BTreeMap<String, String>,
 }

@@ -56,8 +56,8 @@ pub(super) struct Found {
     /// What the user should know when access is denied, such as why a place that should have had
     /// credentials did not.
     pub note: Option<String>,
-    /// Whether nobody chose these credentials: a job has them for another purpose, perhaps, and a
-    /// stranger may be allowed more.
+    /// Whether these credentials are the job's own, which the user did not choose. They may be meant for
+    /// something else, and a registry may allow more without them.
     pub of_job: bool,
 }
 
@@ -125,7 +125,7 @@ impl Credentials {
 
     /// Whether there may be credentials for a repository; helpers are not asked for that.
     ///
-    /// A file that cannot be read is told of when a registry wants to know who asks.
+    /// The error of a file that cannot be read is shown later, when a registry asks for credentials.
     pub(super) async fn may_have(&self, registry: &str, path: &str) -> bool {
         let is_given =
             |(name, login): &(String, Login)| name == registry && *login != Login::Anonymous;

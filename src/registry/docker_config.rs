@@ -16,9 +16,7 @@ use serde::Deserialize;
 
 use super::Secret;
 use super::identity::Login;
-
-/// Docker Hub's name in this file and towards credential helpers.
-pub(super) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+use crate::oci::docker_hub;
 
 /// People write the padding, or do not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -196,7 +194,7 @@ pub(super) fn encode(user: &str, password: &Secret) -> String {
 
 /// What keys and helpers call a registry.
 pub(super) fn server_key(registry: &str) -> &str {
-    if registry == "docker.io" { DOCKER_HUB_KEY } else { registry }
+    if registry == docker_hub::NAME { docker_hub::CREDENTIALS_KEY } else { registry }
 }
 
 /// A key without scheme, API version and trailing slash; all names of Docker Hub are `docker.io`.
@@ -206,10 +204,7 @@ pub(super) fn normalized(key: &str) -> String {
     let bare = bare.trim_end_matches('/');
     let bare = bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v2")).unwrap_or(bare);
     let (host, path) = bare.split_once('/').map_or((bare, None), |(host, path)| (host, Some(path)));
-    let host = match host {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
-    };
+    let host = docker_hub::canonical(host);
     path.map_or_else(|| host.to_owned(), |path| format!("{host}/{path}"))
 }
 

@@ -4,13 +4,13 @@ use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::answer::Answer;
-use super::auth::{Asking, Authority};
+use super::auth::{Authenticator, TokenClient};
 use super::failure::{Failure, Outcome};
 use super::request::{Request, Target};
-use super::scopes::Need;
+use super::response::Response;
+use super::scopes::ScopeRequest;
 use super::sender::{Endpoint, Sender};
-use super::upload_strategy::KnownWay;
+use super::upload_strategy::KnownStrategy;
 use super::{Credentials, Options};
 
 /// A registry, and what was learned about it.
@@ -18,9 +18,9 @@ pub(super) struct Host {
     pub endpoint: Endpoint,
     /// Bounds how many blobs move at once.
     pub blobs: Semaphore,
-    pub auth: Authority,
+    pub auth: Authenticator,
     /// How blobs are sent to it.
-    pub way: KnownWay,
+    pub strategy: KnownStrategy,
 }
 
 impl Host {
@@ -28,8 +28,8 @@ impl Host {
         Self {
             endpoint: Endpoint::new(name, options),
             blobs: Semaphore::new(options.jobs.max(1)),
-            auth: Authority::default(),
-            way: KnownWay::default(),
+            auth: Authenticator::default(),
+            strategy: KnownStrategy::default(),
         }
     }
 }
@@ -54,7 +54,7 @@ impl Exchange {
     ///
     /// Answers that are temporary by their status, and broken connections, are repeated here where
     /// the request allows it, and are failures in the end. So is a refusal for want of credentials.
-    pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Answer> {
+    pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Response> {
         let mut attempt = 1;
         loop {
             let outcome = self.send_authorized(host, request).await;
@@ -65,15 +65,15 @@ impl Exchange {
     }
 
     /// Finds out what a registry demands and gets what `need` takes, before it is needed.
-    pub(super) async fn warm_up(&self, host: &Host, need: &Need) -> Outcome<()> {
+    pub(super) async fn warm_up(&self, host: &Host, need: &ScopeRequest) -> Outcome<()> {
         if !host.endpoint.has_answered() {
             self.ask_at_root(host, need).await?;
         }
-        host.auth.header(self.asking(host), need).await.map(|_| ())
+        host.auth.header(self.token_client(host), need).await.map(|_| ())
     }
 
     /// Asks a registry at its root, once, whether it wants to know who asks.
-    async fn ask_at_root(&self, host: &Host, need: &Need) -> Outcome<()> {
+    async fn ask_at_root(&self, host: &Host, need: &ScopeRequest) -> Outcome<()> {
         let ask = async || -> Outcome<()> {
             let root = Request::new(Method::GET, Target::Path("/v2/".to_owned()));
             let answer = self.sender.send(&host.endpoint, &root, None).await?;
@@ -91,8 +91,8 @@ impl Exchange {
     async fn introduction(
         &self,
         host: &Host,
-        need: &Need,
-        answer: &Answer,
+        need: &ScopeRequest,
+        answer: &Response,
     ) -> Outcome<Option<HeaderValue>> {
         let is_denial = answer.status() == StatusCode::UNAUTHORIZED;
         if !is_denial && !self.credentials.may_have(&host.endpoint.name, &need.path).await {
@@ -102,17 +102,17 @@ impl Exchange {
         if self.ask_at_root(host, need).await.is_err() {
             return Ok(None);
         }
-        host.auth.header(self.asking(host), need).await
+        host.auth.header(self.token_client(host), need).await
     }
 
-    fn asking<'a>(&'a self, host: &'a Host) -> Asking<'a> {
-        Asking { sender: &self.sender, credentials: &self.credentials, to: &host.endpoint }
+    fn token_client<'a>(&'a self, host: &'a Host) -> TokenClient<'a> {
+        TokenClient { sender: &self.sender, credentials: &self.credentials, to: &host.endpoint }
     }
 
     /// Sends a request with what is known to be demanded, and once more when more is demanded.
-    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Answer> {
-        let asking = self.asking(host);
-        let mut shown = host.auth.header(asking, &request.need).await?;
+    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Response> {
+        let token_client = self.token_client(host);
+        let mut shown = host.auth.header(token_client, &request.need).await?;
         let mut answer = self.sender.send_once(&host.endpoint, request, shown.as_ref()).await?;
         if shown.is_none() && turns_strangers_away(&answer) {
             shown = self.introduction(host, &request.need, &answer).await?;
@@ -139,9 +139,9 @@ impl Exchange {
             return Err(failure);
         }
         if let Some(shown) = &shown {
-            host.auth.forget(asking, shown).await;
+            host.auth.forget(token_client, shown).await;
         }
-        match host.auth.header(asking, &need).await? {
+        match host.auth.header(token_client, &need).await? {
             Some(better) if shown.as_ref() != Some(&better) => {
                 let answer = self.sender.send_once(&host.endpoint, request, Some(&better)).await?;
                 match answer.status() {
@@ -154,7 +154,12 @@ impl Exchange {
     }
 
     /// Adds to a refusal what went wrong with the search for credentials.
-    async fn note(&self, host: &Host, need: &Need, mut failure: Failure) -> Outcome<Answer> {
+    async fn note(
+        &self,
+        host: &Host,
+        need: &ScopeRequest,
+        mut failure: Failure,
+    ) -> Outcome<Response> {
         if let Failure::Refused(refusal) = &mut failure {
             refusal.note = self.credentials.find(&host.endpoint.name, &need.path).await?.note;
         }
@@ -163,7 +168,7 @@ impl Exchange {
 }
 
 /// Whether an answer without a challenge may be what strangers get.
-fn turns_strangers_away(answer: &Answer) -> bool {
+fn turns_strangers_away(answer: &Response) -> bool {
     let is_silent = !answer.headers().contains_key(WWW_AUTHENTICATE);
     answer.is_from_registry() && is_silent && matches!(answer.status().as_u16(), 401 | 403 | 404)
 }

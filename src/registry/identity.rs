@@ -8,7 +8,7 @@ const IDENTITY_USER: &str = "<token>";
 /// Who the user is to a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Nobody in particular.
+    /// No credentials.
     Anonymous,
     /// A user name and a password.
     Password {

@@ -10,16 +10,16 @@ const MOST_MOUNTS: usize = 3;
 
 /// What this client knows to be in which repository, and what it is pushing now.
 #[derive(Default)]
-pub(super) struct Holdings {
+pub(super) struct KnownBlobs {
     repositories: Mutex<BTreeMap<Digest, BTreeSet<Repository>>>,
     /// One lock for each registry and digest: whoever pushes it holds it, so that the next one can
     /// have it mounted.
-    flights: Mutex<BTreeMap<(String, Digest), Flight>>,
+    in_flight: Mutex<BTreeMap<(String, Digest), Flight>>,
 }
 
 type Flight = Arc<tokio::sync::Mutex<()>>;
 
-impl Holdings {
+impl KnownBlobs {
     fn repositories(&self) -> MutexGuard<'_, BTreeMap<Digest, BTreeSet<Repository>>> {
         self.repositories.lock().expect("no holder of this lock panics")
     }
@@ -53,7 +53,7 @@ impl Holdings {
 
     pub(super) fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {
         let key = (repository.registry().to_owned(), digest.clone());
-        let mut flights = self.flights.lock().expect("no holder of this lock panics");
-        flights.entry(key).or_default().clone()
+        let mut in_flight = self.in_flight.lock().expect("no holder of this lock panics");
+        in_flight.entry(key).or_default().clone()
     }
 }

@@ -2,13 +2,13 @@
 
 use reqwest::Url;
 
-use super::answer::Answer;
 use super::failure::Outcome;
 use super::host_name::authority;
+use super::response::Response;
 use crate::error::{Error, ErrorKind};
 
 /// The address that an answer sends the next request of an upload to.
-pub(super) fn location(answer: &Answer) -> Outcome<Url> {
+pub(super) fn location(answer: &Response) -> Outcome<Url> {
     let Some(text) = answer.header("location") else {
         let what = format!("use the answer to {}", answer.describe());
         return Err(Error::new(ErrorKind::Invalid, what).because("it has no Location").into());
@@ -17,7 +17,7 @@ pub(super) fn location(answer: &Answer) -> Outcome<Url> {
 }
 
 /// Where an answer redirects to.
-pub(super) fn redirect(answer: &Answer) -> Outcome<Option<Url>> {
+pub(super) fn redirect(answer: &Response) -> Outcome<Option<Url>> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reqwest::Body;
 use tokio::sync::mpsc;
 
-use super::{OnBytes, Reopen};
+use super::{BlobSource, OnBytes};
 use crate::blocking::blocking;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 
@@ -37,7 +37,7 @@ pub(super) enum Payload {
 /// A part of a source.
 #[derive(Clone)]
 pub(super) struct Part {
-    pub source: Arc<dyn Reopen>,
+    pub source: Arc<dyn BlobSource>,
     pub offset: u64,
     pub length: u64,
     pub meter: Arc<Meter>,

@@ -12,7 +12,7 @@ use crate::oci::{Digest, Repository};
 impl Client {
     /// Whether a repository has a blob. One that does not say counts as one that does not.
     pub async fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        if self.holdings().has(repository, digest) {
+        if self.known_blobs().has(repository, digest) {
             return Ok(true);
         }
         let outcome = self.ask_for_blob(repository, digest, Access::Pull).await;
@@ -20,7 +20,7 @@ impl Client {
             failure.into_error(format!("look for blob {digest} in {repository}"))
         })?;
         if size.is_some() {
-            self.holdings().add(repository, digest);
+            self.known_blobs().add(repository, digest);
         }
         Ok(size.is_some())
     }

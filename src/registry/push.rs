@@ -8,9 +8,9 @@ use super::client::{Client, request};
 use super::failure::Outcome;
 use super::payload::Meter;
 use super::request::{Request, Target};
-use super::scopes::{Need, Scopes, need};
+use super::scopes::{ScopeRequest, Scopes, need};
 use super::upload::{Session, Upload};
-use super::{Access, OnBytes, Reopen};
+use super::{Access, BlobSource, OnBytes};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Repository};
 
@@ -42,14 +42,14 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Result<Pushed> {
         let digest = &descriptor.digest;
-        let flight = self.holdings().flight(repository, digest);
+        let flight = self.known_blobs().flight(repository, digest);
         let _flight = flight.lock().await;
-        if self.holdings().has(repository, digest) {
+        if self.known_blobs().has(repository, digest) {
             return Ok(Pushed::Exists);
         }
         let host = self.host(repository);
@@ -57,7 +57,7 @@ impl Client {
         let outcome = self.bring_blob(repository, descriptor, source, mount_from, progress).await;
         let pushed = outcome
             .map_err(|failure| failure.into_error(format!("push blob {digest} to {repository}")))?;
-        self.holdings().add(repository, digest);
+        self.known_blobs().add(repository, digest);
         Ok(pushed)
     }
 
@@ -65,7 +65,7 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Outcome<Pushed> {
@@ -88,16 +88,16 @@ impl Client {
     /// no reason not to send the blob.
     async fn mount(&self, repository: &Repository, digest: &Digest, named: &[Repository]) -> Mount {
         let mut opened = None;
-        for source in self.holdings().sources(repository, digest, named) {
+        for source in self.known_blobs().sources(repository, digest, named) {
             let path = format!("blobs/uploads/?mount={digest}&from={}", source.path());
             // This token is for the mount alone: where the source may not be read, some registries
             // give none at all.
-            let Need { path: whose, scopes, .. } = need(repository, Access::Push);
+            let ScopeRequest { path: whose, scopes, .. } = need(repository, Access::Push);
             let scopes = scopes.and(Scopes::repository(source.path(), Access::Pull));
-            let post = request(Method::POST, repository, &path).need(Need {
+            let post = request(Method::POST, repository, &path).need(ScopeRequest {
                 path: whose,
                 scopes,
-                ..Need::default()
+                ..ScopeRequest::default()
             });
             let Ok(answer) = self.send(repository, &post).await else { continue };
             match answer.status().as_u16() {
@@ -141,7 +141,7 @@ mod tests {
     /// A source, and how often it was opened.
     struct Source(Vec<u8>, AtomicU64);
 
-    impl Reopen for Source {
+    impl BlobSource for Source {
         fn open(&self) -> Result<Box<dyn Read + Send>> {
             self.1.fetch_add(1, Ordering::Relaxed);
             Ok(Box::new(std::io::Cursor::new(self.0.clone())))

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 
 use super::payload::Payload;
-use super::scopes::Need;
+use super::scopes::ScopeRequest;
 
 /// How fast an upload is taken to be when a token for it is chosen.
 const SLOW_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
@@ -20,7 +20,7 @@ pub(super) struct Request {
     pub payload: Payload,
     pub repeat: Repeat,
     /// What the sender must show.
-    pub need: Need,
+    pub need: ScopeRequest,
 }
 
 /// What a request is sent to.
@@ -45,14 +45,14 @@ pub(super) enum Repeat {
 
 impl Request {
     pub(super) fn new(method: Method, target: Target) -> Self {
-        let (headers, need) = (HeaderMap::new(), Need::default());
+        let (headers, need) = (HeaderMap::new(), ScopeRequest::default());
         Self { method, target, headers, payload: Payload::Empty, repeat: Repeat::Safe, need }
     }
 
     /// Says what a token must allow.
     #[must_use]
-    pub(super) fn need(mut self, need: Need) -> Self {
-        self.need = Need { lasting: self.need.lasting, ..need };
+    pub(super) fn need(mut self, need: ScopeRequest) -> Self {
+        self.need = ScopeRequest { lasting: self.need.lasting, ..need };
         self
     }
 

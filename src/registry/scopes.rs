@@ -12,7 +12,7 @@ pub(super) struct Scopes(BTreeMap<String, BTreeSet<String>>);
 
 /// What a request needs of the one who sends it.
 #[derive(Clone, Default)]
-pub(super) struct Need {
+pub(super) struct ScopeRequest {
     /// The repository whose credentials count.
     pub path: String,
     /// What a token must allow.
@@ -22,10 +22,10 @@ pub(super) struct Need {
 }
 
 /// What `access` to a repository takes.
-pub(super) fn need(repository: &Repository, access: Access) -> Need {
+pub(super) fn need(repository: &Repository, access: Access) -> ScopeRequest {
     let path = repository.path();
     let scopes = Scopes::repository(path, access);
-    Need { path: path.to_owned(), scopes, ..Need::default() }
+    ScopeRequest { path: path.to_owned(), scopes, ..ScopeRequest::default() }
 }
 
 impl Scopes {

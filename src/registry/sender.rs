@@ -6,15 +6,16 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
-use super::answer::{Answer, Origin};
 use super::connections::Connections;
-use super::failure::{self, Breakdown, Cause, Failure, Outcome};
+use super::failure::{self, Cause, Failure, NetworkError, Outcome};
 use super::host_name::{authority, is_loopback_host};
 use super::location::{keeps_credentials, redirect};
 use super::payload::{Meter, Payload};
 use super::request::{Repeat, Request, Target};
+use super::response::{Origin, Response};
 use super::{Options, RetryPolicy, Timeouts, retry, tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::oci::docker_hub;
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -39,7 +40,7 @@ enum Scheme {
 impl Endpoint {
     pub(super) fn new(name: &str, options: &Options) -> Self {
         let authority = match name {
-            "docker.io" => "registry-1.docker.io",
+            docker_hub::NAME => docker_hub::HOST,
             other => other,
         };
         let schemes = if options.insecure.iter().any(|listed| listed == name || listed == "*") {
@@ -49,7 +50,7 @@ impl Endpoint {
         } else if tls::folders_for(&options.certificate_dirs, authority).is_empty() {
             vec![Scheme::Http, Scheme::Https]
         } else {
-            // Somebody went to the trouble of a certificate.
+            // A certificate for this host was put here: it speaks TLS.
             vec![Scheme::Https, Scheme::Http]
         };
         Self {
@@ -108,7 +109,7 @@ impl Sender {
         to: &Endpoint,
         request: &Request,
         header: Option<&HeaderValue>,
-    ) -> Outcome<Answer> {
+    ) -> Outcome<Response> {
         let mut attempt = 1;
         loop {
             let outcome = self.send_once(to, request, header).await;
@@ -123,9 +124,9 @@ impl Sender {
     pub(super) async fn settle(
         &self,
         request: &Request,
-        outcome: Outcome<Answer>,
+        outcome: Outcome<Response>,
         attempt: &mut u32,
-    ) -> Option<Outcome<Answer>> {
+    ) -> Option<Outcome<Response>> {
         let outcome = match outcome {
             Ok(answer) if retry::is_temporary(answer.status()) => Err(answer.refuse().await),
             outcome => outcome,
@@ -155,7 +156,7 @@ impl Sender {
         to: &Endpoint,
         request: &Request,
         header: Option<&HeaderValue>,
-    ) -> Outcome<Answer> {
+    ) -> Outcome<Response> {
         let path = match &request.target {
             Target::Url(url) => {
                 let home = to.url(to.candidates()[0], "/")?;
@@ -200,7 +201,7 @@ impl Sender {
         first: Url,
         request: &Request,
         header: Option<&HeaderValue>,
-    ) -> Outcome<Answer> {
+    ) -> Outcome<Response> {
         let described = failure::describe(&request.method, &first);
         let mut url = first;
         let mut method = request.method.clone();
@@ -214,7 +215,7 @@ impl Sender {
             let response = self.send_one(&url, &method, headers, &payload).await?;
             let origin =
                 Origin { request: described.clone(), registry: to.name.clone(), from_registry };
-            let answer = Answer::new(response, origin, self.timeouts.idle);
+            let answer = Response::new(response, origin, self.timeouts.idle);
             let Some(next) = redirect(&answer)? else { return Ok(answer) };
             if answer.status() == StatusCode::SEE_OTHER && method != Method::HEAD {
                 (method, payload) = (Method::GET, Payload::Empty);
@@ -264,7 +265,7 @@ impl Sender {
             return Err(error.into());
         }
         let request = failure::describe(method, url);
-        Err(Failure::Network(Box::new(Breakdown { host: authority(url), request, cause })))
+        Err(Failure::Network(Box::new(NetworkError { host: authority(url), request, cause })))
     }
 
     /// Waits for an answer for as long as a body is moving, or an answer may still come.
@@ -299,7 +300,7 @@ fn more_telling(first: Option<Failure>, last: Failure) -> Failure {
 }
 
 /// Whether a plain answer is the complaint of a server that speaks TLS.
-fn may_want_tls(answer: &Answer) -> bool {
+fn may_want_tls(answer: &Response) -> bool {
     answer.url().scheme() == "http"
         && answer.status() == StatusCode::BAD_REQUEST
         && answer.header("docker-distribution-api-version").is_none()

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How a blob is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(super) enum UploadStrategy {
     /// One PUT.
     Whole,
     /// One PATCH, and a PUT without body.
@@ -15,18 +15,18 @@ pub(super) enum Way {
 
 /// The way that a registry was found to take.
 #[derive(Default)]
-pub(super) struct KnownWay(AtomicU8);
+pub(super) struct KnownStrategy(AtomicU8);
 
-impl KnownWay {
-    pub(super) fn get(&self) -> Way {
+impl KnownStrategy {
+    pub(super) fn get(&self) -> UploadStrategy {
         match self.0.load(Ordering::Relaxed) {
-            0 => Way::Whole,
-            1 => Way::Streamed,
-            _ => Way::Chunked,
+            0 => UploadStrategy::Whole,
+            1 => UploadStrategy::Streamed,
+            _ => UploadStrategy::Chunked,
         }
     }
 
-    pub(super) fn set(&self, way: Way) {
-        self.0.fetch_max(way as u8, Ordering::Relaxed);
+    pub(super) fn set(&self, strategy: UploadStrategy) {
+        self.0.fetch_max(strategy as u8, Ordering::Relaxed);
     }
 }

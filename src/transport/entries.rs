@@ -2,7 +2,7 @@
 
 use super::RefName;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{Descriptor, Digest, Reference, annotation};
 
 /// The name in full, as containerd writes and reads it.
@@ -77,7 +77,10 @@ pub(super) fn shown(entry: &Descriptor) -> &str {
 /// The entries for an artifact: one per name, or a nameless one.
 ///
 /// A tag given with the place stands instead of the artifact's own tags.
-pub(super) fn named_entries(named: &Named, tag: Option<&RefName>) -> Result<Vec<Descriptor>> {
+pub(super) fn named_entries(
+    named: &TaggedArtifact,
+    tag: Option<&RefName>,
+) -> Result<Vec<Descriptor>> {
     let bare = named.artifact.descriptor().clone();
     if let Some(tag) = tag {
         return Ok(vec![tagged(&bare, named, tag)]);
@@ -104,7 +107,7 @@ pub(super) fn named_entries(named: &Named, tag: Option<&RefName>) -> Result<Vec<
     Ok(entries)
 }
 
-fn tagged(bare: &Descriptor, named: &Named, tag: &RefName) -> Descriptor {
+fn tagged(bare: &Descriptor, named: &TaggedArtifact, tag: &RefName) -> Descriptor {
     let mut entry = bare.clone();
     let text = tag.as_str();
     let full = if text.contains(['/', ':']) {

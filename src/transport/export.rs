@@ -6,7 +6,7 @@ use super::RefName;
 use super::docker_item::Item;
 use super::entries::{blob_name, name_of, named_entries};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, Image, Named};
+use crate::image::{Artifact, Blob, Image, TaggedArtifact};
 use crate::oci::{Compression, Descriptor, Digest, Platform};
 
 /// Everything that a layout or archive will hold.
@@ -24,7 +24,11 @@ pub(super) struct Export {
 
 impl Export {
     /// Gathers what `images` need; every blob must be local.
-    pub(super) fn new(images: &[Named], tag: Option<&RefName>, host: &Platform) -> Result<Self> {
+    pub(super) fn new(
+        images: &[TaggedArtifact],
+        tag: Option<&RefName>,
+        host: &Platform,
+    ) -> Result<Self> {
         let mut export = Self {
             entries: Vec::new(),
             named_by_place: tag.is_some(),

@@ -1,4 +1,4 @@
-//! Work on threads that ends when nobody waits for it any more.
+//! Work on threads that ends when its caller is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Watch(Arc<AtomicBool>);
 
 impl Watch {
-    /// Errs with [`ErrorKind::Interrupted`] once nobody waits for the work.
+    /// Errs with [`ErrorKind::Interrupted`] once the caller is gone.
     pub(super) fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Interrupted, "go on").because("nobody waits for it"));
@@ -45,7 +45,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     joined(ended)
 }
 
-/// Whoever waits for a thread.
+/// A caller that waits for a thread.
 struct Waiting {
     watch: Watch,
     /// Closed when the thread has ended; taken when it was waited for.

@@ -14,9 +14,12 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 12] = [
+const CIRCLES: [(&str, &str, &str); 15] = [
     ("cli::args", "cli::commands", LATER),
+    ("cli::commands", "cli::id_range", LATER),
     ("cli::dockerfile", "cli::commands", LATER),
+    ("cli::dockerfile", "cli::id_range", LATER),
+    ("cli::sandbox", "cli::session", LATER),
     ("cli::settings", "cli::commands", LATER),
     ("sandbox::channel", "sandbox::spawn", LATER),
     ("sandbox::channel", "sandbox::way_out", LATER),
@@ -32,7 +35,7 @@ const CIRCLES: [(&str, &str, &str); 12] = [
 const LATER: &str = "older than the test";
 
 /// Lines that a source file may have before its tests begin.
-const LONGEST_FILE: usize = 800;
+const LONGEST_FILE: usize = 600;
 
 /// The list in the crate's documentation, in its order: a module and the modules that it may use.
 fn listed_arrows() -> Vec<(String, BTreeSet<String>)> {

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use crate::dockerfile::context::GitSource;
 use crate::engine::{SecretSource, SolveOptions, StepKind, Table};
-use crate::error::Result;
 use crate::layer::Encoding;
-use crate::oci::{MediaType, Platform, Reference, Repository};
+use crate::oci::{MediaType, Platform, Repository};
 use crate::sandbox::{Limit, Network};
 use crate::store::CacheScope;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// Where files come from that are in no image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub enum NamedContext {
     /// Files.
     Files(ContextSource),
     /// An image.
-    Image(Place),
+    Image(Location),
 }
 
 /// Where the Dockerfile is.
@@ -145,8 +144,6 @@ pub struct Job {
     /// Whether anything is used or kept that builds share and that is not found by its content:
     /// Go's caches, caches that steps mount, results of steps that ran with Go's caches.
     pub shares_caches: bool,
-    /// Registries and repositories to use in the place of others.
-    pub mirrors: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
     pub epoch: Option<i64>,
     /// The present, in seconds since 1970.
@@ -190,21 +187,6 @@ impl Tools {
 }
 
 impl Job {
-    /// Where an image is looked for, instead of under its own name.
-    pub(super) fn mirrored(&self, reference: &Reference) -> Result<Reference> {
-        let name = reference.to_string();
-        let covers = |from: &str| {
-            name.strip_prefix(from)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
-        };
-        let longest =
-            self.mirrors.iter().filter(|(from, _)| covers(from)).max_by_key(|(from, _)| from.len());
-        match longest {
-            Some((from, to)) => format!("{to}{}", &name[from.len()..]).parse(),
-            None => Ok(reference.clone()),
-        }
-    }
-
     /// What the names in ops stand for.
     pub(super) fn table(&self, scope: CacheScope) -> Table {
         Table {

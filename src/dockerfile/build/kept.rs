@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Cannot as _, Result};
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::Rung;
 use crate::store::{CacheScope, Lock, ScratchFolder, Store, StorePlace, remove_tree, tree_bytes};
 
@@ -55,7 +55,7 @@ impl Caches {
     }
 
     fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = Form::of(rung).name();
+        let form = OwnerStorage::of(rung).name();
         if is_kept {
             return Ok(self.store.place(StorePlace::CacheMounts).join(form));
         }

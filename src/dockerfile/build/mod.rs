@@ -43,7 +43,7 @@ pub use crate::engine::{SecretSource, StepKind};
 use super::diagnostic::Diagnostics;
 use super::ignore::Patterns;
 use super::instruction::Dockerfile;
-use super::lint::{self, Surroundings};
+use super::lint::{self, LintContext};
 use super::source::Source;
 use super::{Diagnostic, Level};
 use crate::engine::{Backend, Execute, Solver};
@@ -153,7 +153,7 @@ pub async fn check(tools: &Tools, job: Job, platform: &Platform) -> Result<Vec<(
     let inputs = platform::inputs(tools, &job, platform);
     let names = job.contexts.keys().cloned().collect();
     let ignored = |path: &str| leaves_out(&context.ignored, path);
-    let found = super::check(&source, &surroundings(&inputs, &names, &ignored));
+    let found = super::check(&source, &lint_context(&inputs, &names, &ignored));
     Ok(found.iter().map(|found| (found.level, found.render(&source))).collect())
 }
 
@@ -173,7 +173,7 @@ fn warn(
     if let Err(wrong) = lint::options(file, &inputs) {
         return fail(vec![wrong]);
     }
-    let mut found = lint::lint(file, &surroundings(&inputs, &names, &ignored));
+    let mut found = lint::lint(file, &lint_context(&inputs, &names, &ignored));
     found.retain(|found| found.rule.is_some());
     if found.iter().any(|found| found.level == Level::Error) {
         return fail(found);
@@ -184,12 +184,12 @@ fn warn(
     Ok(())
 }
 
-fn surroundings<'a>(
+fn lint_context<'a>(
     inputs: &'a super::Inputs,
     contexts: &'a BTreeSet<String>,
     ignored: &'a dyn Fn(&str) -> bool,
-) -> Surroundings<'a> {
-    Surroundings { inputs, contexts, stages: None, environment: &|_| None, ignored }
+) -> LintContext<'a> {
+    LintContext { inputs, contexts, stages: None, environment: &|_| None, ignored }
 }
 
 /// Whether ignore rules leave out a path for certain.

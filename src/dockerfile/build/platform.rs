@@ -248,8 +248,8 @@ impl<'a> PlatformBuild<'a> {
         self.finish(&end).await
     }
 
-    /// Unpacks the bases of all stages while the first steps are executed. Never ends: whoever needs
-    /// one of them hears of what went wrong.
+    /// Unpacks the bases of all stages while the first steps are executed. Never ends: a stage that needs
+    /// a base reports its failure.
     async fn fetch_bases(&self) {
         let solver = &self.common.solver;
         solver.until_begun().await;
@@ -296,7 +296,7 @@ impl<'a> PlatformBuild<'a> {
         match (end, failure) {
             (Some(end), _) => Ok(end),
             (None, Some(error)) => Err(error),
-            // Whoever executed it tells what went wrong, and that ends the build.
+            // The task that executed it reports the failure, and that ends the build.
             (None, None) => std::future::pending().await,
         }
     }

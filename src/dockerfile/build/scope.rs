@@ -1,4 +1,4 @@
-//! Whose caches a build of a context uses, where nobody has said so.
+//! Which scope of caches a build uses, where the command line does not say it.
 
 use std::path::Path;
 

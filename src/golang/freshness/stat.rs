@@ -16,7 +16,7 @@ use crate::error::{Cannot, Result};
 /// Everything that is stamped earlier was as it is now before this moment. The system's own clock
 /// would not do: file systems stamp with a coarser one that lags behind it.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct StartedAt {
     /// Unknown where it may have changed since the moment was taken.
     device: Option<u64>,
     clock: Clock,
@@ -24,7 +24,7 @@ pub struct Moment {
     nanoseconds: i64,
 }
 
-/// By how much the clock of somebody else's file system may be behind another one.
+/// By how much the clock of a file server may be behind this machine's.
 const FOREIGN_SKEW: i64 = 2_000_000_000;
 
 /// The longest tick of the kernel's clock: two of its file systems may differ by one.
@@ -33,7 +33,7 @@ const TICK: i64 = 10_000_000;
 /// One second.
 const SECOND: i64 = 1_000_000_000;
 
-impl Moment {
+impl StartedAt {
     /// The present, in a folder that can be written to.
     pub fn now(folder: &Path) -> Result<Self> {
         let action = || format!("make a file in {}", folder.display());

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 
-use super::failure::{self, Breakdown, Cause, Failure, Outcome, Refusal};
+use super::failure::{self, Cause, Failure, NetworkError, Outcome, RegistryError};
 use super::host_name::authority;
 use super::retry;
 use crate::error::{Error, ErrorKind};
@@ -18,8 +18,8 @@ use crate::secret;
 const LONGEST_REFUSAL: u64 = 64 * 1024;
 
 /// An answer of a registry, its body not read yet.
-pub(super) struct Answer {
-    response: Response,
+pub(super) struct Response {
+    raw: reqwest::Response,
     /// Method and path as first asked for, for messages.
     request: String,
     /// The host as the user names it.
@@ -36,10 +36,10 @@ pub(super) struct Origin {
     pub from_registry: bool,
 }
 
-impl Answer {
-    pub(super) fn new(response: Response, origin: Origin, idle: Duration) -> Self {
+impl Response {
+    pub(super) fn new(raw: reqwest::Response, origin: Origin, idle: Duration) -> Self {
         let Origin { request, registry, from_registry } = origin;
-        Self { response, request, registry, from_registry, idle }
+        Self { raw, request, registry, from_registry, idle }
     }
 
     /// Whether no other host answered in the registry's place.
@@ -53,16 +53,16 @@ impl Answer {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        self.response.status()
+        self.raw.status()
     }
 
     /// Where the answer came from, after redirects.
     pub(super) fn url(&self) -> &Url {
-        self.response.url()
+        self.raw.url()
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.raw.headers()
     }
 
     /// A header as text; one that is no text counts as absent.
@@ -95,7 +95,7 @@ impl Answer {
 
     /// The next piece of the body; `None` is its end.
     pub(super) async fn chunk(&mut self) -> Outcome<Option<Bytes>> {
-        let cause = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+        let cause = match tokio::time::timeout(self.idle, self.raw.chunk()).await {
             Ok(Ok(chunk)) => return Ok(chunk),
             Ok(Err(error)) => Cause::of(&error),
             Err(_) => Cause::TimedOut,
@@ -106,7 +106,7 @@ impl Answer {
     /// The failure of an answer that broke off.
     pub(super) fn broke(&self, cause: Cause) -> Failure {
         let (host, request) = (authority(self.url()), self.describe());
-        Failure::Network(Box::new(Breakdown { host, request, cause }))
+        Failure::Network(Box::new(NetworkError { host, request, cause }))
     }
 
     /// The whole body, which must not exceed `limit` bytes.
@@ -148,7 +148,7 @@ impl Answer {
                     secret::mask(&problem.message, query.iter().map(|value| &**value));
             }
         }
-        Failure::Refused(Box::new(Refusal {
+        Failure::Refused(Box::new(RegistryError {
             status: self.status(),
             problems,
             request: self.describe(),

@@ -1,4 +1,4 @@
-//! A task whose bytes are counted by somebody else.
+//! The progress of one blob, whose bytes the registry client counts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,9 +7,9 @@ use crate::progress::{Reporter, Task, TaskKind};
 use crate::registry::OnBytes;
 
 /// The transfer of one blob. Dropped before its end, it is reported as failed.
-pub(crate) struct Transfer(Arc<Mutex<Option<Task>>>);
+pub(crate) struct BlobProgress(Arc<Mutex<Option<Task>>>);
 
-impl Transfer {
+impl BlobProgress {
     /// Starts the task for a blob.
     pub(crate) fn start(reporter: &Reporter, kind: TaskKind, blob: &Descriptor) -> Self {
         let name = format!("sha256:{}", blob.digest.short());
@@ -17,7 +17,7 @@ impl Transfer {
         Self(Arc::new(Mutex::new(Some(task))))
     }
 
-    /// What is told of bytes. What it is told after the end does not count.
+    /// The function that counts bytes. Bytes that it counts after the end are dropped.
     pub(crate) fn on_bytes(&self) -> OnBytes {
         let shared = self.0.clone();
         Arc::new(move |bytes| {
