@@ -31,14 +31,16 @@
 //! transport: disk error oci progress layer registry store image
 //! rootfs: disk error oci progress layer sandbox registry store image transport
 //! engine: error oci progress layer store image transport
-//! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
+//! cache: disk error oci progress layer registry store image transport engine
+//! golang: clock disk error glob oci progress secret layer sandbox store image transport cache rootfs
+//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport cache rootfs engine
 //! container: disk error literal oci progress layer sandbox store image transport rootfs
 //! config: disk error literal oci layer
-//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile
-//! cli: disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! pipeline: disk error oci progress layer sandbox registry store image transport cache rootfs engine golang dockerfile
+//! cli: disk error literal oci progress secret layer sandbox registry store image transport cache rootfs golang dockerfile container config pipeline
 //! ```
 
+pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -26,14 +26,12 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-pub use compile::{programs_folder, programs_folders};
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{ImmutableTags, Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
     Settings, Target, ToolchainChoice,
 };
-pub use toolchain::all_go_caches;
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image};
@@ -114,6 +112,9 @@ pub async fn build(
         }
     }
     let built = assembling.finish()?;
+    if scope.is_some() {
+        crate::cache::programs::write_about(&engine.programs, &request.scope);
+    }
     // Before anything is written, maybe beside the sources.
     for workload in workloads {
         workload.memory.keep(engine, request, &workload.packages);

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::lock::LockFile;
 use super::plan::Unit;
 use super::{Engine, Request, SandboxChoice, SandboxWish, Settings, ToolchainChoice};
+use crate::cache::gocache::GoCache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
+use crate::golang::{BuildFlags, Images, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::sandbox::{Launcher, ProbeOptions, Rung, probe};
-use crate::store::{CacheScope, Store, StorePlace};
 use crate::transport::{self, Place};
 
 /// The kind of the store's records that say where an image's Go is.
@@ -28,24 +28,12 @@ const WITH_SOURCES: [Rung; 5] = [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::N
 /// program to be in it.
 const BEST_FIRST: [Rung; 4] = [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Proot];
 
-/// What builds with a toolchain of an image keep in a store, scope by scope.
-pub fn all_go_caches(store: &Store) -> Vec<Kept> {
-    Kept::all(&store.place(StorePlace::GoCaches))
-}
-
-fn go_caches(store: &Store, scope: &CacheScope) -> Result<Kept> {
-    match scope.name() {
-        Some(scope) => Ok(Kept::new(store.place(StorePlace::GoCaches).join(scope.as_str()))),
-        None => store.scratch_folder().map(Kept::of_this_build),
-    }
-}
-
 /// The toolchains of a build, each found once.
 #[derive(Default)]
 pub(super) struct Toolchains {
     found: Vec<(Wanted, Toolchain)>,
     /// The caches of those that come from an image.
-    kept: OnceLock<Kept>,
+    go_cache: OnceLock<GoCache>,
 }
 
 /// What makes one toolchain another than the next.
@@ -99,7 +87,8 @@ impl Toolchains {
         for settings in settings {
             let wanted = Wanted::new(&settings.toolchain, &settings.go);
             if self.found.iter().all(|(known, _)| *known != wanted) {
-                let search = Search { engine, request, need: wanted.need, kept: &self.kept };
+                let search =
+                    Search { engine, request, need: wanted.need, go_cache: &self.go_cache };
                 let found = search.find(&wanted.choice).await?;
                 self.found.push((wanted, found));
             }
@@ -119,7 +108,7 @@ struct Search<'a> {
     engine: &'a Engine,
     request: &'a Request,
     need: Need,
-    kept: &'a OnceLock<Kept>,
+    go_cache: &'a OnceLock<GoCache>,
 }
 
 impl Search<'_> {
@@ -286,15 +275,15 @@ impl Search<'_> {
     fn images(&self) -> Result<Images> {
         let variables = self.engine.variables.clone();
         let path = variables.get("PATH").cloned().unwrap_or_default();
-        let kept = if let Some(kept) = self.kept.get() {
-            kept
+        let go_cache = if let Some(known) = self.go_cache.get() {
+            known
         } else {
-            let made = go_caches(&self.engine.transport.store, &self.request.scope)?;
-            self.kept.get_or_init(|| made)
+            let made = GoCache::of_scope(&self.engine.transport.store, &self.request.scope)?;
+            self.go_cache.get_or_init(|| made)
         };
         Ok(Images {
             context: self.engine.transport.clone(),
-            kept: kept.clone(),
+            go_cache: go_cache.clone(),
             variables,
             launcher: Launcher::new(path),
             cores: self.engine.cores,

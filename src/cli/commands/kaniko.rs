@@ -51,7 +51,9 @@ pub(in crate::cli) async fn run(
         places: places.collect(),
         ..Outputs::default()
     };
+    let keep = session.environment.store_keep()?;
     let published = pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await?;
+    session.keep_store_within(keep);
     if let Some(digest) = published.first().and_then(|image| image.pinned.digest()) {
         describe(session, &build, digest)?;
     }

@@ -21,6 +21,9 @@ const RECORDS: &str = "base";
 #[derive(Serialize, Deserialize)]
 struct Record {
     manifest: Descriptor,
+    /// The name, for people. Earlier versions did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
 }
 
 /// Finds an image by its name.
@@ -44,11 +47,12 @@ pub(super) async fn find(
             return Ok(Arc::new(image));
         }
     }
+    let shown_name = mirrored.familiar();
     let image = read(tools, &Place::Registry(mirrored), &shown, platform).await?;
     store.put(image.manifest.bytes())?;
     store.put(image.config.bytes())?;
     let manifest = image.manifest.descriptor().clone();
-    store.put_record(RECORDS, &key, &Record { manifest })?;
+    store.put_record(RECORDS, &key, &Record { manifest, name: Some(shown_name) })?;
     Ok(Arc::new(image))
 }
 

@@ -323,6 +323,8 @@ impl Step {
         } else {
             levels::open_over(&self.folder, &own, &below, &create)?
         };
+        let whose = self.scope.shown();
+        kept::write_about(&opened.place, &format!("{kind} of {whose} for {platform}"));
         let target = self.lead(kind, target, prepared)?;
         let Opened { place, files, over, held } = opened;
         let below = over.as_ref().filter(|over| over.is_cache).map(|over| over.below.clone());

@@ -42,8 +42,6 @@ pub use job::{
     NamedContext, SecretSource, StatedPlatform, StepKind, Tools,
 };
 
-pub use kept::{caches_size, prune_caches};
-
 use super::ignore::Patterns;
 use super::instruction::Dockerfile;
 use super::lint::{self, Surroundings};

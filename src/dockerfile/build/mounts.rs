@@ -336,7 +336,9 @@ async fn cache_of(
             let files = seed.as_deref();
             create_cache(&unpacker, place, owner, files.map(|files| (files, source.as_str())))
         };
-        open_cache(&folder, &name, sharing, &create)
+        let (place, lock) = open_cache(&folder, &name, sharing, &create)?;
+        kept::write_about(&place, &name);
+        Ok((place, lock))
     })
     .await
 }
