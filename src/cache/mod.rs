@@ -12,6 +12,7 @@
 //! When an entry was last used is for its users to note, at most once an hour where nothing else has to
 //! be written: an mtime, as each cache's own file says.
 
+pub mod backend;
 mod bound;
 mod content;
 mod describe;

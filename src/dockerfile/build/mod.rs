@@ -96,6 +96,9 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
         common.shop.again = again.unwrap_or_default();
         images = execute(&common, platforms, Attempt::Again).await;
     }
+    if let Some(remote) = &remote {
+        remote.finish().await;
+    }
     common.context.save();
     for context in common.contexts.values() {
         context.save();
