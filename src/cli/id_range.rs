@@ -10,7 +10,7 @@ use super::kaniko;
 use super::sandbox::SandboxArgs;
 use crate::container::Containers;
 use crate::error::Result;
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::{Launcher, Rung};
 use crate::store::StorePlace;
 
@@ -47,8 +47,9 @@ pub(super) fn enter(
         Command::Run(args) => Some(commands::run::choose_rung(args, global, environment)?),
         Command::Cache(args) if args.removes() => {
             let store = global.store_folder(environment)?;
-            let is_there =
-                WITH_MAPPED.iter().any(|place| place.of(&store).join(Form::Mapped.name()).is_dir());
+            let is_there = WITH_MAPPED
+                .iter()
+                .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
             // Root removes whatever it is.
             (is_there && !rustix::process::geteuid().is_root()).then_some(Rung::NsSubuid)
         }

@@ -20,11 +20,11 @@ use super::passing_store::PassingStore;
 use crate::cache::keep_within;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
-use crate::pipeline::Engine;
+use crate::pipeline::BuildContext;
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
 use crate::store::{Store, StorePlace};
-use crate::transport::{Context, Place};
+use crate::transport::{Context, Location};
 
 /// How long after a signal the work has time to notice it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -142,9 +142,9 @@ impl Session {
     }
 
     /// All that a build needs.
-    pub(super) fn engine(&self) -> Result<Engine> {
+    pub(super) fn build_context(&self) -> Result<BuildContext> {
         let transport = self.transport()?;
-        Ok(Engine {
+        Ok(BuildContext {
             programs: transport.store.place(StorePlace::Programs),
             transport,
             variables: self.environment.variables.clone(),
@@ -237,7 +237,7 @@ impl Interruption {
 }
 
 /// Refuses to write an archive to a terminal, or several into one stream.
-pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Location>) -> Result<()> {
     let streams = places.into_iter().filter(|place| place.is_stream()).count();
     if streams > 1 {
         return Err(Error::new(ErrorKind::Usage, "write several archives to stdout")

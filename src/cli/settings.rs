@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::flags::pair;
 use crate::config::{self, GondolaYaml, ModuleMode};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, ModMode};
+use crate::golang::{BuildFlags, ModuleMode};
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
@@ -17,7 +17,7 @@ use crate::pipeline::{
     ToolchainChoice,
 };
 use crate::store::CacheScope;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// The configuration file that is read when it exists.
 const DEFAULT_FILE: &str = "gondola.yaml";
@@ -188,9 +188,9 @@ fn build_flags(given: config::Go) -> BuildFlags {
         cgo: given.cgo.unwrap_or(false),
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
         mod_mode: given.module_mode.map(|mode| match mode {
-            ModuleMode::Mod => ModMode::Mod,
-            ModuleMode::Readonly => ModMode::Readonly,
-            ModuleMode::Vendor => ModMode::Vendor,
+            ModuleMode::Mod => ModuleMode::Mod,
+            ModuleMode::Readonly => ModuleMode::Readonly,
+            ModuleMode::Vendor => ModuleMode::Vendor,
         }),
         ..BuildFlags::default()
     }
@@ -234,7 +234,7 @@ fn toolchain_choice(given: &config::Go, folder: &Path) -> Result<ToolchainChoice
         "host" => ToolchainChoice::Host,
         _ if is_path => ToolchainChoice::Program(folder.join(text)),
         _ => {
-            let place: Place = text.parse().cannot(|| format!("use --go {text}"))?;
+            let place: Location = text.parse().cannot(|| format!("use --go {text}"))?;
             ToolchainChoice::Image(place.in_folder(folder))
         }
     })
@@ -304,7 +304,7 @@ mod tests {
             assert_eq!(choose(Some(path)).unwrap(), program);
         }
         for image in ["golang", "golang:1.27", "sdk/bin/gopher", "oci:bases:golang"] {
-            let place = image.parse::<Place>().unwrap().in_folder(folder.path());
+            let place = image.parse::<Location>().unwrap().in_folder(folder.path());
             assert_eq!(choose(Some(image)).unwrap(), ToolchainChoice::Image(place));
         }
         let error = choose(Some("Go:1")).unwrap_err();

@@ -70,11 +70,11 @@ pub(super) fn check_name(name: &str) -> Result<()> {
             .because(why)
             .hint("use letters, digits, \"_\", \".\" and \"-\", beginning with a letter or digit"))
     };
-    let further = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let request = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     match name.as_bytes() {
         [] | [_] => wrong("a name has at least two characters"),
         [first, ..] if !first.is_ascii_alphanumeric() => wrong("it begins with something else"),
-        bytes if !bytes.iter().all(|b| further(*b)) => wrong("it holds another character"),
+        bytes if !bytes.iter().all(|b| request(*b)) => wrong("it holds another character"),
         bytes if bytes.len() > LONGEST_NAME => wrong("it is longer than 128 characters"),
         _ => Ok(()),
     }

@@ -35,7 +35,7 @@ impl Attachment {
 }
 
 /// This side of a program's streams, before it is started.
-pub(super) struct Plumbing {
+pub(super) struct ProgramStreams {
     input: Option<OwnedFd>,
     outputs: Vec<(Stream, OwnedFd)>,
 }
@@ -63,26 +63,26 @@ impl Recorder {
     }
 }
 
-impl Plumbing {
+impl ProgramStreams {
     /// Makes the streams that a program gets, and this side of them. One with a terminal needs none.
     pub(super) fn new(wanted: Wanted) -> Result<(Streams, Self)> {
         let action = || "connect the program's streams";
         let mut streams = Streams::null()?;
-        let mut plumbing = Self { input: None, outputs: Vec::new() };
+        let mut ours = Self { input: None, outputs: Vec::new() };
         if wanted.terminal {
-            return Ok((streams, plumbing));
+            return Ok((streams, ours));
         }
         if wanted.input {
             let (reader, writer) = io::pipe().cannot(action)?;
-            (streams.input, plumbing.input) = (reader.into(), Some(writer.into()));
+            (streams.input, ours.input) = (reader.into(), Some(writer.into()));
         }
         let (reader, writer) = io::pipe().cannot(action)?;
         streams.output = writer.into();
-        plumbing.outputs.push((Stream::Output, reader.into()));
+        ours.outputs.push((Stream::Output, reader.into()));
         let (reader, writer) = io::pipe().cannot(action)?;
         streams.error = writer.into();
-        plumbing.outputs.push((Stream::Error, reader.into()));
-        Ok((streams, plumbing))
+        ours.outputs.push((Stream::Error, reader.into()));
+        Ok((streams, ours))
     }
 
     /// Starts to carry what the program of `child` reads and writes.
@@ -91,7 +91,7 @@ impl Plumbing {
         child: &Child,
         wanted: Wanted,
         recorder: Option<&Recorder>,
-    ) -> Result<Pumps> {
+    ) -> Result<Copiers> {
         let attachment = wanted.attachment;
         let action = || "connect the program's terminal";
         let mut raw = None;
@@ -121,19 +121,19 @@ impl Plumbing {
             let carry = move || carry_input(&to, end);
             std::thread::Builder::new().spawn(carry).cannot(|| "carry the program's input")?;
         }
-        Ok(Pumps { outputs, _held_input: held_input, _raw: raw })
+        Ok(Copiers { outputs, _held_input: held_input, _raw: raw })
     }
 }
 
 /// What carries a running program's streams.
-pub(super) struct Pumps {
+pub(super) struct Copiers {
     outputs: Vec<JoinHandle<()>>,
     /// Of a program in the background, whose input has no end.
     _held_input: Option<OwnedFd>,
     _raw: Option<RawMode>,
 }
 
-impl Pumps {
+impl Copiers {
     /// Waits until all that the program wrote has arrived. Gives the terminal back.
     pub(super) fn finish(self) {
         for output in self.outputs {

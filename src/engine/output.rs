@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::snapshot::Basis;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Blob, BlobSource, Layer};
+use crate::image::{Blob, BlobLocation, Layer};
 use crate::layer::{self, Encoding, LayerInfo, Tree, WriteOptions};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::TaskKind;
@@ -73,7 +73,7 @@ impl LayerRecord {
 
     /// The layer, which is in the store.
     pub fn layer(&self, store: &Store) -> Layer {
-        let source = BlobSource::File(store.blob_path(&self.digest));
+        let source = BlobLocation::File(store.blob_path(&self.digest));
         Layer {
             blob: Blob { descriptor: self.descriptor(), source },
             diff_id: self.diff_id.clone(),

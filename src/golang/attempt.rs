@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::Builder;
 use super::command::Output;
 use super::compile::Recorded;
+use super::freshness::{Before, Sources, StartedAt, Trace};
 use super::gocache::Ongoing;
-use super::inputs::{Before, Moment, Sources, Trace};
 use super::packages::Package;
 use crate::clock::Clock;
 use crate::error::{Cannot, Error, ErrorKind, Result};
@@ -42,7 +42,7 @@ pub(super) struct Group<'a> {
 /// One `go build` that has ended.
 struct Ran {
     /// Before it began.
-    since: Moment,
+    since: StartedAt,
     output: Output,
     /// What it read, and how that was found out if nothing was known.
     found: Result<(Sources, Option<Trace>)>,
@@ -167,7 +167,7 @@ impl Builder {
         ongoing: Option<&Ongoing>,
         before: &Before,
     ) -> Result<Ran> {
-        let since = Moment::now(&self.out_dir)?;
+        let since = StartedAt::now(&self.out_dir)?;
         let find = async {
             let packages: Vec<Package> = group.packages.iter().copied().cloned().collect();
             let trace = self.trace_sources(&packages, group.platform).await?;
@@ -196,7 +196,7 @@ impl Builder {
         let mut left = REST;
         loop {
             let before = sources.before();
-            let now = Moment::now(&self.out_dir)?;
+            let now = StartedAt::now(&self.out_dir)?;
             if left.is_zero() || sources.changed_since(&now, &before).is_none() {
                 return Ok(before);
             }
@@ -229,7 +229,7 @@ impl Group<'_> {
     }
 }
 
-fn note(ongoing: Option<&Ongoing>, sources: &Sources, since: &Moment) -> Result<()> {
+fn note(ongoing: Option<&Ongoing>, sources: &Sources, since: &StartedAt) -> Result<()> {
     ongoing.map_or(Ok(()), |ongoing| ongoing.note(sources, since))
 }
 

@@ -11,7 +11,7 @@ use crate::progress::TaskKind;
 use super::Builder;
 use super::attempt::Group;
 use super::command::Output;
-use super::inputs::{Inputs, Moment, Sources, Trace};
+use super::freshness::{Record, Sources, StartedAt, Trace};
 use super::packages::{Package, explain};
 use super::programs::{Kept, Program, Run};
 
@@ -31,7 +31,7 @@ pub struct Binary {
 pub struct Built {
     /// The programs.
     pub binaries: Vec<Binary>,
-    /// By what each is found again by [`Builder::recall`], in the same order.
+    /// By what each is found again by [`Builder::reuse`], in the same order.
     pub programs: Vec<Program>,
     /// What was found out of their sources meanwhile; one for each `go build` that no record told of
     /// its sources.
@@ -43,12 +43,12 @@ pub struct Built {
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub(super) sources: Sources,
-    pub(super) since: Moment,
+    pub(super) since: StartedAt,
 }
 
 impl Recorded {
-    /// What `inputs` say, which were [`Inputs::check`]ed after `since` and not found stale.
-    pub fn new(inputs: &Inputs, since: Moment) -> Self {
+    /// What `inputs` say, which were [`Record::check`]ed after `since` and not found stale.
+    pub fn new(inputs: &Record, since: StartedAt) -> Self {
         Self { sources: inputs.sources(), since }
     }
 }
@@ -94,7 +94,7 @@ impl Builder {
     }
 
     /// Finds the programs of an earlier [`Builder::compile`] where each is still the same.
-    pub fn recall(&self, packages: &[Package], programs: &[Program]) -> Option<Built> {
+    pub fn reuse(&self, packages: &[Package], programs: &[Program]) -> Option<Built> {
         if packages.len() != programs.len() {
             return None;
         }
@@ -154,7 +154,7 @@ impl Builder {
     }
 
     /// Names all that a build depends on apart from files: whoever asks the same of the same
-    /// toolchain has the same key, and may use a record of [`super::Inputs`] kept under it.
+    /// toolchain has the same key, and may use a record of [`super::Record`] kept under it.
     pub fn request_key(&self, dir: &Path, patterns: &[String], platforms: &[Platform]) -> String {
         let toolchain = self.toolchain.identity(&self.flags);
         let asked = (toolchain, &self.flags, dir, patterns, platforms);

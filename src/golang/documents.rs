@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::inputs::{is_source, used_folders};
+use super::freshness::{is_source, used_folders};
 use crate::disk;
 use crate::error::{Cannot as _, Result};
 

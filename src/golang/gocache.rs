@@ -29,7 +29,7 @@ use fs_err::{File, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use super::Builder;
-use super::inputs::{Before, Moment, Sources};
+use super::freshness::{Before, Sources, StartedAt};
 use crate::cache::gocache::OWN;
 use crate::clock::Clock;
 use crate::error::{Cannot, Result};
@@ -138,7 +138,7 @@ impl Ongoing {
     }
 
     /// Writes down what is read in the build that began at `since`.
-    pub(super) fn note(&self, sources: &Sources, since: &Moment) -> Result<()> {
+    pub(super) fn note(&self, sources: &Sources, since: &StartedAt) -> Result<()> {
         let (seconds, nanoseconds, clock) = since.told();
         let note = Note {
             since: (seconds, nanoseconds),
@@ -243,7 +243,7 @@ fn verdict(path: &Path) -> Verdict {
     let Some(text) = text.strip_suffix(b"\n") else { return Verdict::Unknown };
     let Ok(note) = serde_json::from_slice::<Note>(text) else { return Verdict::Unknown };
     let clock = if note.is_kernels { Clock::Kernel } else { Clock::Foreign };
-    let since = Moment::retold(note.since.0, note.since.1, clock);
+    let since = StartedAt::retold(note.since.0, note.since.1, clock);
     match note.sources.changed_since(&since, &Before::default()) {
         None => Verdict::Harmless,
         Some(_) => Verdict::Harmful,

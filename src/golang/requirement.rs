@@ -6,7 +6,7 @@ use crate::disk;
 use crate::error::Result;
 
 use super::documents::{self, LARGEST};
-use super::inputs::directives;
+use super::freshness::directives;
 use super::packages::Scope;
 use super::version::Version;
 

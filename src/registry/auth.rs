@@ -10,11 +10,11 @@ use reqwest::Url;
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use tokio::sync::OnceCell;
 
-use super::answer::Answer;
-use super::challenge::{self, Demand};
+use super::challenge::{self, Challenge};
 use super::credentials::{Credentials, Login};
 use super::exchange::{Exchange, Host, Request};
 use super::failure::{Failure, Outcome};
+use super::response::Response;
 use super::token::{self, Scopes, Token};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -23,9 +23,9 @@ const LARGEST_TOKEN: u64 = 64 * 1024;
 
 /// What one registry demands, and the tokens it gave; each is asked for once at a time.
 #[derive(Default)]
-pub(super) struct Authority {
+pub(super) struct Authenticator {
     /// Known after the first challenge.
-    demand: Mutex<Option<Demand>>,
+    challenge: Mutex<Option<Challenge>>,
     /// Set when the registry was asked at its root, `/v2/`, whether it wants to know who asks.
     pub(super) root_asked: OnceCell<()>,
     tokens: Mutex<BTreeMap<Key, Arc<Slot>>>,
@@ -44,7 +44,7 @@ type Slot = tokio::sync::Mutex<Option<Token>>;
 
 /// What a request needs of the one who sends it.
 #[derive(Clone, Default)]
-pub(super) struct Need {
+pub(super) struct ScopeRequest {
     /// The repository whose credentials count.
     pub path: String,
     /// What a token must allow.
@@ -55,15 +55,15 @@ pub(super) struct Need {
 
 /// Everything that it takes to ask for a token.
 #[derive(Clone, Copy)]
-pub(super) struct Asking<'a> {
+pub(super) struct TokenClient<'a> {
     pub exchange: &'a Exchange,
     pub credentials: &'a Credentials,
     pub host: &'a Host,
 }
 
-impl Authority {
-    fn demand(&self) -> MutexGuard<'_, Option<Demand>> {
-        self.demand.lock().expect("no holder of this lock panics")
+impl Authenticator {
+    fn challenge(&self) -> MutexGuard<'_, Option<Challenge>> {
+        self.challenge.lock().expect("no holder of this lock panics")
     }
 
     fn tokens(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Slot>>> {
@@ -74,29 +74,34 @@ impl Authority {
     /// show.
     pub(super) async fn header(
         &self,
-        asking: Asking<'_>,
-        need: &Need,
+        token_client: TokenClient<'_>,
+        need: &ScopeRequest,
     ) -> Outcome<Option<HeaderValue>> {
-        let demand = self.demand().clone();
-        match demand {
+        let challenge = self.challenge().clone();
+        match challenge {
             None => Ok(None),
-            Some(Demand::Basic) => Ok(self.basic(asking, need).await?),
-            Some(Demand::Bearer { realm, service, .. }) => {
-                self.token(asking, &realm, service.as_deref(), need).await.map(Some)
+            Some(Challenge::Basic) => Ok(self.basic(token_client, need).await?),
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                self.token(token_client, &realm, service.as_deref(), need).await.map(Some)
             }
         }
     }
 
     /// Takes in the challenge of an answer; gives what the request needs by that.
-    pub(super) fn challenged(&self, answer: &Answer, need: &Need) -> Outcome<Need> {
+    pub(super) fn challenged(
+        &self,
+        answer: &Response,
+        need: &ScopeRequest,
+    ) -> Outcome<ScopeRequest> {
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
         let texts = values.iter().filter_map(|value| value.to_str().ok());
         let mut need = need.clone();
-        let demand = match challenge::demand(answer.url(), texts) {
-            Ok(demand) => demand,
+        let challenge = match challenge::choose(answer.url(), texts) {
+            Ok(challenge) => challenge,
             // Some registries challenge the first request only.
             Err(_)
-                if self.demand().is_some() && !answer.headers().contains_key(WWW_AUTHENTICATE) =>
+                if self.challenge().is_some()
+                    && !answer.headers().contains_key(WWW_AUTHENTICATE) =>
             {
                 return Ok(need);
             }
@@ -105,16 +110,16 @@ impl Authority {
                 return Err(Error::new(ErrorKind::Denied, what).because(why).into());
             }
         };
-        if let Demand::Bearer { scope: Some(scope), .. } = &demand {
+        if let Challenge::Bearer { scope: Some(scope), .. } = &challenge {
             need.scopes = need.scopes.and(Scopes::parse(scope));
         }
-        *self.demand() = Some(demand);
+        *self.challenge() = Some(challenge);
         Ok(need)
     }
 
     /// Forgets the token that was turned down, and what credential helpers said.
-    pub(super) async fn forget(&self, asking: Asking<'_>, turned_down: &HeaderValue) {
-        asking.credentials.forget().await;
+    pub(super) async fn forget(&self, token_client: TokenClient<'_>, turned_down: &HeaderValue) {
+        token_client.credentials.forget().await;
         let slots: Vec<Arc<Slot>> = self.tokens().values().cloned().collect();
         for slot in slots {
             let mut held = slot.lock().await;
@@ -125,8 +130,12 @@ impl Authority {
         }
     }
 
-    async fn basic(&self, asking: Asking<'_>, need: &Need) -> Result<Option<HeaderValue>> {
-        match asking.credentials.find(&asking.host.name, &need.path).await?.login {
+    async fn basic(
+        &self,
+        token_client: TokenClient<'_>,
+        need: &ScopeRequest,
+    ) -> Result<Option<HeaderValue>> {
+        match token_client.credentials.find(&token_client.host.name, &need.path).await?.login {
             Login::Password { user, password } => basic(&user, password.reveal()).map(Some),
             Login::RegistryToken(token) => token::bearer(token.reveal()).map(Some),
             Login::IdentityToken(_) | Login::Anonymous => Ok(None),
@@ -135,10 +144,10 @@ impl Authority {
 
     async fn token(
         &self,
-        asking: Asking<'_>,
+        token_client: TokenClient<'_>,
         realm: &Url,
         service: Option<&str>,
-        need: &Need,
+        need: &ScopeRequest,
     ) -> Outcome<HeaderValue> {
         let lasts = |token: &&Token| token.lasts(Instant::now(), need.lasting);
         let key = Key { path: need.path.clone(), scopes: need.scopes.clone() };
@@ -153,7 +162,7 @@ impl Authority {
         if let Some(token) = held.as_ref().filter(lasts) {
             return Ok(token.header.clone());
         }
-        let token = fetch(asking, realm, service, need).await?;
+        let token = fetch(token_client, realm, service, need).await?;
         let header = token.header.clone();
         *held = Some(token);
         Ok(header)
@@ -181,18 +190,18 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue> {
 
 /// Asks the realm for a token.
 async fn fetch(
-    asking: Asking<'_>,
+    token_client: TokenClient<'_>,
     realm: &Url,
     service: Option<&str>,
-    need: &Need,
+    need: &ScopeRequest,
 ) -> Outcome<Token> {
-    let found = asking.credentials.find(&asking.host.name, &need.path).await?;
+    let found = token_client.credentials.find(&token_client.host.name, &need.path).await?;
     let outcome = async {
         let (request, header) = match &found.login {
             Login::RegistryToken(token) => return Ok(Token::given(token)?),
             Login::IdentityToken(identity) => {
                 let request = token::post(realm, service, &need.scopes, identity);
-                match ask(asking, &request, None).await {
+                match ask(token_client, &request, None).await {
                     // Not every giver knows this way of asking.
                     Err(failure) if matches!(failure.status(), Some(404 | 405)) => {}
                     outcome => return outcome,
@@ -206,30 +215,35 @@ async fn fetch(
             }
             Login::Anonymous => (token::get(realm, service, &need.scopes, &found.login), None),
         };
-        let outcome = ask(asking, &request, header.as_ref()).await;
+        let outcome = ask(token_client, &request, header.as_ref()).await;
         let is_refused = |failure: &Failure| matches!(failure.status(), Some(401 | 403));
         if found.of_job && outcome.as_ref().is_err_and(is_refused) {
             // What a job has is not meant for every repository, and most of what is pulled is public.
             let request = token::get(realm, service, &need.scopes, &Login::Anonymous);
-            return ask(asking, &request, None).await.or(outcome);
+            return ask(token_client, &request, None).await.or(outcome);
         }
         outcome
     };
-    outcome.await.map_err(|failure| explain(failure, asking, found.note.clone(), need))
+    outcome.await.map_err(|failure| explain(failure, token_client, found.note.clone(), need))
 }
 
 async fn ask(
-    asking: Asking<'_>,
+    token_client: TokenClient<'_>,
     request: &Request,
     header: Option<&HeaderValue>,
 ) -> Outcome<Token> {
-    let answer = asking.exchange.send_as(asking.host, request, header).await?;
+    let answer = token_client.exchange.send_as(token_client.host, request, header).await?;
     let mut answer = answer.expect(&[200]).await?;
     Ok(token::read(&answer.body(LARGEST_TOKEN).await?)?)
 }
 
 /// Says that it is the token that could not be had.
-fn explain(mut failure: Failure, asking: Asking<'_>, note: Option<String>, need: &Need) -> Failure {
+fn explain(
+    mut failure: Failure,
+    token_client: TokenClient<'_>,
+    note: Option<String>,
+    need: &ScopeRequest,
+) -> Failure {
     if let Failure::Refused(refusal) = &mut failure {
         refusal.note = note;
         if refusal.status.as_u16() == 400 {
@@ -243,8 +257,8 @@ fn explain(mut failure: Failure, asking: Asking<'_>, note: Option<String>, need:
     }
     let scopes = need.scopes.texts().join(" ");
     let what = match scopes.as_str() {
-        "" => format!("get a token for {}", asking.host.name),
-        scopes => format!("get a token for {scopes} of {}", asking.host.name),
+        "" => format!("get a token for {}", token_client.host.name),
+        scopes => format!("get a token for {scopes} of {}", token_client.host.name),
     };
     failure.into_error(what).into()
 }

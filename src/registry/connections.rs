@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
 
-use super::answer::authority;
 use super::exceptions::Exceptions;
+use super::response::authority;
 use super::tls::{self, Trust};
 use super::{Options, Timeouts, proxy};
 use crate::error::{Error, ErrorKind, Result};

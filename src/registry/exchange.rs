@@ -9,12 +9,12 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode, Url};
 use tokio::sync::Semaphore;
 
-use super::answer::{Answer, Origin, authority};
-use super::auth::{Asking, Authority, Need};
+use super::auth::{Authenticator, ScopeRequest, TokenClient};
 use super::connections::{Connections, is_loopback_host};
-use super::failure::{self, Breakdown, Cause, Failure, Outcome};
+use super::failure::{self, Cause, Failure, NetworkError, Outcome};
 use super::payload::{Meter, Payload};
-use super::upload::KnownWay;
+use super::response::{Origin, Response, authority};
+use super::upload::KnownStrategy;
 use super::{Credentials, Options, RetryPolicy, Timeouts, retry, tls};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -34,9 +34,9 @@ pub(super) struct Host {
     chosen: OnceLock<Scheme>,
     /// Bounds how many blobs move at once.
     pub blobs: Arc<Semaphore>,
-    pub auth: Authority,
+    pub auth: Authenticator,
     /// How blobs are sent to it.
-    pub way: KnownWay,
+    pub strategy: KnownStrategy,
 }
 
 /// How a registry is spoken to.
@@ -54,7 +54,7 @@ pub(super) struct Request {
     pub payload: Payload,
     pub repeat: Repeat,
     /// What the sender must show.
-    pub need: Need,
+    pub need: ScopeRequest,
 }
 
 /// What a request is sent to.
@@ -79,14 +79,14 @@ pub(super) enum Repeat {
 
 impl Request {
     pub(super) fn new(method: Method, target: Target) -> Self {
-        let (headers, need) = (HeaderMap::new(), Need::default());
+        let (headers, need) = (HeaderMap::new(), ScopeRequest::default());
         Self { method, target, headers, payload: Payload::Empty, repeat: Repeat::Safe, need }
     }
 
     /// Says what a token must allow.
     #[must_use]
-    pub(super) fn need(mut self, need: Need) -> Self {
-        self.need = Need { lasting: self.need.lasting, ..need };
+    pub(super) fn need(mut self, need: ScopeRequest) -> Self {
+        self.need = ScopeRequest { lasting: self.need.lasting, ..need };
         self
     }
 
@@ -135,8 +135,8 @@ impl Host {
             schemes,
             chosen: OnceLock::new(),
             blobs: Arc::new(Semaphore::new(options.jobs.max(1))),
-            auth: Authority::default(),
-            way: KnownWay::default(),
+            auth: Authenticator::default(),
+            strategy: KnownStrategy::default(),
         }
     }
 
@@ -183,7 +183,7 @@ impl Exchange {
     ///
     /// Answers that are temporary by their status, and broken connections, are repeated here where
     /// the request allows it, and are failures in the end. So is a refusal for want of credentials.
-    pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Answer> {
+    pub(super) async fn send(&self, host: &Host, request: &Request) -> Outcome<Response> {
         let mut attempt = 1;
         loop {
             match settle(self.send_authorized(host, request).await).await {
@@ -202,7 +202,7 @@ impl Exchange {
         host: &Host,
         request: &Request,
         header: Option<&HeaderValue>,
-    ) -> Outcome<Answer> {
+    ) -> Outcome<Response> {
         let mut attempt = 1;
         loop {
             match settle(self.send_by_scheme(host, request, header).await).await {
@@ -216,15 +216,15 @@ impl Exchange {
     }
 
     /// Finds out what a registry demands and gets what `need` takes, before it is needed.
-    pub(super) async fn warm_up(&self, host: &Host, need: &Need) -> Outcome<()> {
+    pub(super) async fn warm_up(&self, host: &Host, need: &ScopeRequest) -> Outcome<()> {
         if host.chosen.get().is_none() {
             self.ask_at_root(host, need).await?;
         }
-        host.auth.header(self.asking(host), need).await.map(|_| ())
+        host.auth.header(self.token_client(host), need).await.map(|_| ())
     }
 
     /// Asks a registry at its root, once, whether it wants to know who asks.
-    async fn ask_at_root(&self, host: &Host, need: &Need) -> Outcome<()> {
+    async fn ask_at_root(&self, host: &Host, need: &ScopeRequest) -> Outcome<()> {
         let ask = async || -> Outcome<()> {
             let root = Request::new(Method::GET, Target::Path("/v2/".to_owned()));
             let answer = self.send_as(host, &root, None).await?;
@@ -242,8 +242,8 @@ impl Exchange {
     async fn introduction(
         &self,
         host: &Host,
-        need: &Need,
-        answer: &Answer,
+        need: &ScopeRequest,
+        answer: &Response,
     ) -> Outcome<Option<HeaderValue>> {
         let is_denial = answer.status() == StatusCode::UNAUTHORIZED;
         if !is_denial && !self.credentials.may_have(&host.name, &need.path).await {
@@ -253,7 +253,7 @@ impl Exchange {
         if self.ask_at_root(host, need).await.is_err() {
             return Ok(None);
         }
-        host.auth.header(self.asking(host), need).await
+        host.auth.header(self.token_client(host), need).await
     }
 
     fn repeats(&self, request: &Request, failure: &Failure, attempt: u32) -> bool {
@@ -265,14 +265,14 @@ impl Exchange {
         failure.is_temporary() && self.retry.allows(attempt, failure.retry_after())
     }
 
-    fn asking<'a>(&'a self, host: &'a Host) -> Asking<'a> {
-        Asking { exchange: self, credentials: &self.credentials, host }
+    fn token_client<'a>(&'a self, host: &'a Host) -> TokenClient<'a> {
+        TokenClient { exchange: self, credentials: &self.credentials, host }
     }
 
     /// Sends a request with what is known to be demanded, and once more when more is demanded.
-    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Answer> {
-        let asking = self.asking(host);
-        let mut shown = host.auth.header(asking, &request.need).await?;
+    async fn send_authorized(&self, host: &Host, request: &Request) -> Outcome<Response> {
+        let token_client = self.token_client(host);
+        let mut shown = host.auth.header(token_client, &request.need).await?;
         let mut answer = self.send_by_scheme(host, request, shown.as_ref()).await?;
         if shown.is_none() && turns_strangers_away(&answer) {
             shown = self.introduction(host, &request.need, &answer).await?;
@@ -299,9 +299,9 @@ impl Exchange {
             return Err(failure);
         }
         if let Some(shown) = &shown {
-            host.auth.forget(asking, shown).await;
+            host.auth.forget(token_client, shown).await;
         }
-        match host.auth.header(asking, &need).await? {
+        match host.auth.header(token_client, &need).await? {
             Some(better) if shown.as_ref() != Some(&better) => {
                 let answer = self.send_by_scheme(host, request, Some(&better)).await?;
                 match answer.status() {
@@ -314,7 +314,12 @@ impl Exchange {
     }
 
     /// Adds to a refusal what went wrong with the search for credentials.
-    async fn note(&self, host: &Host, need: &Need, mut failure: Failure) -> Outcome<Answer> {
+    async fn note(
+        &self,
+        host: &Host,
+        need: &ScopeRequest,
+        mut failure: Failure,
+    ) -> Outcome<Response> {
         if let Failure::Refused(refusal) = &mut failure {
             refusal.note = self.credentials.find(&host.name, &need.path).await?.note;
         }
@@ -327,7 +332,7 @@ impl Exchange {
         host: &Host,
         request: &Request,
         header: Option<&HeaderValue>,
-    ) -> Outcome<Answer> {
+    ) -> Outcome<Response> {
         let path = match &request.target {
             Target::Url(url) => {
                 let home = host.url(host.candidates()[0], "/")?;
@@ -372,7 +377,7 @@ impl Exchange {
         first: Url,
         request: &Request,
         header: Option<&HeaderValue>,
-    ) -> Outcome<Answer> {
+    ) -> Outcome<Response> {
         let described = failure::describe(&request.method, &first);
         let mut url = first;
         let mut method = request.method.clone();
@@ -386,7 +391,7 @@ impl Exchange {
             let response = self.send_one(&url, &method, headers, &payload).await?;
             let origin =
                 Origin { request: described.clone(), registry: host.name.clone(), from_registry };
-            let answer = Answer::new(response, origin, self.timeouts.idle);
+            let answer = Response::new(response, origin, self.timeouts.idle);
             let Some(next) = redirect(&answer)? else { return Ok(answer) };
             if answer.status() == StatusCode::SEE_OTHER && method != Method::HEAD {
                 (method, payload) = (Method::GET, Payload::Empty);
@@ -436,7 +441,7 @@ impl Exchange {
             return Err(error.into());
         }
         let request = failure::describe(method, url);
-        Err(Failure::Network(Box::new(Breakdown { host: authority(url), request, cause })))
+        Err(Failure::Network(Box::new(NetworkError { host: authority(url), request, cause })))
     }
 
     /// Waits for an answer for as long as a body is moving, or an answer may still come.
@@ -461,7 +466,7 @@ impl Exchange {
 }
 
 /// An answer that is temporary is a failure.
-async fn settle(outcome: Outcome<Answer>) -> Outcome<Answer> {
+async fn settle(outcome: Outcome<Response>) -> Outcome<Response> {
     match outcome {
         Ok(answer) if retry::is_temporary(answer.status()) => Err(answer.refuse().await),
         outcome => outcome,
@@ -479,20 +484,20 @@ fn more_telling(first: Option<Failure>, last: Failure) -> Failure {
 }
 
 /// Whether a plain answer is the complaint of a server that speaks TLS.
-fn may_want_tls(answer: &Answer) -> bool {
+fn may_want_tls(answer: &Response) -> bool {
     answer.url().scheme() == "http"
         && answer.status() == StatusCode::BAD_REQUEST
         && answer.header("docker-distribution-api-version").is_none()
 }
 
 /// Whether an answer without a challenge may be what strangers get.
-fn turns_strangers_away(answer: &Answer) -> bool {
+fn turns_strangers_away(answer: &Response) -> bool {
     let is_silent = !answer.headers().contains_key(WWW_AUTHENTICATE);
     answer.is_from_registry() && is_silent && matches!(answer.status().as_u16(), 401 | 403 | 404)
 }
 
 /// Where an answer redirects to.
-fn redirect(answer: &Answer) -> Outcome<Option<Url>> {
+fn redirect(answer: &Response) -> Outcome<Option<Url>> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }

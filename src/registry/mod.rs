@@ -4,7 +4,7 @@
 //!   manifest  pull ─ mirrors  push ─ upload  listing  referrers      what callers ask for
 //!       └────────────┴────────────┴─────────────┴─────────┘
 //!                            exchange ─ retry                       one request until it is answered
-//!                 auth ──────────┘│└────────── answer, payload
+//!                 auth ──────────┘│└────────── response, payload
 //!   challenge token credentials   connections ─ tls, proxy          one HTTP client per way to a host
 //! ```
 //!
@@ -15,7 +15,6 @@
 //!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
-mod answer;
 mod auth;
 mod challenge;
 mod client;
@@ -39,6 +38,7 @@ mod proxy;
 mod pull;
 mod push;
 mod referrers;
+mod response;
 mod retry;
 #[cfg(test)]
 mod testing;
@@ -64,7 +64,7 @@ use std::sync::Arc;
 use crate::error::Result;
 
 /// Bytes that can be read from the start as often as a request must be repeated.
-pub trait Reopen: Send + Sync {
+pub trait BlobSource: Send + Sync {
     /// Opens the bytes from the start.
     fn open(&self) -> Result<Box<dyn Read + Send>>;
 }

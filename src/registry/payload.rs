@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reqwest::Body;
 use tokio::sync::mpsc;
 
-use super::{OnBytes, Reopen};
+use super::{BlobSource, OnBytes};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 
 /// How much is read and sent at once. Smaller pieces cost more CPU, larger ones leave the cache.
@@ -36,7 +36,7 @@ pub(super) enum Payload {
 /// A part of a source.
 #[derive(Clone)]
 pub(super) struct Part {
-    pub source: Arc<dyn Reopen>,
+    pub source: Arc<dyn BlobSource>,
     pub offset: u64,
     pub length: u64,
     pub meter: Arc<Meter>,

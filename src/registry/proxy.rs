@@ -6,7 +6,7 @@ use reqwest::{Proxy, Url};
 
 use super::exceptions::Exceptions;
 
-use super::answer::authority;
+use super::response::authority;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The proxies for addresses that are neither this machine's own nor excepted.

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use reqwest::{Method, StatusCode, Url};
 
-use super::answer::Answer;
-use super::auth::Need;
+use super::auth::ScopeRequest;
 use super::client::{Client, need, request};
 use super::exchange::{Request, Target, resolve_location};
 use super::failure::{Failure, Outcome};
 use super::payload::Meter;
+use super::response::Response;
 use super::token::Scopes;
 use super::upload::{Session, Upload};
-use super::{Access, OnBytes, Reopen};
+use super::{Access, BlobSource, OnBytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Repository};
 
@@ -33,16 +33,16 @@ pub enum Pushed {
 
 /// What this client knows to be in which repository, and what it is pushing now.
 #[derive(Default)]
-pub(super) struct Holdings {
+pub(super) struct KnownBlobs {
     repositories: Mutex<BTreeMap<Digest, BTreeSet<Repository>>>,
     /// One lock for each registry and digest: whoever pushes it holds it, so that the next one can
     /// have it mounted.
-    flights: Mutex<BTreeMap<(String, Digest), Flight>>,
+    in_flight: Mutex<BTreeMap<(String, Digest), Flight>>,
 }
 
 type Flight = Arc<tokio::sync::Mutex<()>>;
 
-impl Holdings {
+impl KnownBlobs {
     fn repositories(&self) -> MutexGuard<'_, BTreeMap<Digest, BTreeSet<Repository>>> {
         self.repositories.lock().expect("no holder of this lock panics")
     }
@@ -76,8 +76,8 @@ impl Holdings {
 
     pub(super) fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {
         let key = (repository.registry().to_owned(), digest.clone());
-        let mut flights = self.flights.lock().expect("no holder of this lock panics");
-        flights.entry(key).or_default().clone()
+        let mut in_flight = self.in_flight.lock().expect("no holder of this lock panics");
+        in_flight.entry(key).or_default().clone()
     }
 }
 
@@ -92,7 +92,7 @@ enum Mount {
 impl Client {
     /// Whether a repository has a blob. One that does not say counts as one that does not.
     pub async fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        if self.holdings().has(repository, digest) {
+        if self.known_blobs().has(repository, digest) {
             return Ok(true);
         }
         let outcome = self.ask_for_blob(repository, digest, Access::Pull).await;
@@ -100,7 +100,7 @@ impl Client {
             failure.into_error(format!("look for blob {digest} in {repository}"))
         })?;
         if size.is_some() {
-            self.holdings().add(repository, digest);
+            self.known_blobs().add(repository, digest);
         }
         Ok(size.is_some())
     }
@@ -113,14 +113,14 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Result<Pushed> {
         let digest = &descriptor.digest;
-        let flight = self.holdings().flight(repository, digest);
+        let flight = self.known_blobs().flight(repository, digest);
         let _flight = flight.lock().await;
-        if self.holdings().has(repository, digest) {
+        if self.known_blobs().has(repository, digest) {
             return Ok(Pushed::Exists);
         }
         let host = self.host(repository);
@@ -128,7 +128,7 @@ impl Client {
         let outcome = self.bring_blob(repository, descriptor, source, mount_from, progress).await;
         let pushed = outcome
             .map_err(|failure| failure.into_error(format!("push blob {digest} to {repository}")))?;
-        self.holdings().add(repository, digest);
+        self.known_blobs().add(repository, digest);
         Ok(pushed)
     }
 
@@ -136,7 +136,7 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Outcome<Pushed> {
@@ -206,16 +206,16 @@ impl Client {
     /// no reason not to send the blob.
     async fn mount(&self, repository: &Repository, digest: &Digest, named: &[Repository]) -> Mount {
         let mut opened = None;
-        for source in self.holdings().sources(repository, digest, named) {
+        for source in self.known_blobs().sources(repository, digest, named) {
             let path = format!("blobs/uploads/?mount={digest}&from={}", source.path());
             // This token is for the mount alone: where the source may not be read, some registries
             // give none at all.
-            let Need { path: whose, scopes, .. } = need(repository, Access::Push);
+            let ScopeRequest { path: whose, scopes, .. } = need(repository, Access::Push);
             let scopes = scopes.and(Scopes::repository(source.path(), Access::Pull));
-            let post = request(Method::POST, repository, &path).need(Need {
+            let post = request(Method::POST, repository, &path).need(ScopeRequest {
                 path: whose,
                 scopes,
-                ..Need::default()
+                ..ScopeRequest::default()
             });
             let Ok(answer) = self.send(repository, &post).await else { continue };
             match answer.status().as_u16() {
@@ -249,7 +249,7 @@ impl Client {
 }
 
 /// The address that an answer sends the next request of an upload to.
-pub(super) fn location(answer: &Answer) -> Outcome<Url> {
+pub(super) fn location(answer: &Response) -> Outcome<Url> {
     let Some(text) = answer.header("location") else {
         let what = format!("use the answer to {}", answer.describe());
         return Err(Error::new(ErrorKind::Invalid, what).because("it has no Location").into());
@@ -268,7 +268,7 @@ mod tests {
     /// A source, and how often it was opened.
     struct Source(Vec<u8>, AtomicU64);
 
-    impl Reopen for Source {
+    impl BlobSource for Source {
         fn open(&self) -> Result<Box<dyn Read + Send>> {
             self.1.fetch_add(1, Ordering::Relaxed);
             Ok(Box::new(std::io::Cursor::new(self.0.clone())))

@@ -13,10 +13,10 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::copy::{self, Contents};
-use super::inspect::Ground;
+use super::inspect::LayerDir;
 use super::unpack::{Blobs, Job, Unpacked, blocking, diff_ids};
-use super::view::{Spot, View};
-use super::{Form, Unpacker, as_path};
+use super::view::{Node, View};
+use super::{OwnerStorage, Unpacker, as_path};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::layer::TreePath;
@@ -103,10 +103,10 @@ impl Unpacker {
 
     /// Unpacks what layers have of a part, down to the one below which none counts. The base is first.
     async fn unpack_from_top(&self, image: &Image, part: &Part) -> Result<Vec<Unpacked>> {
-        let (diff_ids, form) = (diff_ids(image)?, Form::Recorded);
+        let (diff_ids, storage) = (diff_ids(image)?, OwnerStorage::Recorded);
         let mut layers = Vec::new();
         for number in (0..diff_ids.len()).rev() {
-            let mut job = Job::new(image, number, form, Blobs::NotStored);
+            let mut job = Job::new(image, number, storage, Blobs::NotStored);
             job.options.only = Some(part.clone());
             let layer = self.unpack_one(job).await?;
             let ends = layer.written.hides_all || layer.written.is_whole;
@@ -136,14 +136,13 @@ impl Unpacker {
                 one.written.bytes
             }
             _ => {
-                let grounds = layers
-                    .iter()
-                    .rev()
-                    .map(|layer| Ground::open(place(layer), Form::Recorded).map(Arc::new));
-                let view = View::new(grounds.collect::<Result<_>>()?);
-                let spot = view.spot(only.as_bytes())?.filter(Spot::is_folder);
-                let Some(spot) = spot else { return Ok(None) };
-                copy::copy(&spot, &merged, Form::Recorded, Contents::Linked)?
+                let layer_dirs = layers.iter().rev().map(|layer| {
+                    LayerDir::open(place(layer), OwnerStorage::Recorded).map(Arc::new)
+                });
+                let view = View::new(layer_dirs.collect::<Result<_>>()?);
+                let node = view.node(only.as_bytes())?.filter(Node::is_folder);
+                let Some(node) = node else { return Ok(None) };
+                copy::copy(&node, &merged, OwnerStorage::Recorded, Contents::Linked)?
             }
         };
         refuse_ways_out(&merged).cannot(|| format!("use /{only} of the image"))?;

@@ -18,7 +18,7 @@ use super::attributes::{Attributes, Keeper, OWNERS, Target, shown};
 use super::folders::Folders;
 use super::links::LinkBelow;
 use super::part::Part;
-use super::{Form, marks};
+use super::{OwnerStorage, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{ArchiveReader, Limits, ListedEntry, ListedKind, TreePath, Whiteout};
 use crate::sandbox::owner::{Device, DeviceKind};
@@ -36,7 +36,7 @@ const DISK_BLOCK: u64 = 4096;
 /// How a layer is written.
 #[derive(Clone, Debug)]
 pub(super) struct WriteOptions {
-    pub(super) form: Form,
+    pub(super) storage: OwnerStorage,
     /// Whether nothing lies below, so that there is nothing to hide.
     pub(super) is_base: bool,
     /// Only this, as plain files, see [`Unpacker::unpack_part`](super::Unpacker::unpack_part).
@@ -104,8 +104,8 @@ impl<'a> Writer<'a> {
         Ok(Self {
             options,
             folder,
-            folders: Folders::new(folder, options.form).cannot(action)?,
-            keeper: Keeper::new(folder, options.form),
+            folders: Folders::new(folder, options.storage).cannot(action)?,
+            keeper: Keeper::new(folder, options.storage),
             written: Written { implied: [Vec::new()].into(), ..Written::default() },
             restricted: BTreeMap::new(),
             times: BufWriter::new(tempfile::tempfile_in(parent).cannot(action)?),
@@ -281,7 +281,7 @@ impl<'a> Writer<'a> {
         let folder = rustix::fs::openat(&*place.folder, place.name, flags, Mode::empty());
         let folder = Rc::new(folder.cannot(|| "open it")?);
         if hides {
-            marks::set_opaque(&*folder, self.options.form).map_err(unmarked)?;
+            marks::set_opaque(&*folder, self.options.storage).map_err(unmarked)?;
         }
         self.written.bytes += DISK_BLOCK;
         self.describe_folder(&folder, place.path, attributes)?;
@@ -347,7 +347,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_whiteout = marks::is_whiteout_at(&*from, target.name(), &stat, self.options.form);
+        let is_whiteout = marks::is_whiteout_at(&*from, target.name(), &stat, self.options.storage);
         if is_whiteout.cannot(action)? {
             return Err(Error::new(ErrorKind::Invalid, action())
                 .because("the same layer removes that file"));
@@ -378,7 +378,7 @@ impl<'a> Writer<'a> {
         attributes: &Attributes<'_>,
         device: Device,
     ) -> Result<()> {
-        if self.options.form == Form::Trusted {
+        if self.options.storage == OwnerStorage::Trusted {
             let kind = match device.kind {
                 DeviceKind::Character => FileType::CharacterDevice,
                 DeviceKind::Block => FileType::BlockDevice,
@@ -414,7 +414,7 @@ impl<'a> Writer<'a> {
                     return Ok(());
                 }
                 self.written.has_marks = true;
-                marks::set_opaque(&*folder, self.options.form).map_err(unmarked)
+                marks::set_opaque(&*folder, self.options.storage).map_err(unmarked)
             }
             Whiteout::Removed(path) => {
                 let parent = path.parent();
@@ -432,14 +432,14 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         self.written.has_marks = true;
-        let form = self.options.form;
-        match marks::make_whiteout(&*place.folder, place.name, &self.folders, form) {
+        let storage = self.options.storage;
+        match marks::make_whiteout(&*place.folder, place.name, &self.folders, storage) {
             Err(Errno::EXIST) => {}
             result => return result.map_err(unmarked),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&*place.folder, place.name, flags, Mode::empty()) {
-            Ok(folder) => marks::set_opaque(folder, form).map_err(unmarked),
+            Ok(folder) => marks::set_opaque(folder, storage).map_err(unmarked),
             Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
             Err(error) => Err(error).cannot(|| "open it"),
         }
@@ -449,7 +449,7 @@ impl<'a> Writer<'a> {
         let Some(stat) = marks::look(&*place.folder, place.name).cannot(|| "look at it")? else {
             return Ok(false);
         };
-        marks::is_whiteout_at(&*place.folder, place.name, &stat, self.options.form)
+        marks::is_whiteout_at(&*place.folder, place.name, &stat, self.options.storage)
             .cannot(|| "look at it")
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use gondola::image::{Blob, BlobSource};
+use gondola::image::{Blob, BlobLocation};
 use gondola::oci::{Descriptor, Digest, MediaType};
 use serde_json::Value;
 
@@ -72,7 +72,7 @@ fn replace(bench: &Bench, manifest: &Value, list: &Value) {
     let descriptor = Descriptor::of(media_type, &list);
     let mut manifest = manifest.clone();
     manifest["config"] = serde_json::to_value(&descriptor).unwrap();
-    let blob = Blob { descriptor: descriptor.clone(), source: BlobSource::Memory(list.into()) };
+    let blob = Blob { descriptor: descriptor.clone(), source: BlobLocation::Memory(list.into()) };
     let client = client();
     let put = async {
         let (repository, silent) = (name.repository(), Arc::new(|_| {}));

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 use gondola::cache::{self, CACHES, Policy, Usage, View};
-use gondola::image::{Artifact, Image, Named};
+use gondola::image::{Artifact, Image, TaggedArtifact};
 use gondola::oci::PlatformSet;
 use gondola::rootfs::Unpacker;
 use gondola::sandbox::Rung;
 use gondola::store::Store;
-use gondola::transport::{self, Place};
+use gondola::transport::{self, Location};
 
 use super::archive::{Raw, file, folder, image};
 use super::support::{Registry, Sandbox, need};
@@ -21,8 +21,8 @@ pub fn pushed(world: &World, registry: &Registry, image: Image) -> Image {
     let context = world.unpacker(Rung::Ns).context;
     let name = registry.image("test:latest");
     let references = vec![name.parse().unwrap()];
-    let named = Named { artifact: Artifact::Image(image), references };
-    let place = Place::Registry(name.parse().unwrap());
+    let named = TaggedArtifact { artifact: Artifact::Image(image), references };
+    let place = Location::Registry(name.parse().unwrap());
     let all = PlatformSet::All;
     block_on(async {
         transport::push(&[named], &context).await.unwrap();

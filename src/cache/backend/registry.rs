@@ -18,14 +18,14 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use super::{Backend, Records};
 use crate::engine::LayerRecord;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Draft, Image, Layer};
+use crate::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer};
 use crate::layer;
 use crate::oci::{
     Descriptor, Digest, Document, History, LARGEST_DOCUMENT, Manifest, MediaType, Repository,
 };
 use crate::progress::TaskKind;
 use crate::registry::OnBytes;
-use crate::transport::{self, Context, Transfer};
+use crate::transport::{self, BlobProgress, Context};
 
 /// The tag of the manifest.
 pub const TAG: &str = "steps";
@@ -108,7 +108,7 @@ impl RegistryCache {
         let (client, repository) = (&self.transport.client, &self.repository);
         let bytes = records.write();
         let list = Descriptor::of(MediaType::new(LIST), &bytes);
-        let blob = Blob { descriptor: list.clone(), source: BlobSource::Memory(bytes.into()) };
+        let blob = Blob { descriptor: list.clone(), source: BlobLocation::Memory(bytes.into()) };
         client.push_blob(repository, &list, Arc::new(blob), &[], Arc::new(|_| {})).await?;
         let layers = records.layers().into_values().map(LayerRecord::descriptor).collect();
         let manifest = Manifest::new(MediaType::OCI_MANIFEST, list, layers);
@@ -120,10 +120,10 @@ impl RegistryCache {
     }
 
     async fn fetch_layer(&self, layer: &LayerRecord) -> Result<()> {
-        let source = BlobSource::Remote(self.repository.clone());
+        let source = BlobLocation::Remote(self.repository.clone());
         let image = self.image(layer, source);
         // Only the layer is brought: the configuration is in memory.
-        transport::localize(&mut Artifact::Image(image), &self.transport).await?;
+        transport::fetch_blobs(&mut Artifact::Image(image), &self.transport).await?;
         let (layer, store) = (layer.clone(), self.transport.store.clone());
         let checked = tokio::task::spawn_blocking(move || {
             let action = || format!("use layer {}", layer.digest);
@@ -150,7 +150,7 @@ impl RegistryCache {
 
     async fn push_layer(&self, layer: &LayerRecord) -> Result<()> {
         let descriptor = layer.descriptor();
-        let transfer = Transfer::start(&self.transport.reporter, TaskKind::Upload, &descriptor);
+        let transfer = BlobProgress::start(&self.transport.reporter, TaskKind::Upload, &descriptor);
         let blob = layer.layer(&self.transport.store).blob;
         let (client, progress) = (&self.transport.client, transfer.on_bytes());
         client.push_blob(&self.repository, &descriptor, Arc::new(blob), &[], progress).await?;
@@ -159,7 +159,7 @@ impl RegistryCache {
     }
 
     /// An image of one layer.
-    fn image(&self, layer: &LayerRecord, source: BlobSource) -> Image {
+    fn image(&self, layer: &LayerRecord, source: BlobLocation) -> Image {
         let mut draft = Draft::scratch(self.transport.host.clone());
         let blob = Blob { descriptor: layer.descriptor(), source };
         draft.push_layer(Layer { blob, diff_id: layer.diff_id.clone() }, History::default());

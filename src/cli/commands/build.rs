@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::oci::PlatformSet;
 use crate::pipeline::{self, Outputs};
 use crate::sandbox::Rung;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// Arguments of `gondola build`.
 #[derive(Clone, Debug, Args)]
@@ -73,7 +73,7 @@ pub struct ResultArgs {
     pub push: bool,
     /// Write oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:TAG], or load into docker: or podman:; repeatable
     #[arg(short, long, value_name = "KIND:PATH")]
-    pub output: Vec<Place>,
+    pub output: Vec<Location>,
     /// Platforms such as linux/amd64,linux/arm64, or "all" that the base offers
     #[arg(long, value_name = "LIST")]
     pub platform: Option<PlatformSet>,
@@ -204,7 +204,7 @@ pub(in crate::cli) async fn run(
     check_streams(&args.result.output)?;
     // Before anything is built: bad input changes nothing.
     let keep = session.environment.store_keep()?;
-    let engine = session.engine()?;
+    let engine = session.build_context()?;
     let folder = &session.environment.folder;
     let in_folder = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
     let outputs = Outputs {
@@ -232,7 +232,7 @@ pub(in crate::cli) async fn run(
     }
     let published = published?;
     session.keep_store_within(keep);
-    if args.result.output.iter().any(Place::is_stream) {
+    if args.result.output.iter().any(Location::is_stream) {
         return Ok(());
     }
     session.view.close();

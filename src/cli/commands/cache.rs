@@ -141,7 +141,7 @@ impl DiskUsage {
 }
 
 fn reclaimable(view: &View) -> u64 {
-    let unnamed = |entry: &&Entry| entry.standing != crate::store::Standing::Named;
+    let unnamed = |entry: &&Entry| entry.standing != crate::store::Standing::TaggedArtifact;
     Usage::of(view.entries().iter().filter(unnamed)).bytes
 }
 

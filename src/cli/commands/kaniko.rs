@@ -19,11 +19,11 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::oci::{Digest, PlatformSet};
-use crate::pipeline::{self, DockerfileRequest, Engine, Outputs};
+use crate::pipeline::{self, BuildContext, DockerfileRequest, Outputs};
 use crate::registry::{Client, Mirrors};
 use crate::sandbox::{Network, Rung};
 use crate::secret;
-use crate::transport::Place;
+use crate::transport::Location;
 
 pub(in crate::cli) async fn run(
     session: &Session,
@@ -42,8 +42,8 @@ pub(in crate::cli) async fn run(
         return pipeline::check_dockerfile(&engine, sandbox, request).await;
     }
     let folder = &session.environment.folder;
-    let tar = build.files.tar.clone().map(|file| Place::DockerArchive { file, name: None });
-    let layout = build.files.layout.clone().map(|folder| Place::Layout { folder, tag: None });
+    let tar = build.files.tar.clone().map(|file| Location::DockerArchive { file, name: None });
+    let layout = build.files.layout.clone().map(|folder| Location::Layout { folder, tag: None });
     let places = tar.into_iter().chain(layout).map(|place| place.in_folder(folder));
     let outputs = Outputs {
         push: build.push,
@@ -80,8 +80,8 @@ fn certificates(registries: &Registries) -> Result<TempDir> {
     Ok(all)
 }
 
-fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<Engine> {
-    let mut engine = session.engine()?;
+fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<BuildContext> {
+    let mut engine = session.build_context()?;
     let mut options = session.registry_options()?;
     options.insecure.extend(registries.insecure.iter().cloned());
     if registries.insecure_pull {

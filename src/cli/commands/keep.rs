@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::run::supervisor;
 use crate::cli::session::Session;
-use crate::container::{Claimed, Containers};
+use crate::container::{Containers, LockedContainer};
 use crate::error::{Cannot as _, Result};
 
 /// Arguments of `gondola keep`.
@@ -22,8 +22,8 @@ pub(in crate::cli) async fn run(session: &Session, args: KeepArgs) -> Result<()>
     let (lock, output) = take_streams().cannot(|| "keep the container")?;
     let store = session.store()?;
     let seen = Containers::open(store.root()).find(&args.id)?;
-    let claimed = Claimed::handed_over(seen.container, lock)?;
-    supervisor(session).keep_detached(claimed, output).await
+    let locked = LockedContainer::handed_over(seen.container, lock)?;
+    supervisor(session).keep_detached(locked, output).await
 }
 
 /// Takes the lock and the way to the caller out of the standard streams, so that no further process

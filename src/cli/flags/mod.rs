@@ -8,7 +8,7 @@
 //! | `--add-host` | `NAME:IP`, `NAME=IP` | [`host`] |
 //! | a context, `--build-context` | a folder, an archive, an address, a repository | [`context`] |
 //! | `--platform` | `linux/amd64,linux/arm64`, `all` | [`crate::oci::PlatformSet`] |
-//! | `--output` | `KIND:PATH` | [`crate::transport::Place`] |
+//! | `--output` | `KIND:PATH` | [`crate::transport::Location`] |
 //! | sizes, durations, switches | `64m`, `1h30m`, `true` | [`crate::literal`] |
 
 pub(super) mod context;

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Blob, BlobSource, Image};
+use crate::image::{Blob, BlobLocation, Image};
 use crate::oci::{
     Descriptor, Document, ImageConfig, LARGEST_DOCUMENT, Manifest, Platform, PlatformSet,
     Reference, Repository,
 };
 use crate::progress::TaskKind;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// The kind of the store's records that say what a name stood for when it was looked up.
 const RECORDS: &str = "base";
@@ -48,7 +48,7 @@ pub(super) async fn find(
         }
     }
     let shown_name = mirrored.familiar();
-    let image = read(tools, &Place::Registry(mirrored), &shown, platform).await?;
+    let image = read(tools, &Location::Registry(mirrored), &shown, platform).await?;
     store.put(image.manifest.bytes())?;
     store.put(image.config.bytes())?;
     let manifest = image.manifest.descriptor().clone();
@@ -60,10 +60,10 @@ pub(super) async fn find(
 pub(super) async fn read_place(
     tools: &Tools,
     job: &Job,
-    place: &Place,
+    place: &Location,
     platform: &Platform,
 ) -> Result<Arc<Image>> {
-    if let Place::Registry(name) = place {
+    if let Location::Registry(name) = place {
         return find(tools, job, (name, &name.to_string()), platform).await;
     }
     read(tools, place, place, platform).await.map(Arc::new)
@@ -71,7 +71,7 @@ pub(super) async fn read_place(
 
 async fn read(
     tools: &Tools,
-    place: &Place,
+    place: &Location,
     shown: &impl std::fmt::Display,
     platform: &Platform,
 ) -> Result<Image> {
@@ -103,7 +103,7 @@ async fn in_store(tools: &Tools, name: &Reference, platform: &Platform) -> Resul
         return Ok(None);
     }
     let wanted = PlatformSet::Listed(vec![platform.clone()]);
-    let place = Place::Store(Some(name.clone()));
+    let place = Location::Store(Some(name.clone()));
     // An image for other platforms, or one that lost a blob, is not what is meant.
     let Ok(artifact) = transport::read(&place, &wanted, &tools.transport).await else {
         return Ok(None);
@@ -128,9 +128,9 @@ fn looked_up(tools: &Tools, key: &str, repository: &Repository) -> Result<Option
     let config: Document<ImageConfig> = Document::parse(config.media_type, bytes)?;
     let layers = manifest.value().layers.iter().map(|descriptor| {
         let source = if store.holds(descriptor)? {
-            BlobSource::File(store.blob_path(&descriptor.digest))
+            BlobLocation::File(store.blob_path(&descriptor.digest))
         } else {
-            BlobSource::Remote(repository.clone())
+            BlobLocation::Remote(repository.clone())
         };
         Ok(Blob { descriptor: descriptor.clone(), source })
     });

@@ -384,7 +384,8 @@ impl Step {
     /// namespace the sandbox answers for the change, and for the owners that come of it.
     fn apt(&self, prepared: &mut Prepared) -> Result<()> {
         let rung = self.unpacker.rung;
-        let one_user = crate::rootfs::Form::of(rung) == crate::rootfs::Form::Recorded;
+        let one_user =
+            crate::rootfs::OwnerStorage::of(rung) == crate::rootfs::OwnerStorage::Recorded;
         let is_root = matches!(self.user.split(':').next(), Some("" | "0" | "root"));
         if !one_user || rung.has_namespaces() || !is_root {
             return Ok(());

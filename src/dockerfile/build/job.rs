@@ -12,7 +12,7 @@ use crate::layer::Encoding;
 use crate::oci::{MediaType, Platform, Reference, Repository};
 use crate::sandbox::{Launcher, Limit, Network, Rung};
 use crate::store::CacheScope;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// Where files come from that are in no image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum NamedContext {
     /// Files.
     Files(ContextSource),
     /// An image.
-    Image(Place),
+    Image(Location),
 }
 
 /// Where the Dockerfile is.

@@ -8,7 +8,7 @@ use super::shop::lock;
 pub(super) use crate::cache::mounts::{Modules, note_step, place, steps_of, write_about};
 use crate::engine::Basis;
 use crate::error::Result;
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::Rung;
 use crate::store::{CacheScope, ScratchFolder, Store, StorePlace};
 
@@ -39,7 +39,7 @@ impl Caches {
     }
 
     fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = Form::of(rung).name();
+        let form = OwnerStorage::of(rung).name();
         if is_kept {
             return Ok(self.store.place(StorePlace::CacheMounts).join(form));
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::caches;
-use super::ending::{Ending, Waiting};
+use super::cancel::{CancelToken, Waiting};
 use super::job::{Chosen, Job, StepKind};
 use super::mounts::{self, Mounts, Prepared};
 use super::shell::{self, Failed, FirstFailed};
@@ -72,7 +72,7 @@ pub(super) async fn execute(
     let task = shop.tools.transport.reporter.start(TaskKind::Step, label, None);
     let task = Arc::new(task);
     let waiting = Waiting::new(&task);
-    let begun = Begun { task: task.clone(), ending: waiting.ending() };
+    let begun = Begun { task: task.clone(), cancel: waiting.cancel() };
     let execute = || in_sandbox(stage, &key, command, mounts, begun);
     let mut wanted = stage.wanted(key.clone(), StepKind::Run);
     wanted.on_cached |= mounts_cached;
@@ -190,7 +190,7 @@ async fn in_sandbox(
     let links = std::mem::take(&mut prepared.links);
     let store = shop.tools.transport.store.clone();
     let made = blocking(move || {
-        begun.ending.check()?;
+        begun.cancel.check()?;
         let fork = rootfs.fork()?;
         let links = fork.link(&links)?;
         let spec = Spec { root: fork.root(), ..spec };
@@ -233,7 +233,7 @@ fn spec(stage: &Stage<'_>, command: Command, prepared: &mut Prepared) -> Spec {
 /// What a step is known by outside.
 struct Begun {
     task: Arc<Task>,
-    ending: Ending,
+    cancel: CancelToken,
 }
 
 /// A command about to be executed.
@@ -267,7 +267,7 @@ impl Execution {
         let null = Streams::null()?;
         let streams = Streams { input: null.input, output: output.into(), error: error.into() };
         let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.rung, streams)?;
-        self.begun.ending.concerns(&child);
+        self.begun.cancel.concerns(&child);
         let last = Arc::new(Mutex::new(VecDeque::new()));
         let reader = {
             let (task, last) = (self.begun.task.clone(), last.clone());
@@ -277,7 +277,7 @@ impl Execution {
         if let Err(panic) = reader.join() {
             std::panic::resume_unwind(panic);
         }
-        self.begun.ending.check()?;
+        self.begun.cancel.check()?;
         if exit.is_success() {
             return shop::keep(fork, &[child.stubs(), &self.links].concat());
         }

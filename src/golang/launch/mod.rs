@@ -71,7 +71,7 @@ pub(super) struct Running {
 /// The folders that a build of the modules around `dir` reads sources from: its workspace or module,
 /// and those that replace others or belong to the workspace.
 pub(super) fn source_folders(dir: &Path) -> Vec<PathBuf> {
-    use super::inputs::{replacing_folders, used_folders};
+    use super::freshness::{replacing_folders, used_folders};
     use super::packages::{Scope, absolute};
     let root = Scope { dir, workspaces: true }.module_of(dir).unwrap_or_else(|| dir.to_owned());
     let mut folders = vec![root];

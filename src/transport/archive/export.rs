@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::docker::Item;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, Image, Named};
+use crate::image::{Artifact, Blob, Image, TaggedArtifact};
 use crate::oci::{Compression, Descriptor, Digest, Platform};
 use crate::transport::RefName;
 use crate::transport::layout::{blob_name, name_of, named_entries};
@@ -25,7 +25,7 @@ pub(in crate::transport) struct Export {
 impl Export {
     /// Gathers what `images` need; every blob must be local.
     pub(in crate::transport) fn new(
-        images: &[Named],
+        images: &[TaggedArtifact],
         tag: Option<&RefName>,
         host: &Platform,
     ) -> Result<Self> {

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use super::unpack;
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::BlobSource;
+use crate::image::BlobLocation;
 use crate::layer::{self, ArchiveReader, Limits, ListedEntry, ListedKind};
 use crate::oci::{Compression, Descriptor, Digest, MediaType};
 use crate::store::Store;
 use crate::transport::files::{Files, read_part};
-use crate::transport::place::is_stream;
+use crate::transport::location::is_stream;
 use crate::transport::watch::Watch;
 
 /// More members than any archive of images has.
@@ -114,13 +114,15 @@ impl Files for Archive {
         Ok(Some(bytes))
     }
 
-    fn locate(&self, name: &str) -> Result<Option<(BlobSource, u64)>> {
+    fn locate(&self, name: &str) -> Result<Option<(BlobLocation, u64)>> {
         Ok(self.resolve(name)?.map(|member| match member {
             Member::Slice { offset, size } => {
-                (BlobSource::Slice { path: self.file.clone(), offset: *offset }, *size)
+                (BlobLocation::Slice { path: self.file.clone(), offset: *offset }, *size)
             }
-            Member::Held(bytes) => (BlobSource::Memory(bytes.clone()), bytes.len() as u64),
-            Member::Stored(digest, size) => (BlobSource::File(self.store.blob_path(digest)), *size),
+            Member::Held(bytes) => (BlobLocation::Memory(bytes.clone()), bytes.len() as u64),
+            Member::Stored(digest, size) => {
+                (BlobLocation::File(self.store.blob_path(digest)), *size)
+            }
             Member::Link(_) => unreachable!("links were followed"),
         }))
     }

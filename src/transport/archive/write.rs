@@ -8,7 +8,7 @@ use crate::disk::Unfinished;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Index, canonical_json};
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 use crate::transport::Progress;
 use crate::transport::layout::{blob_name, layout_file};
 

@@ -1,7 +1,7 @@
 //! Names of the entries in an `index.json`.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{Descriptor, Reference, annotation};
 use crate::transport::RefName;
 
@@ -78,7 +78,7 @@ pub(super) fn shown(entry: &Descriptor) -> &str {
 ///
 /// A tag given with the place stands instead of the artifact's own tags.
 pub(in crate::transport) fn named_entries(
-    named: &Named,
+    named: &TaggedArtifact,
     tag: Option<&RefName>,
 ) -> Result<Vec<Descriptor>> {
     let bare = named.artifact.descriptor().clone();
@@ -107,7 +107,7 @@ pub(in crate::transport) fn named_entries(
     Ok(entries)
 }
 
-fn tagged(bare: &Descriptor, named: &Named, tag: &RefName) -> Descriptor {
+fn tagged(bare: &Descriptor, named: &TaggedArtifact, tag: &RefName) -> Descriptor {
     let mut entry = bare.clone();
     let text = tag.as_str();
     let full = if text.contains(['/', ':']) {

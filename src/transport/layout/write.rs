@@ -11,7 +11,7 @@ use crate::disk::Unfinished;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Descriptor, Index, canonical_json};
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 use crate::transport::Progress;
 use crate::transport::archive::Export;
 use crate::transport::files::Folder;

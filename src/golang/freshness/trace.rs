@@ -19,8 +19,8 @@ use crate::oci::Platform;
 use super::folder::{Folder, Lone, Rules, Sealed, UNEMBEDDABLE};
 use super::modfile::{replacing_folders, used_folders};
 use super::sources::Sources;
-use super::stat::{Kind, Moment, OpenFolder};
-use super::{FORMAT, Inputs, Settled, matches};
+use super::stat::{Kind, OpenFolder, StartedAt};
+use super::{FORMAT, Record, Settled, matches};
 
 /// Which folders and files a build reads, without their states.
 #[derive(Clone, Debug, Default)]
@@ -391,7 +391,7 @@ impl Trace {
     }
 
     /// Takes the states of all that was found.
-    pub(super) fn record(mut self, since: &Moment) -> io::Result<Inputs> {
+    pub(super) fn record(mut self, since: &StartedAt) -> io::Result<Record> {
         for walk in std::mem::take(&mut self.walks) {
             self.walk(&walk, true)?;
         }
@@ -417,7 +417,7 @@ impl Trace {
                 settled.take(&path, Ok(read))?
             });
         }
-        Ok(Inputs {
+        Ok(Record {
             format: FORMAT,
             worthless: self.worthless.or(settled.worthless),
             is_partial: self.is_partial,

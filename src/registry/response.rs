@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 
-use super::failure::{self, Breakdown, Cause, Failure, Outcome, Refusal};
+use super::failure::{self, Cause, Failure, NetworkError, Outcome, RegistryError};
 use super::retry;
 use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, MediaType};
@@ -17,8 +17,8 @@ use crate::secret;
 const LONGEST_REFUSAL: u64 = 64 * 1024;
 
 /// An answer of a registry, its body not read yet.
-pub(super) struct Answer {
-    response: Response,
+pub(super) struct Response {
+    response: reqwest::Response,
     /// Method and path as first asked for, for messages.
     request: String,
     /// The host as the user names it.
@@ -35,8 +35,8 @@ pub(super) struct Origin {
     pub from_registry: bool,
 }
 
-impl Answer {
-    pub(super) fn new(response: Response, origin: Origin, idle: Duration) -> Self {
+impl Response {
+    pub(super) fn new(response: reqwest::Response, origin: Origin, idle: Duration) -> Self {
         let Origin { request, registry, from_registry } = origin;
         Self { response, request, registry, from_registry, idle }
     }
@@ -105,7 +105,7 @@ impl Answer {
     /// The failure of an answer that broke off.
     pub(super) fn broke(&self, cause: Cause) -> Failure {
         let (host, request) = (authority(self.url()), self.describe());
-        Failure::Network(Box::new(Breakdown { host, request, cause }))
+        Failure::Network(Box::new(NetworkError { host, request, cause }))
     }
 
     /// The whole body, which must not exceed `limit` bytes.
@@ -147,7 +147,7 @@ impl Answer {
                     secret::mask(&problem.message, query.iter().map(|value| &**value));
             }
         }
-        Failure::Refused(Box::new(Refusal {
+        Failure::Refused(Box::new(RegistryError {
             status: self.status(),
             problems,
             request: self.describe(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 
 use super::source;
-use super::stat::{Contents, Fingerprint, Kind, Moment, Name, OpenFolder, is_file};
+use super::stat::{Contents, Fingerprint, Kind, Name, OpenFolder, StartedAt, is_file};
 use crate::disk;
 
 /// A larger file is not read to see whether its contents changed; it counts as changed.
@@ -146,7 +146,7 @@ pub(super) type Stale = String;
 
 impl Folder {
     /// Reads a folder; the flag tells whether something in it changed at or after `since`.
-    pub(super) fn read(path: &Path, rules: Rules, since: &Moment) -> io::Result<(Self, bool)> {
+    pub(super) fn read(path: &Path, rules: Rules, since: &StartedAt) -> io::Result<(Self, bool)> {
         let open = OpenFolder::open(path)?;
         let clock = open.clock();
         let (folders, names) = split(open.names(|name, kind| rules.matter(name, kind))?);
@@ -169,7 +169,7 @@ impl Folder {
     }
 
     /// Reads the folder again, by the same rules.
-    pub(super) fn again(&self, since: &Moment) -> io::Result<(Self, bool)> {
+    pub(super) fn again(&self, since: &StartedAt) -> io::Result<(Self, bool)> {
         Self::read(&self.path, self.rules.clone(), since)
     }
 
@@ -299,7 +299,7 @@ impl Sealed {
     pub(super) fn read(
         path: &Path,
         files: Vec<String>,
-        since: &Moment,
+        since: &StartedAt,
     ) -> io::Result<(Self, bool)> {
         let (stats, clock) = Self::stats(path, &files)?;
         let unsettled = stats.iter().any(|stat| since.may_precede(stat, clock));
@@ -308,7 +308,11 @@ impl Sealed {
     }
 
     /// Whether a folder or some of its files changed at or after `since`.
-    pub(super) fn has_changed(path: &Path, files: &[String], since: &Moment) -> io::Result<bool> {
+    pub(super) fn has_changed(
+        path: &Path,
+        files: &[String],
+        since: &StartedAt,
+    ) -> io::Result<bool> {
         let (stats, clock) = Self::stats(path, files)?;
         Ok(stats.iter().any(|stat| since.may_precede(stat, clock)))
     }
@@ -347,7 +351,7 @@ pub(super) struct Lone {
 
 impl Lone {
     /// Reads a file; the flag tells whether it changed at or after `since`.
-    pub(super) fn read(path: &Path, since: &Moment) -> io::Result<(Self, bool)> {
+    pub(super) fn read(path: &Path, since: &StartedAt) -> io::Result<(Self, bool)> {
         let contents = match super::stat::stat(path)? {
             Some(stat) if is_file(&stat) => Some(Contents::of(&disk::read(path, LARGEST_LONE)?)),
             _ => None,

@@ -7,9 +7,9 @@ use crate::progress::{Reporter, Task, TaskKind};
 use crate::registry::OnBytes;
 
 /// The transfer of one blob. Dropped before its end, it is reported as failed.
-pub(crate) struct Transfer(Arc<Mutex<Option<Task>>>);
+pub(crate) struct BlobProgress(Arc<Mutex<Option<Task>>>);
 
-impl Transfer {
+impl BlobProgress {
     /// Starts the task for a blob.
     pub(crate) fn start(reporter: &Reporter, kind: TaskKind, blob: &Descriptor) -> Self {
         let name = format!("sha256:{}", blob.digest.short());

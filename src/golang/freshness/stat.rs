@@ -16,7 +16,7 @@ use crate::error::{Cannot, Result};
 /// Everything that is stamped earlier was as it is now before this moment. The system's own clock
 /// would not do: file systems stamp with a coarser one that lags behind it.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct StartedAt {
     /// Unknown where it may have changed since the moment was taken.
     device: Option<u64>,
     clock: Clock,
@@ -33,7 +33,7 @@ const TICK: i64 = 10_000_000;
 /// One second.
 const SECOND: i64 = 1_000_000_000;
 
-impl Moment {
+impl StartedAt {
     /// The present, in a folder that can be written to.
     pub fn now(folder: &Path) -> Result<Self> {
         let action = || format!("make a file in {}", folder.display());

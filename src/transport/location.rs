@@ -27,7 +27,7 @@ use crate::oci::Reference;
 /// it has. Docker's own image is `docker.io/docker`, or `docker://docker`: `docker:24` is an image
 /// named 24 in the store of docker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A repository in a registry.
     Registry(Reference),
     /// The local store; without a name, whatever the image is called.
@@ -56,7 +56,7 @@ pub enum Place {
     /// The store of another engine.
     Engine {
         /// The engine.
-        engine: Engine,
+        engine: ContainerEngine,
         /// The name that the image has there.
         name: Option<Reference>,
     },
@@ -64,14 +64,14 @@ pub enum Place {
 
 /// Another engine on this machine, reached through its own command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub enum ContainerEngine {
     /// `docker`.
     Docker,
     /// `podman`.
     Podman,
 }
 
-impl Engine {
+impl ContainerEngine {
     /// The engine's command.
     pub fn program(self) -> &'static str {
         match self {
@@ -116,7 +116,7 @@ const FOREIGN: [(&str, &str); 8] = [
     ("tarball", "docker-archive:"),
 ];
 
-impl Place {
+impl Location {
     /// The image name that the place is written with, where it has one.
     pub fn reference(&self) -> Option<&Reference> {
         match self {
@@ -154,7 +154,7 @@ pub(super) fn is_stream(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-impl FromStr for Place {
+impl FromStr for Location {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -166,8 +166,8 @@ impl FromStr for Place {
         };
         match scheme {
             "store" => Ok(Self::Store(optional(rest)?)),
-            "docker" => Ok(Self::Engine { engine: Engine::Docker, name: optional(rest)? }),
-            "podman" => Ok(Self::Engine { engine: Engine::Podman, name: optional(rest)? }),
+            "docker" => Ok(Self::Engine { engine: ContainerEngine::Docker, name: optional(rest)? }),
+            "podman" => Ok(Self::Engine { engine: ContainerEngine::Podman, name: optional(rest)? }),
             "oci" => {
                 let (folder, tag) = split_path(text, rest)?;
                 Ok(Self::Layout { folder, tag: ref_name(text, tag)? })
@@ -219,7 +219,7 @@ fn ref_name(whole: &str, tag: Option<&str>) -> Result<Option<RefName>> {
 }
 
 /// Tells an image name with a tag or port from a scheme that there is not.
-fn reference_or_scheme(text: &str, scheme: &str, rest: &str) -> Result<Place> {
+fn reference_or_scheme(text: &str, scheme: &str, rest: &str) -> Result<Location> {
     let parsed = text.parse::<Reference>();
     let word = scheme.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     let near = nearest(scheme);
@@ -229,7 +229,7 @@ fn reference_or_scheme(text: &str, scheme: &str, rest: &str) -> Result<Place> {
     if word && (misspelt || parsed.is_err() && (path_like || near.is_some())) {
         return Err(unknown_scheme(text, scheme, near));
     }
-    Ok(Place::Registry(parsed?))
+    Ok(Location::Registry(parsed?))
 }
 
 /// The scheme that was meant.
@@ -258,7 +258,7 @@ fn unreadable(text: &str, why: &str) -> Error {
     Error::new(ErrorKind::Usage, format!("read place \"{}\"", text.escape_debug())).because(why)
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with =
             |f: &mut fmt::Formatter<'_>, scheme, path: &Path, tag: Option<&dyn fmt::Display>| {
@@ -311,9 +311,9 @@ mod tests {
             ("docker:24", "docker:docker.io/library/24:latest"),
             ("podman:ghcr.io/a/b:v1", "podman:ghcr.io/a/b:v1"),
         ] {
-            let place: Place = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            let place: Location = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(place.to_string(), expect, "{text}");
-            assert_eq!(expect.parse::<Place>().unwrap(), place, "{text}");
+            assert_eq!(expect.parse::<Location>().unwrap(), place, "{text}");
         }
     }
 
@@ -338,7 +338,7 @@ mod tests {
             ("App:v1", "upper-case"),
             ("", "empty"),
         ] {
-            let error = text.parse::<Place>().expect_err(text);
+            let error = text.parse::<Location>().expect_err(text);
             assert!(error.to_string().contains(part), "{text}: {error}");
             assert_eq!(error.kind(), ErrorKind::Usage, "{text}");
         }
@@ -352,7 +352,7 @@ mod tests {
             ("docker-archive:-", "docker-archive:-"),
             ("golang", "docker.io/library/golang:latest"),
         ] {
-            let place: Place = text.parse().unwrap();
+            let place: Location = text.parse().unwrap();
             assert_eq!(place.in_folder(Path::new("/work")).to_string(), expect);
         }
     }

@@ -5,11 +5,15 @@ use std::io;
 
 use super::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 
 /// Where a failure comes from a corrupt blob of the store, takes the blob away: the next run makes
 /// or fetches it anew.
-pub(super) fn mended(outcome: Result<()>, images: &[Named], context: &Context) -> Result<()> {
+pub(super) fn evict_corrupt(
+    outcome: Result<()>,
+    images: &[TaggedArtifact],
+    context: &Context,
+) -> Result<()> {
     let Err(error) = outcome else { return Ok(()) };
     if !found_wrong_content(&error) {
         return Err(error);

@@ -13,7 +13,7 @@
 //!
 //! Two rules make it sound. A state is that of the change time, which nobody can set back, and of
 //! all else that an edit moves. And a record in which anything changed after the compiler was
-//! started is worthless ([`Moment`]): nobody knows what the compiler saw. So there is no file that
+//! started is worthless ([`StartedAt`]): nobody knows what the compiler saw. So there is no file that
 //! was edited within the same tick of the clock and looks as it did. Where change times say little
 //! ([`crate::clock`]), the sources are read again at every check. Not so the files of the module
 //! cache, the toolchain and vendored modules: nobody edits those, and who does so on such a file
@@ -46,7 +46,7 @@ use sources::Way;
 pub(super) use folder::is_source;
 pub(super) use modfile::{directives, replacing_folders, used_folders};
 pub(super) use sources::{Before, Sources};
-pub use stat::Moment;
+pub use stat::StartedAt;
 pub use trace::Trace;
 
 /// The version of the record's form; a record of another form is worthless.
@@ -57,7 +57,7 @@ const SMALLEST_SHARE: usize = 64;
 
 /// What a build read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Inputs {
+pub struct Record {
     format: u32,
     /// Why the record does not say what the compiler read, if it does not.
     worthless: Option<String>,
@@ -74,7 +74,7 @@ pub struct Inputs {
 pub enum Check {
     /// Nothing changed: a build would give the same programs.
     Current,
-    /// The same, but it took reading files to see that; [`Inputs::refreshed`] makes the next
+    /// The same, but it took reading files to see that; [`Record::refreshed`] makes the next
     /// check fast again.
     Touched,
     /// The programs must be compiled again, but they are the same packages and consist of the
@@ -84,12 +84,12 @@ pub enum Check {
     Stale(String),
 }
 
-impl Inputs {
+impl Record {
     /// Records what a build read that began at `since` and has ended.
     ///
-    /// `since` must have been taken before anything else of that build, a [`Inputs::check`] of an
+    /// `since` must have been taken before anything else of that build, a [`Record::check`] of an
     /// older record included. Take the record before anything is written into the source folders.
-    pub fn record(trace: Trace, since: &Moment) -> Result<Self> {
+    pub fn record(trace: Trace, since: &StartedAt) -> Result<Self> {
         trace.record(since).cannot(|| "record what was compiled")
     }
 
@@ -155,7 +155,7 @@ impl Inputs {
 
     /// The record of a build that began at `since` after a check had given [`Check::Touched`] or
     /// [`Check::ContentsOnly`]; none if more than that changed since then.
-    pub fn refreshed(&self, since: &Moment) -> Option<Self> {
+    pub fn refreshed(&self, since: &StartedAt) -> Option<Self> {
         if matches!(self.check(), Check::Stale(_)) {
             return None;
         }
@@ -188,7 +188,7 @@ struct Settled<'a> {
 }
 
 impl<'a> Settled<'a> {
-    fn new(since: &'a Moment) -> Self {
+    fn new(since: &'a StartedAt) -> Self {
         Self { worthless: None, way: Way::new(since) }
     }
 

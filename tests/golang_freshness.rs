@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use go::{Bench, copy, environment, fixture};
-use gondola::golang::{Check, Inputs, Moment, Toolchain};
+use gondola::golang::{Check, Record, StartedAt, Toolchain};
 
 /// A module with everything that a build can read.
 const MODULE: &[(&str, &str)] = &[
@@ -68,7 +68,7 @@ fn assert_verdict(check: &Check, expect: Verdict, edit: &str) {
 }
 
 /// Waits until the file system's clock has moved past every change so far.
-fn settle(bench: &Bench) -> Moment {
+fn settle(bench: &Bench) -> StartedAt {
     let stamp = || {
         let file = tempfile::NamedTempFile::new_in(bench.folder.path()).unwrap();
         let found = file.as_file().metadata().unwrap();
@@ -78,21 +78,21 @@ fn settle(bench: &Bench) -> Moment {
     while stamp() == before {
         std::hint::spin_loop();
     }
-    Moment::now(&bench.builder.out_dir).unwrap()
+    StartedAt::now(&bench.builder.out_dir).unwrap()
 }
 
-async fn record_since(bench: &Bench, dir: &str, patterns: &[&str], since: &Moment) -> Inputs {
+async fn record_since(bench: &Bench, dir: &str, patterns: &[&str], since: &StartedAt) -> Record {
     let dir = bench.dir().join(dir);
     let packages = bench.list_in(&dir, patterns).await.unwrap();
     let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
     let platforms = [bench.platform.clone()];
     let trace = bench.builder.trace(&dir, &patterns, &packages, &platforms).await.unwrap();
-    let inputs = Inputs::record(trace, since).unwrap();
+    let inputs = Record::record(trace, since).unwrap();
     // What is kept is what was written down.
     serde_json::from_slice(&serde_json::to_vec(&inputs).unwrap()).unwrap()
 }
 
-async fn record(bench: &Bench, dir: &str, patterns: &[&str]) -> Inputs {
+async fn record(bench: &Bench, dir: &str, patterns: &[&str]) -> Record {
     let since = settle(bench);
     let inputs = record_since(bench, dir, patterns, &since).await;
     assert_eq!(inputs.check(), Check::Current);
@@ -258,7 +258,7 @@ async fn an_edit_within_one_tick_and_of_the_same_length_is_not_missed() {
     let mut missed = Vec::new();
     for round in 0..20 {
         bench.write("local/local.go", &text(round));
-        let since = Moment::now(&bench.builder.out_dir).unwrap();
+        let since = StartedAt::now(&bench.builder.out_dir).unwrap();
         let inputs = record_since(&bench, "app", &["./cmd/app"], &since).await;
         bench.write("local/local.go", &text(round + 50));
         if matches!(inputs.check(), Check::Current | Check::Touched) {
@@ -505,7 +505,7 @@ async fn every_platform_of_a_build_is_part_of_its_record() {
         let since = settle(&bench);
         let platforms: Vec<_> = platforms.iter().map(|text| text.parse().unwrap()).collect();
         let trace = bench.builder.trace(&dir, &patterns, &packages, &platforms).await.unwrap();
-        let inputs = Inputs::record(trace, &since).unwrap();
+        let inputs = Record::record(trace, &since).unwrap();
         assert_eq!(inputs.check(), Check::Current);
         bench.write("app/win/win.go", "package win\n\nvar X = 1\n");
         assert_verdict(&inputs.check(), expect, "an edit for windows");

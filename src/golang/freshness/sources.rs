@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Rules, Sealed};
-use super::stat::{Contents, Kind, Moment, Name, OpenFolder, is_file};
+use super::stat::{Contents, Kind, Name, OpenFolder, StartedAt, is_file};
 use crate::clock::Clock;
 
 /// As many links lead on from one to the next before Linux gives up.
@@ -62,7 +62,7 @@ impl Sources {
     /// `since`. `before` was looked at after that moment.
     pub(in crate::golang) fn changed_since(
         &self,
-        since: &Moment,
+        since: &StartedAt,
         before: &Before,
     ) -> Option<PathBuf> {
         let mut way = Way::new(since);
@@ -139,7 +139,7 @@ fn names(open: &OpenFolder, rules: &Rules) -> io::Result<Vec<Name>> {
     open.names(|name, kind| kind != Kind::Folder && rules.is_read(name))
 }
 
-fn is_new(path: &Path, since: &Moment) -> bool {
+fn is_new(path: &Path, since: &StartedAt) -> bool {
     let stat = super::stat::stat(path).ok().flatten();
     stat.is_some_and(|stat| is_file(&stat) && since.may_precede(&stat, Clock::of_path(path)))
 }
@@ -153,12 +153,12 @@ fn was_renamed(stat: &Stat) -> bool {
 
 /// The ways to files: every folder and link on them, each looked at once.
 pub(super) struct Way<'a> {
-    since: &'a Moment,
+    since: &'a StartedAt,
     seen: BTreeSet<PathBuf>,
 }
 
 impl<'a> Way<'a> {
-    pub(super) fn new(since: &'a Moment) -> Self {
+    pub(super) fn new(since: &'a StartedAt) -> Self {
         Self { since, seen: BTreeSet::new() }
     }
 

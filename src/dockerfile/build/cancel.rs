@@ -11,7 +11,7 @@ use crate::sandbox::{Child, Signaller};
 
 /// Whether a step is to end, and how its program is told.
 #[derive(Clone, Default)]
-pub(super) struct Ending(Arc<Mutex<State>>);
+pub(super) struct CancelToken(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -19,7 +19,7 @@ struct State {
     program: Option<Signaller>,
 }
 
-impl Ending {
+impl CancelToken {
     /// Takes a program that has begun; it is killed with all that it started when the end is wanted.
     pub(super) fn concerns(&self, program: &Child) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,18 +50,18 @@ impl Ending {
 /// Somebody who waits for a step. Dropped before its end, the step is stopped.
 pub(super) struct Waiting {
     task: Option<Arc<Task>>,
-    ending: Ending,
+    cancel: CancelToken,
 }
 
 impl Waiting {
     /// Waits for the step that a task tells of.
     pub(super) fn new(task: &Arc<Task>) -> Self {
-        Self { task: Some(task.clone()), ending: Ending::default() }
+        Self { task: Some(task.clone()), cancel: CancelToken::default() }
     }
 
     /// What the step itself looks at.
-    pub(super) fn ending(&self) -> Ending {
-        self.ending.clone()
+    pub(super) fn cancel(&self) -> CancelToken {
+        self.cancel.clone()
     }
 
     /// Takes note that the step came to its own end.
@@ -74,7 +74,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.stop();
-            self.ending.want();
+            self.cancel.want();
         }
     }
 }
@@ -102,14 +102,14 @@ mod tests {
         for is_over in [false, true] {
             let task = Arc::new(reporter.start(TaskKind::Step, "RUN", None));
             let waiting = Waiting::new(&task);
-            let ending = waiting.ending();
-            ending.check().unwrap();
+            let cancel = waiting.cancel();
+            cancel.check().unwrap();
             if is_over {
                 waiting.finish();
-                ending.check().unwrap();
+                cancel.check().unwrap();
             } else {
                 drop(waiting);
-                assert_eq!(ending.check().unwrap_err().kind(), ErrorKind::Interrupted);
+                assert_eq!(cancel.check().unwrap_err().kind(), ErrorKind::Interrupted);
             }
         }
         assert_eq!(*outcomes.0.lock().unwrap(), [Outcome::Stopped, Outcome::Failed]);

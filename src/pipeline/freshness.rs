@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::BuildContext;
 use super::request::Request;
 use crate::error::Result;
-use crate::golang::{Builder, Built, Check, Inputs, Moment, Package, Program, Recorded, Trace};
+use crate::golang::{Builder, Built, Check, Package, Program, Record, Recorded, StartedAt, Trace};
 use crate::oci::Platform;
 
-/// The kind of the store's records that hold a [`Record`].
+/// The kind of the store's records that hold a [`BuildRecord`].
 const RECORDS: &str = "build";
 
 /// A tick of the clock that stamps files is at most 10 ms, and this together is longer.
@@ -19,8 +19,8 @@ const WAIT: Duration = Duration::from_millis(2);
 
 /// What is remembered of a build.
 #[derive(Serialize, Deserialize)]
-struct Record {
-    inputs: Inputs,
+struct BuildRecord {
+    inputs: Record,
     /// The packages that each list of patterns stands for.
     packages: Vec<Vec<Package>>,
     /// The programs of each platform, one for each package of `inputs`.
@@ -29,34 +29,34 @@ struct Record {
 
 /// Packages that are compiled with the same flags for the same platforms, and what is known of
 /// them before anything is built.
-pub(super) struct Memory {
+pub(super) struct Freshness {
     pub builder: Builder,
     pub platforms: Vec<Platform>,
     /// Lists of patterns, one for each target.
     patterns: Vec<Vec<String>>,
     key: Option<String>,
     /// Nothing that changes after this moment is missed.
-    since: Moment,
-    known: Known,
+    since: StartedAt,
+    known: Status,
     traces: Vec<Trace>,
     made: Vec<(Platform, Vec<Program>)>,
 }
 
-enum Known {
+enum Status {
     /// A build would give what is kept.
-    Programs(Record),
+    Programs(BuildRecord),
     /// The same, but the record is to be renewed.
-    Renew(Record),
+    Renew(BuildRecord),
     /// The packages are the same; they must be compiled.
-    Packages(Record),
+    Packages(BuildRecord),
     /// Nothing.
     Nothing,
 }
 
-impl Memory {
+impl Freshness {
     /// Remembers an earlier build of the same, if it still says anything.
-    pub(super) fn recall(
-        engine: &Engine,
+    pub(super) fn look_up(
+        context: &BuildContext,
         request: &Request,
         builder: Builder,
         patterns: Vec<Vec<String>>,
@@ -66,17 +66,17 @@ impl Memory {
         let key = builder.request_key(&request.folder, &patterns.join(&String::new()), &platforms);
         // What a scope that ends with the build knows is gone with its programs.
         let key = request.scope.name().map(|scope| format!("{key} in {scope}"));
-        let store = &engine.transport.store;
+        let store = &context.transport.store;
         let known = key.as_ref().filter(|_| request.use_cache);
-        let record = known.and_then(|key| store.get_record::<Record>(RECORDS, key));
-        let mut since = Moment::now(&builder.out_dir)?;
+        let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
+        let mut since = StartedAt::now(&builder.out_dir)?;
         let known = match record {
-            None => Known::Nothing,
+            None => Status::Nothing,
             Some(record) => match check(&record.inputs, &builder, &mut since)? {
-                Check::Current => Known::Programs(record),
-                Check::Touched => Known::Renew(record),
-                Check::ContentsOnly(_) => Known::Packages(record),
-                Check::Stale(_) => Known::Nothing,
+                Check::Current => Status::Programs(record),
+                Check::Touched => Status::Renew(record),
+                Check::ContentsOnly(_) => Status::Packages(record),
+                Check::Stale(_) => Status::Nothing,
             },
         };
         let (traces, made) = (Vec::new(), Vec::new());
@@ -85,7 +85,7 @@ impl Memory {
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
     pub(super) async fn packages(&self, request: &Request) -> Result<Vec<Vec<Package>>> {
-        if let Known::Programs(record) | Known::Renew(record) | Known::Packages(record) =
+        if let Status::Programs(record) | Status::Renew(record) | Status::Packages(record) =
             &self.known
         {
             return Ok(record.packages.clone());
@@ -98,7 +98,7 @@ impl Memory {
 
     /// What is known of what the compilation of `packages` reads.
     pub(super) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
-        let (Known::Programs(record) | Known::Renew(record) | Known::Packages(record)) =
+        let (Status::Programs(record) | Status::Renew(record) | Status::Packages(record)) =
             &self.known
         else {
             return None;
@@ -109,12 +109,12 @@ impl Memory {
 
     /// The kept programs of `packages`, where a build would give nothing else.
     pub(super) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
-        let (Known::Programs(record) | Known::Renew(record)) = &self.known else { return None };
+        let (Status::Programs(record) | Status::Renew(record)) = &self.known else { return None };
         if record.inputs.packages() != packages {
             return None;
         }
         let (_, programs) = record.programs.iter().find(|(of, _)| of == platform)?;
-        self.builder.recall(packages, programs)
+        self.builder.reuse(packages, programs)
     }
 
     /// Takes note of what was compiled, or found, for a platform.
@@ -124,57 +124,64 @@ impl Memory {
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
-    pub(super) fn keep(mut self, engine: &Engine, request: &Request, packages: &[Vec<Package>]) {
+    pub(super) fn keep(
+        mut self,
+        context: &BuildContext,
+        request: &Request,
+        packages: &[Vec<Package>],
+    ) {
         let Some(key) = self.key.take() else { return };
-        if matches!(self.known, Known::Programs(_)) || self.made.len() != self.platforms.len() {
+        if matches!(self.known, Status::Programs(_)) || self.made.len() != self.platforms.len() {
             return;
         }
-        if let Err(error) = self.record(engine, request, packages, &key) {
-            engine.transport.reporter.note(format!("the next build will ask go again: {error}"));
+        if let Err(error) = self.record(context, request, packages, &key) {
+            context.transport.reporter.note(format!("the next build will ask go again: {error}"));
         }
     }
 
     fn record(
         &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         request: &Request,
         packages: &[Vec<Package>],
         key: &str,
     ) -> Result<()> {
         let refreshed = match &self.known {
-            Known::Renew(record) | Known::Packages(record) => record.inputs.refreshed(&self.since),
-            Known::Programs(_) | Known::Nothing => None,
+            Status::Renew(record) | Status::Packages(record) => {
+                record.inputs.refreshed(&self.since)
+            }
+            Status::Programs(_) | Status::Nothing => None,
         };
         let inputs = match (refreshed, &self.known) {
             (Some(inputs), _) => inputs,
-            (None, Known::Nothing) => {
+            (None, Status::Nothing) => {
                 let (traces, patterns) = (std::mem::take(&mut self.traces), self.patterns.concat());
                 let packages = distinct(packages);
                 let trace = self.builder.complete(traces, &request.folder, &patterns, &packages)?;
-                Inputs::record(trace, &self.since)?
+                Record::record(trace, &self.since)?
             }
             // What was known did not hold until the end; the next build finds out.
             (None, _) => return Ok(()),
         };
-        let record = Record {
+        let record = BuildRecord {
             inputs,
             packages: packages.to_vec(),
             programs: std::mem::take(&mut self.made),
         };
-        engine.transport.store.put_record(RECORDS, key, &record)
+        context.transport.store.put_record(RECORDS, key, &record)
     }
 }
 
 /// Checks a record, after `since`. A file that was saved just now is waited for until the clock has
 /// moved on: else it would seem to change while it is compiled.
-fn check(inputs: &Inputs, builder: &Builder, since: &mut Moment) -> Result<Check> {
+fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Check> {
     for _ in 0..WAITS {
         match inputs.check() {
             Check::ContentsOnly(paths) if paths.iter().any(|path| since.is_not_after(path)) => {}
             found => return Ok(found),
         }
         std::thread::sleep(WAIT);
-        *since = Moment::now(&builder.out_dir)?;
+        *since = StartedAt::now(&builder.out_dir)?;
     }
     Ok(inputs.check())
 }
