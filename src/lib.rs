@@ -18,6 +18,7 @@
 //! clock:
 //! disk:
 //! error:
+//! blocking: error
 //! glob:
 //! literal:
 //! progress:
@@ -25,21 +26,23 @@
 //! oci: error secret
 //! layer: disk error oci progress
 //! sandbox: disk error oci progress secret
-//! registry: disk error oci progress secret
+//! registry: blocking disk error oci progress secret
 //! store: error oci progress
 //! image: disk error oci layer registry store
-//! transport: disk error oci progress layer registry store image
-//! rootfs: disk error oci progress layer sandbox registry store image transport
-//! engine: error oci progress layer store image transport
-//! cache: disk error oci progress layer registry store image transport engine
-//! golang: clock disk error glob oci progress secret layer sandbox store image transport cache rootfs
-//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport cache rootfs engine
-//! container: disk error literal oci progress layer sandbox store image transport rootfs
-//! config: disk error literal oci layer
-//! pipeline: disk error oci progress layer sandbox registry store image transport cache rootfs engine golang dockerfile
-//! cli: disk error literal oci progress secret layer sandbox registry store image transport cache rootfs golang dockerfile container config pipeline
+//! transport: blocking disk error oci progress layer registry store image
+//! rootfs: blocking disk error oci progress layer sandbox registry store image transport
+//! engine: blocking error oci progress layer store image transport
+//! cache: blocking disk error oci progress layer registry store image transport engine
+//! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs cache
+//! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine cache
+//! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile cache
+//! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
+//! config: disk error literal oci layer golang
+//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute cache
+//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline cache
 //! ```
 
+pub mod blocking;
 pub mod cache;
 pub mod cli;
 pub mod clock;
@@ -49,6 +52,7 @@ pub mod disk;
 pub mod dockerfile;
 pub mod engine;
 pub mod error;
+pub mod execute;
 pub mod glob;
 pub mod golang;
 pub mod image;

@@ -4,6 +4,7 @@
 
 mod support;
 
+use fs_err as fs;
 use serde_json::Value;
 use support::{BaseImage, Registry, Run, Sandbox, Stored, go, need, program, run};
 
@@ -471,4 +472,57 @@ fn files_about_the_image_are_checked_before_anything_is_pushed() {
     sandbox.write("iid", "stale");
     sandbox.gondola(&["build", "--prebuilt", "missing", "--iidfile", "iid"]).code(1);
     assert!(!sandbox.path("iid").exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_written_keeps_every_tag_where_it_is() {
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "no program");
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY app /\n");
+    let name = registry.image("refused:1");
+    // A folder that is there and takes no file, from root neither.
+    let refused = "/proc/self/result";
+    let flags = ["--iidfile", "--metadata-file", "--image-refs", "--timings"];
+    for what in [&["--prebuilt", "app"][..], &["-f", "Dockerfile", "."]] {
+        for flag in flags {
+            let build = [&["build", "--push", "-t", &name, flag, refused], what].concat();
+            sandbox.gondola(&build).code(1).says("/proc/self/result");
+        }
+    }
+    for flag in ["--digest-file", "--image-name-with-digest-file"] {
+        let build = ["kaniko", "--context", ".", "--destination", &name, flag, refused];
+        sandbox.gondola(&build).code(1).says("/proc/self/result");
+    }
+    let refused = "docker-archive:/proc/self/result";
+    let both = ["build", "--push", "-t", &name, "-o", refused, "-f", "Dockerfile", "."];
+    sandbox.gondola(&both).code(1);
+    assert!(registry.tags("refused").is_empty());
+    assert_eq!(registry.uploads(), 0);
+}
+
+#[test]
+fn what_is_no_file_is_written_to_and_never_replaced() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "no program");
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY app /\n");
+    let device = sandbox.path("device");
+    std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+    let flags = ["--iidfile", "--metadata-file", "--image-refs", "--timings"];
+    for flag in flags {
+        sandbox.gondola(&["build", "--prebuilt", "app", "-t", "x", flag, "device"]).success();
+        assert!(fs::symlink_metadata(&device).unwrap().is_symlink(), "{flag}");
+    }
+    let tar = format!("docker-archive:{}", device.display());
+    sandbox.gondola(&["build", "--prebuilt", "app", "-t", "x", "-o", &tar]).success();
+    for flag in ["--digest-file", "--image-name-with-digest-file", "--tar-path"] {
+        let build = ["kaniko", "--context", ".", "--no-push", "--destination", "x", flag, "device"];
+        sandbox.gondola(&build).success();
+    }
+    assert!(fs::symlink_metadata(&device).unwrap().is_symlink());
+    // Of the two lines one is the identifier and one the result.
+    let printed = ["build", "--prebuilt", "app", "-t", "x", "--iidfile", "/proc/self/fd/1"];
+    let printed = sandbox.gondola(&printed).success().stdout;
+    assert!(printed.starts_with("sha256:"), "{printed}");
+    assert_eq!(printed.lines().count(), 2, "{printed}");
 }

@@ -1,14 +1,18 @@
-//! What works on this machine, as `gondola doctor` tells it.
+//! What works on this machine, as `gondola doctor` tells it, and what is chosen by it.
 
 #![cfg(test)]
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
+use fs_err as fs;
 use serde_json::Value;
-use support::{Run, Sandbox, need, program, root};
+use support::{BaseImage, Ranged, Registry, Run, Sandbox, install, need, program, root};
 
 #[test]
 fn doctor_tells_of_every_rung_why_it_does_not_work_and_what_to_do() {
@@ -34,11 +38,7 @@ fn a_store_that_cannot_be_written_to_is_a_finding() {
     need!(root("becoming another user"));
     let setpriv = need!(program("setpriv"));
     let sandbox = Sandbox::new();
-    let folder = sandbox.work();
-    let folder = folder.parent().unwrap();
-    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = folder.join("gondola");
-    support::install(env!("CARGO_BIN_EXE_gondola"), &copy);
+    let copy = for_everybody(&sandbox);
     let doctor = |more: &[&str]| {
         let mut command = Command::new(&setpriv);
         command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
@@ -58,4 +58,99 @@ fn a_store_that_cannot_be_written_to_is_a_finding() {
     let without = doctor(&["--json"]).env_remove("HOME").env_remove("GONDOLA_HOME").output();
     let json = String::from_utf8(without.unwrap().stdout).unwrap();
     assert!(json.contains("none of GONDOLA_HOME"), "{json}");
+}
+
+/// The program where every user may start it, and a store and a home that anybody may write to.
+fn for_everybody(sandbox: &Sandbox) -> PathBuf {
+    let folder = sandbox.work();
+    let folder = folder.parent().unwrap();
+    fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.join("gondola");
+    install(env!("CARGO_BIN_EXE_gondola"), &copy);
+    copy
+}
+
+#[test]
+fn a_user_with_a_range_of_ids_unpacks_what_he_pulls_and_runs_it() {
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    let ranged = need!(Ranged::new(&sandbox.work()));
+    let program = for_everybody(&sandbox);
+    fs::create_dir(sandbox.store()).unwrap();
+    ranged.give(&sandbox.store());
+    ranged.give(&sandbox.home());
+    let name = registry.image("base:latest");
+    need!(BaseImage::default().push(&sandbox.path("base"), &name));
+    let gondola = |arguments: &[&str]| {
+        let mut command = ranged.command(&program);
+        command.args(arguments).env_clear().envs(sandbox.environment()).current_dir("/");
+        Run::of(&mut command)
+    };
+    if !gondola(&["doctor"]).success().stdout.contains("ns-subuid  works") {
+        return support::Missing::because("a range of ids cannot be entered here").skip();
+    }
+    let pulled = gondola(&["pull", "--unpack", &name]).success();
+    assert!(pulled.line().starts_with(&format!("{name}@sha256:")), "{pulled:?}");
+    let unpacked = sandbox.store().join("gondola/rootfs/mapped");
+    assert!(fs::read_dir(unpacked).unwrap().count() > 0);
+    // In the form that is used from then on.
+    gondola(&["run", "--rm", "--pull=never", &name, "/nowhere"]).code(127);
+    assert!(!sandbox.store().join("gondola/rootfs/recorded").exists());
+    gondola(&["cache", "prune", "--all"]).success();
+}
+
+/// What is remembered of trials: "ns works" and the like.
+fn remembered(sandbox: &Sandbox) -> BTreeMap<String, PathBuf> {
+    let folder = sandbox.store().join("gondola/isolation");
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let row = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let rung = name.split_once('-').unwrap().1.to_owned();
+        (format!("{rung} {}", fs::read_to_string(&path).unwrap().trim()), path)
+    };
+    entries.map(row).collect()
+}
+
+#[test]
+fn a_failed_command_forgets_nothing_of_what_works_here() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("root")).unwrap();
+    let run = ["run", "--rm", "--rootfs", "root", "/nowhere"];
+    if sandbox.gondola(&run).code != Some(127) {
+        return support::Missing::because("no sandbox works here").skip();
+    }
+    let known = remembered(&sandbox);
+    assert!(known.keys().any(|row| row.ends_with(" works")), "{known:?}");
+    sandbox.gondola(&["pull", "no.such.host.invalid/image"]).code(1);
+    sandbox.gondola(&["run", "--rm", "--pull=never", "nosuchimage"]).code(125);
+    sandbox.gondola(&["run", "--rm", "--ulimit", "nofile=99999999999", "--rootfs", "root", "/x"]);
+    sandbox.gondola(&["run", "--rm", "-v", "/no/such/source:/x", "--rootfs", "root", "/x"]);
+    assert_eq!(remembered(&sandbox), known);
+}
+
+#[test]
+fn only_the_sandbox_that_fails_by_itself_is_forgotten() {
+    need!(root("a machine without ranges of ids for this user"));
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("root")).unwrap();
+    let run = |more: &[&str]| {
+        let all = [&["run", "--rm"], more, &["--rootfs", "root", "/nowhere"]].concat();
+        sandbox.gondola(&all)
+    };
+    if run(&[]).code != Some(127) || run(&["--sandbox=ns-subuid"]).code == Some(127) {
+        return support::Missing::because("root has a range of ids, or no sandbox").skip();
+    }
+    let known = remembered(&sandbox);
+    let works = known.iter().find(|(row, _)| row.ends_with(" works")).unwrap().1;
+    // As if a range had worked until now.
+    let situation = works.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().0;
+    let ranged = works.with_file_name(format!("{situation}-ns-subuid"));
+    fs::write(&ranged, "works\n").unwrap();
+    run(&["--sandbox=ns-subuid"]).code(125);
+    let others = |rows: BTreeMap<String, PathBuf>| -> Vec<String> {
+        rows.into_keys().filter(|row| !row.starts_with("ns-subuid")).collect()
+    };
+    assert!(!ranged.exists(), "{:?}", remembered(&sandbox));
+    assert_eq!(others(remembered(&sandbox)), others(known));
+    run(&[]).code(127);
 }

@@ -87,7 +87,7 @@ async fn record_since(bench: &Bench, dir: &str, patterns: &[&str], since: &Start
     let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
     let platforms = [bench.platform.clone()];
     let trace = bench.builder.trace(&dir, &patterns, &packages, &platforms).await.unwrap();
-    let inputs = Record::record(trace, since).unwrap();
+    let inputs = Record::of(trace, since).unwrap();
     // What is kept is what was written down.
     serde_json::from_slice(&serde_json::to_vec(&inputs).unwrap()).unwrap()
 }
@@ -505,7 +505,7 @@ async fn every_platform_of_a_build_is_part_of_its_record() {
         let since = settle(&bench);
         let platforms: Vec<_> = platforms.iter().map(|text| text.parse().unwrap()).collect();
         let trace = bench.builder.trace(&dir, &patterns, &packages, &platforms).await.unwrap();
-        let inputs = Record::record(trace, &since).unwrap();
+        let inputs = Record::of(trace, &since).unwrap();
         assert_eq!(inputs.check(), Check::Current);
         bench.write("app/win/win.go", "package win\n\nvar X = 1\n");
         assert_verdict(&inputs.check(), expect, "an edit for windows");

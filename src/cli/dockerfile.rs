@@ -7,25 +7,24 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{ArgAction, Args, ValueHint};
 
 use super::commands::build::BuildArgs;
 use super::environment::parse_epoch;
 use super::flags::{self, context, pair};
+use super::id_range::of_root;
 use super::proxies;
-use super::sandbox::{SandboxArgs, launcher};
+use super::sandbox::{self, SandboxArgs};
 use super::session::Session;
 use crate::dockerfile::build::{
-    CachePolicy, CacheRepository, ChooseSandbox, Chosen, ContextSource, FileSource, Job,
-    StatedPlatform,
+    CachePolicy, CacheRepository, ContextSource, FileSource, Job, StatedPlatform,
 };
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::literal;
 use crate::pipeline::DockerfileRequest;
-use crate::sandbox::{Limit, Network, Rung};
+use crate::sandbox::{Chooser, Limit, Network, Rung};
 use crate::secret;
 
 /// Names of Dockerfiles that are found without being named.
@@ -206,7 +205,6 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         go_cache: !own.no_go_cache,
         scope: environment.cache_scope(args.cache_scope.as_deref())?,
         shares_caches: !args.no_shared_caches,
-        mirrors: session.mirrors()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
         family: None,
@@ -370,21 +368,14 @@ fn network(text: Option<&str>) -> Result<Network> {
     }
 }
 
-/// Finds out which sandbox to use, when the first step asks for one: that one which was chosen before,
-/// else the best that works here.
-pub(super) fn sandbox(
+/// What finds out which sandbox to use, when the first step asks for one: that one which was chosen
+/// before, else the best that works here.
+pub(super) fn isolation(
     session: &Session,
     args: &SandboxArgs,
     chosen: Option<Rung>,
-) -> ChooseSandbox {
-    let (launcher, reporter) = (launcher(session), session.reporter.clone());
-    let (args, global, environment) =
-        (args.clone(), session.global.clone(), session.environment.clone());
-    Arc::new(move || {
-        let rung = chosen.map_or_else(|| args.choose(&global, &environment), Ok)?;
-        if !rung.has_namespaces() {
-            reporter.warn(format!("sandbox {rung}: {}", rung.runs()));
-        }
-        Ok(Chosen { launcher: launcher.clone(), rung })
-    })
+) -> Result<Chooser> {
+    let asked = (args.request(), of_root());
+    let chooser = sandbox::chooser(asked, &session.global, &session.environment)?;
+    Ok(Chooser { decided: chosen, ..chooser })
 }

@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// What `--mirror` says: places by those that they take the place of.
-    pub(super) fn mirrors(&self) -> Result<BTreeMap<String, String>> {
+    fn mirrors(&self) -> Result<BTreeMap<String, String>> {
         pair::with_values("--mirror", &self.global.mirror)
     }
 
@@ -148,6 +148,7 @@ impl Session {
             programs: transport.store.place(StorePlace::Programs),
             transport,
             variables: self.environment.variables.clone(),
+            launcher: super::sandbox::launcher(self),
             cores: self.environment.cores,
         })
     }

@@ -7,9 +7,9 @@ use std::path::Path;
 use super::commands::build::{BuildArgs, GoArgs, ImageArgs};
 use super::environment::Environment;
 use super::flags::pair;
-use crate::config::{self, GondolaYaml, ModuleMode};
+use crate::config::{self, GondolaYaml};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, ModuleMode};
+use crate::golang::BuildFlags;
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
@@ -53,7 +53,7 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         created: environment.source_date_epoch()?,
         use_cache: !args.no_cache,
         pull: args.pull,
-        sandbox: args.sandbox.choice(),
+        isolation: args.sandbox.request(),
         scope: scope(args, environment)?,
         shares_caches: !args.no_shared_caches,
     })
@@ -187,11 +187,7 @@ fn build_flags(given: config::Go) -> BuildFlags {
         env: given.env,
         cgo: given.cgo.unwrap_or(false),
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
-        mod_mode: given.module_mode.map(|mode| match mode {
-            ModuleMode::Mod => ModuleMode::Mod,
-            ModuleMode::Readonly => ModuleMode::Readonly,
-            ModuleMode::Vendor => ModuleMode::Vendor,
-        }),
+        mod_mode: given.module_mode,
         ..BuildFlags::default()
     }
 }

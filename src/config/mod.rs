@@ -10,7 +10,7 @@ mod values;
 
 use std::path::Path;
 
-pub use self::gondola_yaml::{Build, Go, GondolaYaml, Image, ModuleMode, Settings};
+pub use self::gondola_yaml::{Build, Go, GondolaYaml, Image, Settings};
 pub use self::user::{StoreConfig, UserConfig};
 use serde::de::DeserializeOwned;
 
@@ -81,6 +81,7 @@ fn parse_strictly<T: DeserializeOwned>(text: &str, file: &str) -> Result<T> {
 mod tests {
     use super::explain::SECTIONS;
     use super::*;
+    use crate::golang::ModuleMode;
     use crate::layer::Encoding;
     use crate::oci::PlatformSet;
     use proptest::prelude::*;

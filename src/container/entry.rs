@@ -70,7 +70,7 @@ impl Status {
 }
 
 impl ContainerInfo {
-    /// Whether it was to be removed at its end, and whoever was to do that was killed.
+    /// Whether it was run with `--rm`, and its supervisor was killed before it removed the container.
     pub(super) fn should_be_gone(&self) -> bool {
         self.config.remove && !self.status.is_alive()
     }
@@ -158,14 +158,14 @@ impl Container {
         serde_json::from_slice(&fs_err::read(self.lock_path()).ok()?).ok()
     }
 
-    /// Whether whoever was making it has died over that.
+    /// Whether the process that made it ended before the container was complete.
     pub(super) fn is_left_over(&self) -> bool {
         !self.config_path().exists() && !self.is_alive().unwrap_or(true)
     }
 
-    /// Whether it was to be removed at its end, and whoever was to do that was killed.
+    /// Whether it was run with `--rm`, and its supervisor was killed before it removed the container.
     pub(super) fn should_be_gone(&self) -> bool {
-        // Of one that cannot be read nobody knows.
+        // A container that cannot be read stays.
         self.see().ok().flatten().is_some_and(|seen| seen.should_be_gone())
     }
 

@@ -1,4 +1,4 @@
-//! What containers are called: ids that nobody chooses, and names that people do.
+//! Names of containers: random ids, and names that the user chooses.
 
 use std::fmt;
 use std::path::Path;
@@ -18,7 +18,7 @@ const LONGEST_NAME: usize = 128;
 pub struct Id(Box<str>);
 
 impl Id {
-    /// Makes one that nobody has.
+    /// Makes a new one.
     pub(super) fn random() -> Result<Self> {
         let mut bytes = [0; ID_BYTES];
         let mut filled = 0;

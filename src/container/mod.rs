@@ -19,8 +19,8 @@
 //! The supervisor is the process that keeps the sandbox, its streams, its log and its published
 //! ports: `gondola run` itself in the foreground, and with `--detach` the own binary started anew,
 //! which inherits the lock. When it dies the kernel frees the lock and the sandbox ends, whatever
-//! `state.json` says: such a container is *dead*, and can be removed or started again. Nobody is
-//! asked over a socket. A signal goes to the sandbox's first process, by a handle that cannot mean
+//! `state.json` says: such a container is *dead*, and can be removed or started again.
+//! There is no socket to ask a supervisor by. A signal goes to the sandbox's first process, by a handle that cannot mean
 //! another process, and the end of a supervisor is waited for by such a handle.
 //!
 //! A container whose program never started leaves nothing behind.
@@ -192,7 +192,7 @@ impl Containers {
         }
     }
 
-    /// What holds still while somebody looks which containers live.
+    /// The lock under which no container begins or ends, to look at all of them.
     fn look(&self) -> Result<Option<Lock>> {
         if !self.folder.is_dir() {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! What a program reads and writes: through pipes or a terminal, to whoever started it and to the
-//! log.
+//! The standard streams of a program: through pipes or a terminal, to the standard streams of this
+//! process and to the log.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -15,12 +15,12 @@ use super::terminal::{RawMode, input_is_terminal};
 use crate::error::{Cannot as _, Result};
 use crate::sandbox::{Child, Streams};
 
-/// Who sees what a program writes, beside the log.
+/// Where a program's output goes, beside the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// Whoever started this process: through its standard streams.
+    /// The standard streams of this process show it.
     Foreground,
-    /// Nobody.
+    /// The log alone has it.
     Detached,
 }
 
@@ -155,7 +155,7 @@ fn carry_output(from: &OwnedFd, mut to: Option<BorrowedFd<'static>>, mut lines: 
         if let Some(fd) = to {
             match write_all(fd, &buffer[..count]) {
                 Ok(()) => {}
-                // Whoever read has read enough: let the program know.
+                // The reader has closed its end: the program gets the same error.
                 Err(Errno::PIPE) => break,
                 Err(_) => to = None,
             }

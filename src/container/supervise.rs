@@ -98,7 +98,7 @@ impl Program {
 }
 
 impl Supervisor {
-    /// Runs a container to its end; `tell` hears when its program runs. Signals to this process go
+    /// Runs a container to its end; calls `tell` when its program runs. Signals to this process go
     /// to the program.
     ///
     /// # Errors
@@ -218,19 +218,19 @@ enum Told {
 
 /// Starts a process that keeps the container from now on, and waits until its program runs.
 ///
-/// The process is the own binary with `arguments`, which must lead to `gondola keep`. Answers
+/// The process is the own binary with `arguments`, which must lead to `gondola shim`. Answers
 /// what is no error in [`Supervisor::run`], too.
 pub fn start_detached(locked: &LockedContainer, arguments: &[String]) -> Result<Option<Exit>> {
     let action = || format!("start container {}", locked.container().name());
     let lock = locked.lock().copy().cannot(action)?;
-    let mut keeper = Command::new("/proc/self/exe");
-    keeper.args(arguments).current_dir("/");
-    keeper.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut shim = Command::new("/proc/self/exe");
+    shim.args(arguments).current_dir("/");
+    shim.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::null());
     // What stays must not hold a pipe or lock of whoever called this program.
     keep_descriptors()?;
-    let mut keeper = keeper.spawn().cannot(action)?;
+    let mut shim = shim.spawn().cannot(action)?;
     let mut line = String::new();
-    if let Some(output) = keeper.stdout.take() {
+    if let Some(output) = shim.stdout.take() {
         BufReader::new(output).read_line(&mut line).cannot(action)?;
     }
     match serde_json::from_str(&line) {
@@ -248,7 +248,7 @@ pub fn start_detached(locked: &LockedContainer, arguments: &[String]) -> Result<
 impl Supervisor {
     /// Keeps a container for [`start_detached`], in a session of its own: `locked` was handed over
     /// as standard input, and standard output hears how it went.
-    pub async fn keep_detached(&self, locked: LockedContainer, output: OwnedFd) -> Result<()> {
+    pub async fn run_detached(&self, locked: LockedContainer, output: OwnedFd) -> Result<()> {
         // Only the leader of a group of processes cannot begin a session, which this is not.
         let _ = rustix::process::setsid();
         let output = std::cell::RefCell::new(Some(std::fs::File::from(output)));

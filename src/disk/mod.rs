@@ -5,6 +5,7 @@
 //! are those of the system, and of the kind [`io::ErrorKind::InvalidInput`] where the file is one that
 //! is not taken; the caller names the path.
 
+mod result;
 mod unfinished;
 
 use std::io::{self, Read as _};
@@ -15,6 +16,7 @@ use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::OFlags;
 
+pub use result::ResultFile;
 pub use unfinished::Unfinished;
 
 /// Opens a regular file for reading.

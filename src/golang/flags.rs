@@ -1,4 +1,4 @@
-//! What somebody asks of `go build`, and the environment that the answer depends on.
+//! The flags of `go build`, and the environment that its result depends on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

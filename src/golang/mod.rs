@@ -4,7 +4,7 @@
 //! packages are meant and has it compile them. Where it comes from an image, modules are fetched
 //! apart: only then it has the network and the user's credentials.
 //! The environment is an allow-list and the paths are trimmed, so equal sources give equal
-//! programs whoever builds them and wherever.
+//! programs, for every user and in every folder.
 
 mod assets;
 mod attempt;
@@ -17,13 +17,17 @@ mod fetch;
 mod flags;
 mod freshness;
 mod gocache;
+mod group;
 mod image;
 mod launch;
+mod modfile;
 mod name;
 mod packages;
 mod presence;
 mod programs;
 mod requirement;
+mod scope;
+mod session;
 mod toolchain;
 mod vcs;
 mod version;
@@ -34,9 +38,9 @@ use crate::progress::Reporter;
 
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
-pub use compile::{Binary, Built, Recorded};
+pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModuleMode};
-pub use freshness::{Check, Record, StartedAt, Trace};
+pub use freshness::{Check, Record, Recorded, StartedAt, Trace};
 pub use image::{Images, Need, Unpacked};
 pub use name::{image_name, program_name};
 pub use packages::Package;
@@ -57,7 +61,7 @@ pub struct Builder {
     /// A folder for programs, kept between runs so that an unchanged one is not linked again.
     /// Any number of processes may use it at once.
     pub out_dir: PathBuf,
-    /// Who hears of compilations and downloads.
+    /// Receives the progress of compilations and downloads.
     pub reporter: Reporter,
 }
 

@@ -252,6 +252,7 @@ mod tests {
     use crate::pipeline::{BaseChoice, ToolchainChoice};
     use crate::progress::Reporter;
     use crate::registry::{Client, Options};
+    use crate::sandbox::Launcher;
     use crate::store::Store;
     use crate::transport::Context;
 
@@ -267,7 +268,8 @@ mod tests {
             jobs: 1,
         };
         let programs = folder.join("programs");
-        BuildContext { transport, variables: std::collections::BTreeMap::new(), programs, cores: 1 }
+        let (variables, launcher) = (std::collections::BTreeMap::new(), Launcher::new(""));
+        BuildContext { transport, variables, programs, launcher, cores: 1 }
     }
 
     /// An image of a prebuilt program, or of a folder that is added.

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::compile::needs_base_for_platforms;
-use super::plan::ImagePlan;
 use super::{BaseChoice, BuildContext, Request, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
@@ -30,16 +28,8 @@ impl Bases {
         self.find(context, needed).await
     }
 
-    /// Looks up all bases that are not known yet.
-    pub(super) async fn find_all(
-        &mut self,
-        context: &BuildContext,
-        image_plans: &[ImagePlan],
-    ) -> Result<()> {
-        self.find(context, image_plans.iter().map(|image_plan| &image_plan.settings)).await
-    }
-
-    async fn find(
+    /// Looks up the bases that are not known yet.
+    pub(super) async fn find(
         &mut self,
         context: &BuildContext,
         settings: impl Iterator<Item = &Settings>,
@@ -230,6 +220,11 @@ impl FoundBase {
         annotations.insert(annotation::ANNOTATION_BASE_IMAGE_DIGEST.to_owned(), digest.to_string());
         annotations
     }
+}
+
+/// Whether the platforms to build for are known only once the base is.
+fn needs_base_for_platforms(base: &BaseChoice, wanted: Option<&PlatformSet>) -> bool {
+    matches!(base, BaseChoice::Image(_)) && wanted == Some(&PlatformSet::All)
 }
 
 /// The configuration of the built-in base.

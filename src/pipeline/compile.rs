@@ -12,10 +12,10 @@ use super::freshness::distinct;
 use super::plan::{BuildGroup, ImagePlan, Plan, Programs, file_name};
 use super::request::Prebuilt;
 use super::toolchain::Toolchains;
-use super::{BaseChoice, BuildContext, ToolchainChoice};
+use super::{BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Builder, Built, Package, Toolchain};
-use crate::oci::{Platform, PlatformSet};
+use crate::golang::{BuildFlags, Built, Package};
+use crate::oci::Platform;
 use crate::progress::TaskKind;
 
 /// Packages that one `go build` compiles, and the images that wait for them.
@@ -73,17 +73,6 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary>
     Ok(Binary { name, origin: "prebuilt".to_owned(), path: found.path.clone() })
 }
 
-/// Makes the builder for `flags`.
-pub(super) fn builder(
-    context: &BuildContext,
-    toolchain: &Toolchain,
-    flags: &BuildFlags,
-) -> Builder {
-    let out_dir = context.programs.clone();
-    let reporter = context.transport.reporter.clone();
-    Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
-}
-
 /// Starts every compilation that the plan needs.
 pub(super) fn start(
     context: &BuildContext,
@@ -110,7 +99,7 @@ pub(super) fn start(
         let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
         let recorded = freshness.and_then(|freshness| freshness.recorded(&go_build.packages));
         let toolchain = toolchains.get(&go_build.toolchain, &go_build.flags);
-        let builder = builder(context, toolchain, &go_build.flags);
+        let builder = context.builder(toolchain, &go_build.flags);
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
@@ -172,9 +161,4 @@ fn go_builds(context: &BuildContext, image_plans: &[ImagePlan], bases: &Bases) -
         }
     }
     all.into_values().collect()
-}
-
-/// Whether the platforms to build for are known only once the base is.
-pub(super) fn needs_base_for_platforms(base: &BaseChoice, wanted: Option<&PlatformSet>) -> bool {
-    matches!(base, BaseChoice::Image(_)) && wanted == Some(&PlatformSet::All)
 }

@@ -1,10 +1,14 @@
 //! Dockerfiles as a front end: one image for each platform, published as those of Go packages are.
 
 use super::{BuildContext, Built, Outputs, Published};
-use crate::dockerfile::build::{self, ChooseSandbox, Job, Tools};
+use std::sync::Arc;
+
+use crate::dockerfile::build::{self, Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
+use crate::execute::{self, Executor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
+use crate::sandbox::Chooser;
 
 /// A build of a Dockerfile: what to make, for which platforms, under which names.
 #[derive(Clone, Debug)]
@@ -22,7 +26,7 @@ pub struct DockerfileRequest {
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub async fn build_dockerfile(
     context: &BuildContext,
-    sandbox: ChooseSandbox,
+    isolation: Chooser,
     request: DockerfileRequest,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
@@ -30,19 +34,19 @@ pub async fn build_dockerfile(
     let references = references(&request)?;
     let platforms = platforms(context, request.platforms.as_ref())?;
     let mut access = outputs.ask_for_access(context, &request.tags);
-    let tools = tools(context, sandbox);
+    let (tools, executor) = (tools(context), Arc::new(executor(context, isolation)));
     let annotations = request.job.annotations.clone();
-    let building = build::build(&tools, request.job, &platforms);
+    let building = build::build(&tools, executor, request.job, &platforms);
     tokio::pin!(building);
     let images = loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => super::finished(granted)?,
+            Some(granted) = access.join_next() => crate::blocking::joined(granted)?,
             images = &mut building => break images?,
         }
     };
     while let Some(granted) = access.join_next().await {
-        super::finished(granted)?;
+        crate::blocking::joined(granted)?;
     }
     let artifact = match <[_; 1]>::try_from(images) {
         Ok([only]) => Artifact::Image(only),
@@ -53,13 +57,9 @@ pub async fn build_dockerfile(
 
 /// Looks for problems of a Dockerfile without building it; reports each, and errs if one of them
 /// would keep it from building.
-pub async fn check_dockerfile(
-    context: &BuildContext,
-    sandbox: ChooseSandbox,
-    request: DockerfileRequest,
-) -> Result<()> {
+pub async fn check_dockerfile(context: &BuildContext, request: DockerfileRequest) -> Result<()> {
     let platforms = platforms(context, request.platforms.as_ref())?;
-    let tools = tools(context, sandbox);
+    let tools = tools(context);
     let platform = platforms.first().unwrap_or(&context.transport.host);
     let found = build::check(&tools, request.job, platform).await?;
     let is_error = |(level, _): &&(crate::dockerfile::Level, String)| {
@@ -75,10 +75,19 @@ pub async fn check_dockerfile(
     Err(Error::new(ErrorKind::Usage, "build the file").because(errors.join("\n\n")))
 }
 
-fn tools(context: &BuildContext, sandbox: ChooseSandbox) -> Tools {
+/// What executes the steps of a build.
+fn executor(context: &BuildContext, isolation: Chooser) -> Executor {
+    Executor::new(execute::Tools {
+        transport: context.transport.clone(),
+        isolation,
+        variables: context.variables.clone(),
+        cores: context.cores,
+    })
+}
+
+fn tools(context: &BuildContext) -> Tools {
     Tools {
         transport: context.transport.clone(),
-        sandbox,
         variables: context.variables.clone(),
         cores: context.cores,
     }

@@ -1,4 +1,4 @@
-//! What earlier builds left behind: what did not change is not compiled again, nor even asked about.
+//! Records of earlier builds: packages that did not change are not compiled again, and not even listed.
 
 use std::time::Duration;
 
@@ -158,7 +158,7 @@ impl Freshness {
                 let (traces, patterns) = (std::mem::take(&mut self.traces), self.patterns.concat());
                 let packages = distinct(packages);
                 let trace = self.builder.complete(traces, &request.folder, &patterns, &packages)?;
-                Record::record(trace, &self.since)?
+                Record::of(trace, &self.since)?
             }
             // What was known did not hold until the end; the next build finds out.
             (None, _) => return Ok(()),

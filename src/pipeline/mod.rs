@@ -5,8 +5,8 @@
 //!               └──► look up bases ──────────────┼─► assemble, per image and platform ─► publish
 //! ask registries for access ─────────────────────┘
 //! ```
-//! What does not wait for each other runs side by side. Nothing is published before everything is
-//! built, and a registry that refuses access is heard of while the compiler still works.
+//! Parts that do not need each other run side by side. Nothing is published before everything is built,
+//! and the error of a registry that refuses access comes while the compiler still works.
 
 mod assemble;
 mod base;
@@ -27,15 +27,18 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
-pub use publish::{ImmutableTags, Outputs, Published};
+pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, SandboxChoice, SandboxWish,
-    Settings, Target, ToolchainChoice,
+    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+    ToolchainChoice,
 };
 
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
+use crate::sandbox::Launcher;
 use crate::store::ScopeName;
 use crate::transport::Context;
 use assemble::Parts;
@@ -53,8 +56,18 @@ pub struct BuildContext {
     pub variables: BTreeMap<String, String>,
     /// The folder that keeps programs between runs, with a folder for each scope.
     pub programs: PathBuf,
+    /// What starts sandboxes.
+    pub launcher: Launcher,
     /// How many things can usefully run at once.
     pub cores: usize,
+}
+
+impl BuildContext {
+    /// What runs `go build` with these flags.
+    fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
+        let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());
+        Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
+    }
 }
 
 /// One image, for every platform that was asked for.
@@ -89,25 +102,27 @@ pub async fn build(
         toolchains.find_for_targets(context, request),
     )?;
     let plan = plan::make(context, request, &bases, &toolchains).await?;
-    toolchains.find_for_units(context, request, &plan.image_plans).await?;
+    let compiled =
+        plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
+    toolchains.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await?;
     let mut compiling = compile::start(context, &plan, &bases, &toolchains)?;
-    bases.find_all(context, &plan.image_plans).await?;
+    bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
 
     let Plan { image_plans, mut build_groups } = plan;
     let mut assembling = Assembly::new(context, request, &image_plans, bases);
     loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => finished(granted)?,
+            Some(granted) = access.join_next() => joined(granted)?,
             Some(compiled) = compiling.join_next() => {
-                let compiled = finished(compiled)?;
+                let compiled = joined(compiled)?;
                 assembling.start(&compiled)?;
                 let GoBuild { build_group, platform, .. } = &compiled.go_build;
                 if let (Some(index), Some(built)) = (build_group, &compiled.built) {
                     build_groups[*index].freshness.take(platform, built);
                 }
             }
-            Some(image) = assembling.running.join_next() => assembling.take(finished(image)?),
+            Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
             else => break,
         }
     }
@@ -120,15 +135,6 @@ pub async fn build(
         build_group.freshness.keep(context, request, &build_group.packages);
     }
     outputs.publish(context, &built).await
-}
-
-/// A task's result; a panic in it is passed on.
-fn finished<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    match joined {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish the build").caused_by(error)),
-    }
 }
 
 /// The images that are being put together.
@@ -189,7 +195,7 @@ impl<'a> Assembly<'a> {
                     drop(compiled);
                     image
                 });
-                Ok((index, platform, finished(image.await)?))
+                Ok((index, platform, joined(image.await)?))
             });
         }
         Ok(())

@@ -7,7 +7,7 @@ use super::base::Bases;
 use super::freshness::Freshness;
 use super::request::{Grouping, Override, Prebuilt, Request, Settings, Target};
 use super::toolchain::Toolchains;
-use super::{BaseChoice, BuildContext, ToolchainChoice, compile};
+use super::{BaseChoice, BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{self, BuildFlags, Package};
 use crate::oci::{Platform, Reference, annotation};
@@ -119,7 +119,7 @@ async fn build_groups(
     }
     let mut build_groups = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
-        let builder = compile::builder(context, toolchains.get(toolchain, flags), flags);
+        let builder = context.builder(toolchains.get(toolchain, flags), flags);
         let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
         let patterns = patterns.collect();
         let freshness = Freshness::look_up(context, request, builder, patterns, platforms)?;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::{BuildContext, Built};
+use crate::disk::ResultFile;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
 use crate::oci::{Reference, canonical_json};
@@ -28,6 +29,19 @@ pub struct Outputs {
     pub metadata_file: Option<PathBuf>,
     /// A file for the pinned references, one on a line.
     pub image_refs: Option<PathBuf>,
+    /// Files as kaniko writes them.
+    pub kaniko: KanikoFiles,
+}
+
+/// The files in which kaniko says what an image is called.
+#[derive(Clone, Debug, Default)]
+pub struct KanikoFiles {
+    /// For the digest alone, without an end of line.
+    pub digest: Option<PathBuf>,
+    /// For each `REPOSITORY@DIGEST`, one on a line.
+    pub names: Option<PathBuf>,
+    /// For each `REPOSITORY:TAG@DIGEST`, one on a line.
+    pub tagged_names: Option<PathBuf>,
 }
 
 /// What comes of a push to a tag that stands for another image and must not be moved.
@@ -69,15 +83,16 @@ impl Outputs {
     }
 
     /// Finds out before anything is built whether places and files can be written, and takes away what an
-    /// earlier build wrote there: whoever reads them after a failure must not take it for ours.
+    /// earlier build wrote there: after a failure it must not be taken for this one's.
     pub(super) fn check(&self) -> Result<()> {
         self.places.iter().try_for_each(transport::check)?;
-        for path in [&self.iidfile, &self.metadata_file, &self.image_refs].into_iter().flatten() {
+        for path in self.files() {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             if !folder.is_none_or(std::path::Path::is_dir) {
                 return Err(Error::new(ErrorKind::Usage, format!("write {}", path.display()))
                     .because("its folder does not exist"));
             }
+            ResultFile::check(path).cannot(|| format!("write {}", path.display()))?;
             if fs_err::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
                 fs_err::remove_file(path).cannot(|| "remove what an earlier build wrote")?;
             }
@@ -87,15 +102,18 @@ impl Outputs {
 
     /// Sends `built` to every place, the local store where no other is named.
     ///
-    /// What can fail without a trace comes first: files are written and moved into place before
-    /// the first tag on a registry moves.
+    /// What can fail without a trace comes first: files are opened, and layouts and archives moved into
+    /// place, before the first tag on a registry moves.
     pub(super) async fn publish(
         &self,
         context: &BuildContext,
         built: &[Built],
     ) -> Result<Vec<Published>> {
         let named: Vec<TaggedArtifact> = built.iter().map(Built::named).collect();
-        for place in &self.places {
+        let descriptions = self.open_descriptions(built)?;
+        let is_registry = |place: &&Location| matches!(place, Location::Registry(_));
+        let (last, first): (Vec<_>, Vec<_>) = self.places.iter().partition(is_registry);
+        for place in first.into_iter().chain(last) {
             transport::write(place, &named, &context.transport).await?;
         }
         if self.push {
@@ -104,7 +122,9 @@ impl Outputs {
         if !self.push && self.places.is_empty() {
             transport::write(&Location::Store(None), &named, &context.transport).await?;
         }
-        self.describe(built)?;
+        for (path, file, bytes) in descriptions {
+            file.finish(&bytes).cannot(|| format!("write {}", path.display()))?;
+        }
         Ok(built.iter().filter_map(Built::pinned).map(|pinned| Published { pinned }).collect())
     }
 
@@ -126,20 +146,41 @@ impl Outputs {
         Ok(())
     }
 
-    fn describe(&self, built: &[Built]) -> Result<()> {
-        if let Some(path) = &self.iidfile {
-            write_lines(path, built.iter().map(|image| image.artifact.digest().to_string()))?;
-        }
-        if let Some(path) = &self.image_refs {
-            let pinned = built.iter().filter_map(Built::pinned);
-            write_lines(path, pinned.map(|reference| reference.to_string()))?;
-        }
-        if let Some(path) = &self.metadata_file {
-            let bytes = canonical_json(&metadata(built));
-            replace(path, &bytes)?;
-        }
-        Ok(())
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let KanikoFiles { digest, names, tagged_names } = &self.kaniko;
+        let all =
+            [&self.iidfile, &self.metadata_file, &self.image_refs, digest, names, tagged_names];
+        all.into_iter().flatten().map(PathBuf::as_path)
     }
+
+    /// Opens the files that describe what was built, each with what it will hold.
+    fn open_descriptions(&self, built: &[Built]) -> Result<Vec<(&Path, ResultFile, Vec<u8>)>> {
+        let digests = || lines(built.iter().map(|image| image.artifact.digest().to_string()));
+        let pinned = || lines(built.iter().filter_map(Built::pinned).map(|it| it.to_string()));
+        let KanikoFiles { digest, names, tagged_names } = &self.kaniko;
+        let described = [
+            (&self.iidfile, &digests as &dyn Fn() -> Vec<u8>),
+            (&self.image_refs, &pinned),
+            (&self.metadata_file, &|| canonical_json(&metadata(built))),
+            (digest, &|| digests().trim_ascii_end().to_owned()),
+            (names, &|| lines(built.iter().flat_map(|image| image.names(Tags::Left)))),
+            (tagged_names, &|| lines(built.iter().flat_map(|image| image.names(Tags::Kept)))),
+        ];
+        let described =
+            described.into_iter().filter_map(|(path, text)| Some((path.as_ref()?, text)));
+        let opened = described.map(|(path, text)| {
+            let file = ResultFile::open(path).cannot(|| format!("write {}", path.display()))?;
+            Ok((path.as_path(), file, text()))
+        });
+        opened.collect()
+    }
+}
+
+/// Whether names that are pinned by a digest keep their tags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tags {
+    Kept,
+    Left,
 }
 
 impl Built {
@@ -151,6 +192,15 @@ impl Built {
     /// The first name, pinned by digest.
     fn pinned(&self) -> Option<Reference> {
         Some(self.references.first()?.with_digest(self.artifact.digest().clone()))
+    }
+
+    /// All names, pinned by digest.
+    fn names(&self, tags: Tags) -> impl Iterator<Item = String> {
+        let digest = self.artifact.digest();
+        self.references.iter().map(move |name| match name.tag().filter(|_| tags == Tags::Kept) {
+            Some(tag) => format!("{}:{tag}@{digest}", name.repository()),
+            None => format!("{}@{digest}", name.repository()),
+        })
     }
 
     fn metadata(&self) -> Value {
@@ -184,15 +234,6 @@ fn metadata(built: &[Built]) -> Value {
     }
 }
 
-fn write_lines(path: &Path, lines: impl Iterator<Item = String>) -> Result<()> {
-    let text: String = lines.map(|line| line + "\n").collect();
-    replace(path, text.as_bytes())
-}
-
-/// Writes a file whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let action = || format!("write {}", path.display());
-    let mut file = crate::disk::Unfinished::beside(path, 0o666).cannot(action)?;
-    std::io::Write::write_all(&mut file, bytes).cannot(action)?;
-    file.persist(path).cannot(action)
+fn lines(lines: impl Iterator<Item = String>) -> Vec<u8> {
+    lines.map(|line| line + "\n").collect::<String>().into_bytes()
 }

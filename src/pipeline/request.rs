@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::golang::{Asset, BuildFlags};
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
-use crate::sandbox::Rung;
+use crate::sandbox::IsolationRequest;
 use crate::store::CacheScope;
 use crate::transport::Location;
 
@@ -26,7 +26,7 @@ pub struct Request {
     /// Whether tags are looked up that the lock file has.
     pub pull: bool,
     /// How a Go that comes from an image is isolated.
-    pub sandbox: SandboxChoice,
+    pub isolation: IsolationRequest,
     /// Whose caches a Go that comes from an image uses, and whose programs are kept.
     pub scope: CacheScope,
     /// Whether this machine's Go may be used, which shares its caches among all builds of the user.
@@ -106,39 +106,6 @@ pub enum ToolchainChoice {
     Program(PathBuf),
     /// The Go of an image from anywhere.
     Image(Location),
-}
-
-/// How processes are isolated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SandboxChoice {
-    /// What was asked for.
-    pub wish: SandboxWish,
-    /// The least that will do.
-    pub least: Option<Rung>,
-}
-
-/// What was asked for of a sandbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SandboxWish {
-    /// Nothing: a toolchain is confined, and is put into its image's root file system where the
-    /// build needs more of the image.
-    #[default]
-    Nothing,
-    /// The best that works here.
-    Best,
-    /// This one.
-    Rung(Rung),
-}
-
-impl SandboxChoice {
-    /// Whether a sandbox with a root file system of its own was asked for.
-    pub(super) fn is_for_rootfs(self) -> bool {
-        match self.wish {
-            SandboxWish::Rung(rung) => rung != Rung::Toolchain,
-            SandboxWish::Best => true,
-            SandboxWish::Nothing => self.least.is_some_and(|least| least < Rung::Toolchain),
-        }
-    }
 }
 
 /// What an image stands on.

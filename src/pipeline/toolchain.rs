@@ -5,14 +5,13 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
-use super::plan::ImagePlan;
-use super::{BuildContext, Request, SandboxChoice, SandboxWish, Settings, ToolchainChoice};
+use super::{BuildContext, Request, Settings, ToolchainChoice};
 use crate::cache::gocache::GoCache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
-use crate::sandbox::{Launcher, ProbeOptions, Rung, probe};
+use crate::sandbox::{Chooser, Files, Needs, Rung};
 use crate::transport::{self, Location};
 
 /// The kind of the store's records that say where an image's Go is.
@@ -20,13 +19,6 @@ const RECORDS: &str = "toolchain";
 
 /// The image that is used where none is named; `{version}` is what `go.mod` asks for.
 const DEFAULT_IMAGE: &str = "golang:{version}";
-
-/// Sandboxes that sources can be mounted in.
-const WITH_SOURCES: [Rung; 5] = [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Proot];
-
-/// The order in which they are tried. A Go build needs no range of ids, which takes the whole
-/// program to be in it.
-const BEST_FIRST: [Rung; 4] = [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Proot];
 
 /// The toolchains of a build, each found once.
 #[derive(Default)]
@@ -67,19 +59,8 @@ impl Toolchains {
         self.find(context, request, compiled.map(|target| &target.settings)).await
     }
 
-    /// Finds what single packages are compiled with, too.
-    pub(super) async fn find_for_units(
-        &mut self,
-        context: &BuildContext,
-        request: &Request,
-        image_plans: &[ImagePlan],
-    ) -> Result<()> {
-        let compiled =
-            image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
-        self.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await
-    }
-
-    async fn find(
+    /// Finds what is not known yet of what these settings are compiled with.
+    pub(super) async fn find(
         &mut self,
         context: &BuildContext,
         request: &Request,
@@ -117,7 +98,7 @@ impl Search<'_> {
         let (variables, folder) = (&self.context.variables, &self.request.folder);
         match choice {
             ToolchainChoice::Host | ToolchainChoice::Program(_)
-                if self.request.sandbox.is_for_rootfs() =>
+                if self.request.isolation.asks_for_root() =>
             {
                 Err(Error::new(ErrorKind::Usage, "build in a sandbox with the Go of this machine")
                     .because("a sandbox is the root file system of an image")
@@ -151,7 +132,7 @@ impl Search<'_> {
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
         let (host, why) = match Toolchain::find(&self.context.variables, &self.request.folder) {
-            Ok(host) if self.request.sandbox.is_for_rootfs() => {
+            Ok(host) if self.request.isolation.asks_for_root() => {
                 (Some(host), "a sandbox needs an image".to_owned())
             }
             Ok(host) if !self.request.shares_caches => {
@@ -186,7 +167,7 @@ impl Search<'_> {
 
     async fn of_image(&self, place: &Location, modules: &Modules) -> Result<Toolchain> {
         let images = self.images()?;
-        let rung = self.rung(&images.launcher, place)?;
+        let rung = self.rung(place)?;
         let pinned = self.pinned(place, modules).await?;
         let found = self.of_pinned(&pinned.place, &images, rung).await?;
         // Only now: an image that is of no use leaves no trace.
@@ -228,42 +209,25 @@ impl Search<'_> {
     }
 
     /// The sandbox for builds in the image's root file system; none for its Go alone, confined.
-    fn rung(&self, launcher: &Launcher, place: &Location) -> Result<Option<Rung>> {
-        let SandboxChoice { wish, least } = self.request.sandbox;
-        if !self.request.sandbox.is_for_rootfs() && self.need == Need::Go {
-            return Ok(None);
-        }
-        let action = || format!("build inside {}", shown(place));
-        let folder = self.context.transport.store.root();
-        let findings = probe(&ProbeOptions { launcher, folder })?;
-        let wanted = match wish {
-            SandboxWish::Rung(rung) if WITH_SOURCES.contains(&rung) => {
-                return findings.choose(Some(rung), least).map(Some).cannot(action);
-            }
-            SandboxWish::Rung(rung) => {
-                let why =
-                    format!("the sandbox {rung} can show it no sources, caches and C compiler");
-                return Err(Error::new(ErrorKind::Usage, action())
-                    .because(why)
-                    .hint("use --sandbox auto"));
-            }
-            SandboxWish::Nothing | SandboxWish::Best => BEST_FIRST.into_iter(),
+    fn rung(&self, place: &Location) -> Result<Option<Rung>> {
+        let request = self.request.isolation;
+        let files = match (self.need, request.asks_for_root()) {
+            (Need::Go, false) => Files::Hosts,
+            (Need::Go, true) => Files::OwnRootOrHosts,
+            (Need::Everything, _) => Files::OwnRoot,
         };
-        let works = |rung: &Rung| findings.choose(Some(*rung), least).is_ok();
-        if let Some(rung) = wanted.into_iter().find(works) {
-            return Ok(Some(rung));
+        let chooser = Chooser {
+            launcher: self.context.launcher.clone(),
+            folder: self.context.transport.store.root().to_owned(),
+            request,
+            needs: Needs::new(files).with_host_folders(),
+            decided: None,
+        };
+        let rung = chooser.choose().cannot(|| format!("build inside {}", shown(place)))?;
+        if rung == Rung::Toolchain && files == Files::OwnRootOrHosts {
+            self.context.transport.reporter.note(chooser.probe()?.summary());
         }
-        if self.need == Need::Go && least.is_none_or(|least| least == Rung::Toolchain) {
-            self.context.transport.reporter.note(findings.summary());
-            return Ok(None);
-        }
-        let least = least.filter(|least| *least < Rung::Proot).unwrap_or(Rung::Proot);
-        match findings.choose(None, Some(least)) {
-            Err(error) => Err(error).cannot(action),
-            Ok(rung) => Err(Error::new(ErrorKind::Unsupported, action())
-                .because(format!("of the sandboxes {rung} alone works here, without the sources"))
-                .hint("run \"gondola doctor\": it says what the others lack")),
-        }
+        Ok((rung != Rung::Toolchain).then_some(rung))
     }
 
     fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {
@@ -275,7 +239,6 @@ impl Search<'_> {
 
     fn images(&self) -> Result<Images> {
         let variables = self.context.variables.clone();
-        let path = variables.get("PATH").cloned().unwrap_or_default();
         let go_cache = if let Some(known) = self.go_cache.get() {
             known
         } else {
@@ -286,7 +249,7 @@ impl Search<'_> {
             context: self.context.transport.clone(),
             go_cache: go_cache.clone(),
             variables,
-            launcher: Launcher::new(path),
+            launcher: self.context.launcher.clone(),
             cores: self.context.cores,
         })
     }

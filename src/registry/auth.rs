@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,11 +11,14 @@ use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use tokio::sync::OnceCell;
 
 use super::challenge::{self, Challenge};
-use super::credentials::{Credentials, Login};
-use super::exchange::{Exchange, Host, Request};
+use super::credentials::Credentials;
 use super::failure::{Failure, Outcome};
+use super::identity::Login;
+use super::request::Request;
 use super::response::Response;
-use super::token::{self, Scopes, Token};
+use super::scopes::{ScopeRequest, Scopes};
+use super::sender::{Endpoint, Sender};
+use super::token::{self, Token};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The answer of a token's giver is not larger than this.
@@ -42,23 +45,12 @@ struct Key {
 /// Holds one token. Whoever asks for it holds the lock meanwhile, and the others wait.
 type Slot = tokio::sync::Mutex<Option<Token>>;
 
-/// What a request needs of the one who sends it.
-#[derive(Clone, Default)]
-pub(super) struct ScopeRequest {
-    /// The repository whose credentials count.
-    pub path: String,
-    /// What a token must allow.
-    pub scopes: Scopes,
-    /// For how long, about.
-    pub lasting: Duration,
-}
-
 /// Everything that it takes to ask for a token.
 #[derive(Clone, Copy)]
 pub(super) struct TokenClient<'a> {
-    pub exchange: &'a Exchange,
+    pub sender: &'a Sender,
     pub credentials: &'a Credentials,
-    pub host: &'a Host,
+    pub to: &'a Endpoint,
 }
 
 impl Authenticator {
@@ -135,7 +127,7 @@ impl Authenticator {
         token_client: TokenClient<'_>,
         need: &ScopeRequest,
     ) -> Result<Option<HeaderValue>> {
-        match token_client.credentials.find(&token_client.host.name, &need.path).await?.login {
+        match token_client.credentials.find(&token_client.to.name, &need.path).await?.login {
             Login::Password { user, password } => basic(&user, password.reveal()).map(Some),
             Login::RegistryToken(token) => token::bearer(token.reveal()).map(Some),
             Login::IdentityToken(_) | Login::Anonymous => Ok(None),
@@ -195,7 +187,7 @@ async fn fetch(
     service: Option<&str>,
     need: &ScopeRequest,
 ) -> Outcome<Token> {
-    let found = token_client.credentials.find(&token_client.host.name, &need.path).await?;
+    let found = token_client.credentials.find(&token_client.to.name, &need.path).await?;
     let outcome = async {
         let (request, header) = match &found.login {
             Login::RegistryToken(token) => return Ok(Token::given(token)?),
@@ -232,7 +224,7 @@ async fn ask(
     request: &Request,
     header: Option<&HeaderValue>,
 ) -> Outcome<Token> {
-    let answer = token_client.exchange.send_as(token_client.host, request, header).await?;
+    let answer = token_client.sender.send(token_client.to, request, header).await?;
     let mut answer = answer.expect(&[200]).await?;
     Ok(token::read(&answer.body(LARGEST_TOKEN).await?)?)
 }
@@ -257,8 +249,8 @@ fn explain(
     }
     let scopes = need.scopes.texts().join(" ");
     let what = match scopes.as_str() {
-        "" => format!("get a token for {}", token_client.host.name),
-        scopes => format!("get a token for {scopes} of {}", token_client.host.name),
+        "" => format!("get a token for {}", token_client.to.name),
+        scopes => format!("get a token for {scopes} of {}", token_client.to.name),
     };
     failure.into_error(what).into()
 }

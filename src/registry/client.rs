@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 
-use super::auth::ScopeRequest;
-use super::exchange::{Exchange, Host, Request, Target};
+use super::exchange::{Exchange, Host};
 use super::failure::Outcome;
+use super::known_blobs::KnownBlobs;
 use super::payload::Buffers;
-use super::push::KnownBlobs;
-use super::token::Scopes;
+use super::request::{Request, Target};
+use super::scopes::need;
 use super::{Access, Options, response::Response};
 use crate::error::Result;
 use crate::oci::Repository;
@@ -90,13 +90,6 @@ impl Client {
     pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Response> {
         self.exchange().send(&self.host_named(registry), request).await
     }
-}
-
-/// What `access` to a repository takes.
-pub(super) fn need(repository: &Repository, access: Access) -> ScopeRequest {
-    let path = repository.path();
-    let scopes = Scopes::repository(path, access);
-    ScopeRequest { path: path.to_owned(), scopes, ..ScopeRequest::default() }
 }
 
 /// A request to `/v2/<repository>/<rest>`.

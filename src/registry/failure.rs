@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::connections::is_loopback_host;
+use super::host_name::is_loopback_host;
 use super::retry;
 use crate::error::{Error, ErrorKind};
 use crate::secret;
@@ -61,13 +61,13 @@ pub(super) struct NetworkError {
 /// What went wrong with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Nobody listens there.
+    /// No server listens at the address.
     ConnectionRefused,
     /// The name has no address.
     UnknownName,
     /// No connection, or no sign of life, within the time allowed.
     TimedOut,
-    /// The certificate is signed by nobody we trust.
+    /// The certificate is not signed by an issuer that is trusted.
     UnknownIssuer,
     /// TLS failed in another way.
     Tls(String),
@@ -101,7 +101,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => retry::is_temporary(refusal.status),
             Self::Network(breakdown) => match breakdown.cause {
-                // On this machine nobody is going to listen all of a sudden.
+                // On this machine a server does not come up within a repetition.
                 Cause::ConnectionRefused => !is_loopback_host(&breakdown.host),
                 Cause::TimedOut | Cause::Unreachable(_) | Cause::Broken(_) => true,
                 Cause::UnknownName

@@ -5,10 +5,12 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::Access;
-use super::client::{Client, need, request};
-use super::exchange::{Request, Target, resolve_location};
+use super::client::{Client, request};
 use super::failure::Outcome;
+use super::location::resolve_location;
+use super::request::{Request, Target};
 use super::response::Response;
+use super::scopes::need;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Repository;
 

@@ -6,11 +6,11 @@ use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
 use super::client::{Client, request};
-use super::exchange::{Repeat, Request};
 use super::failure::{Failure, Outcome};
 use super::mirrors::Named;
 use super::payload::Payload;
 use super::referrers;
+use super::request::{Repeat, Request};
 use super::response::Response;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Hasher, LARGEST_DOCUMENT, MediaType, Reference, Repository};

@@ -10,10 +10,11 @@ use tokio::task::JoinHandle;
 
 use super::OnBytes;
 use super::client::{Client, request};
-use super::exchange::Target;
 use super::failure::{Cause, Failure, Outcome};
 use super::mirrors::Named;
+use super::request::Target;
 use super::response::Response;
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Repository};
 
@@ -85,10 +86,10 @@ impl Client {
             if pull.at > before {
                 attempt = 1;
             }
-            if !self.exchange().may_repeat(&failure, attempt) {
+            if !self.exchange().sender().may_repeat(&failure, attempt) {
                 return Err(failure);
             }
-            self.exchange().pause(attempt, failure.retry_after()).await;
+            self.exchange().sender().pause(attempt, failure.retry_after()).await;
             attempt += 1;
         }
     }
@@ -257,7 +258,7 @@ impl<S> Writer<S> {
 
     async fn finish(self) -> Result<S> {
         drop(self.pieces);
-        self.thread.await.cannot(|| "write it")?
+        joined(self.thread.await)
     }
 }
 

@@ -10,8 +10,8 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::client::{Client, request};
-use super::exchange::Repeat;
 use super::failure::{Failure, Outcome};
+use super::request::Repeat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Repository};
 

@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{StatusCode, Url};
 
 use super::failure::{self, Cause, Failure, NetworkError, Outcome, RegistryError};
+use super::host_name::authority;
 use super::retry;
 use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, MediaType};
@@ -18,7 +19,7 @@ const LONGEST_REFUSAL: u64 = 64 * 1024;
 
 /// An answer of a registry, its body not read yet.
 pub(super) struct Response {
-    response: reqwest::Response,
+    raw: reqwest::Response,
     /// Method and path as first asked for, for messages.
     request: String,
     /// The host as the user names it.
@@ -36,9 +37,9 @@ pub(super) struct Origin {
 }
 
 impl Response {
-    pub(super) fn new(response: reqwest::Response, origin: Origin, idle: Duration) -> Self {
+    pub(super) fn new(raw: reqwest::Response, origin: Origin, idle: Duration) -> Self {
         let Origin { request, registry, from_registry } = origin;
-        Self { response, request, registry, from_registry, idle }
+        Self { raw, request, registry, from_registry, idle }
     }
 
     /// Whether no other host answered in the registry's place.
@@ -52,16 +53,16 @@ impl Response {
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        self.response.status()
+        self.raw.status()
     }
 
     /// Where the answer came from, after redirects.
     pub(super) fn url(&self) -> &Url {
-        self.response.url()
+        self.raw.url()
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.raw.headers()
     }
 
     /// A header as text; one that is no text counts as absent.
@@ -94,7 +95,7 @@ impl Response {
 
     /// The next piece of the body; `None` is its end.
     pub(super) async fn chunk(&mut self) -> Outcome<Option<Bytes>> {
-        let cause = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+        let cause = match tokio::time::timeout(self.idle, self.raw.chunk()).await {
             Ok(Ok(chunk)) => return Ok(chunk),
             Ok(Err(error)) => Cause::of(&error),
             Err(_) => Cause::TimedOut,
@@ -160,13 +161,5 @@ impl Response {
     /// The answer where it has one of the statuses in `wanted`, else the failure.
     pub(super) async fn expect(self, wanted: &[u16]) -> Outcome<Self> {
         if wanted.contains(&self.status().as_u16()) { Ok(self) } else { Err(self.refuse().await) }
-    }
-}
-
-/// Host and port of a URL; the port only where it is not the scheme's own.
-pub(super) fn authority(url: &Url) -> String {
-    match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (host, _) => host.unwrap_or_default().to_owned(),
     }
 }

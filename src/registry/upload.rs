@@ -10,16 +10,17 @@
 //! unclear, the registry is asked what it has before anything is sent again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use reqwest::{Method, Url};
 
-use super::client::{Client, need, request};
-use super::exchange::{Request, Target};
+use super::client::{Client, request};
 use super::failure::{Failure, Outcome};
+use super::location::location;
 use super::payload::{Meter, Part, Payload, Pieces};
-use super::push::location;
+use super::request::{Request, Target};
 use super::response::Response;
+use super::scopes::need;
+use super::upload_strategy::UploadStrategy;
 use super::{Access, BlobSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Digest, Repository};
@@ -30,35 +31,6 @@ const CHUNK: u64 = 4 * 1024 * 1024;
 const SMALLEST_CHUNK: u64 = 256 * 1024;
 /// Chunks are held in memory: a registry that demands larger ones is out of reach.
 const LARGEST_CHUNK: u64 = 64 * 1024 * 1024;
-
-/// How a blob is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum UploadStrategy {
-    /// One PUT.
-    Whole,
-    /// One PATCH, and a PUT without body.
-    Streamed,
-    /// One PATCH after the other, and a PUT without body.
-    Chunked,
-}
-
-/// The way that a registry was found to take.
-#[derive(Default)]
-pub(super) struct KnownStrategy(AtomicU8);
-
-impl KnownStrategy {
-    fn get(&self) -> UploadStrategy {
-        match self.0.load(Ordering::Relaxed) {
-            0 => UploadStrategy::Whole,
-            1 => UploadStrategy::Streamed,
-            _ => UploadStrategy::Chunked,
-        }
-    }
-
-    fn set(&self, strategy: UploadStrategy) {
-        self.0.fetch_max(strategy as u8, Ordering::Relaxed);
-    }
-}
 
 /// An upload that the registry opened.
 #[derive(Clone)]
@@ -165,11 +137,11 @@ impl Upload<'_> {
                 }
                 Next::Change(other) => strategy = other,
                 Next::Repeat | Next::Doubt => {
-                    let exchange = self.client.exchange();
-                    if !exchange.retry().allows(attempt, failure.retry_after()) {
+                    let sender = self.client.exchange().sender();
+                    if !sender.retry().allows(attempt, failure.retry_after()) {
                         return Err(failure);
                     }
-                    exchange.pause(attempt, failure.retry_after()).await;
+                    sender.pause(attempt, failure.retry_after()).await;
                     attempt += 1;
                     if self.is_there().await? {
                         return Ok(());
@@ -302,7 +274,7 @@ impl Upload<'_> {
     async fn check_size(&self) -> Outcome<()> {
         let (client, repository, digest) = (self.client, self.repository, self.digest);
         let mut stored = match client.head_blob(repository, digest, Access::Push).await {
-            // Who does not say is believed.
+            // A registry that does not say the size is believed.
             Err(Failure::Refused(_)) => return Ok(()),
             outcome => outcome?,
         };

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
 use super::folders::Folders;
 use super::view::View;
-use super::{OwnerStorage, copy, marks, write};
+use super::{OwnerStorage, copy, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath, Whiteout};
 use crate::sandbox::owner::{Device, DeviceKind};
@@ -63,8 +63,8 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
-    /// Writes everything but what folders get at the end; files are passed on to be filled, where
-    /// somebody does that.
+    /// Writes everything but what folders get at the end. Where there are `tasks`, the contents of files
+    /// are passed on to them.
     fn write_all(&mut self, tree: &Tree, tasks: Option<&copy::Tasks>) -> Result<()> {
         for (path, entry) in tree {
             self.write(path, entry, tasks).cannot(|| format!("write /{path}"))?;
@@ -170,7 +170,7 @@ impl Applying<'_> {
             if hides {
                 let made = rustix::fs::openat(&**parent, name, FOLDER, Mode::empty());
                 let made = made.cannot(|| "open it")?;
-                marks::set_opaque(made, self.storage).map_err(write::unmarked)?;
+                marks::set_opaque(made, self.storage).map_err(marks::unmarked)?;
             }
         }
         let folder = rustix::fs::openat(&**parent, name, FOLDER, Mode::empty());
@@ -200,7 +200,7 @@ impl Applying<'_> {
             return Ok(());
         }
         let root = self.folders.root();
-        marks::make_whiteout(&**folder, path.name(), &*root, self.storage).map_err(write::unmarked)
+        marks::make_whiteout(&**folder, path.name(), &*root, self.storage).map_err(marks::unmarked)
     }
 
     /// Empties a folder, and hides what lower layers have in it.
@@ -215,14 +215,14 @@ impl Applying<'_> {
         }
         let Some(lower) = self.lower else { return Ok(()) };
         if !path.is_empty() {
-            return marks::set_opaque(&**folder, self.storage).map_err(write::unmarked);
+            return marks::set_opaque(&**folder, self.storage).map_err(marks::unmarked);
         }
         // The mark has no effect on a root, so each name is hidden by itself.
         if let Some(root) = lower.node(b"")? {
             for (name, _) in super::view::nodes_in(&root)? {
                 let top = self.folders.root();
                 marks::make_whiteout(&**folder, &name, &*top, self.storage)
-                    .map_err(write::unmarked)?;
+                    .map_err(marks::unmarked)?;
             }
         }
         Ok(())
@@ -277,7 +277,7 @@ impl Applying<'_> {
         let folder = rustix::fs::openat(&*parent, path.name(), FOLDER, Mode::empty());
         let folder = Rc::new(folder.cannot(action)?);
         if hides {
-            marks::set_opaque(&*folder, self.storage).map_err(write::unmarked)?;
+            marks::set_opaque(&*folder, self.storage).map_err(marks::unmarked)?;
         }
         self.keeper.set(
             &*folder,

@@ -119,7 +119,7 @@ pub(super) fn let_owner_read(
         return Ok(mode);
     }
     let wanted = recorded_mode(path, mode)?;
-    // Attributes can be written only by who can write the file.
+    // Writing an attribute takes the right to write the file.
     rustix::fs::chmod(path, Mode::from_raw_mode(mode | needed) | Mode::WUSR)?;
     let value = mode_value(wanted, (mode | needed) & 0o7777);
     let noted = rustix::fs::setxattr(path, MODE_XATTR, value.as_bytes(), XattrFlags::empty());
@@ -136,7 +136,7 @@ pub(super) fn recorded_mode(path: &Path, mode: u32) -> std::io::Result<u32> {
     let mut value = [0; 16];
     let length = match rustix::fs::lgetxattr(path, MODE_XATTR, &mut value) {
         Ok(length) => length,
-        // Who cannot read the attribute cannot read the file, whose mode was thus never changed.
+        // Without the right to read the attribute there is none to read the file: its mode was never changed.
         Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE | Errno::ACCESS) => return Ok(mode),
         Err(error) => return Err(error.into()),
     };

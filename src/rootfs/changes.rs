@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
 
-use super::fork::LINKED;
 use super::inspect::LayerDir;
 use super::view::{Links, View};
-use super::{OwnerStorage, as_path, marks};
+use super::{LINKED, OwnerStorage, as_path, marks};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::owner::{Owner, SideTable};

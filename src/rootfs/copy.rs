@@ -58,12 +58,12 @@ pub(super) fn with_copiers<T>(
             let work = move || copy_contents(&tasks, target, storage);
             match thread::Builder::new().spawn_scoped(scope, work) {
                 Ok(copier) => copiers.push(copier),
-                // One does it alone where the system gives no more.
+                // The threads that there are do it alone where the system gives no more.
                 Err(_) if !copiers.is_empty() => break,
                 Err(error) => return Err(error).cannot(|| "start a thread that copies"),
             }
         }
-        // The copiers alone hold it: when the last of them is gone nobody waits for it.
+        // The copiers alone hold the receiver: when the last of them is gone, sending fails.
         drop(tasks);
         let done = work(&sender);
         drop(sender);

@@ -1,8 +1,8 @@
 //! Opens the folders of a layer in the making, and never anything outside.
 //!
 //! The layer may hold a symbolic link anywhere, and later entries may lie behind it: each is followed
-//! inside the layer, as a process whose root directory it is would. Nobody else changes the layer
-//! meanwhile.
+//! inside the layer, as for a process whose root directory the layer is. No other process changes the
+//! layer meanwhile.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

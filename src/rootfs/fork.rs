@@ -7,27 +7,11 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use super::attributes::{Attributes, Keeper, Target};
 use super::changes::{Diff, Snapshot};
 use super::inspect::LayerDir;
-use super::{KeptLayer, OwnerStorage, Rootfs, apply, as_path, copy, unpack};
+use super::{KeptLayer, LINKED, Link, OwnerStorage, Rootfs, apply, as_path, copy, unpack};
 use crate::error::{Cannot as _, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::{Root, Stub};
 use crate::store::{FolderInfo, ScratchFolder, remove_tree};
-
-/// Where a sandbox mounts what [`Fork::link`] leads to.
-pub const LINKED: &str = "/run/gondola";
-
-/// A symbolic link to something that a sandbox mounts below [`LINKED`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Where it is.
-    pub path: TreePath,
-    /// The name of what is mounted.
-    pub target: String,
-    /// Whose the folders are that are made for it.
-    pub uid: u32,
-    /// The group of those folders.
-    pub gid: u32,
-}
 
 /// A writable root file system in the making, over a [`Rootfs`]. Dropped, it vanishes.
 pub struct Fork {

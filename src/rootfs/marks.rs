@@ -16,6 +16,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::{Errno, Result};
 
+use crate::error::{Error, ErrorKind};
+
 use super::OwnerStorage;
 
 impl OwnerStorage {
@@ -115,4 +117,11 @@ pub(super) fn look(folder: impl AsFd, name: &[u8]) -> Result<Option<Stat>> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Why a layer cannot hide anything here.
+pub(super) fn unmarked(error: Errno) -> Error {
+    Error::new(ErrorKind::Unsupported, "hide what lower layers have")
+        .caused_by(error)
+        .hint("set GONDOLA_HOME to a folder on ext4, xfs, btrfs or tmpfs")
 }

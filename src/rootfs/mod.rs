@@ -47,12 +47,14 @@ mod changes;
 mod copy;
 mod folders;
 mod fork;
+mod hiding;
 mod inspect;
 mod links;
 mod marks;
 mod part;
 mod pipe;
 mod unpack;
+mod unpack_part;
 mod view;
 mod write;
 
@@ -63,7 +65,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
-pub use fork::{Fork, LINKED, Link};
+pub use fork::Fork;
 pub use part::Part;
 pub use view::{Follow, Found, View};
 
@@ -76,6 +78,22 @@ use inspect::LayerDir;
 
 /// The file that says that a layer hides everything below it.
 const HIDES_ALL: &str = "hides-all";
+
+/// Where a sandbox mounts what [`Fork::link`] leads to.
+pub const LINKED: &str = "/run/gondola";
+
+/// A symbolic link to something that a sandbox mounts below [`LINKED`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where it is.
+    pub path: TreePath,
+    /// The name of what is mounted.
+    pub target: String,
+    /// Whose the folders are that are made for it.
+    pub uid: u32,
+    /// The group of those folders.
+    pub gid: u32,
+}
 
 /// How the files of unpacked layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,6 +17,7 @@ use super::links;
 use super::pipe::{Source, pipe};
 use super::write::{WriteOptions, Written, write_layer};
 use super::{KeptLayer, OwnerStorage, Rootfs, Unpacker, attributes};
+use crate::blocking::blocking;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Blob, Image};
 use crate::layer::{Inside, Limits, look_inside};
@@ -101,7 +102,7 @@ impl Unpacker {
         keys.iter().map(|key| KeptLayer::find(&self.context.store, storage, key)).collect()
     }
 
-    /// Waits until nobody else makes the folders of these keys.
+    /// Waits until no other process makes the folders of these keys.
     pub(super) async fn lock(&self, kind: &str, keys: &[&str]) -> Result<FolderLocks> {
         loop {
             let locks = self.context.store.try_lock_folders(kind, keys.iter().copied())?;
@@ -197,7 +198,7 @@ impl Unpacker {
                 let decoding = blocking(move || decode::<Source>(source, folder, &job));
                 let (pulled, decoded) = tokio::join!(pull, decoding);
                 match (pulled, decoded) {
-                    // It broke off because nobody wanted more, or the other way round.
+                    // One of the two failed first, and the other because of it.
                     (Err(pull), Err(decode)) => {
                         Err(if decode.kind() == ErrorKind::Io { pull } else { decode })
                     }
@@ -300,11 +301,4 @@ pub(super) fn diff_ids(image: &Image) -> Result<&[Digest]> {
             .because(format!("its config has {ids} diff IDs for {layers} layers")));
     }
     Ok(diff_ids)
-}
-
-/// Runs what waits for files on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.cannot(|| "finish a thread's work")?
 }

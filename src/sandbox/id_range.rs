@@ -20,7 +20,7 @@ use rustix::process::{
 };
 use rustix::thread::CapabilitySet;
 
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Stage};
 use super::helper::write_id_map;
 use super::kernel::{self, Signals};
 use super::rung::Rung;
@@ -54,7 +54,8 @@ impl Launcher {
         if holds_id_range() {
             return Ok(None);
         }
-        let code = self.run_inside(arguments).map_err(Fault::into_error);
+        let code = self.run_inside(arguments);
+        let code = code.map_err(|fault| self.note(Rung::NsSubuid, fault).into_error());
         code.map(Some).cannot(|| format!("enter the sandbox {}", Rung::NsSubuid))
     }
 

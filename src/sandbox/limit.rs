@@ -6,11 +6,11 @@ use std::str::FromStr;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
-use super::fault::{At as _, Attempt, Stage};
+use super::error::{At as _, Attempt, Stage};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Docker's names. The time that a process may run on real-time terms is not among them: by it the
-/// recorder of owners knows its threads.
+/// fakeroot knows its threads.
 const RESOURCES: [(&str, Resource); 14] = [
     ("core", Resource::Core),
     ("cpu", Resource::Cpu),
@@ -51,7 +51,7 @@ impl Limit {
         let known = RESOURCES.iter().find(|(name, _)| *name == self.resource);
         let (_, resource) = known.expect("a name is checked when it is read");
         let limit = Rlimit { current: self.soft, maximum: self.hard };
-        rustix::process::setrlimit(*resource, limit).at(Stage::Harden, action)
+        rustix::process::setrlimit(*resource, limit).at(Stage::Limits, action)
     }
 }
 

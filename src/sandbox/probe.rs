@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fault::{At as _, Attempt, Fault, Stage};
-use super::harden::Confinement;
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::helper::SELF_TEST;
+use super::privileges::Confinement;
 use super::rung::Rung;
 use super::spawn::{Exit, Launcher, Streams};
 use super::spec::{Access, Mount, Network, Root, Spec};
 use super::whiteout::make_whiteout;
-use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Error, Result};
 
 /// What a machine says about one rung.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +26,9 @@ pub struct Finding {
     pub reason: Option<String>,
     /// The one thing to do about it, as a command where there is one.
     pub fix: Option<String>,
+    /// Whether the next trial will find the same, as long as nothing changes on the machine.
+    #[serde(skip)]
+    pub(super) lasts: bool,
 }
 
 /// What a machine says about every rung, best first.
@@ -39,28 +42,9 @@ impl Findings {
         self.0.iter().find(|finding| finding.works).map(|finding| finding.rung)
     }
 
-    /// The rung to use: `wanted`, else the best one, and none below `minimum`.
-    pub fn choose(&self, wanted: Option<Rung>, minimum: Option<Rung>) -> Result<Rung> {
-        let least = minimum.unwrap_or(Rung::Toolchain);
-        let mut candidates =
-            self.0.iter().filter(|finding| wanted.is_none_or(|rung| rung == finding.rung));
-        let found = candidates.clone().find(|f| f.works && f.rung <= least);
-        if let Some(finding) = found {
-            return Ok(finding.rung);
-        }
-        let blocked = candidates.find(|finding| !finding.works);
-        let name = wanted.unwrap_or(least);
-        let mut error = Error::new(ErrorKind::Unsupported, format!("use the sandbox {name}"));
-        match blocked {
-            Some(Finding { reason: Some(reason), fix, .. }) => {
-                error = error.because(reason);
-                if let Some(fix) = fix {
-                    error = error.hint(fix.clone());
-                }
-            }
-            _ => error = error.because(format!("--sandbox-min={least} asks for a better one")),
-        }
-        Err(error)
+    /// What was found of one rung.
+    pub(super) fn of(&self, rung: Rung) -> Option<&Finding> {
+        self.0.iter().find(|finding| finding.rung == rung)
     }
 
     /// One line: which rung runs, and why not a better one.
@@ -95,7 +79,7 @@ pub fn probe(options: &ProbeOptions<'_>) -> Result<Findings> {
     Rung::ALL.into_iter().map(|rung| try_one(options, rung)).collect::<Result<_>>().map(Findings)
 }
 
-fn try_one(options: &ProbeOptions<'_>, rung: Rung) -> Result<Finding> {
+pub(super) fn try_one(options: &ProbeOptions<'_>, rung: Rung) -> Result<Finding> {
     // Every rung gets folders of its own: each leaves other traces in them.
     let scratch = tempfile::Builder::new()
         .prefix("sandbox-probe-")
@@ -107,23 +91,6 @@ fn try_one(options: &ProbeOptions<'_>, rung: Rung) -> Result<Finding> {
         Ok(confinement) => weakness(rung, confinement),
         Err(fault) => explain(rung, fault),
     })
-}
-
-/// The rung to use, as [`Findings::choose`] has it, with as little trying as that takes.
-pub fn choose(
-    options: &ProbeOptions<'_>,
-    wanted: Option<Rung>,
-    minimum: Option<Rung>,
-) -> Result<Rung> {
-    let least = minimum.unwrap_or(Rung::Toolchain);
-    let mut candidates =
-        Rung::ALL.into_iter().filter(|rung| *rung <= least && wanted.is_none_or(|w| w == *rung));
-    let works = |rung: &Rung| try_one(options, *rung).is_ok_and(|finding| finding.works);
-    match candidates.find(works) {
-        Some(rung) => Ok(rung),
-        // Why not is told from all of them.
-        None => probe(options)?.choose(wanted, minimum),
-    }
 }
 
 /// Long enough for a busy machine, short enough for a person.
@@ -238,10 +205,11 @@ fn weakness(rung: Rung, confinement: Confinement) -> Finding {
         }
     };
     let fix = reason.map(|_| "Linux 6.12 or newer with Landlock".to_owned());
-    Finding { rung, works: true, reason: reason.map(str::to_owned), fix }
+    Finding { rung, works: true, reason: reason.map(str::to_owned), fix, lasts: true }
 }
 
 fn explain(rung: Rung, fault: Fault) -> Finding {
+    let lasts = fault.lasts();
     let (reason, fix) = match (rung, fault.stage) {
         (Rung::NsRoot, Stage::Namespaces) => {
             ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
@@ -257,7 +225,7 @@ fn explain(rung: Rung, fault: Fault) -> Finding {
         }
         (_, Stage::Namespaces) => explain_namespaces(fault.errno, &fault.reason),
         (Rung::NsSubuid, Stage::IdMap) => explain_id_map(&fault),
-        (_, Stage::IdMap | Stage::Mounts | Stage::Harden) if restricted_by_apparmor() => {
+        (_, Stage::IdMap | Stage::Mounts | Stage::Privileges) if restricted_by_apparmor() => {
             by_apparmor()
         }
         (_, Stage::Overlay) => {
@@ -266,7 +234,7 @@ fn explain(rung: Rung, fault: Fault) -> Finding {
         }
         _ => (format!("cannot {}: {}", fault.action, fault.reason), None),
     };
-    Finding { rung, works: false, reason: Some(reason), fix }
+    Finding { rung, works: false, reason: Some(reason), fix, lasts }
 }
 
 fn explain_id_map(fault: &Fault) -> (String, Option<String>) {
@@ -324,21 +292,9 @@ mod tests {
             works: working.contains(&rung),
             reason: Some(format!("no {rung}")),
             fix: (rung == Rung::Ns).then(|| "switch it on".to_owned()),
+            lasts: true,
         };
         Findings(Rung::ALL.into_iter().map(finding).collect())
-    }
-
-    #[test]
-    fn the_best_working_rung_is_chosen_and_none_below_the_minimum() {
-        let some = findings(&[Rung::Ns, Rung::Toolchain]);
-        assert_eq!(some.choose(None, None).unwrap(), Rung::Ns);
-        assert_eq!(some.choose(Some(Rung::Toolchain), None).unwrap(), Rung::Toolchain);
-        let error = findings(&[Rung::Toolchain]).choose(Some(Rung::Ns), None).unwrap_err();
-        assert_eq!(error.to_string(), "cannot use the sandbox ns: no ns; hint: switch it on");
-        let error = findings(&[Rung::Toolchain]).choose(None, Some(Rung::Ns)).unwrap_err();
-        assert!(error.to_string().starts_with("cannot use the sandbox ns"), "{error}");
-        let error = some.choose(Some(Rung::Toolchain), Some(Rung::Ns)).unwrap_err();
-        assert!(error.to_string().contains("--sandbox-min=ns"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{self, Job, Order, Report};
 use super::connect::Connector;
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::helper::MARK;
 use super::id_range::{holds_id_range, is_in_user_namespace};
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
 use super::rung::Rung;
 use super::spec::{Lifetime, Network, Root, Spec};
+use super::trials::Trials;
 use super::tty::{self, WindowSize};
 use super::way_out::Program;
 use crate::error::{Cannot as _, Result};
@@ -107,13 +108,21 @@ impl Streams {
 pub struct Launcher {
     helper: PathBuf,
     path: String,
+    trials: Option<PathBuf>,
 }
 
 impl Launcher {
     /// Uses the running binary as the helper, which calls [`super::reexec`] first in its `main`, and
     /// finds `newuidmap` and `proot` in the folders of `path`, the host's `PATH`.
     pub fn new(path: impl Into<String>) -> Self {
-        Self { helper: PathBuf::from("/proc/self/exe"), path: path.into() }
+        Self { helper: PathBuf::from("/proc/self/exe"), path: path.into(), trials: None }
+    }
+
+    /// Remembers in a folder which isolation works here, until one of them fails.
+    #[must_use]
+    pub fn remembering(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.trials = Some(folder.into());
+        self
     }
 
     /// Uses another binary that calls [`super::reexec`] first.
@@ -130,8 +139,23 @@ impl Launcher {
     /// When the sandbox could not be entered: what `docker run` ends with 125 for.
     pub fn spawn(&self, spec: &Spec, rung: Rung, streams: Streams) -> Result<Child> {
         self.launch(spec, rung, streams, false)
-            .map_err(Fault::into_error)
+            .map_err(|fault| self.note(rung, fault).into_error())
             .cannot(|| format!("run in the sandbox {rung}"))
+    }
+
+    /// What is remembered of earlier trials.
+    pub(super) fn trials(&self) -> Option<Trials> {
+        self.trials.as_ref().map(|folder| Trials::of(folder, &self.path))
+    }
+
+    /// Forgets that an isolation worked, where it does not by now.
+    pub(super) fn note(&self, rung: Rung, fault: Fault) -> Fault {
+        if fault.is_of_isolation()
+            && let Some(trials) = self.trials()
+        {
+            trials.forget(rung);
+        }
+        fault
     }
 
     pub(super) fn launch(
@@ -227,7 +251,7 @@ impl Launcher {
         })
     }
 
-    pub(super) fn helper(&self) -> &std::path::Path {
+    pub(super) fn helper(&self) -> &Path {
         &self.helper
     }
 }

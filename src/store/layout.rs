@@ -23,8 +23,8 @@ pub enum StorePlace {
     Records,
     /// Images and layers, and changes of steps, as folders.
     Unpacked,
-    /// The note which sandbox was the best here.
-    Sandbox,
+    /// What trials of isolation found here.
+    Isolation,
     /// Containers.
     Containers,
     /// Locks on keys of unpacked content.
@@ -52,7 +52,7 @@ impl StorePlace {
         Self::CollectLock,
         Self::Records,
         Self::Unpacked,
-        Self::Sandbox,
+        Self::Isolation,
         Self::Containers,
         Self::Locks,
         Self::Work,
@@ -73,7 +73,7 @@ impl StorePlace {
             Self::CollectLock => "gondola/collect.lock",
             Self::Records => "gondola/records",
             Self::Unpacked => "gondola/rootfs",
-            Self::Sandbox => "gondola/sandbox",
+            Self::Isolation => "gondola/isolation",
             Self::Containers => "gondola/containers",
             Self::Locks => "gondola/locks",
             Self::Work => "gondola/work",

@@ -12,7 +12,7 @@
 //!     records/<kind>/<hex>.json   small facts found by key, such as "this tree is that layer"
 //!     rootfs/<kind>/<key>/        unpacked content, see `rootfs`; mtime = last use; `bytes` in it
 //!                                 says how large it is, `needs` which others it needs
-//!     sandbox                     which sandbox was the best here when last tried, see `cli::sandbox`
+//!     isolation/                  which isolation worked here when last tried, see `sandbox`
 //!     containers/<id>/needs       unpacked content, kind/key a line, that stays as long as it is there;
 //!                                 the rest of it is for `container` to say
 //!     locks/<number>              held while unpacked content of some keys is made

@@ -1,4 +1,4 @@
-//! A task whose bytes are counted by somebody else.
+//! The progress of one blob, whose bytes the registry client counts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ impl BlobProgress {
         Self(Arc::new(Mutex::new(Some(task))))
     }
 
-    /// What is told of bytes. What it is told after the end does not count.
+    /// The function that counts bytes. Bytes that it counts after the end are dropped.
     pub(crate) fn on_bytes(&self) -> OnBytes {
         let shared = self.0.clone();
         Arc::new(move |bytes| {

@@ -4,7 +4,8 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
-use super::archive::{self, Export};
+use super::archive;
+use super::export::Export;
 use super::watch::blocking;
 use super::{ContainerEngine, Context};
 use crate::error::{Cannot, Error, ErrorKind, Result};

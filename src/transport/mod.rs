@@ -16,7 +16,10 @@
 mod archive;
 mod assemble;
 mod blob_progress;
+mod docker_item;
+mod entries;
 mod evict_corrupt;
+mod export;
 mod fetch_blobs;
 mod files;
 mod layout;

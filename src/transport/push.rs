@@ -238,7 +238,7 @@ impl RepositoryPush<'_> {
     }
 }
 
-/// Stands for bytes that are not here, and notes that somebody wanted them.
+/// Stands for bytes that are not on this machine, and notes that they were asked for.
 #[derive(Default)]
 struct UnfetchedBlob(AtomicBool);
 

@@ -1,8 +1,9 @@
 //! Reading from any place.
 
 use super::archive::{self, Archive};
+use super::entries::Wanted;
 use super::files::{Files, Folder};
-use super::layout::{Layout, Wanted};
+use super::layout::Layout;
 use super::watch::{Watch, blocking};
 use super::{Context, Location, registry, select, store};
 use crate::error::{Error, ErrorKind, Result};

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::archive::{self, Export};
+use super::archive;
 use super::evict_corrupt::evict_corrupt;
+use super::export::Export;
 use super::location::is_stream;
 use super::push::push as push_images;
 use super::watch::{Watch, blocking};
@@ -117,7 +118,7 @@ fn start(context: &Context, place: &Location, export: &Export) -> Task {
     context.reporter.start(TaskKind::Export, place.to_string(), Some(export.size()))
 }
 
-/// Counts bytes that were written, and ends the work that nobody waits for.
+/// Counts bytes that were written, and ends the work whose caller is gone.
 fn step(task: &Task, watch: &Watch, bytes: u64) -> Result<()> {
     task.advance(bytes);
     watch.check()

@@ -133,12 +133,13 @@ fn what_a_killed_process_left_is_gone_after_the_next_and_its_work_is_done_anew()
 pub const ALL: Policy = Policy { older_than: None, keep_bytes: None, all: true, dry_run: false };
 const GARBAGE: Policy = Policy { all: false, ..ALL };
 
-/// What is unpacked of images, and what was removed of that and of steps.
+/// What is unpacked of images.
 fn unpacked(store: &Store) -> Usage {
     let cache = CACHES.into_iter().find(|cache| cache.name() == "unpacked").unwrap();
     cache.usage(&View::take(store).unwrap())
 }
 
+/// How many folders of images and steps are removed.
 pub fn removed_folders(store: &Store, policy: &Policy) -> usize {
     let pruned = cache::prune(store, policy, now()).unwrap();
     pruned.entries.iter().filter(|entry| entry.path.starts_with("gondola/rootfs")).count()

@@ -29,6 +29,7 @@ mod http;
 mod image;
 mod need;
 mod programs;
+mod ranged;
 mod registry;
 mod sandbox;
 mod service;
@@ -52,6 +53,7 @@ pub use need::{
     Missing, Need, all_asked_for, describe, only, program, required, root, run, succeed,
 };
 pub use programs::{install, install_script};
+pub use ranged::Ranged;
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
 pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;

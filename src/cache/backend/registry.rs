@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::{BoxFuture, FutureExt as _};
 
 use super::{Backend, Records};
+use crate::blocking::blocking;
 use crate::engine::LayerRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer};
@@ -125,7 +126,7 @@ impl RegistryCache {
         // Only the layer is brought: the configuration is in memory.
         transport::fetch_blobs(&mut Artifact::Image(image), &self.transport).await?;
         let (layer, store) = (layer.clone(), self.transport.store.clone());
-        let checked = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let action = || format!("use layer {}", layer.digest);
             let blob = store.open_blob(&layer.descriptor())?;
             let inside = layer::look_inside(blob, LONGEST_ARCHIVE, |_| Ok(()));
@@ -140,12 +141,8 @@ impl RegistryCache {
                 "its diff ID is {}, the list says {}",
                 inside.diff_id, layer.diff_id
             )))
-        });
-        match checked.await {
-            Ok(checked) => checked,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(Error::new(ErrorKind::Interrupted, "check a layer").caused_by(error)),
-        }
+        })
+        .await
     }
 
     async fn push_layer(&self, layer: &LayerRecord) -> Result<()> {

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
-use crate::cli::args::GlobalArgs;
 use crate::cli::dockerfile::{self, DockerfileArgs};
-use crate::cli::environment::Environment;
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::cli::settings;
-use crate::config::ModuleMode;
-use crate::error::Result;
+use crate::disk::ResultFile;
+use crate::error::{Cannot as _, Result};
+use crate::golang::ModuleMode;
 use crate::oci::PlatformSet;
 use crate::pipeline::{self, Outputs};
 use crate::sandbox::Rung;
@@ -183,19 +182,6 @@ fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
     })
 }
 
-/// The sandbox to be in from the start: that of a Dockerfile's steps, or one that was asked for.
-pub(in crate::cli) fn choose_rung(
-    args: &BuildArgs,
-    global: &GlobalArgs,
-    environment: &Environment,
-) -> Option<Rung> {
-    if dockerfile::is_meant(args, &environment.folder) && !args.dockerfile.check {
-        // A build without steps needs none; the first step asks again, and says why.
-        return args.sandbox.choose(global, environment).ok();
-    }
-    args.sandbox.rung()
-}
-
 pub(in crate::cli) async fn run(
     session: &Session,
     args: BuildArgs,
@@ -215,13 +201,17 @@ pub(in crate::cli) async fn run(
         image_refs: in_folder(&args.result.image_refs),
         ..Outputs::default()
     };
+    if let Some(path) = &args.result.timings {
+        let path = session.environment.resolve(path);
+        ResultFile::check(&path).cannot(|| format!("write {}", path.display()))?;
+    }
     let published = if dockerfile::is_meant(&args, folder) {
         let request = dockerfile::request(session, &args)?;
-        let sandbox = dockerfile::sandbox(session, &args.sandbox, rung);
+        let isolation = dockerfile::isolation(session, &args.sandbox, rung)?;
         if args.dockerfile.check {
-            return pipeline::check_dockerfile(&engine, sandbox, request).await;
+            return pipeline::check_dockerfile(&engine, request).await;
         }
-        pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await
+        pipeline::build_dockerfile(&engine, isolation, request, &outputs).await
     } else {
         let request = settings::request(&args, &session.environment)?;
         pipeline::build(&engine, &request, &outputs).await

@@ -141,7 +141,7 @@ impl DiskUsage {
 }
 
 fn reclaimable(view: &View) -> u64 {
-    let unnamed = |entry: &&Entry| entry.standing != crate::store::Standing::TaggedArtifact;
+    let unnamed = |entry: &&Entry| entry.standing != crate::store::Standing::Named;
     Usage::of(view.entries().iter().filter(unnamed)).bytes
 }
 

@@ -18,8 +18,8 @@ use crate::dockerfile::build::{
 use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
-use crate::oci::{Digest, PlatformSet};
-use crate::pipeline::{self, BuildContext, DockerfileRequest, Outputs};
+use crate::oci::PlatformSet;
+use crate::pipeline::{self, BuildContext, DockerfileRequest, KanikoFiles, Outputs};
 use crate::registry::{Client, Mirrors};
 use crate::sandbox::{Network, Rung};
 use crate::secret;
@@ -37,9 +37,9 @@ pub(in crate::cli) async fn run(
     let certificates = certificates(&build.registries)?;
     let engine = engine(session, &build.registries, certificates.path())?;
     let request = request(session, &build)?;
-    let sandbox = dockerfile::sandbox(session, &SandboxArgs::default(), rung);
+    let isolation = dockerfile::isolation(session, &SandboxArgs::default(), rung)?;
     if build.purpose == Purpose::Check {
-        return pipeline::check_dockerfile(&engine, sandbox, request).await;
+        return pipeline::check_dockerfile(&engine, request).await;
     }
     let folder = &session.environment.folder;
     let tar = build.files.tar.clone().map(|file| Location::DockerArchive { file, name: None });
@@ -49,14 +49,12 @@ pub(in crate::cli) async fn run(
         push: build.push,
         immutable_tags: build.immutable_tags,
         places: places.collect(),
+        kaniko: result_files(session, &build)?,
         ..Outputs::default()
     };
     let keep = session.environment.store_keep()?;
-    let published = pipeline::build_dockerfile(&engine, sandbox, request, &outputs).await?;
+    let published = pipeline::build_dockerfile(&engine, isolation, request, &outputs).await?;
     session.keep_store_within(keep);
-    if let Some(digest) = published.first().and_then(|image| image.pinned.digest()) {
-        describe(session, &build, digest)?;
-    }
     session.view.close();
     print_lines(published.iter().map(|image| &image.pinned))
 }
@@ -133,7 +131,6 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         go_cache: true,
         scope: environment.cache_scope(build.cache_scope.as_deref())?,
         shares_caches: build.shares_caches,
-        mirrors: std::collections::BTreeMap::new(),
         epoch,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: build.encoding.unwrap_or_default(),
@@ -199,24 +196,19 @@ fn secret(session: &Session, choice: &SecretChoice) -> Result<SecretSource> {
     }
 }
 
-/// Writes what the image is called. The files may be special ones, and their folders are made.
-fn describe(session: &Session, build: &Translation, digest: &Digest) -> Result<()> {
-    let names = |tagged: bool| {
-        let lines = build.destinations.iter().map(|name| match name.tag().filter(|_| tagged) {
-            Some(tag) => format!("{}:{tag}@{digest}\n", name.repository()),
-            None => format!("{}@{digest}\n", name.repository()),
-        });
-        lines.collect::<String>()
-    };
-    let write = |path: &Option<PathBuf>, text: String| -> Result<()> {
-        let Some(path) = path else { return Ok(()) };
+/// The files that say what the image is called; folders on the way are made, as kaniko makes them.
+fn result_files(session: &Session, build: &Translation) -> Result<KanikoFiles> {
+    let resolve = |path: &Option<PathBuf>| -> Result<Option<PathBuf>> {
+        let Some(path) = path else { return Ok(None) };
         let path = session.environment.resolve(path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).cannot(|| format!("write {}", path.display()))?;
         }
-        fs::write(&path, text).cannot(|| "write what the image is called")
+        Ok(Some(path))
     };
-    write(&build.files.digest, digest.to_string())?;
-    write(&build.files.names, names(false))?;
-    write(&build.files.tagged_names, names(true))
+    Ok(KanikoFiles {
+        digest: resolve(&build.files.digest)?,
+        names: resolve(&build.files.names)?,
+        tagged_names: resolve(&build.files.tagged_names)?,
+    })
 }

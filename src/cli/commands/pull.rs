@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::image::TaggedArtifact;
 use crate::oci::{PlatformSet, Reference};
 use crate::rootfs::Unpacker;
-use crate::sandbox::{Launcher, ProbeOptions, probe};
-use crate::transport::{self, Context, Location};
+use crate::sandbox::Rung;
+use crate::transport::{self, Location};
 
 /// Arguments of `gondola pull`.
 #[derive(Debug, Args)]
@@ -24,11 +24,24 @@ pub struct PullArgs {
     platform: PlatformArgs,
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: PullArgs) -> Result<()> {
+impl PullArgs {
+    /// Whether layers are unpacked.
+    pub(in crate::cli) fn unpacks(&self) -> bool {
+        self.unpack
+    }
+}
+
+/// Pulls images, and unpacks them for an isolation where one was chosen.
+pub(in crate::cli) async fn run(
+    session: &Session,
+    args: PullArgs,
+    rung: Option<Rung>,
+) -> Result<()> {
     let context = session.transport()?;
     let host = PlatformSet::Listed(vec![context.host.clone()]);
     let platforms = args.platform.platform.unwrap_or(host);
-    let unpacker = if args.unpack { Some(unpacker(session, &context)?) } else { None };
+    let cores = session.environment.cores;
+    let unpacker = rung.map(|rung| Unpacker { context: context.clone(), rung, cores });
     for image in args.images {
         let artifact =
             transport::read(&Location::Registry(image.clone()), &platforms, &context).await?;
@@ -43,13 +56,4 @@ pub(in crate::cli) async fn run(session: &Session, args: PullArgs) -> Result<()>
         print_lines([pinned])?;
     }
     Ok(())
-}
-
-fn unpacker(session: &Session, context: &Context) -> Result<Unpacker> {
-    let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
-    let folder = context.store.root();
-    let findings = probe(&ProbeOptions { launcher: &launcher, folder })?;
-    let rung = findings.choose(None, None)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Unpacker { context: context.clone(), rung, cores })
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::run::{keeper_arguments, report};
+use super::run::{report, shim_arguments};
 use super::stop::HowArgs;
 use crate::cli::session::{Session, print_lines};
 use crate::container::{ContainerInfo, Containers, start_detached};
@@ -41,7 +41,7 @@ pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<ExitC
         args.how.stop(seen)?;
         let locked = seen.container.claim()?;
         let id = seen.container.id().as_str();
-        if let Some(exit) = start_detached(&locked, &keeper_arguments(session, id)?)? {
+        if let Some(exit) = start_detached(&locked, &shim_arguments(session, id)?)? {
             return Ok(report(session, name, &exit, None));
         }
         print_lines([name])?;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::build::BuildArgs;
-use crate::cli::args::GlobalArgs;
-use crate::cli::environment::{self, Environment};
+use crate::cli::environment;
 use crate::cli::flags::{self, pair};
+use crate::cli::id_range::of_root;
 use crate::cli::process::ProcessArgs;
 use crate::cli::proxies;
 use crate::cli::sandbox::{SandboxArgs, launcher};
@@ -26,7 +26,7 @@ use crate::literal;
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline::{self, Outputs};
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Exit, Limit, Root, Rung};
+use crate::sandbox::{Exit, IsolationRequest, Limit, Needs, Root, Rung};
 use crate::transport::{self, Context, Location, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -156,6 +156,19 @@ impl RunArgs {
     pub(in crate::cli) fn is_detached(&self) -> bool {
         self.detach
     }
+
+    /// The isolation that was asked for.
+    pub(in crate::cli) fn isolation(&self) -> IsolationRequest {
+        self.limits.sandbox.request()
+    }
+
+    /// What the container needs of it.
+    pub(in crate::cli) fn needs(&self) -> Needs {
+        match self.network.network.as_deref() {
+            Some("private") => of_root().with_own_network(),
+            _ => of_root(),
+        }
+    }
 }
 
 /// When an image is pulled.
@@ -169,15 +182,6 @@ enum Pull {
     Never,
 }
 
-/// The best sandbox that gives a program a root file system.
-pub(in crate::cli) fn choose_rung(
-    args: &RunArgs,
-    global: &GlobalArgs,
-    environment: &Environment,
-) -> Result<Rung> {
-    args.limits.sandbox.choose(global, environment)
-}
-
 /// Runs a container on a rung; answers the program's exit code.
 pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
     if !args.detach {
@@ -189,7 +193,7 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
     let name = locked.container().name().to_owned();
     let exit = if args.detach {
         let id = locked.container().id().clone();
-        let exit = start_detached(&locked, &keeper_arguments(session, id.as_str())?)?;
+        let exit = start_detached(&locked, &shim_arguments(session, id.as_str())?)?;
         if exit.is_none() {
             print_lines([id])?;
         }
@@ -207,10 +211,10 @@ pub(in crate::cli) fn supervisor(session: &Session) -> Supervisor {
     Supervisor { launcher: launcher(session), clock: environment::clock }
 }
 
-/// The arguments by which the own binary keeps a container, see `gondola keep`.
-pub(in crate::cli) fn keeper_arguments(session: &Session, id: &str) -> Result<Vec<String>> {
+/// The arguments by which the own binary keeps a container, see `gondola shim`.
+pub(in crate::cli) fn shim_arguments(session: &Session, id: &str) -> Result<Vec<String>> {
     let store = session.store()?;
-    let words = ["--store", &store.root().display().to_string(), "keep", id];
+    let words = ["--store", &store.root().display().to_string(), "shim", id];
     Ok(words.map(str::to_owned).to_vec())
 }
 

@@ -1,4 +1,4 @@
-//! The grammars of flags, each once, with docker's rules.
+//! Flags: the grammars of their values, each once, with docker's rules; and words that other tools have.
 //!
 //! | flag | written as | here |
 //! |---|---|---|
@@ -12,10 +12,12 @@
 //! | sizes, durations, switches | `64m`, `1h30m`, `true` | [`crate::literal`] |
 
 pub(super) mod context;
+pub(super) mod foreign;
 pub(super) mod host;
 pub(super) mod pair;
 pub(super) mod secret;
 pub(super) mod ssh;
+pub(super) mod switch;
 
 use crate::error::{Error, ErrorKind};
 

@@ -36,23 +36,22 @@ pub(super) async fn find(
     (name, shown): (&Reference, &str),
     platform: &Platform,
 ) -> Result<Arc<Image>> {
-    let mirrored = job.mirrored(name)?;
     let store = &tools.transport.store;
-    let key = format!("{mirrored} {platform}");
+    let key = format!("{name} {platform}");
     if !job.cache.pull {
-        if let Some(image) = in_store(tools, &mirrored, platform).await? {
+        if let Some(image) = in_store(tools, name, platform).await? {
             return Ok(Arc::new(image));
         }
-        if let Some(image) = looked_up(tools, &key, mirrored.repository())? {
+        if let Some(image) = looked_up(tools, &key, name.repository())? {
             return Ok(Arc::new(image));
         }
     }
-    let shown_name = mirrored.familiar();
-    let image = read(tools, &Location::Registry(mirrored), &shown, platform).await?;
+    let image = read(tools, &Location::Registry(name.clone()), &shown, platform).await?;
     store.put(image.manifest.bytes())?;
     store.put(image.config.bytes())?;
     let manifest = image.manifest.descriptor().clone();
-    store.put_record(RECORDS, &key, &Record { manifest, name: Some(shown_name) })?;
+    let record = Record { manifest, name: Some(name.familiar()) };
+    store.put_record(RECORDS, &key, &record)?;
     Ok(Arc::new(image))
 }
 

@@ -12,25 +12,12 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use super::job::{CacheRepository, Job, StepKind, Tools};
+use super::job::{CacheRepository, Job, Tools};
 use crate::cache::backend::registry::RegistryCache;
 use crate::cache::backend::{Backend, Changes, Record, Records, is_wrong, merge};
-use crate::engine::LayerRecord;
+use crate::engine::{Entry, LayerRecord, StepKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Reporter;
-
-/// What is known elsewhere of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// The step's key.
-    pub key: String,
-    /// When it was executed, as histories write it.
-    pub created: String,
-    /// When it really was executed, in seconds since 1970.
-    pub executed: i64,
-    /// What it added.
-    pub layer: LayerRecord,
-}
 
 impl Entry {
     fn of(record: &Record) -> Self {

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use super::source;
 use super::stat::{Contents, Fingerprint, Kind, Name, OpenFolder, StartedAt, is_file};
 use crate::disk;
+use crate::golang::documents::{PROFILE, is_source};
 
 /// A larger file is not read to see whether its contents changed; it counts as changed.
 const READ_LIMIT: i64 = 32 << 20;
@@ -32,17 +33,8 @@ pub(super) struct Rules {
     pub embedded: Option<bool>,
 }
 
-/// The ends of file names that `go build` sorts into its lists.
-const SOURCE_ENDS: [&str; 20] = [
-    "go", "c", "cc", "cpp", "cxx", "m", "h", "hh", "hpp", "hxx", "f", "F", "for", "f90", "s", "S",
-    "sx", "swig", "swigcxx", "syso",
-];
-
 /// Version control keeps its files under these names; they are never embedded.
 pub(super) const UNEMBEDDABLE: [&str; 4] = [".bzr", ".git", ".hg", ".svn"];
-
-/// The profile that a main package is optimised by, if it has one.
-const PROFILE: &str = "default.pgo";
 
 impl Rules {
     /// Whether a name may change what a build reads.
@@ -95,13 +87,6 @@ impl Rules {
             }
         }
     }
-}
-
-/// Whether a name is that of a source file of a package. Tests are: `go build` looks at their
-/// package clauses and imports too.
-pub(in crate::golang) fn is_source(name: &str) -> bool {
-    let Some((_, end)) = name.rsplit_once('.') else { return false };
-    !name.starts_with(['.', '_']) && (SOURCE_ENDS.contains(&end) || name == PROFILE)
 }
 
 /// A folder and the names in it that matter.

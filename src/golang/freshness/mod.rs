@@ -23,7 +23,7 @@
 //! the go command to decide; then a record only saves asking which packages there are.
 
 mod folder;
-mod modfile;
+mod recorded;
 mod source;
 mod sources;
 mod stat;
@@ -43,8 +43,7 @@ use super::packages::Package;
 use folder::{Changes, Folder, Lone, Sealed, Stale};
 use sources::Way;
 
-pub(super) use folder::is_source;
-pub(super) use modfile::{directives, replacing_folders, used_folders};
+pub use recorded::Recorded;
 pub(super) use sources::{Before, Sources};
 pub use stat::StartedAt;
 pub use trace::Trace;
@@ -89,7 +88,7 @@ impl Record {
     ///
     /// `since` must have been taken before anything else of that build, a [`Record::check`] of an
     /// older record included. Take the record before anything is written into the source folders.
-    pub fn record(trace: Trace, since: &StartedAt) -> Result<Self> {
+    pub fn of(trace: Trace, since: &StartedAt) -> Result<Self> {
         trace.record(since).cannot(|| "record what was compiled")
     }
 

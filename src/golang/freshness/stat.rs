@@ -24,7 +24,7 @@ pub struct StartedAt {
     nanoseconds: i64,
 }
 
-/// By how much the clock of somebody else's file system may be behind another one.
+/// By how much the clock of a file server may be behind this machine's.
 const FOREIGN_SKEW: i64 = 2_000_000_000;
 
 /// The longest tick of the kernel's clock: two of its file systems may differ by one.

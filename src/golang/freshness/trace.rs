@@ -11,13 +11,12 @@ use crate::error::Result;
 use crate::golang::Builder;
 use crate::golang::documents::LARGEST;
 use crate::golang::flags::Visibility;
-use crate::golang::packages::{
-    Package, Question, absolute, explain, fixed_part, is_wildcard, parse,
-};
+use crate::golang::modfile::{replacing_folders, used_folders};
+use crate::golang::packages::{Package, Question, explain, parse};
+use crate::golang::scope::{absolute, fixed_part, is_wildcard};
 use crate::oci::Platform;
 
 use super::folder::{Folder, Lone, Rules, Sealed, UNEMBEDDABLE};
-use super::modfile::{replacing_folders, used_folders};
 use super::sources::Sources;
 use super::stat::{Kind, OpenFolder, StartedAt};
 use super::{FORMAT, Record, Settled, matches};

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::unix::pipe;
 
-use super::{CREDENTIALS, Call, Launch, Output, Phase, Running, source_folders};
+use super::{CREDENTIALS, Call, Launch, Output, Phase, Running};
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::scope::source_folders;
 use crate::sandbox::{
     Access, Child, Exit, Launcher, Network, Root, Rung, Signaller, Spec, Streams,
 };
@@ -116,7 +118,7 @@ pub(super) fn start(
     let end = Box::pin(async move {
         // Kept here, so that whoever drops the future ends the process.
         let _kill_on_drop = kill_on_drop;
-        let exit = thread.await.cannot(|| "wait for go")??;
+        let exit = joined(thread.await)?;
         Ok(described(&exit))
     });
     Ok(Running { stdout: readable(stdout)?, stderr: readable(stderr)?, end })

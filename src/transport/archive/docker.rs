@@ -2,10 +2,7 @@
 
 use std::io::Read;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
 use super::Archive;
-use super::unpack::claimed_digest;
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, BlobLocation, Image, TaggedArtifact};
@@ -14,29 +11,11 @@ use crate::oci::{
     Compression, Descriptor, Digest, Document, Hasher, ImageConfig, LARGEST_DOCUMENT, Manifest,
     MediaType, Reference,
 };
+use crate::transport::docker_item::Item;
+use crate::transport::entries::{Wanted, claimed_digest};
 use crate::transport::files::Files;
-use crate::transport::layout::Wanted;
 
 const LARGEST_MANIFEST: u64 = 64 << 20;
-
-/// An image in `manifest.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Item {
-    /// The member that is the config.
-    pub config: String,
-    /// The names, each with a tag.
-    #[serde(default, deserialize_with = "null_as_empty")]
-    pub repo_tags: Vec<String>,
-    /// The members that are the layers, the base's first.
-    #[serde(default, deserialize_with = "null_as_empty")]
-    pub layers: Vec<String>,
-}
-
-/// Docker writes an image without names or layers with `null`.
-fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
 
 /// The images of an archive in docker's format.
 pub(super) struct Images<'a> {

@@ -4,8 +4,9 @@ use super::{Archive, docker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, TaggedArtifact};
 use crate::oci::PlatformSet;
+use crate::transport::entries::Wanted;
 use crate::transport::files::Files;
-use crate::transport::layout::{Layout, Wanted};
+use crate::transport::layout::Layout;
 use crate::transport::select::{select, select_each};
 
 /// Reads one image, from the layout if there is one: it has everything.

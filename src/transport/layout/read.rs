@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::names::shown;
-use super::{LayoutFile, REF_NAME, VERSION, Wanted, blob_name, name_of};
+use super::{LayoutFile, VERSION};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, BlobLocation, TaggedArtifact};
 use crate::oci::{
     Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
 };
 use crate::transport::assemble::{Contents, assemble};
+use crate::transport::entries::{REF_NAME, Wanted, blob_name, name_of, shown};
 use crate::transport::files::Files;
 
 /// `index.json` may be larger than a manifest: it has every name there is.

@@ -13,7 +13,7 @@ use reqwest::Url;
 #[path = "../../../src/registry/challenge.rs"]
 mod challenge;
 
-use challenge::{RawChallenge, Challenge, choose, parse};
+use challenge::{Challenge, RawChallenge, choose, parse};
 
 fuzz_target!(|text: &str| {
     for header in text.lines() {

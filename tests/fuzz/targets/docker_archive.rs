@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use gondola::image::Artifact;
 use gondola::oci::{Digest, Platform, PlatformSet};
 use gondola::progress::Reporter;
-use gondola::registry::{Client, Options, BlobSource};
+use gondola::registry::{BlobSource, Client, Options};
 use gondola::store::Store;
 use gondola::transport::{Context, Location, read_all};
 use libfuzzer_sys::fuzz_target;

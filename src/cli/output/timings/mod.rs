@@ -6,14 +6,13 @@
 mod analysis;
 mod page;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Clock;
 use super::ledger::{Change, Ended, Ledger, Running};
-use crate::disk::Unfinished;
+use crate::disk::ResultFile;
 use crate::error::{Cannot, Result};
 use crate::progress::{Event, Outcome, Progress};
 
@@ -90,12 +89,8 @@ impl Timings {
     pub fn write(&self, about: &About, path: &Path) -> Result<()> {
         let page = self.page(about);
         let action = || format!("write the timings page {}", path.display());
-        if fs_err::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return fs_err::write(path, page).cannot(action);
-        }
-        let mut file = Unfinished::beside(path, 0o666).cannot(action)?;
-        file.write_all(page.as_bytes()).cannot(action)?;
-        file.persist(path).cannot(action)
+        let file = ResultFile::open(path).cannot(action)?;
+        file.finish(page.as_bytes()).cannot(action)
     }
 }
 

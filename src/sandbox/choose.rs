@@ -1,0 +1,377 @@
+//! Which isolation a command gets: the one place that decides it, by what the command needs, what its
+//! user asked for, and what this machine allows.
+//!
+//! ```text
+//!   Needs ────────────┐
+//!   IsolationRequest ─┼─► Chooser ─► Rung        what earlier trials found: `trials`
+//!   trials, probe ────┘
+//! ```
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::id_range::holds_id_range;
+use super::probe::{Finding, Findings, ProbeOptions, probe, try_one};
+use super::rung::Rung;
+use super::spawn::Launcher;
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+
+/// What the user asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IsolationRequest {
+    /// Which one is to be used.
+    pub preference: Preference,
+    /// The least that will do.
+    pub minimum: Option<Rung>,
+}
+
+/// Which isolation was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preference {
+    /// Nothing was said.
+    #[default]
+    Unstated,
+    /// The best one that works here.
+    Auto,
+    /// This one.
+    Only(Rung),
+}
+
+impl FromStr for Preference {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            name => name.parse().map(Self::Only),
+        }
+    }
+}
+
+impl IsolationRequest {
+    /// Whether a root file system of a process's own was asked for.
+    pub fn asks_for_root(self) -> bool {
+        match self.preference {
+            Preference::Only(rung) => rung != Rung::Toolchain,
+            Preference::Auto => true,
+            Preference::Unstated => self.minimum.is_some_and(|least| least < Rung::Toolchain),
+        }
+    }
+}
+
+/// Which files a command's processes see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// A root file system of their own.
+    OwnRoot,
+    /// A root file system of their own where that works, else the host's files.
+    OwnRootOrHosts,
+    /// The host's, confined to a few of them.
+    Hosts,
+}
+
+/// What a command needs of its isolation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    files: Files,
+    owners: bool,
+    host_folders: bool,
+    network: bool,
+}
+
+impl Needs {
+    /// Files, and nothing else.
+    pub fn new(files: Files) -> Self {
+        Self { files, owners: false, host_folders: false, network: false }
+    }
+
+    /// Files of several owners are made, so that a range of ids is worth to be entered.
+    #[must_use]
+    pub fn with_owners(self) -> Self {
+        Self { owners: true, ..self }
+    }
+
+    /// Folders of the host are seen in the root file system.
+    #[must_use]
+    pub fn with_host_folders(self) -> Self {
+        Self { host_folders: true, ..self }
+    }
+
+    /// A network of its own.
+    #[must_use]
+    pub fn with_own_network(self) -> Self {
+        Self { network: true, ..self }
+    }
+
+    /// Why an isolation will not do.
+    fn unmet_by(self, rung: Rung) -> Option<&'static str> {
+        match rung {
+            Rung::Toolchain if self.files == Files::OwnRoot => Some("it has no root file system"),
+            // The host's own files need no mounts.
+            Rung::Toolchain => None,
+            Rung::Chroot if self.host_folders => {
+                Some("it can show no sources, caches and programs of this machine")
+            }
+            Rung::Chroot | Rung::Proot if self.network => Some("it has no network of its own"),
+            _ => None,
+        }
+    }
+
+    /// What is tried where nothing is preferred, best first. A range of ids takes the whole program to
+    /// be in it: only owners are worth that.
+    fn candidates(self) -> impl Iterator<Item = Rung> {
+        let worth = move |rung: &Rung| self.owners || *rung != Rung::NsSubuid;
+        let all = Rung::ALL.into_iter().filter(worth);
+        all.filter(move |rung| self.unmet_by(*rung).is_none())
+    }
+}
+
+/// When a choice is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// Before anything else: a range of ids can still be entered.
+    Start,
+    /// Later: where the process is in no range of ids, it stays so.
+    Later,
+}
+
+/// Chooses the isolation of a command when it is asked.
+#[derive(Clone, Debug)]
+pub struct Chooser {
+    /// What starts sandboxes.
+    pub launcher: Launcher,
+    /// A folder on the file system that root file systems will be on, which is made where there is none.
+    pub folder: PathBuf,
+    /// What the user asked for.
+    pub request: IsolationRequest,
+    /// What the command needs.
+    pub needs: Needs,
+    /// What was chosen before.
+    pub decided: Option<Rung>,
+}
+
+impl Chooser {
+    /// Chooses at the start of a command, which can still enter a range of ids
+    /// ([`Launcher::enter_id_range`]), and does so where the answer is [`Rung::NsSubuid`].
+    pub fn choose_at_start(&self) -> Result<Rung> {
+        self.choose_now(Moment::Start)
+    }
+
+    /// Chooses, with as little trying as that takes: a range of ids only where this process is in one.
+    ///
+    /// # Errors
+    /// Where nothing works that will do, with the reason and what to do about it.
+    pub fn choose(&self) -> Result<Rung> {
+        self.choose_now(Moment::Later)
+    }
+
+    fn choose_now(&self, moment: Moment) -> Result<Rung> {
+        if let Some(rung) = self.decided {
+            return Ok(rung);
+        }
+        let candidates = self.candidates(moment)?;
+        // Nothing is tried where there is no choice, and nothing to be missing.
+        if self.needs.files == Files::Hosts && candidates == [Rung::Toolchain] {
+            return Ok(Rung::Toolchain);
+        }
+        // As the store makes it: for the owner alone.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.cannot(|| format!("make the folder {}", self.folder.display()))?;
+        match candidates.iter().find(|rung| self.works(**rung)) {
+            Some(rung) => Ok(*rung),
+            // What was known is asked anew, so that the reasons are today's.
+            None => self.explain(&candidates),
+        }
+    }
+
+    fn candidates(&self, moment: Moment) -> Result<Vec<Rung>> {
+        let least = self.request.minimum.unwrap_or(Rung::Toolchain);
+        let Preference::Only(rung) = self.request.preference else {
+            let hosts = (self.needs.files == Files::Hosts).then_some(Rung::Toolchain);
+            let can_be_entered = |rung: &Rung| {
+                *rung != Rung::NsSubuid || moment == Moment::Start || holds_id_range()
+            };
+            let all = self.needs.candidates().filter(can_be_entered);
+            let all = all.filter(|rung| hosts.is_none_or(|only| only == *rung));
+            return Ok(all.filter(|rung| *rung <= least).collect());
+        };
+        if let Some(why) = self.needs.unmet_by(rung) {
+            let error = Error::new(ErrorKind::Usage, format!("use --sandbox {rung}"));
+            return Err(error.because(why).hint("use --sandbox auto"));
+        }
+        Ok(if rung <= least { vec![rung] } else { Vec::new() })
+    }
+
+    /// Whether an isolation works, as an earlier trial found or a new one does.
+    fn works(&self, rung: Rung) -> bool {
+        if rung == Rung::Toolchain {
+            // It confines as far as the kernel can, and never refuses to.
+            return true;
+        }
+        let trials = self.launcher.trials();
+        if let Some(known) = trials.as_ref().and_then(|trials| trials.found(rung)) {
+            return known;
+        }
+        let Ok(finding) = try_one(&self.options(), rung) else { return false };
+        if let Some(trials) = trials.filter(|_| finding.works || finding.lasts) {
+            trials.keep(rung, finding.works);
+        }
+        finding.works
+    }
+
+    fn options(&self) -> ProbeOptions<'_> {
+        ProbeOptions { launcher: &self.launcher, folder: &self.folder }
+    }
+
+    /// What every isolation says of itself here.
+    pub fn probe(&self) -> Result<Findings> {
+        probe(&self.options())
+    }
+
+    /// Why none of the candidates works; or which one does by now.
+    fn explain(&self, candidates: &[Rung]) -> Result<Rung> {
+        let findings = self.probe()?;
+        let works = |rung: &&Rung| findings.of(**rung).is_some_and(|finding| finding.works);
+        match candidates.iter().find(works) {
+            Some(rung) => {
+                if let Some(trials) = self.launcher.trials() {
+                    trials.keep(*rung, true);
+                }
+                Ok(*rung)
+            }
+            None => Err(why_not(self.request, self.needs, &findings)),
+        }
+    }
+}
+
+/// Why nothing will do, and the one thing to do about it.
+fn why_not(request: IsolationRequest, needs: Needs, findings: &Findings) -> Error {
+    let named = match request.preference {
+        Preference::Only(rung) => Some(rung),
+        Preference::Auto | Preference::Unstated => request.minimum,
+    };
+    if let Some(rung) = named.filter(|rung| *rung <= Rung::Proot) {
+        let error = Error::new(ErrorKind::Unsupported, format!("use the sandbox {rung}"));
+        return match findings.of(rung).filter(|finding| !finding.works) {
+            Some(finding) => explained(error, finding),
+            None => match needs.unmet_by(rung) {
+                Some(why) => error.because(why),
+                None => {
+                    let least = request.minimum.unwrap_or(rung);
+                    error.because(format!("--sandbox-min={least} asks for a better one"))
+                }
+            },
+        };
+    }
+    let error = Error::new(ErrorKind::Unsupported, "isolate a process here");
+    let insufficient = findings.0.iter().find(|f| f.works && f.rung < Rung::Toolchain);
+    if let Some(rung) = insufficient.map(|finding| finding.rung)
+        && let Some(why) = needs.unmet_by(rung)
+    {
+        return error
+            .because(format!("of the sandboxes {rung} alone works here, and {why}"))
+            .hint("run \"gondola doctor\": it says what the others lack");
+    }
+    // The one that needs the least is the one to ask for.
+    match findings.of(Rung::Ns) {
+        Some(finding) => explained(error, finding),
+        None => error.hint("gondola doctor"),
+    }
+}
+
+fn explained(error: Error, finding: &Finding) -> Error {
+    let error = match &finding.reason {
+        Some(reason) => error.because(reason),
+        None => error,
+    };
+    error.hint(finding.fix.clone().unwrap_or_else(|| "gondola doctor".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(working: &[Rung]) -> Findings {
+        let finding = |rung| Finding {
+            rung,
+            works: working.contains(&rung),
+            reason: Some(format!("no {rung}")),
+            fix: (rung == Rung::Ns).then(|| "switch it on".to_owned()),
+            lasts: true,
+        };
+        Findings(Rung::ALL.into_iter().map(finding).collect())
+    }
+
+    fn chooser(request: IsolationRequest, needs: Needs) -> Chooser {
+        let launcher = Launcher::new("").with_helper("/nonexistent");
+        Chooser { launcher, folder: PathBuf::from("/nonexistent"), request, needs, decided: None }
+    }
+
+    fn only(rung: Rung) -> IsolationRequest {
+        IsolationRequest { preference: Preference::Only(rung), minimum: None }
+    }
+
+    fn at_least(rung: Rung) -> IsolationRequest {
+        IsolationRequest { preference: Preference::Unstated, minimum: Some(rung) }
+    }
+
+    #[test]
+    fn what_is_needed_and_asked_for_says_what_is_tried() {
+        let steps = Needs::new(Files::OwnRoot).with_owners();
+        let go = Needs::new(Files::OwnRoot).with_host_folders();
+        let either = Needs { files: Files::OwnRootOrHosts, ..go };
+        let hosts = Needs::new(Files::Hosts);
+        let nothing = IsolationRequest::default();
+        let cases = [
+            (steps, nothing, "ns-root ns-subuid ns ns-copy chroot proot"),
+            (steps.with_own_network(), nothing, "ns-root ns-subuid ns ns-copy"),
+            (steps, at_least(Rung::Ns), "ns-root ns-subuid ns"),
+            (steps, only(Rung::Chroot), "chroot"),
+            (go, nothing, "ns-root ns ns-copy proot"),
+            (go, only(Rung::NsSubuid), "ns-subuid"),
+            (either, nothing, "ns-root ns ns-copy proot toolchain"),
+            (hosts, nothing, "toolchain"),
+        ];
+        for (needs, request, expected) in cases {
+            let found = chooser(request, needs).candidates(Moment::Start).unwrap();
+            let found: Vec<_> = found.iter().map(|rung| rung.as_str()).collect();
+            assert_eq!(found.join(" "), expected, "{needs:?} {request:?}");
+        }
+        let both = IsolationRequest { minimum: Some(Rung::Ns), ..only(Rung::Chroot) };
+        assert!(chooser(both, steps).candidates(Moment::Start).unwrap().is_empty());
+        for (needs, rung) in [(steps, Rung::Toolchain), (go, Rung::Chroot)] {
+            let error = chooser(only(rung), needs).candidates(Moment::Start).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_ids_is_chosen_only_where_it_can_be_entered() {
+        let steps = Needs::new(Files::OwnRoot).with_owners();
+        let later = chooser(IsolationRequest::default(), steps).candidates(Moment::Later).unwrap();
+        assert_eq!(later.contains(&Rung::NsSubuid), holds_id_range());
+    }
+
+    #[test]
+    fn the_reason_is_that_of_what_was_asked_for() {
+        let steps = Needs::new(Files::OwnRoot).with_owners();
+        let why = |request, needs, working: &[Rung]| {
+            why_not(request, needs, &findings(working)).to_string()
+        };
+        let plain = IsolationRequest::default();
+        let both = IsolationRequest { minimum: Some(Rung::Ns), ..only(Rung::Chroot) };
+        let go = Needs::new(Files::OwnRoot).with_host_folders();
+        let cases = [
+            (only(Rung::Ns), steps, &[][..], "use the sandbox ns: no ns; hint: switch it on"),
+            (at_least(Rung::Ns), steps, &[], "use the sandbox ns: no ns; hint: switch it on"),
+            (both, steps, &[Rung::Chroot], "use the sandbox chroot: --sandbox-min=ns asks for"),
+            (plain, steps, &[Rung::Toolchain], "isolate a process here: no ns; hint: switch it on"),
+            (plain, go, &[Rung::Chroot], "isolate a process here: of the sandboxes chroot alone"),
+        ];
+        for (request, needs, working, expected) in cases {
+            let found = why(request, needs, working);
+            assert!(found.starts_with(&format!("cannot {expected}")), "{found}");
+        }
+    }
+}
