@@ -73,7 +73,7 @@ pub(super) struct KeptFolder {
 impl KeptFolder {
     /// Whether it has a random key, which nobody can compute again.
     pub(super) fn is_step(&self) -> bool {
-        self.key.starts_with(STEP)
+        is_step_folder(&self.key)
     }
 }
 
@@ -198,10 +198,9 @@ pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
             let path = entry?.path();
             let metadata = absent_as_none(fs_err::symlink_metadata(&path))?;
             let Some(metadata) = metadata.filter(std::fs::Metadata::is_dir) else { continue };
-            let text = absent_as_none(fs_err::read_to_string(path.join(BYTES)))?;
             found.push(KeptFolder {
                 key: entry_name(&path),
-                bytes: text.and_then(|text| text.parse().ok()).unwrap_or(0),
+                bytes: unpacked_bytes(&path),
                 used: metadata.modified()?,
                 needs: needs(&path)?,
                 path,
@@ -209,6 +208,12 @@ pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
         }
     }
     Ok(found)
+}
+
+/// How many bytes a kept folder takes, as that was counted when it was made.
+pub fn unpacked_bytes(folder: &Path) -> u64 {
+    let text = fs_err::read_to_string(folder.join(BYTES)).unwrap_or_default();
+    text.parse().unwrap_or(0)
 }
 
 /// The kept folders that containers need: the file [`NEEDS`] in a container's folder names them, a line
@@ -236,6 +241,11 @@ pub(super) fn steps_in(text: &str) -> Vec<String> {
     let starts = text.match_indices(STEP).map(|(start, _)| start);
     let keys = starts.filter_map(|start| text.get(start..start + STEP.len() + STEP_DIGITS));
     keys.map(str::to_owned).collect()
+}
+
+/// Whether a key of a folder is one that nobody can compute again: a step's changes.
+pub fn is_step_folder(key: &str) -> bool {
+    key.starts_with(STEP)
 }
 
 fn entry_name(path: &Path) -> String {
