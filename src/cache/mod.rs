@@ -32,7 +32,6 @@ use std::time::{Duration, SystemTime};
 pub use bound::keep_within;
 pub use describe::Describer;
 pub use policy::{Policy, Pruned, Usage};
-pub use view::View;
 
 use crate::error::Result;
 use crate::store::{Collector, Item, Size, Standing, Store, StorePlace};
@@ -52,6 +51,16 @@ pub const CACHES: [&(dyn Cache + Sync); 12] = [
     &unused::Unused,
     &temporary::Temporary,
 ];
+
+/// All entries of all caches.
+pub struct View(Vec<Entry>);
+
+impl View {
+    /// The entries, by their paths.
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+}
 
 /// An owner of something that is kept.
 pub trait Cache {

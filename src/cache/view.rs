@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, EntryPath, Facts, modified, owner, steps};
+use super::{Entry, EntryPath, Facts, View, modified, owner, steps};
 use crate::error::Result;
 use crate::store::{Size, Standing, Store, StorePlace, Survey, walk};
 
 /// Where the store itself keeps nothing: these folders are walked through.
 pub(super) const WALKED: [StorePlace; 4] =
     [StorePlace::CacheMounts, StorePlace::GoCaches, StorePlace::Work, StorePlace::Programs];
-
-/// All entries of all caches.
-pub struct View(Vec<Entry>);
 
 impl View {
     /// Looks at all that is kept. Nothing is locked: it may change meanwhile.
@@ -22,11 +19,6 @@ impl View {
         entries.extend(surveyed(store, &store.survey()?)?);
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self(entries))
-    }
-
-    /// The entries, by their paths.
-    pub fn entries(&self) -> &[Entry] {
-        &self.0
     }
 }
 
