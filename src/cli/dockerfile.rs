@@ -211,6 +211,7 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         is_kept_here: !args.result.push || !args.result.output.is_empty(),
         stated: StatedPlatform::of(args.result.platform.as_ref()),
         shell_on_failure: own.shell_on_failure,
+        explain: args.result.explain,
     };
     Ok(DockerfileRequest {
         job,

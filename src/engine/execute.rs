@@ -10,6 +10,7 @@ use super::cancel::CancelToken;
 use super::files::Files;
 use super::op::{Input, Op};
 use super::output::Executed;
+use super::read_file::ReadFile;
 use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -175,9 +176,12 @@ pub trait Execute: Send + Sync {
 }
 
 /// An op whose inputs were read.
-pub trait Prepared: Send {
+pub trait Prepared: Send + Sync {
     /// The digests of what was read, in the order in which the op names it.
     fn digests(&self) -> Vec<Vec<u8>>;
+
+    /// The files that were read, for explanations.
+    fn files(&self) -> Vec<ReadFile>;
 
     /// Executes it on the very files that were read.
     fn execute(self: Box<Self>, run: Run) -> BoxFuture<'static, Result<Executed, OpError>>;

@@ -32,9 +32,11 @@ mod cancel;
 mod execute;
 pub mod files;
 mod key;
+mod materials;
 pub mod op;
 mod output;
 mod pack;
+mod read_file;
 mod snapshot;
 mod solve;
 
@@ -44,8 +46,10 @@ pub use cancel::CancelToken;
 pub use execute::{
     Execute, InPart, Inputs, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
 };
+pub use materials::Place;
 pub use op::{Op, StepKind};
 pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
 pub use pack::{LayerRecord, Packer, Reuse};
+pub use read_file::ReadFile;
 pub use snapshot::Snapshot;
-pub use solve::{Origin, SolveOptions, Solver, Step};
+pub use solve::{SolveOptions, Solver, Step};

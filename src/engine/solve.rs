@@ -1,7 +1,7 @@
 //! Looks ops up, has each executed once, and packs what it made while others are executed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -12,6 +12,7 @@ use super::backend::{Backend, Entry};
 use super::basis::Basis;
 use super::cancel::Waiting;
 use super::execute::{Execute, Inputs, OpError, Prepared, Provider, Run, Table};
+use super::materials::{Notebook, Place};
 use super::op::{Action, Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
@@ -21,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::image::{Draft, Image, Layer};
 use crate::layer::{Encoding, Tree};
 use crate::oci::History;
-use crate::progress::{Task, TaskKind};
+use crate::progress::{Explanation, Origin, Task, TaskKind};
 use crate::transport::{Context, concurrently};
 
 /// The kind of the store's records that say which step came out of a definition.
@@ -40,6 +41,8 @@ pub struct Step {
     pub label: String,
     /// Whether results of earlier builds may be used.
     pub use_cache: bool,
+    /// Where it is in the build, for explanations.
+    pub place: Place,
 }
 
 /// How a solver works.
@@ -55,6 +58,8 @@ pub struct SolveOptions {
     pub now: i64,
     /// How many things can usefully run at once.
     pub cores: usize,
+    /// Whether it is told how each output came to be.
+    pub explain: bool,
 }
 
 impl SolveOptions {
@@ -88,6 +93,8 @@ pub struct Solver {
     began: watch::Sender<bool>,
     /// Layers are packed one after the other, each on all cores.
     turn: Arc<Semaphore>,
+    /// What steps were made of before; none where the store keeps no notes.
+    notebook: OnceLock<Option<Arc<Notebook>>>,
 }
 
 /// Cells by the keys of what is in them.
@@ -98,17 +105,6 @@ struct Reused {
     op: Arc<Op>,
     inputs: Inputs,
     label: String,
-}
-
-/// How a step's output came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It was found in the store.
-    Cached,
-    /// Another machine has executed it.
-    Elsewhere,
-    /// It was executed just now.
-    Executed,
 }
 
 /// A key whose output is wanted.
@@ -149,6 +145,8 @@ struct Job<'a> {
     inputs: &'a Inputs,
     label: &'a str,
     use_cache: bool,
+    /// None where nothing is noted or told.
+    place: Option<&'a Place>,
     task: &'a Arc<Task>,
     waiting: &'a Waiting,
 }
@@ -185,6 +183,7 @@ impl Solver {
             packing: Mutex::default(),
             began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
+            notebook: OnceLock::new(),
         }
     }
 
@@ -205,20 +204,25 @@ impl Solver {
 
     /// The output of a step: found, or made by executing it.
     pub async fn solve(&self, step: Step) -> Result<Arc<StepOutput>, OpError> {
-        let Step { op, inputs, label, use_cache } = step;
+        let Step { op, inputs, label, use_cache, place } = step;
         let reporter = &self.options.transport.reporter;
         let task = Arc::new(reporter.start(TaskKind::Step, label.clone(), None));
         let waiting = Waiting::new(&task);
+        let label_of = label.clone();
         let (op, inputs, label) = (Arc::new(op), &inputs, label.as_str());
-        let job = Job { op, inputs, label, use_cache, task: &task, waiting: &waiting };
+        let place = Some(&place);
+        let job = Job { op, inputs, label, use_cache, place, task: &task, waiting: &waiting };
         let outcome = self.output(&job).await;
         drop(job);
         waiting.finish();
         let (output, origin) = outcome?;
+        if origin != Origin::Executed {
+            self.explain(&label_of, origin, Vec::new());
+        }
         if let Some(task) = Arc::into_inner(task) {
             match origin {
-                Origin::Cached => task.skipped("cached"),
-                Origin::Elsewhere => task.skipped("cached in the registry"),
+                Origin::Store => task.skipped("cached"),
+                Origin::Registry => task.skipped("cached in the registry"),
                 Origin::Executed => task.done(),
             }
         }
@@ -281,7 +285,7 @@ impl Solver {
         E: From<Error>,
     {
         let cell = cell(&self.in_flight, wanted.key);
-        let mut origin = Origin::Cached;
+        let mut origin = Origin::Store;
         let output = cell.get_or_try_init(|| async {
             if wanted.use_cache {
                 for basis in Basis::known(&self.table.scope) {
@@ -291,7 +295,7 @@ impl Solver {
                     }
                 }
                 if let Some(found) = self.found_elsewhere(wanted).await {
-                    origin = Origin::Elsewhere;
+                    origin = Origin::Registry;
                     return Ok(found);
                 }
             }
@@ -311,12 +315,18 @@ impl Solver {
         prepared: Box<dyn Prepared>,
     ) -> Result<Executed, OpError> {
         self.began.send_replace(true);
+        let note = self.note(job, prepared.as_ref()).await;
         let (mut prepared, mut replayed) = (prepared, BTreeSet::new());
         loop {
             let (task, cancel) = (job.task.clone(), job.waiting.token());
             let run = Run { key: key.to_owned(), task, cancel };
             let failed = match prepared.execute(run).await {
-                Ok(executed) => return Ok(executed),
+                Ok(executed) => {
+                    if let Some(note) = note {
+                        lock(&self.packing).spawn(note);
+                    }
+                    return Ok(executed);
+                }
                 Err(failed) => failed,
             };
             let lost = failed.lost.iter().filter(|key| !replayed.contains(*key));
@@ -337,6 +347,33 @@ impl Solver {
         }
     }
 
+    /// Tells why an op is executed, where that was asked for; gives what takes note of what it is made
+    /// of, once it was. Nothing that goes wrong here matters to the build.
+    async fn note(&self, job: &Job<'_>, prepared: &dyn Prepared) -> Option<BoxFuture<'static, ()>> {
+        let place = job.place?.clone();
+        let store = &self.options.transport.store;
+        let open = || Notebook::open(store).ok().map(Arc::new);
+        let notebook = self.notebook.get_or_init(open).clone()?;
+        let files = prepared.files();
+        let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), &files);
+        if self.options.explain {
+            let why = match job.use_cache {
+                true => notebook.why(&place, &materials),
+                false => vec!["--no-cache".to_owned()],
+            };
+            self.explain(job.label, Origin::Executed, why);
+        }
+        let keep = blocking_or(move || notebook.keep(&place, &materials));
+        Some(async move { drop(keep.await) }.boxed())
+    }
+
+    fn explain(&self, label: &str, origin: Origin, why: Vec<String>) {
+        if self.options.explain {
+            let (kind, name) = (TaskKind::Step, label.to_owned());
+            self.options.transport.reporter.explain(Explanation { kind, name, origin, why });
+        }
+    }
+
     /// Executes a program whose result is known, for what it leaves in caches.
     async fn replay(&self, key: &str, reused: &Reused) -> Result<(), OpError> {
         let cell = cell(&self.replayed, key);
@@ -349,7 +386,15 @@ impl Solver {
             let task = Arc::new(reporter.start(TaskKind::Step, label.clone(), None));
             let waiting = Waiting::new(&task);
             let (op, task_of) = (op.clone(), &task);
-            let job = Job { op, inputs, label, use_cache: false, task: task_of, waiting: &waiting };
+            let job = Job {
+                op,
+                inputs,
+                label,
+                use_cache: false,
+                place: None,
+                task: task_of,
+                waiting: &waiting,
+            };
             let prepared = self.executor.prepare(job.op.clone(), inputs.clone()).await?;
             let executed = Box::pin(self.execute(&job, key, prepared)).await;
             drop(job);

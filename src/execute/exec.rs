@@ -13,7 +13,7 @@ use super::shell::{self, Failed, FirstFailed};
 use super::{Chosen, Workshop, files, go_cache};
 use crate::blocking::blocking_or;
 use crate::engine::op::{self, Action, ExecOp};
-use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, Run};
+use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, ReadFile, Run};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::progress::Task;
 use crate::rootfs::Fork;
@@ -53,6 +53,10 @@ fn exec_of(op: &Op) -> &ExecOp {
 impl Prepared for Exec {
     fn digests(&self) -> Vec<Vec<u8>> {
         self.binds.digests()
+    }
+
+    fn files(&self) -> Vec<ReadFile> {
+        self.binds.files()
     }
 
     fn execute(self: Box<Self>, run: Run) -> BoxFuture<'static, Result<Executed, OpError>> {

@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::Workshop;
+use super::shown::read_files;
 use crate::blocking::blocking_or;
 use crate::dockerfile::build::download::{self, is_remote};
 use crate::dockerfile::context::{self, GitSource, Unpacked};
@@ -16,7 +17,9 @@ use crate::dockerfile::copy::{self, Chmod, Destination, Selected, Selection};
 use crate::dockerfile::ignore::Patterns;
 use crate::engine::files::{Files, Node, TreeFiles};
 use crate::engine::op::{Action, AddOp, CopyOp, Input};
-use crate::engine::{Executed, Guard, InPart as _, Inputs, Op, OpError, Part, Prepared, Run};
+use crate::engine::{
+    Executed, Guard, InPart as _, Inputs, Op, OpError, Part, Prepared, ReadFile, Run,
+};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, Tree, TreePath};
 use crate::oci::Digest;
@@ -101,6 +104,10 @@ pub(super) async fn prepare(
 impl Prepared for FileChange {
     fn digests(&self) -> Vec<Vec<u8>> {
         self.read.digests.clone()
+    }
+
+    fn files(&self) -> Vec<ReadFile> {
+        self.read.parts.iter().flat_map(|part| read_files(&part.selected)).collect()
     }
 
     fn execute(self: Box<Self>, _: Run) -> BoxFuture<'static, Result<Executed, OpError>> {

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use super::Workshop;
 use super::agent::Agent;
 use super::lock;
-use super::shown::{folder_of, shown};
+use super::shown::{folder_of, read_files, shown};
 use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
 use crate::dockerfile::copy::{self, Selected, Selection};
 use crate::engine::files::Files;
 use crate::engine::op::{Access as Owner, ExecOp, Mount, MountKind, Sharing};
-use crate::engine::{Guard, InPart as _, Inputs, OpError, Part, Provider, SecretSource, Table};
+use crate::engine::{
+    Guard, InPart as _, Inputs, OpError, Part, Provider, ReadFile, SecretSource, Table,
+};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Link, Unpacker};
@@ -73,6 +75,11 @@ impl Binds {
     /// What stands for the files in keys.
     pub(super) fn digests(&self) -> Vec<Vec<u8>> {
         self.0.iter().flatten().map(|bind| bind.digest.clone().into_bytes()).collect()
+    }
+
+    /// The files, for explanations.
+    pub(super) fn files(&self) -> Vec<ReadFile> {
+        self.0.iter().flatten().flat_map(|bind| read_files(&bind.selected)).collect()
     }
 }
 

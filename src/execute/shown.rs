@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::dockerfile::copy::{self, Destination, Selected};
+use crate::engine::ReadFile;
 use crate::engine::files::TreeFiles;
 use crate::error::Result;
 use crate::rootfs::{Fork, Unpacker};
@@ -45,4 +46,23 @@ pub(super) fn folder_of(fork: &Fork) -> PathBuf {
         Root::Folder(folder) => folder,
         Root::Overlay { changes: None, .. } | Root::Host { .. } => PathBuf::new(),
     }
+}
+
+/// What explanations know of files that were selected.
+pub(super) fn read_files(selected: &[Selected]) -> Vec<ReadFile> {
+    let mut all = Vec::new();
+    for one in selected {
+        let path = one.path.as_ref().map_or_else(
+            || String::from_utf8_lossy(&one.name).into_owned(),
+            |path| path.to_str_lossy().into_owned(),
+        );
+        if !one.node.entry.is_directory() {
+            all.push(ReadFile::of(path, &one.node.entry));
+        }
+        let inside = one.inside.iter().filter(|inside| !inside.node.entry.is_directory());
+        all.extend(inside.map(|inside| {
+            ReadFile::of(inside.path.to_str_lossy().into_owned(), &inside.node.entry)
+        }));
+    }
+    all
 }

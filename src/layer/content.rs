@@ -99,6 +99,14 @@ impl Content {
         }
     }
 
+    /// The hash of the content, where nothing must be read for it.
+    pub fn known_hash(&self) -> Option<ContentHash> {
+        match self {
+            Self::Memory(bytes) => Some(*blake3::hash(bytes).as_bytes()),
+            Self::File(FileContent { hash, .. }) => *hash,
+        }
+    }
+
     /// Reads a file for its hash, unless that is known, and lets it have no other content from then
     /// on.
     pub fn pin(&mut self) -> Result<ContentHash> {

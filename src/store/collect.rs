@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::file_lock::Lock;
-use super::folders::{KeptFolder, delete_later, kept_folders, needed_by_containers, steps_in};
+use super::folders::{KeptFolder, kept_folders, needed_by_containers, steps_in};
 use super::lock::{Census, TRASH};
-use super::tree::remove_tree;
+use super::tree::{delete_later, remove_tree};
 use super::walk::{files, names};
 use super::{Store, StorePlace, absent_as_none, graph};
 use crate::error::{Cannot, Result};

@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::file_lock::Lock;
 use super::lock::Held;
-use super::tree::remove_tree;
 use super::{Store, StorePlace, absent_as_none, touch};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -251,12 +250,4 @@ pub fn is_step_folder(key: &str) -> bool {
 
 fn entry_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// Deletes a folder on a thread of its own. What it has not deleted when the process ends, the next
-/// process does.
-pub(super) fn delete_later(folder: PathBuf) {
-    let deleting = std::thread::Builder::new().name("delete".to_owned());
-    // Without a thread it is left to the next process; and so is what cannot be deleted.
-    let _ = deleting.spawn(move || remove_tree(&folder));
 }

@@ -13,8 +13,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::file_lock::Lock;
-use super::folders::delete_later;
-use super::tree::remove_tree;
+use super::tree::{delete_later, remove_tree};
 use super::{Store, absent_as_none};
 
 /// How the folders begin that hold what was removed, and have no lease.

@@ -88,6 +88,9 @@ pub struct ResultArgs {
     /// Write a page that shows what ran when
     #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
     pub timings: Option<PathBuf>,
+    /// Say of each step, package and base where it came from, and why it was made again
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// How packages are compiled.

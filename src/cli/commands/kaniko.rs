@@ -137,6 +137,7 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         family: build.family.clone(),
         stated: StatedPlatform::of(build.platform.as_ref()),
         shell_on_failure: false,
+        explain: false,
         is_kept_here: !build.push || build.files.tar.is_some() || build.files.layout.is_some(),
     };
     Ok(DockerfileRequest {

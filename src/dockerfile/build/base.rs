@@ -11,7 +11,7 @@ use crate::oci::{
     Descriptor, Document, ImageConfig, LARGEST_DOCUMENT, Manifest, Platform, PlatformSet,
     Reference, Repository,
 };
-use crate::progress::TaskKind;
+use crate::progress::{Explanation, Origin, TaskKind};
 use crate::transport::{self, Location};
 
 /// The kind of the store's records that say what a name stood for when it was looked up.
@@ -40,19 +40,39 @@ pub(super) async fn find(
     let key = format!("{name} {platform}");
     if !job.cache.pull {
         if let Some(image) = in_store(tools, name, platform).await? {
+            explain(tools, job, shown, &image, (Origin::Store, "an image has this name here"));
             return Ok(Arc::new(image));
         }
         if let Some(image) = looked_up(tools, &key, name.repository())? {
+            explain(tools, job, shown, &image, (Origin::Store, "it was looked up before"));
             return Ok(Arc::new(image));
         }
     }
+    let before = store.get_record::<Record>(RECORDS, &key).filter(|_| job.explain);
     let image = read(tools, &Location::Registry(name.clone()), &shown, platform).await?;
     store.put(image.manifest.bytes())?;
     store.put(image.config.bytes())?;
     let manifest = image.manifest.descriptor().clone();
+    let why = match before {
+        Some(before) if before.manifest.digest != manifest.digest => {
+            format!("it moved from {}", before.manifest.digest)
+        }
+        Some(_) => "it was looked up again".to_owned(),
+        None => "it is looked up for the first time".to_owned(),
+    };
+    explain(tools, job, shown, &image, (Origin::Registry, &why));
     let record = Record { manifest, name: Some(name.familiar()) };
     store.put_record(RECORDS, &key, &record)?;
     Ok(Arc::new(image))
+}
+
+/// Tells how a base was found, where that was asked for.
+fn explain(tools: &Tools, job: &Job, shown: &str, image: &Image, (origin, why): (Origin, &str)) {
+    if job.explain {
+        let name = format!("{shown}, which is {}", image.manifest.digest());
+        let (kind, why) = (TaskKind::Resolve, vec![why.to_owned()]);
+        tools.transport.reporter.explain(Explanation { kind, name, origin, why });
+    }
 }
 
 /// Reads an image from a place that was named on the command line.

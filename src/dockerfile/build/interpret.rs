@@ -132,7 +132,7 @@ impl Stage<'_> {
         converted: Converted,
     ) -> Result<(), Failure> {
         let label = self.label(instruction);
-        self.solve(converted, label).await
+        self.solve(converted, label, &instruction.code).await
     }
 
     /// Instructions that change no file.

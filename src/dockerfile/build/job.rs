@@ -159,6 +159,8 @@ pub struct Job {
     pub stated: StatedPlatform,
     /// Whether a failed step ends in a shell.
     pub shell_on_failure: bool,
+    /// Whether it is told how each step and base came to be.
+    pub explain: bool,
 }
 
 /// What every build has at its disposal.
@@ -205,6 +207,7 @@ impl Job {
             epoch: self.epoch,
             now: self.now,
             cores: tools.cores,
+            explain: self.explain,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::dockerfile::config;
 use crate::dockerfile::instruction::Instruction;
 use crate::engine::files::Files;
 use crate::engine::op::{Action, Input};
-use crate::engine::{Inputs, Op, Provider, Snapshot, Step, StepOutput};
+use crate::engine::{Inputs, Op, Place, Provider, Snapshot, Step, StepOutput};
 use crate::error::Result;
 use crate::oci::{ImageConfig, Platform};
 use crate::secret;
@@ -104,7 +104,7 @@ impl<'a> Stage<'a> {
             spans: Spans::default(),
         };
         let label = self.base_label();
-        self.solve(converted, label).await.map_err(|failure| match failure {
+        self.solve(converted, label, "FROM").await.map_err(|failure| match failure {
             Failure::Told(error) | Failure::Somewhere(error) => error,
             Failure::Here(diagnostic, kind) => self.build.common.at(diagnostic, kind),
         })
@@ -115,12 +115,14 @@ impl<'a> Stage<'a> {
         &mut self,
         converted: Converted,
         label: String,
+        written: &str,
     ) -> Result<(), Failure> {
         let Converted { action, files, variables, text, spans } = converted;
         let solver = &self.build.common.solver;
         let (op, base, table) = (self.op(action), self.snapshot.clone(), solver.table().clone());
         let inputs = Inputs { base, files, variables, table };
-        let step = Step { op, inputs, label, use_cache: self.use_cache };
+        let (use_cache, place) = (self.use_cache, self.place(written));
+        let step = Step { op, inputs, label, use_cache, place };
         let output = Box::pin(solver.solve(step)).await.map_err(|wrong| spans.place(wrong))?;
         self.add(output, text);
         Ok(())
@@ -131,6 +133,17 @@ impl<'a> Stage<'a> {
         let job = &self.build.common.job;
         let base = self.snapshot.key.clone();
         Op { base, epoch: job.epoch, encoding: job.encoding, action }
+    }
+
+    /// Where the step is in the build.
+    fn place(&self, written: &str) -> Place {
+        let common = self.build.common;
+        let name = &self.build.graph.nodes()[self.index].name;
+        let name = name.clone().unwrap_or_else(|| self.index.to_string());
+        let context = format!("{:?}", common.job.context);
+        let file = common.source().name();
+        let stage = [&*context, file, &name, &self.platform.to_string()].join("\0");
+        Place { stage, number: self.number, written: written.to_owned() }
     }
 
     /// Takes a step's result, with the text that the history has of it.
