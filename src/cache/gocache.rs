@@ -99,7 +99,7 @@ impl GoCache {
         if let Some(about) = &self.about {
             super::write_about(&self.folder.join(ABOUT), about);
         }
-        // Waits only while somebody removes things. A file system without locks does without.
+        // Waits only while caches are removed. On a file system without locks there is none.
         let _ = file.file().lock_shared();
         Ok(InUse(file))
     }
