@@ -23,6 +23,8 @@ pub struct Request {
     pub created: i64,
     /// Whether results of earlier builds may be used.
     pub use_cache: bool,
+    /// Whether it is told how each package and base came to be.
+    pub explain: bool,
     /// Whether tags are looked up that the lock file has.
     pub pull: bool,
     /// How a Go that comes from an image is isolated.
