@@ -12,6 +12,7 @@ use crate::transport::Location;
 
 /// A build: what to make images of, and how.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Request {
     /// The folder that package patterns and files are relative to.
     pub folder: PathBuf,
