@@ -50,6 +50,26 @@ fn a_package_becomes_an_image_on_the_built_in_base() {
 }
 
 #[test]
+fn a_package_says_why_it_is_compiled_again() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let explained = || {
+        let ran = sandbox.gondola(&["build", "--explain", "-o", "oci:out:t", "./hello"]).success();
+        let line = ran.stderr.lines().find(|line| line.starts_with("explain: compile hello"));
+        line.unwrap_or_else(|| panic!("{}", ran.stderr)).split_once(": ").unwrap().1.to_owned()
+    };
+    assert!(explained().ends_with("executed: it is compiled for the first time"));
+    assert!(explained().ends_with("found in the store: unchanged"));
+    let file = sandbox.path("hello/main.go");
+    let file = if file.exists() { file } else { sandbox.path("main.go") };
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("hi", "ho")).unwrap();
+    let why = explained();
+    assert!(why.ends_with("main.go changed"), "{why}");
+}
+
+#[test]
 fn stdout_is_the_pinned_reference_alone() {
     need!(go());
     let sandbox = Sandbox::new();

@@ -52,6 +52,7 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         overrides: overrides.collect::<Result<_>>()?,
         created: environment.source_date_epoch()?,
         use_cache: !args.no_cache,
+        explain: args.result.explain,
         pull: args.pull,
         isolation: args.sandbox.request(),
         scope: scope(args, environment)?,

@@ -29,8 +29,8 @@ const SECRET: &str = "explain-secret";
 const MOST_FILES: usize = 20_000;
 /// How many names of one kind are told.
 const MOST_NAMES: usize = 10;
-/// How many bytes of a hash are kept: enough to tell two values apart.
-const HASH_BYTES: usize = 8;
+/// How many digits of a hash are kept: enough to tell two values apart.
+const HASH_DIGITS: usize = 16;
 
 /// Where in a build a step is: what stays the same when its own text or files change.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ impl Notebook {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        hasher.finalize().as_bytes()[..HASH_BYTES].iter().map(|b| format!("{b:02x}")).collect()
+        hasher.finalize().to_hex()[..HASH_DIGITS].to_owned()
     }
 
     /// What an op is made of.

@@ -121,6 +121,7 @@ impl StepOutput {
     }
 
     /// A step that depends on more than its key.
+    #[must_use]
     pub fn on(self, basis: Basis) -> Self {
         Self { basis, ..self }
     }
@@ -157,6 +158,7 @@ impl StepOutput {
     }
 
     /// With what it added, and what holds the contents of that.
+    #[must_use]
     pub fn holding(self, tree: Option<Tree>, guards: Vec<Guard>) -> Self {
         Self { tree, guards, ..self }
     }

@@ -34,6 +34,7 @@ impl Snapshot {
     }
 
     /// With one step more.
+    #[must_use]
     pub fn with(&self, step: Arc<StepOutput>) -> Self {
         let mut steps = self.steps.clone();
         let key = step.key.clone();
@@ -53,6 +54,7 @@ impl Snapshot {
     }
 
     /// As it was after so many steps.
+    #[must_use]
     pub fn up_to(&self, count: usize) -> Self {
         let key = match count.checked_sub(1) {
             Some(last) => self.steps[last].key.clone(),

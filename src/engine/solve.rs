@@ -315,7 +315,7 @@ impl Solver {
         prepared: Box<dyn Prepared>,
     ) -> Result<Executed, OpError> {
         self.began.send_replace(true);
-        let note = self.note(job, prepared.as_ref()).await;
+        let note = self.note(job, prepared.as_ref());
         let (mut prepared, mut replayed) = (prepared, BTreeSet::new());
         loop {
             let (task, cancel) = (job.task.clone(), job.waiting.token());
@@ -349,7 +349,7 @@ impl Solver {
 
     /// Tells why an op is executed, where that was asked for; gives what takes note of what it is made
     /// of, once it was. Nothing that goes wrong here matters to the build.
-    async fn note(&self, job: &Job<'_>, prepared: &dyn Prepared) -> Option<BoxFuture<'static, ()>> {
+    fn note(&self, job: &Job<'_>, prepared: &dyn Prepared) -> Option<BoxFuture<'static, ()>> {
         let place = job.place?.clone();
         let store = &self.options.transport.store;
         let open = || Notebook::open(store).ok().map(Arc::new);
@@ -357,9 +357,10 @@ impl Solver {
         let files = prepared.files();
         let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), &files);
         if self.options.explain {
-            let why = match job.use_cache {
-                true => notebook.why(&place, &materials),
-                false => vec!["--no-cache".to_owned()],
+            let why = if job.use_cache {
+                notebook.why(&place, &materials)
+            } else {
+                vec!["--no-cache".to_owned()]
             };
             self.explain(job.label, Origin::Executed, why);
         }
@@ -503,11 +504,11 @@ impl Solver {
                 output.remember(&packer.transport.store, &layer)?;
                 Ok(layer)
             });
-            let packed = packing.await.map_err(|error| NotPacked::of(&error));
+            let layer = packing.await.map_err(|error| NotPacked::of(&error));
             drop(turn);
             // Whoever waits for the layer says so if it failed; if nobody does, nobody needs it.
-            let _ = sender.send(Some(packed.clone()));
-            packed.ok()
+            let _ = sender.send(Some(layer.clone()));
+            layer.ok()
         }
         .boxed()
     }

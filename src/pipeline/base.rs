@@ -6,7 +6,7 @@ use super::{BaseChoice, BuildContext, Request, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
 use crate::oci::{Digest, Platform, PlatformSet, annotation};
-use crate::progress::TaskKind;
+use crate::progress::{Explanation, Origin, TaskKind};
 use crate::transport::{self, Location};
 
 /// The bases of a build, each looked up once.
@@ -50,6 +50,22 @@ impl Bases {
         let found = futures_util::future::try_join_all(found).await?;
         self.0.extend(wanted.into_iter().map(|(choice, _)| choice.clone()).zip(found));
         Ok(())
+    }
+
+    /// Tells how each base was found.
+    pub(super) fn explain(&self, context: &BuildContext) {
+        for (_, base) in &self.0 {
+            let Base::Found(found) = base else { continue };
+            let origin = match found.place {
+                Location::Registry(_) => Origin::Registry,
+                Location::Store(_) => Origin::Store,
+                // It is where it was said to be.
+                _ => continue,
+            };
+            let name = format!("{}, which is {}", found.place, found.artifact.digest());
+            let kind = TaskKind::Resolve;
+            context.transport.reporter.explain(Explanation { kind, name, origin, why: Vec::new() });
+        }
     }
 
     /// A base that was looked up.

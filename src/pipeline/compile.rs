@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::assemble::Binary;
 use super::base::Bases;
+use super::freshness::Freshness;
 use super::freshness::distinct;
 use super::plan::{BuildGroup, ImagePlan, Plan, Programs, file_name};
 use super::request::Prebuilt;
@@ -16,7 +17,7 @@ use super::{BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Built, Package};
 use crate::oci::Platform;
-use crate::progress::TaskKind;
+use crate::progress::{Explanation, Origin, TaskKind};
 
 /// Packages that one `go build` compiles, and the images that wait for them.
 #[derive(Clone, Debug)]
@@ -79,6 +80,7 @@ pub(super) fn start(
     plan: &Plan,
     bases: &Bases,
     toolchains: &Toolchains,
+    explain: bool,
 ) -> Result<JoinSet<Result<Arc<Compiled>>>> {
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
@@ -92,11 +94,18 @@ pub(super) fn start(
                 && distinct(&build_group.packages) == go_build.packages
         };
         go_build.build_group = plan.build_groups.iter().position(compiles);
+        let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
         if let Some(compiled) = known(context, plan, &go_build) {
+            if explain {
+                explanation(context, &go_build, Origin::Store, vec!["unchanged".to_owned()]);
+            }
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
-        let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
+        if explain {
+            let why = freshness.map(Freshness::why).unwrap_or_default();
+            explanation(context, &go_build, Origin::Executed, why);
+        }
         let recorded = freshness.and_then(|freshness| freshness.recorded(&go_build.packages));
         let toolchain = toolchains.get(&go_build.toolchain, &go_build.flags);
         let builder = context.builder(toolchain, &go_build.flags);
@@ -109,6 +118,17 @@ pub(super) fn start(
         });
     }
     Ok(running)
+}
+
+/// Tells how the programs of a compilation came to be.
+fn explanation(context: &BuildContext, go_build: &GoBuild, origin: Origin, why: Vec<String>) {
+    if go_build.packages.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
+    let name = format!("{} for {}", names.join(", "), go_build.platform);
+    let kind = TaskKind::Compile;
+    context.transport.reporter.explain(Explanation { kind, name, origin, why });
 }
 
 /// What needs no compiler: nothing at all, or programs that are known to be current.

@@ -1,5 +1,6 @@
 //! Records of earlier builds: packages that did not change are not compiled again, and not even listed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub(super) struct Freshness {
     /// Nothing that changes after this moment is missed.
     since: StartedAt,
     known: Status,
+    /// Why the programs are compiled, where they are.
+    why: Vec<String>,
     traces: Vec<Trace>,
     made: Vec<(Platform, Vec<Program>)>,
 }
@@ -70,17 +73,31 @@ impl Freshness {
         let known = key.as_ref().filter(|_| request.use_cache);
         let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
         let mut since = StartedAt::now(&builder.out_dir)?;
+        let mut why = Vec::new();
         let known = match record {
-            None => Status::Nothing,
+            None if request.use_cache => {
+                why.push("it is compiled for the first time".to_owned());
+                Status::Nothing
+            }
+            None => {
+                why.push("--no-cache".to_owned());
+                Status::Nothing
+            }
             Some(record) => match check(&record.inputs, &builder, &mut since)? {
                 Check::Current => Status::Programs(record),
                 Check::Touched => Status::Renew(record),
-                Check::ContentsOnly(_) => Status::Packages(record),
-                Check::Stale(_) => Status::Nothing,
+                Check::ContentsOnly(paths) => {
+                    why.extend(paths.iter().map(|path| changed(path, &request.folder)));
+                    Status::Packages(record)
+                }
+                Check::Stale(what) => {
+                    why.push(what);
+                    Status::Nothing
+                }
             },
         };
         let (traces, made) = (Vec::new(), Vec::new());
-        Ok(Self { builder, platforms, patterns, key, since, known, traces, made })
+        Ok(Self { builder, platforms, patterns, key, since, known, why, traces, made })
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
@@ -94,6 +111,14 @@ impl Freshness {
         let lists =
             self.patterns.iter().map(|list| self.builder.list(&request.folder, list, platform));
         futures_util::future::try_join_all(lists).await
+    }
+
+    /// Why programs are compiled that are not kept: what changed since they were, where that is known.
+    pub(super) fn why(&self) -> Vec<String> {
+        if self.why.is_empty() {
+            return vec!["what was kept of it is gone".to_owned()];
+        }
+        self.why.clone()
     }
 
     /// What is known of what the compilation of `packages` reads.
@@ -170,6 +195,11 @@ impl Freshness {
         };
         context.transport.store.put_record(RECORDS, key, &record)
     }
+}
+
+/// That a file changed, by its path in the folder that is built.
+fn changed(path: &Path, folder: &Path) -> String {
+    format!("{} changed", path.strip_prefix(folder).unwrap_or(path).display())
 }
 
 /// Checks a record, after `since`. A file that was saved just now is waited for until the clock has

@@ -105,8 +105,11 @@ pub async fn build(
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
     toolchains.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await?;
-    let mut compiling = compile::start(context, &plan, &bases, &toolchains)?;
+    let mut compiling = compile::start(context, &plan, &bases, &toolchains, request.explain)?;
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
+    if request.explain {
+        bases.explain(context);
+    }
 
     let Plan { image_plans, mut build_groups } = plan;
     let mut assembling = Assembly::new(context, request, &image_plans, bases);

@@ -12,6 +12,7 @@ use crate::transport::Location;
 
 /// A build: what to make images of, and how.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Request {
     /// The folder that package patterns and files are relative to.
     pub folder: PathBuf,
@@ -23,6 +24,8 @@ pub struct Request {
     pub created: i64,
     /// Whether results of earlier builds may be used.
     pub use_cache: bool,
+    /// Whether it is told how each package and base came to be.
+    pub explain: bool,
     /// Whether tags are looked up that the lock file has.
     pub pull: bool,
     /// How a Go that comes from an image is isolated.

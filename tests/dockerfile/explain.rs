@@ -30,7 +30,7 @@ fn each_step_says_where_it_came_from_and_what_changed() {
     for name in ["WORKDIR", "COPY", "RUN"] {
         assert_eq!(step(&first, name), "executed: it is executed for the first time");
     }
-    assert!(first[0].starts_with("resolve busybox"), "{first:#?}");
+    assert!(first[0].starts_with("resolve docker.io/library/busybox"), "{first:#?}");
     let second = explained(&bench, &["--build-arg", "TOKEN=hunter2"]);
     for name in ["WORKDIR", "COPY", "RUN"] {
         assert_eq!(step(&second, name), "found in the store");

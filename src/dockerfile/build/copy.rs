@@ -30,7 +30,7 @@ pub(super) async fn copy(stage: &Stage<'_>, copy: &Copy) -> Result<Converted, Fa
     let mut converted = convert(stage, "COPY", transfer, from).await?;
     if let Action::Copy(op) = &mut converted.action {
         op.parents = copy.parents;
-        converted.text = text("COPY", transfer_destination(stage, transfer)?, op);
+        converted.text = text("COPY", &transfer_destination(stage, transfer)?, op);
     }
     Ok(converted)
 }
@@ -105,7 +105,7 @@ async fn convert(
         ..Spans::default()
     };
     Ok(Converted {
-        text: text(verb, destination, &op),
+        text: text(verb, &destination, &op),
         action: Action::Copy(Box::new(op)),
         files: BTreeMap::from([(from, provider)]),
         variables: Vec::new(),
@@ -120,12 +120,12 @@ fn span_of(word: Option<&Word>) -> Span {
 /// As warnings quote it, without values of variables.
 fn written(verb: &str, transfer: &Transfer) -> String {
     let sources = transfer.paths.iter().map(|word| secret::addresses(&word.text));
-    let sources: Vec<String> = sources.map(|text| text.to_string()).collect();
+    let sources: Vec<String> = sources.collect();
     format!("{verb} {} {}", sources.join(" "), transfer.destination.text)
 }
 
 /// What the history says.
-fn text(verb: &str, destination: String, op: &CopyOp) -> String {
+fn text(verb: &str, destination: &str, op: &CopyOp) -> String {
     let mut text = verb.to_owned();
     if op.parents {
         text.push_str(" --parents");

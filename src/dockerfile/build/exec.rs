@@ -29,7 +29,7 @@ pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Fail
     refuse(run)?;
     let (argv, script) = command(stage, run);
     let text = history(stage, &argv);
-    let Mounts { mounts, files, spans } = describe(stage, &run.mounts).await?;
+    let Mounts { list: mounts, files, spans } = describe(stage, &run.mounts).await?;
     let job = &stage.build.common.job;
     let caches = UnaskedCaches {
         wanted: job.go_cache,
@@ -138,7 +138,7 @@ fn shell(config: &ContainerConfig) -> Vec<String> {
 /// The mounts of a step.
 #[derive(Default)]
 struct Mounts {
-    mounts: Vec<Mount>,
+    list: Vec<Mount>,
     files: BTreeMap<Input, Provider>,
     spans: Vec<Span>,
 }
@@ -165,7 +165,7 @@ async fn describe(stage: &Stage<'_>, flags: &[MountFlag]) -> Result<Mounts, Fail
             None => None,
         };
         let Some(kind) = kind(&mount.kind, input) else { continue };
-        all.mounts.push(Mount { target, read_only: mount.read_only, kind });
+        all.list.push(Mount { target, read_only: mount.read_only, kind });
         all.spans.push(span);
     }
     Ok(all)
