@@ -510,15 +510,17 @@ fn bytes_of_other_encodings_are_allowed_in_comments_only() {
     assert_eq!(source.text(), "# Andr?\nFROM a\n");
 }
 
+/// The time is compared with that of a quarter of the lines: four times as long, and not sixteen.
 #[test]
-fn ten_thousand_lines_take_a_moment() {
+fn the_time_grows_as_the_lines_do() {
     let four = "ENV A=\"value\" B=$A\nRUN go build -o /x \\\n  ./...\nCOPY a b /c/\n";
-    let source = Source::new("Dockerfile", &format!("FROM a\n{}", four.repeat(2_500)));
-    let best = (0..5).map(|_| {
+    let seconds = |times: usize| {
+        let source = Source::new("Dockerfile", &format!("FROM a\n{}", four.repeat(times)));
         let start = std::time::Instant::now();
-        assert_eq!(parse(&source).unwrap().stages[0].instructions.len(), 7_500);
-        start.elapsed()
-    });
-    // Without optimisation, on a busy machine.
-    assert!(best.clone().any(|time| time < Duration::from_millis(250)), "{:?}", best.min());
+        assert_eq!(parse(&source).unwrap().stages[0].instructions.len(), 3 * times);
+        start.elapsed().as_secs_f64()
+    };
+    // One attempt that nothing else on the machine disturbs is enough.
+    let ratios: Vec<f64> = (0..20).map(|_| seconds(4_000) / seconds(1_000)).collect();
+    assert!(ratios.iter().any(|ratio| *ratio < 8.0), "{ratios:?}");
 }
