@@ -252,7 +252,7 @@ mod tests {
         let oldest = times.min().unwrap();
         assert_eq!(
             oldest,
-            UNIX_EPOCH + Duration::from_secs(960),
+            UNIX_EPOCH + Duration::from_mins(16),
             "the last ones in the list were old"
         );
         assert!(!store.place(StorePlace::Bound).exists());

@@ -29,7 +29,7 @@ impl Cache for Images {
 
     fn entry_of(&self, file: &Path, facts: &Facts) -> Option<EntryPath> {
         digest_of(file).filter(|digest| facts.named.contains(digest))?;
-        EntryPath::alone(file)
+        Some(EntryPath::alone(file))
     }
 
     fn describe(&self, _: &Store, entry: &Entry, known: &Known) -> String {
@@ -44,7 +44,7 @@ impl Cache for Bases {
 
     fn entry_of(&self, file: &Path, facts: &Facts) -> Option<EntryPath> {
         digest_of(file).filter(|digest| facts.unnamed.contains(digest))?;
-        EntryPath::alone(file)
+        Some(EntryPath::alone(file))
     }
 
     fn describe(&self, _: &Store, entry: &Entry, known: &Known) -> String {
@@ -59,7 +59,7 @@ impl Cache for Layers {
 
     fn entry_of(&self, file: &Path, _: &Facts) -> Option<EntryPath> {
         let is_one = digest_of(file).is_some() || kind_of(file) == Some(LAYERS);
-        is_one.then(|| EntryPath::alone(file)).flatten()
+        is_one.then(|| EntryPath::alone(file))
     }
 
     fn describe(&self, store: &Store, entry: &Entry, known: &Known) -> String {
@@ -78,7 +78,7 @@ impl Cache for LookUps {
 
     fn entry_of(&self, file: &Path, _: &Facts) -> Option<EntryPath> {
         kind_of(file)?;
-        EntryPath::alone(file)
+        Some(EntryPath::alone(file))
     }
 
     fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {

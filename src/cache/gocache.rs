@@ -135,7 +135,7 @@ impl Cache for GoCaches {
             }
             BUILD if inside.clone().all(|part| part != OWN) => {
                 inside.next()?;
-                EntryPath::alone(file)
+                Some(EntryPath::alone(file))
             }
             // What killed builds left in our own folder says what may be wrong with the rest, so our
             // notes go last, with the folder.

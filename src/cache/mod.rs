@@ -135,8 +135,8 @@ pub struct EntryPath {
 
 impl EntryPath {
     /// A file that is an entry of its own.
-    fn alone(file: &Path) -> Option<Self> {
-        Some(Self { path: file.to_owned(), used: None })
+    fn alone(file: &Path) -> Self {
+        Self { path: file.to_owned(), used: None }
     }
 }
 
@@ -186,7 +186,9 @@ fn prune_those(
     let chosen = policy::choose(entries, policy, now);
     let mut pruned = Pruned::default();
     if policy.dry_run {
-        chosen.iter().for_each(|entry| pruned.count(entry));
+        for entry in &chosen {
+            pruned.count(entry);
+        }
         return Ok(pruned);
     }
     for entry in &chosen {

@@ -198,7 +198,9 @@ mod tests {
         assert_eq!(pruned.bytes, 102);
         // A name elsewhere, such as a running build's, keeps the bytes.
         let mut pruned = Pruned::default();
-        [shared("a", 1, 3), shared("b", 1, 3)].iter().for_each(|entry| pruned.count(entry));
+        for entry in [shared("a", 1, 3), shared("b", 1, 3)] {
+            pruned.count(&entry);
+        }
         assert_eq!(pruned.bytes, 2);
     }
 }

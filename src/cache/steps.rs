@@ -29,7 +29,7 @@ impl Cache for Steps {
         let is_one = matches!(kind_of(file), Some(RESULTS | ALIASES))
             || digest_of(file).is_some_and(|digest| facts.steps.contains(&digest))
             || folder_of(file).is_some();
-        is_one.then(|| EntryPath::alone(file)).flatten()
+        is_one.then(|| EntryPath::alone(file))
     }
 
     fn describe(&self, store: &Store, entry: &Entry, known: &Known) -> String {

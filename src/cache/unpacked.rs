@@ -21,7 +21,7 @@ impl Cache for Unpacked {
     }
 
     fn entry_of(&self, file: &Path, _: &Facts) -> Option<EntryPath> {
-        file.starts_with(StorePlace::Unpacked.path()).then(|| EntryPath::alone(file)).flatten()
+        file.starts_with(StorePlace::Unpacked.path()).then(|| EntryPath::alone(file))
     }
 
     fn describe(&self, _: &Store, entry: &Entry, known: &Known) -> String {
@@ -38,7 +38,7 @@ impl Cache for Toolchains {
 
     fn entry_of(&self, file: &Path, _: &Facts) -> Option<EntryPath> {
         let folder = Path::new(StorePlace::Unpacked.path()).join(PARTS);
-        file.starts_with(folder).then(|| EntryPath::alone(file)).flatten()
+        file.starts_with(folder).then(|| EntryPath::alone(file))
     }
 
     fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {

@@ -344,7 +344,9 @@ mod tests {
 
     fn changes(keys: &[&str]) -> Changes {
         let mut changes = Changes::default();
-        keys.iter().for_each(|key| changes.add_executed(record(key)));
+        for key in keys {
+            changes.add_executed(record(key));
+        }
         changes
     }
 
@@ -429,8 +431,8 @@ mod tests {
         }
 
         fn replace<'a>(&'a self, records: &'a Records) -> BoxFuture<'a, Result<()>> {
-            let lost = records.layers().keys().any(|digest| self.lost.contains(*digest));
-            if !lost {
+            let is_refused = records.layers().keys().any(|digest| self.lost.contains(*digest));
+            if !is_refused {
                 let mut list = self.list.lock().unwrap();
                 // It has read the list before ours is there, and writes after us.
                 let before = list.clone();
@@ -441,7 +443,7 @@ mod tests {
                 }
             }
             let failed = Error::new(ErrorKind::Io, "replace the list");
-            Box::pin(async move { if lost { Err(failed) } else { Ok(()) } })
+            Box::pin(async move { if is_refused { Err(failed) } else { Ok(()) } })
         }
 
         fn fetch<'a>(&'a self, _: &'a LayerRecord) -> BoxFuture<'a, Result<()>> {
