@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::channel::{self, Job, Order, Report};
 use super::connect::Connector;
 use super::error::{At as _, Attempt, Fault, Stage};
-use super::helper::MARK;
+use super::helper::{MARK, NOT_TAKEN_OUT};
 use super::id_range::{holds_id_range, is_in_user_namespace};
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
 use super::rung::Rung;
@@ -22,7 +22,7 @@ use super::spec::{Lifetime, Network, Root, Spec};
 use super::trials::Trials;
 use super::tty::{self, WindowSize};
 use super::way_out::Program;
-use crate::error::{Cannot as _, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// How a program in a sandbox ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,10 @@ pub struct Stub {
     pub parent_seconds: i64,
     /// The part of that time below a second.
     pub parent_nanoseconds: u32,
+    /// Whether it was there before, and is again at the end, when the sandbox has put it back: it is no
+    /// change, though the file system says that something was done to it.
+    #[serde(default)]
+    pub put_back: bool,
 }
 
 /// The standard streams of a program.
@@ -350,7 +354,11 @@ impl Child {
             }
         }
         // The helper ends last: with it gone, so are the mounts and every process.
-        self.process.wait().cannot(|| "wait for the sandbox helper")?;
+        let ended = self.process.wait().cannot(|| "wait for the sandbox helper")?;
+        if ended.code() == Some(NOT_TAKEN_OUT.into()) {
+            return Err(Error::new(ErrorKind::Io, "finish the sandbox")
+                .because("what was put into the root file system for the program is still there"));
+        }
         Ok(self.exit.clone().expect("the loop ends with it"))
     }
 

@@ -41,13 +41,13 @@ use crate::dockerfile::config;
 use crate::dockerfile::copy;
 use crate::dockerfile::files::{Files, LastLink, locate, resolve};
 use crate::dockerfile::instruction::{CommandLine, Kind};
-use crate::dockerfile::parse::mount::Access as Owner;
+use crate::dockerfile::parse::mount::{Access as Owner, Sharing};
 use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Origin};
 use crate::error::Result;
 use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
-use crate::sandbox::{Access, Changes, Durability, Mount, Rung, Secret};
+use crate::sandbox::{Access, Changes, Durability, Mount, Secret};
 use crate::store::{CacheScope, ScopeName};
 
 /// Programs whose start needs what was downloaded or compiled during the build.
@@ -152,10 +152,6 @@ pub(super) async fn mount(
     let shop = &stage.build.common.shop;
     let files = shop.files(&stage.snapshot).await?;
     let unpacker = shop.workshop().await?.unpacker.clone();
-    if unpacker.rung == Rung::Chroot {
-        // Nothing can be mounted there.
-        return Ok(());
-    }
     let variables: BTreeMap<String, String> =
         stage.scope.run_environment().iter().cloned().collect();
     let step = Step {
@@ -318,8 +314,9 @@ impl Step {
         let create = |place: &Path| mounts::create_cache(&self.unpacker, place, access, None);
         let own = name(self.scope.name().map_or("this build", ScopeName::as_str));
         let below: Vec<String> = self.scope.below().iter().map(|s| name(s.as_str())).collect();
-        let opened = if below.is_empty() || !self.unpacker.rung.has_overlay() {
-            levels::open(&self.folder, &own, &create)?
+        let rung = self.unpacker.rung;
+        let opened = if below.is_empty() || !rung.has_overlay() {
+            levels::open(&self.folder, (&own, mounts::sharing(rung, Sharing::Shared)), &create)?
         } else {
             levels::open_over(&self.folder, &own, &below, &create)?
         };
@@ -330,7 +327,7 @@ impl Step {
             prepared.modules = Some(Modules { place, files: files.clone(), below });
         }
         match over {
-            None => prepared.bind(files, &target, Access::ReadWrite),
+            None => prepared.own(files, &target, Access::ReadWrite),
             Some(over) => prepared.mounts.push(Mount::Overlay {
                 layers: vec![over.below],
                 changes: Changes {

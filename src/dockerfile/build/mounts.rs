@@ -24,8 +24,8 @@ use crate::dockerfile::source::Span;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Link, Unpacker};
-use crate::sandbox::{self, Access, Secret};
-use crate::store::Lock;
+use crate::sandbox::{self, Access, Rung, Secret};
+use crate::store::{Lock, Store};
 
 /// The longest that a secret may be, as in BuildKit.
 const LONGEST_SECRET: u64 = 500 << 10;
@@ -177,11 +177,25 @@ impl Mounts {
     /// Makes everything that is mounted.
     pub(super) async fn prepare(&self, stage: &Stage<'_>) -> Result<Prepared, Failure> {
         let mut prepared = Prepared::default();
-        for described in &self.all {
+        // Steps that wait for each other's caches ask for them in one order.
+        let mut all: Vec<&Described> = self.all.iter().collect();
+        all.sort_by_key(|described| match &described.mount.kind {
+            MountKind::Cache(cache) => (0, cache.id.as_str()),
+            _ => (1, ""),
+        });
+        for described in all {
             let added = prepared.add(&stage.build.common.shop, described).await;
             added.at(described.span)?;
         }
         Ok(prepared)
+    }
+}
+
+/// How a cache is shared: where nothing can be mounted it is moved, and there is but one place for it.
+pub(super) fn sharing(rung: Rung, asked: Sharing) -> Sharing {
+    match (rung, asked) {
+        (Rung::Chroot, Sharing::Shared) => Sharing::Private,
+        _ => asked,
     }
 }
 
@@ -199,7 +213,7 @@ impl Prepared {
             MountKind::Cache(cache) => {
                 let (folder, lock) = cache_of(shop, described, cache).await?;
                 self.held.push(lock);
-                self.bind(folder, target, access(described.mount.read_only));
+                self.own(folder, target, access(described.mount.read_only));
             }
             MountKind::Tmpfs { size } => self.mounts.push(sandbox::Mount::Tmpfs {
                 target: target.clone(),
@@ -208,7 +222,7 @@ impl Prepared {
             }),
             MountKind::Secret(secret) => self.secret(&shop.job.secrets, secret, target)?,
             MountKind::Ssh { id, required, access } => match shop.job.agents.get(id) {
-                Some(agent) => self.agent(agent, *access, target)?,
+                Some(agent) => self.agent(&shop.tools.transport.store, (agent, *access), target)?,
                 None if *required => return Err(no_agent(id)),
                 None => {}
             },
@@ -219,6 +233,12 @@ impl Prepared {
     pub(super) fn bind(&mut self, source: PathBuf, target: &str, access: Access) {
         let target = target.to_owned();
         self.mounts.push(sandbox::Mount::Bind { source, subpath: None, target, access });
+    }
+
+    /// As [`Self::bind`], a folder that no other step uses meanwhile where nothing can be mounted.
+    pub(super) fn own(&mut self, source: PathBuf, target: &str, access: Access) {
+        let target = target.to_owned();
+        self.mounts.push(sandbox::Mount::Own { source, target, access });
     }
 
     fn secret(
@@ -252,8 +272,16 @@ impl Prepared {
         Ok(())
     }
 
-    fn agent(&mut self, socket: &Path, access: Owner, target: &str) -> Result<()> {
-        let agent = Agent::open(socket, access)?;
+    fn agent(
+        &mut self,
+        store: &Store,
+        (socket, access): (&Path, Owner),
+        target: &str,
+    ) -> Result<()> {
+        // On the file system of the step's root: a link to it will do there.
+        let scratch = store.scratch_folder()?;
+        let agent = Agent::open(socket, access, scratch.path())?;
+        self.held.push(Arc::new(scratch));
         self.bind(agent.socket(), target, Access::ReadWrite);
         self.held.push(Arc::new(agent));
         self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
@@ -303,7 +331,10 @@ async fn bind(
             blocking(move || shown(&unpacker, &select(files.as_ref(), &source)?)).await?
         }
     };
-    prepared.bind(shown.path.clone(), &described.target, access(is_read_only));
+    match is_read_only {
+        true => prepared.bind(shown.path.clone(), &described.target, Access::ReadOnly),
+        false => prepared.own(shown.path.clone(), &described.target, Access::ReadWrite),
+    }
     prepared.held.push(shown);
     Ok(())
 }
@@ -327,7 +358,7 @@ async fn cache_of(
         None => None,
     };
     let unpacker = shop.workshop().await?.unpacker.clone();
-    let (owner, sharing) = (cache.access, cache.sharing);
+    let (owner, sharing) = (cache.access, sharing(unpacker.rung, cache.sharing));
     let source = cache.source.clone().unwrap_or_else(|| "/".to_owned());
     let name = format!("mount {}", cache.id);
     let folder = shop.caches.of_files(unpacker.rung)?;
