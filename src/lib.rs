@@ -18,36 +18,44 @@
 //! clock:
 //! disk:
 //! error:
+//! blocking: error
 //! glob:
+//! literal:
 //! progress:
 //! secret:
 //! oci: error secret
 //! layer: disk error oci progress
 //! sandbox: disk error oci progress secret
-//! registry: disk error oci progress secret
+//! registry: blocking disk error oci progress secret
 //! store: error oci progress
 //! image: disk error oci layer registry store
-//! transport: disk error oci progress layer registry store image
-//! rootfs: disk error oci progress layer sandbox registry store image transport
-//! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob oci progress secret layer sandbox registry store image transport rootfs
-//! container: disk error oci progress layer sandbox store image transport rootfs
-//! config: disk error oci layer
-//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs golang dockerfile
-//! cli: disk error oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! transport: blocking disk error oci progress layer registry store image
+//! rootfs: blocking disk error oci progress layer sandbox registry store image transport
+//! engine: blocking error oci progress layer store image transport
+//! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs
+//! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
+//! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile
+//! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
+//! config: disk error literal oci layer golang
+//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
+//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline
 //! ```
 
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod container;
 pub mod disk;
 pub mod dockerfile;
+pub mod engine;
 pub mod error;
+pub mod execute;
 pub mod glob;
 pub mod golang;
 pub mod image;
 pub mod layer;
+pub mod literal;
 pub mod oci;
 pub mod pipeline;
 pub mod progress;

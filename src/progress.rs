@@ -57,6 +57,54 @@ pub enum Outcome {
     Stopped,
 }
 
+/// How something that a build needs came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made just now.
+    Executed,
+    /// It was found in the store.
+    Store,
+    /// It was found in a registry.
+    Registry,
+}
+
+impl Origin {
+    /// The name used in JSON output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Executed => "executed",
+            Self::Store => "store",
+            Self::Registry => "registry",
+        }
+    }
+}
+
+/// How something came to be, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What kind of work it is.
+    pub kind: TaskKind,
+    /// What it is about, as its task is called.
+    pub name: String,
+    /// How it came to be.
+    pub origin: Origin,
+    /// Why, where there is more to say. Names and paths, and no values.
+    pub why: Vec<String>,
+}
+
+impl Explanation {
+    /// As people read it, in one line.
+    pub fn text(&self) -> String {
+        let came = match self.origin {
+            Origin::Executed => "executed",
+            Origin::Store => "found in the store",
+            Origin::Registry => "found in the registry",
+        };
+        let what = format!("{} {}: {came}", self.kind.as_str(), self.name);
+        if self.why.is_empty() { what } else { format!("{what}: {}", self.why.join("; ")) }
+    }
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -92,6 +140,8 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+    /// How something came to be, where that was asked for.
+    Explained(Explanation),
     /// Something to read that belongs to no task.
     Note(String),
     /// Something is not as it should be, and the work goes on.
@@ -137,6 +187,11 @@ impl Reporter {
         let task = TaskId(self.next.fetch_add(1, Ordering::Relaxed));
         self.reader.event(Event::Started { task, kind, name: name.into(), total_bytes });
         Task { reporter: self.clone(), id: task, open: true, stopped: AtomicBool::new(false) }
+    }
+
+    /// Reports how something came to be.
+    pub fn explain(&self, explanation: Explanation) {
+        self.reader.event(Event::Explained(explanation));
     }
 
     /// Reports something to read.

@@ -90,8 +90,8 @@ pub enum Command {
     /// Show what containers take of processors and memory
     Stats(commands::stats::StatsArgs),
     /// Keep a container that runs in the background
-    #[command(hide = true)]
-    Keep(commands::keep::KeepArgs),
+    #[command(hide = true, alias = "keep")]
+    Shim(commands::shim::ShimArgs),
     /// Build a Dockerfile as kaniko's executor does, by its flags
     #[command(args_override_self = true)]
     Kaniko(Box<super::kaniko::KanikoArgs>),
@@ -138,7 +138,7 @@ impl Command {
             Self::Exec(_) => "exec",
             Self::Rm(_) => "rm",
             Self::Stats(_) => "stats",
-            Self::Keep(_) => "keep",
+            Self::Shim(_) => "shim",
             Self::Kaniko(_) => "kaniko",
             Self::Push(_) => "push",
             Self::Pull(_) => "pull",

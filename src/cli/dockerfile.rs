@@ -12,22 +12,20 @@ use clap::{ArgAction, Args, ValueHint};
 
 use super::commands::build::BuildArgs;
 use super::environment::parse_epoch;
+use super::flags::{self, context, pair};
 use super::id_range::of_root;
 use super::proxies;
 use super::sandbox::{self, SandboxArgs};
 use super::session::Session;
-use crate::container::parse_size;
 use crate::dockerfile::build::{
-    CachePolicy, CacheRepository, ContextSource, FileSource, Job, NamedContext, SecretSource,
-    StatedPlatform,
+    CachePolicy, CacheRepository, ContextSource, FileSource, Job, StatedPlatform,
 };
-use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
+use crate::literal;
 use crate::pipeline::DockerfileRequest;
 use crate::sandbox::{Chooser, Limit, Network, Rung};
 use crate::secret;
-use crate::transport::Place;
 
 /// Names of Dockerfiles that are found without being named.
 const USUAL_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
@@ -85,7 +83,7 @@ pub struct DockerfileArgs {
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<Limit>,
     /// The size of the steps' /dev/shm, such as 128m
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = literal::size)]
     pub shm_size: Option<u64>,
     /// Limits of docker's that BuildKit passes over, too
     #[arg(long = "memory", hide = true, aliases = WITHOUT_EFFECT)]
@@ -142,7 +140,7 @@ pub(super) fn is_meant(args: &BuildArgs, folder: &Path) -> bool {
         [only] => only.as_str(),
         _ => return false,
     };
-    if context == "-" || GitSource::parse(context).is_some() || is_address(context) {
+    if context::is_remote(context) {
         return true;
     }
     let context = folder.join(context);
@@ -171,8 +169,8 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         }
         ContextSource::Archive { .. } | ContextSource::Address(_) | ContextSource::Empty => None,
     };
-    let named = own.build_context.iter().map(|text| named_context(text, &environment.folder));
-    let arguments = arguments(session, &own.build_arg);
+    let named = own.build_context.iter().map(|text| context::named(text, &environment.folder));
+    let arguments = arguments(session, &own.build_arg)?;
     let now = environment.now.duration_since(std::time::UNIX_EPOCH);
     let job = Job {
         file,
@@ -181,15 +179,19 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         target: own.target.clone(),
         epoch: epoch(&arguments)?,
         arguments,
-        secrets: own.secret.iter().map(|text| secret(session, text)).collect::<Result<_>>()?,
-        agents: own.ssh.iter().map(|text| agent(session, text)).collect::<Result<_>>()?,
-        labels: super::settings::pairs("--label", &args.image.label)?,
-        annotations: super::settings::pairs("--annotation", &args.image.annotation)?,
-        hosts: own
-            .add_host
+        secrets: own
+            .secret
             .iter()
-            .map(|text| super::commands::run::host(text))
+            .map(|text| flags::secret::parse(environment, text))
             .collect::<Result<_>>()?,
+        agents: own
+            .ssh
+            .iter()
+            .map(|text| flags::ssh::parse(environment, text))
+            .collect::<Result<_>>()?,
+        labels: pair::labels("--label", &args.image.label)?,
+        annotations: pair::with_values("--annotation", &args.image.annotation)?,
+        hosts: own.add_host.iter().map(|text| flags::host::parse(text)).collect::<Result<_>>()?,
         network: network(own.network.as_deref())?,
         limits: own.ulimit.clone(),
         // As for docker, none is the usual size.
@@ -203,13 +205,13 @@ pub(super) fn request(session: &Session, args: &BuildArgs) -> Result<DockerfileR
         go_cache: !own.no_go_cache,
         scope: environment.cache_scope(args.cache_scope.as_deref())?,
         shares_caches: !args.no_shared_caches,
-        mirrors: session.mirrors()?,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: super::settings::typed_encoding(&args.image)?,
         family: None,
         is_kept_here: !args.result.push || !args.result.output.is_empty(),
         stated: StatedPlatform::of(args.result.platform.as_ref()),
         shell_on_failure: own.shell_on_failure,
+        explain: args.result.explain,
     };
     Ok(DockerfileRequest {
         job,
@@ -278,27 +280,16 @@ fn context_and_file(session: &Session, args: &BuildArgs) -> Result<(ContextSourc
         }
         return context_of_stdin(session, file);
     }
-    if let Some(git) = GitSource::parse(context) {
-        return Ok((ContextSource::Git(git), in_context(file)?));
-    }
-    if is_address(context) {
-        return Ok((ContextSource::Address(context.to_owned()), in_context(file)?));
-    }
-    let root = folder.join(context);
-    if root.is_file() {
-        return Ok((archive(root), in_context(file)?));
+    let context = context::parse(context, folder);
+    if !matches!(context, ContextSource::Folder(_)) {
+        return Ok((context, in_context(file)?));
     }
     let file = match file {
         Some(_) if from_stdin => FileSource::Text(read_stdin()?),
         Some(path) => FileSource::Path(folder.join(path)),
         None => FileSource::InContext(String::new()),
     };
-    Ok((ContextSource::Folder(root), file))
-}
-
-/// Whether a context is to be downloaded.
-fn is_address(context: &str) -> bool {
-    context.starts_with("http://") || context.starts_with("https://")
+    Ok((context, file))
 }
 
 /// A Dockerfile that is named is one of the context where that is no folder.
@@ -330,12 +321,6 @@ pub(super) fn context_of_stdin(
     Ok((context, in_context(file)?))
 }
 
-/// All of an archive as a context.
-fn archive(file: PathBuf) -> ContextSource {
-    let name = file.display().to_string();
-    ContextSource::Archive { file, name, folder: None }
-}
-
 fn read_stdin() -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let stdin = std::io::stdin().lock();
@@ -343,54 +328,12 @@ fn read_stdin() -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads `NAME=PLACE`.
-fn named_context(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
-    let wrong = || {
-        let shown = secret::addresses(text);
-        Error::new(ErrorKind::Usage, format!("use --build-context {shown}"))
-            .because("expected NAME=PLACE")
-    };
-    let (name, place) = text.split_once('=').ok_or_else(wrong)?;
-    if name.is_empty() || place.is_empty() {
-        return Err(wrong());
-    }
-    let meaning = if let Some(image) = place.strip_prefix("docker-image://") {
-        NamedContext::Image(Place::Registry(image.parse()?))
-    } else if let Some(layout) = place.strip_prefix("oci-layout://") {
-        let layout = layout.replace('@', ":");
-        NamedContext::Image(format!("oci:{layout}").parse::<Place>()?.in_folder(folder))
-    } else if let Some(git) = GitSource::parse(place) {
-        NamedContext::Files(ContextSource::Git(git))
-    } else if is_address(place) {
-        NamedContext::Files(ContextSource::Address(place.to_owned()))
-    } else if ["oci:", "oci-archive:", "docker-archive:", "store:"]
-        .iter()
-        .any(|scheme| place.starts_with(scheme))
-    {
-        NamedContext::Image(place.parse::<Place>()?.in_folder(folder))
-    } else {
-        let path = folder.join(place);
-        let files = if path.is_file() { archive(path) } else { ContextSource::Folder(path) };
-        NamedContext::Files(files)
-    };
-    Ok((name.to_owned(), meaning))
-}
-
 /// What ARGs get: what was typed, proxies, and the time that everything gets.
-fn arguments(session: &Session, typed: &[String]) -> BTreeMap<String, String> {
-    let environment = &session.environment;
+fn arguments(session: &Session, typed: &[String]) -> Result<BTreeMap<String, String>> {
     let mut arguments = with_epoch(session, proxies::for_build(session, typed));
-    for text in typed {
-        match text.split_once('=') {
-            Some((name, value)) => drop(arguments.insert(name.to_owned(), value.to_owned())),
-            None => {
-                if let Some(value) = environment.variables.get(text) {
-                    arguments.insert(text.clone(), value.clone());
-                }
-            }
-        }
-    }
-    arguments
+    let typed = pair::variables("--build-arg", typed, &session.environment.variables)?;
+    arguments.extend(typed.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    Ok(arguments)
 }
 
 /// Adds the time of the environment.
@@ -410,67 +353,6 @@ pub(super) fn with_epoch(
 pub(super) fn epoch(arguments: &BTreeMap<String, String>) -> Result<Option<i64>> {
     let text = arguments.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty());
     text.map(|text| parse_epoch(text)).transpose()
-}
-
-/// Reads `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`.
-fn secret(session: &Session, text: &str) -> Result<(String, SecretSource)> {
-    let wrong = |why: &str| {
-        Error::new(ErrorKind::Usage, "use --secret")
-            .because(why.to_owned())
-            .hint("write id=NAME,src=FILE or id=NAME,env=VARIABLE")
-    };
-    let (mut id, mut file, mut variable, mut is_variable) = (None, None, None, false);
-    for part in text.split(',') {
-        match part.split_once('=') {
-            Some(("id", value)) => id = Some(value.to_owned()),
-            Some(("src" | "source", value)) => file = Some(value.to_owned()),
-            Some(("env", value)) => variable = Some(value.to_owned()),
-            Some(("type", "file")) => {}
-            Some(("type", "env")) => is_variable = true,
-            Some((key, _)) => return Err(wrong(&format!("{key} is none of its keys"))),
-            None => return Err(wrong("a part of it is no KEY=VALUE")),
-        }
-    }
-    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no id"))?;
-    let environment = &session.environment;
-    let variable = match (variable, &file) {
-        (Some(variable), _) => Some(variable),
-        (None, Some(source)) if is_variable => Some(source.clone()),
-        (None, None) if environment.variables.contains_key(&id) => Some(id.clone()),
-        _ => None,
-    };
-    let source = match variable {
-        Some(name) => {
-            let value = environment.variables.get(&name);
-            let value = value.ok_or_else(|| wrong(&format!("the variable {name} is not set")))?;
-            SecretSource::Value(value.clone())
-        }
-        None => SecretSource::File(environment.resolve(file.unwrap_or_else(|| id.clone()))),
-    };
-    Ok((id, source))
-}
-
-/// Reads `NAME[=SOCKET]`.
-fn agent(session: &Session, text: &str) -> Result<(String, PathBuf)> {
-    let (name, socket) = match text.split_once('=') {
-        Some((name, socket)) => (name, Some(socket)),
-        None => (text, None),
-    };
-    let refuse = |why: &str| Error::new(ErrorKind::Usage, format!("use --ssh {text}")).because(why);
-    let socket = match socket {
-        Some(socket) => socket,
-        None => session
-            .environment
-            .get("SSH_AUTH_SOCK")
-            .ok_or_else(|| refuse("SSH_AUTH_SOCK is not set: no agent runs"))?,
-    };
-    let path = session.environment.resolve(socket);
-    let is_socket = fs_err::metadata(&path)
-        .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
-    if !is_socket {
-        return Err(refuse("it is no socket").hint("add the key to an agent with ssh-add"));
-    }
-    Ok((name.to_owned(), path))
 }
 
 fn cache_repository(text: &str) -> Result<CacheRepository> {

@@ -118,6 +118,20 @@ fn as_kaniko(mut arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 #[cfg(test)]
+impl Environment {
+    /// An environment with nothing but these variables.
+    pub fn with(variables: &[(&str, &str)]) -> Self {
+        Self {
+            variables: variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            arguments: Vec::new(),
+            folder: PathBuf::from("/work"),
+            now: SystemTime::UNIX_EPOCH,
+            cores: 2,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -135,16 +149,6 @@ mod tests {
         }
     }
 
-    fn environment(pairs: &[(&str, &str)]) -> Environment {
-        Environment {
-            variables: pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
-            arguments: Vec::new(),
-            folder: PathBuf::from("/work"),
-            now: SystemTime::UNIX_EPOCH,
-            cores: 2,
-        }
-    }
-
     #[test]
     fn the_store_is_where_the_first_of_three_variables_says() {
         for (pairs, expect) in [
@@ -153,9 +157,9 @@ mod tests {
             (&[("XDG_DATA_HOME", "x"), ("HOME", "/h")], "/h/.local/share/gondola"),
             (&[("GONDOLA_HOME", ""), ("HOME", "/h")], "/h/.local/share/gondola"),
         ] {
-            assert_eq!(environment(pairs).store_folder().unwrap(), Path::new(expect));
+            assert_eq!(Environment::with(pairs).store_folder().unwrap(), Path::new(expect));
         }
-        let error = environment(&[]).store_folder().unwrap_err();
+        let error = Environment::with(&[]).store_folder().unwrap_err();
         assert!(error.to_string().contains("GONDOLA_HOME"), "{error}");
     }
 
@@ -165,21 +169,24 @@ mod tests {
         let ci = [&ci[..], &[("CI_PIPELINE_EVENT", "push")]].concat();
         let set = [&ci[..], &[("GONDOLA_CACHE_SCOPE", "set")]].concat();
         let named = |name| Some(CacheScope::named(name).unwrap());
-        assert_eq!(environment(&set).cache_scope(Some("typed")).unwrap(), named("typed"));
-        assert_eq!(environment(&set).cache_scope(None).unwrap(), named("set"));
-        let found = environment(&ci).cache_scope(None).unwrap();
+        assert_eq!(Environment::with(&set).cache_scope(Some("typed")).unwrap(), named("typed"));
+        assert_eq!(Environment::with(&set).cache_scope(None).unwrap(), named("set"));
+        let found = Environment::with(&ci).cache_scope(None).unwrap();
         assert!(found.is_some_and(|found| found.name().is_some()));
-        assert_eq!(environment(&[]).cache_scope(None).unwrap(), None);
-        assert!(environment(&ci).cache_scope(Some("")).is_err());
+        assert_eq!(Environment::with(&[]).cache_scope(None).unwrap(), None);
+        assert!(Environment::with(&ci).cache_scope(Some("")).is_err());
     }
 
     #[test]
     fn the_source_date_is_whole_seconds() {
-        assert_eq!(environment(&[]).source_date_epoch().unwrap(), 0);
-        assert_eq!(environment(&[("SOURCE_DATE_EPOCH", "17")]).source_date_epoch().unwrap(), 17);
+        assert_eq!(Environment::with(&[]).source_date_epoch().unwrap(), 0);
+        assert_eq!(
+            Environment::with(&[("SOURCE_DATE_EPOCH", "17")]).source_date_epoch().unwrap(),
+            17
+        );
         for bad in ["-1", "1.5", "now", "999999999999999"] {
             assert!(
-                environment(&[("SOURCE_DATE_EPOCH", bad)]).source_date_epoch().is_err(),
+                Environment::with(&[("SOURCE_DATE_EPOCH", bad)]).source_date_epoch().is_err(),
                 "{bad}"
             );
         }

@@ -10,10 +10,12 @@ use super::sandbox::{SandboxArgs, chooser, remembering_launcher};
 use super::{commands, kaniko};
 use crate::container::Containers;
 use crate::error::Result;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::{Files, IsolationRequest, Needs, Preference, Rung};
+use crate::store::StorePlace;
 
-/// Folders of the store whose files belong to a range of ids, which only its root can remove.
-const MAPPED: [&str; 2] = ["gondola/rootfs/mapped", "build-caches/mapped"];
+/// Where the store has folders whose files belong to a range of ids, which only its root can remove.
+const WITH_MAPPED: [StorePlace; 2] = [StorePlace::Unpacked, StorePlace::CacheMounts];
 
 /// Whether a command goes on in this process.
 pub(super) enum Entered {
@@ -81,7 +83,9 @@ fn need(command: &Command, global: &GlobalArgs, environment: &Environment) -> Re
         }
         Command::Cache(args) if args.removes() => {
             let store = global.store_folder(environment)?;
-            let is_there = MAPPED.iter().any(|folder| store.join(folder).is_dir());
+            let is_there = WITH_MAPPED
+                .iter()
+                .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
             // Root removes whatever it is.
             match is_there && !rustix::process::geteuid().is_root() {
                 true => Need::IdRange,

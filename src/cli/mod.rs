@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod dockerfile;
 mod environment;
+mod flags;
 mod id_range;
 pub mod kaniko;
 mod limits;
@@ -18,14 +19,12 @@ mod proxies;
 mod sandbox;
 mod session;
 mod settings;
+mod usage;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, FromArgMatches};
-
-use args::{Cli, Command};
+use args::Command;
 use environment::Environment;
 use id_range::Entered;
 use output::ProgressMode;
@@ -35,7 +34,6 @@ use session::Session;
 use crate::container::NOT_STARTED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sandbox::Rung;
-use crate::secret;
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -49,13 +47,9 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Runs the program with the arguments and environment of this process.
 pub fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches_from(environment::arguments()) {
-        Ok(matches) => matches,
-        Err(error) => return show_usage(error),
-    };
-    let mut cli = match Cli::from_arg_matches(&matches) {
+    let mut cli = match usage::read(&environment::arguments()) {
         Ok(cli) => cli,
-        Err(error) => return show_usage(error),
+        Err(code) => return code,
     };
     if let Command::Kaniko(args) = &cli.command {
         cli.global.progress = kaniko::progress(args, cli.global.progress);
@@ -91,22 +85,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Lets clap print its message: help and versions to stdout, mistakes to stderr. What it quotes has no
-/// users and queries of addresses.
-fn show_usage(mut error: clap::Error) -> ExitCode {
-    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
-        if let Some(ContextValue::String(quoted)) = error.get(kind) {
-            let shown = ContextValue::String(secret::addresses(quoted));
-            error.insert(kind, shown);
-        }
+/// The exit code of wrong usage: of what runs programs, others may be the program's.
+fn usage_code(verb: Option<&str>) -> u8 {
+    match verb {
+        Some("run" | "exec") => NOT_STARTED,
+        _ => USAGE,
     }
-    // A closed pipe is no reason to fail: whoever reads has read enough.
-    let _ = error.print();
-    let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
-    // Of these any other code may be the program's.
-    let runs_programs =
-        std::env::args_os().nth(1).is_some_and(|verb| verb == "run" || verb == "exec");
-    ExitCode::from(if code == USAGE && runs_programs { NOT_STARTED } else { code })
 }
 
 fn exit_code(error: &Error) -> u8 {
@@ -151,7 +135,7 @@ fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCo
             finish(commands::run::run(session, *args, rung))
         }
         Command::Exec(args) => finish(commands::exec::run(session, args)),
-        Command::Keep(args) => finish(commands::keep::run(session, args)).map(done),
+        Command::Shim(args) => finish(commands::shim::run(session, args)).map(done),
         command => {
             finish(session::until_interrupted(session, verb, dispatch(session, command))).map(done)
         }

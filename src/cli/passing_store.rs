@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::args::{Command, GlobalArgs};
 use super::environment::Environment;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::store::remove_tree;
+use crate::store::{StorePlace, remove_tree};
 
 /// A store in the folder of temporary files, which goes with this.
 pub(super) struct PassingStore {
@@ -60,7 +60,7 @@ impl Drop for PassingStore {
 /// Whether a store can be made or changed in a folder.
 fn is_writable(folder: &Path) -> bool {
     // What the store writes to first; the rest was made with it.
-    let work = folder.join("gondola/work");
+    let work = StorePlace::Work.of(folder);
     let there = [work.as_path()].into_iter().chain(folder.ancestors());
     let nearest = there.map(|path| (path, fs_err::metadata(path)));
     for (path, found) in nearest {

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 
 use super::environment::Environment;
+use super::flags::pair;
 use super::session::Session;
 use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
-use crate::secret;
 
 /// No file of variables comes near: the kernel takes less.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -70,17 +70,12 @@ fn variables(
         let used = |line: &&str| !line.is_empty() && !line.starts_with('#');
         lines.extend(text.lines().map(str::trim_start).filter(used).map(str::to_owned));
     }
-    let mut variables = BTreeMap::new();
-    for line in lines.iter().chain(typed) {
-        let (name, value) = match line.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (line.as_str(), environment.variables.get(line).cloned()),
-        };
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(Error::new(ErrorKind::Usage, format!("set {}", secret::pair(line)))
-                .because("a variable has a name without spaces"));
-        }
-        variables.insert(name.to_owned(), value);
+    lines.extend_from_slice(typed);
+    let variables = pair::variables("--env", &lines, &environment.variables)?;
+    if variables.keys().any(|name| name.contains(char::is_whitespace)) {
+        return Err(
+            Error::new(ErrorKind::Usage, "set a variable").because("its name has a space in it")
+        );
     }
     Ok(variables)
 }

@@ -7,9 +7,7 @@ use super::environment::Environment;
 use super::session::Session;
 use crate::error::Result;
 use crate::sandbox::{Chooser, IsolationRequest, Launcher, Needs, Preference, Rung};
-
-/// The folder of the store that remembers which isolation works here.
-const TRIALS: &str = "gondola/isolation";
+use crate::store::StorePlace;
 
 /// How processes are isolated.
 #[derive(Clone, Debug, Default, Args)]
@@ -51,7 +49,7 @@ pub(super) fn launcher(session: &Session) -> Launcher {
 pub(super) fn remembering_launcher(global: &GlobalArgs, environment: &Environment) -> Launcher {
     let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
     match global.store_folder(environment) {
-        Ok(store) => launcher.remembering(store.join(TRIALS)),
+        Ok(store) => launcher.remembering(StorePlace::Isolation.of(&store)),
         // That there can be no store is told when it is opened.
         Err(_) => launcher,
     }

@@ -13,16 +13,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
+use super::flags::pair;
 use super::limits;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use super::passing_store::PassingStore;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
-use crate::pipeline::{Engine, programs_folder};
+use crate::pipeline::{BuildContext, programs_folder};
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
 use crate::store::Store;
-use crate::transport::{Context, Place};
+use crate::transport::{Context, Location};
 
 /// How long after a signal the work has time to notice it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -98,8 +99,8 @@ impl Session {
     }
 
     /// What `--mirror` says: places by those that they take the place of.
-    pub(super) fn mirrors(&self) -> Result<BTreeMap<String, String>> {
-        super::settings::pairs("--mirror", &self.global.mirror)
+    fn mirrors(&self) -> Result<BTreeMap<String, String>> {
+        pair::with_values("--mirror", &self.global.mirror)
     }
 
     /// Store and client together, as transports take them.
@@ -126,9 +127,9 @@ impl Session {
     }
 
     /// All that a build needs.
-    pub(super) fn engine(&self) -> Result<Engine> {
+    pub(super) fn build_context(&self) -> Result<BuildContext> {
         let transport = self.transport()?;
-        Ok(Engine {
+        Ok(BuildContext {
             programs: programs_folder(&transport.store),
             transport,
             variables: self.environment.variables.clone(),
@@ -222,7 +223,7 @@ impl Interruption {
 }
 
 /// Refuses to write an archive to a terminal, or several into one stream.
-pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Location>) -> Result<()> {
     let streams = places.into_iter().filter(|place| place.is_stream()).count();
     if streams > 1 {
         return Err(Error::new(ErrorKind::Usage, "write several archives to stdout")

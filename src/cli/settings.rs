@@ -2,23 +2,22 @@
 //!
 //! The command line is read into the same form as the file, and laid over it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::commands::build::{BuildArgs, GoArgs, ImageArgs};
 use super::environment::Environment;
-use crate::config::{self, GondolaYaml, ModuleMode};
+use super::flags::pair;
+use crate::config::{self, GondolaYaml};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, ModMode};
+use crate::golang::BuildFlags;
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
     ToolchainChoice,
 };
-use crate::secret;
 use crate::store::CacheScope;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// The configuration file that is read when it exists.
 const DEFAULT_FILE: &str = "gondola.yaml";
@@ -120,7 +119,7 @@ fn typed_go(args: &GoArgs) -> Result<config::Go> {
         gcflags: one(&args.gcflags),
         asmflags: one(&args.asmflags),
         tags: listed(&args.build_tags),
-        env: pairs("--go-env", &args.go_env)?,
+        env: pair::with_values("--go-env", &args.go_env)?,
         cgo: args.cgo.then_some(true),
         vcs_stamp: args.vcs_stamp.then_some(true),
         module_mode: args.mod_mode,
@@ -133,12 +132,12 @@ fn typed_image(args: &ImageArgs) -> Result<config::Image> {
     Ok(config::Image {
         entrypoint: command("--entrypoint", &args.entrypoint)?,
         cmd: command("--cmd", &args.cmd)?,
-        env: pairs("--env", &args.env)?,
+        env: pair::with_values("--env", &args.env)?,
         user: args.user.clone(),
         workdir: args.workdir.clone(),
         ports: listed(&args.port),
-        labels: pairs("--label", &args.label)?,
-        annotations: pairs("--annotation", &args.annotation)?,
+        labels: pair::labels("--label", &args.label)?,
+        annotations: pair::with_values("--annotation", &args.annotation)?,
         stop_signal: args.stop_signal.clone(),
         volumes: listed(&args.volume),
         add: listed(&args.add),
@@ -147,16 +146,6 @@ fn typed_image(args: &ImageArgs) -> Result<config::Image> {
 
 fn listed(items: &[String]) -> Option<Vec<String>> {
     (!items.is_empty()).then(|| items.to_vec())
-}
-
-/// Splits each `NAME=VALUE`; the last of a name wins.
-pub(super) fn pairs(option: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Error::new(ErrorKind::Usage, format!("use {option} {}", secret::pair(text)))
-            .because("expected NAME=VALUE")),
-    };
-    items.iter().map(pair).collect()
 }
 
 /// Reads a command: a JSON array of words, or one word.
@@ -198,11 +187,7 @@ fn build_flags(given: config::Go) -> BuildFlags {
         env: given.env,
         cgo: given.cgo.unwrap_or(false),
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
-        mod_mode: given.module_mode.map(|mode| match mode {
-            ModuleMode::Mod => ModMode::Mod,
-            ModuleMode::Readonly => ModMode::Readonly,
-            ModuleMode::Vendor => ModMode::Vendor,
-        }),
+        mod_mode: given.module_mode,
         ..BuildFlags::default()
     }
 }
@@ -245,7 +230,7 @@ fn toolchain_choice(given: &config::Go, folder: &Path) -> Result<ToolchainChoice
         "host" => ToolchainChoice::Host,
         _ if is_path => ToolchainChoice::Program(folder.join(text)),
         _ => {
-            let place: Place = text.parse().cannot(|| format!("use --go {text}"))?;
+            let place: Location = text.parse().cannot(|| format!("use --go {text}"))?;
             ToolchainChoice::Image(place.in_folder(folder))
         }
     })
@@ -315,22 +300,12 @@ mod tests {
             assert_eq!(choose(Some(path)).unwrap(), program);
         }
         for image in ["golang", "golang:1.27", "sdk/bin/gopher", "oci:bases:golang"] {
-            let place = image.parse::<Place>().unwrap().in_folder(folder.path());
+            let place = image.parse::<Location>().unwrap().in_folder(folder.path());
             assert_eq!(choose(Some(image)).unwrap(), ToolchainChoice::Image(place));
         }
         let error = choose(Some("Go:1")).unwrap_err();
         assert!(error.to_string().starts_with("cannot use --go Go:1: "), "{error}");
         assert_eq!(error.kind(), ErrorKind::Usage);
-    }
-
-    #[test]
-    fn pairs_need_a_name() {
-        let read = |text: &str| pairs("--env", &[text.to_owned()]);
-        assert_eq!(read("A=b=c").unwrap()["A"], "b=c");
-        assert_eq!(read("A=").unwrap()["A"], "");
-        for bad in ["A", "=b", ""] {
-            assert_eq!(read(bad).unwrap_err().kind(), ErrorKind::Usage, "{bad}");
-        }
     }
 
     #[test]

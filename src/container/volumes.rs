@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::literal;
 use crate::sandbox::Access;
 
 /// Something to mount.
@@ -61,7 +62,7 @@ impl Volume {
         let (mut size_bytes, mut mode) = (None, TMPFS_MODE);
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
-                Some(("size", size)) => size_bytes = Some(parse_size(size).map_err(wrong)?),
+                Some(("size", size)) => size_bytes = Some(literal::size(size).map_err(wrong)?),
                 Some(("mode", text)) => mode = parse_mode(text).map_err(wrong)?,
                 // What every one of ours is, or what makes no difference here.
                 None if matches!(option, "rw" | "nosuid" | "nodev" | "relatime" | "noatime") => {}
@@ -86,7 +87,7 @@ impl Volume {
                 }
                 ("readonly" | "ro", "true" | "1") => access = Access::ReadOnly,
                 ("readonly" | "ro", "false" | "0") => access = Access::ReadWrite,
-                ("tmpfs-size", value) => size_bytes = Some(parse_size(value).map_err(wrong)?),
+                ("tmpfs-size", value) => size_bytes = Some(literal::size(value).map_err(wrong)?),
                 ("tmpfs-mode", value) => mode = parse_mode(value).map_err(wrong)?,
                 _ => return Err(wrong(&format!("\"{field}\" is not known"))),
             }
@@ -168,20 +169,6 @@ fn absolute(path: &str) -> Result<String, &'static str> {
 fn parse_mode(text: &str) -> Result<u32, &'static str> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
     mode.ok_or("a mode is an octal number, such as 1777")
-}
-
-/// Reads a size as docker has it: bytes, or a number with k, m or g behind it.
-pub fn parse_size(text: &str) -> Result<u64, &'static str> {
-    let lower = text.to_ascii_lowercase();
-    let text = lower.strip_suffix('b').unwrap_or(&lower);
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k') => (&text[..text.len() - 1], 10),
-        Some(b'm') => (&text[..text.len() - 1], 20),
-        Some(b'g') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let size = digits.parse::<u64>().ok().and_then(|size| size.checked_mul(1 << shift));
-    size.ok_or("a size is a number of bytes, or one with k, m or g")
 }
 
 #[cfg(test)]

@@ -7,6 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{Descriptor, Digest, MediaType};
 use crate::error::{Error, ErrorKind, Result};
 
+/// The most bytes that a manifest, index or config may have to be read anywhere. Registries must take
+/// manifests of half of that.
+pub const LARGEST_DOCUMENT: u64 = 8 << 20;
+
 /// A manifest, index or config: the value, and the very bytes that its digest names.
 ///
 /// Documents that were pulled are never written anew: their digest would change.

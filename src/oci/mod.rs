@@ -6,6 +6,7 @@
 mod config;
 mod descriptor;
 mod digest;
+pub mod docker_hub;
 mod document;
 mod manifest;
 mod media_type;
@@ -15,7 +16,7 @@ mod reference;
 pub use config::{ContainerConfig, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher, VerifyingReader};
-pub use document::{Document, canonical_json};
+pub use document::{Document, LARGEST_DOCUMENT, canonical_json};
 pub use manifest::{Index, Manifest};
 pub use media_type::{Compression, MediaType};
 pub use platform::{Platform, PlatformSet};

@@ -1,8 +1,11 @@
 //! Dockerfiles as a front end: one image for each platform, published as those of Go packages are.
 
-use super::{Built, Engine, Outputs, Published};
+use super::{BuildContext, Built, Outputs, Published};
+use std::sync::Arc;
+
 use crate::dockerfile::build::{self, Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
+use crate::execute::{self, Executor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
 use crate::sandbox::Chooser;
@@ -22,53 +25,49 @@ pub struct DockerfileRequest {
 
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub async fn build_dockerfile(
-    engine: &Engine,
+    context: &BuildContext,
     isolation: Chooser,
     request: DockerfileRequest,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
     outputs.check()?;
     let references = references(&request)?;
-    let platforms = platforms(engine, request.platforms.as_ref())?;
-    let mut access = outputs.ask_for_access(engine, &request.tags);
-    let tools = tools(engine, isolation);
+    let platforms = platforms(context, request.platforms.as_ref())?;
+    let mut access = outputs.ask_for_access(context, &request.tags);
+    let (tools, executor) = (tools(context), Arc::new(executor(context, isolation)));
     let annotations = request.job.annotations.clone();
-    let building = build::build(&tools, request.job, &platforms);
+    let building = build::build(&tools, executor, request.job, &platforms);
     tokio::pin!(building);
     let images = loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => super::finished(granted)?,
+            Some(granted) = access.join_next() => crate::blocking::joined(granted)?,
             images = &mut building => break images?,
         }
     };
     while let Some(granted) = access.join_next().await {
-        super::finished(granted)?;
+        crate::blocking::joined(granted)?;
     }
     let artifact = match <[_; 1]>::try_from(images) {
         Ok([only]) => Artifact::Image(only),
         Err(several) => Artifact::index(several, annotations),
     };
-    outputs.publish(engine, &[Built { name: request.name, artifact, references }]).await
+    outputs.publish(context, &[Built { name: request.name, artifact, references }]).await
 }
 
 /// Looks for problems of a Dockerfile without building it; reports each, and errs if one of them
 /// would keep it from building.
-pub async fn check_dockerfile(
-    engine: &Engine,
-    isolation: Chooser,
-    request: DockerfileRequest,
-) -> Result<()> {
-    let platforms = platforms(engine, request.platforms.as_ref())?;
-    let tools = tools(engine, isolation);
-    let platform = platforms.first().unwrap_or(&engine.transport.host);
+pub async fn check_dockerfile(context: &BuildContext, request: DockerfileRequest) -> Result<()> {
+    let platforms = platforms(context, request.platforms.as_ref())?;
+    let tools = tools(context);
+    let platform = platforms.first().unwrap_or(&context.transport.host);
     let found = build::check(&tools, request.job, platform).await?;
     let is_error = |(level, _): &&(crate::dockerfile::Level, String)| {
         *level == crate::dockerfile::Level::Error
     };
     let errors: Vec<&str> = found.iter().filter(is_error).map(|(_, text)| text.as_str()).collect();
     for (_, text) in found.iter().filter(|found| !is_error(found)) {
-        engine.transport.reporter.warn(text);
+        context.transport.reporter.warn(text);
     }
     if errors.is_empty() {
         return Ok(());
@@ -76,19 +75,28 @@ pub async fn check_dockerfile(
     Err(Error::new(ErrorKind::Usage, "build the file").because(errors.join("\n\n")))
 }
 
-fn tools(engine: &Engine, isolation: Chooser) -> Tools {
-    Tools {
-        transport: engine.transport.clone(),
+/// What executes the steps of a build.
+fn executor(context: &BuildContext, isolation: Chooser) -> Executor {
+    Executor::new(execute::Tools {
+        transport: context.transport.clone(),
         isolation,
-        variables: engine.variables.clone(),
-        cores: engine.cores,
+        variables: context.variables.clone(),
+        cores: context.cores,
+    })
+}
+
+fn tools(context: &BuildContext) -> Tools {
+    Tools {
+        transport: context.transport.clone(),
+        variables: context.variables.clone(),
+        cores: context.cores,
     }
 }
 
 /// The platforms as BuildKit writes them. A list names none twice.
-fn platforms(engine: &Engine, wanted: Option<&PlatformSet>) -> Result<Vec<Platform>> {
+fn platforms(context: &BuildContext, wanted: Option<&PlatformSet>) -> Result<Vec<Platform>> {
     match wanted {
-        None => Ok(vec![engine.transport.host.normalized()]),
+        None => Ok(vec![context.transport.host.normalized()]),
         Some(PlatformSet::Listed(listed)) => {
             let windows = listed.iter().find(|platform| platform.os == "windows");
             match windows {

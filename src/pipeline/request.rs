@@ -8,7 +8,7 @@ use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::sandbox::IsolationRequest;
 use crate::store::CacheScope;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// A build: what to make images of, and how.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ pub enum ToolchainChoice {
     /// A `go` program.
     Program(PathBuf),
     /// The Go of an image from anywhere.
-    Image(Place),
+    Image(Location),
 }
 
 /// What an image stands on.
@@ -116,7 +116,7 @@ pub enum BaseChoice {
     /// Nothing.
     Scratch,
     /// An image from anywhere.
-    Image(Place),
+    Image(Location),
 }
 
 /// What an image holds beside its binaries, and how it runs.

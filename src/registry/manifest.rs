@@ -5,19 +5,17 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
-use super::answer::Answer;
 use super::client::{Client, request};
-use super::exchange::{Repeat, Request};
 use super::failure::{Failure, Outcome};
 use super::mirrors::Named;
 use super::payload::Payload;
 use super::referrers;
+use super::request::{Repeat, Request};
+use super::response::Response;
 use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{Descriptor, Digest, Hasher, MediaType, Reference, Repository};
+use crate::oci::{Descriptor, Digest, Hasher, LARGEST_DOCUMENT, MediaType, Reference, Repository};
 
-/// What registries must be able to hold, and what is accepted from them.
-const LARGEST_PULLED: u64 = 8 * 1024 * 1024;
-/// What registries must at least accept.
+/// What registries must at least accept, half of what is taken from them.
 const LARGEST_PUSHED: usize = 4 * 1024 * 1024;
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
@@ -257,7 +255,7 @@ impl Client {
     ) -> Outcome<Pulled> {
         let get = manifest_request(Method::GET, reference, repeat);
         let mut answer = self.send(reference.repository(), &get).await?.expect(&[200]).await?;
-        let bytes = answer.body(LARGEST_PULLED).await?;
+        let bytes = answer.body(LARGEST_DOCUMENT).await?;
         let expected = reference.digest().cloned().or_else(|| answer.content_digest());
         let mut hasher = expected.as_ref().map_or_else(Hasher::new, Hasher::like);
         hasher.update(&bytes);
@@ -289,7 +287,7 @@ fn wrong_digest(found: &Digest, expected: &Digest) -> Error {
 }
 
 /// Finds out what a manifest is: the document's own word counts before the answer's header.
-fn media_type(answer: &Answer, bytes: &[u8]) -> Result<MediaType> {
+fn media_type(answer: &Response, bytes: &[u8]) -> Result<MediaType> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape {

@@ -13,7 +13,7 @@ use super::file_lock::Lock;
 use super::folders::{KeptFolder, kept_folders, needed_by_containers, steps_in};
 use super::lock::Census;
 use super::tree::remove_tree;
-use super::{Store, absent_as_none, graph};
+use super::{Store, StorePlace, absent_as_none, graph};
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
 
@@ -162,7 +162,7 @@ impl Store {
         let named: Vec<Digest> =
             self.index()?.manifests.into_iter().map(|entry| entry.digest).collect();
         let decide = || -> io::Result<_> {
-            let census = Census::take(&self.own("work"))?;
+            let census = Census::take(&self.place(StorePlace::Work))?;
             let survey = Survey::take(self, named, census.oldest)?;
             let candidates = survey.chosen(self, policy, now)?;
             Ok((census, candidates))
@@ -192,7 +192,7 @@ impl Store {
     /// A folder to move files to, so that deleting them blocks nobody. A disk may be too full for
     /// it. Without a lease it counts as a dead process's.
     fn trash(&self) -> Option<tempfile::TempDir> {
-        tempfile::Builder::new().prefix("trash-").tempdir_in(self.own("work")).ok()
+        tempfile::Builder::new().prefix("trash-").tempdir_in(self.place(StorePlace::Work)).ok()
     }
 }
 
@@ -243,7 +243,7 @@ impl Survey {
         }
         self.records.iter().for_each(|record| usage.records.add(record.bytes));
         self.folders.iter().for_each(|folder| usage.unpacked.add(folder.bytes));
-        usage.temporary = amount_below(&[store.own("work")]);
+        usage.temporary = amount_below(&[store.place(StorePlace::Work)]);
         Ok(usage)
     }
 
@@ -355,7 +355,7 @@ fn enough(candidates: &[Candidate], bytes: u64) -> usize {
 pub(super) fn blobs(store: &Store) -> io::Result<Vec<Blob>> {
     let mut blobs = Vec::new();
     for algorithm in ["sha256", "sha512"] {
-        for (path, metadata) in files(&store.root().join("blobs").join(algorithm))? {
+        for (path, metadata) in files(&store.place(StorePlace::Blobs).join(algorithm))? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if let Ok(digest) = format!("{algorithm}:{name}").parse() {
                 blobs.push(Blob { digest, bytes: metadata.len(), used: metadata.modified()? });
@@ -367,7 +367,9 @@ pub(super) fn blobs(store: &Store) -> io::Result<Vec<Blob>> {
 
 fn records(store: &Store) -> io::Result<Vec<RecordFile>> {
     let mut records = Vec::new();
-    for kind in absent_as_none(fs_err::read_dir(store.own("records")))?.into_iter().flatten() {
+    for kind in
+        absent_as_none(fs_err::read_dir(store.place(StorePlace::Records)))?.into_iter().flatten()
+    {
         for (path, metadata) in files(&kind?.path())? {
             let text = absent_as_none(fs_err::read(&path))?.unwrap_or_default();
             let text = String::from_utf8_lossy(&text);

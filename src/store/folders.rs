@@ -11,17 +11,13 @@ use rustix::io::Errno;
 
 use super::file_lock::Lock;
 use super::lock::Held;
-use super::tree::remove_tree;
-use super::{Store, absent_as_none, touch};
+use super::{Store, StorePlace, absent_as_none, touch};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The file in a kept folder that says how many bytes all of it takes.
 const BYTES: &str = "bytes";
 /// The file in a kept folder that names, a line each, the folders of its kind that it needs.
 const NEEDS: &str = "needs";
-/// Where containers are kept. A container's folder that has the file [`NEEDS`] names in it, a line each
-/// as `kind/key`, kept folders that must stay for as long as it does.
-const CONTAINERS: &str = "containers";
 /// What keys that nobody can compute again begin with. Pruning keeps such a folder for as long as a
 /// record mentions its key.
 const STEP: &str = "step-";
@@ -150,7 +146,7 @@ impl Store {
     ) -> Result<Option<FolderLocks>> {
         let slot = |key: &str| blake3::hash(format!("{kind}/{key}").as_bytes()).as_bytes()[0];
         let slots: BTreeSet<u8> = keys.into_iter().map(|key| slot(key) % LOCKS).collect();
-        let folder = self.own("locks");
+        let folder = self.place(StorePlace::Locks);
         self.make_folder(&folder)?;
         let mut locks = Vec::new();
         for slot in slots {
@@ -174,7 +170,7 @@ impl Store {
     /// Keeps folders of this store from being pruned for as long as `container` is there, a folder in
     /// the store's folder of containers. They must be in use meanwhile.
     pub fn keep_for_container(&self, container: &Path, folders: &[PathBuf]) -> Result<()> {
-        let all = self.own("rootfs");
+        let all = self.place(StorePlace::Unpacked);
         let relative = folders.iter().filter_map(|folder| folder.strip_prefix(&all).ok()?.to_str());
         let text: Vec<&str> = relative.collect();
         fs_err::write(container.join(NEEDS), text.join("\n"))
@@ -188,14 +184,16 @@ impl Store {
             return Err(Error::new(ErrorKind::Invalid, action)
                 .because("expected letters, digits, dashes and underscores"));
         }
-        Ok(self.own("rootfs").join(kind).join(key))
+        Ok(self.place(StorePlace::Unpacked).join(kind).join(key))
     }
 }
 
 /// Every kept folder.
 pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
     let mut found = Vec::new();
-    for kind in absent_as_none(fs_err::read_dir(store.own("rootfs")))?.into_iter().flatten() {
+    for kind in
+        absent_as_none(fs_err::read_dir(store.place(StorePlace::Unpacked)))?.into_iter().flatten()
+    {
         for entry in absent_as_none(fs_err::read_dir(kind?.path()))?.into_iter().flatten() {
             let path = entry?.path();
             let metadata = absent_as_none(fs_err::symlink_metadata(&path))?;
@@ -213,13 +211,17 @@ pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
     Ok(found)
 }
 
-/// The kept folders that containers need.
+/// The kept folders that containers need: the file [`NEEDS`] in a container's folder names them, a line
+/// each as `kind/key`.
 pub(super) fn needed_by_containers(store: &Store) -> io::Result<BTreeSet<PathBuf>> {
     let mut needed = BTreeSet::new();
-    for entry in absent_as_none(fs_err::read_dir(store.own(CONTAINERS)))?.into_iter().flatten() {
+    for entry in
+        absent_as_none(fs_err::read_dir(store.place(StorePlace::Containers)))?.into_iter().flatten()
+    {
         // Files among them have no such file in them, and nor has one that is removed meanwhile.
         let listed = needs(&entry?.path()).unwrap_or_default();
-        needed.extend(listed.iter().map(|relative| store.own("rootfs").join(relative)));
+        needed
+            .extend(listed.iter().map(|relative| store.place(StorePlace::Unpacked).join(relative)));
     }
     Ok(needed)
 }
@@ -238,12 +240,4 @@ pub(super) fn steps_in(text: &str) -> Vec<String> {
 
 fn entry_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// Deletes a folder on a thread of its own. What it has not deleted when the process ends, the next
-/// process does.
-pub(super) fn delete_later(folder: PathBuf) {
-    let deleting = std::thread::Builder::new().name("delete".to_owned());
-    // Without a thread it is left to the next process; and so is what cannot be deleted.
-    let _ = deleting.spawn(move || remove_tree(&folder));
 }

@@ -12,7 +12,7 @@
 
 use super::file_lock::Lock;
 use super::lock::Census;
-use super::{Store, absent_as_none};
+use super::{Store, StorePlace, absent_as_none};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The form that this program writes. A change of what a folder of the store means, or of the form
@@ -26,7 +26,7 @@ const LONGEST_NUMBER: usize = 32;
 impl Store {
     /// Reads the form of the store, which may be absent yet; errs where it is not for `ours`.
     pub(super) fn read_format(&self, ours: u32) -> Result<u32> {
-        let path = self.own("format");
+        let path = self.place(StorePlace::Format);
         let action = || format!("open the store {}", self.shown());
         let bytes = absent_as_none(fs_err::read(&path)).map_err(|error| {
             Error::new(ErrorKind::Io, action())
@@ -56,7 +56,7 @@ impl Store {
             return self.read_format(ours);
         };
         let found = self.read_format(ours)?;
-        let is_busy = Census::take(&self.own("work")).map_err(failed)?.oldest.is_some();
+        let is_busy = Census::take(&self.place(StorePlace::Work)).map_err(failed)?.oldest.is_some();
         if found == ours || is_busy {
             return Ok(found);
         }
@@ -66,9 +66,9 @@ impl Store {
 
     /// Writes the number of a store, in the place of an older one.
     pub(super) fn write_format(&self, number: u32) -> Result<()> {
-        let path = self.own("format");
+        let path = self.place(StorePlace::Format);
         let write = || {
-            let mut file = tempfile::NamedTempFile::new_in(self.own("work"))?;
+            let mut file = tempfile::NamedTempFile::new_in(self.place(StorePlace::Work))?;
             std::io::Write::write_all(&mut file, format!("{number}\n").as_bytes())?;
             file.as_file().sync_all()?;
             file.persist(&path).map(|_| ()).map_err(|error| error.error)
@@ -85,7 +85,7 @@ mod tests {
     /// A store of the first form, as programs left it that knew of no number.
     fn first(folder: &Path) -> Store {
         let store = Store::open(folder).unwrap();
-        fs_err::remove_file(store.own("format")).unwrap();
+        fs_err::remove_file(store.place(StorePlace::Format)).unwrap();
         store
     }
 
@@ -112,14 +112,14 @@ mod tests {
         let root = folder.path().join("store");
         let older = first(&root);
         older.put_record("kind", "key", &7).unwrap();
-        let record = older.own("records/kind");
+        let record = older.place(StorePlace::Records).join("kind");
         let newer = Store::open_in_format(&root, 2).unwrap();
         assert_eq!(newer.get_record::<u32>("kind", "key"), None, "a record of another form");
         newer.put_record("kind", "key", &8).unwrap();
         newer.put_record("kind", "other", &8).unwrap();
         let digest = newer.put(b"blobs are the same in every form").unwrap();
         assert_eq!(fs_err::read_dir(&record).unwrap().count(), 1);
-        assert!(!older.own("format").exists());
+        assert!(!older.place(StorePlace::Format).exists());
         assert_eq!(older.get_record::<u32>("kind", "key"), Some(7));
         assert_eq!(older.has(&digest).unwrap(), Some(32));
         // When it has ended, the next one raises the number; records of the old form stay absent.
@@ -136,6 +136,9 @@ mod tests {
     fn a_new_store_has_the_number_of_its_program() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
-        assert_eq!(fs_err::read_to_string(store.own("format")).unwrap(), format!("{FORMAT}\n"));
+        assert_eq!(
+            fs_err::read_to_string(store.place(StorePlace::Format)).unwrap(),
+            format!("{FORMAT}\n")
+        );
     }
 }

@@ -6,10 +6,7 @@ use std::io::{self, Read};
 use serde_json::Value;
 
 use super::{Store, absent_as_none};
-use crate::oci::Digest;
-
-/// Manifests and indexes above this size are refused by registries too.
-const LARGEST_DOCUMENT: u64 = 4 << 20;
+use crate::oci::{Digest, LARGEST_DOCUMENT};
 
 /// Everything that can be reached from `roots` by manifests and indexes that are here.
 ///

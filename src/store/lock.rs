@@ -14,8 +14,7 @@ use tempfile::TempDir;
 
 use super::absent_as_none;
 use super::file_lock::Lock;
-use super::folders::delete_later;
-use super::tree::remove_tree;
+use super::tree::{delete_later, remove_tree};
 
 /// The name of the locked file in a process's folder.
 pub(super) const LEASE: &str = "lease";

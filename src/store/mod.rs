@@ -19,6 +19,10 @@
 //!     work/<random>/lease         one folder per running process, which holds a lock on `lease`;
 //!                                 its mtime = when the process began to use the store
 //!     work/<random>/<number>      what that process is writing
+//!     bound                       how far the look for what is over the bound has come, see `cache`
+//!   build-caches/<form>/<hash>/   what steps of Dockerfiles mount as caches, see `cache::mounts`
+//!   go/<scope>/                   what builds with a Go from an image keep, see `cache::gocache`
+//!   programs/<scope>/             the last programs of Go packages, see `cache::programs`
 //! ```
 //!
 //! Any reader of OCI layouts reads it. The annotations of a descriptor in `index.json` are
@@ -51,6 +55,7 @@ mod folders;
 mod format;
 mod graph;
 mod ingest;
+mod layout;
 mod lock;
 mod names;
 mod read;
@@ -77,6 +82,7 @@ pub use collect::{Amount, PrunePolicy, Pruned, Usage};
 pub use file_lock::Lock;
 pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
 pub use ingest::Ingest;
+pub use layout::StorePlace;
 pub use lock::Lease;
 pub use read::BlobReader;
 pub use scope::{CacheScope, ScopeName};
@@ -160,7 +166,7 @@ impl Store {
     }
 
     fn make_if_missing(&self) -> Result<()> {
-        if self.has_layout_file()? && self.own("work").is_dir() {
+        if self.has_layout_file()? && self.place(StorePlace::Work).is_dir() {
             return Ok(());
         }
         self.make_layout()
@@ -173,7 +179,7 @@ impl Store {
 
     /// Where the blob of this digest is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root().join("blobs").join(digest.algorithm()).join(digest.hex())
+        self.place(StorePlace::Blobs).join(digest.algorithm()).join(digest.hex())
     }
 
     /// Makes sure that this handle's lease has begun, and shares it.
@@ -241,13 +247,8 @@ impl Store {
         ingest::put(self, bytes)
     }
 
-    /// Where names, locks, records and unfinished files are kept.
-    fn own(&self, name: &str) -> PathBuf {
-        self.root().join("gondola").join(name)
-    }
-
     fn collect_lock(&self) -> PathBuf {
-        self.own("collect.lock")
+        self.place(StorePlace::CollectLock)
     }
 
     /// The lease of this handle, which begins here if it has not yet.
@@ -260,7 +261,7 @@ impl Store {
             let raised = self.raise_format(self.0.ours)?;
             self.0.found.store(raised, Ordering::Relaxed);
         }
-        let held = Held::begin(&self.own("work"), &self.collect_lock());
+        let held = Held::begin(&self.place(StorePlace::Work), &self.collect_lock());
         let held = Arc::new(held.map_err(|error| self.cannot_write(error))?);
         *session = Session::Leased(held.clone());
         Ok(held)
@@ -313,7 +314,7 @@ impl Store {
     }
 
     fn has_layout_file(&self) -> Result<bool> {
-        let path = self.root().join("oci-layout");
+        let path = self.place(StorePlace::LayoutFile);
         let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.shown()));
         let refused = |error| failed().caused_by(error).hint("set GONDOLA_HOME to another folder");
         let Some(bytes) = absent_as_none(fs_err::read(&path)).map_err(refused)? else {
@@ -336,21 +337,26 @@ impl Store {
 
     /// Makes the folders, then `index.json`, and `oci-layout` last, which says that all is there.
     fn make_layout(&self) -> Result<()> {
-        for folder in [self.root().join("blobs/sha256"), self.own("work"), self.own("records")] {
+        for folder in [
+            self.place(StorePlace::Blobs).join("sha256"),
+            self.place(StorePlace::Work),
+            self.place(StorePlace::Records),
+        ] {
             self.make_folder(&folder)?;
         }
-        let _lock = Lock::exclusive(&self.own("index.lock")).map_err(|e| self.cannot_write(e))?;
+        let _lock = Lock::exclusive(&self.place(StorePlace::IndexLock))
+            .map_err(|e| self.cannot_write(e))?;
         if self.has_layout_file()? {
             return Ok(());
         }
-        let index = self.root().join("index.json");
+        let index = self.place(StorePlace::Index);
         if !index.exists() {
             self.write_format(self.0.ours)?;
             self.0.found.store(self.0.ours, Ordering::Relaxed);
             self.replace_durably(&index, &canonical_json(&Index::new(Vec::new())))?;
         }
         let layout = LayoutFile { version: LAYOUT_VERSION.to_owned() };
-        self.replace_durably(&self.root().join("oci-layout"), &canonical_json(&layout))
+        self.replace_durably(&self.place(StorePlace::LayoutFile), &canonical_json(&layout))
     }
 
     fn make_folder(&self, folder: &Path) -> Result<()> {

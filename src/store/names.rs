@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::file_lock::Lock;
-use super::{Store, absent_as_none};
+use super::{Store, StorePlace, absent_as_none};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Index, Reference, canonical_json};
 
@@ -90,7 +90,8 @@ impl Store {
 
     /// Replaces `index.json` by an edited one, alone among all processes.
     fn edit_index(&self, edit: impl FnOnce(&mut Index)) -> Result<()> {
-        let _lock = Lock::exclusive(&self.own("index.lock")).map_err(|e| self.cannot_write(e))?;
+        let _lock = Lock::exclusive(&self.place(StorePlace::IndexLock))
+            .map_err(|e| self.cannot_write(e))?;
         let before = self.index()?;
         let mut after = before.clone();
         edit(&mut after);
@@ -99,7 +100,7 @@ impl Store {
         if after == before {
             return Ok(());
         }
-        self.replace_durably(&self.root().join("index.json"), &canonical_json(&after))
+        self.replace_durably(&self.place(StorePlace::Index), &canonical_json(&after))
     }
 
     /// Reads `index.json`.
@@ -127,7 +128,7 @@ impl Store {
     }
 
     fn index_bytes(&self) -> io::Result<Option<Vec<u8>>> {
-        let path = self.root().join("index.json");
+        let path = self.place(StorePlace::Index);
         let Some(file) = absent_as_none(fs_err::File::open(path))? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(LARGEST_INDEX + 1).read_to_end(&mut bytes)?;
@@ -135,7 +136,7 @@ impl Store {
     }
 
     fn corrupt_index(&self, why: impl std::fmt::Display) -> Error {
-        let (root, index) = (self.shown(), self.root().join("index.json"));
+        let (root, index) = (self.shown(), self.place(StorePlace::Index));
         Error::new(ErrorKind::Corrupt, format!("read the names in {}", index.display()))
             .because(why)
             .hint(format!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, absent_as_none};
+use super::{Store, StorePlace, absent_as_none};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::canonical_json;
 
@@ -72,7 +72,7 @@ impl Store {
             return None;
         }
         let name = format!("{}.json", hash(key));
-        Some(self.own("records").join(kind).join(name))
+        Some(self.place(StorePlace::Records).join(kind).join(name))
     }
 }
 

@@ -98,6 +98,14 @@ fn open_up(folder: &Path) -> io::Result<()> {
     fs_err::set_permissions(folder, std::fs::Permissions::from_mode(mode & 0o777 | OWNERS))
 }
 
+/// Deletes a folder on a thread of its own. What it has not deleted when the process ends, the next
+/// process does.
+pub(super) fn delete_later(folder: PathBuf) {
+    let deleting = std::thread::Builder::new().name("delete".to_owned());
+    // Without a thread it is left to the next process; and so is what cannot be deleted.
+    let _ = deleting.spawn(move || remove_tree(&folder));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

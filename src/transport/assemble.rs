@@ -5,13 +5,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Image};
+use crate::image::{Artifact, Blob, BlobLocation, Image};
 use crate::oci::{
-    Descriptor, Document, Hasher, ImageConfig, Index, Manifest, MediaType, Platform, PlatformSet,
+    Descriptor, Document, Hasher, ImageConfig, Index, LARGEST_DOCUMENT, Manifest, MediaType,
+    Platform, PlatformSet,
 };
 
-/// What registries must be able to hold. No document that is larger is read.
-pub(super) const LARGEST_DOCUMENT: u64 = 8 << 20;
 /// How many indexes may stand above an image.
 pub(super) const DEEPEST: usize = 8;
 /// How many documents an artifact may have, counting one that is listed twice as two.
@@ -23,7 +22,7 @@ pub(super) trait Contents {
     fn document(&self, descriptor: &Descriptor) -> Result<Bytes>;
 
     /// Where the bytes of a blob are. Errs where the blob is missing.
-    fn source(&self, descriptor: &Descriptor) -> Result<BlobSource>;
+    fn source(&self, descriptor: &Descriptor) -> Result<BlobLocation>;
 }
 
 /// Reads the artifact that `root` names, leaving out what is known to be for other platforms.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::assemble::{
-    Contents, DEEPEST, LARGEST_DOCUMENT, assemble, document_type, is_image, may_be_wanted, verify,
+    Contents, DEEPEST, assemble, document_type, is_image, may_be_wanted, verify,
 };
 use super::select::select;
 use super::{Context, concurrently};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, BlobSource};
+use crate::image::{Artifact, BlobLocation};
 use crate::oci::{
-    Descriptor, Digest, Index, Manifest, MediaType, PlatformSet, Reference, Repository,
+    Descriptor, Digest, Index, LARGEST_DOCUMENT, Manifest, MediaType, PlatformSet, Reference,
+    Repository,
 };
 use crate::registry::Found;
 
@@ -185,7 +186,7 @@ impl Contents for Gathered {
         })
     }
 
-    fn source(&self, _: &Descriptor) -> Result<BlobSource> {
-        Ok(BlobSource::Remote(self.repository.clone()))
+    fn source(&self, _: &Descriptor) -> Result<BlobLocation> {
+        Ok(BlobLocation::Remote(self.repository.clone()))
     }
 }

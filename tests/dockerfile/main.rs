@@ -12,6 +12,7 @@ mod cache;
 mod checks;
 mod contexts;
 mod endings;
+mod explain;
 mod failures;
 mod files;
 mod foreign;

@@ -69,6 +69,22 @@ fn prune_of_all_leaves_named_images_alone() {
 }
 
 #[test]
+fn a_named_image_stays_whole_however_long_its_manifest_is() {
+    let place = place();
+    let layer = put(&place.store, MediaType::OCI_LAYER, b"layer");
+    let config = put(&place.store, MediaType::OCI_CONFIG, b"{}");
+    let mut manifest = Manifest::new(MediaType::OCI_MANIFEST, config.clone(), vec![layer.clone()]);
+    let length = usize::try_from(gondola::oci::LARGEST_DOCUMENT).unwrap() - 2000;
+    manifest.annotations.insert("long".to_owned(), "x".repeat(length));
+    let manifest = Document::new(MediaType::OCI_MANIFEST, manifest);
+    place.store.put(manifest.bytes()).unwrap();
+    place.store.set_names(&[(name("long"), manifest.descriptor().clone())]).unwrap();
+    let place = place.restart();
+    assert!(pruned(&place.store, &ALL).is_empty());
+    assert!(place.holds(&layer.digest) && place.holds(&config.digest));
+}
+
+#[test]
 fn an_image_whose_name_is_removed_can_be_pruned() {
     let Mix { place, named, .. } = mix();
     place.store.remove_names(&[name("named")]).unwrap();

@@ -4,6 +4,7 @@
 
 mod collection;
 mod contents;
+mod folders;
 mod formats;
 mod names;
 mod processes;

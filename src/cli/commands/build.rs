@@ -9,13 +9,13 @@ use crate::cli::dockerfile::{self, DockerfileArgs};
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::cli::settings;
-use crate::config::ModuleMode;
 use crate::disk::ResultFile;
 use crate::error::{Cannot as _, Result};
+use crate::golang::ModuleMode;
 use crate::oci::PlatformSet;
 use crate::pipeline::{self, Outputs};
 use crate::sandbox::Rung;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// Arguments of `gondola build`.
 #[derive(Clone, Debug, Args)]
@@ -72,7 +72,7 @@ pub struct ResultArgs {
     pub push: bool,
     /// Write oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:TAG], or load into docker: or podman:; repeatable
     #[arg(short, long, value_name = "KIND:PATH")]
-    pub output: Vec<Place>,
+    pub output: Vec<Location>,
     /// Platforms such as linux/amd64,linux/arm64, or "all" that the base offers
     #[arg(long, value_name = "LIST")]
     pub platform: Option<PlatformSet>,
@@ -88,6 +88,9 @@ pub struct ResultArgs {
     /// Write a page that shows what ran when
     #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
     pub timings: Option<PathBuf>,
+    /// Say of each step, package and base where it came from, and why it was made again
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// How packages are compiled.
@@ -188,7 +191,7 @@ pub(in crate::cli) async fn run(
     rung: Option<Rung>,
 ) -> Result<()> {
     check_streams(&args.result.output)?;
-    let engine = session.engine()?;
+    let engine = session.build_context()?;
     let folder = &session.environment.folder;
     let in_folder = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
     let outputs = Outputs {
@@ -207,7 +210,7 @@ pub(in crate::cli) async fn run(
         let request = dockerfile::request(session, &args)?;
         let isolation = dockerfile::isolation(session, &args.sandbox, rung)?;
         if args.dockerfile.check {
-            return pipeline::check_dockerfile(&engine, isolation, request).await;
+            return pipeline::check_dockerfile(&engine, request).await;
         }
         pipeline::build_dockerfile(&engine, isolation, request, &outputs).await
     } else {
@@ -219,7 +222,7 @@ pub(in crate::cli) async fn run(
         session.write_timings(&session.environment.resolve(path))?;
     }
     let published = published?;
-    if args.result.output.iter().any(Place::is_stream) {
+    if args.result.output.iter().any(Location::is_stream) {
         return Ok(());
     }
     session.view.close();

@@ -7,7 +7,7 @@ use clap::Args;
 use super::run::{report, supervisor};
 use crate::cli::process::ProcessArgs;
 use crate::cli::session::Session;
-use crate::container::{Containers, Further};
+use crate::container::{Containers, ExecRequest};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Arguments of `gondola exec`.
@@ -32,7 +32,7 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
     args.process.check_terminal(session);
     let seen = Containers::open(session.store()?.root()).find(name)?;
     let process = args.process;
-    let further = Further {
+    let request = ExecRequest {
         argv: program.to_vec(),
         env: process.variables(&session.environment)?,
         workdir: process.workdir,
@@ -40,6 +40,6 @@ pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<Exi
         input: process.interactive,
         terminal: process.tty,
     };
-    let exit = supervisor(session).exec(&seen, &further).await?;
+    let exit = supervisor(session).exec(&seen, &request).await?;
     Ok(report(session, name, &exit, None))
 }

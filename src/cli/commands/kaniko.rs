@@ -19,11 +19,11 @@ use crate::dockerfile::context::GitSource;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::oci::PlatformSet;
-use crate::pipeline::{self, DockerfileRequest, Engine, KanikoFiles, Outputs};
+use crate::pipeline::{self, BuildContext, DockerfileRequest, KanikoFiles, Outputs};
 use crate::registry::{Client, Mirrors};
 use crate::sandbox::{Network, Rung};
 use crate::secret;
-use crate::transport::Place;
+use crate::transport::Location;
 
 pub(in crate::cli) async fn run(
     session: &Session,
@@ -39,11 +39,11 @@ pub(in crate::cli) async fn run(
     let request = request(session, &build)?;
     let isolation = dockerfile::isolation(session, &SandboxArgs::default(), rung)?;
     if build.purpose == Purpose::Check {
-        return pipeline::check_dockerfile(&engine, isolation, request).await;
+        return pipeline::check_dockerfile(&engine, request).await;
     }
     let folder = &session.environment.folder;
-    let tar = build.files.tar.clone().map(|file| Place::DockerArchive { file, name: None });
-    let layout = build.files.layout.clone().map(|folder| Place::Layout { folder, tag: None });
+    let tar = build.files.tar.clone().map(|file| Location::DockerArchive { file, name: None });
+    let layout = build.files.layout.clone().map(|folder| Location::Layout { folder, tag: None });
     let places = tar.into_iter().chain(layout).map(|place| place.in_folder(folder));
     let outputs = Outputs {
         push: build.push,
@@ -76,8 +76,8 @@ fn certificates(registries: &Registries) -> Result<TempDir> {
     Ok(all)
 }
 
-fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<Engine> {
-    let mut engine = session.engine()?;
+fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<BuildContext> {
+    let mut engine = session.build_context()?;
     let mut options = session.registry_options()?;
     options.insecure.extend(registries.insecure.iter().cloned());
     if registries.insecure_pull {
@@ -129,13 +129,13 @@ fn request(session: &Session, build: &Translation) -> Result<DockerfileRequest> 
         go_cache: true,
         scope: environment.cache_scope(build.cache_scope.as_deref())?,
         shares_caches: build.shares_caches,
-        mirrors: std::collections::BTreeMap::new(),
         epoch,
         now: now.ok().and_then(|time| i64::try_from(time.as_secs()).ok()).unwrap_or_default(),
         encoding: build.encoding.unwrap_or_default(),
         family: build.family.clone(),
         stated: StatedPlatform::of(build.platform.as_ref()),
         shell_on_failure: false,
+        explain: false,
         is_kept_here: !build.push || build.files.tar.is_some() || build.files.layout.is_some(),
     };
     Ok(DockerfileRequest {

@@ -7,6 +7,7 @@ use crate::cli::environment;
 use crate::cli::session::Session;
 use crate::container::{Containers, Entry, Selection, Stream, read_log};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::literal;
 
 /// Arguments of `gondola logs`.
 #[derive(Debug, Args)]
@@ -110,7 +111,7 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp> {
         let time = SignedDuration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
         return Timestamp::from_duration(time).map_err(|_| wrong());
     }
-    let length = text.parse::<SignedDuration>().map_err(|_| wrong())?;
+    let length = literal::duration(text).map_err(|_| wrong())?;
     now.checked_sub(length).map_err(|_| wrong())
 }
 
@@ -124,6 +125,7 @@ mod tests {
         for (text, expect) in [
             ("10m", "2026-01-02T02:54:05Z"),
             ("1h30m", "2026-01-02T01:34:05Z"),
+            ("1d", "2026-01-01T03:04:05Z"),
             ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
             ("2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z"),
             ("1767225600", "2026-01-01T00:00:00Z"),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{KanikoArgs, usage};
 use crate::dockerfile::build::{CacheRepository, StepKind};
-use crate::dockerfile::go_duration;
 use crate::error::{Error, ErrorKind, Result};
+use crate::literal;
 use crate::oci::Reference;
 
 /// How long kaniko uses results where nothing is said: two weeks.
@@ -46,10 +46,6 @@ pub(super) fn translate(
 
 fn age(text: Option<&str>) -> Result<Duration> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(USUAL_AGE) };
-    go_duration(text).map(Duration::from_nanos).ok_or_else(|| {
-        usage(
-            format!("use --cache-ttl {}", text.escape_debug()),
-            "expected a duration such as 6h or 1h30m",
-        )
-    })
+    literal::duration(text)
+        .map_err(|why| usage(format!("use --cache-ttl {}", text.escape_debug()), why))
 }

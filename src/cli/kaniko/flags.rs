@@ -20,7 +20,7 @@ macro_rules! flags {
             $($(#[$switch_doc])*
             #[arg(
                 long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-                value_name = "BOOL", value_parser = boolean
+                value_name = "BOOL", value_parser = crate::literal::boolean
             )]
             pub $switch: Option<bool>,)*
             $($(#[$value_doc])*
@@ -176,14 +176,5 @@ flags! {
             /// The stage to build
             target(value_delimiter = ','),
         }
-    }
-}
-
-/// Go's booleans.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("expected true or false".to_owned()),
     }
 }

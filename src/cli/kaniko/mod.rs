@@ -12,10 +12,12 @@ use std::path::PathBuf;
 
 pub use self::flags::KanikoArgs;
 pub use self::registries::{ClientCertificate, Registries};
+use super::flags::pair;
 use super::output::ProgressMode;
 use crate::dockerfile::build::CacheRepository;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Encoding;
+use crate::literal;
 use crate::oci::{MediaType, Platform, Reference};
 use crate::pipeline::ImmutableTags;
 use crate::secret;
@@ -163,9 +165,9 @@ pub fn translate(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Res
         dockerfile,
         context: context(args, variables)?,
         target: args.target.first().filter(|target| !target.is_empty()).cloned(),
-        arguments: arguments(&args.build_arg, variables),
-        labels: pairs("--label", &args.label)?,
-        annotations: pairs("--annotation", &args.annotation)?,
+        arguments: arguments(&args.build_arg, variables)?,
+        labels: pair::labels("--label", &args.label)?,
+        annotations: pair::with_values("--annotation", &args.annotation)?,
         secrets: args.secret.iter().map(|text| secret(text)).collect::<Result<_>>()?,
         platform: args
             .custom_platform
@@ -205,7 +207,7 @@ fn usage(action: impl Into<String>, reason: impl std::fmt::Display) -> Error {
 fn no_push(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<bool> {
     match variables.get("KANIKO_NO_PUSH").filter(|value| !value.is_empty()) {
         None => Ok(args.no_push.unwrap_or(false)),
-        Some(value) => flags::boolean(value).map_err(|why| usage("use KANIKO_NO_PUSH", why)),
+        Some(value) => literal::boolean(value).map_err(|why| usage("use KANIKO_NO_PUSH", why)),
     }
 }
 
@@ -288,7 +290,7 @@ fn git(
         match option.split_once('=') {
             Some(("branch", value)) => branch = Some(value.to_owned()),
             Some(("single-branch" | "depth" | "recurse-submodules", _)) => {}
-            Some(("insecure-skip-tls", value)) if flags::boolean(value) == Ok(false) => {}
+            Some(("insecure-skip-tls", value)) if literal::boolean(value) == Ok(false) => {}
             Some(("insecure-skip-tls", _)) => {
                 return Err(usage(
                     "fetch the context without checking certificates",
@@ -339,21 +341,13 @@ fn remote_context(scheme: &str, text: &str) -> Error {
         .hint(format!("{fetch} | gondola kaniko --context tar://stdin …"))
 }
 
-/// `NAME=VALUE`; a name alone takes its value from the environment.
-fn arguments(given: &[String], variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((name, value)) => (name.to_owned(), value.to_owned()),
-        None => (text.clone(), variables.get(text).cloned().unwrap_or_default()),
-    };
-    given.iter().map(pair).collect()
-}
-
-fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, String>> {
-    let pair = |text: &String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(usage(format!("use {flag} {}", secret::pair(text)), "expected NAME=VALUE")),
-    };
-    given.iter().map(pair).collect()
+/// Values of `ARG`s; a name alone takes its value from the environment, and is empty without one.
+fn arguments(
+    given: &[String],
+    variables: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let read = pair::variables("--build-arg", given, variables)?;
+    Ok(read.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
 }
 
 /// `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`; without a source, a variable or file of

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::{KanikoArgs, usage};
 use crate::error::Result;
+use crate::oci::docker_hub;
 
 /// How registries are spoken to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,12 +103,14 @@ fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<St
     for text in args.registry_map.iter().chain(variable) {
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             let (from, to) = by_host("--registry-map", pair)?;
-            maps.entry(hub(&from)).or_default().push(to);
+            maps.entry(docker_hub::canonical(from.trim_end_matches('/')).to_owned())
+                .or_default()
+                .push(to);
         }
     }
     let variable = variables.get("KANIKO_REGISTRY_MIRROR").filter(|value| !value.is_empty());
     for mirror in args.registry_mirror.iter().chain(variable) {
-        maps.entry(hub("docker.io")).or_default().push(mirror.clone());
+        maps.entry(docker_hub::NAME.to_owned()).or_default().push(mirror.clone());
     }
     let mut text = String::new();
     for (from, to) in maps {
@@ -128,10 +131,4 @@ fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<St
         }
     }
     Ok(text)
-}
-
-/// Docker Hub by the name that people know.
-fn hub(registry: &str) -> String {
-    let registry = registry.trim_end_matches('/');
-    if registry == "index.docker.io" { "docker.io".to_owned() } else { registry.to_owned() }
 }

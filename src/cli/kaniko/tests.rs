@@ -343,7 +343,7 @@ fn the_cache_is_below_the_first_destination_unless_it_is_named() {
     let insecure = translated(&words).registries.insecure;
     assert_eq!(Vec::from_iter(insecure), ["c.test", "r.test"]);
     let refused = |more: &str| refused(&["--no-push", "--cache", "--cache-repo=r.test/x", more]);
-    assert!(refused("--cache-ttl=2 weeks").contains("expected a duration such as 6h"));
+    assert!(refused("--cache-ttl=2 weeks").contains("such as 90s, 1h30m or 7d"));
     assert!(refused("--cache-repo=oci:/cache").contains("--store FOLDER"));
     assert!(refused("--cache-repo=R.test/X").contains("cannot read image name"));
 }

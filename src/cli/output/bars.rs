@@ -160,6 +160,10 @@ impl Progress for Bars {
                 let label = paint.tone(Tone::Dim, &label);
                 self.shared.put(&mut state, format!("{label} {}", human::line(&text)));
             }
+            Change::Explained(explanation) => {
+                let text = format!("explain: {}", human::line(&explanation.text()));
+                self.shared.put(&mut state, text);
+            }
             Change::Note(text) => self.shared.put(&mut state, human::block(&text).into_owned()),
             Change::Warning(text) => {
                 let label = paint.tone(Tone::Caution, "warning:");

@@ -9,6 +9,7 @@
 //! | `advanced` | `task`, `bytes` so far; ten times a second and task at most |
 //! | `line`     | `task`, `text`: what a task's program wrote |
 //! | `finished` | `task`, `kind`, `name`, `outcome` (`done`, `skipped`, `failed`), `reason` of a skipped one, `bytes`, `seconds` |
+//! | `explained` | with `--explain`: `version` of this event (1), `kind`, `name`, `origin` (`executed`, `store`, `registry`), `why` (a list; names and paths, and no values) |
 //! | `note`     | `text` |
 //! | `warning`  | `text` |
 //! | `error`    | `kind` (`usage`, `not-found`, `denied`, `invalid`, `corrupt`, `changed`, `io`, `network`, `program`, `unsupported`, `interrupted`), `text`; comes last |
@@ -24,6 +25,8 @@ use super::{Clock, Lines, View};
 use crate::error::{Error, ErrorKind};
 use crate::progress::{Event, Outcome, Progress, TaskId};
 
+/// The version of explanations: it goes up when a field means something else.
+const EXPLANATIONS: u32 = 1;
 const ADVANCED_EVERY: Duration = Duration::from_millis(100);
 
 /// Shows each event as a JSON object on its own line.
@@ -62,6 +65,12 @@ struct Record<'a> {
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a [&'a str]>,
 }
 
 impl Json {
@@ -111,6 +120,19 @@ impl Progress for Json {
             Change::Line(id, _, text) => {
                 let (task, text) = (Some(id.0), Some(text.as_str()));
                 self.put(&Record { event: "line", time, task, text, ..Record::default() });
+            }
+            Change::Explained(explanation) => {
+                let why: Vec<&str> = explanation.why.iter().map(String::as_str).collect();
+                self.put(&Record {
+                    event: "explained",
+                    time,
+                    version: Some(EXPLANATIONS),
+                    kind: Some(explanation.kind.as_str()),
+                    name: Some(&explanation.name),
+                    origin: Some(explanation.origin.as_str()),
+                    why: Some(&why),
+                    ..Record::default()
+                });
             }
             Change::Note(text) => {
                 self.put(&Record { event: "note", time, text: Some(&text), ..Record::default() });
@@ -184,7 +206,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
 mod tests {
     use super::super::tests::{Capture, HandClock};
     use super::*;
-    use crate::progress::{Reporter, TaskKind};
+    use crate::progress::{Explanation, Origin, Reporter, TaskKind};
     use std::sync::Arc;
 
     #[test]
@@ -202,6 +224,12 @@ mod tests {
         task.done();
         reporter.start(TaskKind::Layer, "app", None).skipped("cached");
         drop(reporter.start(TaskKind::Compile, "./x", None));
+        reporter.explain(Explanation {
+            kind: TaskKind::Step,
+            name: "[2/3] COPY a /".to_owned(),
+            origin: Origin::Executed,
+            why: vec!["a changed".to_owned()],
+        });
         reporter.note("two\nlines");
         reporter.warn("low disk");
         json.fail(&Error::new(ErrorKind::NotFound, "find go").hint("install it"));
@@ -213,6 +241,7 @@ mod tests {
 {"event":"finished","time":1.25,"task":1,"kind":"layer","name":"app","outcome":"skipped","reason":"cached","bytes":0,"seconds":0.0}
 {"event":"started","time":1.25,"task":2,"kind":"compile","name":"./x"}
 {"event":"finished","time":1.25,"task":2,"kind":"compile","name":"./x","outcome":"failed","bytes":0,"seconds":0.0}
+{"event":"explained","time":1.25,"kind":"step","name":"[2/3] COPY a /","version":1,"origin":"executed","why":["a changed"]}
 {"event":"note","time":1.25,"text":"two\nlines"}
 {"event":"warning","time":1.25,"text":"low disk"}
 {"event":"error","time":1.25,"kind":"not-found","text":"cannot find go; hint: install it"}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::human;
-use crate::progress::{Event, Outcome, TaskId, TaskKind};
+use crate::progress::{Event, Explanation, Outcome, TaskId, TaskKind};
 
 /// A task that has begun. Times count from the start of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ pub(super) enum Change {
     Ended(Ended),
     /// A program of a task wrote a line: the task, what names it, and the line.
     Line(TaskId, String, String),
+    Explained(Explanation),
     Note(String),
     Warning(String),
     /// An event of a task that never started or ended already.
@@ -100,6 +101,7 @@ impl Ledger {
                 Some(task) => Change::Ended(Ended { id, task, at: now, outcome }),
                 None => Change::Nothing,
             },
+            Event::Explained(explanation) => Change::Explained(explanation),
             Event::Note(text) => Change::Note(text),
             Event::Warning(text) => Change::Warning(text),
             Event::TerminalGiven => Change::Nothing,

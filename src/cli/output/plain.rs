@@ -6,6 +6,7 @@
 //! [1.3s] layer app: skipped, cached
 //! [5.0s] download golang:1.27: running for 5.0s, 40.1 MB of 254 MB
 //! [6.1s] compile ./cmd/bad linux/amd64: failed after 0.2s
+//! explain: step [2/3] COPY a /: executed: a changed
 //! note: …
 //! warning: …
 //! error: cannot …
@@ -113,6 +114,10 @@ impl Progress for Plain {
             }
             Change::Line(_, label, text) => {
                 self.shared.out.put(&format!("{}{label} {}", stamp(now), human::line(&text)));
+            }
+            Change::Explained(explanation) => {
+                let text = explanation.text();
+                self.shared.out.put(&format!("explain: {}", human::line(&text)));
             }
             Change::Note(text) => self.shared.out.put(&format!("note: {}", human::block(&text))),
             Change::Warning(text) => {

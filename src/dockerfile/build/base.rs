@@ -6,17 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Blob, BlobSource, Image};
+use crate::image::{Blob, BlobLocation, Image};
 use crate::oci::{
-    Descriptor, Document, ImageConfig, Manifest, Platform, PlatformSet, Reference, Repository,
+    Descriptor, Document, ImageConfig, LARGEST_DOCUMENT, Manifest, Platform, PlatformSet,
+    Reference, Repository,
 };
-use crate::progress::TaskKind;
-use crate::transport::{self, Place};
+use crate::progress::{Explanation, Origin, TaskKind};
+use crate::transport::{self, Location};
 
 /// The kind of the store's records that say what a name stood for when it was looked up.
 const RECORDS: &str = "base";
-/// No manifest or config is longer.
-const LONGEST_DOCUMENT: u64 = 8 << 20;
 
 /// What a name stood for on one platform.
 #[derive(Serialize, Deserialize)]
@@ -34,33 +33,52 @@ pub(super) async fn find(
     (name, shown): (&Reference, &str),
     platform: &Platform,
 ) -> Result<Arc<Image>> {
-    let mirrored = job.mirrored(name)?;
     let store = &tools.transport.store;
-    let key = format!("{mirrored} {platform}");
+    let key = format!("{name} {platform}");
     if !job.cache.pull {
-        if let Some(image) = in_store(tools, &mirrored, platform).await? {
+        if let Some(image) = in_store(tools, name, platform).await? {
+            explain(tools, job, shown, &image, (Origin::Store, "an image has this name here"));
             return Ok(Arc::new(image));
         }
-        if let Some(image) = looked_up(tools, &key, mirrored.repository())? {
+        if let Some(image) = looked_up(tools, &key, name.repository())? {
+            explain(tools, job, shown, &image, (Origin::Store, "it was looked up before"));
             return Ok(Arc::new(image));
         }
     }
-    let image = read(tools, &Place::Registry(mirrored), &shown, platform).await?;
+    let before = store.get_record::<Record>(RECORDS, &key).filter(|_| job.explain);
+    let image = read(tools, &Location::Registry(name.clone()), &shown, platform).await?;
     store.put(image.manifest.bytes())?;
     store.put(image.config.bytes())?;
     let manifest = image.manifest.descriptor().clone();
+    let why = match before {
+        Some(before) if before.manifest.digest != manifest.digest => {
+            format!("it moved from {}", before.manifest.digest)
+        }
+        Some(_) => "it was looked up again".to_owned(),
+        None => "it is looked up for the first time".to_owned(),
+    };
+    explain(tools, job, shown, &image, (Origin::Registry, &why));
     store.put_record(RECORDS, &key, &Record { manifest })?;
     Ok(Arc::new(image))
+}
+
+/// Tells how a base was found, where that was asked for.
+fn explain(tools: &Tools, job: &Job, shown: &str, image: &Image, (origin, why): (Origin, &str)) {
+    if job.explain {
+        let name = format!("{shown}, which is {}", image.manifest.digest());
+        let (kind, why) = (TaskKind::Resolve, vec![why.to_owned()]);
+        tools.transport.reporter.explain(Explanation { kind, name, origin, why });
+    }
 }
 
 /// Reads an image from a place that was named on the command line.
 pub(super) async fn read_place(
     tools: &Tools,
     job: &Job,
-    place: &Place,
+    place: &Location,
     platform: &Platform,
 ) -> Result<Arc<Image>> {
-    if let Place::Registry(name) = place {
+    if let Location::Registry(name) = place {
         return find(tools, job, (name, &name.to_string()), platform).await;
     }
     read(tools, place, place, platform).await.map(Arc::new)
@@ -68,7 +86,7 @@ pub(super) async fn read_place(
 
 async fn read(
     tools: &Tools,
-    place: &Place,
+    place: &Location,
     shown: &impl std::fmt::Display,
     platform: &Platform,
 ) -> Result<Image> {
@@ -100,7 +118,7 @@ async fn in_store(tools: &Tools, name: &Reference, platform: &Platform) -> Resul
         return Ok(None);
     }
     let wanted = PlatformSet::Listed(vec![platform.clone()]);
-    let place = Place::Store(Some(name.clone()));
+    let place = Location::Store(Some(name.clone()));
     // An image for other platforms, or one that lost a blob, is not what is meant.
     let Ok(artifact) = transport::read(&place, &wanted, &tools.transport).await else {
         return Ok(None);
@@ -115,19 +133,19 @@ fn looked_up(tools: &Tools, key: &str, repository: &Repository) -> Result<Option
     if !store.holds(&record.manifest)? {
         return Ok(None);
     }
-    let bytes = store.read(&record.manifest, LONGEST_DOCUMENT)?;
+    let bytes = store.read(&record.manifest, LARGEST_DOCUMENT)?;
     let manifest: Document<Manifest> = Document::parse(record.manifest.media_type.clone(), bytes)?;
     let config = manifest.value().config.clone();
     if !store.holds(&config)? {
         return Ok(None);
     }
-    let bytes = store.read(&config, LONGEST_DOCUMENT)?;
+    let bytes = store.read(&config, LARGEST_DOCUMENT)?;
     let config: Document<ImageConfig> = Document::parse(config.media_type, bytes)?;
     let layers = manifest.value().layers.iter().map(|descriptor| {
         let source = if store.holds(descriptor)? {
-            BlobSource::File(store.blob_path(&descriptor.digest))
+            BlobLocation::File(store.blob_path(&descriptor.digest))
         } else {
-            BlobSource::Remote(repository.clone())
+            BlobLocation::Remote(repository.clone())
         };
         Ok(Blob { descriptor: descriptor.clone(), source })
     });

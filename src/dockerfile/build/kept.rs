@@ -14,19 +14,14 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::job::Job;
-use super::shop::lock;
-use super::snapshot::Basis;
 use crate::error::{Cannot as _, Result};
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::Rung;
-use crate::store::{CacheScope, Lock, ScratchFolder, Store, remove_tree, tree_bytes};
+use crate::store::{CacheScope, Lock, ScratchFolder, Store, StorePlace, remove_tree, tree_bytes};
 
-/// The folder of the store that holds them.
-const FOLDER: &str = "build-caches";
 /// What the lists of steps end with.
 const STEPS: &str = "steps";
 
@@ -34,7 +29,7 @@ const STEPS: &str = "steps";
 const DIGITS: usize = 32;
 
 /// The caches that a build can use.
-pub(super) struct Caches {
+pub struct Caches {
     /// Whose they are.
     pub scope: CacheScope,
     /// Whether files get what their ids name.
@@ -45,53 +40,42 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    pub(super) fn new(store: Store, scope: CacheScope, job: &Job) -> Self {
-        Self { scope, shares: job.shares_caches, store, private: Mutex::default() }
+    pub fn new(store: Store, scope: CacheScope, shares: bool) -> Self {
+        Self { scope, shares, store, private: Mutex::default() }
     }
 
     /// Where caches are that a file asks for.
-    pub(super) fn of_files(&self, rung: Rung) -> Result<PathBuf> {
+    pub fn of_files(&self, rung: Rung) -> Result<PathBuf> {
         self.folder(rung, self.shares)
     }
 
     /// Where caches are that nobody asked for.
-    pub(super) fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
+    pub fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
         self.folder(rung, self.scope.name().is_some())
     }
 
     fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = format!("{:?}", Form::of(rung)).to_lowercase();
+        let form = OwnerStorage::of(rung).name();
         if is_kept {
-            return Ok(self.store.root().join(FOLDER).join(form));
+            return Ok(self.store.place(StorePlace::CacheMounts).join(form));
         }
-        let mut private = lock(&self.private);
+        let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = match private.take() {
             Some(scratch) => scratch,
             None => self.store.scratch_folder()?,
         };
         Ok(private.insert(scratch).path().join(form))
     }
-
-    /// What results of steps depend on that use such a cache.
-    pub(super) fn basis(&self) -> Basis {
-        self.scope.of_results().map_or(Basis::Build, |scope| Basis::Scope(scope.clone()))
-    }
-
-    /// What results may depend on that this build uses.
-    pub(super) fn known(&self) -> Vec<Basis> {
-        let scopes = self.scope.of_results().into_iter().chain(self.scope.below());
-        scopes.map(|scope| Basis::Scope(scope.clone())).chain([Basis::Key]).collect()
-    }
 }
 
 /// Where the cache of a name is; several numbers stand for several that are used at once.
-pub(super) fn place(folder: &Path, name: &str, number: u32) -> PathBuf {
+pub fn place(folder: &Path, name: &str, number: u32) -> PathBuf {
     let hash = blake3::hash(format!("{number} {name}").as_bytes()).to_hex();
     folder.join(&hash[..DIGITS])
 }
 
 /// A cache of modules.
-pub(super) struct Modules {
+pub struct Modules {
     /// The cache, beside which its steps are noted.
     pub place: PathBuf,
     /// What is written.
@@ -104,7 +88,7 @@ pub(super) struct Modules {
 const LEFT_NOTHING: &str = " -";
 
 /// The steps that were executed with a cache as it is now.
-pub(super) fn steps_of(modules: &Modules) -> BTreeSet<String> {
+pub fn steps_of(modules: &Modules) -> BTreeSet<String> {
     let places = modules.below.iter().chain([&modules.place]);
     let lines = places.flat_map(|place| lines_of(place));
     lines.map(|line| line.trim_end_matches(LEFT_NOTHING).to_owned()).collect()
@@ -114,7 +98,7 @@ pub(super) fn steps_of(modules: &Modules) -> BTreeSet<String> {
 ///
 /// One that left it empty has emptied it: nothing of those before is there, unless they left nothing
 /// either. When two builds write at once one of them may be forgotten, which costs time alone.
-pub(super) fn note_step(modules: &Modules, key: &str) -> Result<bool> {
+pub fn note_step(modules: &Modules, key: &str) -> Result<bool> {
     let cache = &modules.place;
     let folders = modules.below.iter().chain([&modules.files]);
     let has_files = folders.into_iter().any(|folder| !entries(folder).is_empty());
@@ -150,14 +134,14 @@ fn forget_steps(cache: &Path) -> Result<()> {
 
 /// The bytes that caches take.
 pub fn caches_size(store: &Store) -> u64 {
-    all(store.root()).iter().map(|cache| tree_bytes(cache)).sum()
+    all(store).iter().map(|cache| tree_bytes(cache)).sum()
 }
 
 /// Removes caches that were last used before a moment and that no step uses; answers how many bytes
 /// that were.
 pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
     let mut freed = 0;
-    for cache in all(store.root()) {
+    for cache in all(store) {
         let lock = cache.with_extension("lock");
         let Ok(Some(_held)) = Lock::try_exclusive(&lock) else { continue };
         let used = fs_err::metadata(lock).and_then(|found| found.modified());
@@ -173,8 +157,8 @@ pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
 }
 
 /// Every cache, without its lock.
-fn all(store: &Path) -> Vec<PathBuf> {
-    let forms = entries(&store.join(FOLDER));
+fn all(store: &Store) -> Vec<PathBuf> {
+    let forms = entries(&store.place(StorePlace::CacheMounts));
     let caches = forms.iter().flat_map(|form| entries(form));
     caches.filter(|path| path.extension().is_none()).collect()
 }
@@ -194,7 +178,7 @@ mod tests {
     fn caches_that_nobody_uses_go_when_they_are_old() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        let caches = store.root().join(FOLDER).join("recorded");
+        let caches = store.place(StorePlace::CacheMounts).join("recorded");
         for (name, text) in [("used", "12345"), ("idle", "123")] {
             fs_err::create_dir_all(caches.join(name)).unwrap();
             fs_err::write(caches.join(name).join("file"), text).unwrap();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::flags::{Flags, Takes};
-use super::mount::MountFlag;
 use super::statement::{Arguments, KEYWORDS, Statement, split_pair};
 use super::transfer;
 use crate::dockerfile::diagnostic::{Diagnostic, nearest};
@@ -11,7 +10,9 @@ use crate::dockerfile::instruction::{
     Alias, ArgDefinition, CommandLine, From, HealthTiming, Healthcheck, Instruction, Kind, Onbuild,
     Pair, Run, RunNetwork, Security,
 };
+use crate::dockerfile::mount::MountFlag;
 use crate::dockerfile::source::{Span, Word};
+use crate::literal::go_duration;
 
 /// A statement as the instruction that it is.
 pub(super) enum Typed {
@@ -287,54 +288,18 @@ fn duration(word: &Word) -> Result<Option<Duration>, Diagnostic> {
     if word.text.is_empty() {
         return Ok(None);
     }
-    let Some(nanoseconds) = go_duration(&word.text) else {
+    let Some(duration) = go_duration(&word.text) else {
         return Err(Diagnostic::error(word.span, format!("\"{}\" is no duration", word.text))
             .label("expected a number with a unit: 30s, 1m30s, 500ms"));
     };
-    if nanoseconds == 0 {
+    if duration.is_zero() {
         return Ok(None);
     }
-    if nanoseconds < 1_000_000 {
+    if duration < Duration::from_millis(1) {
         return Err(Diagnostic::error(word.span, "the duration is too short")
             .label("expected at least 1ms, or 0 for the default"));
     }
-    Ok(Some(Duration::from_nanos(nanoseconds)))
-}
-
-/// Reads a duration as Go writes it, `1m30s`; gives nanoseconds.
-pub fn go_duration(text: &str) -> Option<u64> {
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut total = 0_u128;
-    loop {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|end| *end > 0)?;
-        let (number, after) = rest.split_at(end);
-        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let nanoseconds = match &after[..unit] {
-            "ns" => 1_u128,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
-            return None;
-        }
-        let digits: String = fraction.chars().take(15).collect();
-        let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
-        let part = if digits.is_empty() { 0 } else { digits.parse::<u128>().ok()? };
-        let scale = 10_u128.pow(u32::try_from(digits.len()).ok()?);
-        total += u128::from(whole) * nanoseconds + part * nanoseconds / scale;
-        rest = &after[unit..];
-        if rest.is_empty() {
-            return u64::try_from(total).ok().filter(|total| i64::try_from(*total).is_ok());
-        }
-    }
+    Ok(Some(duration))
 }
 
 fn onbuild(statement: &Statement) -> Result<Onbuild, Diagnostic> {

@@ -121,6 +121,10 @@ impl Progress for Timings {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.ledger.take(event, now) {
             Change::Ended(ended) => state.ended.push(ended),
+            Change::Explained(explanation) => {
+                let text = format!("explain: {}", explanation.text());
+                state.messages.push(Message { at: now, is_warning: false, text });
+            }
             Change::Note(text) => {
                 state.messages.push(Message { at: now, is_warning: false, text });
             }

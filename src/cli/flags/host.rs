@@ -1,0 +1,49 @@
+//! `--add-host`: a line of `/etc/hosts`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::refuse;
+use crate::error::Result;
+
+/// Reads `NAME:IP` or `NAME=IP`. `host-gateway` is the host, as it is seen on its own network.
+pub fn parse(text: &str) -> Result<(String, IpAddr)> {
+    let wrong = || refuse("--add-host", "expected NAME:IP");
+    // An address of IPv6 has colons of its own.
+    let parts = text.split_once('=').or_else(|| text.split_once(':'));
+    let (name, address) = parts.ok_or_else(wrong)?;
+    if name.is_empty() || name.contains(':') {
+        return Err(wrong());
+    }
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address = match bare.unwrap_or(address) {
+        "host-gateway" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        address => address.parse().map_err(|_| wrong())?,
+    };
+    Ok((name.to_owned(), address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_as_docker_reads_them() {
+        for (text, name, address) in [
+            ("db:10.1.2.3", "db", "10.1.2.3"),
+            ("db=10.1.2.3", "db", "10.1.2.3"),
+            ("db:::1", "db", "::1"),
+            ("db=::1", "db", "::1"),
+            ("db:[2001:db8::1]", "db", "2001:db8::1"),
+            ("db=[10.1.2.3]", "db", "10.1.2.3"),
+            ("here:host-gateway", "here", "127.0.0.1"),
+            ("here=host-gateway", "here", "127.0.0.1"),
+        ] {
+            let expected = (name.to_owned(), address.parse().unwrap());
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
+        }
+        for bad in ["", "db", "db:", ":1.2.3.4", "=1.2.3.4", "db:x", "a:b=1.2.3.4", "db:[1.2.3.4"] {
+            let error = parse(bad).unwrap_err().to_string();
+            assert_eq!(error, "cannot use --add-host: expected NAME:IP", "{bad}");
+        }
+    }
+}

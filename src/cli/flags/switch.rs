@@ -1,0 +1,23 @@
+//! Switches that take a value where somebody gives them one: `--push`, `--push=false`.
+
+use clap::{ArgAction, Command};
+
+use crate::literal::boolean;
+
+/// Has every switch of the program take the values that docker's do. Behind an equals sign only: what
+/// follows a switch is no value of it.
+///
+/// Help and completions show switches without a value, so they are made without this.
+pub fn with_values(command: Command) -> Command {
+    let command = command.mut_args(|argument| match argument.get_action() {
+        ArgAction::SetTrue => argument
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("false")
+            .default_missing_value("true")
+            .value_parser(boolean),
+        _ => argument,
+    });
+    command.mut_subcommands(with_values)
+}

@@ -1,0 +1,147 @@
+//! Reads the command line, and says what is wrong with one that cannot be read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use super::args::Cli;
+use super::flags::{foreign, switch};
+use super::output::{self, ProgressMode};
+use super::{USAGE, usage_code};
+use crate::error::Error;
+use crate::secret;
+
+/// Reads the arguments, the first of which is the program's name. Where that fails, or help was asked
+/// for, everything has been said; what is left is the exit code.
+pub(super) fn read(arguments: &[OsString]) -> Result<Cli, ExitCode> {
+    let program = switch::with_values(Cli::command());
+    let matches = program.try_get_matches_from(arguments);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|error| {
+        let verb = verb(arguments);
+        match foreign_word(&error, verb.as_deref()) {
+            Some(error) => {
+                let nothing = BTreeMap::new();
+                output::view(ProgressMode::Plain, false, &nothing, output::clock()).fail(&error);
+                ExitCode::from(usage_code(verb.as_deref()))
+            }
+            None => show(error, arguments, verb.as_deref()),
+        }
+    })
+}
+
+/// The command that was typed, wherever global flags stand.
+fn verb(arguments: &[OsString]) -> Option<String> {
+    let program = switch::with_values(Cli::command()).ignore_errors(true);
+    let matches = program.try_get_matches_from(arguments).ok()?;
+    matches.subcommand_name().map(str::to_owned)
+}
+
+/// What is said about a word that another tool has.
+fn foreign_word(error: &clap::Error, verb: Option<&str>) -> Option<Error> {
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    match (error.kind(), verb) {
+        (ErrorKind::UnknownArgument, Some(verb)) => {
+            foreign::flag(verb, word(ContextKind::InvalidArg)?)
+        }
+        (ErrorKind::InvalidSubcommand, None) => {
+            foreign::command(word(ContextKind::InvalidSubcommand)?)
+        }
+        _ => None,
+    }
+}
+
+/// Lets clap print its message: help and versions to stdout, mistakes to stderr. What it quotes has no
+/// users and queries of addresses.
+fn show(mut error: clap::Error, arguments: &[OsString], verb: Option<&str>) -> ExitCode {
+    if error.kind() == ErrorKind::DisplayHelp
+        && let Err(plain) = Cli::command().try_get_matches_from(arguments)
+        && plain.kind() == ErrorKind::DisplayHelp
+    {
+        error = plain;
+    }
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(quoted)) = error.get(kind) {
+            let shown = ContextValue::String(secret::addresses(quoted));
+            error.insert(kind, shown);
+        }
+    }
+    // A closed pipe is no reason to fail: whoever reads has read enough.
+    let _ = error.print();
+    let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
+    ExitCode::from(if code == USAGE { usage_code(verb) } else { code })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(words: &[&str]) -> Vec<OsString> {
+        ["gondola"].iter().chain(words).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_command_is_found_behind_global_flags() {
+        let cases: [(&[&str], Option<&str>); 8] = [
+            (&["run", "--bogus"], Some("run")),
+            (&["-q", "run", "--bogus"], Some("run")),
+            (&["--store", "exec", "run", "--bogus"], Some("run")),
+            (&["--store=x", "--jobs", "2", "exec", "--bogus"], Some("exec")),
+            (&["build", "--load"], Some("build")),
+            (&["build", "--push=perhaps"], Some("build")),
+            (&["frobnicate"], None),
+            (&["--bogus"], None),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(verb(&arguments(words)).as_deref(), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn words_of_other_tools_are_answered() {
+        let cases: [(&[&str], &str); 6] = [
+            (&["build", "--load", "."], "--output docker:"),
+            (&["build", "-L", "."], "--output docker:"),
+            (&["-q", "build", "--cache-from=type=gha"], "--cache-repo REPOSITORY"),
+            (&["run", "--gpus", "all", "image"], "gondola doctor"),
+            (&["start", "web"], "gondola restart NAME"),
+            (&["resolve", "-f", "x.yaml"], "gondola build --push"),
+        ];
+        for (words, expected) in cases {
+            let words = arguments(words);
+            let program = switch::with_values(Cli::command());
+            let error = program.try_get_matches_from(&words).unwrap_err();
+            let said = foreign_word(&error, verb(&words).as_deref()).map(|error| error.to_string());
+            assert!(
+                said.as_ref().is_some_and(|said| said.contains(expected)),
+                "{words:?} {said:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_switch_takes_a_value_behind_an_equals_sign() {
+        let read = |words: &[&str]| {
+            let program = switch::with_values(Cli::command());
+            let matches = program.try_get_matches_from(arguments(words));
+            matches.map(|matches| matches.subcommand().unwrap().1.get_flag("push"))
+        };
+        for (words, expected) in [
+            (&["build"][..], false),
+            (&["build", "--push"], true),
+            (&["build", "--push", "."], true),
+            (&["build", "--push=true"], true),
+            (&["build", "--push=1", "."], true),
+            (&["build", "--push=false"], false),
+        ] {
+            assert_eq!(read(words).unwrap(), expected, "{words:?}");
+        }
+        assert!(read(&["build", "--push=perhaps"]).is_err());
+    }
+}

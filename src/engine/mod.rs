@@ -1,0 +1,55 @@
+//! The one engine under both front ends: looks steps up, has each executed once, and packs what it
+//! made.
+//!
+//! ```text
+//!   front end           engine                                                      executor
+//!   instruction ─► Op ─► definition ─► read inputs ─► key ─► known? ── yes ─► StepOutput
+//!   package            (known before    (Execute)             │                  ▲
+//!                       files are read)                       └ no ─► execute ───┤ packed while the
+//!                                                                     (Execute)  │ next are executed
+//!                                                                     Executed ──┘
+//! ```
+//! An [`Op`] is one step as data: a command, or a change of files. It has no path of this
+//! machine: folders are called `local:context` or `local:NAME`, secrets and agents have ids, and the
+//! files of other steps and images are named by their keys. What the names stand for is in a table
+//! beside it, which is never written anywhere. So an op can be kept, compared with an earlier one,
+//! executed again, or executed elsewhere.
+//!
+//! An op has two names. Its *definition* is known before any file is read: all that the op says, and
+//! the keys of what it works on. Its *key* is known once the inputs are read: the definition's fields
+//! and the digests of what was read. Equal keys mean equal results. Where the definition alone leads
+//! to a key that an earlier build found, nothing is unpacked to find it again.
+//!
+//! The graph grows while it is solved: an instruction becomes an op when the configuration of its base
+//! is known, for that decides on its user, its folder and its variables.
+//!
+//! The engine knows neither Go nor Dockerfiles nor sandboxes. Whoever starts a build hands in what
+//! reads inputs and executes: see [`Execute`].
+
+mod backend;
+mod basis;
+mod cancel;
+mod execute;
+pub mod files;
+mod key;
+mod materials;
+pub mod op;
+mod output;
+mod pack;
+mod read_file;
+mod snapshot;
+mod solve;
+
+pub use backend::{Backend, Entry};
+pub use basis::Basis;
+pub use cancel::CancelToken;
+pub use execute::{
+    Execute, InPart, Inputs, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
+};
+pub use materials::Place;
+pub use op::{Op, StepKind};
+pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
+pub use pack::{LayerRecord, Packer, Reuse};
+pub use read_file::ReadFile;
+pub use snapshot::Snapshot;
+pub use solve::{SolveOptions, Solver, Step};

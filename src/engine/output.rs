@@ -1,0 +1,194 @@
+//! What steps put out: files first, then a layer in the store.
+//!
+//! A step's output is a layer, which is packed while later steps run, and for steps that needed a
+//! file system also a folder.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OnceCell, watch};
+
+use super::backend::{Backend, Entry};
+use super::basis::Basis;
+use super::pack::LayerRecord;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Layer;
+use crate::layer::Tree;
+use crate::store::Store;
+
+/// The kind of the store's records that hold results of steps.
+const STEPS: &str = "step";
+
+/// Something on disk that vanishes when it is dropped.
+pub type Guard = Arc<dyn Send + Sync>;
+
+/// What the execution of a step gave.
+#[derive(Default)]
+pub struct Executed {
+    /// The changes.
+    pub tree: Tree,
+    /// The folder that holds them, by its id.
+    pub kept: Option<String>,
+    /// What holds the contents of files of the tree.
+    pub guards: Vec<Guard>,
+    /// Whether a cache was there that the key says nothing of.
+    pub with_caches: bool,
+}
+
+impl Executed {
+    /// Changes whose contents are somewhere for good.
+    pub fn of(tree: Tree) -> Self {
+        Self { tree, ..Self::default() }
+    }
+}
+
+/// A layer that is packed, or is being packed.
+pub type Packing = watch::Receiver<Option<Result<LayerRecord, NotPacked>>>;
+
+/// Why a layer was not packed, for all who wait for it.
+#[derive(Clone, Debug)]
+pub struct NotPacked {
+    kind: ErrorKind,
+    why: String,
+    hint: Option<String>,
+}
+
+impl NotPacked {
+    /// That this is why.
+    pub fn of(error: &Error) -> Self {
+        let hint = error.next_move().map(str::to_owned);
+        Self { kind: error.kind(), why: error.message(), hint }
+    }
+
+    fn error(self) -> Error {
+        let error = Error::new(self.kind, "pack a layer").because(self.why);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// What is remembered of a step.
+#[derive(Serialize, Deserialize)]
+struct StepRecord {
+    created: String,
+    layer: LayerRecord,
+    kept: Option<String>,
+}
+
+/// Where a layer is that other machines made.
+struct Elsewhere {
+    backend: Arc<dyn Backend>,
+    /// Set when it is here.
+    fetched: OnceCell<()>,
+}
+
+/// What a step added.
+pub struct StepOutput {
+    /// Equal keys mean equal files, this step and all before it, as far as the basis goes.
+    pub key: String,
+    /// What else they depend on.
+    pub basis: Basis,
+    /// When it was executed, as histories write it.
+    pub created: String,
+    /// What it added, where that was made by this process and without a sandbox.
+    pub tree: Option<Tree>,
+    #[expect(dead_code, reason = "it holds the contents of the tree's files until it is dropped")]
+    guards: Vec<Guard>,
+    layer: Packing,
+    kept: Mutex<Option<String>>,
+    /// Where a layer comes from that other machines made.
+    elsewhere: Option<Elsewhere>,
+}
+
+impl StepOutput {
+    /// A step whose layer is packed, or is being packed.
+    pub fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
+        let (kept, basis) = (Mutex::new(kept), Basis::Key);
+        Self { key, basis, created, tree: None, guards: Vec::new(), layer, kept, elsewhere: None }
+    }
+
+    /// A step that depends on more than its key.
+    pub fn on(self, basis: Basis) -> Self {
+        Self { basis, ..self }
+    }
+
+    /// A step whose layer must be fetched before it is used.
+    pub fn elsewhere(entry: Entry, backend: Arc<dyn Backend>) -> Self {
+        let Entry { key, created, layer, .. } = entry;
+        let elsewhere = Some(Elsewhere { backend, fetched: OnceCell::new() });
+        Self { elsewhere, ..Self::new(key, created, packed(layer), None) }
+    }
+
+    /// A step that was executed before, where that is known and its layer is here.
+    pub(super) fn remembered(store: &Store, key: &str, basis: Basis) -> Result<Option<Self>> {
+        let Some(record) = basis.record_key(key) else { return Ok(None) };
+        let Some(record) = store.get_record::<StepRecord>(STEPS, &record) else { return Ok(None) };
+        if !record.layer.is_in(store)? {
+            return Ok(None);
+        }
+        let StepRecord { created, layer, kept } = record;
+        Ok(Some(Self::new(key.to_owned(), created, packed(layer), kept).on(basis)))
+    }
+
+    /// Takes note of the step for later builds.
+    pub fn remember(&self, store: &Store, layer: &LayerRecord) -> Result<()> {
+        let (created, layer) = (self.created.clone(), layer.clone());
+        let record = StepRecord { created, layer, kept: self.kept() };
+        match self.basis.record_key(&self.key) {
+            Some(key) => store.put_record(STEPS, &key, &record),
+            None => Ok(()),
+        }
+    }
+
+    /// With what it added, and what holds the contents of that.
+    pub fn holding(self, tree: Option<Tree>, guards: Vec<Guard>) -> Self {
+        Self { tree, guards, ..self }
+    }
+
+    /// The folder that holds the files, by its id.
+    pub fn kept(&self) -> Option<String> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of the folder.
+    pub fn keep(&self, id: String) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    }
+
+    /// The layer, if it is packed.
+    pub fn packed(&self) -> Option<LayerRecord> {
+        self.layer.borrow().as_ref().and_then(|packed| packed.as_ref().ok().cloned())
+    }
+
+    /// The layer, which is in the store from then on.
+    pub async fn stored_layer(&self, store: &Store) -> Result<Layer> {
+        let record = self.layer().await?;
+        if let Some(Elsewhere { backend, fetched }) = &self.elsewhere {
+            let fetch = || async {
+                backend.fetch(&self.key, &record).await?;
+                self.remember(store, &record)
+            };
+            fetched.get_or_try_init(fetch).await?;
+        }
+        Ok(record.layer(store))
+    }
+
+    /// Waits until the layer is packed.
+    pub async fn layer(&self) -> Result<LayerRecord> {
+        let mut layer = self.layer.clone();
+        let failed = || Error::new(ErrorKind::Io, "pack a layer");
+        let packed = layer.wait_for(Option::is_some).await;
+        match packed.map(|packed| packed.clone()) {
+            Ok(Some(Ok(record))) => Ok(record),
+            Ok(Some(Err(why))) => Err(why.error()),
+            Ok(None) | Err(_) => Err(failed().because("its writer went away")),
+        }
+    }
+}
+
+/// A layer that is there already.
+pub fn packed(record: LayerRecord) -> Packing {
+    watch::channel(Some(Ok(record))).1
+}

@@ -1,0 +1,87 @@
+//! `--explain`: why a step is executed again, without a value.
+
+use super::bench::Bench;
+use super::support::{Run, need};
+
+/// The explanations of a build, each after its `explain: `.
+#[track_caller]
+fn explained(bench: &Bench, more: &[&str]) -> Vec<String> {
+    let run: Run = bench.run(&[&["--explain"], more].concat()).success();
+    let lines = run.stderr.lines().filter_map(|line| line.strip_prefix("explain: "));
+    lines.map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn step<'a>(lines: &'a [String], name: &str) -> &'a str {
+    let found = lines.iter().find(|line| line.starts_with("step") && line.contains(name));
+    let line = found.unwrap_or_else(|| panic!("nothing is said of {name}: {lines:#?}"));
+    line.split_once(": ").unwrap().1
+}
+
+#[test]
+fn each_step_says_where_it_came_from_and_what_changed() {
+    let bench = need!(Bench::new());
+    bench.write("src/main.go", "one");
+    bench.write("src/go.mod", "m");
+    let file = "FROM busybox\nARG TOKEN\nENV MODE=fast\nWORKDIR /w\nCOPY src /src/\n\
+                RUN --mount=type=bind,source=src,target=/b echo $MODE\n";
+    bench.file(file);
+    let first = explained(&bench, &["--build-arg", "TOKEN=hunter2"]);
+    for name in ["WORKDIR", "COPY", "RUN"] {
+        assert_eq!(step(&first, name), "executed: it is executed for the first time");
+    }
+    assert!(first[0].starts_with("resolve busybox"), "{first:#?}");
+    let second = explained(&bench, &["--build-arg", "TOKEN=hunter2"]);
+    for name in ["WORKDIR", "COPY", "RUN"] {
+        assert_eq!(step(&second, name), "found in the store");
+    }
+    let other = explained(&bench, &["--build-arg", "TOKEN=other"]);
+    assert_eq!(step(&other, "COPY"), "found in the store");
+    assert_eq!(step(&other, "RUN"), "executed: the argument or variable TOKEN changed");
+
+    bench.write("src/main.go", "two");
+    bench.write("src/new.go", "new");
+    fs_err::remove_file(bench.sandbox.path("ctx/src/go.mod")).unwrap();
+    let edited = explained(&bench, &["--build-arg", "TOKEN=other"]);
+    let files = "src/main.go changed; src/new.go was added; src/go.mod was removed";
+    assert_eq!(step(&edited, "WORKDIR"), "found in the store");
+    assert_eq!(step(&edited, "COPY"), format!("executed: {files}"));
+    assert_eq!(step(&edited, "RUN"), format!("executed: a step below it changed; {files}"));
+
+    bench.file(&file.replace("echo $MODE", "echo other"));
+    let rewritten = explained(&bench, &["--build-arg", "TOKEN=other"]);
+    let why = "executed: the instruction is another one; the command changed";
+    assert_eq!(step(&rewritten, "RUN"), why);
+    let fresh = explained(&bench, &["--no-cache"]);
+    assert_eq!(step(&fresh, "RUN"), "executed: --no-cache");
+}
+
+#[test]
+fn no_value_is_kept_or_told_for_an_explanation() {
+    let bench = need!(Bench::new());
+    bench.file(
+        "FROM busybox\nARG TOKEN\nENV SECRET=swordfish\nCOPY <<EOF /a\nopensesame\nEOF\nRUN true\n",
+    );
+    bench.write("src", "x");
+    let lines = explained(&bench, &["--build-arg", "TOKEN=hunter2"]).join("\n");
+    let records = bench.sandbox.store().join("gondola/records/step-materials");
+    let mut kept = 0;
+    for entry in fs_err::read_dir(&records).unwrap() {
+        let text = fs_err::read_to_string(entry.unwrap().path()).unwrap();
+        kept += 1;
+        for value in ["hunter2", "opensesame"] {
+            assert!(!text.contains(value) && !lines.contains(value), "{value} in {text}");
+        }
+    }
+    assert_eq!(kept, 4, "two steps, each with its place");
+}
+
+#[test]
+fn a_base_that_moved_is_named_by_both_digests() {
+    let bench = need!(Bench::new());
+    bench.file("FROM busybox\nCOPY a /\n");
+    bench.write("a", "1");
+    explained(&bench, &[]);
+    let again = explained(&bench, &["--pull"]);
+    assert!(again[0].ends_with("found in the registry: it was looked up again"), "{again:#?}");
+}
