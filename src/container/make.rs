@@ -87,6 +87,12 @@ impl NewContainer {
         let mut mounts = Vec::new();
         for (number, volume) in volumes.iter().enumerate() {
             mounts.push(match volume.clone() {
+                Volume::Host { source, target, .. } if rung == Rung::Chroot => {
+                    let action = format!("mount {} at {target}", source.display());
+                    return Err(Error::new(ErrorKind::Unsupported, action)
+                        .because(format!("nothing can be mounted in the sandbox {rung}"))
+                        .hint("run \"gondola doctor\": it says what the others lack"));
+                }
                 Volume::Host { source, target, access, make } => {
                     if make && !source.exists() {
                         let made = fs_err::create_dir_all(&source);

@@ -36,12 +36,13 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// Makes a socket that leads to the agent at `agent`, for the user that `access` says.
-    pub(super) fn open(agent: &Path, access: Access) -> Result<Self> {
+    /// Makes a socket in a folder below `folder` that leads to the agent at `agent`, for the user that
+    /// `access` says.
+    pub(super) fn open(agent: &Path, access: Access, folder: &Path) -> Result<Self> {
         let action = || format!("give a step the SSH agent at {}", agent.display());
         // Without this look, an agent that is gone would be an error of the step's program, or none at all.
         drop(UnixStream::connect(agent).cannot(action)?);
-        let folder = tempfile::tempdir().cannot(action)?;
+        let folder = tempfile::tempdir_in(folder).cannot(action)?;
         let path = folder.path().join("agent");
         // An address holds 108 bytes, and the folder may be anywhere.
         let opened = fs_err::File::open(folder.path()).cannot(action)?;
@@ -149,7 +150,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("own");
         let _listener = echo(&path);
-        let agent = Agent::open(&path, Access { mode: Some(0o640), ..Access::default() }).unwrap();
+        let agent = Agent::open(
+            &path,
+            Access { mode: Some(0o640), ..Access::default() },
+            &std::env::temp_dir(),
+        )
+        .unwrap();
         let socket = agent.socket();
         let mode = fs_err::metadata(&socket).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o640);
@@ -177,7 +183,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("own");
         drop(UnixListener::bind(&path).unwrap());
-        let error = Agent::open(&path, Access::default()).err().unwrap().to_string();
+        let error =
+            Agent::open(&path, Access::default(), &std::env::temp_dir()).err().unwrap().to_string();
         assert!(error.contains("SSH agent"), "{error}");
     }
 }

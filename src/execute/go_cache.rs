@@ -39,12 +39,12 @@ use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
 use crate::dockerfile::{config, copy};
 use crate::engine::files::{Files, LastLink, locate, resolve};
-use crate::engine::op::{Access as Owner, ExecOp};
+use crate::engine::op::{Access as Owner, ExecOp, Sharing};
 use crate::engine::{Inputs, Snapshot};
 use crate::error::Result;
 use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
-use crate::sandbox::{Access, Changes, Durability, Mount, Rung, Secret};
+use crate::sandbox::{Access, Changes, Durability, Mount, Secret};
 use crate::store::{CacheScope, ScopeName};
 
 /// Where apt's own settings of a step are.
@@ -61,10 +61,6 @@ pub(super) async fn mount(
 ) -> Result<()> {
     let files = workshop.files(&inputs.base).await?;
     let unpacker = workshop.isolation().await?.unpacker.clone();
-    if unpacker.rung == Rung::Chroot {
-        // Nothing can be mounted there.
-        return Ok(());
-    }
     let caches = workshop.caches(&inputs.table);
     let step = Step {
         user: op.user.clone(),
@@ -224,8 +220,9 @@ impl Step {
         let create = |place: &Path| mounts::create_cache(&self.unpacker, place, access, None);
         let own = name(self.scope.name().map_or("this build", ScopeName::as_str));
         let below: Vec<String> = self.scope.below().iter().map(|s| name(s.as_str())).collect();
-        let opened = if below.is_empty() || !self.unpacker.rung.has_overlay() {
-            levels::open(&self.folder, &own, &create)?
+        let rung = self.unpacker.rung;
+        let opened = if below.is_empty() || !rung.has_overlay() {
+            levels::open(&self.folder, (&own, mounts::sharing_on(rung, Sharing::Shared)), &create)?
         } else {
             levels::open_over(&self.folder, &own, &below, &create)?
         };
@@ -238,7 +235,7 @@ impl Step {
             mounted.modules = Some(Modules { place, files: files.clone(), below });
         }
         match over {
-            None => mounted.bind(files, &target, Access::ReadWrite),
+            None => mounted.own(files, &target, Access::ReadWrite),
             Some(over) => mounted.mounts.push(Mount::Overlay {
                 layers: vec![over.below],
                 changes: Changes {

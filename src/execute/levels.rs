@@ -7,6 +7,7 @@
 //! FOLDER/<hash>.lock            held by whoever uses the cache; its mtime = the last use
 //! FOLDER/<hash>.writers         held by steps that write to a cache; its mtime = when the last began
 //! FOLDER/<hash>.readers         held by steps whose own cache lies over it
+//! FOLDER/<hash>.alone          held by a step that moves the cache into its root file system
 //! FOLDER/<hash>.gate            held while one of the two before is asked for
 //! ```
 //!
@@ -23,12 +24,14 @@ use std::time::SystemTime;
 
 use crate::cache::mounts;
 use crate::engine::Guard;
+use crate::engine::op::Sharing;
 use crate::error::{Cannot as _, Result};
 use crate::store::Lock;
 
 /// What the files of locks end with.
 const WRITERS: &str = "writers";
 const READERS: &str = "readers";
+const ALONE: &str = "alone";
 
 /// A cache to mount.
 pub(super) struct Opened {
@@ -52,17 +55,26 @@ pub(super) struct Over {
     pub work: PathBuf,
 }
 
-/// Opens a cache to write to, which is made where there is none.
+/// Opens a cache to write to, which is made where there is none. A private one is written to by nobody
+/// else meanwhile.
 pub(super) fn open(
     folder: &Path,
-    name: &str,
+    (name, sharing): (&str, Sharing),
     create: &dyn Fn(&Path) -> Result<()>,
 ) -> Result<Opened> {
     fs_err::create_dir_all(folder).cannot(|| "open a cache")?;
     let mut number = 0;
     loop {
         let place = mounts::place(folder, name, number);
-        if let Some(held) = hold(&place, WRITERS, READERS)? {
+        if let Some(mut held) = hold(&place, WRITERS, READERS)? {
+            if sharing == Sharing::Private {
+                let alone = Lock::try_exclusive(&place.with_extension(ALONE));
+                let Some(alone) = alone.cannot(|| "open a cache")? else {
+                    number += 1;
+                    continue;
+                };
+                held.push(Arc::new(alone));
+            }
             if !place.is_dir() {
                 create(&place)?;
             }
@@ -156,7 +168,7 @@ mod tests {
     fn nobody_writes_to_what_somebody_reads_and_nobody_waits() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let main = || open(folder, "main", &create).unwrap();
+        let main = || open(folder, ("main", Sharing::Shared), &create).unwrap();
         let topic = || open_over(folder, "topic", &["main".to_owned()], &create).unwrap();
         let below = |opened: &Opened| {
             let over = opened.over.as_ref().unwrap();
@@ -187,6 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_that_is_moved_has_one_step_and_the_next_takes_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let moved = || open(folder.path(), ("main", Sharing::Private), &create).unwrap();
+        let (first, second) = (moved(), moved());
+        assert_ne!(first.place, second.place);
+        let place = first.place.clone();
+        drop(first);
+        assert_eq!(moved().place, place);
+    }
+
+    #[test]
     fn what_lies_over_another_is_never_read_by_others() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
@@ -196,7 +219,7 @@ mod tests {
         drop(topic);
         let names = ["topic", "main", "other"].map(str::to_owned);
         for name in &names {
-            let opened = open(folder, name, &create).unwrap();
+            let opened = open(folder, (name, Sharing::Shared), &create).unwrap();
             assert!(!opened.files.join("planted").exists(), "{name}");
             drop(opened);
             let other = open_over(folder, "other", &names[..1], &create).unwrap();

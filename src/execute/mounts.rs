@@ -21,8 +21,8 @@ use crate::engine::{
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Link, Unpacker};
-use crate::sandbox::{self, Access, Secret};
-use crate::store::Lock;
+use crate::sandbox::{self, Access, Rung, Secret};
+use crate::store::{Lock, Store};
 
 /// The longest that a secret may be, as in BuildKit.
 const LONGEST_SECRET: u64 = 500 << 10;
@@ -113,6 +113,14 @@ pub(super) async fn mount(
     Ok(mounted)
 }
 
+/// How a cache is shared: where nothing can be mounted it is moved, and there is but one place for it.
+pub(super) fn sharing_on(rung: Rung, asked: Sharing) -> Sharing {
+    match (rung, asked) {
+        (Rung::Chroot, Sharing::Shared) => Sharing::Private,
+        _ => asked,
+    }
+}
+
 fn access(read_only: bool) -> Access {
     if read_only { Access::ReadOnly } else { Access::ReadWrite }
 }
@@ -135,7 +143,7 @@ impl Mounted {
             MountKind::Cache { .. } => {
                 let (folder, lock) = cache_of(workshop, inputs, &mount.kind).await?;
                 self.guards.push(lock);
-                self.bind(folder, target, access(mount.read_only));
+                self.own(folder, target, access(mount.read_only));
             }
             MountKind::Tmpfs(size) => self.mounts.push(sandbox::Mount::Tmpfs {
                 target: target.clone(),
@@ -156,7 +164,10 @@ impl Mounted {
                 }
             }
             MountKind::Agent { id, required, access } => match agents.get(id) {
-                Some(agent) => self.agent(agent, *access, target)?,
+                Some(agent) => {
+                    let store = &workshop.tools.transport.store;
+                    self.agent(store, (agent, *access), target)?;
+                }
                 None if *required => return Err(no_agent(id)),
                 None => {}
             },
@@ -189,7 +200,10 @@ impl Mounted {
                 blocking_or(move || shown(&unpacker, &select(files.as_ref(), &source)?)).await?
             }
         };
-        self.bind(shown.path.clone(), &mount.target, access(mount.read_only));
+        match mount.read_only {
+            true => self.bind(shown.path.clone(), &mount.target, Access::ReadOnly),
+            false => self.own(shown.path.clone(), &mount.target, Access::ReadWrite),
+        }
         self.guards.push(shown);
         Ok(())
     }
@@ -197,6 +211,12 @@ impl Mounted {
     pub(super) fn bind(&mut self, source: PathBuf, target: &str, access: Access) {
         let target = target.to_owned();
         self.mounts.push(sandbox::Mount::Bind { source, subpath: None, target, access });
+    }
+
+    /// As [`Self::bind`], a folder that no other step uses meanwhile where nothing can be mounted.
+    pub(super) fn own(&mut self, source: PathBuf, target: &str, access: Access) {
+        let target = target.to_owned();
+        self.mounts.push(sandbox::Mount::Own { source, target, access });
     }
 
     fn secret(&mut self, content: Vec<u8>, access: Owner, target: &str) {
@@ -209,8 +229,16 @@ impl Mounted {
         });
     }
 
-    fn agent(&mut self, socket: &Path, access: Owner, target: &str) -> Result<()> {
-        let agent = Agent::open(socket, access)?;
+    fn agent(
+        &mut self,
+        store: &Store,
+        (socket, access): (&Path, Owner),
+        target: &str,
+    ) -> Result<()> {
+        // On the file system of the step's root: a link to it will do there.
+        let scratch = store.scratch_folder()?;
+        let agent = Agent::open(socket, access, scratch.path())?;
+        self.guards.push(Arc::new(scratch));
         self.bind(agent.socket(), target, Access::ReadWrite);
         self.guards.push(Arc::new(agent));
         self.variables.push(("SSH_AUTH_SOCK".to_owned(), target.to_owned()));
@@ -260,7 +288,8 @@ async fn cache_of(
         None => (None, String::new()),
     };
     let unpacker = workshop.isolation().await?.unpacker.clone();
-    let (owner, sharing, name) = (*access, *sharing, format!("mount {id}"));
+    let sharing = sharing_on(unpacker.rung, *sharing);
+    let (owner, name) = (*access, format!("mount {id}"));
     let folder = workshop.caches(&inputs.table).of_files(unpacker.rung)?;
     blocking_or(move || {
         let create = |place: &Path| {

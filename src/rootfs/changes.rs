@@ -5,6 +5,7 @@
 //! folders, whose change time says too much, are compared by what an archive would hold of them.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -38,11 +39,12 @@ impl Diff {
     pub(super) fn remove_stubs(&self, stubs: &[Stub], rung: Rung) -> Result<()> {
         let mut parents: Vec<Parent> = Vec::new();
         // Looked at before anything goes: removing what is inside a stub changes the stub's time.
-        let looked: Vec<_> = stubs.iter().rev().map(|stub| (stub, self.look_at(stub))).collect();
+        let stubs = stubs.iter().rev().filter(|stub| !stub.put_back);
+        let looked: Vec<_> = stubs.map(|stub| (stub, self.look_at(stub))).collect();
         // What is inside another stub comes after it.
         for (stub, stats) in looked {
             let Some(stats) = stats else { continue };
-            self.remove_stub(stub, stats, rung, &mut parents)
+            self.remove_stub(stub, stats, &mut parents)
                 .cannot(|| format!("remove {}, which was mounted on", stub.path.display()))?;
         }
         // The outermost last: their times change when what is in them goes.
@@ -67,7 +69,6 @@ impl Diff {
         &self,
         stub: &Stub,
         (stat, holder): (Stat, Stat),
-        rung: Rung,
         parents: &mut Vec<Parent>,
     ) -> io::Result<()> {
         let (path, file) =
@@ -75,8 +76,7 @@ impl Diff {
         let folder = stub.path.parent().unwrap_or(Path::new("")).to_owned();
         let removed = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => rustix::fs::rmdir(&file).is_ok(),
-            // Where nothing can be mounted, the stub is what would be: its content is no change.
-            FileType::RegularFile if stat.st_size == 0 || rung == Rung::Chroot => {
+            FileType::RegularFile if stat.st_size == 0 => {
                 let is_stub = !self.layer_dir.hides(path, &stat).map_err(io::Error::other)?;
                 is_stub && rustix::fs::unlink(&file).is_ok()
             }
@@ -217,9 +217,12 @@ impl Diff {
     }
 
     /// How a copy differs from what it was.
-    pub(super) fn of_copy(&self, snapshot: &Snapshot) -> Result<Tree> {
+    pub(super) fn of_copy(&self, snapshot: &Snapshot, stubs: &[Stub]) -> Result<Tree> {
         let (mut tree, mut links) = (Tree::new(), Links::default());
         let fresh = snapshot.later_owners(&self.layer_dir.folder)?;
+        let put_back = stubs.iter().filter(|stub| stub.put_back);
+        let put_back: BTreeSet<&[u8]> =
+            put_back.map(|stub| stub.path.as_os_str().as_bytes()).collect();
         let mut before = snapshot.read()?;
         let mut old = before.next()?;
         walk(&self.layer_dir, &mut |path, stat| {
@@ -235,6 +238,11 @@ impl Diff {
             }
             if known.as_ref().map(|known| known.state) == Some(state(&self.layer_dir, path, stat)?)
             {
+                return Ok(());
+            }
+            // Only its place was another one for a while.
+            let is_same = known.as_ref().is_some_and(|known| known.identity == identity(stat));
+            if is_same && !is_folder(stat) && put_back.contains(path) {
                 return Ok(());
             }
             let path = TreePath::new(path)?;

@@ -71,7 +71,7 @@ impl Fork {
         difference.remove_stubs(stubs, self.below.rung)?;
         match &self.snapshot {
             None => difference.of_upper(),
-            Some(snapshot) => difference.of_copy(snapshot),
+            Some(snapshot) => difference.of_copy(snapshot, stubs),
         }
     }
 
@@ -139,6 +139,7 @@ impl Fork {
             path: as_path(path.as_bytes()).to_owned(),
             parent_seconds: stat.st_mtime,
             parent_nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            put_back: false,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{self, PipeWriter, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ use super::identity::{IdMap, Identity};
 use super::kernel;
 use super::limit::Limit;
 use super::privileges::{self, Confinement};
+use super::procfs;
 use super::protocol::{Job, StreamFds};
 use super::rung::Rung;
 use super::seccomp::{self, Sockets};
@@ -34,6 +35,10 @@ pub(super) struct Exec<'a> {
     pub(super) terminal: Option<&'a OwnedFd>,
     /// Leads to the fakeroot, where there is one.
     pub(super) fakeroot: Option<&'a UnixStream>,
+    /// The root file system, where it is this process that has to change to it.
+    pub(super) root: Option<BorrowedFd<'a>>,
+    /// Leads to who answers for `/proc`, where it cannot be mounted.
+    pub(super) procfs: Option<&'a UnixStream>,
 }
 
 /// Why the process did not become the program.
@@ -71,6 +76,11 @@ fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal>
     kernel::reset_signals().at(Stage::Helper, action)?;
     rustix::process::setsid().at(Stage::Helper, action)?;
     connect_streams(exec, streams)?;
+    if let Some(root) = exec.root {
+        let action = || "change the root directory";
+        rustix::process::fchdir(root).at(Stage::Mounts, action)?;
+        rustix::process::chroot(".").at(Stage::Mounts, action)?;
+    }
     // As in every container, whatever the caller has.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     if let Some(processes) = exec.job.spec.processes {
@@ -209,6 +219,11 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
     if let Some(fakeroot) = exec.fakeroot {
         fakeroot::attach(fakeroot)?;
     }
+    if let Some(procfs) = exec.procfs
+        && !procfs::attach(procfs)?
+    {
+        procfs::warn();
+    }
     let network = job.spec.network;
     let mut confinement = Confinement::Full;
     let sockets = match (&job.spec.root, job.rung) {
@@ -317,7 +332,9 @@ fn proot_arguments(exec: &Exec<'_>) -> Attempt<Vec<String>> {
         argv.extend(["-b".to_owned(), shared.to_owned()]);
     }
     for mount in &job.spec.mounts {
-        let Mount::Bind { source, subpath: None, target, access: _ } = mount else {
+        let (Mount::Bind { source, subpath: None, target, access: _ }
+        | Mount::Own { source, target, access: _ }) = mount
+        else {
             return refuse(
                 &format!("mount at {}", mount.target()),
                 "proot binds whole folders alone",

@@ -20,8 +20,10 @@ use super::identity::IdMap;
 use super::init::{self, Channels};
 use super::join;
 use super::kernel::{self, Fork, Signals};
-use super::protocol::{HELPER, Job, Order, Report, StreamFds};
+use super::protocol::{HELPER, Job, NOT_TAKEN_OUT, Order, Report, StreamFds};
+use super::rung::Rung;
 use super::spec::{Lifetime, Network};
+use super::staging::Staging;
 use super::way_out::{self, WayOut};
 
 /// The argument that makes the own binary check how it is run, for the probe of `proot`.
@@ -71,9 +73,12 @@ fn serve() -> ExitCode {
     drop(namespaces);
     match entered.and_then(|()| start(&control, job, streams)) {
         Ok(Side::Init(code)) => code,
-        Ok(Side::Helper(watch)) => {
+        Ok(Side::Helper(mut watch)) => {
+            let staging = watch.staging.take();
             let report = watch.until_the_end(&control);
-            report.map_or(ExitCode::SUCCESS, |report| answer(&control, &report))
+            let taken_out = staging.is_none_or(|staging| staging.take_out().is_ok());
+            let said = report.map_or(ExitCode::SUCCESS, |report| answer(&control, &report));
+            if taken_out { said } else { ExitCode::from(NOT_TAKEN_OUT) }
         }
         Err(fault) => answer(&control, &Report::Failed(fault)),
     }
@@ -109,6 +114,7 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     }
     let deadline = job.spec.timeout.map(|timeout| Instant::now() + timeout);
     let detached = job.spec.lifetime == Lifetime::Detached;
+    let staging = (job.rung == Rung::Chroot).then(|| Staging::put(&job)).transpose()?;
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
     let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
     let mut socket = control_path.map(|path| ControlSocket::open(path, &job)).transpose()?;
@@ -118,7 +124,7 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
             drop((opener, requests));
             drop(socket);
             let channels = Channels { control, requests: far };
-            Ok(Side::Init(init::run(job, streams, &channels, gate)))
+            Ok(Side::Init(init::run(job, streams, &channels, (gate, staging.as_ref()))))
         }
         Fork::Parent(pid) => {
             drop((streams, gate, far));
@@ -138,6 +144,7 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
                         socket,
                         requests,
                         way_out,
+                        staging,
                     };
                     Ok(Side::Helper(Box::new(watch)))
                 }
@@ -147,6 +154,8 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
                         socket.close();
                     }
                     let _ = waitpid(Some(pid), WaitOptions::empty());
+                    // The first failure is the one to tell of.
+                    let _ = staging.map(Staging::take_out);
                     Err(fault)
                 }
             }
@@ -210,6 +219,8 @@ struct Watch {
     requests: Option<UnixStream>,
     /// Leads out of a private network, and closes with it.
     way_out: Option<WayOut>,
+    /// What was put into the root file system, where nothing can be mounted.
+    staging: Option<Staging>,
 }
 
 impl Watch {

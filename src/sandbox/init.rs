@@ -20,11 +20,13 @@ use super::fakeroot::{self, FakerootSetup, Table};
 use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
-use super::path::{Kind, RootFolder};
+use super::path::RootFolder;
 use super::privileges;
+use super::procfs;
 use super::protocol::{Job, Report, StreamFds};
 use super::rung::Rung;
-use super::spec::{Mount, Network, Root};
+use super::spec::{Network, Root};
+use super::staging::Staging;
 use super::stub::Stub;
 use super::tty;
 
@@ -44,10 +46,10 @@ pub(super) fn run(
     job: Job,
     streams: StreamFds,
     channels: &Channels<'_>,
-    gate: PipeReader,
+    (gate, staging): (PipeReader, Option<&Staging>),
 ) -> ExitCode {
     let end = match wait_for_gate(gate) {
-        Ok(true) => serve(job, streams, channels),
+        Ok(true) => serve(job, streams, channels, staging),
         // The helper failed, and says why itself.
         Ok(false) => return ExitCode::FAILURE,
         Err(fault) => Err(fault),
@@ -86,24 +88,33 @@ fn wait_for_gate(mut gate: PipeReader) -> Attempt<bool> {
     Ok(true)
 }
 
-fn serve(job: Job, streams: StreamFds, channels: &Channels<'_>) -> Attempt<End> {
+fn serve(
+    job: Job,
+    streams: StreamFds,
+    channels: &Channels<'_>,
+    staging: Option<&Staging>,
+) -> Attempt<End> {
     let action = || "start the program";
     let signals = Signals::block_all().at(Stage::Helper, action)?;
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let prepared = fakeroot::is_needed(&job).then(|| Table::open(&job)).transpose()?;
-    let (stubs, identity) = enter(&job)?;
+    let (stubs, identity) = enter(&job, staging)?;
     let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
     let fakeroot =
         prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
+    let procfs = staging.map(|staging| procfs::Server::prepare(staging.root(), &identity));
+    let procfs = procfs.transpose()?;
     let exec = Exec {
         job: &job,
         identity,
         terminal: terminal.as_ref().map(|t| &t.terminal),
         fakeroot: fakeroot.as_ref().map(FakerootSetup::far),
+        root: staging.map(|staging| staging.root().as_fd()),
+        procfs: procfs.as_ref().map(procfs::Server::far),
     };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
         Fork::Child => {
@@ -115,6 +126,7 @@ fn serve(job: Job, streams: StreamFds, channels: &Channels<'_>) -> Attempt<End> 
     // What the fakeroot makes in a program's place gets the modes that it asks for.
     rustix::process::umask(Mode::empty());
     fakeroot.map(FakerootSetup::start).transpose()?;
+    procfs.map(procfs::Server::start).transpose()?;
     privileges::bound_capabilities(CapabilitySet::KILL)?;
     privileges::keep_capabilities(CapabilitySet::KILL)?;
     privileges::forbid_new_privileges()?;
@@ -145,7 +157,7 @@ fn refused(said: &[u8]) -> Attempt<End> {
 }
 
 /// Changes to the view that the rung gives, and finds the user in it.
-fn enter(job: &Job) -> Attempt<(Vec<Stub>, Identity)> {
+fn enter(job: &Job, staging: Option<&Staging>) -> Attempt<(Vec<Stub>, Identity)> {
     let stubs = match job.rung {
         _ if job.joins => Vec::new(),
         Rung::NsRoot | Rung::NsSubuid | Rung::Ns | Rung::NsCopy => {
@@ -164,7 +176,13 @@ fn enter(job: &Job) -> Attempt<(Vec<Stub>, Identity)> {
             }
             stubs
         }
-        Rung::Chroot => change_root(job)?,
+        // The root is changed by the program's process alone: this one answers for /proc.
+        Rung::Chroot => {
+            let staging = staging.expect("the helper put everything into place");
+            let root = staging.root();
+            let identity = find_identity(job, |path| root.open_inside(path, account_flags()))?;
+            return Ok((staging.put_back(), identity));
+        }
         Rung::Proot => {
             let root = RootFolder::new(open_folder(job)?).at(Stage::Mounts, || "open the root")?;
             let identity = find_identity(job, |path| root.open_inside(path, account_flags()))?;
@@ -210,62 +228,6 @@ fn open_folder(job: &Job) -> Attempt<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(folder, flags, Mode::empty());
     opened.at(Stage::Mounts, || format!("open {}", folder.display()))
-}
-
-/// Changes the root directory, with what little a container allows: device nodes and network files
-/// are made in the root file system itself and told as stubs.
-fn change_root(job: &Job) -> Attempt<Vec<Stub>> {
-    let action = || "change the root directory";
-    if let Some(mount) = job.spec.mounts.iter().find(|mount| !matches!(mount, Mount::Tmpfs { .. }))
-    {
-        let reason = "the chroot rung cannot mount";
-        return Err(Fault::new(Stage::Request, format!("mount at {}", mount.target()), reason));
-    }
-    let mut root = RootFolder::new(open_folder(job)?).at(Stage::Mounts, action)?;
-    let mut devices = root.ensure("/dev", Kind::Folder).at(Stage::Mounts, action)?;
-    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
-        make_device(&mut root, &mut devices, name, minor)?;
-    }
-    for mount in &job.spec.mounts {
-        root.ensure(mount.target(), Kind::Folder).at(Stage::Mounts, action)?;
-    }
-    copy_resolver(&mut root)?;
-    rustix::process::fchdir(&root).at(Stage::Mounts, action)?;
-    rustix::process::chroot(".").at(Stage::Mounts, action)?;
-    Ok(root.into_stubs())
-}
-
-fn make_device(
-    root: &mut RootFolder,
-    devices: &mut super::path::Spot,
-    name: &str,
-    minor: u32,
-) -> Attempt<()> {
-    use rustix::fs::{AtFlags, FileType, makedev, mknodat, statat};
-    let action = || format!("make /dev/{name}");
-    let before = statat(&devices.fd, "", AtFlags::EMPTY_PATH).at(Stage::Mounts, action)?;
-    let mode = Mode::from(0o666);
-    match mknodat(&devices.fd, name, FileType::CharacterDevice, mode, makedev(1, minor)) {
-        Ok(()) => {
-            root.note(devices.path.join(name), before.st_mtime, before.st_mtime_nsec);
-            Ok(())
-        }
-        Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(error).at(Stage::Mounts, action),
-    }
-}
-
-/// Gives the root file system the host's name servers where it has none.
-fn copy_resolver(root: &mut RootFolder) -> Attempt<()> {
-    let action = || "write /etc/resolv.conf";
-    if root.open_inside("/etc/resolv.conf", OFlags::PATH).is_ok() {
-        return Ok(());
-    }
-    let spot = root.ensure("/etc/resolv.conf", Kind::File).at(Stage::Mounts, action)?;
-    let path = spot.path.to_string_lossy();
-    let file = root.open_inside(&path, OFlags::WRONLY).at(Stage::Mounts, action)?;
-    let text = mounts::host_text("/etc/resolv.conf");
-    io::Write::write_all(&mut std::fs::File::from(file), text.as_bytes()).at(Stage::Mounts, action)
 }
 
 /// Reaps everything and passes every signal to `program`, until that one ends.

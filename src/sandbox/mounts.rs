@@ -126,8 +126,12 @@ impl<'a> Source<'a> {
             return Err(Fault::new(Stage::Request, format!("mount {target:?}"), reason));
         }
         let (tree, kind) = match mount {
-            Mount::Bind { source, subpath, access, .. } => {
-                let tree = open_source(source, subpath.as_deref(), *access)
+            Mount::Bind { source, access, .. } | Mount::Own { source, access, .. } => {
+                let subpath = match mount {
+                    Mount::Bind { subpath, .. } => subpath.as_deref(),
+                    _ => None,
+                };
+                let tree = open_source(source, subpath, *access)
                     .at(Stage::Mounts, || format!("mount {} at {target}", source.display()))?;
                 let folder = file_type(tree.as_fd()).is_ok_and(|kind| kind == FileType::Directory);
                 (Some(tree), if folder { Kind::Folder } else { Kind::File })
@@ -301,7 +305,7 @@ fn own(file: &std::fs::File, uid: u32, gid: u32) {
 const LOCAL_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// The files that say who and where the machine is.
-fn network_texts(spec: &Spec) -> [(&'static str, String); 3] {
+pub(super) fn network_texts(spec: &Spec) -> [(&'static str, String); 3] {
     let host = |path| match spec.network {
         Network::Host => host_text(path),
         Network::None | Network::Private => String::new(),
@@ -343,7 +347,7 @@ fn asking(servers: &[IpAddr], text: String) -> String {
 }
 
 /// A small text file of the host; empty if there is none.
-pub(super) fn host_text(path: &str) -> String {
+fn host_text(path: &str) -> String {
     let mut text = String::new();
     if let Ok(file) = fs_err::File::open(path) {
         let mut bounded = file.take(MAX_NETWORK_FILE_BYTES);

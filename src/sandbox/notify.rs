@@ -66,7 +66,7 @@ fn install_with(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<Own
 }
 
 /// Tells the kernel to switch to whoever is answered at once, on the same processor.
-pub(super) fn hurry(listener: &OwnedFd) {
+pub(super) fn wake_at_once(listener: &OwnedFd) {
     const SYNC_WAKE_UP: libc::c_ulong = 1;
     let request = libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS;
     #[expect(unsafe_code, reason = "no safe wrapper makes this request")]

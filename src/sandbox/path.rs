@@ -50,6 +50,16 @@ impl RootFolder {
         self.stubs
     }
 
+    /// What [`Self::ensure`] made until now.
+    pub(super) fn stubs(&self) -> &[Stub] {
+        &self.stubs
+    }
+
+    /// Opens a folder by a path that must hold no symbolic link.
+    pub(super) fn folder(&self, path: &Path) -> Result<OwnedFd> {
+        self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
     /// Opens a path that must hold no symbolic link, not even at its end.
     pub(super) fn look(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
         let fd = self.open(path.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)?;
@@ -131,7 +141,7 @@ impl RootFolder {
         parent_nanoseconds: impl TryInto<u32>,
     ) {
         let parent_nanoseconds = parent_nanoseconds.try_into().unwrap_or(0);
-        self.stubs.push(Stub { path, parent_seconds, parent_nanoseconds });
+        self.stubs.push(Stub { path, parent_seconds, parent_nanoseconds, put_back: false });
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {

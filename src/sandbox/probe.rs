@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
 use super::error::{At as _, Attempt, Fault, Stage};
@@ -221,6 +222,9 @@ fn explain(rung: Rung, fault: Fault) -> Finding {
         (Rung::Chroot, Stage::Mounts) if !rustix::process::geteuid().is_root() => {
             ("it needs root, at least a container's".to_owned(), None)
         }
+        (Rung::Chroot, Stage::Mounts) if missing_capability().is_some() => {
+            explain_capability(missing_capability().unwrap_or_default())
+        }
         (Rung::Proot, Stage::IdMap) => {
             (fault.reason, Some("install proot 5.4 or newer".to_owned()))
         }
@@ -236,6 +240,21 @@ fn explain(rung: Rung, fault: Fault) -> Finding {
         _ => (format!("cannot {}: {}", fault.action, fault.reason), None),
     };
     Finding { rung, works: false, reason: Some(reason), fix, lasts }
+}
+
+/// What root of a container needs to change the root directory and to make devices, where it lacks it.
+fn missing_capability() -> Option<&'static str> {
+    let needed = [(CapabilitySet::SYS_CHROOT, "SYS_CHROOT"), (CapabilitySet::MKNOD, "MKNOD")];
+    let held = rustix::thread::capabilities(None).ok()?.effective;
+    needed.into_iter().find(|(one, _)| !held.contains(*one)).map(|(_, name)| name)
+}
+
+fn explain_capability(name: &str) -> (String, Option<String>) {
+    let fix = format!(
+        "docker run --cap-add {name}; Kubernetes: securityContext: {{capabilities: {{add: [{name}]}}}}; \
+         GitLab's runner: cap_add = [\"{name}\"] of [runners.docker]"
+    );
+    (format!("root of this container lacks CAP_{name}"), Some(fix))
 }
 
 fn explain_id_map(fault: &Fault) -> (String, Option<String>) {
@@ -266,7 +285,9 @@ fn explain_namespaces(errno: Option<i32>, reason: &str) -> (String, Option<Strin
         }
         _ if setting("/proc/self/status").lines().any(|line| line == "Seccomp:\t2") => (
             "user namespaces are blocked by a system-call filter, as in a container",
-            "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined",
+            "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined; \
+             Kubernetes: securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked}; \
+             GitLab's runner: the same as security_opt of [runners.docker]",
         ),
         _ => return (format!("user namespaces cannot be made: {reason}"), None),
     };

@@ -15,6 +15,9 @@ use super::way_out::Program;
 /// The name under which the own binary is re-executed.
 pub(super) const HELPER: &str = "gondola-sandbox-helper";
 
+/// The exit code of a helper that could not take out what it had put into the root file system.
+pub(super) const NOT_TAKEN_OUT: u8 = 77;
+
 /// The three standard streams of the program.
 pub(super) type StreamFds = [OwnedFd; 3];
 

@@ -58,7 +58,7 @@ impl Rung {
             Self::NsRoot | Self::NsSubuid => "everything",
             Self::Ns => "everything; file owners are recorded",
             Self::NsCopy => "everything, on a copy of the root file system",
-            Self::Chroot => "most steps, without /proc; not a boundary",
+            Self::Chroot => "most steps, as root of this container; not a boundary",
             Self::Proot => "most steps; not a boundary",
             Self::Toolchain => "go build alone",
         }

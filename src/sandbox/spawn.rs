@@ -15,7 +15,7 @@ use super::connector::Connector;
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exit::Exit;
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
-use super::protocol::{HELPER, Job, Order, Report};
+use super::protocol::{HELPER, Job, NOT_TAKEN_OUT, Order, Report};
 use super::rung::Rung;
 use super::spec::{Lifetime, Network, Root, Spec};
 use super::stub::Stub;
@@ -23,7 +23,7 @@ use super::trials::Trials;
 use super::tty::{self, WindowSize};
 use super::user_namespace::{holds_id_range, is_in_user_namespace};
 use super::way_out::Program;
-use crate::error::{Cannot as _, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// The standard streams of a program.
 #[derive(Debug)]
@@ -305,7 +305,11 @@ impl Child {
             }
         }
         // The helper ends last: with it gone, so are the mounts and every process.
-        self.process.wait().cannot(|| "wait for the sandbox helper")?;
+        let ended = self.process.wait().cannot(|| "wait for the sandbox helper")?;
+        if ended.code() == Some(NOT_TAKEN_OUT.into()) {
+            return Err(Error::new(ErrorKind::Io, "finish the sandbox")
+                .because("what was put into the root file system for the program is still there"));
+        }
         Ok(self.exit.clone().expect("the loop ends with it"))
     }
 

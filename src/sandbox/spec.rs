@@ -170,6 +170,16 @@ pub enum Mount {
         /// Whether it may be written to.
         access: Access,
     },
+    /// A folder of the host that nobody else uses meanwhile. Where nothing can be mounted, it is moved to
+    /// where it appears, and back at the end; so it has to be on the file system of the root.
+    Own {
+        /// The host's folder.
+        source: PathBuf,
+        /// Where it appears.
+        target: String,
+        /// Whether it may be written to.
+        access: Access,
+    },
     /// Folders of the host over each other. Only where there are overlays ([`super::Rung::has_overlay`]).
     Overlay {
         /// The folders that are read alone, the lowest first. Nobody may change them meanwhile.
@@ -208,6 +218,7 @@ impl Mount {
     pub fn target(&self) -> &str {
         match self {
             Self::Bind { target, .. }
+            | Self::Own { target, .. }
             | Self::Overlay { target, .. }
             | Self::Tmpfs { target, .. }
             | Self::Secret { target, .. } => target,

@@ -14,4 +14,8 @@ pub struct Stub {
     pub parent_seconds: i64,
     /// The part of that time below a second.
     pub parent_nanoseconds: u32,
+    /// Whether it was there before, and is again at the end, when the sandbox has put it back: it is no
+    /// change, though the file system says that something was done to it.
+    #[serde(default)]
+    pub put_back: bool,
 }

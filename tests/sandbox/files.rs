@@ -1,6 +1,7 @@
 //! What a process sees of files, and what it leaves.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
 
 use fs_err as fs;
 use gondola::sandbox::{Access, Mount, Root, Rung, Secret, Spec};
@@ -24,10 +25,13 @@ pub const CASES: &[Row] = &[
     ("a_link_in_place_of_proc_dev_or_sys_is_refused", NAMESPACES, hostile_system_links),
     ("a_mount_over_proc_or_sys_is_refused", NAMESPACES, mount_over_proc),
     ("a_working_directory_is_made_and_followed_inside", ROOTED, working_directory),
-    ("mounts_are_refused_where_there_can_be_none", &[Rung::Chroot], no_mounts),
+    ("folders_of_others_are_not_mounted_where_nothing_can_be", &[Rung::Chroot], no_mounts),
+    ("what_cannot_be_mounted_is_there_for_the_program_and_gone_after_it", &[Rung::Chroot], staged),
+    ("devices_are_everybodys_where_nothing_can_be_mounted", &[Rung::Chroot], staged_devices),
+    ("proc_is_answered_for_where_it_cannot_be_mounted", &[Rung::Chroot], answered),
 ];
 
-fn bind(source: &std::path::Path, target: &str, access: Access) -> Mount {
+fn bind(source: &Path, target: &str, access: Access) -> Mount {
     let (source, target) = (source.to_owned(), target.to_owned());
     Mount::Bind { source, subpath: None, target, access }
 }
@@ -248,13 +252,104 @@ fn working_directory(context: &Context) {
     assert_eq!(context.run_spec(&spec).exit.code(), 126);
 }
 
+/// Every entry below a folder: its path, mode and number, and when its content changed.
+fn listing(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(path) = pending.pop() {
+        let found = fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(folder).unwrap().display();
+        let time = (found.mtime(), found.mtime_nsec());
+        lines.push(format!("{name} {:o} {time:?} {}", found.mode(), found.ino()));
+        if found.is_dir() {
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// A job with everything that others mount: a secret, a cache, files that are shown, and memory.
+fn staged_spec(context: &Context, arguments: &[&str]) -> Spec {
+    let mut spec = context.spec(arguments);
+    spec.mounts.push(secret("/run/secrets/token"));
+    spec.mounts.push(Mount::Own {
+        source: context.folder.join("cache"),
+        target: "/root/.cache".to_owned(),
+        access: Access::ReadWrite,
+    });
+    spec.mounts.push(bind(&context.folder.join("shown"), "/data", Access::ReadOnly));
+    spec.mounts.push(Mount::Tmpfs { target: "/t".to_owned(), size_bytes: None, mode: 0o1777 });
+    spec
+}
+
+/// An image that was made elsewhere has files where others mount.
+fn staged(context: &Context) {
+    for folder in ["base/dev", "base/data/sub", "cache/kept", "shown"] {
+        fs::create_dir_all(context.folder.join(folder)).unwrap();
+    }
+    fs::write(context.base.join("dev/null"), "no device").unwrap();
+    fs::write(context.base.join("etc/resolv.conf"), "the image's own").unwrap();
+    fs::write(context.base.join("data/hidden"), "x").unwrap();
+    fs::write(context.folder.join("shown/file"), "shown").unwrap();
+    let now = || (listing(&context.base), listing(&context.folder.join("shown")));
+    let before = now();
+    let run = |arguments: &[&str]| context.output_of(&staged_spec(context, arguments));
+    assert_eq!(run(&["cat", "/run/secrets/token"]), "hunter2");
+    assert_eq!(run(&["mode", "/run/secrets/token"]), "400 0 0\n");
+    assert_eq!(run(&["ls", "/data"]), "file\n");
+    assert_eq!(run(&["ls", "/root/.cache"]), "kept\n");
+    for path in ["/root/.cache/new", "/t/gone", "/data/gone", "/dev/shm/gone"] {
+        run(&["write", path, "text"]);
+    }
+    assert!(!run(&["cat", "/etc/resolv.conf"]).contains("the image's own"));
+    assert!(run(&["cat", "/etc/hosts"]).contains("localhost"));
+    // All of it is gone, and all else as it was; the cache has what was written to it.
+    assert_eq!(now(), before);
+    assert_eq!(fs::read_to_string(context.folder.join("cache/new")).unwrap(), "text");
+    assert!(context.folder.join("cache/kept").is_dir());
+    // What a step writes stays, beside all that.
+    run(&["write", "/etc/new", "text"]);
+    assert_eq!(fs::read_to_string(context.base.join("etc/new")).unwrap(), "text");
+    let left = fs::read_dir(&context.folder).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().contains("aside")));
+}
+
+/// Also for a user who is not the one that made them, whatever the caller's umask.
+fn staged_devices(context: &Context) {
+    for user in ["", "app"] {
+        let asked = ["probe", "w:/dev/null", "r:/dev/zero", "w:/dev/shm/x", "r:/dev/fd/0"];
+        let mut spec = context.spec(&asked);
+        spec.user = user.to_owned();
+        let said = context.output_of(&spec);
+        assert_eq!(said, "w:/dev/null ok\nr:/dev/zero ok\nw:/dev/shm/x ok\nr:/dev/fd/0 empty\n");
+    }
+}
+
+/// `/proc` and `/sys` are those of the container, for every user.
+fn answered(context: &Context) {
+    for user in ["", "app"] {
+        let run = |arguments: &[&str]| {
+            let mut spec = context.spec(arguments);
+            spec.user = user.to_owned();
+            context.output_of(&spec)
+        };
+        let asked = ["l:/proc/self/exe", "r:/proc/self/status", "r:/proc/cpuinfo", "l:/proc/none"];
+        let said = run(&[&["probe"][..], &asked].concat());
+        let expected = "l:/proc/self/exe ok\nr:/proc/self/status ok\nr:/proc/cpuinfo ok\n\
+            l:/proc/none ENOENT\n";
+        assert_eq!(said, expected, "{user}");
+        // Its own, though another process opens it.
+        assert_eq!(run(&["cat", "/proc/self/comm"]), "payload\n", "{user}");
+    }
+}
+
 fn no_mounts(context: &Context) {
     let mut spec = context.spec(&["true"]);
-    spec.mounts.push(secret("/run/secrets/token"));
-    assert!(context.refusal(&spec).contains("the chroot rung cannot mount"));
-    // Without mounts the few devices are files, and told so that no layer holds them.
-    let (mut child, _output, _error) = context.start(&context.spec(&["true"]));
-    let stubs: Vec<_> = child.stubs().iter().map(|stub| stub.path.to_str().unwrap()).collect();
-    assert!(stubs.contains(&"dev/null") && stubs.contains(&"etc/resolv.conf"), "{stubs:?}");
-    assert!(child.wait().unwrap().is_success());
+    let shared = context.folder.join("shared");
+    fs::create_dir(&shared).unwrap();
+    spec.mounts.push(bind(&shared, "/shared", Access::ReadWrite));
+    assert!(context.refusal(&spec).contains("nothing can be mounted here"));
+    assert!(shared.is_dir());
+    assert!(!context.base.join("shared").exists());
 }

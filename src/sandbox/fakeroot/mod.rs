@@ -19,7 +19,7 @@ mod creation;
 mod files;
 mod ids;
 mod table;
-mod target;
+pub(super) mod target;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -127,7 +127,7 @@ struct Fakeroot {
 
 impl Fakeroot {
     fn serve(mut self) {
-        notify::hurry(&self.listener);
+        notify::wake_at_once(&self.listener);
         // The end of process 1 ends this thread, too.
         while let Ok(Some(call)) = notify::receive(&self.listener) {
             let reply = self.answer(&call).unwrap_or_else(Answer::from);

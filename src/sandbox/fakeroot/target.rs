@@ -151,18 +151,18 @@ fn look_up(base: &OwnedFd, path: &CStr, from: Base, flags: OFlags) -> rustix::io
 }
 
 /// The name by which this process reaches one of its own descriptors.
-pub(super) fn own_name(fd: &OwnedFd) -> String {
+pub(in crate::sandbox) fn own_name(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 /// The lower half of an argument.
-pub(super) fn low(argument: u64) -> i32 {
+pub(in crate::sandbox) fn low(argument: u64) -> i32 {
     let [a, b, c, d, ..] = argument.to_le_bytes();
     i32::from_le_bytes([a, b, c, d])
 }
 
 /// Reads a string that ends with a zero byte, page by page: the next one may not exist.
-pub(super) fn read_string(thread: u32, address: u64) -> rustix::io::Result<CString> {
+pub(in crate::sandbox) fn read_string(thread: u32, address: u64) -> rustix::io::Result<CString> {
     let fault = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::FAULT);
     let mut bytes = Vec::new();
     while bytes.len() < LONGEST_PATH {
