@@ -161,7 +161,7 @@ fn compilations(engine: &Engine, units: &[Unit], bases: &Bases) -> Vec<Compilati
         let flags = &unit.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
         let key = format!("{key} {:?}", unit.settings.toolchain);
-        let wanted = unit.settings.platforms.as_ref();
+        let wanted = unit.settings.packaging.platforms.as_ref();
         let platforms = bases.platforms(&unit.settings.base, wanted, &engine.transport.host);
         for platform in platforms {
             let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| Compilation {

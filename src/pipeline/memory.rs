@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use super::request::Request;
+use super::ProgramRequest;
 use crate::error::Result;
 use crate::golang::{Builder, Built, Check, Inputs, Moment, Package, Program, Recorded, Trace};
 use crate::oci::Platform;
@@ -57,17 +57,21 @@ impl Memory {
     /// Remembers an earlier build of the same, if it still says anything.
     pub(super) fn recall(
         engine: &Engine,
-        request: &Request,
+        request: &ProgramRequest,
         builder: Builder,
         patterns: Vec<Vec<String>>,
         platforms: Vec<Platform>,
     ) -> Result<Self> {
         // An empty pattern is none of Go's, so it can separate lists.
-        let key = builder.request_key(&request.folder, &patterns.join(&String::new()), &platforms);
+        let key = builder.request_key(
+            &request.programs.folder,
+            &patterns.join(&String::new()),
+            &platforms,
+        );
         // What a scope that ends with the build knows is gone with its programs.
         let key = request.scope.name().map(|scope| format!("{key} in {scope}"));
         let store = &engine.transport.store;
-        let known = key.as_ref().filter(|_| request.use_cache);
+        let known = key.as_ref().filter(|_| !request.caches.off);
         let record = known.and_then(|key| store.get_record::<Record>(RECORDS, key));
         let mut since = Moment::now(&builder.out_dir)?;
         let known = match record {
@@ -84,15 +88,17 @@ impl Memory {
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
-    pub(super) async fn packages(&self, request: &Request) -> Result<Vec<Vec<Package>>> {
+    pub(super) async fn packages(&self, request: &ProgramRequest) -> Result<Vec<Vec<Package>>> {
         if let Known::Programs(record) | Known::Renew(record) | Known::Packages(record) =
             &self.known
         {
             return Ok(record.packages.clone());
         }
         let platform = self.platforms.first().expect("there is a platform to build for");
-        let lists =
-            self.patterns.iter().map(|list| self.builder.list(&request.folder, list, platform));
+        let lists = self
+            .patterns
+            .iter()
+            .map(|list| self.builder.list(&request.programs.folder, list, platform));
         futures_util::future::try_join_all(lists).await
     }
 
@@ -124,7 +130,12 @@ impl Memory {
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
-    pub(super) fn keep(mut self, engine: &Engine, request: &Request, packages: &[Vec<Package>]) {
+    pub(super) fn keep(
+        mut self,
+        engine: &Engine,
+        request: &ProgramRequest,
+        packages: &[Vec<Package>],
+    ) {
         let Some(key) = self.key.take() else { return };
         if matches!(self.known, Known::Programs(_)) || self.made.len() != self.platforms.len() {
             return;
@@ -137,7 +148,7 @@ impl Memory {
     fn record(
         &mut self,
         engine: &Engine,
-        request: &Request,
+        request: &ProgramRequest,
         packages: &[Vec<Package>],
         key: &str,
     ) -> Result<()> {
@@ -150,7 +161,12 @@ impl Memory {
             (None, Known::Nothing) => {
                 let (traces, patterns) = (std::mem::take(&mut self.traces), self.patterns.concat());
                 let packages = distinct(packages);
-                let trace = self.builder.complete(traces, &request.folder, &patterns, &packages)?;
+                let trace = self.builder.complete(
+                    traces,
+                    &request.programs.folder,
+                    &patterns,
+                    &packages,
+                )?;
                 Inputs::record(trace, &self.since)?
             }
             // What was known did not hold until the end; the next build finds out.

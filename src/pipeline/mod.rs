@@ -27,19 +27,18 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use compile::{programs_folder, programs_folders};
-pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
-    ToolchainChoice,
+    BaseChoice, Caches, DockerfileSource, Grouping, ImageSettings, Override, Packaging, Prebuilt,
+    Programs, Request, Settings, Source, Target, ToolchainChoice,
 };
 pub use toolchain::all_go_caches;
 
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
-use crate::sandbox::Launcher;
-use crate::store::ScopeName;
+use crate::sandbox::{IsolationRequest, Launcher, Rung};
+use crate::store::{CacheScope, ScopeName};
 use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
@@ -70,15 +69,70 @@ struct Built {
     references: Vec<Reference>,
 }
 
-/// Builds every image that `request` asks for, and sends each where `outputs` say.
+/// Programs to make images of, and whose caches that uses.
+struct ProgramRequest {
+    programs: Programs,
+    caches: Caches,
+    isolation: IsolationRequest,
+    /// Whose caches a Go that comes from an image uses, and whose programs are kept.
+    scope: CacheScope,
+}
+
+impl ProgramRequest {
+    fn new(programs: Programs, caches: Caches, isolation: IsolationRequest) -> Self {
+        let scope = match &caches.scope {
+            _ if !caches.are_shared => CacheScope::of_this_build(),
+            Some(scope) => scope.clone(),
+            None => CacheScope::of_folder(&programs.folder),
+        };
+        Self { programs, caches, isolation, scope }
+    }
+}
+
+/// Builds every image that `request` asks for, and sends each where it says. `chosen` is how steps are
+/// isolated, where that is known.
 pub async fn build(
     engine: &Engine,
-    request: &Request,
+    request: Request,
+    chosen: Option<Rung>,
+) -> Result<Vec<Published>> {
+    let Request { source, caches, isolation, outputs } = request;
+    outputs.check()?;
+    match source {
+        Source::GoPackages(programs) | Source::Prebuilt(programs) => {
+            let request = ProgramRequest::new(programs, caches, isolation);
+            build_programs(engine, &request, &outputs).await
+        }
+        Source::Dockerfile(source) => {
+            let tools = dockerfile::tools(engine, isolation, chosen);
+            dockerfile::build(engine, &tools, (*source, caches), &outputs).await
+        }
+    }
+}
+
+/// Looks for problems of a Dockerfile without building it; reports each, and errs if one of them
+/// would keep it from building.
+pub async fn check(engine: &Engine, request: Request, chosen: Option<Rung>) -> Result<()> {
+    let Request { source, caches, isolation, outputs } = request;
+    match source {
+        Source::Dockerfile(source) => {
+            let tools = dockerfile::tools(engine, isolation, chosen);
+            dockerfile::check(engine, &tools, (*source, caches), &outputs).await
+        }
+        Source::GoPackages(_) | Source::Prebuilt(_) => {
+            Err(Error::new(ErrorKind::Usage, "check what is built")
+                .because("only Dockerfiles can be checked"))
+        }
+    }
+}
+
+async fn build_programs(
+    engine: &Engine,
+    request: &ProgramRequest,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
-    outputs.check()?;
     // Without a cache even the linker starts from nothing.
-    let scope = request.scope.name().filter(|_| request.use_cache);
+    let scope = request.scope.name().filter(|_| !request.caches.off);
     let fresh = scope.is_none().then(tempfile::tempdir).transpose();
     let fresh = fresh.cannot(|| "make a folder for programs")?;
     let programs = match (&fresh, scope) {
@@ -86,8 +140,10 @@ pub async fn build(
         (None, scope) => engine.programs.join(scope.map_or("", ScopeName::as_str)),
     };
     let engine = &Engine { programs, ..engine.clone() };
-    let mut access = outputs
-        .ask_for_access(engine, request.targets.iter().flat_map(|target| &target.settings.tags));
+    let mut access = outputs.ask_for_access(
+        engine,
+        request.programs.targets.iter().flat_map(|target| &target.settings.packaging.tags),
+    );
     let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
     tokio::try_join!(
         bases.find_those_that_offer_platforms(engine, request),
@@ -136,7 +192,7 @@ fn finished<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
 /// The images that are being put together.
 struct Assembly<'a> {
     engine: &'a Engine,
-    request: &'a Request,
+    request: &'a ProgramRequest,
     units: &'a [Unit],
     bases: Bases,
     /// Layers are made one after another, each on all cores: so the second of two equal ones is
@@ -147,7 +203,12 @@ struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(engine: &'a Engine, request: &'a Request, units: &'a [Unit], bases: Bases) -> Self {
+    fn new(
+        engine: &'a Engine,
+        request: &'a ProgramRequest,
+        units: &'a [Unit],
+        bases: Bases,
+    ) -> Self {
         let (running, done) = (JoinSet::new(), BTreeMap::new());
         Self { engine, request, units, bases, turn: Arc::new(Semaphore::new(1)), running, done }
     }
@@ -164,9 +225,9 @@ impl<'a> Assembly<'a> {
                 binaries: compiled.binaries_of(unit)?,
                 settings: unit.settings.clone(),
                 origin: unit.origin.clone(),
-                created: self.request.created,
-                folder: self.request.folder.clone(),
-                use_cache: self.request.use_cache,
+                created: self.request.programs.created,
+                folder: self.request.programs.folder.clone(),
+                use_cache: !self.request.caches.off,
             };
             let (engine, turn) = (self.engine.clone(), self.turn.clone());
             let (platform, compiled) = (platform.clone(), compiled.clone());
@@ -193,8 +254,8 @@ impl<'a> Assembly<'a> {
         let mut all = Vec::new();
         for (index, unit) in self.units.iter().enumerate() {
             let base = self.bases.get(&unit.settings.base);
-            let platforms =
-                base.platforms(unit.settings.platforms.as_ref(), &self.engine.transport.host);
+            let platforms = base
+                .platforms(unit.settings.packaging.platforms.as_ref(), &self.engine.transport.host);
             let made = platforms.iter().filter_map(|p| self.done.remove(&(index, p.clone())));
             let mut images: Vec<Image> = made.collect();
             let artifact = match (images.len(), platforms.len()) {
@@ -206,7 +267,7 @@ impl<'a> Assembly<'a> {
                 _ => {
                     let mut annotations = base.index_annotations();
                     annotations.extend(unit.origin.iter().cloned());
-                    annotations.extend(unit.settings.image.annotations.clone());
+                    annotations.extend(unit.settings.packaging.annotations.clone());
                     Artifact::index(images, annotations)
                 }
             };

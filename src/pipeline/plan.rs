@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::ProgramRequest;
 use super::base::Bases;
 use super::memory::Memory;
-use super::request::{Grouping, Override, Prebuilt, Request, Settings, Target};
+use super::request::{Grouping, Override, Prebuilt, Settings, Target};
 use super::toolchain::Toolchains;
 use super::{BaseChoice, Engine, ToolchainChoice, compile};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,13 +55,13 @@ pub(super) struct Workload {
 /// Finds the packages that `request` means, and says which image each goes into.
 pub(super) async fn make(
     engine: &Engine,
-    request: &Request,
+    request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<Plan> {
     let workloads = workloads(engine, request, bases, toolchains).await?;
     let mut units = Vec::new();
-    for (index, target) in request.targets.iter().enumerate() {
+    for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
             units.push(prebuilt_unit(request, target)?);
         }
@@ -92,17 +93,17 @@ struct Common<'a> {
 
 async fn workloads(
     engine: &Engine,
-    request: &Request,
+    request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<Vec<Workload>> {
     let mut groups: Vec<(Common<'_>, Vec<usize>)> = Vec::new();
-    for (index, target) in request.targets.iter().enumerate() {
+    for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
             continue;
         }
         let settings = &target.settings;
-        let wanted = settings.platforms.as_ref();
+        let wanted = settings.packaging.platforms.as_ref();
         let platforms = bases.platforms(&settings.base, wanted, &engine.transport.host);
         let common = Common { toolchain: &settings.toolchain, flags: &settings.go, platforms };
         match groups.iter_mut().find(|(other, _)| *other == common) {
@@ -113,7 +114,8 @@ async fn workloads(
     let mut workloads = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
         let builder = compile::builder(engine, toolchains.get(toolchain, flags), flags);
-        let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
+        let patterns =
+            targets.iter().map(|&index| request.programs.targets[index].patterns.clone());
         let patterns = patterns.collect();
         let memory = Memory::recall(engine, request, builder, patterns, platforms)?;
         let packages = memory.packages(request).await?;
@@ -123,7 +125,11 @@ async fn workloads(
     Ok(workloads)
 }
 
-fn compiled_units(request: &Request, target: &Target, packages: Vec<Package>) -> Result<Vec<Unit>> {
+fn compiled_units(
+    request: &ProgramRequest,
+    target: &Target,
+    packages: Vec<Package>,
+) -> Result<Vec<Unit>> {
     match target.grouping {
         Grouping::Together => {
             check_names_differ(&packages)?;
@@ -143,9 +149,9 @@ fn compiled_units(request: &Request, target: &Target, packages: Vec<Package>) ->
 ///
 /// An entry that names the package goes before one whose pattern it matches. A target that is itself
 /// an entry keeps its settings: one package may be two images.
-fn settings_of(request: &Request, target: &Target, package: &Package) -> Settings {
-    let fit = |entry: &Override| Fit::of(&entry.package, &request.folder, package);
-    let fitting = request.overrides.iter().filter_map(|entry| Some((fit(entry)?, entry)));
+fn settings_of(request: &ProgramRequest, target: &Target, package: &Package) -> Settings {
+    let fit = |entry: &Override| Fit::of(&entry.package, &request.programs.folder, package);
+    let fitting = request.programs.overrides.iter().filter_map(|entry| Some((fit(entry)?, entry)));
     let own = fitting.min_by_key(|(fit, entry)| (entry.settings != target.settings, *fit));
     own.map_or_else(|| target.settings.clone(), |(_, entry)| entry.settings.clone())
 }
@@ -189,14 +195,14 @@ fn unit(packages: Vec<Package>, settings: Settings) -> Unit {
     Unit { name, programs, settings, references: Vec::new(), origin }
 }
 
-fn prebuilt_unit(request: &Request, target: &Target) -> Result<Unit> {
+fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<Unit> {
     let first = target.prebuilt.first().map(|prebuilt| prebuilt.path.clone()).unwrap_or_default();
     let name = match &target.settings.image.name {
         Some(name) => name.clone(),
         None => golang::image_name(&file_name(&first)?),
     };
     let programs = Programs::Prebuilt(target.prebuilt.clone());
-    let (settings, origin) = (target.settings.clone(), origin(&request.folder));
+    let (settings, origin) = (target.settings.clone(), origin(&request.programs.folder));
     Ok(Unit { name, programs, settings, references: Vec::new(), origin })
 }
 
@@ -233,7 +239,7 @@ fn check_names_differ(packages: &[Package]) -> Result<()> {
 fn name_all(units: &mut [Unit]) -> Result<()> {
     let mut taken: BTreeMap<Reference, String> = BTreeMap::new();
     for unit in units {
-        let given = &unit.settings.tags;
+        let given = &unit.settings.packaging.tags;
         let own = [unit.name.clone()];
         let templates = if given.is_empty() { &own[..] } else { &given[..] };
         for template in templates {

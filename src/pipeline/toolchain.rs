@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
 use super::plan::Unit;
-use super::{Engine, Request, Settings, ToolchainChoice};
+use super::{Engine, ProgramRequest, Settings, ToolchainChoice};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
@@ -66,9 +66,9 @@ impl Toolchains {
     pub(super) async fn find_for_targets(
         &mut self,
         engine: &Engine,
-        request: &Request,
+        request: &ProgramRequest,
     ) -> Result<()> {
-        let compiled = request.targets.iter().filter(|target| target.prebuilt.is_empty());
+        let compiled = request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
         self.find(engine, request, compiled.map(|target| &target.settings)).await
     }
 
@@ -76,7 +76,7 @@ impl Toolchains {
     pub(super) async fn find_for_units(
         &mut self,
         engine: &Engine,
-        request: &Request,
+        request: &ProgramRequest,
         units: &[Unit],
     ) -> Result<()> {
         let compiled = units.iter().filter(|unit| !unit.programs.packages().is_empty());
@@ -86,7 +86,7 @@ impl Toolchains {
     async fn find(
         &mut self,
         engine: &Engine,
-        request: &Request,
+        request: &ProgramRequest,
         settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
         for settings in settings {
@@ -110,14 +110,14 @@ impl Toolchains {
 
 struct Search<'a> {
     engine: &'a Engine,
-    request: &'a Request,
+    request: &'a ProgramRequest,
     need: Need,
     kept: &'a OnceLock<Kept>,
 }
 
 impl Search<'_> {
     async fn find(&self, choice: &ToolchainChoice) -> Result<Toolchain> {
-        let (variables, folder) = (&self.engine.variables, &self.request.folder);
+        let (variables, folder) = (&self.engine.variables, &self.request.programs.folder);
         match choice {
             ToolchainChoice::Host | ToolchainChoice::Program(_)
                 if self.request.isolation.asks_for_root() =>
@@ -126,7 +126,9 @@ impl Search<'_> {
                     .because("a sandbox is the root file system of an image")
                     .hint("name an image: --go golang:VERSION"))
             }
-            ToolchainChoice::Host | ToolchainChoice::Program(_) if !self.request.shares_caches => {
+            ToolchainChoice::Host | ToolchainChoice::Program(_)
+                if !self.request.caches.are_shared =>
+            {
                 let action = "build without shared caches with the Go of this machine";
                 Err(Error::new(ErrorKind::Usage, action)
                     .because("its caches are those of all builds of this user")
@@ -143,40 +145,42 @@ impl Search<'_> {
 
     /// The modules of all that is compiled.
     fn modules(&self) -> Result<Modules> {
-        let targets = self.request.targets.iter().filter(|target| target.prebuilt.is_empty());
+        let targets =
+            self.request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
         let patterns: Vec<String> = targets.flat_map(|t| t.patterns.iter().cloned()).collect();
         let workspace = self.engine.variables.get("GOWORK").map(String::as_str);
         let workspace = workspace.filter(|value| !value.is_empty());
-        Modules::of(&self.request.folder, &patterns, workspace)
+        Modules::of(&self.request.programs.folder, &patterns, workspace)
     }
 
     /// This machine's Go where it will do, else an image's.
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
-        let (host, why) = match Toolchain::find(&self.engine.variables, &self.request.folder) {
-            Ok(host) if self.request.isolation.asks_for_root() => {
-                (Some(host), "a sandbox needs an image".to_owned())
-            }
-            Ok(host) if !self.request.shares_caches => {
-                (Some(host), "the caches of the Go here are shared".to_owned())
-            }
-            Ok(host) => match &modules.requirement {
-                Some(needed) if !needed.is_met_by(host.version()) => {
-                    let (here, file, version) = (host.version(), needed.file, &needed.version);
-                    let why = format!("{here} is here, and {file} asks for go {version}");
-                    (Some(host), why)
+        let (host, why) =
+            match Toolchain::find(&self.engine.variables, &self.request.programs.folder) {
+                Ok(host) if self.request.isolation.asks_for_root() => {
+                    (Some(host), "a sandbox needs an image".to_owned())
                 }
-                _ => return Ok(host),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                (None, "there is no go on PATH".to_owned())
-            }
-            Err(error) => return Err(error),
-        };
+                Ok(host) if !self.request.caches.are_shared => {
+                    (Some(host), "the caches of the Go here are shared".to_owned())
+                }
+                Ok(host) => match &modules.requirement {
+                    Some(needed) if !needed.is_met_by(host.version()) => {
+                        let (here, file, version) = (host.version(), needed.file, &needed.version);
+                        let why = format!("{here} is here, and {file} asks for go {version}");
+                        (Some(host), why)
+                    }
+                    _ => return Ok(host),
+                },
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    (None, "there is no go on PATH".to_owned())
+                }
+                Err(error) => return Err(error),
+            };
         let version = modules.requirement.as_ref().map(|needed| needed.version.to_string());
         let version = version.unwrap_or_else(|| "latest".to_owned());
         let place: Place = image.replace("{version}", &version).parse()?;
-        let place = place.in_folder(&self.request.folder);
+        let place = place.in_folder(&self.request.programs.folder);
         self.engine.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {
@@ -285,7 +289,7 @@ impl Search<'_> {
             return Ok(as_it_is(place));
         }
         let mut lock = LockFile::read(&modules.folder)?;
-        if let Some(digest) = lock.get(name).filter(|_| !self.request.pull) {
+        if let Some(digest) = lock.get(name).filter(|_| !self.request.caches.pull) {
             return Ok(as_it_is(&Place::Registry(name.with_digest(digest.clone()))));
         }
         let digest = self.look_up(name).await?;

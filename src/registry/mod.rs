@@ -51,7 +51,7 @@ pub use container_proxies::container_proxies;
 pub use credentials::{Credentials, Login};
 pub use download::Downloaded;
 pub use manifest::{Found, Pulled};
-pub use mirrors::Mirrors;
+pub use mirrors::{MirrorRule, Mirrors};
 pub use options::{Options, Timeouts};
 pub use push::Pushed;
 pub use retry::RetryPolicy;

@@ -1,5 +1,11 @@
 //! `gondola cache`.
 
+use super::Runs;
+use crate::cli::args::GlobalArgs;
+use crate::cli::environment::Environment;
+use crate::cli::id_range::Need;
+use crate::sandbox::Rung;
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
@@ -52,12 +58,22 @@ struct PruneArgs {
 
 impl CacheArgs {
     /// Whether something may be removed.
-    pub(in crate::cli) fn removes(&self) -> bool {
+    fn removes(&self) -> bool {
         matches!(&self.command, CacheCommand::Prune(args) if !args.dry_run)
     }
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &CacheArgs) -> Result<()> {
+impl Runs for CacheArgs {
+    fn need(&self, global: &GlobalArgs, environment: &Environment) -> Result<Need> {
+        if self.removes() { Need::of_removal(global, environment) } else { Ok(Need::Nothing) }
+    }
+
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(async { run(session, &self) })
+    }
+}
+
+fn run(session: &Session, args: &CacheArgs) -> Result<()> {
     match &args.command {
         CacheCommand::Du { json } => du(session, *json),
         CacheCommand::Prune(args) => prune(session, args),

@@ -1,6 +1,9 @@
 //! `gondola keep`: what `gondola run --detach` leaves running. Nobody types it.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 
 use clap::Args;
 use rustix::fs::{Mode, OFlags};
@@ -17,8 +20,15 @@ pub struct KeepArgs {
     id: String,
 }
 
+impl Runs for KeepArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.finish(run(session, *self))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Keeps a container whose lock came as standard input.
-pub(in crate::cli) async fn run(session: &Session, args: KeepArgs) -> Result<()> {
+async fn run(session: &Session, args: KeepArgs) -> Result<()> {
     let (lock, output) = take_streams().cannot(|| "keep the container")?;
     let store = session.store()?;
     let seen = Containers::open(store.root()).find(&args.id)?;

@@ -523,7 +523,7 @@ mod tests {
     use clap::{Command, CommandFactory as _};
 
     use super::*;
-    use crate::cli::args::Cli;
+    use crate::cli::commands::Cli;
 
     fn program() -> Command {
         let mut program = Cli::command();

@@ -15,9 +15,12 @@ pub(super) mod context;
 pub(super) mod foreign;
 pub(super) mod host;
 pub(super) mod pair;
+pub(super) mod platform;
 pub(super) mod secret;
 pub(super) mod ssh;
 pub(super) mod switch;
+pub(super) mod table;
+pub(super) mod typed;
 
 use crate::error::{Error, ErrorKind};
 
