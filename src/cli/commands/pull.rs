@@ -32,9 +32,10 @@ pub struct PullArgs {
 
 impl Runs for PullArgs {
     fn need(&self, _: &GlobalArgs, _: &Environment) -> Result<Need> {
-        Ok(match self.unpack {
-            true => Need::Isolation(IsolationRequest::default(), of_root()),
-            false => Need::Nothing,
+        Ok(if self.unpack {
+            Need::Isolation(IsolationRequest::default(), of_root())
+        } else {
+            Need::Nothing
         })
     }
 

@@ -175,15 +175,18 @@ impl Runs for Noted<RunArgs> {
     }
 
     fn without_store(&self) -> WithoutStore {
-        match self.args.detach {
-            true => WithoutStore::Refused("what runs in the background needs a store that stays"),
-            false => WithoutStore::Passes,
+        if self.args.detach {
+            WithoutStore::Refused("what runs in the background needs a store that stays")
+        } else {
+            WithoutStore::Passes
         }
     }
 
     fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode> {
         let notes = table::check(&FLAGS, &self.typed, self.args.front_end())?;
-        notes.iter().for_each(|note| session.reporter.warn(note));
+        for note in notes {
+            session.reporter.warn(note);
+        }
         let rung = rung.expect("chosen before anything else");
         session.finish(run(session, self.args, rung))
     }

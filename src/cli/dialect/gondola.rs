@@ -511,9 +511,10 @@ fn caches(args: &BuildArgs, environment: &Environment) -> Result<Caches> {
     Ok(Caches {
         off: args.no_cache,
         pull: args.pull,
-        scope: match args.no_shared_caches {
-            true => None,
-            false => environment.cache_scope(args.cache_scope.as_deref())?,
+        scope: if args.no_shared_caches {
+            None
+        } else {
+            environment.cache_scope(args.cache_scope.as_deref())?
         },
         are_shared: !args.no_shared_caches,
     })
