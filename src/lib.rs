@@ -18,6 +18,7 @@
 //! clock:
 //! disk:
 //! error:
+//! blocking: error
 //! glob:
 //! literal:
 //! progress:
@@ -25,20 +26,22 @@
 //! oci: error secret
 //! layer: disk error oci progress
 //! sandbox: disk error oci progress secret
-//! registry: disk error oci progress secret
+//! registry: blocking disk error oci progress secret
 //! store: error oci progress
 //! image: disk error oci layer registry store
-//! transport: disk error oci progress layer registry store image
-//! rootfs: disk error oci progress layer sandbox registry store image transport
-//! engine: error oci progress layer store image transport
-//! golang: clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
-//! container: disk error literal oci progress layer sandbox store image transport rootfs
-//! config: disk error literal oci layer
-//! pipeline: disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile
-//! cli: disk error literal oci progress secret layer sandbox registry store image transport rootfs golang dockerfile container config pipeline
+//! transport: blocking disk error oci progress layer registry store image
+//! rootfs: blocking disk error oci progress layer sandbox registry store image transport
+//! engine: blocking error oci progress layer store image transport
+//! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs
+//! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
+//! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile
+//! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
+//! config: disk error literal oci layer golang
+//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
+//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline
 //! ```
 
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -47,6 +50,7 @@ pub mod disk;
 pub mod dockerfile;
 pub mod engine;
 pub mod error;
+pub mod execute;
 pub mod glob;
 pub mod golang;
 pub mod image;

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use gondola::dockerfile::lint::Surroundings;
+use gondola::dockerfile::lint::LintContext;
 use gondola::dockerfile::parse::statement::{Arguments, Statement};
 use gondola::dockerfile::{Dockerfile, Inputs, Kind, Source, Span, Word, check, parse};
 use proptest::prelude::*;
@@ -62,14 +62,14 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// What the linter needs to know; base images have nothing set.
 fn checked(source: &Source) {
     let inputs = Inputs::native("linux/amd64".parse().unwrap());
-    let surroundings = Surroundings {
+    let lint_context = LintContext {
         inputs: &inputs,
         contexts: &BTreeSet::new(),
         stages: None,
         environment: &|_| Some(Vec::new()),
         ignored: &|path| path.len() % 2 == 0,
     };
-    for found in check(source, &surroundings) {
+    for found in check(source, &lint_context) {
         inside(source, found.span);
         assert!(found.render(source).starts_with(source.name()));
     }
@@ -101,7 +101,7 @@ fn words_of_statement(statement: &Statement) -> Vec<&Word> {
 /// Everything that looks at a file looks at this one.
 fn examined(bytes: &[u8]) {
     let start = Instant::now();
-    let source = match Source::from_bytes("Dockerfile", bytes) {
+    let source = match gondola::dockerfile::text::read("Dockerfile", bytes) {
         Ok(source) => source,
         Err(errors) => {
             errors.list.iter().for_each(|error| inside(&errors.source, error.span));

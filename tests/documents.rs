@@ -6,7 +6,6 @@
 mod support;
 
 use std::os::fd::AsRawFd as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,23 +64,13 @@ fn ends(sandbox: &Sandbox, arguments: &[&str]) -> Result<Run, String> {
     command.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
     command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$@\""), "sh", program]);
     command.args(arguments).stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let began = Instant::now();
-    let mut child = command.spawn().unwrap();
-    while child.try_wait().unwrap().is_none() {
-        if began.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            let output = child.wait_with_output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(format!("{arguments:?} did not end; it said {said:?}"));
+    match Run::within(&mut command, PATIENCE) {
+        Ok(run) if run.code.is_none() => {
+            Err(format!("{arguments:?} was ended by a signal: {run:?}"))
         }
-        std::thread::sleep(Duration::from_millis(5));
+        Ok(run) => Ok(run),
+        Err(said) => Err(format!("{arguments:?} did not end; it said {said:?}")),
     }
-    let output = child.wait_with_output().unwrap();
-    if let Some(signal) = output.status.signal() {
-        return Err(format!("{arguments:?} was ended by signal {signal}"));
-    }
-    Ok(Run::ended(&command, output))
 }
 
 /// A document: where it is in the working folder, and who reads it.

@@ -114,17 +114,17 @@ async fn a_kept_program_is_recalled_while_it_is_the_same() {
     let built = bench.builder.compile(&packages, &bench.platform).await.unwrap();
     let programs = built.programs.clone();
     drop(built);
-    let recalled = bench.builder.recall(&packages, &programs).unwrap();
+    let recalled = bench.builder.reuse(&packages, &programs).unwrap();
     assert_eq!(output(&recalled.binaries[1].path), "hello from cmd/server\n");
     assert_eq!(recalled.binaries[1].path.file_name().unwrap(), "server");
     // Building the same again moves the time of the program, and nothing else.
     drop(bench.builder.compile(&packages, &bench.platform).await.unwrap());
-    assert!(bench.builder.recall(&packages, &programs).is_some());
+    assert!(bench.builder.reuse(&packages, &programs).is_some());
 
     bench.write("cmd/server/main.go", "package main\n\nfunc main() { println(\"new\") }\n");
     drop(bench.build(&["./cmd/server"]).await.unwrap());
-    assert!(bench.builder.recall(&packages, &programs).is_none());
-    assert!(bench.builder.recall(&packages[..1], &programs[..1]).is_some());
+    assert!(bench.builder.reuse(&packages, &programs).is_none());
+    assert!(bench.builder.reuse(&packages[..1], &programs[..1]).is_some());
 }
 
 #[tokio::test]

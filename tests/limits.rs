@@ -8,7 +8,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs_err as fs;
 use support::{Run, Sandbox, need, program, root};
@@ -42,17 +42,7 @@ fn shell(sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Command {
 
 /// The command's end; panics where it has none.
 fn ended(command: &mut Command) -> Run {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let began = Instant::now();
-    let mut child = command.spawn().unwrap();
-    while child.try_wait().unwrap().is_none() {
-        if began.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("it did not end: {:?}", child.wait_with_output().unwrap());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Run::ended(command, child.wait_with_output().unwrap())
+    Run::within(command, PATIENCE).unwrap_or_else(|said| panic!("it did not end: {said}"))
 }
 
 #[test]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use gondola::error::{ErrorKind, Result};
 use gondola::oci::{Descriptor, Digest, Document, Manifest, MediaType, Reference, Repository};
 use gondola::registry::{
-    Access, Client, Credentials, Login, OnBytes, Options, Pushed, Reopen, Secret, login,
+    Access, BlobSource, Client, Credentials, Login, OnBytes, Options, Pushed, Secret, login,
 };
 use support::{
     BaseImage, Need, PASSWORD, Registry, RegistryAuth, RegistryOptions, Sandbox, USER, need,
@@ -22,7 +22,7 @@ use support::{
 
 struct Bytewise(Bytes);
 
-impl Reopen for Bytewise {
+impl BlobSource for Bytewise {
     fn open(&self) -> Result<Box<dyn Read + Send>> {
         Ok(Box::new(Cursor::new(self.0.clone())))
     }

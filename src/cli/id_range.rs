@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::sandbox::{chooser, remembering_launcher};
 use crate::container::Containers;
 use crate::error::Result;
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::{Files, IsolationRequest, Needs, Rung};
 use crate::store::StorePlace;
 
@@ -53,13 +53,12 @@ impl Need {
     /// What is needed to remove what the store has unpacked.
     pub(super) fn of_removal(global: &GlobalArgs, environment: &Environment) -> Result<Self> {
         let store = global.store_folder(environment)?;
-        let is_there =
-            WITH_MAPPED.iter().any(|place| place.of(&store).join(Form::Mapped.name()).is_dir());
+        let is_there = WITH_MAPPED
+            .iter()
+            .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
         // Root removes whatever it is.
-        match is_there && !rustix::process::geteuid().is_root() {
-            true => Ok(Self::IdRange),
-            false => Ok(Self::Nothing),
-        }
+        let is_needed = is_there && !rustix::process::geteuid().is_root();
+        Ok(if is_needed { Self::IdRange } else { Self::Nothing })
     }
 }
 
@@ -69,9 +68,13 @@ pub(super) fn of_root() -> Needs {
 }
 
 /// Chooses the sandbox of a command that needs one, and enters the range of ids that it needs.
-pub(super) fn enter(need: Need, global: &GlobalArgs, environment: &Environment) -> Result<Entered> {
+pub(super) fn enter(
+    need: &Need,
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Entered> {
     let choose = |request, needs| chooser((request, needs), global, environment)?.choose_at_start();
-    let rung = match need {
+    let rung = match *need {
         Need::Nothing => None,
         Need::Isolation(request, needs) => Some(choose(request, needs)?),
         Need::Perhaps(request, needs) => choose(request, needs).ok(),

@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
     let (passing, entered) = match passing {
         Ok(passing) => {
             let need = command.need(&global, &environment);
-            (passing, need.and_then(|need| id_range::enter(need, &global, &environment)))
+            (passing, need.and_then(|need| id_range::enter(&need, &global, &environment)))
         }
         Err(error) => (None, Err(error)),
     };

@@ -6,10 +6,20 @@ use rustix::fs::{Access, AtFlags, CWD};
 use tempfile::TempDir;
 
 use super::args::GlobalArgs;
-use super::commands::WithoutStore;
 use super::environment::Environment;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::store::{StorePlace, remove_tree};
+
+/// What comes of a store that cannot be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WithoutStore {
+    /// Whatever writes to it fails.
+    Fails,
+    /// One for this run takes its place.
+    Passes,
+    /// The command is refused, for this reason.
+    Refused(&'static str),
+}
 
 /// A store in the folder of temporary files, which goes with this.
 pub(super) struct PassingStore {

@@ -20,11 +20,12 @@ use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use super::passing_store::PassingStore;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
-use crate::pipeline::{Engine, programs_folder};
+use crate::pipeline::{BuildContext, programs_folder};
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
+use crate::sandbox::Launcher;
 use crate::store::Store;
-use crate::transport::{Context, Place};
+use crate::transport::{Context, Location};
 
 /// How long after a signal the work has time to notice it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -106,7 +107,7 @@ impl Session {
     }
 
     /// What `--mirror` says: places by those that they take the place of.
-    pub(super) fn mirrors(&self) -> Result<BTreeMap<String, String>> {
+    fn mirrors(&self) -> Result<BTreeMap<String, String>> {
         pair::with_values("--mirror", &self.global.mirror)
     }
 
@@ -134,15 +135,20 @@ impl Session {
     }
 
     /// All that a build needs.
-    pub(super) fn engine(&self) -> Result<Engine> {
+    pub(super) fn build_context(&self) -> Result<BuildContext> {
         let transport = self.transport()?;
-        Ok(Engine {
+        Ok(BuildContext {
             programs: programs_folder(&transport.store),
             transport,
             variables: self.environment.variables.clone(),
-            launcher: super::sandbox::launcher(self),
+            launcher: self.launcher(),
             cores: self.environment.cores,
         })
+    }
+
+    /// What starts sandboxes.
+    pub(super) fn launcher(&self) -> Launcher {
+        super::sandbox::remembering_launcher(&self.global, &self.environment)
     }
 
     /// Waits for work that Ctrl-C and SIGTERM end.
@@ -245,7 +251,7 @@ impl Interruption {
 }
 
 /// Refuses to write an archive to a terminal, or several into one stream.
-pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Place>) -> Result<()> {
+pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Location>) -> Result<()> {
     let streams = places.into_iter().filter(|place| place.is_stream()).count();
     if streams > 1 {
         return Err(Error::new(ErrorKind::Usage, "write several archives to stdout")

@@ -38,6 +38,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::values;
+use crate::golang::ModuleMode;
 use crate::layer::Encoding;
 use crate::oci::PlatformSet;
 
@@ -120,29 +121,6 @@ pub struct Go {
     /// `mod`: where modules come from: `mod`, `readonly` or `vendor`.
     #[serde(rename = "mod")]
     pub module_mode: Option<ModuleMode>,
-}
-
-/// Go's `-mod` flag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModuleMode {
-    /// `go.mod` may be updated.
-    Mod,
-    /// `go.mod` must be complete.
-    Readonly,
-    /// Dependencies come from the vendor folder.
-    Vendor,
-}
-
-impl ModuleMode {
-    /// The flag's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mod => "mod",
-            Self::Readonly => "readonly",
-            Self::Vendor => "vendor",
-        }
-    }
 }
 
 /// The section `image`: what the image holds besides, and how it runs.

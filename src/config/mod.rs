@@ -9,7 +9,7 @@ mod values;
 
 use std::path::Path;
 
-pub use self::gondola_yaml::{Build, Go, GondolaYaml, Image, ModuleMode, Settings};
+pub use self::gondola_yaml::{Build, Go, GondolaYaml, Image, Settings};
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 
@@ -64,6 +64,7 @@ pub fn parse(text: &str, file: &str) -> Result<GondolaYaml> {
 mod tests {
     use super::explain::SECTIONS;
     use super::*;
+    use crate::golang::ModuleMode;
     use crate::layer::Encoding;
     use crate::oci::PlatformSet;
     use proptest::prelude::*;

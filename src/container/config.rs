@@ -41,7 +41,7 @@ pub struct Config {
     pub terminal: bool,
     /// Whether it is removed once it has ended.
     pub remove: bool,
-    /// What somebody noted about it.
+    /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }

@@ -25,7 +25,7 @@ pub struct Container {
 
 /// A container, and how it was when it was looked at.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ContainerInfo {
     /// The container.
     pub container: Container,
     /// What runs in it, and how.
@@ -69,8 +69,8 @@ impl Status {
     }
 }
 
-impl Seen {
-    /// Whether it was to be removed at its end, and whoever was to do that was killed.
+impl ContainerInfo {
+    /// Whether it was run with `--rm`, and its supervisor was killed before it removed the container.
     pub(super) fn should_be_gone(&self) -> bool {
         self.config.remove && !self.status.is_alive()
     }
@@ -117,14 +117,14 @@ impl Container {
     }
 
     /// Looks at the container again; `None` where it was removed.
-    pub fn look(&self) -> Result<Option<Seen>> {
+    pub fn look(&self) -> Result<Option<ContainerInfo>> {
         let _steady = self.all.look()?;
         self.see()
     }
 
     /// Reads configuration and state; the caller holds still who lives. `None` for a container in
     /// the making or one that is gone.
-    pub(super) fn see(&self) -> Result<Option<Seen>> {
+    pub(super) fn see(&self) -> Result<Option<ContainerInfo>> {
         let path = self.config_path();
         let bytes = match fs_err::read(&path) {
             Ok(bytes) => bytes,
@@ -146,7 +146,7 @@ impl Container {
             State::Exited(exited) => Status::Exited(exited),
         };
         let supervisor = if alive { self.supervisor() } else { None };
-        Ok(Some(Seen { container: self.clone(), config, status, supervisor }))
+        Ok(Some(ContainerInfo { container: self.clone(), config, status, supervisor }))
     }
 
     fn is_alive(&self) -> Result<bool> {
@@ -158,49 +158,49 @@ impl Container {
         serde_json::from_slice(&fs_err::read(self.lock_path()).ok()?).ok()
     }
 
-    /// Whether whoever was making it has died over that.
+    /// Whether the process that made it ended before the container was complete.
     pub(super) fn is_left_over(&self) -> bool {
         !self.config_path().exists() && !self.is_alive().unwrap_or(true)
     }
 
-    /// Whether it was to be removed at its end, and whoever was to do that was killed.
+    /// Whether it was run with `--rm`, and its supervisor was killed before it removed the container.
     pub(super) fn should_be_gone(&self) -> bool {
-        // Of one that cannot be read nobody knows.
+        // A container that cannot be read stays.
         self.see().ok().flatten().is_some_and(|seen| seen.should_be_gone())
     }
 
     /// Takes its folder away, and with it its name; its files follow, now or with a later command.
     /// The caller has the sole right to remove containers.
-    pub(super) fn bury(&self) -> Result<()> {
-        let grave = self.move_away()?;
-        remove_tree(&grave);
+    pub(super) fn remove_folder(&self) -> Result<()> {
+        let trash = self.move_away()?;
+        remove_tree(&trash);
         Ok(())
     }
 
     /// Where its files are once its name is free.
     fn move_away(&self) -> Result<PathBuf> {
-        let grave = self.all.folder.join(format!("{REMOVED}{}", self.id));
-        let moved = fs_err::rename(&self.folder, &grave);
+        let trash = self.all.folder.join(format!("{REMOVED}{}", self.id));
+        let moved = fs_err::rename(&self.folder, &trash);
         moved.cannot(|| format!("remove container {}", self.name))?;
-        Ok(grave)
+        Ok(trash)
     }
 
     /// Takes the right to run the container, or to remove it.
-    pub fn claim(&self) -> Result<Claimed> {
+    pub fn claim(&self) -> Result<LockedContainer> {
         let _alone = self.all.change()?;
         self.claim_alone()
     }
 
-    fn claim_alone(&self) -> Result<Claimed> {
+    fn claim_alone(&self) -> Result<LockedContainer> {
         let action = || format!("take container {}", self.name);
         if !self.folder.exists() {
             return Err(Error::new(ErrorKind::NotFound, action()).because("it was removed"));
         }
         match Lock::try_exclusive(&self.lock_path()).cannot(action)? {
             Some(lock) => {
-                let claimed = Claimed { container: self.clone(), lock };
-                claimed.note()?;
-                Ok(claimed)
+                let locked = LockedContainer { container: self.clone(), lock };
+                locked.note()?;
+                Ok(locked)
             }
             None => Err(Error::new(ErrorKind::Denied, action())
                 .because("it is running")
@@ -211,17 +211,17 @@ impl Container {
 
 /// A container and the right to run it: as long as this lives, the container counts as alive.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct LockedContainer {
     container: Container,
     lock: Lock,
 }
 
-impl Claimed {
+impl LockedContainer {
     /// Takes over a container whose lock arrived as a descriptor.
     pub fn handed_over(container: Container, descriptor: OwnedFd) -> Result<Self> {
-        let claimed = Self { container, lock: Lock::handed_over(descriptor) };
-        claimed.note()?;
-        Ok(claimed)
+        let locked = Self { container, lock: Lock::handed_over(descriptor) };
+        locked.note()?;
+        Ok(locked)
     }
 
     /// Notes in the lock that this process holds it.
@@ -248,14 +248,14 @@ impl Claimed {
     pub fn remove(self) -> Result<()> {
         let container = &self.container;
         let action = || format!("remove container {}", container.name);
-        let grave = {
+        let trash = {
             let _alone = container.all.change()?;
             container.move_away()?
         };
-        remove_tree(&grave);
-        if grave.exists() {
+        remove_tree(&trash);
+        if trash.exists() {
             return Err(Error::new(ErrorKind::Denied, action())
-                .because(format!("some of its files in {} stay", grave.display())));
+                .because(format!("some of its files in {} stay", trash.display())));
         }
         Ok(())
     }
@@ -263,25 +263,25 @@ impl Claimed {
 
 /// A container in the making. Dropped, it vanishes.
 #[derive(Debug)]
-pub struct Reserved {
-    claimed: Option<Claimed>,
+pub struct NewContainer {
+    locked: Option<LockedContainer>,
 }
 
-impl Reserved {
+impl NewContainer {
     /// Locks a fresh folder and gives it its name. The caller has the sole right to make one.
     pub(super) fn begin(container: &Container) -> Result<Self> {
-        let claimed = container.claim_alone()?;
+        let locked = container.claim_alone()?;
         replace(&container.folder.join("name"), container.name.as_bytes())?;
-        Ok(Self { claimed: Some(claimed) })
+        Ok(Self { locked: Some(locked) })
     }
 
-    fn claimed(&self) -> &Claimed {
-        self.claimed.as_ref().expect("taken only by what consumes this")
+    fn locked(&self) -> &LockedContainer {
+        self.locked.as_ref().expect("taken only by what consumes this")
     }
 
     /// What the container will be.
     pub fn container(&self) -> &Container {
-        &self.claimed().container
+        &self.locked().container
     }
 
     /// Where the container's files are.
@@ -297,20 +297,20 @@ impl Reserved {
     }
 
     /// Makes it a container.
-    pub fn complete(mut self, config: &Config) -> Result<Claimed> {
-        let claimed = self.claimed();
-        claimed.write(&State::Created)?;
+    pub fn complete(mut self, config: &Config) -> Result<LockedContainer> {
+        let locked = self.locked();
+        locked.write(&State::Created)?;
         let bytes = serde_json::to_vec(config).expect("a configuration is plain data");
-        replace(&claimed.container.config_path(), &bytes)?;
-        Ok(self.claimed.take().expect("taken only here"))
+        replace(&locked.container.config_path(), &bytes)?;
+        Ok(self.locked.take().expect("taken only here"))
     }
 }
 
-impl Drop for Reserved {
+impl Drop for NewContainer {
     fn drop(&mut self) {
-        if let Some(claimed) = self.claimed.take() {
+        if let Some(locked) = self.locked.take() {
             // What cannot be removed now is removed by the next that makes a container.
-            let _ = claimed.remove();
+            let _ = locked.remove();
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Seen, Status};
-use super::streams::{Attachment, Plumbing, Wanted};
+use super::entry::{ContainerInfo, Status};
+use super::streams::{Attachment, ProgramStreams, Wanted};
 use super::supervise::{Program, Supervisor, listen_to_signals};
 use super::terminal;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +11,7 @@ use crate::sandbox::{Child, Exit, Join, Streams, WindowSize};
 
 /// A further program.
 #[derive(Clone, Debug, Default)]
-pub struct Further {
+pub struct ExecRequest {
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// Variables on top of the container's; `None` takes one away.
@@ -28,41 +28,41 @@ pub struct Further {
 
 impl Supervisor {
     /// Runs a further program in a container, and waits for its end. Signals to this process go to it.
-    pub async fn exec(&self, seen: &Seen, further: &Further) -> Result<Exit> {
+    pub async fn exec(&self, seen: &ContainerInfo, request: &ExecRequest) -> Result<Exit> {
         let name = seen.container.name();
         if !matches!(seen.status, Status::Running(_)) {
             return Err(Error::new(ErrorKind::NotFound, format!("run in container {name}"))
                 .because(format!("it is {}", seen.status.as_str()))
                 .hint(format!("gondola restart {name}")));
         }
-        let (attachment, input) = (Attachment::Foreground, further.input);
-        let wanted = Wanted { attachment, input, terminal: further.terminal };
+        let (attachment, input) = (Attachment::Foreground, request.input);
+        let wanted = Wanted { attachment, input, terminal: request.terminal };
         let signals = listen_to_signals()?;
-        let (streams, plumbing) = Plumbing::new(wanted)?;
-        let size = further.terminal.then(terminal::current_size);
-        let mut child = self.enter(seen, further, (streams, size))?;
+        let (streams, ours) = ProgramStreams::new(wanted)?;
+        let size = request.terminal.then(terminal::current_size);
+        let mut child = self.enter(seen, request, (streams, size))?;
         if let Some(Exit::NotFound(_) | Exit::NotExecutable(_)) = child.exit() {
             return child.wait();
         }
-        Program::new(child, plumbing, (wanted, None))?.attend(signals).await
+        Program::new(child, ours, (wanted, None))?.attend(signals).await
     }
 
     fn enter(
         &self,
-        seen: &Seen,
-        further: &Further,
+        seen: &ContainerInfo,
+        request: &ExecRequest,
         (streams, terminal): (Streams, Option<WindowSize>),
     ) -> Result<Child> {
         let mut spec = seen.config.spec.clone();
-        spec.argv.clone_from(&further.argv);
-        for (name, value) in &further.env {
+        spec.argv.clone_from(&request.argv);
+        for (name, value) in &request.env {
             match value {
                 Some(value) => spec.env.insert(name.clone(), value.clone()),
                 None => spec.env.remove(name),
             };
         }
-        spec.cwd = further.workdir.clone().unwrap_or(spec.cwd);
-        spec.user = further.user.clone().unwrap_or(spec.user);
+        spec.cwd = request.workdir.clone().unwrap_or(spec.cwd);
+        spec.user = request.user.clone().unwrap_or(spec.user);
         spec.terminal = terminal;
         if !seen.config.rung.has_namespaces() {
             // There is nothing to enter but the same files.

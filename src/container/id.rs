@@ -1,4 +1,4 @@
-//! What containers are called: ids that nobody chooses, and names that people do.
+//! Names of containers: random ids, and names that the user chooses.
 
 use std::fmt;
 use std::path::Path;
@@ -18,7 +18,7 @@ const LONGEST_NAME: usize = 128;
 pub struct Id(Box<str>);
 
 impl Id {
-    /// Makes one that nobody has.
+    /// Makes a new one.
     pub(super) fn random() -> Result<Self> {
         let mut bytes = [0; ID_BYTES];
         let mut filled = 0;
@@ -70,11 +70,11 @@ pub(super) fn check_name(name: &str) -> Result<()> {
             .because(why)
             .hint("use letters, digits, \"_\", \".\" and \"-\", beginning with a letter or digit"))
     };
-    let further = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let request = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     match name.as_bytes() {
         [] | [_] => wrong("a name has at least two characters"),
         [first, ..] if !first.is_ascii_alphanumeric() => wrong("it begins with something else"),
-        bytes if !bytes.iter().all(|b| further(*b)) => wrong("it holds another character"),
+        bytes if !bytes.iter().all(|b| request(*b)) => wrong("it holds another character"),
         bytes if bytes.len() > LONGEST_NAME => wrong("it is longer than 128 characters"),
         _ => Ok(()),
     }

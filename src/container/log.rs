@@ -89,7 +89,7 @@ impl Log {
         if open.size > 0 && open.size + text.len() as u64 > self.largest {
             self.rotate(&mut open);
         }
-        // Whoever cannot write, as on a full disk, loses the lines and not the program.
+        // Where the log cannot be written, as on a full disk, lines are lost and the program goes on.
         if open.file.write_all(text).is_ok() {
             open.size += text.len() as u64;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::config::Config;
-use super::entry::{Claimed, Reserved};
+use super::entry::{LockedContainer, NewContainer};
 use super::plan::{NetworkChoice, Options, Plan};
 use super::volumes::Volume;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -31,7 +31,7 @@ pub struct Origin {
 /// Makes a folder with what the image has at a path; answers whether it has a folder there.
 pub type CopyUp<'a> = &'a dyn Fn(&str, &Path) -> Result<bool>;
 
-impl Reserved {
+impl NewContainer {
     /// Makes it a container that can be run. `copy_up` fills the folders of its own.
     pub fn make(
         self,
@@ -39,7 +39,7 @@ impl Reserved {
         plan: &Plan,
         options: &Options,
         copy_up: CopyUp<'_>,
-    ) -> Result<Claimed> {
+    ) -> Result<LockedContainer> {
         check(plan, origin.rung)?;
         let mut spec = Spec::new(origin.root, plan.argv.iter().cloned());
         spec.root_access = plan.access;

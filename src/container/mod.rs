@@ -19,8 +19,8 @@
 //! The supervisor is the process that keeps the sandbox, its streams, its log and its published
 //! ports: `gondola run` itself in the foreground, and with `--detach` the own binary started anew,
 //! which inherits the lock. When it dies the kernel frees the lock and the sandbox ends, whatever
-//! `state.json` says: such a container is *dead*, and can be removed or started again. Nobody is
-//! asked over a socket. A signal goes to the sandbox's first process, by a handle that cannot mean
+//! `state.json` says: such a container is *dead*, and can be removed or started again.
+//! There is no socket to ask a supervisor by. A signal goes to the sandbox's first process, by a handle that cannot mean
 //! another process, and the end of a supervisor is waited for by such a handle.
 //!
 //! A container whose program never started leaves nothing behind.
@@ -52,8 +52,8 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 pub use config::Config;
-pub use entry::{Claimed, Container, Reserved, Seen, Status};
-pub use exec::Further;
+pub use entry::{Container, ContainerInfo, LockedContainer, NewContainer, Status};
+pub use exec::ExecRequest;
 pub use follow::{Selection, read_log};
 pub use id::Id;
 pub use log::{Entry, Stream};
@@ -95,18 +95,18 @@ impl Containers {
 
     /// Every container, the newest first. One that was to be removed at its end and whose supervisor
     /// was killed over that is removed now.
-    pub fn list(&self) -> Result<Vec<Seen>> {
+    pub fn list(&self) -> Result<Vec<ContainerInfo>> {
         let mut all = self.see_all()?;
-        if all.iter().any(Seen::should_be_gone) {
+        if all.iter().any(ContainerInfo::should_be_gone) {
             // In a store that can only be read it stays, and is none all the same.
-            let _ = self.bury_the_dead();
+            let _ = self.remove_left_over();
             all.retain(|seen| !seen.should_be_gone());
         }
         all.sort_by_key(|seen| std::cmp::Reverse(seen.config.created));
         Ok(all)
     }
 
-    fn see_all(&self) -> Result<Vec<Seen>> {
+    fn see_all(&self) -> Result<Vec<ContainerInfo>> {
         let _steady = self.look()?;
         let mut all = Vec::new();
         for container in self.folders()? {
@@ -116,21 +116,25 @@ impl Containers {
         Ok(all)
     }
 
-    fn bury_the_dead(&self) -> Result<()> {
+    fn remove_left_over(&self) -> Result<()> {
         let _alone = self.change()?;
-        self.folders()?.iter().filter(|one| one.should_be_gone()).try_for_each(Container::bury)
+        self.folders()?
+            .iter()
+            .filter(|one| one.should_be_gone())
+            .try_for_each(Container::remove_folder)
     }
 
     /// The container of this name, of this id, or whose id begins so.
-    pub fn find(&self, text: &str) -> Result<Seen> {
+    pub fn find(&self, text: &str) -> Result<ContainerInfo> {
         let all = self.list()?;
-        let exact =
-            |seen: &&Seen| seen.container.name() == text || seen.container.id().as_str() == text;
+        let exact = |seen: &&ContainerInfo| {
+            seen.container.name() == text || seen.container.id().as_str() == text
+        };
         if let Some(found) = all.iter().find(exact) {
             return Ok(found.clone());
         }
         let action = || format!("find container \"{}\"", text.escape_debug());
-        let begin: Vec<&Seen> =
+        let begin: Vec<&ContainerInfo> =
             all.iter().filter(|seen| seen.container.id().begins_with(text)).collect();
         match begin[..] {
             [only] => Ok(only.clone()),
@@ -148,7 +152,7 @@ impl Containers {
     }
 
     /// Takes a name, the given one or a free one, for a container in the making.
-    pub fn reserve(&self, name: Option<&str>) -> Result<Reserved> {
+    pub fn reserve(&self, name: Option<&str>) -> Result<NewContainer> {
         let action = || "make a container";
         if let Some(name) = name {
             id::check_name(name)?;
@@ -160,7 +164,7 @@ impl Containers {
             remove::remove_tree(left.folder());
         }
         for left in existing.iter().filter(|container| container.should_be_gone()) {
-            left.bury()?;
+            left.remove_folder()?;
         }
         self.sweep();
         let holder = |name: &str| existing.iter().find(|c| c.name() == name && c.folder().exists());
@@ -175,7 +179,7 @@ impl Containers {
         let folder = self.folder.join(id.as_str());
         fs_err::create_dir(&folder).cannot(action)?;
         let container = Container::new(self.clone(), id, name, folder);
-        Reserved::begin(&container).inspect_err(|_| self.sweep())
+        NewContainer::begin(&container).inspect_err(|_| self.sweep())
     }
 
     /// Goes on removing what earlier commands left behind.
@@ -188,7 +192,7 @@ impl Containers {
         }
     }
 
-    /// What holds still while somebody looks which containers live.
+    /// The lock under which no container begins or ends, to look at all of them.
     fn look(&self) -> Result<Option<Lock>> {
         if !self.folder.is_dir() {
             return Ok(None);
@@ -230,7 +234,7 @@ fn taken(by: &Container) -> Error {
         .hint(format!("gondola rm -f {}, or choose another --name", by.name()))
 }
 
-fn nearest<'a>(text: &str, all: &'a [Seen]) -> Option<&'a str> {
+fn nearest<'a>(text: &str, all: &'a [ContainerInfo]) -> Option<&'a str> {
     let names = all.iter().map(|seen| seen.container.name());
     let likely = names.map(|name| (strsim::jaro_winkler(name, text), name));
     let (likeness, name) = likely.max_by(|a, b| a.0.total_cmp(&b.0))?;

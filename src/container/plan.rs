@@ -48,7 +48,7 @@ impl FromStr for NetworkChoice {
     }
 }
 
-/// What somebody who runs an image asks for. What is empty or `None` is the image's to say.
+/// The options of a container. What is empty or `None` is taken from the image.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
@@ -88,9 +88,9 @@ pub struct Options {
     pub limits: Vec<Limit>,
     /// The size of `/dev/shm`.
     pub shared_memory_bytes: Option<u64>,
-    /// Who is asked for names, instead of the host's name servers.
+    /// Name servers, instead of the host's.
     pub name_servers: Vec<IpAddr>,
-    /// What somebody notes about the container.
+    /// Labels of the container.
     pub labels: BTreeMap<String, String>,
     /// Keep standard input open.
     pub input: bool,

@@ -95,7 +95,7 @@ impl fmt::Display for Published {
     }
 }
 
-/// Takes every port, or none: what is in use is told before anything starts.
+/// Takes every port, or none: the error about a port in use comes before anything starts.
 ///
 /// Ports that were left free to choose are answered with the ones that were taken.
 pub(super) fn listen(ports: &[Published]) -> Result<Vec<(Published, TcpListener)>> {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// Removes a folder and all below it. Permissions that a program took from its own folders are
-/// given back first. What still cannot be removed stays, for somebody who may.
+/// given back first. What still cannot be removed stays.
 pub(super) fn remove_tree(folder: &Path) {
     if fs_err::remove_dir_all(folder).is_ok() || !folder.exists() {
         return;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::entry::{Seen, Status};
+use super::entry::{ContainerInfo, Status};
 use super::process::Stat;
 use crate::error::{Cannot as _, Result};
 
@@ -30,7 +30,7 @@ pub struct Usage {
 
 impl Sample {
     /// Looks at the processes of a running container; `None` where it does not run.
-    pub fn take(seen: &Seen) -> Result<Option<Self>> {
+    pub fn take(seen: &ContainerInfo) -> Result<Option<Self>> {
         let Status::Running(running) = &seen.status else { return Ok(None) };
         if running.first.open().is_none() {
             return Ok(None);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::entry::{Container, Seen, Status};
+use super::entry::{Container, ContainerInfo, Status};
 use super::process::{Handle, Process};
 use super::signal::StopSignal;
 use super::state::Running;
@@ -47,7 +47,7 @@ impl Container {
     }
 
     /// The container while its program runs; `None` once it does not.
-    fn running(&self) -> Result<Option<(Seen, Running)>> {
+    fn running(&self) -> Result<Option<(ContainerInfo, Running)>> {
         let deadline = Instant::now() + LAST_MOMENT;
         loop {
             let watch = Watch::new(self.folder());

@@ -1,5 +1,5 @@
-//! What a program reads and writes: through pipes or a terminal, to whoever started it and to the
-//! log.
+//! The standard streams of a program: through pipes or a terminal, to the standard streams of this
+//! process and to the log.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -15,12 +15,12 @@ use super::terminal::{RawMode, input_is_terminal};
 use crate::error::{Cannot as _, Result};
 use crate::sandbox::{Child, Streams};
 
-/// Who sees what a program writes, beside the log.
+/// Where a program's output goes, beside the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// Whoever started this process: through its standard streams.
+    /// The standard streams of this process show it.
     Foreground,
-    /// Nobody.
+    /// The log alone has it.
     Detached,
 }
 
@@ -35,7 +35,7 @@ impl Attachment {
 }
 
 /// This side of a program's streams, before it is started.
-pub(super) struct Plumbing {
+pub(super) struct ProgramStreams {
     input: Option<OwnedFd>,
     outputs: Vec<(Stream, OwnedFd)>,
 }
@@ -63,26 +63,26 @@ impl Recorder {
     }
 }
 
-impl Plumbing {
+impl ProgramStreams {
     /// Makes the streams that a program gets, and this side of them. One with a terminal needs none.
     pub(super) fn new(wanted: Wanted) -> Result<(Streams, Self)> {
         let action = || "connect the program's streams";
         let mut streams = Streams::null()?;
-        let mut plumbing = Self { input: None, outputs: Vec::new() };
+        let mut ours = Self { input: None, outputs: Vec::new() };
         if wanted.terminal {
-            return Ok((streams, plumbing));
+            return Ok((streams, ours));
         }
         if wanted.input {
             let (reader, writer) = io::pipe().cannot(action)?;
-            (streams.input, plumbing.input) = (reader.into(), Some(writer.into()));
+            (streams.input, ours.input) = (reader.into(), Some(writer.into()));
         }
         let (reader, writer) = io::pipe().cannot(action)?;
         streams.output = writer.into();
-        plumbing.outputs.push((Stream::Output, reader.into()));
+        ours.outputs.push((Stream::Output, reader.into()));
         let (reader, writer) = io::pipe().cannot(action)?;
         streams.error = writer.into();
-        plumbing.outputs.push((Stream::Error, reader.into()));
-        Ok((streams, plumbing))
+        ours.outputs.push((Stream::Error, reader.into()));
+        Ok((streams, ours))
     }
 
     /// Starts to carry what the program of `child` reads and writes.
@@ -91,7 +91,7 @@ impl Plumbing {
         child: &Child,
         wanted: Wanted,
         recorder: Option<&Recorder>,
-    ) -> Result<Pumps> {
+    ) -> Result<Copiers> {
         let attachment = wanted.attachment;
         let action = || "connect the program's terminal";
         let mut raw = None;
@@ -121,19 +121,19 @@ impl Plumbing {
             let carry = move || carry_input(&to, end);
             std::thread::Builder::new().spawn(carry).cannot(|| "carry the program's input")?;
         }
-        Ok(Pumps { outputs, _held_input: held_input, _raw: raw })
+        Ok(Copiers { outputs, _held_input: held_input, _raw: raw })
     }
 }
 
 /// What carries a running program's streams.
-pub(super) struct Pumps {
+pub(super) struct Copiers {
     outputs: Vec<JoinHandle<()>>,
     /// Of a program in the background, whose input has no end.
     _held_input: Option<OwnedFd>,
     _raw: Option<RawMode>,
 }
 
-impl Pumps {
+impl Copiers {
     /// Waits until all that the program wrote has arrived. Gives the terminal back.
     pub(super) fn finish(self) {
         for output in self.outputs {
@@ -155,7 +155,7 @@ fn carry_output(from: &OwnedFd, mut to: Option<BorrowedFd<'static>>, mut lines: 
         if let Some(fd) = to {
             match write_all(fd, &buffer[..count]) {
                 Ok(()) => {}
-                // Whoever read has read enough: let the program know.
+                // The reader has closed its end: the program gets the same error.
                 Err(Errno::PIPE) => break,
                 Err(_) => to = None,
             }

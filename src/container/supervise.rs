@@ -12,14 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::config::Config;
-use super::entry::Claimed;
+use super::entry::LockedContainer;
 use super::log::Log;
 use super::plan::NetworkChoice;
 use super::ports;
 use super::process::Process;
 use super::relay::{Connect, Relay};
 use super::state::{Exited, Running, State};
-use super::streams::{Attachment, Plumbing, Pumps, Recorder, Wanted};
+use super::streams::{Attachment, Copiers, ProgramStreams, Recorder, Wanted};
 use super::terminal;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::sandbox::{Child, Exit, Launcher, keep_descriptors};
@@ -55,7 +55,7 @@ struct Started {
 /// A program that runs, and what carries its streams.
 pub(super) struct Program {
     child: Child,
-    pumps: Pumps,
+    copiers: Copiers,
     terminal: Option<OwnedFd>,
 }
 
@@ -63,18 +63,18 @@ impl Program {
     /// Begins to carry the streams of `child`.
     pub(super) fn new(
         child: Child,
-        plumbing: Plumbing,
+        ours: ProgramStreams,
         (wanted, recorder): (Wanted, Option<&Recorder>),
     ) -> Result<Self> {
         let terminal = child.terminal().map(|fd| fd.try_clone_to_owned()).transpose();
         let terminal = terminal.cannot(|| "connect the program's terminal")?;
-        let pumps = plumbing.connect(&child, wanted, recorder)?;
-        Ok(Self { child, pumps, terminal })
+        let copiers = ours.connect(&child, wanted, recorder)?;
+        Ok(Self { child, copiers, terminal })
     }
 
     /// Waits for the end of the program and of its streams, and passes signals to it.
     pub(super) async fn attend(self, mut signals: UnboundedReceiver<SignalKind>) -> Result<Exit> {
-        let Self { mut child, pumps, terminal } = self;
+        let Self { mut child, copiers, terminal } = self;
         let signaller = child.signaller();
         let mut waiting = tokio::task::spawn_blocking(move || child.wait());
         let exit = loop {
@@ -91,14 +91,14 @@ impl Program {
             }
         };
         // With the sandbox gone, nobody holds the other ends any more.
-        let carried = tokio::task::spawn_blocking(move || pumps.finish()).await;
+        let carried = tokio::task::spawn_blocking(move || copiers.finish()).await;
         carried.cannot(|| "carry the program's output")?;
         exit
     }
 }
 
 impl Supervisor {
-    /// Runs a container to its end; `tell` hears when its program runs. Signals to this process go
+    /// Runs a container to its end; calls `tell` when its program runs. Signals to this process go
     /// to the program.
     ///
     /// # Errors
@@ -107,50 +107,55 @@ impl Supervisor {
     /// leave as little.
     pub async fn run(
         &self,
-        claimed: Claimed,
+        locked: LockedContainer,
         attachment: Attachment,
         tell: impl FnOnce(),
     ) -> Result<Exit> {
-        let container = claimed.container().clone();
+        let container = locked.container().clone();
         let fresh = matches!(State::read(&container.state_path())?, State::Created);
         let began = (self.clock)();
-        let outcome = self.start_and_wait(&claimed, attachment, tell).await;
+        let outcome = self.start_and_wait(&locked, attachment, tell).await;
         let exit = match outcome {
             Ok(exit) => exit,
             Err(error) => {
-                self.bury(claimed, (fresh, began), NOT_STARTED)?;
+                self.record_end(locked, (fresh, began), NOT_STARTED)?;
                 return Err(error);
             }
         };
         let never = matches!(exit, Exit::NotFound(_) | Exit::NotExecutable(_));
-        self.bury(claimed, (fresh && never, began), exit.code())?;
+        self.record_end(locked, (fresh && never, began), exit.code())?;
         Ok(exit)
     }
 
     /// Writes down how a program ended, or takes the container away.
-    fn bury(&self, claimed: Claimed, (vanish, began): (bool, Timestamp), code: u8) -> Result<()> {
-        let started = match State::read(&claimed.container().state_path())? {
+    fn record_end(
+        &self,
+        locked: LockedContainer,
+        (vanish, began): (bool, Timestamp),
+        code: u8,
+    ) -> Result<()> {
+        let started = match State::read(&locked.container().state_path())? {
             State::Running(running) => running.started,
             _ => began,
         };
-        let remove = claimed.container().look()?.is_some_and(|seen| seen.config.remove);
+        let remove = locked.container().look()?.is_some_and(|seen| seen.config.remove);
         let finished = (self.clock)();
-        claimed.write(&State::Exited(Exited { code, started, finished }))?;
-        if vanish || remove { claimed.remove() } else { Ok(()) }
+        locked.write(&State::Exited(Exited { code, started, finished }))?;
+        if vanish || remove { locked.remove() } else { Ok(()) }
     }
 
     async fn start_and_wait(
         &self,
-        claimed: &Claimed,
+        locked: &LockedContainer,
         attachment: Attachment,
         tell: impl FnOnce(),
     ) -> Result<Exit> {
         let signals = listen_to_signals()?;
-        let Started { program, running, _relay } = match self.start(claimed, attachment)? {
+        let Started { program, running, _relay } = match self.start(locked, attachment)? {
             Ok(started) => started,
             Err(exit) => return Ok(exit),
         };
-        claimed.write(&State::Running(running))?;
+        locked.write(&State::Running(running))?;
         tell();
         program.attend(signals).await
     }
@@ -158,10 +163,10 @@ impl Supervisor {
     /// Starts the program; `Err` within is one that is not there or cannot be executed.
     fn start(
         &self,
-        claimed: &Claimed,
+        locked: &LockedContainer,
         attachment: Attachment,
     ) -> Result<std::result::Result<Started, Exit>> {
-        let container = claimed.container();
+        let container = locked.container();
         let action = || format!("start container {}", container.name());
         let Some(seen) = container.look()? else {
             return Err(Error::new(ErrorKind::NotFound, action()).because("it was removed"));
@@ -173,7 +178,7 @@ impl Supervisor {
         let log = Arc::new(Log::open(&container.log_path())?);
         let mut spec = config.spec.clone();
         spec.terminal = config.terminal.then(terminal::current_size);
-        let (streams, plumbing) = Plumbing::new(wanted)?;
+        let (streams, ours) = ProgramStreams::new(wanted)?;
         let mut child = self.launcher.spawn(&spec, config.rung, streams)?;
         if let Some(Exit::NotFound(_) | Exit::NotExecutable(_)) = child.exit() {
             return Ok(Err(child.wait()?));
@@ -182,7 +187,7 @@ impl Supervisor {
         // One that has ended already waits to be told so.
         let first = Process::of(child.pid()).unwrap_or(Process { pid: child.pid(), began: 0 });
         let recorder = Recorder { log, clock: self.clock };
-        let program = Program::new(child, plumbing, (wanted, Some(&recorder)))?;
+        let program = Program::new(child, ours, (wanted, Some(&recorder)))?;
         let running = Running { first, started: (self.clock)(), ports: published };
         Ok(Ok(Started { program, running, _relay: relay }))
     }
@@ -191,8 +196,8 @@ impl Supervisor {
 /// Listens to the signals that go to a program, from now on.
 pub(super) fn listen_to_signals() -> Result<UnboundedReceiver<SignalKind>> {
     let (sender, receiver) = unbounded_channel();
-    let further = [SignalKind::interrupt(), SignalKind::window_change()];
-    for kind in PASSED_ON.into_iter().chain(further) {
+    let request = [SignalKind::interrupt(), SignalKind::window_change()];
+    for kind in PASSED_ON.into_iter().chain(request) {
         let mut arriving = signal(kind).cannot(|| "listen for signals")?;
         let sender = sender.clone();
         tokio::spawn(async move {
@@ -213,19 +218,19 @@ enum Told {
 
 /// Starts a process that keeps the container from now on, and waits until its program runs.
 ///
-/// The process is the own binary with `arguments`, which must lead to `gondola keep`. Answers
+/// The process is the own binary with `arguments`, which must lead to `gondola shim`. Answers
 /// what is no error in [`Supervisor::run`], too.
-pub fn start_detached(claimed: &Claimed, arguments: &[String]) -> Result<Option<Exit>> {
-    let action = || format!("start container {}", claimed.container().name());
-    let lock = claimed.lock().copy().cannot(action)?;
-    let mut keeper = Command::new("/proc/self/exe");
-    keeper.args(arguments).current_dir("/");
-    keeper.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::null());
+pub fn start_detached(locked: &LockedContainer, arguments: &[String]) -> Result<Option<Exit>> {
+    let action = || format!("start container {}", locked.container().name());
+    let lock = locked.lock().copy().cannot(action)?;
+    let mut shim = Command::new("/proc/self/exe");
+    shim.args(arguments).current_dir("/");
+    shim.stdin(lock).stdout(Stdio::piped()).stderr(Stdio::null());
     // What stays must not hold a pipe or lock of whoever called this program.
     keep_descriptors()?;
-    let mut keeper = keeper.spawn().cannot(action)?;
+    let mut shim = shim.spawn().cannot(action)?;
     let mut line = String::new();
-    if let Some(output) = keeper.stdout.take() {
+    if let Some(output) = shim.stdout.take() {
         BufReader::new(output).read_line(&mut line).cannot(action)?;
     }
     match serde_json::from_str(&line) {
@@ -241,9 +246,9 @@ pub fn start_detached(claimed: &Claimed, arguments: &[String]) -> Result<Option<
 }
 
 impl Supervisor {
-    /// Keeps a container for [`start_detached`], in a session of its own: `claimed` was handed over
+    /// Keeps a container for [`start_detached`], in a session of its own: `locked` was handed over
     /// as standard input, and standard output hears how it went.
-    pub async fn keep_detached(&self, claimed: Claimed, output: OwnedFd) -> Result<()> {
+    pub async fn run_detached(&self, locked: LockedContainer, output: OwnedFd) -> Result<()> {
         // Only the leader of a group of processes cannot begin a session, which this is not.
         let _ = rustix::process::setsid();
         let output = std::cell::RefCell::new(Some(std::fs::File::from(output)));
@@ -254,7 +259,7 @@ impl Supervisor {
                 let _ = writeln!(output, "{line}");
             }
         };
-        let kept = self.run(claimed, Attachment::Detached, || tell(&Told::Started)).await;
+        let kept = self.run(locked, Attachment::Detached, || tell(&Told::Started)).await;
         match kept {
             Ok(exit) => tell(&Told::Refused(exit)),
             Err(error) => {

@@ -11,7 +11,7 @@ use rustix::termios::{
 use crate::error::{Cannot as _, Result};
 use crate::sandbox::WindowSize;
 
-/// The size of a terminal that nobody looks at.
+/// The size of a terminal that is shown nowhere.
 const UNSEEN: WindowSize = WindowSize { rows: 24, columns: 80 };
 
 /// The size of the terminal that this process has, if it has one.

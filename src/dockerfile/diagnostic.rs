@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 
-use super::source::{Diagnostics, Source, Span};
+use super::source::{Source, Span};
 use crate::error::{Error, ErrorKind, printable};
 use crate::secret;
 
@@ -179,6 +179,15 @@ fn visible(line: &str) -> Vec<(usize, char)> {
     }
     shown.extend(line[from..].char_indices().map(|(at, c)| (from + at, c)));
     shown
+}
+
+/// What is wrong with one file.
+#[derive(Clone, Debug)]
+pub struct Diagnostics {
+    /// The file that the spans point into.
+    pub source: Source,
+    /// What was found, in the order of the file.
+    pub list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {

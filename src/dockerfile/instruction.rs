@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::parse::mount::MountFlag;
+use super::mount::MountFlag;
 use super::source::{Source, Span, Word};
 
 /// A parsed Dockerfile.

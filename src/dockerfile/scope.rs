@@ -18,12 +18,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::expand::{Expanded, Expander, Unexpandable, Variables};
 use super::instruction::{ArgDefinition, Dockerfile, GlobalArg, Heredoc, Pair};
-use super::parse::mount::{Mount, MountFlag};
+use super::mount::{Mount, MountFlag};
 use super::ports;
-use super::source::{Diagnostics, Span, Word};
+use super::source::{Span, Word};
 use crate::oci::Platform;
 use crate::secret;
 

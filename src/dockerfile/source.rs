@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use super::diagnostic::Diagnostic;
-
 /// A range of bytes of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
@@ -75,33 +73,6 @@ impl Source {
         Self { name: name.into(), text: text.into(), lines }
     }
 
-    /// Takes the bytes of a file. Comments may be in any encoding: there, each byte that is not
-    /// UTF-8 is read as `?`; elsewhere it is an error.
-    pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Diagnostics> {
-        let mut rest = bytes;
-        let mut text = String::with_capacity(bytes.len());
-        let mut foreign = Vec::new();
-        while let Err(error) = std::str::from_utf8(rest) {
-            let (good, bad) = rest.split_at(error.valid_up_to());
-            text.push_str(std::str::from_utf8(good).expect("checked up to here"));
-            foreign.push(text.len());
-            text.push('?');
-            rest = &bad[1..];
-        }
-        text.push_str(std::str::from_utf8(rest).expect("checked by the loop"));
-        let source = Self::new(name, &text);
-        let list: Vec<_> = foreign
-            .into_iter()
-            .filter(|offset| !source.line_at(*offset).trim_start().starts_with('#'))
-            .take(1)
-            .map(|offset| {
-                Diagnostic::error(Span::new(offset, offset + 1), "the file is not UTF-8 text")
-                    .label("this byte belongs to no character")
-            })
-            .collect();
-        if list.is_empty() { Ok(source) } else { Err(Diagnostics { source, list }) }
-    }
-
     /// The name that messages call the file by.
     pub fn name(&self) -> &str {
         &self.name
@@ -149,16 +120,8 @@ impl Source {
         self.lines.partition_point(|start| *start <= offset).saturating_sub(1)
     }
 
-    fn line_at(&self, offset: usize) -> &str {
+    /// The line that a byte is in, without its end.
+    pub(super) fn line_at(&self, offset: usize) -> &str {
         self.line(self.line_index(offset) + 1)
     }
-}
-
-/// What is wrong with one file.
-#[derive(Clone, Debug)]
-pub struct Diagnostics {
-    /// The file that the spans point into.
-    pub source: Source,
-    /// What was found, in the order of the file.
-    pub list: Vec<Diagnostic>,
 }

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use super::diagnostic::{Diagnostic, nearest};
+use super::diagnostic::{Diagnostic, Diagnostics, nearest};
 use super::expand::{Expanded, Expander};
 use super::instruction::{Dockerfile, From, Instruction, Kind};
 use super::scope::{Globals, Inputs, expand};
-use super::source::{Diagnostics, Source, Span, Word};
+use super::source::{Source, Span, Word};
 use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{Platform, Reference};
+use crate::oci::{Platform, Reference, docker_hub};
 
 /// Where files come from, or what a stage is based on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -371,7 +371,7 @@ fn origins(instruction: &Instruction) -> Vec<(String, Span)> {
         Kind::Copy(copy) => copy.from.iter().map(|word| (word.text.clone(), word.span)).collect(),
         Kind::Run(run) => {
             let named =
-                |flag: &super::parse::mount::MountFlag| Some((flag.from.clone()?, flag.value.span));
+                |flag: &super::mount::MountFlag| Some((flag.from.clone()?, flag.value.span));
             run.mounts.iter().filter_map(named).collect()
         }
         _ => Vec::new(),
@@ -388,7 +388,7 @@ fn triggers(instructions: &[Instruction]) -> Vec<Instruction> {
 
 /// Names that mean the same context: `docker.io/library/alpine:latest` is `alpine`.
 fn context_name(name: &str) -> &str {
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = docker_hub::without(name);
     let name = name.strip_prefix("library/").unwrap_or(name);
     name.strip_suffix(":latest").unwrap_or(name)
 }

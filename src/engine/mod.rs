@@ -9,7 +9,7 @@
 //!                                                                     (Execute)  │ next are executed
 //!                                                                     Executed ──┘
 //! ```
-//! An `Op` is one step as data: a command, or a change of files. It has no path of this
+//! An [`Op`] is one step as data: a command, or a change of files. It has no path of this
 //! machine: folders are called `local:context` or `local:NAME`, secrets and agents have ids, and the
 //! files of other steps and images are named by their keys. What the names stand for is in a table
 //! beside it, which is never written anywhere. So an op can be kept, compared with an earlier one,
@@ -24,14 +24,28 @@
 //! is known, for that decides on its user, its folder and its variables.
 //!
 //! The engine knows neither Go nor Dockerfiles nor sandboxes. Whoever starts a build hands in what
-//! reads inputs and executes: see `Execute`.
+//! reads inputs and executes: see [`Execute`].
 
+mod backend;
+mod basis;
+mod cancel;
+mod execute;
+pub mod files;
 mod key;
+pub mod op;
 mod output;
+mod pack;
 mod snapshot;
+mod solve;
 
-pub use key::Key;
-pub use output::{
-    Executed, Guard, LayerRecord, NotPacked, Packer, Packing, Reuse, StepOutput, packed,
+pub use backend::{Backend, Entry};
+pub use basis::Basis;
+pub use cancel::CancelToken;
+pub use execute::{
+    Execute, InPart, Inputs, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
 };
-pub use snapshot::{Basis, Snapshot};
+pub use op::{Op, StepKind};
+pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
+pub use pack::{LayerRecord, Packer, Reuse};
+pub use snapshot::Snapshot;
+pub use solve::{Origin, SolveOptions, Solver, Step};

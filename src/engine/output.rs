@@ -1,24 +1,23 @@
 //! What steps put out: files first, then a layer in the store.
 //!
 //! A step's output is a layer, which is packed while later steps run, and for steps that needed a
-//! file system also a folder. This is the only place where a tree becomes a layer of the store.
+//! file system also a folder.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, watch};
 
-use super::snapshot::Basis;
+use super::backend::{Backend, Entry};
+use super::basis::Basis;
+use super::pack::LayerRecord;
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Blob, BlobSource, Layer};
-use crate::layer::{self, Encoding, LayerInfo, Tree, WriteOptions};
-use crate::oci::{Descriptor, Digest, MediaType};
-use crate::progress::TaskKind;
+use crate::image::Layer;
+use crate::layer::Tree;
 use crate::store::Store;
-use crate::transport::Context;
 
-/// The kind of the store's records that hold layers by the keys of their contents.
-const LAYERS: &str = "layer";
+/// The kind of the store's records that hold results of steps.
+const STEPS: &str = "step";
 
 /// Something on disk that vanishes when it is dropped.
 pub type Guard = Arc<dyn Send + Sync>;
@@ -40,106 +39,6 @@ impl Executed {
     /// Changes whose contents are somewhere for good.
     pub fn of(tree: Tree) -> Self {
         Self { tree, ..Self::default() }
-    }
-}
-
-/// What is remembered of a layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerRecord {
-    /// How it is compressed, as OCI says it.
-    pub media_type: MediaType,
-    /// The digest of the blob.
-    pub digest: Digest,
-    /// How many bytes the blob has.
-    pub size: u64,
-    /// The digest of the archive in it.
-    pub diff_id: Digest,
-}
-
-impl LayerRecord {
-    fn of(info: LayerInfo) -> Self {
-        Self {
-            media_type: MediaType::layer_for(&MediaType::OCI_MANIFEST, info.compression),
-            digest: info.digest,
-            size: info.size,
-            diff_id: info.diff_id,
-        }
-    }
-
-    /// Whether the layer is in the store.
-    pub fn is_in(&self, store: &Store) -> Result<bool> {
-        Ok(store.has(&self.digest)? == Some(self.size))
-    }
-
-    /// The layer, which is in the store.
-    pub fn layer(&self, store: &Store) -> Layer {
-        let source = BlobSource::File(store.blob_path(&self.digest));
-        Layer {
-            blob: Blob { descriptor: self.descriptor(), source },
-            diff_id: self.diff_id.clone(),
-        }
-    }
-
-    /// What names the blob.
-    pub fn descriptor(&self) -> Descriptor {
-        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.size)
-    }
-}
-
-/// Makes layers of trees, and puts them into the store.
-#[derive(Clone)]
-pub struct Packer {
-    /// The store, and the reader of progress.
-    pub transport: Context,
-    /// How layers are compressed.
-    pub encoding: Encoding,
-    /// How many threads compress.
-    pub threads: usize,
-}
-
-impl Packer {
-    /// Makes a layer of a tree; `name` is what progress calls it.
-    pub fn pack(&self, name: &str, tree: &Tree) -> Result<LayerRecord> {
-        let Context { store, reporter, .. } = &self.transport;
-        let task = reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
-        let options = WriteOptions { encoding: self.encoding, threads: self.threads };
-        let mut ingest = store.ingest_unhashed()?;
-        let info = layer::write(tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
-        ingest.commit_as(&info.digest, info.size)?;
-        task.done();
-        Ok(LayerRecord::of(info))
-    }
-
-    /// Finds the layer that was made of an equal tree, or makes one. Files are read to tell.
-    pub fn find_or_pack(&self, name: &str, mut tree: Tree, reuse: Reuse) -> Result<LayerRecord> {
-        let Context { store, reporter, .. } = &self.transport;
-        let key = layer::content_key(&mut tree, &self.encoding)?;
-        if reuse == Reuse::Found
-            && let Some(record) = store.get_record::<LayerRecord>(LAYERS, &key)
-            && record.is_in(store)?
-        {
-            reporter.start(TaskKind::Layer, name, None).skipped("cached");
-            return Ok(record);
-        }
-        let record = self.pack(name, &tree)?;
-        store.put_record(LAYERS, &key, &record)?;
-        Ok(record)
-    }
-}
-
-/// Whether a layer that was made of an equal tree may be used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    /// Where there is one.
-    Found,
-    /// Never: it is made again.
-    Nothing,
-}
-
-impl Reuse {
-    /// As results of earlier builds are used.
-    pub fn of(use_cache: bool) -> Self {
-        if use_cache { Self::Found } else { Self::Nothing }
     }
 }
 
@@ -170,6 +69,21 @@ impl NotPacked {
     }
 }
 
+/// What is remembered of a step.
+#[derive(Serialize, Deserialize)]
+struct StepRecord {
+    created: String,
+    layer: LayerRecord,
+    kept: Option<String>,
+}
+
+/// Where a layer is that other machines made.
+struct Elsewhere {
+    backend: Arc<dyn Backend>,
+    /// Set when it is here.
+    fetched: OnceCell<()>,
+}
+
 /// What a step added.
 pub struct StepOutput {
     /// Equal keys mean equal files, this step and all before it, as far as the basis goes.
@@ -184,15 +98,15 @@ pub struct StepOutput {
     guards: Vec<Guard>,
     layer: Packing,
     kept: Mutex<Option<String>>,
-    /// Where a layer comes from that other machines made: set when it is here.
-    pub fetched: Option<OnceCell<()>>,
+    /// Where a layer comes from that other machines made.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl StepOutput {
     /// A step whose layer is packed, or is being packed.
     pub fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
         let (kept, basis) = (Mutex::new(kept), Basis::Key);
-        Self { key, basis, created, tree: None, guards: Vec::new(), layer, kept, fetched: None }
+        Self { key, basis, created, tree: None, guards: Vec::new(), layer, kept, elsewhere: None }
     }
 
     /// A step that depends on more than its key.
@@ -201,9 +115,31 @@ impl StepOutput {
     }
 
     /// A step whose layer must be fetched before it is used.
-    pub fn elsewhere(key: String, created: String, layer: LayerRecord) -> Self {
-        let fetched = Some(OnceCell::new());
-        Self { fetched, ..Self::new(key, created, packed(layer), None) }
+    pub fn elsewhere(entry: Entry, backend: Arc<dyn Backend>) -> Self {
+        let Entry { key, created, layer, .. } = entry;
+        let elsewhere = Some(Elsewhere { backend, fetched: OnceCell::new() });
+        Self { elsewhere, ..Self::new(key, created, packed(layer), None) }
+    }
+
+    /// A step that was executed before, where that is known and its layer is here.
+    pub(super) fn remembered(store: &Store, key: &str, basis: Basis) -> Result<Option<Self>> {
+        let Some(record) = basis.record_key(key) else { return Ok(None) };
+        let Some(record) = store.get_record::<StepRecord>(STEPS, &record) else { return Ok(None) };
+        if !record.layer.is_in(store)? {
+            return Ok(None);
+        }
+        let StepRecord { created, layer, kept } = record;
+        Ok(Some(Self::new(key.to_owned(), created, packed(layer), kept).on(basis)))
+    }
+
+    /// Takes note of the step for later builds.
+    pub fn remember(&self, store: &Store, layer: &LayerRecord) -> Result<()> {
+        let (created, layer) = (self.created.clone(), layer.clone());
+        let record = StepRecord { created, layer, kept: self.kept() };
+        match self.basis.record_key(&self.key) {
+            Some(key) => store.put_record(STEPS, &key, &record),
+            None => Ok(()),
+        }
     }
 
     /// With what it added, and what holds the contents of that.
@@ -224,6 +160,19 @@ impl StepOutput {
     /// The layer, if it is packed.
     pub fn packed(&self) -> Option<LayerRecord> {
         self.layer.borrow().as_ref().and_then(|packed| packed.as_ref().ok().cloned())
+    }
+
+    /// The layer, which is in the store from then on.
+    pub async fn stored_layer(&self, store: &Store) -> Result<Layer> {
+        let record = self.layer().await?;
+        if let Some(Elsewhere { backend, fetched }) = &self.elsewhere {
+            let fetch = || async {
+                backend.fetch(&self.key, &record).await?;
+                self.remember(store, &record)
+            };
+            fetched.get_or_try_init(fetch).await?;
+        }
+        Ok(record.layer(store))
     }
 
     /// Waits until the layer is packed.

@@ -5,11 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::key::Key;
+use super::basis::Basis;
+use super::op::SourceOp;
 use super::output::StepOutput;
 use crate::image::Image;
-use crate::oci::Digest;
-use crate::store::ScopeName;
 
 /// A base and steps on it.
 #[derive(Clone)]
@@ -25,14 +24,13 @@ pub struct Snapshot {
 impl Snapshot {
     /// Nothing.
     pub fn scratch() -> Self {
-        Self { key: Key::new("scratch").finish(), base: None, steps: Vec::new() }
+        Self { key: SourceOp::Scratch.key(), base: None, steps: Vec::new() }
     }
 
     /// An image without steps. Its files are those that its diff IDs name.
     pub fn of_image(image: Arc<Image>) -> Self {
-        let diff_ids = &image.config.value().rootfs.diff_ids;
-        let key = Key::new("base").list(diff_ids.iter().map(Digest::as_str)).finish();
-        Self { key, base: Some(image), steps: Vec::new() }
+        let source = SourceOp::Image(image.config.value().rootfs.diff_ids.clone());
+        Self { key: source.key(), base: Some(image), steps: Vec::new() }
     }
 
     /// With one step more.
@@ -64,28 +62,5 @@ impl Snapshot {
             },
         };
         Self { key, base: self.base.clone(), steps: self.steps[..count].to_vec() }
-    }
-}
-
-/// What a result depends on beside its key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Basis {
-    /// Nothing.
-    Key,
-    /// What the caches of a scope held, for this step or one below it.
-    Scope(ScopeName),
-    /// What caches held that go with the build.
-    Build,
-}
-
-impl Basis {
-    /// What results with a key are remembered by, where they are: those that depend on a cache are
-    /// found by whoever may use that cache.
-    pub fn record_key(&self, key: &str) -> Option<String> {
-        match self {
-            Self::Key => Some(key.to_owned()),
-            Self::Scope(scope) => Some(format!("{key} in {scope}")),
-            Self::Build => None,
-        }
     }
 }

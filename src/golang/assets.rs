@@ -99,7 +99,7 @@ impl Asset {
         self.mode.unwrap_or(usual)
     }
 
-    /// A folder can be entered by whoever may read the files.
+    /// The mode of folders: every user who may read the files may enter.
     fn folder_mode(&self) -> u32 {
         self.mode.map_or(0o755, |mode| mode & 0o777 | (mode & 0o444) >> 2)
     }
@@ -206,7 +206,7 @@ impl Walk<'_> {
         self.insert(target, Entry::symlink(leads_to))
     }
 
-    /// That something is not any more what it was a moment ago.
+    /// The error about a file that changed since it was looked at.
     fn changed(&self, path: &[u8], error: Option<std::io::Error>) -> Error {
         let action = format!("read {}", self.held.shown(path).display());
         let changed = Error::new(ErrorKind::Changed, action)

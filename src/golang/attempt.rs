@@ -1,22 +1,20 @@
-//! Compiling what the sources are, and not what they were for a moment.
+//! Compiles again where a source changed while it was compiled.
 //!
 //! A `go build` counts if no source changed since before it began. Otherwise what it wrote to the
 //! build cache is removed (see [`super::gocache`]), with the program, and it is repeated.
 
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Builder;
 use super::command::Output;
-use super::compile::Recorded;
+use super::freshness::{Before, Recorded, Sources, StartedAt, Trace};
 use super::gocache::Ongoing;
-use super::inputs::{Before, Moment, Sources, Trace};
+use super::group::Group;
 use super::packages::Package;
 use crate::clock::Clock;
-use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::oci::Platform;
+use crate::error::{Cannot, Error, Result};
 
 /// How often a compilation is repeated because a source changed.
 const REPEATS: usize = 2;
@@ -24,25 +22,17 @@ const REPEATS: usize = 2;
 /// How often it is repeated because other builds had sources that changed.
 const REPEATS_FOR_OTHERS: usize = 20;
 
-/// How long sources may take to come to rest before a repetition. Somebody else's clock may be
+/// How long sources may take to come to rest before a repetition. The clock of a file server may be
 /// behind for that long.
 const REST: Duration = Duration::from_millis(2_100);
 
 /// How often they are looked at meanwhile.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Packages that one `go build` compiles for a platform into a folder.
-#[derive(Clone, Copy)]
-pub(super) struct Group<'a> {
-    pub packages: &'a [&'a Package],
-    pub platform: &'a Platform,
-    pub folder: &'a Path,
-}
-
 /// One `go build` that has ended.
 struct Ran {
     /// Before it began.
-    since: Moment,
+    since: StartedAt,
     output: Output,
     /// What it read, and how that was found out if nothing was known.
     found: Result<(Sources, Option<Trace>)>,
@@ -159,6 +149,16 @@ impl Builder {
         Ok(Outcome::Right(trace))
     }
 
+    /// Runs `go build` once. A locked file stays locked for as long.
+    async fn go_build(&self, group: &Group<'_>, lock: Option<&File>) -> Result<Output> {
+        let mut arguments = vec!["build".to_owned(), "-o".to_owned()];
+        arguments.push(format!("{}/", group.folder.display()));
+        arguments.extend(self.flags.arguments());
+        arguments.push("--".to_owned());
+        arguments.extend(group.packages.iter().map(|package| package.import_path.clone()));
+        self.go_locked(&group.packages[0].workdir, &arguments, group.platform, lock).await
+    }
+
     /// Builds while it finds out what is read; first finds it out where contents from before the
     /// build are needed.
     async fn traced_build(
@@ -167,7 +167,7 @@ impl Builder {
         ongoing: Option<&Ongoing>,
         before: &Before,
     ) -> Result<Ran> {
-        let since = Moment::now(&self.out_dir)?;
+        let since = StartedAt::now(&self.out_dir)?;
         let find = async {
             let packages: Vec<Package> = group.packages.iter().copied().cloned().collect();
             let trace = self.trace_sources(&packages, group.platform).await?;
@@ -196,7 +196,7 @@ impl Builder {
         let mut left = REST;
         loop {
             let before = sources.before();
-            let now = Moment::now(&self.out_dir)?;
+            let now = StartedAt::now(&self.out_dir)?;
             if left.is_zero() || sources.changed_since(&now, &before).is_none() {
                 return Ok(before);
             }
@@ -206,30 +206,7 @@ impl Builder {
     }
 }
 
-impl Group<'_> {
-    fn fault(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Io, self.action())
-            .because(why)
-            .hint("build when nothing writes there")
-    }
-
-    /// Removes what was linked, or go would take it for current.
-    fn remove_programs(&self) -> Result<()> {
-        let action = || "remove a program";
-        for entry in fs_err::read_dir(self.folder).cannot(action)? {
-            let path = entry.cannot(action)?.path();
-            match fs_err::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).cannot(action);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-fn note(ongoing: Option<&Ongoing>, sources: &Sources, since: &Moment) -> Result<()> {
+fn note(ongoing: Option<&Ongoing>, sources: &Sources, since: &StartedAt) -> Result<()> {
     ongoing.map_or(Ok(()), |ongoing| ongoing.note(sources, since))
 }
 

@@ -1,17 +1,15 @@
 //! One `go build` per platform.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Cannot, Error, Result};
+use crate::error::{Cannot, Result};
 use crate::oci::Platform;
 use crate::progress::TaskKind;
 
 use super::Builder;
-use super::attempt::Group;
-use super::command::Output;
-use super::inputs::{Inputs, Moment, Sources, Trace};
-use super::packages::{Package, explain};
+use super::freshness::{Recorded, Trace};
+use super::group::{Group, shown};
+use super::packages::Package;
 use super::programs::{Kept, Program, Run};
 
 /// A compiled program.
@@ -30,26 +28,12 @@ pub struct Binary {
 pub struct Built {
     /// The programs.
     pub binaries: Vec<Binary>,
-    /// By what each is found again by [`Builder::recall`], in the same order.
+    /// By what each is found again by [`Builder::reuse`], in the same order.
     pub programs: Vec<Program>,
     /// What was found out of their sources meanwhile; one for each `go build` that no record told of
     /// its sources.
     pub traces: Vec<Trace>,
     _run: Run,
-}
-
-/// What is known from an earlier build of what a compilation reads.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    pub(super) sources: Sources,
-    pub(super) since: Moment,
-}
-
-impl Recorded {
-    /// What `inputs` say, which were [`Inputs::check`]ed after `since` and not found stale.
-    pub fn new(inputs: &Inputs, since: Moment) -> Self {
-        Self { sources: inputs.sources(), since }
-    }
 }
 
 impl Builder {
@@ -93,7 +77,7 @@ impl Builder {
     }
 
     /// Finds the programs of an earlier [`Builder::compile`] where each is still the same.
-    pub fn recall(&self, packages: &[Package], programs: &[Program]) -> Option<Built> {
+    pub fn reuse(&self, packages: &[Package], programs: &[Program]) -> Option<Built> {
         if packages.len() != programs.len() {
             return None;
         }
@@ -139,18 +123,8 @@ impl Builder {
         Ok((made, trace))
     }
 
-    /// Runs `go build` once. A locked file stays locked for as long.
-    pub(super) async fn go_build(&self, group: &Group<'_>, lock: Option<&File>) -> Result<Output> {
-        let mut arguments = vec!["build".to_owned(), "-o".to_owned()];
-        arguments.push(format!("{}/", group.folder.display()));
-        arguments.extend(self.flags.arguments());
-        arguments.push("--".to_owned());
-        arguments.extend(group.packages.iter().map(|package| package.import_path.clone()));
-        self.go_locked(&group.packages[0].workdir, &arguments, group.platform, lock).await
-    }
-
     /// Names all that a build depends on apart from files: whoever asks the same of the same
-    /// toolchain has the same key, and may use a record of [`super::Inputs`] kept under it.
+    /// toolchain has the same key, and may use a record of [`super::Record`] kept under it.
     pub fn request_key(&self, dir: &Path, patterns: &[String], platforms: &[Platform]) -> String {
         let toolchain = self.toolchain.identity(&self.flags);
         let asked = (toolchain, &self.flags, dir, patterns, platforms);
@@ -189,27 +163,6 @@ fn groups(packages: &[Package]) -> Vec<Vec<usize>> {
         }
     }
     groups
-}
-
-/// Names the packages, or counts them if there are many.
-fn shown(packages: &[&Package], name: fn(&Package) -> &str, many: &str) -> String {
-    let names: Vec<&str> = packages.iter().map(|package| name(package)).collect();
-    if names.len() > 4 { format!("{} {many}", names.len()) } else { names.join(", ") }
-}
-
-impl Group<'_> {
-    /// What is being done, for an error.
-    pub(super) fn action(&self) -> String {
-        let what = shown(self.packages, |package| &package.import_path, "packages");
-        format!("compile {what} for {}", self.platform)
-    }
-
-    /// That the compiler complained.
-    pub(super) fn failure(&self, said: &str) -> Error {
-        // The compiler heads each list of complaints with the package they are about.
-        let said = if said.contains('\n') { format!("\n{said}") } else { said.to_owned() };
-        explain(self.action(), &said)
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::inputs::{is_source, used_folders};
+use super::modfile::used_folders;
 use crate::disk;
 use crate::error::{Cannot as _, Result};
 
@@ -12,6 +12,15 @@ use crate::error::{Cannot as _, Result};
 pub(super) const LARGEST: u64 = 16 << 20;
 /// Nor does a `modules.txt` of vendored modules.
 const LARGEST_LIST: u64 = 64 << 20;
+
+/// The ends of file names that `go build` sorts into its lists.
+const SOURCE_ENDS: [&str; 20] = [
+    "go", "c", "cc", "cpp", "cxx", "m", "h", "hh", "hpp", "hxx", "f", "F", "for", "f90", "s", "S",
+    "sx", "swig", "swigcxx", "syso",
+];
+
+/// The profile that a main package is optimised by, if it has one.
+pub(super) const PROFILE: &str = "default.pgo";
 
 /// Refuses documents that are no files or far too long, of the module and the workspace that a folder
 /// belongs to. `workspace` is `GOWORK`.
@@ -63,6 +72,13 @@ pub(super) fn check_sources(module: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a name is that of a source file of a package. Tests are: `go build` looks at their
+/// package clauses and imports too.
+pub(super) fn is_source(name: &str) -> bool {
+    let Some((_, end)) = name.rsplit_once('.') else { return false };
+    !name.starts_with(['.', '_']) && (SOURCE_ENDS.contains(&end) || name == PROFILE)
 }
 
 fn check_source(path: &Path) -> Result<()> {

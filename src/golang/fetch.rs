@@ -60,7 +60,7 @@ impl Builder {
     async fn fetch(&self, workdir: &Path, arguments: &[String], platform: &Platform) -> Result<()> {
         let mut list = ["list", "-deps", "-f", "{{\"\"}}"].map(str::to_owned).to_vec();
         list.extend(self.flags.arguments());
-        // So that they can be removed by whoever may remove the folder that they are in.
+        // With this flag the folders of modules can be removed like any others.
         list.push("-modcacherw".to_owned());
         list.extend(arguments.iter().skip_while(|argument| *argument != "--").cloned());
         let output = self.run(workdir, &list, platform, (Phase::Fetch, None)).await?;

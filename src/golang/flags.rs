@@ -1,4 +1,4 @@
-//! What somebody asks of `go build`, and the environment that the answer depends on.
+//! The flags of `go build`, and the environment that its result depends on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub struct BuildFlags {
     /// Whether the program carries the revision that it was built from.
     pub vcs_stamp: bool,
     /// Where modules come from, if not where the go command would take them from by itself.
-    pub mod_mode: Option<ModMode>,
+    pub mod_mode: Option<ModuleMode>,
     /// How many compilers run at once; the number of processors, if not given.
     #[serde(skip)]
     pub jobs: Option<usize>,
@@ -42,7 +42,7 @@ pub struct BuildFlags {
 /// The `-mod` flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ModMode {
+pub enum ModuleMode {
     /// `go.mod` may be updated.
     Mod,
     /// `go.mod` must be complete.
@@ -51,7 +51,7 @@ pub enum ModMode {
     Vendor,
 }
 
-impl ModMode {
+impl ModuleMode {
     fn as_str(self) -> &'static str {
         match self {
             Self::Mod => "mod",
@@ -148,7 +148,7 @@ impl BuildFlags {
             let (name, value) = word.split_once('=')?;
             (flag_name(name) == Some("mod")).then_some(value)
         });
-        last.map_or(self.mod_mode == Some(ModMode::Mod), |mode| mode == "mod")
+        last.map_or(self.mod_mode == Some(ModuleMode::Mod), |mode| mode == "mod")
     }
 
     /// How much of what a build reads can be listed beforehand.
@@ -326,7 +326,7 @@ mod tests {
             ldflags: vec!["-s".into(), "-X main.v=1,2".into()],
             gcflags: vec!["all=-N -l".into()],
             flags: vec!["-buildvcs=auto".into()],
-            mod_mode: Some(ModMode::Vendor),
+            mod_mode: Some(ModuleMode::Vendor),
             jobs: Some(3),
             ..BuildFlags::default()
         };

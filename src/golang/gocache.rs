@@ -29,7 +29,7 @@ use fs_err::{File, OpenOptions};
 use serde::{Deserialize, Serialize};
 
 use super::Builder;
-use super::inputs::{Before, Moment, Sources};
+use super::freshness::{Before, Sources, StartedAt};
 use crate::clock::Clock;
 use crate::error::{Cannot, Result};
 
@@ -103,7 +103,7 @@ impl Builder {
 
 impl Ongoing {
     /// Notes that a build begins, and clears away what killed ones left. None where nothing can be
-    /// written or locked: then the go command writes nothing either, or nobody can help.
+    /// written or locked: then the go command writes nothing either, or nothing can be done about it.
     pub(super) fn begin(cache: &Path) -> Option<Self> {
         let own = cache.join(OWN);
         fs_err::create_dir_all(&own).ok()?;
@@ -140,7 +140,7 @@ impl Ongoing {
     }
 
     /// Writes down what is read in the build that began at `since`.
-    pub(super) fn note(&self, sources: &Sources, since: &Moment) -> Result<()> {
+    pub(super) fn note(&self, sources: &Sources, since: &StartedAt) -> Result<()> {
         let (seconds, nanoseconds, clock) = since.told();
         let note = Note {
             since: (seconds, nanoseconds),
@@ -150,12 +150,12 @@ impl Ongoing {
         let action = || "note what is compiled";
         // A folder whose name is not UTF-8 has no JSON: then others wait for the end.
         let Ok(mut bytes) = serde_json::to_vec(&note) else { return Ok(()) };
-        // Whoever reads less than this reads a note that is being written.
+        // A note without this end is still being written.
         bytes.push(b'\n');
         self.file.file().write_all_at(&bytes, 0).cannot(action)
     }
 
-    /// The locked file: whoever has it open keeps the build going.
+    /// The locked file: the build counts as running as long as a process has it open.
     pub(super) fn lock(&self) -> &std::fs::File {
         self.file.file()
     }
@@ -169,7 +169,7 @@ impl Ongoing {
 
     /// Ends the build: what it wrote is right.
     fn end(self) {
-        // Whoever finds it later takes it for a dead one, whose sources are judged.
+        // A file that stays counts as that of a killed build, whose sources are looked at.
         let _ = fs_err::remove_file(&self.path);
     }
 
@@ -245,7 +245,7 @@ fn verdict(path: &Path) -> Verdict {
     let Some(text) = text.strip_suffix(b"\n") else { return Verdict::Unknown };
     let Ok(note) = serde_json::from_slice::<Note>(text) else { return Verdict::Unknown };
     let clock = if note.is_kernels { Clock::Kernel } else { Clock::Foreign };
-    let since = Moment::retold(note.since.0, note.since.1, clock);
+    let since = StartedAt::retold(note.since.0, note.since.1, clock);
     match note.sources.changed_since(&since, &Before::default()) {
         None => Verdict::Harmless,
         Some(_) => Verdict::Harmful,

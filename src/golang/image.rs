@@ -8,6 +8,7 @@ use super::environment;
 use super::flags::BuildFlags;
 use super::kept::{InUse, Kept};
 use super::launch::{Confined, Inside};
+use super::session::Session;
 use super::toolchain::{
     Fetching, Origin, Toolchain, VERSION_LIMIT, is_program, parse_version, read_version,
 };
@@ -22,7 +23,7 @@ use crate::transport::Context;
 /// Where Go is in images whose configuration does not say it.
 const USUAL_ROOTS: [&str; 3] = ["/usr/local/go", "/usr/lib/golang", "/usr/lib/go"];
 
-/// What every Go distribution has. Nobody puts one over another: that breaks both.
+/// What every Go distribution has. A layer never puts one over another: that would break both.
 const DISTRIBUTION: [&str; 4] = ["VERSION", "bin/go", "pkg/tool", "src/runtime"];
 
 /// What images search for programs that do not say it.
@@ -69,14 +70,6 @@ pub struct Unpacked {
     pub image: Digest,
     /// The folder in the image.
     pub folder: String,
-}
-
-/// What lives as long as a toolchain is used.
-#[derive(Debug)]
-pub(super) struct Session {
-    temporary: tempfile::TempDir,
-    _in_use: InUse,
-    _kept: Kept,
 }
 
 impl Images {

@@ -93,7 +93,7 @@ impl Kept {
         }
         let file = self.lock_file()?;
         file.file().set_modified(now(&file)?).cannot(|| "note the use of the Go caches")?;
-        // Waits only while somebody removes things. A file system without locks does without.
+        // Waits only while caches are removed. On a file system without locks there is none.
         let _ = file.file().lock_shared();
         Ok(InUse(file))
     }
@@ -147,8 +147,8 @@ fn is_older(path: &Path, before: SystemTime) -> bool {
     modified.map_or(true, |modified| modified < before)
 }
 
-/// Whether a cache is a folder of ours. One behind a symbolic link is somebody else's, who may use it
-/// just now and does not know our lock.
+/// Whether a cache is gondola's own folder. One behind a symbolic link belongs to another program, which
+/// may use it just now and does not know this lock.
 fn is_own(folder: &Path) -> bool {
     fs_err::symlink_metadata(folder).is_ok_and(|found| found.is_dir())
 }

@@ -4,7 +4,7 @@
 //! packages are meant and has it compile them. Where it comes from an image, modules are fetched
 //! apart: only then it has the network and the user's credentials.
 //! The environment is an allow-list and the paths are trimmed, so equal sources give equal
-//! programs whoever builds them and wherever.
+//! programs, for every user and in every folder.
 
 mod assets;
 mod attempt;
@@ -15,16 +15,20 @@ mod documents;
 mod environment;
 mod fetch;
 mod flags;
+mod freshness;
 mod gocache;
+mod group;
 mod image;
-mod inputs;
 mod kept;
 mod launch;
+mod modfile;
 mod name;
 mod packages;
 mod presence;
 mod programs;
 mod requirement;
+mod scope;
+mod session;
 mod toolchain;
 mod vcs;
 mod version;
@@ -35,10 +39,10 @@ use crate::progress::Reporter;
 
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
-pub use compile::{Binary, Built, Recorded};
-pub use flags::{BuildFlags, ModMode};
+pub use compile::{Binary, Built};
+pub use flags::{BuildFlags, ModuleMode};
+pub use freshness::{Check, Record, Recorded, StartedAt, Trace};
 pub use image::{Images, Need, Unpacked};
-pub use inputs::{Check, Inputs, Moment, Trace};
 pub use kept::{Kept, KeptSizes};
 pub use name::{image_name, program_name};
 pub use packages::Package;
@@ -59,7 +63,7 @@ pub struct Builder {
     /// A folder for programs, kept between runs so that an unchanged one is not linked again.
     /// Any number of processes may use it at once.
     pub out_dir: PathBuf,
-    /// Who hears of compilations and downloads.
+    /// Receives the progress of compilations and downloads.
     pub reporter: Reporter,
 }
 

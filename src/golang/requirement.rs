@@ -6,8 +6,8 @@ use crate::disk;
 use crate::error::Result;
 
 use super::documents::{self, LARGEST};
-use super::inputs::directives;
-use super::packages::Scope;
+use super::modfile::directives;
+use super::scope::Scope;
 use super::version::Version;
 
 /// The modules or workspaces that packages belong to.

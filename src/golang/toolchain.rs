@@ -12,8 +12,8 @@ use crate::oci::{Digest, Platform};
 
 use super::environment;
 use super::flags::BuildFlags;
-use super::image::Session;
 use super::launch::{Host, Launch, Phase};
+use super::session::Session;
 
 /// A `VERSION` file is a few lines.
 pub(super) const VERSION_LIMIT: u64 = 4096;
@@ -51,7 +51,7 @@ pub(super) enum Origin {
 /// What is added to the environment where modules are fetched apart from builds.
 #[derive(Clone, Debug)]
 pub(super) struct Fetching {
-    /// Held by whoever fetches.
+    /// Held while modules are fetched.
     pub turn: Arc<tokio::sync::Mutex<()>>,
     pub environment: BTreeMap<String, String>,
 }

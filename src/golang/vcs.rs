@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::packages::absolute;
+use super::scope::absolute;
 use crate::disk;
 
 /// Configuration files and references are small.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Blob, BlobSource, Image};
+use super::{Blob, BlobLocation, Image};
 use crate::oci::{Descriptor, Digest, Document, Index, Manifest, Platform, Reference};
 
 /// An image, an index over several, or another manifest that travels with them.
@@ -31,7 +31,7 @@ pub enum Artifact {
 
 /// An artifact and the names that it gets.
 #[derive(Clone, Debug)]
-pub struct Named {
+pub struct TaggedArtifact {
     /// What is published.
     pub artifact: Artifact,
     /// Under which names; may be empty where a place needs none.
@@ -126,7 +126,7 @@ impl Artifact {
     }
 
     /// The same artifact with every blob's source replaced by what `choose` answers.
-    pub fn map_sources(&mut self, choose: &impl Fn(&Blob) -> Option<BlobSource>) {
+    pub fn map_sources(&mut self, choose: &impl Fn(&Blob) -> Option<BlobLocation>) {
         match self {
             Self::Image(image) => remap(&mut image.layers, choose),
             Self::Index { children, .. } => {
@@ -139,7 +139,7 @@ impl Artifact {
     }
 }
 
-fn remap(blobs: &mut [Blob], choose: &impl Fn(&Blob) -> Option<BlobSource>) {
+fn remap(blobs: &mut [Blob], choose: &impl Fn(&Blob) -> Option<BlobLocation>) {
     for blob in blobs {
         if let Some(source) = choose(blob) {
             blob.source = source;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Repository, VerifyingReader};
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 
 /// A descriptor, and a source that can be opened as often as needed.
 #[derive(Clone, Debug)]
@@ -16,12 +16,12 @@ pub struct Blob {
     /// What names the bytes.
     pub descriptor: Descriptor,
     /// Where the bytes are.
-    pub source: BlobSource,
+    pub source: BlobLocation,
 }
 
 /// Where the bytes of a [`Blob`] are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BlobSource {
+pub enum BlobLocation {
     /// Here.
     Memory(Bytes),
     /// A file that holds exactly the blob.
@@ -40,13 +40,13 @@ pub enum BlobSource {
 impl Blob {
     /// A blob whose bytes are in memory.
     pub fn in_memory(descriptor: Descriptor, bytes: Bytes) -> Self {
-        Self { descriptor, source: BlobSource::Memory(bytes) }
+        Self { descriptor, source: BlobLocation::Memory(bytes) }
     }
 
     /// The repository that holds the blob, where it has not been brought here.
     pub fn remote(&self) -> Option<&Repository> {
         match &self.source {
-            BlobSource::Remote(repository) => Some(repository),
+            BlobLocation::Remote(repository) => Some(repository),
             _ => None,
         }
     }
@@ -54,15 +54,15 @@ impl Blob {
     fn raw(&self) -> Result<Box<dyn Read + Send>> {
         let name = || format!("read blob {}", self.descriptor.digest);
         Ok(match &self.source {
-            BlobSource::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
-            BlobSource::File(path) => Box::new(disk::open_listed(path).cannot(name)?),
-            BlobSource::Slice { path, offset } => {
+            BlobLocation::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
+            BlobLocation::File(path) => Box::new(disk::open_listed(path).cannot(name)?),
+            BlobLocation::Slice { path, offset } => {
                 use std::io::{Seek, SeekFrom};
                 let mut file = disk::open_listed(path).cannot(name)?;
                 file.seek(SeekFrom::Start(*offset)).cannot(name)?;
                 Box::new(file.take(self.descriptor.size))
             }
-            BlobSource::Remote(repository) => {
+            BlobLocation::Remote(repository) => {
                 return Err(Error::new(ErrorKind::NotFound, name())
                     .because(format!("its bytes are in {repository} and were not fetched")));
             }
@@ -70,7 +70,7 @@ impl Blob {
     }
 }
 
-impl Reopen for Blob {
+impl BlobSource for Blob {
     /// Opens the bytes from the start; reading fails instead of ending on the wrong content.
     fn open(&self) -> Result<Box<dyn Read + Send>> {
         let Descriptor { digest, size, .. } = &self.descriptor;
@@ -97,9 +97,9 @@ mod tests {
         fs_err::write(whole.path(), b"hello").unwrap();
         let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"hello");
         for source in [
-            BlobSource::Memory(Bytes::from_static(b"hello")),
-            BlobSource::File(whole.path().to_owned()),
-            BlobSource::Slice { path: file.path().to_owned(), offset: 2 },
+            BlobLocation::Memory(Bytes::from_static(b"hello")),
+            BlobLocation::File(whole.path().to_owned()),
+            BlobLocation::Slice { path: file.path().to_owned(), offset: 2 },
         ] {
             let blob = Blob { descriptor: descriptor.clone(), source };
             assert_eq!(read(&blob).unwrap(), b"hello");
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_remote_blob_says_where_it_is() {
         let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"hello");
-        let source = BlobSource::Remote("ghcr.io/a/b".parse().unwrap());
+        let source = BlobLocation::Remote("ghcr.io/a/b".parse().unwrap());
         let error = Blob { descriptor, source }.open().err().unwrap();
         assert!(error.to_string().contains("ghcr.io/a/b"), "{error}");
     }

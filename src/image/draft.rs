@@ -1,6 +1,6 @@
 //! An image in the making: a base, layers on top, edits of its config.
 
-use super::{Blob, BlobSource, Image};
+use super::{Blob, BlobLocation, Image};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{
     Compression, ContainerConfig, Descriptor, Digest, Document, History, ImageConfig, Manifest,
@@ -140,7 +140,7 @@ fn described(descriptor: &Descriptor) -> Descriptor {
 
 impl From<(Descriptor, std::path::PathBuf)> for Blob {
     fn from((descriptor, path): (Descriptor, std::path::PathBuf)) -> Self {
-        Self { descriptor, source: BlobSource::File(path) }
+        Self { descriptor, source: BlobLocation::File(path) }
     }
 }
 

@@ -8,8 +8,8 @@ mod blob;
 mod draft;
 pub mod static_base;
 
-pub use artifact::{Artifact, Named};
-pub use blob::{Blob, BlobSource};
+pub use artifact::{Artifact, TaggedArtifact};
+pub use blob::{Blob, BlobLocation};
 pub use draft::{Draft, Layer};
 
 use crate::oci::{Document, ImageConfig, Manifest, Platform};
@@ -33,7 +33,7 @@ impl Image {
 
     /// The config as a blob like the layers.
     pub fn config_blob(&self) -> Blob {
-        let source = BlobSource::Memory(self.config.bytes().clone());
+        let source = BlobLocation::Memory(self.config.bytes().clone());
         Blob { descriptor: self.manifest.value().config.clone(), source }
     }
 }

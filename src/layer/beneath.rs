@@ -1,6 +1,6 @@
 //! A folder that is held open, out of which no link leads.
 //!
-//! Whoever may write to a folder may swap a file or folder in it for a symbolic link between two
+//! A process that may write to a folder can swap a file or folder in it for a symbolic link between two
 //! looks at its path. So everything is found beneath the folder's own descriptor, no link is followed
 //! on the way or at its end, and what was opened is asked what it is. A named pipe or a device in a
 //! file's place is never waited for.

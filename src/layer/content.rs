@@ -1,9 +1,8 @@
 //! The contents of regular files.
 //!
-//! A file's content may be pinned: then it is that content alone, known by its hash. Whoever keeps
-//! something under a key pins what the key was made of. Whatever reads a pinned file hashes what it
-//! reads, and fails at the end instead of ending where these are other bytes: a file that was saved
-//! between the reading for a key and the reading for a layer is never stored under that key.
+//! A file's content may be pinned to a hash. A cache pins the files that its key was made of. A reader of
+//! a pinned file hashes what it reads, and fails at the end where the bytes are others: so a file that is
+//! saved between the reading for the key and the reading for the layer is never stored under that key.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -319,7 +318,7 @@ impl FileReader {
 }
 
 impl FileContent {
-    /// Fails where a hash is not the pinned one. For whoever has got the bytes otherwise, such as by
+    /// Fails where a hash is not the pinned one. For callers that got the bytes in another way, such as by
     /// a clone of the file.
     pub fn check(&self, found: &ContentHash) -> Result<()> {
         match &self.hash {

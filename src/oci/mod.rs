@@ -6,6 +6,7 @@
 mod config;
 mod descriptor;
 mod digest;
+pub mod docker_hub;
 mod document;
 mod manifest;
 mod media_type;

@@ -115,7 +115,7 @@ impl Platform {
         Self { os, architecture: architecture.to_owned(), variant, ..self.clone() }
     }
 
-    /// Whether an image for this platform is what somebody who asks for `wanted` means.
+    /// Whether an image for this platform will do where `wanted` is asked for.
     ///
     /// A wanted Windows version matches every revision of that build.
     pub fn satisfies(&self, wanted: &Platform) -> bool {
@@ -233,7 +233,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// Which platforms somebody asks for.
+/// The platforms that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlatformSet {
     /// Every platform on offer.

@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Digest;
+use super::docker_hub;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret;
 
-const DOCKER_HUB: &str = "docker.io";
 const LONGEST_REPOSITORY: usize = 255;
 const LONGEST_TAG: usize = 128;
 
@@ -103,7 +103,7 @@ impl Reference {
     /// The short form that docker shows: no `docker.io/`, no `library/`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        let short = full.strip_prefix("docker.io/").unwrap_or(&full);
+        let short = docker_hub::without(&full);
         short.strip_prefix("library/").unwrap_or(short).to_owned()
     }
 }
@@ -134,7 +134,7 @@ impl FromStr for Repository {
     fn from_str(text: &str) -> Result<Self> {
         let (registry, path) = split_registry(text);
         let path = match registry {
-            DOCKER_HUB if !path.contains('/') => format!("library/{path}"),
+            docker_hub::NAME if !path.contains('/') => format!("library/{path}"),
             _ => path.to_owned(),
         };
         check_registry(registry)
@@ -202,11 +202,10 @@ fn split_tag(text: &str) -> (&str, Option<&str>) {
 
 fn split_registry(text: &str) -> (&str, &str) {
     match text.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => match first {
-            "index.docker.io" | "registry-1.docker.io" => (DOCKER_HUB, rest),
-            _ => (first, rest),
-        },
-        _ => (DOCKER_HUB, text),
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+            (docker_hub::canonical(first), rest)
+        }
+        _ => (docker_hub::NAME, text),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::base::{Base, static_draft};
-use super::{Engine, Packaging, Settings};
+use super::{BuildContext, Packaging, Settings};
 use crate::engine::{Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image, Layer, static_base};
@@ -51,23 +51,23 @@ pub(super) struct Parts {
 }
 
 /// Puts one image together. Blocks: layers are compressed here.
-pub(super) fn assemble(engine: &Engine, parts: &Parts) -> Result<Image> {
+pub(super) fn assemble(context: &BuildContext, parts: &Parts) -> Result<Image> {
     let mut draft = parts.base.draft(&parts.platform, || {
         let tree = static_base::tree(parts.created);
         let mut draft = static_draft(&parts.platform)?;
-        let layer = store_layer(engine, parts, "static base", tree)?;
+        let layer = store_layer(context, parts, "static base", tree)?;
         draft.push_layer(layer, history(parts, "static base", "certificates, time zones, users"));
         Ok(draft)
     })?;
     let assets = &parts.settings.image.assets;
     if !assets.is_empty() {
         let name = format!("{} files", parts.name);
-        let layer = settled_layer(engine, parts, &name, || asset_tree(parts))?;
+        let layer = settled_layer(context, parts, &name, || asset_tree(parts))?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
     let name = format!("{} {}", parts.name, parts.platform);
-    let layer = settled_layer(engine, parts, &name, || binary_tree(parts))?;
+    let layer = settled_layer(context, parts, &name, || binary_tree(parts))?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -215,14 +215,14 @@ fn exposed_port(text: &str) -> Result<String> {
 
 /// Makes a layer of files as they are. If one changes between the looks at it, it is looked at again.
 fn settled_layer(
-    engine: &Engine,
+    context: &BuildContext,
     parts: &Parts,
     name: &str,
     tree: impl Fn() -> Result<Tree>,
 ) -> Result<Layer> {
     let mut repeats = REPEATS;
     loop {
-        match tree().and_then(|tree| store_layer(engine, parts, name, tree)) {
+        match tree().and_then(|tree| store_layer(context, parts, name, tree)) {
             Err(error) if error.kind() == ErrorKind::Changed && repeats > 0 => repeats -= 1,
             made => return made,
         }
@@ -230,14 +230,14 @@ fn settled_layer(
 }
 
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
-fn store_layer(engine: &Engine, parts: &Parts, name: &str, tree: Tree) -> Result<Layer> {
+fn store_layer(context: &BuildContext, parts: &Parts, name: &str, tree: Tree) -> Result<Layer> {
     let packer = Packer {
-        transport: engine.transport.clone(),
+        transport: context.transport.clone(),
         encoding: parts.settings.packaging.encoding,
-        threads: engine.cores,
+        threads: context.cores,
     };
     let record = packer.find_or_pack(name, tree, Reuse::of(parts.use_cache))?;
-    Ok(record.layer(&engine.transport.store))
+    Ok(record.layer(&context.transport.store))
 }
 
 #[cfg(test)]
@@ -247,7 +247,7 @@ mod tests {
     use std::path::Path;
     use std::rc::Rc;
 
-    use crate::image::{Blob, BlobSource};
+    use crate::image::{Blob, BlobLocation};
     use crate::layer::boundary::hooked;
     use crate::pipeline::{BaseChoice, ImageSettings, ToolchainChoice};
     use crate::progress::Reporter;
@@ -259,7 +259,7 @@ mod tests {
     const BEFORE: &str = "the first contents";
     const AFTER: &str = "the other contents";
 
-    fn engine(folder: &Path) -> Engine {
+    fn context(folder: &Path) -> BuildContext {
         let transport = Context {
             store: Store::open(&folder.join("store")).unwrap(),
             client: Client::new(Options::default()).unwrap(),
@@ -269,7 +269,7 @@ mod tests {
         };
         let programs = folder.join("programs");
         let (variables, launcher) = (std::collections::BTreeMap::new(), Launcher::new(""));
-        Engine { transport, variables, programs, launcher, cores: 1 }
+        BuildContext { transport, variables, programs, launcher, cores: 1 }
     }
 
     /// An image of a prebuilt program, or of a folder that is added.
@@ -302,7 +302,7 @@ mod tests {
     /// The bytes of all layers.
     fn bytes(image: &Image) -> String {
         let read = |layer: &Blob| match &layer.source {
-            BlobSource::File(path) => fs_err::read_to_string(path).unwrap(),
+            BlobLocation::File(path) => fs_err::read_to_string(path).unwrap(),
             _ => panic!("it is not in the store"),
         };
         image.layers.iter().map(read).collect()
@@ -317,7 +317,7 @@ mod tests {
             let file = scratch.path().join("files/app");
             fs_err::create_dir(scratch.path().join("files")).unwrap();
             fs_err::write(&file, BEFORE).unwrap();
-            let (engine, parts) = (engine(scratch.path()), parts(scratch.path(), is_added));
+            let (context, parts) = (context(scratch.path()), parts(scratch.path(), is_added));
             // It is opened and read for its key first, and then for the layer.
             let count = Rc::new(Cell::new(0));
             let (counted, edited) = (count.clone(), file.clone());
@@ -326,12 +326,12 @@ mod tests {
                     fs_err::write(&edited, AFTER).unwrap();
                 }
             };
-            let image = hooked(hook, || assemble(&engine, &parts)).unwrap();
+            let image = hooked(hook, || assemble(&context, &parts)).unwrap();
             assert!(count.get() > boundary, "there are {} boundaries", count.get());
             let bytes_then = bytes(&image);
             for (state, expect) in [(BEFORE, BEFORE), (AFTER, AFTER)] {
                 fs_err::write(&file, state).unwrap();
-                let text = bytes(&assemble(&engine, &parts).unwrap());
+                let text = bytes(&assemble(&context, &parts).unwrap());
                 assert!(text.contains(expect), "added {is_added}, edited at {boundary}");
             }
             // Only at the very last boundary its old bytes are packed already.
@@ -346,19 +346,19 @@ mod tests {
         let file = scratch.path().join("files/app");
         fs_err::create_dir(scratch.path().join("files")).unwrap();
         fs_err::write(&file, BEFORE).unwrap();
-        let (engine, parts) = (engine(scratch.path()), parts(scratch.path(), false));
+        let (context, parts) = (context(scratch.path()), parts(scratch.path(), false));
         let count = Cell::new(0);
         let edited = file.clone();
         let hook = move |_, _: &crate::layer::FileContent| {
             count.set(count.get() + 1);
             fs_err::write(&edited, format!("{:018}", count.get())).unwrap();
         };
-        let error = hooked(hook, || assemble(&engine, &parts)).unwrap_err();
+        let error = hooked(hook, || assemble(&context, &parts)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Changed);
         let text = error.to_string();
         assert!(text.contains("files/app") && text.contains("changed meanwhile"), "{text}");
         fs_err::write(&file, BEFORE).unwrap();
-        assert!(bytes(&assemble(&engine, &parts).unwrap()).contains(BEFORE));
+        assert!(bytes(&assemble(&context, &parts).unwrap()).contains(BEFORE));
     }
 
     #[test]

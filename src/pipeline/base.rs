@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::compile::needs_base_for_platforms;
-use super::plan::Unit;
-use super::{BaseChoice, Engine, ProgramRequest, Settings};
+use super::{BaseChoice, BuildContext, ProgramRequest, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
 use crate::oci::{Digest, Platform, PlatformSet, annotation};
 use crate::progress::TaskKind;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// The bases of a build, each looked up once.
 #[derive(Default)]
@@ -19,7 +17,7 @@ impl Bases {
     /// Looks up the bases that say which platforms there are to build for.
     pub(super) async fn find_those_that_offer_platforms(
         &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         request: &ProgramRequest,
     ) -> Result<()> {
         let overrides = request.programs.overrides.iter().map(|entry| &entry.settings);
@@ -27,22 +25,18 @@ impl Bases {
         let needed = all.filter(|settings| {
             needs_base_for_platforms(&settings.base, settings.packaging.platforms.as_ref())
         });
-        self.find(engine, needed).await
+        self.find(context, needed).await
     }
 
-    /// Looks up all bases that are not known yet.
-    pub(super) async fn find_all(&mut self, engine: &Engine, units: &[Unit]) -> Result<()> {
-        self.find(engine, units.iter().map(|unit| &unit.settings)).await
-    }
-
-    async fn find(
+    /// Looks up the bases that are not known yet.
+    pub(super) async fn find(
         &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
         let mut wanted: Vec<(&BaseChoice, PlatformSet)> = Vec::new();
         for settings in settings {
-            let (choice, platforms) = (&settings.base, needed(settings, engine));
+            let (choice, platforms) = (&settings.base, needed(settings, context));
             if self.0.iter().any(|(known, _)| known == choice) {
                 continue;
             }
@@ -52,7 +46,7 @@ impl Bases {
                 Some((_, other)) => *other = PlatformSet::All,
             }
         }
-        let found = wanted.iter().map(|(choice, platforms)| Base::find(engine, choice, platforms));
+        let found = wanted.iter().map(|(choice, platforms)| Base::find(context, choice, platforms));
         let found = futures_util::future::try_join_all(found).await?;
         self.0.extend(wanted.into_iter().map(|(choice, _)| choice.clone()).zip(found));
         Ok(())
@@ -92,7 +86,7 @@ pub(super) enum Base {
 /// A base image that came from a registry, a layout or an archive.
 #[derive(Clone, Debug)]
 pub(super) struct FoundBase {
-    place: Place,
+    place: Location,
     artifact: Artifact,
 }
 
@@ -112,9 +106,9 @@ const EVERY_PLATFORM: [&str; 8] = [
 
 /// The part of a base that must be known: its one image for one platform, or else all of it, for
 /// an index names its base by the base's index.
-fn needed(settings: &Settings, engine: &Engine) -> PlatformSet {
+fn needed(settings: &Settings, context: &BuildContext) -> PlatformSet {
     match &settings.packaging.platforms {
-        None => PlatformSet::Listed(vec![engine.transport.host.clone()]),
+        None => PlatformSet::Listed(vec![context.transport.host.clone()]),
         Some(PlatformSet::Listed(listed)) if listed.len() == 1 => {
             PlatformSet::Listed(listed.clone())
         }
@@ -124,14 +118,18 @@ fn needed(settings: &Settings, engine: &Engine) -> PlatformSet {
 
 impl Base {
     /// Looks `choice` up. Only documents are fetched; layers stay where they are.
-    async fn find(engine: &Engine, choice: &BaseChoice, platforms: &PlatformSet) -> Result<Self> {
+    async fn find(
+        context: &BuildContext,
+        choice: &BaseChoice,
+        platforms: &PlatformSet,
+    ) -> Result<Self> {
         let place = match choice {
             BaseChoice::Static => return Ok(Self::Static),
             BaseChoice::Scratch => return Ok(Self::Scratch),
             BaseChoice::Image(place) => place.clone(),
         };
-        let task = engine.transport.reporter.start(TaskKind::Resolve, place.to_string(), None);
-        let artifact = transport::read(&place, platforms, &engine.transport).await?;
+        let task = context.transport.reporter.start(TaskKind::Resolve, place.to_string(), None);
+        let artifact = transport::read(&place, platforms, &context.transport).await?;
         task.done();
         Ok(Self::Found(Box::new(FoundBase { place, artifact })))
     }
@@ -222,6 +220,11 @@ impl FoundBase {
         annotations.insert(annotation::ANNOTATION_BASE_IMAGE_DIGEST.to_owned(), digest.to_string());
         annotations
     }
+}
+
+/// Whether the platforms to build for are known only once the base is.
+fn needs_base_for_platforms(base: &BaseChoice, wanted: Option<&PlatformSet>) -> bool {
+    matches!(base, BaseChoice::Image(_)) && wanted == Some(&PlatformSet::All)
 }
 
 /// The configuration of the built-in base.

@@ -9,45 +9,45 @@ use tokio::task::JoinSet;
 
 use super::assemble::Binary;
 use super::base::Bases;
-use super::memory::distinct;
-use super::plan::{Plan, Programs, Unit, Workload, file_name};
+use super::freshness::distinct;
+use super::plan::{BuildGroup, ImagePlan, Plan, Programs, file_name};
 use super::request::Prebuilt;
 use super::toolchain::Toolchains;
-use super::{BaseChoice, Engine, ToolchainChoice};
+use super::{BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Builder, Built, Package, Toolchain};
-use crate::oci::{Platform, PlatformSet};
+use crate::golang::{BuildFlags, Built, Package};
+use crate::oci::Platform;
 use crate::progress::TaskKind;
 use crate::store::{Store, StorePlace};
 
 /// Packages that one `go build` compiles, and the images that wait for them.
 #[derive(Clone, Debug)]
-pub(super) struct Compilation {
+pub(super) struct GoBuild {
     pub toolchain: ToolchainChoice,
     pub flags: BuildFlags,
     pub platform: Platform,
     pub packages: Vec<Package>,
     /// Indexes of the units whose binaries come from here.
-    pub units: Vec<usize>,
+    pub image_plans: Vec<usize>,
     /// The workload that this is, where it is one.
-    pub workload: Option<usize>,
+    pub build_group: Option<usize>,
 }
 
 /// The binaries of a compilation; they exist as long as this does.
 pub(super) struct Compiled {
-    pub compilation: Compilation,
+    pub go_build: GoBuild,
     pub built: Option<Built>,
 }
 
 impl Compiled {
-    /// The files that `unit` wants, in its order.
-    pub(super) fn binaries_of(&self, unit: &Unit) -> Result<Vec<Binary>> {
-        match &unit.programs {
+    /// The files that `image_plan` wants, in its order.
+    pub(super) fn binaries_of(&self, image_plan: &ImagePlan) -> Result<Vec<Binary>> {
+        match &image_plan.programs {
             Programs::Packages(packages) => {
                 Ok(packages.iter().map(|package| self.binary(package)).collect())
             }
             Programs::Prebuilt(prebuilt) => {
-                Ok(vec![prebuilt_binary(prebuilt, &self.compilation.platform)?])
+                Ok(vec![prebuilt_binary(prebuilt, &self.go_build.platform)?])
             }
         }
     }
@@ -75,13 +75,6 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary>
     Ok(Binary { name, origin: "prebuilt".to_owned(), path: found.path.clone() })
 }
 
-/// Makes the builder for `flags`.
-pub(super) fn builder(engine: &Engine, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
-    let out_dir = engine.programs.clone();
-    let reporter = engine.transport.reporter.clone();
-    Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
-}
-
 /// The folder of `store` that keeps programs between runs.
 pub fn programs_folder(store: &Store) -> PathBuf {
     store.place(StorePlace::Programs)
@@ -95,54 +88,54 @@ pub fn programs_folders(store: &Store) -> Vec<PathBuf> {
 
 /// Starts every compilation that the plan needs.
 pub(super) fn start(
-    engine: &Engine,
+    context: &BuildContext,
     plan: &Plan,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<JoinSet<Result<Arc<Compiled>>>> {
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
-    let turns = Arc::new(Semaphore::new(engine.cores.max(1)));
-    for mut compilation in compilations(engine, &plan.units, bases) {
-        check_platform(&compilation.platform)?;
-        let compiles = |workload: &Workload| {
-            workload.toolchain == compilation.toolchain
-                && workload.memory.builder.flags == compilation.flags
-                && workload.memory.platforms.contains(&compilation.platform)
-                && distinct(&workload.packages) == compilation.packages
+    let turns = Arc::new(Semaphore::new(context.cores.max(1)));
+    for mut go_build in go_builds(context, &plan.image_plans, bases) {
+        check_platform(&go_build.platform)?;
+        let compiles = |build_group: &BuildGroup| {
+            build_group.toolchain == go_build.toolchain
+                && build_group.freshness.builder.flags == go_build.flags
+                && build_group.freshness.platforms.contains(&go_build.platform)
+                && distinct(&build_group.packages) == go_build.packages
         };
-        compilation.workload = plan.workloads.iter().position(compiles);
-        if let Some(compiled) = known(engine, plan, &compilation) {
+        go_build.build_group = plan.build_groups.iter().position(compiles);
+        if let Some(compiled) = known(context, plan, &go_build) {
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
-        let memory = compilation.workload.map(|index| &plan.workloads[index].memory);
-        let recorded = memory.and_then(|memory| memory.recorded(&compilation.packages));
-        let toolchain = toolchains.get(&compilation.toolchain, &compilation.flags);
-        let builder = builder(engine, toolchain, &compilation.flags);
+        let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
+        let recorded = freshness.and_then(|freshness| freshness.recorded(&go_build.packages));
+        let toolchain = toolchains.get(&go_build.toolchain, &go_build.flags);
+        let builder = context.builder(toolchain, &go_build.flags);
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
-            let Compilation { packages, platform, .. } = &compilation;
+            let GoBuild { packages, platform, .. } = &go_build;
             let built = builder.compile_recorded(packages, platform, recorded.as_ref()).await?;
-            Ok(Arc::new(Compiled { compilation, built: Some(built) }))
+            Ok(Arc::new(Compiled { go_build, built: Some(built) }))
         });
     }
     Ok(running)
 }
 
 /// What needs no compiler: nothing at all, or programs that are known to be current.
-fn known(engine: &Engine, plan: &Plan, compilation: &Compilation) -> Option<Compiled> {
-    let compilation = compilation.clone();
-    if compilation.packages.is_empty() {
-        return Some(Compiled { compilation, built: None });
+fn known(context: &BuildContext, plan: &Plan, go_build: &GoBuild) -> Option<Compiled> {
+    let go_build = go_build.clone();
+    if go_build.packages.is_empty() {
+        return Some(Compiled { go_build, built: None });
     }
-    let memory = &plan.workloads[compilation.workload?].memory;
-    let built = memory.programs(&compilation.packages, &compilation.platform)?;
-    let names: Vec<&str> = compilation.packages.iter().map(Package::program_name).collect();
-    let name = format!("{} for {}", names.join(", "), compilation.platform);
-    engine.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
-    Some(Compiled { compilation, built: Some(built) })
+    let freshness = &plan.build_groups[go_build.build_group?].freshness;
+    let built = freshness.programs(&go_build.packages, &go_build.platform)?;
+    let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
+    let name = format!("{} for {}", names.join(", "), go_build.platform);
+    context.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
+    Some(Compiled { go_build, built: Some(built) })
 }
 
 fn check_platform(platform: &Platform) -> Result<()> {
@@ -155,25 +148,25 @@ fn check_platform(platform: &Platform) -> Result<()> {
 }
 
 /// Groups what is compiled with the same toolchain and flags for the same platform.
-fn compilations(engine: &Engine, units: &[Unit], bases: &Bases) -> Vec<Compilation> {
-    let mut all: BTreeMap<(String, Platform), Compilation> = BTreeMap::new();
-    for (index, unit) in units.iter().enumerate() {
-        let flags = &unit.settings.go;
+fn go_builds(context: &BuildContext, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoBuild> {
+    let mut all: BTreeMap<(String, Platform), GoBuild> = BTreeMap::new();
+    for (index, image_plan) in image_plans.iter().enumerate() {
+        let flags = &image_plan.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
-        let key = format!("{key} {:?}", unit.settings.toolchain);
-        let wanted = unit.settings.packaging.platforms.as_ref();
-        let platforms = bases.platforms(&unit.settings.base, wanted, &engine.transport.host);
+        let key = format!("{key} {:?}", image_plan.settings.toolchain);
+        let wanted = image_plan.settings.packaging.platforms.as_ref();
+        let platforms = bases.platforms(&image_plan.settings.base, wanted, &context.transport.host);
         for platform in platforms {
-            let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| Compilation {
-                toolchain: unit.settings.toolchain.clone(),
+            let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| GoBuild {
+                toolchain: image_plan.settings.toolchain.clone(),
                 flags: flags.clone(),
                 platform,
                 packages: Vec::new(),
-                units: Vec::new(),
-                workload: None,
+                image_plans: Vec::new(),
+                build_group: None,
             });
-            group.units.push(index);
-            for package in unit.programs.packages() {
+            group.image_plans.push(index);
+            for package in image_plan.programs.packages() {
                 if !group.packages.contains(package) {
                     group.packages.push(package.clone());
                 }
@@ -181,9 +174,4 @@ fn compilations(engine: &Engine, units: &[Unit], bases: &Bases) -> Vec<Compilati
         }
     }
     all.into_values().collect()
-}
-
-/// Whether the platforms to build for are known only once the base is.
-pub(super) fn needs_base_for_platforms(base: &BaseChoice, wanted: Option<&PlatformSet>) -> bool {
-    matches!(base, BaseChoice::Image(_)) && wanted == Some(&PlatformSet::All)
 }

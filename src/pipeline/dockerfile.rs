@@ -1,58 +1,62 @@
 //! Dockerfiles as a front end: one image for each platform, published as those of Go packages are.
 
-use super::{Built, Caches, DockerfileSource, Engine, Outputs, Published};
+use std::sync::Arc;
+
+use super::{BuildContext, Built, Caches, DockerfileSource, Outputs, Published};
 use crate::dockerfile::build::{self, CachePolicy, Job, StatedPlatform, Tools};
 use crate::error::{Error, ErrorKind, Result};
+use crate::execute::{self, Executor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
 use crate::sandbox::{Chooser, Files, IsolationRequest, Needs, Rung};
 
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub(super) async fn build(
-    engine: &Engine,
-    tools: &Tools,
+    context: &BuildContext,
+    executor: Executor,
     (source, caches): (DockerfileSource, Caches),
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
     let references = references(&source)?;
-    let platforms = platforms(engine, source.packaging.platforms.as_ref())?;
-    let mut access = outputs.ask_for_access(engine, &source.packaging.tags);
+    let platforms = platforms(context, source.packaging.platforms.as_ref())?;
+    let mut access = outputs.ask_for_access(context, &source.packaging.tags);
     let (name, annotations) = (source.name.clone(), source.packaging.annotations.clone());
-    let building = build::build(tools, job(source, caches, outputs), &platforms);
+    let (tools, job) = (tools(context), job(source, caches, outputs));
+    let building = build::build(&tools, Arc::new(executor), job, &platforms);
     tokio::pin!(building);
     let images = loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => super::finished(granted)?,
+            Some(granted) = access.join_next() => crate::blocking::joined(granted)?,
             images = &mut building => break images?,
         }
     };
     while let Some(granted) = access.join_next().await {
-        super::finished(granted)?;
+        crate::blocking::joined(granted)?;
     }
     let artifact = match <[_; 1]>::try_from(images) {
         Ok([only]) => Artifact::Image(only),
         Err(several) => Artifact::index(several, annotations),
     };
-    outputs.publish(engine, &[Built { name, artifact, references }]).await
+    outputs.publish(context, &[Built { name, artifact, references }]).await
 }
 
 /// Looks for problems of a Dockerfile without building it.
 pub(super) async fn check(
-    engine: &Engine,
-    tools: &Tools,
+    context: &BuildContext,
     (source, caches): (DockerfileSource, Caches),
     outputs: &Outputs,
 ) -> Result<()> {
-    let platforms = platforms(engine, source.packaging.platforms.as_ref())?;
-    let platform = platforms.first().unwrap_or(&engine.transport.host);
-    let found = build::check(tools, job(source, caches, outputs), platform).await?;
+    let platforms = platforms(context, source.packaging.platforms.as_ref())?;
+    let tools = tools(context);
+    let platform = platforms.first().unwrap_or(&context.transport.host);
+    let found = build::check(&tools, job(source, caches, outputs), platform).await?;
     let is_error = |(level, _): &&(crate::dockerfile::Level, String)| {
         *level == crate::dockerfile::Level::Error
     };
     let errors: Vec<&str> = found.iter().filter(is_error).map(|(_, text)| text.as_str()).collect();
     for (_, text) in found.iter().filter(|found| !is_error(found)) {
-        engine.transport.reporter.warn(text);
+        context.transport.reporter.warn(text);
     }
     if errors.is_empty() {
         return Ok(());
@@ -86,7 +90,6 @@ fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
         go_cache: source.go_cache,
         scope: caches.scope,
         shares_caches: caches.are_shared,
-        mirrors: source.mirrors,
         epoch: source.epoch,
         now: source.now,
         encoding: packaging.encoding,
@@ -97,27 +100,39 @@ fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
     }
 }
 
-/// What steps are executed with. `chosen` is how they are isolated, where that is known.
-pub(super) fn tools(engine: &Engine, request: IsolationRequest, chosen: Option<Rung>) -> Tools {
+/// What executes the steps of a build. `chosen` is how they are isolated, where that is known.
+pub(super) fn executor(
+    context: &BuildContext,
+    request: IsolationRequest,
+    chosen: Option<Rung>,
+) -> Executor {
     let isolation = Chooser {
-        launcher: engine.launcher.clone(),
-        folder: engine.transport.store.root().to_owned(),
+        launcher: context.launcher.clone(),
+        folder: context.transport.store.root().to_owned(),
         request,
         needs: Needs::new(Files::OwnRoot).with_owners(),
         decided: chosen,
     };
-    Tools {
-        transport: engine.transport.clone(),
+    Executor::new(execute::Tools {
+        transport: context.transport.clone(),
         isolation,
-        variables: engine.variables.clone(),
-        cores: engine.cores,
+        variables: context.variables.clone(),
+        cores: context.cores,
+    })
+}
+
+fn tools(context: &BuildContext) -> Tools {
+    Tools {
+        transport: context.transport.clone(),
+        variables: context.variables.clone(),
+        cores: context.cores,
     }
 }
 
 /// The platforms as BuildKit writes them. A list names none twice.
-fn platforms(engine: &Engine, wanted: Option<&PlatformSet>) -> Result<Vec<Platform>> {
+fn platforms(context: &BuildContext, wanted: Option<&PlatformSet>) -> Result<Vec<Platform>> {
     match wanted {
-        None => Ok(vec![engine.transport.host.normalized()]),
+        None => Ok(vec![context.transport.host.normalized()]),
         Some(PlatformSet::Listed(listed)) => {
             let windows = listed.iter().find(|platform| platform.os == "windows");
             match windows {

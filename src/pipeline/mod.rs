@@ -5,15 +5,15 @@
 //!               └──► look up bases ──────────────┼─► assemble, per image and platform ─► publish
 //! ask registries for access ─────────────────────┘
 //! ```
-//! What does not wait for each other runs side by side. Nothing is published before everything is
-//! built, and a registry that refuses access is heard of while the compiler still works.
+//! Parts that do not need each other run side by side. Nothing is published before everything is built,
+//! and the error of a registry that refuses access comes while the compiler still works.
 
 mod assemble;
 mod base;
 mod compile;
 mod dockerfile;
+mod freshness;
 mod lock;
-mod memory;
 mod plan;
 mod publish;
 mod request;
@@ -34,7 +34,9 @@ pub use request::{
 };
 pub use toolchain::all_go_caches;
 
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
 use crate::sandbox::{IsolationRequest, Launcher, Rung};
@@ -42,13 +44,13 @@ use crate::store::{CacheScope, ScopeName};
 use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
-use compile::{Compilation, Compiled};
-use plan::{Plan, Unit};
+use compile::{Compiled, GoBuild};
+use plan::{ImagePlan, Plan};
 use toolchain::Toolchains;
 
 /// What every build has at its disposal.
 #[derive(Clone)]
-pub struct Engine {
+pub struct BuildContext {
     /// The store, the registry client, and the reader of progress.
     pub transport: Context,
     /// The environment variables that builds may look at.
@@ -59,6 +61,14 @@ pub struct Engine {
     pub launcher: Launcher,
     /// How many things can usefully run at once.
     pub cores: usize,
+}
+
+impl BuildContext {
+    /// What runs `go build` with these flags.
+    fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
+        let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());
+        Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
+    }
 }
 
 /// One image, for every platform that was asked for.
@@ -92,7 +102,7 @@ impl ProgramRequest {
 /// Builds every image that `request` asks for, and sends each where it says. `chosen` is how steps are
 /// isolated, where that is known.
 pub async fn build(
-    engine: &Engine,
+    context: &BuildContext,
     request: Request,
     chosen: Option<Rung>,
 ) -> Result<Vec<Published>> {
@@ -101,23 +111,21 @@ pub async fn build(
     match source {
         Source::GoPackages(programs) | Source::Prebuilt(programs) => {
             let request = ProgramRequest::new(programs, caches, isolation);
-            build_programs(engine, &request, &outputs).await
+            build_programs(context, &request, &outputs).await
         }
         Source::Dockerfile(source) => {
-            let tools = dockerfile::tools(engine, isolation, chosen);
-            dockerfile::build(engine, &tools, (*source, caches), &outputs).await
+            let executor = dockerfile::executor(context, isolation, chosen);
+            dockerfile::build(context, executor, (*source, caches), &outputs).await
         }
     }
 }
 
 /// Looks for problems of a Dockerfile without building it; reports each, and errs if one of them
 /// would keep it from building.
-pub async fn check(engine: &Engine, request: Request, chosen: Option<Rung>) -> Result<()> {
-    let Request { source, caches, isolation, outputs } = request;
-    match source {
+pub async fn check(context: &BuildContext, request: Request) -> Result<()> {
+    match request.source {
         Source::Dockerfile(source) => {
-            let tools = dockerfile::tools(engine, isolation, chosen);
-            dockerfile::check(engine, &tools, (*source, caches), &outputs).await
+            dockerfile::check(context, (*source, request.caches), &request.outputs).await
         }
         Source::GoPackages(_) | Source::Prebuilt(_) => {
             Err(Error::new(ErrorKind::Usage, "check what is built")
@@ -127,7 +135,7 @@ pub async fn check(engine: &Engine, request: Request, chosen: Option<Rung>) -> R
 }
 
 async fn build_programs(
-    engine: &Engine,
+    context: &BuildContext,
     request: &ProgramRequest,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
@@ -137,63 +145,56 @@ async fn build_programs(
     let fresh = fresh.cannot(|| "make a folder for programs")?;
     let programs = match (&fresh, scope) {
         (Some(fresh), _) => fresh.path().to_owned(),
-        (None, scope) => engine.programs.join(scope.map_or("", ScopeName::as_str)),
+        (None, scope) => context.programs.join(scope.map_or("", ScopeName::as_str)),
     };
-    let engine = &Engine { programs, ..engine.clone() };
+    let context = &BuildContext { programs, ..context.clone() };
     let mut access = outputs.ask_for_access(
-        engine,
+        context,
         request.programs.targets.iter().flat_map(|target| &target.settings.packaging.tags),
     );
     let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
     tokio::try_join!(
-        bases.find_those_that_offer_platforms(engine, request),
-        toolchains.find_for_targets(engine, request),
+        bases.find_those_that_offer_platforms(context, request),
+        toolchains.find_for_targets(context, request),
     )?;
-    let plan = plan::make(engine, request, &bases, &toolchains).await?;
-    toolchains.find_for_units(engine, request, &plan.units).await?;
-    let mut compiling = compile::start(engine, &plan, &bases, &toolchains)?;
-    bases.find_all(engine, &plan.units).await?;
+    let plan = plan::make(context, request, &bases, &toolchains).await?;
+    let compiled =
+        plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
+    toolchains.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await?;
+    let mut compiling = compile::start(context, &plan, &bases, &toolchains)?;
+    bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
 
-    let Plan { units, mut workloads } = plan;
-    let mut assembling = Assembly::new(engine, request, &units, bases);
+    let Plan { image_plans, mut build_groups } = plan;
+    let mut assembling = Assembly::new(context, request, &image_plans, bases);
     loop {
         tokio::select! {
             biased;
-            Some(granted) = access.join_next() => finished(granted)?,
+            Some(granted) = access.join_next() => joined(granted)?,
             Some(compiled) = compiling.join_next() => {
-                let compiled = finished(compiled)?;
+                let compiled = joined(compiled)?;
                 assembling.start(&compiled)?;
-                let Compilation { workload, platform, .. } = &compiled.compilation;
-                if let (Some(index), Some(built)) = (workload, &compiled.built) {
-                    workloads[*index].memory.take(platform, built);
+                let GoBuild { build_group, platform, .. } = &compiled.go_build;
+                if let (Some(index), Some(built)) = (build_group, &compiled.built) {
+                    build_groups[*index].freshness.take(platform, built);
                 }
             }
-            Some(image) = assembling.running.join_next() => assembling.take(finished(image)?),
+            Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
             else => break,
         }
     }
     let built = assembling.finish()?;
     // Before anything is written, maybe beside the sources.
-    for workload in workloads {
-        workload.memory.keep(engine, request, &workload.packages);
+    for build_group in build_groups {
+        build_group.freshness.keep(context, request, &build_group.packages);
     }
-    outputs.publish(engine, &built).await
-}
-
-/// A task's result; a panic in it is passed on.
-fn finished<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    match joined {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::new(ErrorKind::Interrupted, "finish the build").caused_by(error)),
-    }
+    outputs.publish(context, &built).await
 }
 
 /// The images that are being put together.
 struct Assembly<'a> {
-    engine: &'a Engine,
+    context: &'a BuildContext,
     request: &'a ProgramRequest,
-    units: &'a [Unit],
+    image_plans: &'a [ImagePlan],
     bases: Bases,
     /// Layers are made one after another, each on all cores: so the second of two equal ones is
     /// found instead of made.
@@ -204,75 +205,88 @@ struct Assembly<'a> {
 
 impl<'a> Assembly<'a> {
     fn new(
-        engine: &'a Engine,
+        context: &'a BuildContext,
         request: &'a ProgramRequest,
-        units: &'a [Unit],
+        image_plans: &'a [ImagePlan],
         bases: Bases,
     ) -> Self {
         let (running, done) = (JoinSet::new(), BTreeMap::new());
-        Self { engine, request, units, bases, turn: Arc::new(Semaphore::new(1)), running, done }
+        Self {
+            context,
+            request,
+            image_plans,
+            bases,
+            turn: Arc::new(Semaphore::new(1)),
+            running,
+            done,
+        }
     }
 
     /// Starts every image whose binaries are in `compiled`.
     fn start(&mut self, compiled: &Arc<Compiled>) -> Result<()> {
-        let Compilation { units, platform, .. } = &compiled.compilation;
-        for &index in units {
-            let unit = &self.units[index];
+        let GoBuild { image_plans, platform, .. } = &compiled.go_build;
+        for &index in image_plans {
+            let image_plan = &self.image_plans[index];
             let parts = Parts {
-                name: unit.name.clone(),
+                name: image_plan.name.clone(),
                 platform: platform.clone(),
-                base: self.bases.get(&unit.settings.base).clone(),
-                binaries: compiled.binaries_of(unit)?,
-                settings: unit.settings.clone(),
-                origin: unit.origin.clone(),
+                base: self.bases.get(&image_plan.settings.base).clone(),
+                binaries: compiled.binaries_of(image_plan)?,
+                settings: image_plan.settings.clone(),
+                origin: image_plan.origin.clone(),
                 created: self.request.programs.created,
                 folder: self.request.programs.folder.clone(),
                 use_cache: !self.request.caches.off,
             };
-            let (engine, turn) = (self.engine.clone(), self.turn.clone());
+            let (context, turn) = (self.context.clone(), self.turn.clone());
             let (platform, compiled) = (platform.clone(), compiled.clone());
             self.running.spawn(async move {
                 let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
                 let image = tokio::task::spawn_blocking(move || {
-                    let image = assemble::assemble(&engine, &parts);
+                    let image = assemble::assemble(&context, &parts);
                     // The binaries go away with the last that needs them.
                     drop(compiled);
                     image
                 });
-                Ok((index, platform, finished(image.await)?))
+                Ok((index, platform, joined(image.await)?))
             });
         }
         Ok(())
     }
 
-    fn take(&mut self, (unit, platform, image): (usize, Platform, Image)) {
-        self.done.insert((unit, platform), image);
+    fn take(&mut self, (image_plan, platform, image): (usize, Platform, Image)) {
+        self.done.insert((image_plan, platform), image);
     }
 
     /// Puts the images of each unit together, in the order in which platforms were asked for.
     fn finish(mut self) -> Result<Vec<Built>> {
         let mut all = Vec::new();
-        for (index, unit) in self.units.iter().enumerate() {
-            let base = self.bases.get(&unit.settings.base);
-            let platforms = base
-                .platforms(unit.settings.packaging.platforms.as_ref(), &self.engine.transport.host);
+        for (index, image_plan) in self.image_plans.iter().enumerate() {
+            let base = self.bases.get(&image_plan.settings.base);
+            let platforms = base.platforms(
+                image_plan.settings.packaging.platforms.as_ref(),
+                &self.context.transport.host,
+            );
             let made = platforms.iter().filter_map(|p| self.done.remove(&(index, p.clone())));
             let mut images: Vec<Image> = made.collect();
             let artifact = match (images.len(), platforms.len()) {
                 (0, _) => {
-                    return Err(Error::new(ErrorKind::NotFound, format!("build {}", unit.name))
-                        .because("the base offers no platform to build for"));
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("build {}", image_plan.name),
+                    )
+                    .because("the base offers no platform to build for"));
                 }
                 (1, 1) => Artifact::Image(images.remove(0)),
                 _ => {
                     let mut annotations = base.index_annotations();
-                    annotations.extend(unit.origin.iter().cloned());
-                    annotations.extend(unit.settings.packaging.annotations.clone());
+                    annotations.extend(image_plan.origin.iter().cloned());
+                    annotations.extend(image_plan.settings.packaging.annotations.clone());
                     Artifact::index(images, annotations)
                 }
             };
-            let references = unit.references.clone();
-            all.push(Built { name: unit.name.clone(), artifact, references });
+            let references = image_plan.references.clone();
+            all.push(Built { name: image_plan.name.clone(), artifact, references });
         }
         Ok(all)
     }

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use super::ProgramRequest;
 use super::base::Bases;
-use super::memory::Memory;
+use super::freshness::Freshness;
 use super::request::{Grouping, Override, Prebuilt, Settings, Target};
 use super::toolchain::Toolchains;
-use super::{BaseChoice, Engine, ToolchainChoice, compile};
+use super::{BaseChoice, BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{self, BuildFlags, Package};
 use crate::oci::{Platform, Reference, annotation};
 
 /// One image to make, for all its platforms.
 #[derive(Clone, Debug)]
-pub(super) struct Unit {
+pub(super) struct ImagePlan {
     /// The short name, which `{name}` in a tag stands for.
     pub name: String,
     /// What its binaries are; the first is the entrypoint.
@@ -39,14 +39,14 @@ pub(super) enum Programs {
 
 /// The images to make, and what is known of earlier builds.
 pub(super) struct Plan {
-    pub units: Vec<Unit>,
-    pub workloads: Vec<Workload>,
+    pub image_plans: Vec<ImagePlan>,
+    pub build_groups: Vec<BuildGroup>,
 }
 
 /// Targets whose packages are compiled with the same toolchain and flags for the same platforms.
-pub(super) struct Workload {
+pub(super) struct BuildGroup {
     pub toolchain: ToolchainChoice,
-    pub memory: Memory,
+    pub freshness: Freshness,
     /// The packages of each target.
     pub packages: Vec<Vec<Package>>,
     targets: Vec<usize>,
@@ -54,33 +54,40 @@ pub(super) struct Workload {
 
 /// Finds the packages that `request` means, and says which image each goes into.
 pub(super) async fn make(
-    engine: &Engine,
+    context: &BuildContext,
     request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<Plan> {
-    let workloads = workloads(engine, request, bases, toolchains).await?;
-    let mut units = Vec::new();
+    let build_groups = build_groups(context, request, bases, toolchains).await?;
+    let mut image_plans = Vec::new();
     for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
-            units.push(prebuilt_unit(request, target)?);
+            image_plans.push(prebuilt_unit(request, target)?);
         }
-        for workload in &workloads {
-            if let Some(own) = workload.targets.iter().position(|&of| of == index) {
-                units.extend(compiled_units(request, target, workload.packages[own].clone())?);
+        for build_group in &build_groups {
+            if let Some(own) = build_group.targets.iter().position(|&of| of == index) {
+                image_plans.extend(compiled_units(
+                    request,
+                    target,
+                    build_group.packages[own].clone(),
+                )?);
             }
         }
     }
-    name_all(&mut units)?;
-    let has_no_c_library =
-        |unit: &&Unit| matches!(unit.settings.base, BaseChoice::Static | BaseChoice::Scratch);
-    for unit in units.iter().filter(|unit| unit.settings.go.cgo).filter(has_no_c_library) {
-        engine.transport.reporter.warn(format!(
+    name_all(&mut image_plans)?;
+    let has_no_c_library = |image_plan: &&ImagePlan| {
+        matches!(image_plan.settings.base, BaseChoice::Static | BaseChoice::Scratch)
+    };
+    for image_plan in
+        image_plans.iter().filter(|image_plan| image_plan.settings.go.cgo).filter(has_no_c_library)
+    {
+        context.transport.reporter.warn(format!(
             "{} is built with cgo, and its base has no C library: it starts only if it is linked statically",
-            unit.name
+            image_plan.name
         ));
     }
-    Ok(Plan { units, workloads })
+    Ok(Plan { image_plans, build_groups })
 }
 
 /// What is the same for all targets of a workload.
@@ -91,12 +98,12 @@ struct Common<'a> {
     platforms: Vec<Platform>,
 }
 
-async fn workloads(
-    engine: &Engine,
+async fn build_groups(
+    context: &BuildContext,
     request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
-) -> Result<Vec<Workload>> {
+) -> Result<Vec<BuildGroup>> {
     let mut groups: Vec<(Common<'_>, Vec<usize>)> = Vec::new();
     for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
@@ -104,42 +111,42 @@ async fn workloads(
         }
         let settings = &target.settings;
         let wanted = settings.packaging.platforms.as_ref();
-        let platforms = bases.platforms(&settings.base, wanted, &engine.transport.host);
+        let platforms = bases.platforms(&settings.base, wanted, &context.transport.host);
         let common = Common { toolchain: &settings.toolchain, flags: &settings.go, platforms };
         match groups.iter_mut().find(|(other, _)| *other == common) {
             Some((_, targets)) => targets.push(index),
             None => groups.push((common, vec![index])),
         }
     }
-    let mut workloads = Vec::new();
+    let mut build_groups = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
-        let builder = compile::builder(engine, toolchains.get(toolchain, flags), flags);
+        let builder = context.builder(toolchains.get(toolchain, flags), flags);
         let patterns =
             targets.iter().map(|&index| request.programs.targets[index].patterns.clone());
         let patterns = patterns.collect();
-        let memory = Memory::recall(engine, request, builder, patterns, platforms)?;
-        let packages = memory.packages(request).await?;
+        let freshness = Freshness::look_up(context, request, builder, patterns, platforms)?;
+        let packages = freshness.packages(request).await?;
         let toolchain = toolchain.clone();
-        workloads.push(Workload { toolchain, memory, packages, targets });
+        build_groups.push(BuildGroup { toolchain, freshness, packages, targets });
     }
-    Ok(workloads)
+    Ok(build_groups)
 }
 
 fn compiled_units(
     request: &ProgramRequest,
     target: &Target,
     packages: Vec<Package>,
-) -> Result<Vec<Unit>> {
+) -> Result<Vec<ImagePlan>> {
     match target.grouping {
         Grouping::Together => {
             check_names_differ(&packages)?;
-            Ok(vec![unit(packages, target.settings.clone())])
+            Ok(vec![image_plan(packages, target.settings.clone())])
         }
         Grouping::Separate => Ok(packages
             .into_iter()
             .map(|package| {
                 let settings = settings_of(request, target, &package);
-                unit(vec![package], settings)
+                image_plan(vec![package], settings)
             })
             .collect()),
     }
@@ -187,15 +194,15 @@ impl Fit {
     }
 }
 
-fn unit(packages: Vec<Package>, settings: Settings) -> Unit {
+fn image_plan(packages: Vec<Package>, settings: Settings) -> ImagePlan {
     let origin = packages.first().map(|package| origin(&package.folder)).unwrap_or_default();
     let program = packages.first().map_or("app", Package::program_name);
     let name = settings.image.name.clone().unwrap_or_else(|| golang::image_name(program));
     let programs = Programs::Packages(packages);
-    Unit { name, programs, settings, references: Vec::new(), origin }
+    ImagePlan { name, programs, settings, references: Vec::new(), origin }
 }
 
-fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<Unit> {
+fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<ImagePlan> {
     let first = target.prebuilt.first().map(|prebuilt| prebuilt.path.clone()).unwrap_or_default();
     let name = match &target.settings.image.name {
         Some(name) => name.clone(),
@@ -203,7 +210,7 @@ fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<Unit> {
     };
     let programs = Programs::Prebuilt(target.prebuilt.clone());
     let (settings, origin) = (target.settings.clone(), origin(&request.programs.folder));
-    Ok(Unit { name, programs, settings, references: Vec::new(), origin })
+    Ok(ImagePlan { name, programs, settings, references: Vec::new(), origin })
 }
 
 /// The last part of a path, as text.
@@ -236,15 +243,15 @@ fn check_names_differ(packages: &[Package]) -> Result<()> {
 }
 
 /// Gives every image its names; two images never get the same one.
-fn name_all(units: &mut [Unit]) -> Result<()> {
+fn name_all(image_plans: &mut [ImagePlan]) -> Result<()> {
     let mut taken: BTreeMap<Reference, String> = BTreeMap::new();
-    for unit in units {
-        let given = &unit.settings.packaging.tags;
-        let own = [unit.name.clone()];
+    for image_plan in image_plans {
+        let given = &image_plan.settings.packaging.tags;
+        let own = [image_plan.name.clone()];
         let templates = if given.is_empty() { &own[..] } else { &given[..] };
         for template in templates {
-            let reference: Reference = template.replace("{name}", &unit.name).parse()?;
-            if unit.references.contains(&reference) {
+            let reference: Reference = template.replace("{name}", &image_plan.name).parse()?;
+            if image_plan.references.contains(&reference) {
                 continue;
             }
             if let Some(digest) = reference.digest() {
@@ -253,17 +260,17 @@ fn name_all(units: &mut [Unit]) -> Result<()> {
                         "its digest is what comes out, it cannot be {digest} by wish"
                     )));
             }
-            if let Some(other) = taken.insert(reference.clone(), unit.shown()) {
+            if let Some(other) = taken.insert(reference.clone(), image_plan.shown()) {
                 let hint = if given.is_empty() || template.contains("{name}") {
                     "give each a name of its own, in gondola.yaml or by separate builds".to_owned()
                 } else {
                     format!("put {{name}} into it: {}", with_name(template))
                 };
                 return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
-                    .because(format!("{other} and {} would both get that name", unit.shown()))
+                    .because(format!("{other} and {} would both get that name", image_plan.shown()))
                     .hint(hint));
             }
-            unit.references.push(reference);
+            image_plan.references.push(reference);
         }
     }
     Ok(())
@@ -281,7 +288,7 @@ fn with_name(template: &str) -> String {
     }
 }
 
-impl Unit {
+impl ImagePlan {
     /// The image in messages: its first package where it has one.
     fn shown(&self) -> String {
         let package = self.programs.packages().first();

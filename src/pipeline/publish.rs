@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use super::{Built, Engine};
+use super::{BuildContext, Built};
 use crate::disk::ResultFile;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{Reference, canonical_json};
 use crate::registry::Access;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// Where built images go, and which files describe them.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub struct Outputs {
     /// What a tag means that its registry does not let move.
     pub immutable_tags: ImmutableTags,
     /// Layouts, archives and other engines.
-    pub places: Vec<Place>,
+    pub places: Vec<Location>,
     /// A file for the digests alone, one on a line.
     pub iidfile: Option<PathBuf>,
     /// A JSON file that describes each image as buildx does.
@@ -65,7 +65,7 @@ impl Outputs {
     /// Asks the registries that will be pushed to for access, while other work goes on.
     pub(super) fn ask_for_access<'a>(
         &self,
-        engine: &Engine,
+        context: &BuildContext,
         tags: impl IntoIterator<Item = &'a String>,
     ) -> JoinSet<Result<()>> {
         let mut asking = JoinSet::new();
@@ -76,14 +76,14 @@ impl Outputs {
         let named = tags.into_iter().filter_map(|tag| tag.parse::<Reference>().ok());
         let repositories: BTreeSet<_> = named.map(|name| name.repository().clone()).collect();
         for repository in repositories {
-            let client = engine.transport.client.clone();
+            let client = context.transport.client.clone();
             asking.spawn(async move { client.warm_up(&repository, Access::Push).await });
         }
         asking
     }
 
     /// Finds out before anything is built whether places and files can be written, and takes away what an
-    /// earlier build wrote there: whoever reads them after a failure must not take it for ours.
+    /// earlier build wrote there: after a failure it must not be taken for this one's.
     pub(super) fn check(&self) -> Result<()> {
         self.places.iter().try_for_each(transport::check)?;
         for path in self.files() {
@@ -104,19 +104,23 @@ impl Outputs {
     ///
     /// What can fail without a trace comes first: files are opened, and layouts and archives moved into
     /// place, before the first tag on a registry moves.
-    pub(super) async fn publish(&self, engine: &Engine, built: &[Built]) -> Result<Vec<Published>> {
-        let named: Vec<Named> = built.iter().map(Built::named).collect();
+    pub(super) async fn publish(
+        &self,
+        context: &BuildContext,
+        built: &[Built],
+    ) -> Result<Vec<Published>> {
+        let named: Vec<TaggedArtifact> = built.iter().map(Built::named).collect();
         let descriptions = self.open_descriptions(built)?;
-        let is_registry = |place: &&Place| matches!(place, Place::Registry(_));
+        let is_registry = |place: &&Location| matches!(place, Location::Registry(_));
         let (last, first): (Vec<_>, Vec<_>) = self.places.iter().partition(is_registry);
         for place in first.into_iter().chain(last) {
-            transport::write(place, &named, &engine.transport).await?;
+            transport::write(place, &named, &context.transport).await?;
         }
         if self.push {
-            self.push_all(&named, engine).await?;
+            self.push_all(&named, context).await?;
         }
         if !self.push && self.places.is_empty() {
-            transport::write(&Place::Store(None), &named, &engine.transport).await?;
+            transport::write(&Location::Store(None), &named, &context.transport).await?;
         }
         for (path, file, bytes) in descriptions {
             file.finish(&bytes).cannot(|| format!("write {}", path.display()))?;
@@ -124,16 +128,16 @@ impl Outputs {
         Ok(built.iter().filter_map(Built::pinned).map(|pinned| Published { pinned }).collect())
     }
 
-    async fn push_all(&self, images: &[Named], engine: &Engine) -> Result<()> {
+    async fn push_all(&self, images: &[TaggedArtifact], context: &BuildContext) -> Result<()> {
         if self.immutable_tags == ImmutableTags::Fail {
-            return transport::push(images, &engine.transport).await;
+            return transport::push(images, &context.transport).await;
         }
         for image in images {
             for name in &image.references {
-                let one = Named { references: vec![name.clone()], ..image.clone() };
-                match transport::push(&[one], &engine.transport).await {
+                let one = TaggedArtifact { references: vec![name.clone()], ..image.clone() };
+                match transport::push(&[one], &context.transport).await {
                     Err(error) if is_immutable(&error) => {
-                        engine.transport.reporter.warn(format!("{name} stays as it is: {error}"));
+                        context.transport.reporter.warn(format!("{name} stays as it is: {error}"));
                     }
                     pushed => pushed?,
                 }
@@ -181,8 +185,8 @@ enum Tags {
 
 impl Built {
     /// The artifact with its names, as transports take it.
-    fn named(&self) -> Named {
-        Named { artifact: self.artifact.clone(), references: self.references.clone() }
+    fn named(&self) -> TaggedArtifact {
+        TaggedArtifact { artifact: self.artifact.clone(), references: self.references.clone() }
     }
 
     /// The first name, pinned by digest.

@@ -13,7 +13,7 @@ use crate::layer::Encoding;
 use crate::oci::{MediaType, Platform, PlatformSet};
 use crate::sandbox::{IsolationRequest, Limit, Network};
 use crate::store::CacheScope;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// A build: what to make images of, what is used of earlier builds, and what becomes of the images.
 ///
@@ -114,8 +114,6 @@ pub struct DockerfileSource {
     pub cache: Option<CacheRepository>,
     /// Whether Go's caches are mounted into steps that run Go.
     pub go_cache: bool,
-    /// Registries and repositories to use in the place of others.
-    pub mirrors: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
     pub epoch: Option<i64>,
     /// The present, in seconds since 1970.
@@ -198,7 +196,7 @@ pub enum ToolchainChoice {
     /// A `go` program.
     Program(PathBuf),
     /// The Go of an image from anywhere.
-    Image(Place),
+    Image(Location),
 }
 
 /// What an image stands on.
@@ -209,7 +207,7 @@ pub enum BaseChoice {
     /// Nothing.
     Scratch,
     /// An image from anywhere.
-    Image(Place),
+    Image(Location),
 }
 
 /// What an image holds beside its binaries, and how it runs.

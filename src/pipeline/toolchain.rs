@@ -5,15 +5,14 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
-use super::plan::Unit;
-use super::{Engine, ProgramRequest, Settings, ToolchainChoice};
+use super::{BuildContext, ProgramRequest, Settings, ToolchainChoice};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::sandbox::{Chooser, Files, Needs, Rung};
 use crate::store::{CacheScope, Store, StorePlace};
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// The kind of the store's records that say where an image's Go is.
 const RECORDS: &str = "toolchain";
@@ -65,34 +64,24 @@ impl Toolchains {
     /// Finds what the targets are compiled with.
     pub(super) async fn find_for_targets(
         &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         request: &ProgramRequest,
     ) -> Result<()> {
         let compiled = request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
-        self.find(engine, request, compiled.map(|target| &target.settings)).await
+        self.find(context, request, compiled.map(|target| &target.settings)).await
     }
 
-    /// Finds what single packages are compiled with, too.
-    pub(super) async fn find_for_units(
+    /// Finds what is not known yet of what these settings are compiled with.
+    pub(super) async fn find(
         &mut self,
-        engine: &Engine,
-        request: &ProgramRequest,
-        units: &[Unit],
-    ) -> Result<()> {
-        let compiled = units.iter().filter(|unit| !unit.programs.packages().is_empty());
-        self.find(engine, request, compiled.map(|unit| &unit.settings)).await
-    }
-
-    async fn find(
-        &mut self,
-        engine: &Engine,
+        context: &BuildContext,
         request: &ProgramRequest,
         settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
         for settings in settings {
             let wanted = Wanted::new(&settings.toolchain, &settings.go);
             if self.found.iter().all(|(known, _)| *known != wanted) {
-                let search = Search { engine, request, need: wanted.need, kept: &self.kept };
+                let search = Search { context, request, need: wanted.need, kept: &self.kept };
                 let found = search.find(&wanted.choice).await?;
                 self.found.push((wanted, found));
             }
@@ -109,7 +98,7 @@ impl Toolchains {
 }
 
 struct Search<'a> {
-    engine: &'a Engine,
+    context: &'a BuildContext,
     request: &'a ProgramRequest,
     need: Need,
     kept: &'a OnceLock<Kept>,
@@ -117,7 +106,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     async fn find(&self, choice: &ToolchainChoice) -> Result<Toolchain> {
-        let (variables, folder) = (&self.engine.variables, &self.request.programs.folder);
+        let (variables, folder) = (&self.context.variables, &self.request.programs.folder);
         match choice {
             ToolchainChoice::Host | ToolchainChoice::Program(_)
                 if self.request.isolation.asks_for_root() =>
@@ -148,7 +137,7 @@ impl Search<'_> {
         let targets =
             self.request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
         let patterns: Vec<String> = targets.flat_map(|t| t.patterns.iter().cloned()).collect();
-        let workspace = self.engine.variables.get("GOWORK").map(String::as_str);
+        let workspace = self.context.variables.get("GOWORK").map(String::as_str);
         let workspace = workspace.filter(|value| !value.is_empty());
         Modules::of(&self.request.programs.folder, &patterns, workspace)
     }
@@ -157,7 +146,7 @@ impl Search<'_> {
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
         let (host, why) =
-            match Toolchain::find(&self.engine.variables, &self.request.programs.folder) {
+            match Toolchain::find(&self.context.variables, &self.request.programs.folder) {
                 Ok(host) if self.request.isolation.asks_for_root() => {
                     (Some(host), "a sandbox needs an image".to_owned())
                 }
@@ -179,9 +168,9 @@ impl Search<'_> {
             };
         let version = modules.requirement.as_ref().map(|needed| needed.version.to_string());
         let version = version.unwrap_or_else(|| "latest".to_owned());
-        let place: Place = image.replace("{version}", &version).parse()?;
+        let place: Location = image.replace("{version}", &version).parse()?;
         let place = place.in_folder(&self.request.programs.folder);
-        self.engine.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
+        self.context.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {
             let hint = if host.is_some() { "a newer Go" } else { "Go" };
@@ -191,7 +180,7 @@ impl Search<'_> {
         })
     }
 
-    async fn of_image(&self, place: &Place, modules: &Modules) -> Result<Toolchain> {
+    async fn of_image(&self, place: &Location, modules: &Modules) -> Result<Toolchain> {
         let images = self.images()?;
         let rung = self.rung(place)?;
         let pinned = self.pinned(place, modules).await?;
@@ -205,19 +194,19 @@ impl Search<'_> {
 
     async fn of_pinned(
         &self,
-        place: &Place,
+        place: &Location,
         images: &Images,
         rung: Option<Rung>,
     ) -> Result<Toolchain> {
         let key = place.reference().and_then(Reference::digest).filter(|_| rung.is_none());
-        let key = key.map(|digest| format!("{digest} {}", self.engine.transport.host));
+        let key = key.map(|digest| format!("{digest} {}", self.context.transport.host));
         if let Some(key) = &key
             && let Some(found) = self.remembered(images, key)?
         {
             return Ok(found);
         }
-        let platform = PlatformSet::Listed(vec![self.engine.transport.host.clone()]);
-        let artifact = transport::read(place, &platform, &self.engine.transport).await?;
+        let platform = PlatformSet::Listed(vec![self.context.transport.host.clone()]);
+        let artifact = transport::read(place, &platform, &self.context.transport).await?;
         let image = artifact.as_image().ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("take Go out of {place}"))
                 .because("it is no image")
@@ -229,13 +218,13 @@ impl Search<'_> {
         if let Some(key) = key {
             // Without it the next build reads the image's documents once more.
             let record = Record { image, folder };
-            let _ = self.engine.transport.store.put_record(RECORDS, &key, &record);
+            let _ = self.context.transport.store.put_record(RECORDS, &key, &record);
         }
         Ok(toolchain)
     }
 
     /// The sandbox for builds in the image's root file system; none for its Go alone, confined.
-    fn rung(&self, place: &Place) -> Result<Option<Rung>> {
+    fn rung(&self, place: &Location) -> Result<Option<Rung>> {
         let request = self.request.isolation;
         let files = match (self.need, request.asks_for_root()) {
             (Need::Go, false) => Files::Hosts,
@@ -243,57 +232,57 @@ impl Search<'_> {
             (Need::Everything, _) => Files::OwnRoot,
         };
         let chooser = Chooser {
-            launcher: self.engine.launcher.clone(),
-            folder: self.engine.transport.store.root().to_owned(),
+            launcher: self.context.launcher.clone(),
+            folder: self.context.transport.store.root().to_owned(),
             request,
             needs: Needs::new(files).with_host_folders(),
             decided: None,
         };
         let rung = chooser.choose().cannot(|| format!("build inside {}", shown(place)))?;
         if rung == Rung::Toolchain && files == Files::OwnRootOrHosts {
-            self.engine.transport.reporter.note(chooser.probe()?.summary());
+            self.context.transport.reporter.note(chooser.probe()?.summary());
         }
         Ok((rung != Rung::Toolchain).then_some(rung))
     }
 
     fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {
-        let Some(record) = self.engine.transport.store.get_record::<Record>(RECORDS, key) else {
+        let Some(record) = self.context.transport.store.get_record::<Record>(RECORDS, key) else {
             return Ok(None);
         };
         images.unpacked(&Unpacked { image: record.image, folder: record.folder })
     }
 
     fn images(&self) -> Result<Images> {
-        let variables = self.engine.variables.clone();
+        let variables = self.context.variables.clone();
         let kept = if let Some(kept) = self.kept.get() {
             kept
         } else {
-            let made = go_caches(&self.engine.transport.store, &self.request.scope)?;
+            let made = go_caches(&self.context.transport.store, &self.request.scope)?;
             self.kept.get_or_init(|| made)
         };
         Ok(Images {
-            context: self.engine.transport.clone(),
+            context: self.context.transport.clone(),
             kept: kept.clone(),
             variables,
-            launcher: self.engine.launcher.clone(),
-            cores: self.engine.cores,
+            launcher: self.context.launcher.clone(),
+            cores: self.context.cores,
         })
     }
 
     /// The place with the digest that its tag stands for, as the lock file has it or else as the
     /// registry says.
-    async fn pinned(&self, place: &Place, modules: &Modules) -> Result<Pinned> {
-        let as_it_is = |place: &Place| Pinned { place: place.clone(), unwritten: None };
-        let Place::Registry(name) = place else { return Ok(as_it_is(place)) };
+    async fn pinned(&self, place: &Location, modules: &Modules) -> Result<Pinned> {
+        let as_it_is = |place: &Location| Pinned { place: place.clone(), unwritten: None };
+        let Location::Registry(name) = place else { return Ok(as_it_is(place)) };
         if name.digest().is_some() {
             return Ok(as_it_is(place));
         }
         let mut lock = LockFile::read(&modules.folder)?;
         if let Some(digest) = lock.get(name).filter(|_| !self.request.caches.pull) {
-            return Ok(as_it_is(&Place::Registry(name.with_digest(digest.clone()))));
+            return Ok(as_it_is(&Location::Registry(name.with_digest(digest.clone()))));
         }
         let digest = self.look_up(name).await?;
-        let place = Place::Registry(name.with_digest(digest.clone()));
+        let place = Location::Registry(name.with_digest(digest.clone()));
         if lock.get(name) == Some(&digest) {
             return Ok(as_it_is(&place));
         }
@@ -303,7 +292,7 @@ impl Search<'_> {
 
     /// Asks the registry what a tag stands for, and keeps the document that it names.
     async fn look_up(&self, name: &Reference) -> Result<Digest> {
-        let transport = &self.engine.transport;
+        let transport = &self.context.transport;
         let task = transport.reporter.start(TaskKind::Resolve, name.familiar(), None);
         let pulled = transport.client.manifest(name).await?;
         transport.store.put(&pulled.bytes).cannot(|| format!("keep the manifest of {name}"))?;
@@ -313,8 +302,8 @@ impl Search<'_> {
 
     /// Writes the lock file. Where that is not possible the build goes on: its sources may be
     /// somebody else's, or read-only.
-    fn keep(&self, lock: &LockFile, pinned: &Place) {
-        let reporter = &self.engine.transport.reporter;
+    fn keep(&self, lock: &LockFile, pinned: &Location) {
+        let reporter = &self.context.transport.reporter;
         match lock.write() {
             Ok(()) => reporter.note(format!("{} has {}", lock.shown(), shown(pinned))),
             Err(error) => reporter.warn(format!("{error}; the next build may use another image")),
@@ -324,15 +313,15 @@ impl Search<'_> {
 
 /// A place whose tag, if it has one, has a digest.
 struct Pinned {
-    place: Place,
+    place: Location,
     /// The lock file that is to have it from now on.
     unwritten: Option<LockFile>,
 }
 
 /// A place as people write it.
-fn shown(place: &Place) -> String {
+fn shown(place: &Location) -> String {
     match place {
-        Place::Registry(name) => name.familiar(),
+        Location::Registry(name) => name.familiar(),
         other => other.to_string(),
     }
 }

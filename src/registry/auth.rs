@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,12 +10,15 @@ use reqwest::Url;
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use tokio::sync::OnceCell;
 
-use super::answer::Answer;
-use super::challenge::{self, Demand};
-use super::credentials::{Credentials, Login};
-use super::exchange::{Exchange, Host, Request};
+use super::challenge::{self, Challenge};
+use super::credentials::Credentials;
 use super::failure::{Failure, Outcome};
-use super::token::{self, Scopes, Token};
+use super::identity::Login;
+use super::request::Request;
+use super::response::Response;
+use super::scopes::{ScopeRequest, Scopes};
+use super::sender::{Endpoint, Sender};
+use super::token::{self, Token};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The answer of a token's giver is not larger than this.
@@ -23,9 +26,9 @@ const LARGEST_TOKEN: u64 = 64 * 1024;
 
 /// What one registry demands, and the tokens it gave; each is asked for once at a time.
 #[derive(Default)]
-pub(super) struct Authority {
+pub(super) struct Authenticator {
     /// Known after the first challenge.
-    demand: Mutex<Option<Demand>>,
+    challenge: Mutex<Option<Challenge>>,
     /// Set when the registry was asked at its root, `/v2/`, whether it wants to know who asks.
     pub(super) root_asked: OnceCell<()>,
     tokens: Mutex<BTreeMap<Key, Arc<Slot>>>,
@@ -42,28 +45,17 @@ struct Key {
 /// Holds one token. Whoever asks for it holds the lock meanwhile, and the others wait.
 type Slot = tokio::sync::Mutex<Option<Token>>;
 
-/// What a request needs of the one who sends it.
-#[derive(Clone, Default)]
-pub(super) struct Need {
-    /// The repository whose credentials count.
-    pub path: String,
-    /// What a token must allow.
-    pub scopes: Scopes,
-    /// For how long, about.
-    pub lasting: Duration,
-}
-
 /// Everything that it takes to ask for a token.
 #[derive(Clone, Copy)]
-pub(super) struct Asking<'a> {
-    pub exchange: &'a Exchange,
+pub(super) struct TokenClient<'a> {
+    pub sender: &'a Sender,
     pub credentials: &'a Credentials,
-    pub host: &'a Host,
+    pub to: &'a Endpoint,
 }
 
-impl Authority {
-    fn demand(&self) -> MutexGuard<'_, Option<Demand>> {
-        self.demand.lock().expect("no holder of this lock panics")
+impl Authenticator {
+    fn challenge(&self) -> MutexGuard<'_, Option<Challenge>> {
+        self.challenge.lock().expect("no holder of this lock panics")
     }
 
     fn tokens(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Slot>>> {
@@ -74,29 +66,34 @@ impl Authority {
     /// show.
     pub(super) async fn header(
         &self,
-        asking: Asking<'_>,
-        need: &Need,
+        token_client: TokenClient<'_>,
+        need: &ScopeRequest,
     ) -> Outcome<Option<HeaderValue>> {
-        let demand = self.demand().clone();
-        match demand {
+        let challenge = self.challenge().clone();
+        match challenge {
             None => Ok(None),
-            Some(Demand::Basic) => Ok(self.basic(asking, need).await?),
-            Some(Demand::Bearer { realm, service, .. }) => {
-                self.token(asking, &realm, service.as_deref(), need).await.map(Some)
+            Some(Challenge::Basic) => Ok(self.basic(token_client, need).await?),
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                self.token(token_client, &realm, service.as_deref(), need).await.map(Some)
             }
         }
     }
 
     /// Takes in the challenge of an answer; gives what the request needs by that.
-    pub(super) fn challenged(&self, answer: &Answer, need: &Need) -> Outcome<Need> {
+    pub(super) fn challenged(
+        &self,
+        answer: &Response,
+        need: &ScopeRequest,
+    ) -> Outcome<ScopeRequest> {
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
         let texts = values.iter().filter_map(|value| value.to_str().ok());
         let mut need = need.clone();
-        let demand = match challenge::demand(answer.url(), texts) {
-            Ok(demand) => demand,
+        let challenge = match challenge::choose(answer.url(), texts) {
+            Ok(challenge) => challenge,
             // Some registries challenge the first request only.
             Err(_)
-                if self.demand().is_some() && !answer.headers().contains_key(WWW_AUTHENTICATE) =>
+                if self.challenge().is_some()
+                    && !answer.headers().contains_key(WWW_AUTHENTICATE) =>
             {
                 return Ok(need);
             }
@@ -105,16 +102,16 @@ impl Authority {
                 return Err(Error::new(ErrorKind::Denied, what).because(why).into());
             }
         };
-        if let Demand::Bearer { scope: Some(scope), .. } = &demand {
+        if let Challenge::Bearer { scope: Some(scope), .. } = &challenge {
             need.scopes = need.scopes.and(Scopes::parse(scope));
         }
-        *self.demand() = Some(demand);
+        *self.challenge() = Some(challenge);
         Ok(need)
     }
 
     /// Forgets the token that was turned down, and what credential helpers said.
-    pub(super) async fn forget(&self, asking: Asking<'_>, turned_down: &HeaderValue) {
-        asking.credentials.forget().await;
+    pub(super) async fn forget(&self, token_client: TokenClient<'_>, turned_down: &HeaderValue) {
+        token_client.credentials.forget().await;
         let slots: Vec<Arc<Slot>> = self.tokens().values().cloned().collect();
         for slot in slots {
             let mut held = slot.lock().await;
@@ -125,8 +122,12 @@ impl Authority {
         }
     }
 
-    async fn basic(&self, asking: Asking<'_>, need: &Need) -> Result<Option<HeaderValue>> {
-        match asking.credentials.find(&asking.host.name, &need.path).await?.login {
+    async fn basic(
+        &self,
+        token_client: TokenClient<'_>,
+        need: &ScopeRequest,
+    ) -> Result<Option<HeaderValue>> {
+        match token_client.credentials.find(&token_client.to.name, &need.path).await?.login {
             Login::Password { user, password } => basic(&user, password.reveal()).map(Some),
             Login::RegistryToken(token) => token::bearer(token.reveal()).map(Some),
             Login::IdentityToken(_) | Login::Anonymous => Ok(None),
@@ -135,10 +136,10 @@ impl Authority {
 
     async fn token(
         &self,
-        asking: Asking<'_>,
+        token_client: TokenClient<'_>,
         realm: &Url,
         service: Option<&str>,
-        need: &Need,
+        need: &ScopeRequest,
     ) -> Outcome<HeaderValue> {
         let lasts = |token: &&Token| token.lasts(Instant::now(), need.lasting);
         let key = Key { path: need.path.clone(), scopes: need.scopes.clone() };
@@ -153,7 +154,7 @@ impl Authority {
         if let Some(token) = held.as_ref().filter(lasts) {
             return Ok(token.header.clone());
         }
-        let token = fetch(asking, realm, service, need).await?;
+        let token = fetch(token_client, realm, service, need).await?;
         let header = token.header.clone();
         *held = Some(token);
         Ok(header)
@@ -181,18 +182,18 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue> {
 
 /// Asks the realm for a token.
 async fn fetch(
-    asking: Asking<'_>,
+    token_client: TokenClient<'_>,
     realm: &Url,
     service: Option<&str>,
-    need: &Need,
+    need: &ScopeRequest,
 ) -> Outcome<Token> {
-    let found = asking.credentials.find(&asking.host.name, &need.path).await?;
+    let found = token_client.credentials.find(&token_client.to.name, &need.path).await?;
     let outcome = async {
         let (request, header) = match &found.login {
             Login::RegistryToken(token) => return Ok(Token::given(token)?),
             Login::IdentityToken(identity) => {
                 let request = token::post(realm, service, &need.scopes, identity);
-                match ask(asking, &request, None).await {
+                match ask(token_client, &request, None).await {
                     // Not every giver knows this way of asking.
                     Err(failure) if matches!(failure.status(), Some(404 | 405)) => {}
                     outcome => return outcome,
@@ -206,30 +207,35 @@ async fn fetch(
             }
             Login::Anonymous => (token::get(realm, service, &need.scopes, &found.login), None),
         };
-        let outcome = ask(asking, &request, header.as_ref()).await;
+        let outcome = ask(token_client, &request, header.as_ref()).await;
         let is_refused = |failure: &Failure| matches!(failure.status(), Some(401 | 403));
         if found.of_job && outcome.as_ref().is_err_and(is_refused) {
             // What a job has is not meant for every repository, and most of what is pulled is public.
             let request = token::get(realm, service, &need.scopes, &Login::Anonymous);
-            return ask(asking, &request, None).await.or(outcome);
+            return ask(token_client, &request, None).await.or(outcome);
         }
         outcome
     };
-    outcome.await.map_err(|failure| explain(failure, asking, found.note.clone(), need))
+    outcome.await.map_err(|failure| explain(failure, token_client, found.note.clone(), need))
 }
 
 async fn ask(
-    asking: Asking<'_>,
+    token_client: TokenClient<'_>,
     request: &Request,
     header: Option<&HeaderValue>,
 ) -> Outcome<Token> {
-    let answer = asking.exchange.send_as(asking.host, request, header).await?;
+    let answer = token_client.sender.send(token_client.to, request, header).await?;
     let mut answer = answer.expect(&[200]).await?;
     Ok(token::read(&answer.body(LARGEST_TOKEN).await?)?)
 }
 
 /// Says that it is the token that could not be had.
-fn explain(mut failure: Failure, asking: Asking<'_>, note: Option<String>, need: &Need) -> Failure {
+fn explain(
+    mut failure: Failure,
+    token_client: TokenClient<'_>,
+    note: Option<String>,
+    need: &ScopeRequest,
+) -> Failure {
     if let Failure::Refused(refusal) = &mut failure {
         refusal.note = note;
         if refusal.status.as_u16() == 400 {
@@ -243,8 +249,8 @@ fn explain(mut failure: Failure, asking: Asking<'_>, note: Option<String>, need:
     }
     let scopes = need.scopes.texts().join(" ");
     let what = match scopes.as_str() {
-        "" => format!("get a token for {}", asking.host.name),
-        scopes => format!("get a token for {scopes} of {}", asking.host.name),
+        "" => format!("get a token for {}", token_client.to.name),
+        scopes => format!("get a token for {scopes} of {}", token_client.to.name),
     };
     failure.into_error(what).into()
 }

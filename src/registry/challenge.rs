@@ -7,14 +7,14 @@ use reqwest::Url;
 
 /// One challenge: a scheme and its parameters, their names in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Challenge {
+pub(super) struct RawChallenge {
     pub scheme: String,
     pub parameters: BTreeMap<String, String>,
 }
 
 /// How a registry wants to be shown who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Demand {
+pub(super) enum Challenge {
     /// User name and password with every request.
     Basic,
     /// A token, which `realm` gives out.
@@ -30,20 +30,20 @@ pub(super) enum Demand {
 ///
 /// Schemes that are not known are skipped, and so are realms that no request can be sent to. The
 /// error says why there is nothing left.
-pub(super) fn demand<'a>(
+pub(super) fn choose<'a>(
     registry: &Url,
     headers: impl Iterator<Item = &'a str>,
-) -> Result<Demand, String> {
-    let challenges: Vec<Challenge> = headers.flat_map(parse).collect();
+) -> Result<Challenge, String> {
+    let challenges: Vec<RawChallenge> = headers.flat_map(parse).collect();
     let mut refused = None;
     for challenge in challenges.iter().filter(|challenge| challenge.scheme == "bearer") {
         match bearer(registry, challenge) {
-            Ok(demand) => return Ok(demand),
+            Ok(found) => return Ok(found),
             Err(why) => refused = refused.or(Some(why)),
         }
     }
     if challenges.iter().any(|challenge| challenge.scheme == "basic") {
-        return Ok(Demand::Basic);
+        return Ok(Challenge::Basic);
     }
     Err(refused.unwrap_or_else(|| {
         let schemes: Vec<&str> = challenges.iter().map(|found| found.scheme.as_str()).collect();
@@ -54,11 +54,11 @@ pub(super) fn demand<'a>(
     }))
 }
 
-fn bearer(registry: &Url, challenge: &Challenge) -> Result<Demand, String> {
+fn bearer(registry: &Url, challenge: &RawChallenge) -> Result<Challenge, String> {
     let text = challenge.parameters.get("realm").ok_or("its challenge names no realm")?;
     let realm = registry.join(text).map_err(|_| "the realm of its challenge is no address")?;
     check_realm(registry, &realm)?;
-    Ok(Demand::Bearer {
+    Ok(Challenge::Bearer {
         realm,
         service: challenge.parameters.get("service").cloned(),
         scope: challenge.parameters.get("scope").cloned(),
@@ -118,8 +118,8 @@ fn reach(host: &str) -> Reach {
 ///
 /// The grammar is RFC 9110's, where a comma separates challenges and parameters alike: a word that
 /// an equals sign follows is a parameter, any other word is a scheme.
-pub(super) fn parse(header: &str) -> Vec<Challenge> {
-    let mut challenges: Vec<Challenge> = Vec::new();
+pub(super) fn parse(header: &str) -> Vec<RawChallenge> {
+    let mut challenges: Vec<RawChallenge> = Vec::new();
     let mut rest = header;
     loop {
         rest = rest.trim_start_matches([',', ' ', '\t']);
@@ -141,7 +141,7 @@ pub(super) fn parse(header: &str) -> Vec<Challenge> {
             (Some(value), None) => rest = value,
             (None, _) => {
                 let scheme = word.to_ascii_lowercase();
-                challenges.push(Challenge { scheme, parameters: BTreeMap::new() });
+                challenges.push(RawChallenge { scheme, parameters: BTreeMap::new() });
                 rest = behind;
             }
         }
@@ -224,17 +224,17 @@ mod tests {
     #[test]
     fn a_token_is_preferred_and_unknown_schemes_are_skipped() {
         let registry = Url::parse("https://r.io/v2/").unwrap();
-        let pick = |headers: &[&str]| demand(&registry, headers.iter().copied());
+        let pick = |headers: &[&str]| choose(&registry, headers.iter().copied());
         let bearer = |realm: &str| {
-            Ok(Demand::Bearer { realm: Url::parse(realm).unwrap(), service: None, scope: None })
+            Ok(Challenge::Bearer { realm: Url::parse(realm).unwrap(), service: None, scope: None })
         };
         assert_eq!(
             pick(&["Basic realm=x", "Bearer realm=\"https://a.io/t\""]),
             bearer("https://a.io/t")
         );
-        assert_eq!(pick(&["Negotiate, Basic realm=x"]), Ok(Demand::Basic));
+        assert_eq!(pick(&["Negotiate, Basic realm=x"]), Ok(Challenge::Basic));
         assert_eq!(pick(&["Bearer realm=\"/token\""]), bearer("https://r.io/token"));
-        assert_eq!(pick(&["Bearer realm=\"null://x\", Basic realm=x"]), Ok(Demand::Basic));
+        assert_eq!(pick(&["Bearer realm=\"null://x\", Basic realm=x"]), Ok(Challenge::Basic));
         for (headers, part) in [
             (&[][..], "does not say"),
             (&["Negotiate"], "negotiate"),
@@ -261,7 +261,7 @@ mod tests {
             ("http://127.0.0.1:5000/", "https://a.io/t", true),
         ] {
             let header = format!("Bearer realm=\"{realm}\"");
-            let found = demand(&Url::parse(registry).unwrap(), [header.as_str()].into_iter());
+            let found = choose(&Url::parse(registry).unwrap(), [header.as_str()].into_iter());
             assert_eq!(found.is_ok(), expect, "{registry} {realm}");
         }
     }

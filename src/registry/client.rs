@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 
-use super::auth::Need;
-use super::exchange::{Exchange, Host, Request, Target};
+use super::exchange::{Exchange, Host};
 use super::failure::Outcome;
+use super::known_blobs::KnownBlobs;
 use super::payload::Buffers;
-use super::push::Holdings;
-use super::token::Scopes;
-use super::{Access, Options, answer::Answer};
+use super::request::{Request, Target};
+use super::scopes::need;
+use super::{Access, Options, response::Response};
 use crate::error::Result;
 use crate::oci::Repository;
 
@@ -26,7 +26,7 @@ struct Shared {
     exchange: Exchange,
     buffers: Buffers,
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
-    holdings: Holdings,
+    known_blobs: KnownBlobs,
 }
 
 impl Client {
@@ -34,8 +34,8 @@ impl Client {
     pub fn new(mut options: Options) -> Result<Self> {
         options.insecure.extend(options.mirrors.insecure_hosts());
         let exchange = Exchange::new(&options);
-        let (buffers, hosts, holdings) = Default::default();
-        let shared = Shared { options, exchange, buffers, hosts, holdings };
+        let (buffers, hosts, known_blobs) = Default::default();
+        let shared = Shared { options, exchange, buffers, hosts, known_blobs };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -58,8 +58,8 @@ impl Client {
         &self.shared.buffers
     }
 
-    pub(super) fn holdings(&self) -> &Holdings {
-        &self.shared.holdings
+    pub(super) fn known_blobs(&self) -> &KnownBlobs {
+        &self.shared.known_blobs
     }
 
     /// What is known about the host of a repository.
@@ -78,21 +78,18 @@ impl Client {
     }
 
     /// Sends a request and gives its answer, whatever that says.
-    pub(super) async fn send(&self, repository: &Repository, request: &Request) -> Outcome<Answer> {
+    pub(super) async fn send(
+        &self,
+        repository: &Repository,
+        request: &Request,
+    ) -> Outcome<Response> {
         self.send_to(repository.registry(), request).await
     }
 
     /// Sends a request that belongs to no repository.
-    pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Answer> {
+    pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Response> {
         self.exchange().send(&self.host_named(registry), request).await
     }
-}
-
-/// What `access` to a repository takes.
-pub(super) fn need(repository: &Repository, access: Access) -> Need {
-    let path = repository.path();
-    let scopes = Scopes::repository(path, access);
-    Need { path: path.to_owned(), scopes, ..Need::default() }
 }
 
 /// A request to `/v2/<repository>/<rest>`.

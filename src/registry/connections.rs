@@ -1,15 +1,14 @@
 //! HTTP clients, one for each way of making a connection, built when first needed.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
 
-use super::answer::authority;
 use super::exceptions::Exceptions;
+use super::host_name::{authority, is_loopback_host};
 use super::tls::{self, Trust};
 use super::{Options, Timeouts, proxy};
 use crate::error::{Error, ErrorKind, Result};
@@ -118,17 +117,6 @@ impl Connections {
             Error::new(ErrorKind::Network, "set up the HTTP client").caused_by(error.without_url())
         })
     }
-}
-
-/// Whether a host, with or without a port, is this machine by its name or address.
-pub(super) fn is_loopback_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn is_loopback(url: &Url) -> bool {

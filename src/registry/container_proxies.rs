@@ -7,38 +7,13 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::Deserialize;
 
 use super::credentials::docker_file;
+use super::docker_config::Proxies;
 use crate::error::Result;
 
 /// The daemon that docker talks to where nothing else is said.
 const USUAL_HOST: &str = "unix:///var/run/docker.sock";
-
-/// The proxies for one daemon. `Debug` is absent: addresses may hold passwords.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Proxies {
-    #[serde(rename = "httpProxy")]
-    http: String,
-    #[serde(rename = "httpsProxy")]
-    https: String,
-    /// Hosts that are reached without one.
-    #[serde(rename = "noProxy")]
-    except: String,
-    #[serde(rename = "ftpProxy")]
-    ftp: String,
-    #[serde(rename = "allProxy")]
-    all: String,
-}
-
-impl fmt::Debug for Proxies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Proxies(***)")
-    }
-}
 
 /// The variables for containers, in capital letters, as the configuration of the user with this
 /// environment has them. They are his own words: a password among them is meant to be passed on.
@@ -48,20 +23,6 @@ pub fn container_proxies(
     let Some(config) = docker_file(environment)? else { return Ok(BTreeMap::new()) };
     let host = environment.get("DOCKER_HOST").map(String::as_str).filter(|host| !host.is_empty());
     Ok(config.proxies_for(host.unwrap_or(USUAL_HOST)).map(Proxies::variables).unwrap_or_default())
-}
-
-impl Proxies {
-    fn variables(&self) -> BTreeMap<String, String> {
-        let named = [
-            ("HTTP_PROXY", &self.http),
-            ("HTTPS_PROXY", &self.https),
-            ("NO_PROXY", &self.except),
-            ("FTP_PROXY", &self.ftp),
-            ("ALL_PROXY", &self.all),
-        ];
-        let set = named.into_iter().filter(|(_, value)| !value.is_empty());
-        set.map(|(name, value)| (name.to_owned(), value.clone())).collect()
-    }
 }
 
 #[cfg(test)]

@@ -11,42 +11,12 @@ use tokio::sync::{Mutex, OnceCell};
 use super::Secret;
 use super::docker_config::{DockerConfig, Lookup};
 use super::helper::Helper;
+use super::identity::Login;
 use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A user name that says that the password is an identity token.
-const IDENTITY_USER: &str = "<token>";
 /// A file of credentials is not larger than this.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
-
-/// Who the user is to a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Login {
-    /// Nobody in particular.
-    Anonymous,
-    /// A user name and a password.
-    Password {
-        /// The user name.
-        user: String,
-        /// The password, or what a registry takes for one.
-        password: Secret,
-    },
-    /// A token that is traded for tokens of one request each, OAuth's refresh token.
-    IdentityToken(Secret),
-    /// A token that is sent as it is.
-    RegistryToken(Secret),
-}
-
-impl Login {
-    /// Takes user name and password; the name `<token>` means that the password is an identity
-    /// token.
-    pub fn new(user: String, password: Secret) -> Self {
-        match user.as_str() {
-            IDENTITY_USER => Self::IdentityToken(password),
-            _ => Self::Password { user, password },
-        }
-    }
-}
 
 /// All the places where credentials are looked for, in this order:
 ///
@@ -86,8 +56,8 @@ pub(super) struct Found {
     /// What the user should know when access is denied, such as why a place that should have had
     /// credentials did not.
     pub note: Option<String>,
-    /// Whether nobody chose these credentials: a job has them for another purpose, perhaps, and a
-    /// stranger may be allowed more.
+    /// Whether these credentials are the job's own, which the user did not choose. They may be meant for
+    /// something else, and a registry may allow more without them.
     pub of_job: bool,
 }
 
@@ -155,7 +125,7 @@ impl Credentials {
 
     /// Whether there may be credentials for a repository; helpers are not asked for that.
     ///
-    /// A file that cannot be read is told of when a registry wants to know who asks.
+    /// The error of a file that cannot be read is shown later, when a registry asks for credentials.
     pub(super) async fn may_have(&self, registry: &str, path: &str) -> bool {
         let is_given =
             |(name, login): &(String, Login)| name == registry && *login != Login::Anonymous;

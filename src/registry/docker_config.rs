@@ -15,11 +15,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::Secret;
-use super::container_proxies::Proxies;
-use super::credentials::Login;
-
-/// Docker Hub's name in this file and towards credential helpers.
-pub(super) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+use super::identity::Login;
+use crate::oci::docker_hub;
 
 /// People write the padding, or do not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -51,6 +48,29 @@ struct Entry {
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Entry(***)")
+    }
+}
+
+/// The proxies for one daemon. `Debug` is absent: addresses may hold passwords.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Proxies {
+    #[serde(rename = "httpProxy")]
+    http: String,
+    #[serde(rename = "httpsProxy")]
+    https: String,
+    /// Hosts that are reached without one.
+    #[serde(rename = "noProxy")]
+    except: String,
+    #[serde(rename = "ftpProxy")]
+    ftp: String,
+    #[serde(rename = "allProxy")]
+    all: String,
+}
+
+impl std::fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proxies(***)")
     }
 }
 
@@ -117,6 +137,21 @@ impl DockerConfig {
     }
 }
 
+impl Proxies {
+    /// The variables that they stand for, in capital letters.
+    pub(super) fn variables(&self) -> BTreeMap<String, String> {
+        let named = [
+            ("HTTP_PROXY", &self.http),
+            ("HTTPS_PROXY", &self.https),
+            ("NO_PROXY", &self.except),
+            ("FTP_PROXY", &self.ftp),
+            ("ALL_PROXY", &self.all),
+        ];
+        let set = named.into_iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+}
+
 impl Entry {
     fn is_empty(&self) -> bool {
         let Self { auth, username, password, identitytoken, registrytoken } = self;
@@ -159,7 +194,7 @@ pub(super) fn encode(user: &str, password: &Secret) -> String {
 
 /// What keys and helpers call a registry.
 pub(super) fn server_key(registry: &str) -> &str {
-    if registry == "docker.io" { DOCKER_HUB_KEY } else { registry }
+    if registry == docker_hub::NAME { docker_hub::CREDENTIALS_KEY } else { registry }
 }
 
 /// A key without scheme, API version and trailing slash; all names of Docker Hub are `docker.io`.
@@ -169,10 +204,7 @@ pub(super) fn normalized(key: &str) -> String {
     let bare = bare.trim_end_matches('/');
     let bare = bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v2")).unwrap_or(bare);
     let (host, path) = bare.split_once('/').map_or((bare, None), |(host, path)| (host, Some(path)));
-    let host = match host {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
-    };
+    let host = docker_hub::canonical(host);
     path.map_or_else(|| host.to_owned(), |path| format!("{host}/{path}"))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::connections::is_loopback_host;
+use super::host_name::is_loopback_host;
 use super::retry;
 use crate::error::{Error, ErrorKind};
 use crate::secret;
@@ -20,16 +20,16 @@ const WORTH_TELLING: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The registry answered, and said no.
-    Refused(Box<Refusal>),
+    Refused(Box<RegistryError>),
     /// There was no answer, or it broke off.
-    Network(Box<Breakdown>),
+    Network(Box<NetworkError>),
     /// Anything else, complete already.
     Told(Error),
 }
 
 /// An answer that is no success.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct RegistryError {
     pub status: StatusCode,
     /// What the answer's body says.
     pub problems: Vec<Problem>,
@@ -52,7 +52,7 @@ pub(super) struct Problem {
 
 /// A connection that could not be made, or that broke.
 #[derive(Debug)]
-pub(super) struct Breakdown {
+pub(super) struct NetworkError {
     pub host: String,
     pub request: String,
     pub cause: Cause,
@@ -61,13 +61,13 @@ pub(super) struct Breakdown {
 /// What went wrong with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Nobody listens there.
+    /// No server listens at the address.
     ConnectionRefused,
     /// The name has no address.
     UnknownName,
     /// No connection, or no sign of life, within the time allowed.
     TimedOut,
-    /// The certificate is signed by nobody we trust.
+    /// The certificate is not signed by an issuer that is trusted.
     UnknownIssuer,
     /// TLS failed in another way.
     Tls(String),
@@ -101,7 +101,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) => retry::is_temporary(refusal.status),
             Self::Network(breakdown) => match breakdown.cause {
-                // On this machine nobody is going to listen all of a sudden.
+                // On this machine a server does not come up within a repetition.
                 Cause::ConnectionRefused => !is_loopback_host(&breakdown.host),
                 Cause::TimedOut | Cause::Unreachable(_) | Cause::Broken(_) => true,
                 Cause::UnknownName
@@ -131,7 +131,7 @@ impl Failure {
     }
 }
 
-impl Refusal {
+impl RegistryError {
     /// Whether the list of errors has this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.problems.iter().any(|problem| problem.code.eq_ignore_ascii_case(code))
@@ -195,7 +195,7 @@ impl Refusal {
     }
 }
 
-impl Breakdown {
+impl NetworkError {
     fn error(&self, action: String) -> Error {
         let Self { host, request, cause } = self;
         let (reason, hint) = match cause {
@@ -307,7 +307,7 @@ pub(super) fn describe(method: &reqwest::Method, url: &Url) -> String {
 /// Reads the list of errors in an answer's body; a body of another form gives one line of it.
 pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Response {
         #[serde(default)]
         errors: Vec<Problem>,
         #[serde(default)]
@@ -315,7 +315,7 @@ pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
         #[serde(default)]
         details: Option<String>,
     }
-    let found = match serde_json::from_slice::<Answer>(body) {
+    let found = match serde_json::from_slice::<Response>(body) {
         Ok(answer) if !answer.errors.is_empty() => answer.errors,
         Ok(answer) => {
             let message = answer.message.or(answer.details);
@@ -351,8 +351,11 @@ pub(super) fn shortened(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refusal(status: u16, body: &str) -> Refusal {
-        Refusal { problems: problems(body.as_bytes()), ..super::super::testing::refused(status) }
+    fn refusal(status: u16, body: &str) -> RegistryError {
+        RegistryError {
+            problems: problems(body.as_bytes()),
+            ..super::super::testing::refused(status)
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::Secret;
-use super::credentials::Login;
 use super::failure::shortened;
+use super::identity::Login;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A helper may ask the user to unlock a key ring.

@@ -5,10 +5,12 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::Access;
-use super::answer::Answer;
-use super::client::{Client, need, request};
-use super::exchange::{Request, Target, resolve_location};
+use super::client::{Client, request};
 use super::failure::Outcome;
+use super::location::resolve_location;
+use super::request::{Request, Target};
+use super::response::Response;
+use super::scopes::need;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Repository;
 
@@ -76,7 +78,7 @@ impl Client {
 }
 
 /// Where an answer says that its list goes on.
-fn next_page(answer: &Answer) -> Outcome<Option<Url>> {
+fn next_page(answer: &Response) -> Outcome<Option<Url>> {
     let links = answer.headers().get_all("link");
     let texts = links.iter().filter_map(|value| value.to_str().ok());
     match texts.into_iter().find_map(next_link) {

@@ -9,10 +9,11 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::credentials::{self, Credentials, Login};
+use super::credentials::{self, Credentials};
 use super::docker_config::{self, DockerConfig, normalized, server_key};
-use super::exchange::{Request, Target};
 use super::helper::Helper;
+use super::identity::Login;
+use super::request::{Request, Target};
 use super::{Options, Secret};
 use crate::disk::{self, Unfinished};
 use crate::error::{Cannot, Error, ErrorKind, Result};

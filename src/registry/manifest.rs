@@ -5,13 +5,13 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
-use super::answer::Answer;
 use super::client::{Client, request};
-use super::exchange::{Repeat, Request};
 use super::failure::{Failure, Outcome};
 use super::mirrors::Named;
 use super::payload::Payload;
 use super::referrers;
+use super::request::{Repeat, Request};
+use super::response::Response;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Hasher, LARGEST_DOCUMENT, MediaType, Reference, Repository};
 
@@ -287,7 +287,7 @@ fn wrong_digest(found: &Digest, expected: &Digest) -> Error {
 }
 
 /// Finds out what a manifest is: the document's own word counts before the answer's header.
-fn media_type(answer: &Answer, bytes: &[u8]) -> Result<MediaType> {
+fn media_type(answer: &Response, bytes: &[u8]) -> Result<MediaType> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape {

@@ -1,11 +1,13 @@
 //! The client for registries that speak the [OCI distribution protocol][spec].
 //!
 //! ```text
-//!   manifest  pull ─ mirrors  push ─ upload  listing  referrers      what callers ask for
-//!       └────────────┴────────────┴─────────────┴─────────┘
-//!                            exchange ─ retry                       one request until it is answered
-//!                 auth ──────────┘│└────────── answer, payload
-//!   challenge token credentials   connections ─ tls, proxy          one HTTP client per way to a host
+//!   manifest  pull ─ mirrors  push ─ upload  presence  listing  referrers     what callers ask for
+//!       └────────────┴────────────┴────────────┴──────────┴─────────┘
+//!                            exchange ─ auth ─ challenge, token, credentials  who asks
+//!                                └─────────┤
+//!                                       sender ─ retry, location             one request until it is answered
+//!                                          └─ response, payload
+//!                                      connections ─ tls, proxy              one HTTP client per way to a host
 //! ```
 //!
 //! A client is lazy: it asks nothing that is not needed, there is no ping, and a connection
@@ -15,7 +17,6 @@
 //!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
-mod answer;
 mod auth;
 mod challenge;
 mod client;
@@ -29,27 +30,38 @@ mod exchange;
 mod failure;
 mod folder;
 mod helper;
+mod host_name;
+mod identity;
+mod known_blobs;
 mod listing;
+mod location;
 pub mod login;
 mod manifest;
 mod mirrors;
 mod options;
 mod payload;
+mod presence;
 mod proxy;
 mod pull;
 mod push;
 mod referrers;
+mod request;
+mod response;
 mod retry;
+mod scopes;
+mod sender;
 #[cfg(test)]
 mod testing;
 mod tls;
 mod token;
 mod upload;
+mod upload_strategy;
 
 pub use client::Client;
 pub use container_proxies::container_proxies;
-pub use credentials::{Credentials, Login};
+pub use credentials::Credentials;
 pub use download::Downloaded;
+pub use identity::Login;
 pub use manifest::{Found, Pulled};
 pub use mirrors::{MirrorRule, Mirrors};
 pub use options::{Options, Timeouts};
@@ -64,12 +76,12 @@ use std::sync::Arc;
 use crate::error::Result;
 
 /// Bytes that can be read from the start as often as a request must be repeated.
-pub trait Reopen: Send + Sync {
+pub trait BlobSource: Send + Sync {
     /// Opens the bytes from the start.
     fn open(&self) -> Result<Box<dyn Read + Send>>;
 }
 
-/// Told of every further bytes that were moved; bytes moved twice are told once.
+/// Is called with the number of each further bytes that were moved. Bytes that are moved twice count once.
 pub type OnBytes = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// What a client wants to do in a repository.

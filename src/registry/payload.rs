@@ -8,7 +8,8 @@ use bytes::Bytes;
 use reqwest::Body;
 use tokio::sync::mpsc;
 
-use super::{OnBytes, Reopen};
+use super::{BlobSource, OnBytes};
+use crate::blocking::blocking;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 
 /// How much is read and sent at once. Smaller pieces cost more CPU, larger ones leave the cache.
@@ -36,7 +37,7 @@ pub(super) enum Payload {
 /// A part of a source.
 #[derive(Clone)]
 pub(super) struct Part {
-    pub source: Arc<dyn Reopen>,
+    pub source: Arc<dyn BlobSource>,
     pub offset: u64,
     pub length: u64,
     pub meter: Arc<Meter>,
@@ -121,14 +122,14 @@ impl Part {
     /// Reads a small part whole.
     async fn read(&self) -> Result<Bytes> {
         let part = self.clone();
-        let reading = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let mut bytes = Vec::with_capacity(usize::try_from(part.length).unwrap_or_default());
             let mut reader = part.open()?;
             reader.read_to_end(&mut bytes).cannot(|| READING)?;
             part.meter.reached(part.offset + part.length, part.length);
             Ok(Bytes::from(bytes))
-        });
-        reading.await.cannot(|| READING)?
+        })
+        .await
     }
 
     /// Reads the part on a thread of its own while it is sent.
@@ -192,13 +193,13 @@ impl Pieces {
     /// Reads the next piece: `length` bytes, or what is left.
     pub(super) async fn next(&mut self, length: u64) -> Result<Bytes> {
         let (part, reader) = (self.part.clone(), self.reader.take());
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = blocking(move || {
             let mut reader = reader.map_or_else(|| part.open(), Ok)?;
             let mut bytes = Vec::new();
             (&mut reader).take(length).read_to_end(&mut bytes).cannot(|| READING)?;
-            Ok::<_, Error>((reader, bytes))
+            Ok((reader, bytes))
         });
-        let (reader, bytes) = reading.await.cannot(|| READING)??;
+        let (reader, bytes) = reading.await?;
         self.reader = Some(reader);
         Ok(Bytes::from(bytes))
     }

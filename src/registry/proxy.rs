@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use reqwest::{Proxy, Url};
 
 use super::exceptions::Exceptions;
-
-use super::answer::authority;
+use super::host_name::authority;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The proxies for addresses that are neither this machine's own nor excepted.

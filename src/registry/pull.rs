@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::OnBytes;
-use super::answer::Answer;
 use super::client::{Client, request};
-use super::exchange::Target;
 use super::failure::{Cause, Failure, Outcome};
 use super::mirrors::Named;
+use super::request::Target;
+use super::response::Response;
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Repository};
 
@@ -85,10 +86,10 @@ impl Client {
             if pull.at > before {
                 attempt = 1;
             }
-            if !self.exchange().may_repeat(&failure, attempt) {
+            if !self.exchange().sender().may_repeat(&failure, attempt) {
                 return Err(failure);
             }
-            self.exchange().pause(attempt, failure.retry_after()).await;
+            self.exchange().sender().pause(attempt, failure.retry_after()).await;
             attempt += 1;
         }
     }
@@ -148,7 +149,7 @@ struct Pull<'a, S> {
 
 impl<S> Pull<'_, S> {
     /// Checks what an answer holds; gives how many of its first bytes are here already.
-    fn begin(&mut self, answer: &Answer) -> Outcome<u64> {
+    fn begin(&mut self, answer: &Response) -> Outcome<u64> {
         let size = self.descriptor.size;
         if answer.status().as_u16() == 206
             && self.at > 0
@@ -187,7 +188,7 @@ impl<S> Pull<'_, S> {
         Ok(self.at)
     }
 
-    async fn receive(&mut self, mut answer: Answer, mut skip: u64) -> Outcome<()> {
+    async fn receive(&mut self, mut answer: Response, mut skip: u64) -> Outcome<()> {
         let size = self.descriptor.size;
         while let Some(mut chunk) = answer.chunk().await? {
             let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
@@ -212,7 +213,7 @@ impl<S> Pull<'_, S> {
     }
 }
 
-fn wrong(answer: &Answer, why: &str) -> Failure {
+fn wrong(answer: &Response, why: &str) -> Failure {
     let what = format!("use the answer to {}", answer.describe());
     Error::new(ErrorKind::Corrupt, what).because(why).into()
 }
@@ -257,7 +258,7 @@ impl<S> Writer<S> {
 
     async fn finish(self) -> Result<S> {
         drop(self.pieces);
-        self.thread.await.cannot(|| "write it")?
+        joined(self.thread.await)
     }
 }
 

@@ -1,24 +1,18 @@
 //! Pushing blobs: look, else mount, else upload.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-use reqwest::{Method, StatusCode, Url};
+use reqwest::Method;
 
-use super::answer::Answer;
-use super::auth::Need;
-use super::client::{Client, need, request};
-use super::exchange::{Request, Target, resolve_location};
-use super::failure::{Failure, Outcome};
+use super::client::{Client, request};
+use super::failure::Outcome;
 use super::payload::Meter;
-use super::token::Scopes;
+use super::request::{Request, Target};
+use super::scopes::{ScopeRequest, Scopes, need};
 use super::upload::{Session, Upload};
-use super::{Access, OnBytes, Reopen};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Access, BlobSource, OnBytes};
+use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Repository};
-
-/// How many repositories a blob is asked to be mounted from before it is sent.
-const MOST_MOUNTS: usize = 3;
 
 /// How a blob came to be in its repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,56 +25,6 @@ pub enum Pushed {
     Uploaded,
 }
 
-/// What this client knows to be in which repository, and what it is pushing now.
-#[derive(Default)]
-pub(super) struct Holdings {
-    repositories: Mutex<BTreeMap<Digest, BTreeSet<Repository>>>,
-    /// One lock for each registry and digest: whoever pushes it holds it, so that the next one can
-    /// have it mounted.
-    flights: Mutex<BTreeMap<(String, Digest), Flight>>,
-}
-
-type Flight = Arc<tokio::sync::Mutex<()>>;
-
-impl Holdings {
-    fn repositories(&self) -> MutexGuard<'_, BTreeMap<Digest, BTreeSet<Repository>>> {
-        self.repositories.lock().expect("no holder of this lock panics")
-    }
-
-    fn add(&self, repository: &Repository, digest: &Digest) {
-        self.repositories().entry(digest.clone()).or_default().insert(repository.clone());
-    }
-
-    fn has(&self, repository: &Repository, digest: &Digest) -> bool {
-        self.repositories().get(digest).is_some_and(|all| all.contains(repository))
-    }
-
-    /// Where `repository` may have a blob from: other repositories of its registry.
-    fn sources(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        named: &[Repository],
-    ) -> Vec<Repository> {
-        let known = self.repositories().get(digest).cloned().unwrap_or_default();
-        let mut sources: Vec<Repository> = Vec::new();
-        for source in named.iter().cloned().chain(known) {
-            let usable = source.registry() == repository.registry() && source != *repository;
-            if usable && !sources.contains(&source) {
-                sources.push(source);
-            }
-        }
-        sources.truncate(MOST_MOUNTS);
-        sources
-    }
-
-    pub(super) fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {
-        let key = (repository.registry().to_owned(), digest.clone());
-        let mut flights = self.flights.lock().expect("no holder of this lock panics");
-        flights.entry(key).or_default().clone()
-    }
-}
-
 /// What became of the attempt to mount.
 enum Mount {
     Done,
@@ -90,21 +34,6 @@ enum Mount {
 }
 
 impl Client {
-    /// Whether a repository has a blob. One that does not say counts as one that does not.
-    pub async fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
-        if self.holdings().has(repository, digest) {
-            return Ok(true);
-        }
-        let outcome = self.ask_for_blob(repository, digest, Access::Pull).await;
-        let size = outcome.map_err(|failure| {
-            failure.into_error(format!("look for blob {digest} in {repository}"))
-        })?;
-        if size.is_some() {
-            self.holdings().add(repository, digest);
-        }
-        Ok(size.is_some())
-    }
-
     /// Brings a blob into a repository, in the cheapest way that works: it is there, or the registry
     /// takes it from one of `mount_from` (those of other registries do not count), or it is sent.
     ///
@@ -113,14 +42,14 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Result<Pushed> {
         let digest = &descriptor.digest;
-        let flight = self.holdings().flight(repository, digest);
+        let flight = self.known_blobs().flight(repository, digest);
         let _flight = flight.lock().await;
-        if self.holdings().has(repository, digest) {
+        if self.known_blobs().has(repository, digest) {
             return Ok(Pushed::Exists);
         }
         let host = self.host(repository);
@@ -128,7 +57,7 @@ impl Client {
         let outcome = self.bring_blob(repository, descriptor, source, mount_from, progress).await;
         let pushed = outcome
             .map_err(|failure| failure.into_error(format!("push blob {digest} to {repository}")))?;
-        self.holdings().add(repository, digest);
+        self.known_blobs().add(repository, digest);
         Ok(pushed)
     }
 
@@ -136,7 +65,7 @@ impl Client {
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-        source: Arc<dyn Reopen>,
+        source: Arc<dyn BlobSource>,
         mount_from: &[Repository],
         progress: OnBytes,
     ) -> Outcome<Pushed> {
@@ -155,67 +84,20 @@ impl Client {
         Ok(Pushed::Uploaded)
     }
 
-    /// The size of a blob; `None` where the repository does not have it, or refuses the question:
-    /// a blob that is sent once more does no harm.
-    pub(super) async fn ask_for_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        access: Access,
-    ) -> Outcome<Option<u64>> {
-        match self.head_blob(repository, digest, access).await {
-            Err(Failure::Refused(refusal)) if refusal.status != StatusCode::UNAUTHORIZED => {
-                Ok(None)
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// The size of a blob by the answer that would hold it, which is not read.
-    pub(super) async fn blob_size(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Outcome<Option<u64>> {
-        let get = request(Method::GET, repository, &format!("blobs/{digest}"));
-        let get = get.need(need(repository, Access::Push));
-        Ok(self.send(repository, &get).await?.expect(&[200]).await?.content_length())
-    }
-
-    /// The size of a blob; `None` where the repository does not have it. A size that the registry
-    /// does not tell is 0.
-    pub(super) async fn head_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        access: Access,
-    ) -> Outcome<Option<u64>> {
-        let head = request(Method::HEAD, repository, &format!("blobs/{digest}"));
-        let answer = self.send(repository, &head.need(need(repository, access))).await?;
-        match answer.status().as_u16() {
-            200 => Ok(Some(answer.content_length().unwrap_or_default())),
-            404 => Ok(None),
-            // The registry has the blob and sent us to it, with an address that is good for GET
-            // alone.
-            401 | 403 | 405 if !answer.is_from_registry() => Ok(Some(0)),
-            _ => Err(answer.refuse().await),
-        }
-    }
-
     /// Has the registry take a blob from another of its repositories. Whatever goes wrong here is
     /// no reason not to send the blob.
     async fn mount(&self, repository: &Repository, digest: &Digest, named: &[Repository]) -> Mount {
         let mut opened = None;
-        for source in self.holdings().sources(repository, digest, named) {
+        for source in self.known_blobs().sources(repository, digest, named) {
             let path = format!("blobs/uploads/?mount={digest}&from={}", source.path());
             // This token is for the mount alone: where the source may not be read, some registries
             // give none at all.
-            let Need { path: whose, scopes, .. } = need(repository, Access::Push);
+            let ScopeRequest { path: whose, scopes, .. } = need(repository, Access::Push);
             let scopes = scopes.and(Scopes::repository(source.path(), Access::Pull));
-            let post = request(Method::POST, repository, &path).need(Need {
+            let post = request(Method::POST, repository, &path).need(ScopeRequest {
                 path: whose,
                 scopes,
-                ..Need::default()
+                ..ScopeRequest::default()
             });
             let Ok(answer) = self.send(repository, &post).await else { continue };
             match answer.status().as_u16() {
@@ -248,15 +130,6 @@ impl Client {
     }
 }
 
-/// The address that an answer sends the next request of an upload to.
-pub(super) fn location(answer: &Answer) -> Outcome<Url> {
-    let Some(text) = answer.header("location") else {
-        let what = format!("use the answer to {}", answer.describe());
-        return Err(Error::new(ErrorKind::Invalid, what).because("it has no Location").into());
-    };
-    resolve_location(answer.url(), text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Got, Server, client};
@@ -268,7 +141,7 @@ mod tests {
     /// A source, and how often it was opened.
     struct Source(Vec<u8>, AtomicU64);
 
-    impl Reopen for Source {
+    impl BlobSource for Source {
         fn open(&self) -> Result<Box<dyn Read + Send>> {
             self.1.fetch_add(1, Ordering::Relaxed);
             Ok(Box::new(std::io::Cursor::new(self.0.clone())))

@@ -10,8 +10,8 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::client::{Client, request};
-use super::exchange::Repeat;
 use super::failure::{Failure, Outcome};
+use super::request::Repeat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Repository};
 
@@ -101,7 +101,7 @@ impl Client {
         subject: &Digest,
         referrer: Descriptor,
     ) -> Outcome<()> {
-        let flight = self.holdings().flight(repository, subject);
+        let flight = self.known_blobs().flight(repository, subject);
         let _flight = flight.lock().await;
         let mut index = self.fallback_index(repository, subject).await?;
         if index.manifests.iter().any(|known| known.digest == referrer.digest) {

@@ -14,7 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::failure::Refusal;
+use super::failure::RegistryError;
 use super::{Client, Credentials, Login, Options, RetryPolicy, Secret};
 use crate::oci::{Reference, Repository};
 
@@ -117,8 +117,8 @@ pub(super) fn client() -> Client {
 }
 
 /// An answer of a registry that says no, and nothing else.
-pub(super) fn refused(status: u16) -> Refusal {
-    Refusal {
+pub(super) fn refused(status: u16) -> RegistryError {
+    RegistryError {
         status: status.try_into().unwrap(),
         problems: Vec::new(),
         request: "POST /v2/a/b/blobs/uploads/".to_owned(),

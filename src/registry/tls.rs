@@ -24,6 +24,7 @@ use rustls::{
 use super::folder::{files_in, has_extension};
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::oci::docker_hub;
 
 /// The longest file of certificates: bundles of all authorities have some hundred kilobytes.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -41,9 +42,9 @@ const BUNDLES: [&str; 6] = [
 /// Whom a connection trusts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trust {
-    /// Nobody: there is no TLS.
+    /// No certificate is looked at: there is no TLS.
     Nobody,
-    /// Whoever answers: the user allowed it for this host.
+    /// Every certificate: the user allowed it for this host.
     Anybody,
     /// Whom the machine trusts.
     Public,
@@ -96,7 +97,7 @@ pub(super) fn config(
 /// The folders of `directories` that are about a host.
 pub(super) fn folders_for(directories: &[PathBuf], host: &str) -> Vec<PathBuf> {
     // Docker Hub is served under another name than the one that people know.
-    let names = if host == "registry-1.docker.io" { vec![host, "docker.io"] } else { vec![host] };
+    let names = if host == docker_hub::HOST { vec![host, docker_hub::NAME] } else { vec![host] };
     let all = directories.iter().flat_map(|at| names.iter().map(move |name| at.join(name)));
     all.filter(|folder| folder.is_dir()).collect()
 }
@@ -245,8 +246,8 @@ impl ServerCertVerifier for NoVerifier {
     }
 }
 
-/// Whether nobody that is known signed a certificate. That is also what it means when a certificate
-/// signed itself and claims to be an authority.
+/// Whether a certificate is signed by an unknown issuer. A certificate that signed itself and claims to
+/// be an authority is one of these.
 fn is_unknown_issuer(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,

@@ -1,6 +1,5 @@
 //! Tokens: what they allow, and how they are asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,74 +8,17 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::credentials::Login;
-use super::exchange::{Request, Target};
+use super::Secret;
+use super::identity::Login;
 use super::payload::Payload;
-use super::{Access, Secret};
+use super::request::{Request, Target};
+use super::scopes::Scopes;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Every token lives at least this long, whatever its giver says; the specification says so.
 const SHORTEST_LIFE: Duration = Duration::from_mins(1);
 /// A token is not used any more when this much of its life, or less, is left.
 const MARGIN: Duration = Duration::from_secs(10);
-
-/// What a token allows: actions by resource, `repository:a/b` → `pull`, `push`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Scopes(BTreeMap<String, BTreeSet<String>>);
-
-impl Scopes {
-    /// What `access` to the repository at `path` takes.
-    pub(super) fn repository(path: &str, access: Access) -> Self {
-        let actions: &[&str] = match access {
-            Access::Pull => &["pull"],
-            Access::Push => &["pull", "push"],
-        };
-        let actions = actions.iter().map(|&action| action.to_owned()).collect();
-        Self(BTreeMap::from([(format!("repository:{path}"), actions)]))
-    }
-
-    /// Reads scopes as a challenge has them, separated by blanks.
-    pub(super) fn parse(text: &str) -> Self {
-        let mut scopes = Self::default();
-        for scope in text.split_ascii_whitespace() {
-            if let Some((resource, actions)) = scope.rsplit_once(':') {
-                let all = scopes.0.entry(resource.to_owned()).or_default();
-                all.extend(actions.split(',').filter(|a| !a.is_empty()).map(str::to_owned));
-            }
-        }
-        scopes
-    }
-
-    /// Adds everything that `other` allows.
-    #[must_use]
-    pub(super) fn and(mut self, other: Self) -> Self {
-        for (resource, actions) in other.0 {
-            self.0.entry(resource).or_default().extend(actions);
-        }
-        self
-    }
-
-    /// Whether this allows all that `other` allows.
-    pub(super) fn covers(&self, other: &Self) -> bool {
-        other.0.iter().all(|(resource, actions)| {
-            self.0.get(resource).is_some_and(|ours| actions.is_subset(ours))
-        })
-    }
-
-    /// How many resources there are.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// One text per resource.
-    pub(super) fn texts(&self) -> Vec<String> {
-        let text = |(resource, actions): (&String, &BTreeSet<String>)| {
-            let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
-            format!("{resource}:{}", actions.join(","))
-        };
-        self.0.iter().map(text).collect()
-    }
-}
 
 /// A token, ready to be sent.
 #[derive(Clone)]
@@ -181,19 +123,6 @@ pub(super) fn read(body: &[u8]) -> Result<Token> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scopes_are_sets() {
-        let push = Scopes::repository("a/b", Access::Push);
-        let pull = Scopes::repository("a/b", Access::Pull);
-        assert!(push.covers(&pull) && !pull.covers(&push));
-        assert!(!push.covers(&Scopes::repository("a/c", Access::Pull)));
-        assert_eq!(pull.clone().and(push.clone()), push);
-        assert_eq!(Scopes::parse("repository:a/b:push,pull"), push);
-        let both = Scopes::parse(" repository:a/b:pull repository:localhost:5000/x:pull,push ");
-        assert_eq!(both.texts(), ["repository:a/b:pull", "repository:localhost:5000/x:pull,push"]);
-        assert_eq!(Scopes::parse("").texts(), [""; 0]);
-    }
 
     #[test]
     fn tokens_are_given_up_before_they_end() {

@@ -10,17 +10,18 @@
 //! unclear, the registry is asked what it has before anything is sent again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use reqwest::{Method, Url};
 
-use super::answer::Answer;
-use super::client::{Client, need, request};
-use super::exchange::{Request, Target};
+use super::client::{Client, request};
 use super::failure::{Failure, Outcome};
+use super::location::location;
 use super::payload::{Meter, Part, Payload, Pieces};
-use super::push::location;
-use super::{Access, Reopen};
+use super::request::{Request, Target};
+use super::response::Response;
+use super::scopes::need;
+use super::upload_strategy::UploadStrategy;
+use super::{Access, BlobSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Digest, Repository};
 
@@ -30,35 +31,6 @@ const CHUNK: u64 = 4 * 1024 * 1024;
 const SMALLEST_CHUNK: u64 = 256 * 1024;
 /// Chunks are held in memory: a registry that demands larger ones is out of reach.
 const LARGEST_CHUNK: u64 = 64 * 1024 * 1024;
-
-/// How a blob is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Way {
-    /// One PUT.
-    Whole,
-    /// One PATCH, and a PUT without body.
-    Streamed,
-    /// One PATCH after the other, and a PUT without body.
-    Chunked,
-}
-
-/// The way that a registry was found to take.
-#[derive(Default)]
-pub(super) struct KnownWay(AtomicU8);
-
-impl KnownWay {
-    fn get(&self) -> Way {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Way::Whole,
-            1 => Way::Streamed,
-            _ => Way::Chunked,
-        }
-    }
-
-    fn set(&self, way: Way) {
-        self.0.fetch_max(way as u8, Ordering::Relaxed);
-    }
-}
 
 /// An upload that the registry opened.
 #[derive(Clone)]
@@ -73,13 +45,13 @@ pub(super) struct Session {
 
 impl Session {
     /// Reads the answer that opens an upload.
-    pub(super) fn of(answer: &Answer) -> Outcome<Self> {
+    pub(super) fn of(answer: &Response) -> Outcome<Self> {
         let smallest = answer.header("oci-chunk-min-length").and_then(|text| text.parse().ok());
         Ok(Self { url: location(answer)?, offset: 0, smallest_chunk: smallest.unwrap_or_default() })
     }
 
     /// Takes in what an answer says about the session, after the bytes up to `sent` were sent.
-    fn go_on(&mut self, answer: &Answer, sent: u64) -> Outcome<()> {
+    fn go_on(&mut self, answer: &Response, sent: u64) -> Outcome<()> {
         self.url = location(answer)?;
         self.offset = answer.header("range").and_then(received).map_or(sent, |have| have.min(sent));
         Ok(())
@@ -106,7 +78,7 @@ pub(super) struct Upload<'a> {
     pub repository: &'a Repository,
     pub digest: &'a Digest,
     pub size: u64,
-    pub source: Arc<dyn Reopen>,
+    pub source: Arc<dyn BlobSource>,
     pub meter: Arc<Meter>,
 }
 
@@ -117,7 +89,7 @@ enum Next {
     /// The same, but in another way once: what failed may be the way or the moment.
     Doubt,
     /// Try in another way.
-    Change(Way),
+    Change(UploadStrategy),
     GiveUp,
 }
 
@@ -134,7 +106,8 @@ impl Upload<'_> {
     pub(super) async fn run(&self, session: Option<Session>) -> Outcome<()> {
         let host = self.client.host(self.repository);
         let configured = self.client.options().chunk_size;
-        let mut way = configured.map_or_else(|| host.way.get(), |_| Way::Chunked);
+        let mut strategy =
+            configured.map_or_else(|| host.strategy.get(), |_| UploadStrategy::Chunked);
         let mut chunk = configured.unwrap_or(CHUNK).clamp(1, LARGEST_CHUNK);
         let mut session = session;
         let mut trial = Trial::None;
@@ -144,38 +117,38 @@ impl Upload<'_> {
                 Some(session) => session,
                 None => self.open().await?,
             };
-            let Err((failure, left)) = self.send(way, current, chunk).await else {
-                host.way.set(way);
+            let Err((failure, left)) = self.send(strategy, current, chunk).await else {
+                host.strategy.set(strategy);
                 return Ok(());
             };
-            let mut next = next(way, &failure);
+            let mut next = next(strategy, &failure);
             if trial == Trial::UnderWay && !matches!(next, Next::Repeat if failure.is_temporary()) {
                 // It was not the way.
-                (way, trial) = (Way::Whole, Trial::Failed);
+                (strategy, trial) = (UploadStrategy::Whole, Trial::Failed);
                 next = Next::Repeat;
             }
             match next {
                 Next::GiveUp => return Err(failure),
-                Next::Change(Way::Chunked) if way == Way::Chunked => {
+                Next::Change(UploadStrategy::Chunked) if strategy == UploadStrategy::Chunked => {
                     if chunk <= SMALLEST_CHUNK {
                         return Err(failure);
                     }
                     chunk /= 2;
                 }
-                Next::Change(other) => way = other,
+                Next::Change(other) => strategy = other,
                 Next::Repeat | Next::Doubt => {
-                    let exchange = self.client.exchange();
-                    if !exchange.retry().allows(attempt, failure.retry_after()) {
+                    let sender = self.client.exchange().sender();
+                    if !sender.retry().allows(attempt, failure.retry_after()) {
                         return Err(failure);
                     }
-                    exchange.pause(attempt, failure.retry_after()).await;
+                    sender.pause(attempt, failure.retry_after()).await;
                     attempt += 1;
                     if self.is_there().await? {
                         return Ok(());
                     }
-                    session = self.resume(way, left).await;
+                    session = self.resume(strategy, left).await;
                     if matches!(next, Next::Doubt) && trial == Trial::None {
-                        (way, trial) = (Way::Streamed, Trial::UnderWay);
+                        (strategy, trial) = (UploadStrategy::Streamed, Trial::UnderWay);
                     }
                 }
             }
@@ -186,14 +159,14 @@ impl Upload<'_> {
     /// it is known.
     async fn send(
         &self,
-        way: Way,
+        strategy: UploadStrategy,
         mut session: Session,
         chunk: u64,
     ) -> Result<(), (Failure, Session)> {
-        let outcome = match way {
-            Way::Whole => self.put(&session, self.rest(0)).await,
-            Way::Streamed => self.patch_and_put(&mut session).await,
-            Way::Chunked => self.chunks_and_put(&mut session, chunk).await,
+        let outcome = match strategy {
+            UploadStrategy::Whole => self.put(&session, self.rest(0)).await,
+            UploadStrategy::Streamed => self.patch_and_put(&mut session).await,
+            UploadStrategy::Chunked => self.chunks_and_put(&mut session, chunk).await,
         };
         outcome.map_err(|failure| (failure, session))
     }
@@ -301,7 +274,7 @@ impl Upload<'_> {
     async fn check_size(&self) -> Outcome<()> {
         let (client, repository, digest) = (self.client, self.repository, self.digest);
         let mut stored = match client.head_blob(repository, digest, Access::Push).await {
-            // Who does not say is believed.
+            // A registry that does not say the size is believed.
             Err(Failure::Refused(_)) => return Ok(()),
             outcome => outcome?,
         };
@@ -333,8 +306,8 @@ impl Upload<'_> {
     }
 
     /// Asks what a session has; `None` where a new one is needed.
-    async fn resume(&self, way: Way, session: Session) -> Option<Session> {
-        if way == Way::Whole {
+    async fn resume(&self, strategy: UploadStrategy, session: Session) -> Option<Session> {
+        if strategy == UploadStrategy::Whole {
             return None;
         }
         let get = self.request(Method::GET, session.url.clone());
@@ -355,16 +328,20 @@ impl Upload<'_> {
 }
 
 /// Decides what to do after a failure.
-fn next(way: Way, failure: &Failure) -> Next {
-    match (failure.status(), way) {
+fn next(strategy: UploadStrategy, failure: &Failure) -> Next {
+    match (failure.status(), strategy) {
         // Registries that take no body here say so in these ways, among them old Artifactories.
-        (Some(404 | 500 | 502), Way::Whole) => Next::Doubt,
+        (Some(404 | 500 | 502), UploadStrategy::Whole) => Next::Doubt,
         _ if failure.is_temporary() => Next::Repeat,
         // A session that the registry forgot, or that another one of its servers has.
-        (Some(404), _) | (Some(416), Way::Chunked) => Next::Repeat,
+        (Some(404), _) | (Some(416), UploadStrategy::Chunked) => Next::Repeat,
         // GitHub's registry says with a 416 that a body is too large.
-        (Some(413), _) | (Some(416), Way::Streamed) => Next::Change(Way::Chunked),
-        (Some(400 | 405 | 411 | 415 | 416 | 501), Way::Whole) => Next::Change(Way::Streamed),
+        (Some(413), _) | (Some(416), UploadStrategy::Streamed) => {
+            Next::Change(UploadStrategy::Chunked)
+        }
+        (Some(400 | 405 | 411 | 415 | 416 | 501), UploadStrategy::Whole) => {
+            Next::Change(UploadStrategy::Streamed)
+        }
         _ => Next::GiveUp,
     }
 }
@@ -391,14 +368,15 @@ mod tests {
     #[test]
     fn a_failure_decides_how_to_go_on() {
         use super::super::testing::refused;
-        let decide = |way, status| match next(way, &Failure::Refused(Box::new(refused(status)))) {
-            Next::Repeat => "repeat",
-            Next::Doubt => "doubt",
-            Next::Change(Way::Whole) => "whole",
-            Next::Change(Way::Streamed) => "streamed",
-            Next::Change(Way::Chunked) => "chunked",
-            Next::GiveUp => "give up",
-        };
+        let decide =
+            |strategy, status| match next(strategy, &Failure::Refused(Box::new(refused(status)))) {
+                Next::Repeat => "repeat",
+                Next::Doubt => "doubt",
+                Next::Change(UploadStrategy::Whole) => "whole",
+                Next::Change(UploadStrategy::Streamed) => "streamed",
+                Next::Change(UploadStrategy::Chunked) => "chunked",
+                Next::GiveUp => "give up",
+            };
         for (status, whole, streamed, chunked) in [
             (400, "streamed", "give up", "give up"),
             (401, "give up", "give up", "give up"),
@@ -413,9 +391,9 @@ mod tests {
             (502, "doubt", "repeat", "repeat"),
             (503, "repeat", "repeat", "repeat"),
         ] {
-            assert_eq!(decide(Way::Whole, status), whole, "{status}");
-            assert_eq!(decide(Way::Streamed, status), streamed, "{status}");
-            assert_eq!(decide(Way::Chunked, status), chunked, "{status}");
+            assert_eq!(decide(UploadStrategy::Whole, status), whole, "{status}");
+            assert_eq!(decide(UploadStrategy::Streamed, status), streamed, "{status}");
+            assert_eq!(decide(UploadStrategy::Chunked, status), chunked, "{status}");
         }
     }
 }

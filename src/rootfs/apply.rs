@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
 use super::folders::Folders;
 use super::view::View;
-use super::{Form, copy, marks, write};
+use super::{OwnerStorage, copy, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath, Whiteout};
 use crate::sandbox::owner::{Device, DeviceKind};
@@ -22,13 +22,18 @@ const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Writes `tree` into `files`: the upper folder over `lower`, or a copy of everything.
-pub(super) fn apply(tree: &Tree, files: &Path, form: Form, lower: Option<&View>) -> Result<()> {
+pub(super) fn apply(
+    tree: &Tree,
+    files: &Path,
+    storage: OwnerStorage,
+    lower: Option<&View>,
+) -> Result<()> {
     let mut writer = Applying {
         files,
-        form,
+        storage,
         lower,
-        folders: Folders::new(files, form).cannot(|| "open a root file system")?,
-        keeper: Keeper::new(files, form),
+        folders: Folders::new(files, storage).cannot(|| "open a root file system")?,
+        keeper: Keeper::new(files, storage),
         times: BTreeMap::new(),
         modes: BTreeMap::new(),
         removed: 0,
@@ -37,7 +42,7 @@ pub(super) fn apply(tree: &Tree, files: &Path, form: Form, lower: Option<&View>)
     if regular.count() < MANY {
         writer.write_all(tree, None)?;
     } else {
-        copy::with_copiers(files, form, |tasks| writer.write_all(tree, Some(tasks)))?;
+        copy::with_copiers(files, storage, |tasks| writer.write_all(tree, Some(tasks)))?;
     }
     writer.finish()
 }
@@ -47,7 +52,7 @@ const MANY: usize = 32;
 
 struct Applying<'a> {
     files: &'a Path,
-    form: Form,
+    storage: OwnerStorage,
     lower: Option<&'a View>,
     folders: Folders,
     keeper: Keeper,
@@ -58,8 +63,8 @@ struct Applying<'a> {
 }
 
 impl Applying<'_> {
-    /// Writes everything but what folders get at the end; files are passed on to be filled, where
-    /// somebody does that.
+    /// Writes everything but what folders get at the end. Where there are `tasks`, the contents of files
+    /// are passed on to them.
     fn write_all(&mut self, tree: &Tree, tasks: Option<&copy::Tasks>) -> Result<()> {
         for (path, entry) in tree {
             self.write(path, entry, tasks).cannot(|| format!("write /{path}"))?;
@@ -165,7 +170,7 @@ impl Applying<'_> {
             if hides {
                 let made = rustix::fs::openat(&**parent, name, FOLDER, Mode::empty());
                 let made = made.cannot(|| "open it")?;
-                marks::set_opaque(made, self.form).map_err(write::unmarked)?;
+                marks::set_opaque(made, self.storage).map_err(marks::unmarked)?;
             }
         }
         let folder = rustix::fs::openat(&**parent, name, FOLDER, Mode::empty());
@@ -179,7 +184,7 @@ impl Applying<'_> {
 
     fn link(&self, folder: &Rc<OwnedFd>, name: &[u8], target: &TreePath) -> Result<()> {
         let parent = target.parent();
-        let from = Folders::new(self.files, self.form)
+        let from = Folders::new(self.files, self.storage)
             .and_then(|mut folders| folders.get(parent.as_ref().map_or(b"", TreePath::as_bytes)));
         let linked = from.and_then(|from| {
             rustix::fs::linkat(&*from, target.name(), &**folder, name, AtFlags::empty())
@@ -191,11 +196,11 @@ impl Applying<'_> {
     fn hide(&mut self, folder: &Rc<OwnedFd>, path: &TreePath) -> Result<()> {
         self.remove(folder, path.name())?;
         let Some(lower) = self.lower else { return Ok(()) };
-        if lower.spot(path.as_bytes())?.is_none() {
+        if lower.node(path.as_bytes())?.is_none() {
             return Ok(());
         }
         let root = self.folders.root();
-        marks::make_whiteout(&**folder, path.name(), &*root, self.form).map_err(write::unmarked)
+        marks::make_whiteout(&**folder, path.name(), &*root, self.storage).map_err(marks::unmarked)
     }
 
     /// Empties a folder, and hides what lower layers have in it.
@@ -210,14 +215,14 @@ impl Applying<'_> {
         }
         let Some(lower) = self.lower else { return Ok(()) };
         if !path.is_empty() {
-            return marks::set_opaque(&**folder, self.form).map_err(write::unmarked);
+            return marks::set_opaque(&**folder, self.storage).map_err(marks::unmarked);
         }
         // The mark has no effect on a root, so each name is hidden by itself.
-        if let Some(root) = lower.spot(b"")? {
-            for (name, _) in super::view::spots_in(&root)? {
+        if let Some(root) = lower.node(b"")? {
+            for (name, _) in super::view::nodes_in(&root)? {
                 let top = self.folders.root();
-                marks::make_whiteout(&**folder, &name, &*top, self.form)
-                    .map_err(write::unmarked)?;
+                marks::make_whiteout(&**folder, &name, &*top, self.storage)
+                    .map_err(marks::unmarked)?;
             }
         }
         Ok(())
@@ -248,7 +253,7 @@ impl Applying<'_> {
             None => false,
             Some(stat) => {
                 let name = path.name();
-                let hides = marks::is_whiteout_at(&*parent, name, &stat, self.form);
+                let hides = marks::is_whiteout_at(&*parent, name, &stat, self.storage);
                 if !hides.cannot(action)? {
                     return Err(refused());
                 }
@@ -257,14 +262,14 @@ impl Applying<'_> {
             }
         };
         let stands = match self.lower {
-            Some(lower) if !hides => lower.spot(path.as_bytes())?,
+            Some(lower) if !hides => lower.node(path.as_bytes())?,
             _ => None,
         };
-        if stands.as_ref().is_some_and(|spot| !spot.is_folder()) {
+        if stands.as_ref().is_some_and(|node| !node.is_folder()) {
             return Err(refused());
         }
         let (lower, times) = match stands {
-            Some(spot) => (spot.entry()?, times_of(&spot.stat)),
+            Some(node) => (node.entry()?, times_of(&node.stat)),
             None => (None, super::seconds(0)),
         };
         let entry = lower.unwrap_or_else(|| Entry::directory(0o755));
@@ -272,7 +277,7 @@ impl Applying<'_> {
         let folder = rustix::fs::openat(&*parent, path.name(), FOLDER, Mode::empty());
         let folder = Rc::new(folder.cannot(action)?);
         if hides {
-            marks::set_opaque(&*folder, self.form).map_err(write::unmarked)?;
+            marks::set_opaque(&*folder, self.storage).map_err(marks::unmarked)?;
         }
         self.keeper.set(
             &*folder,
@@ -286,9 +291,9 @@ impl Applying<'_> {
         Ok(folder)
     }
 
-    fn lower_folder(&self, path: &[u8]) -> Result<Option<super::view::Spot>> {
+    fn lower_folder(&self, path: &[u8]) -> Result<Option<super::view::Node>> {
         let Some(lower) = self.lower else { return Ok(None) };
-        Ok(lower.spot(path)?.filter(super::view::Spot::is_folder))
+        Ok(lower.node(path)?.filter(super::view::Node::is_folder))
     }
 
     /// Removes what the fork itself has in a place.

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Form, marks};
+use super::{OwnerStorage, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, ListedEntry, ListedKind};
 use crate::sandbox::owner::{Device, Kept, Owner, SideTable};
@@ -102,17 +102,24 @@ pub(super) enum Target {
 
 /// Gives the owner of a file or folder the right to read it, and notes what its mode was; answers the
 /// mode that it has now. Root can read everything without.
-pub(super) fn let_owner_read(path: &Path, mode: u32, form: Form) -> std::io::Result<u32> {
+pub(super) fn let_owner_read(
+    path: &Path,
+    mode: u32,
+    storage: OwnerStorage,
+) -> std::io::Result<u32> {
     let needed = match FileType::from_raw_mode(mode) {
         FileType::RegularFile => READS_FILE,
         FileType::Directory => READS_FOLDER,
         _ => 0,
     };
-    if form != Form::Recorded || mode & needed == needed || rustix::process::geteuid().is_root() {
+    if storage != OwnerStorage::Recorded
+        || mode & needed == needed
+        || rustix::process::geteuid().is_root()
+    {
         return Ok(mode);
     }
     let wanted = recorded_mode(path, mode)?;
-    // Attributes can be written only by who can write the file.
+    // Writing an attribute takes the right to write the file.
     rustix::fs::chmod(path, Mode::from_raw_mode(mode | needed) | Mode::WUSR)?;
     let value = mode_value(wanted, (mode | needed) & 0o7777);
     let noted = rustix::fs::setxattr(path, MODE_XATTR, value.as_bytes(), XattrFlags::empty());
@@ -129,7 +136,7 @@ pub(super) fn recorded_mode(path: &Path, mode: u32) -> std::io::Result<u32> {
     let mut value = [0; 16];
     let length = match rustix::fs::lgetxattr(path, MODE_XATTR, &mut value) {
         Ok(length) => length,
-        // Who cannot read the attribute cannot read the file, whose mode was thus never changed.
+        // Without the right to read the attribute there is none to read the file: its mode was never changed.
         Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE | Errno::ACCESS) => return Ok(mode),
         Err(error) => return Err(error.into()),
     };
@@ -145,7 +152,7 @@ fn mode_value(wanted: u32, instead: u32) -> String {
 
 /// Writes attributes in the way of one form.
 pub(super) struct Keeper {
-    form: Form,
+    storage: OwnerStorage,
     /// Whether modes must leave the owner the right to read.
     loosens: bool,
     /// Whom a new file belongs to.
@@ -157,11 +164,11 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// For the files in a layer's folder.
-    pub(super) fn new(folder: &Path, form: Form) -> Self {
+    pub(super) fn new(folder: &Path, storage: OwnerStorage) -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         let own = Owner { uid: uid.as_raw(), gid: gid.as_raw() };
-        let loosens = form == Form::Recorded && !uid.is_root();
-        Self { form, loosens, own, table: None, folder: folder.to_owned() }
+        let loosens = storage == OwnerStorage::Recorded && !uid.is_root();
+        Self { storage, loosens, own, table: None, folder: folder.to_owned() }
     }
 
     /// Sets everything on an open file or folder but the time.
@@ -173,7 +180,7 @@ impl Keeper {
         target: Target,
     ) -> Result<()> {
         let action = || format!("set the owner, mode and attributes of {}", shown(path));
-        if self.form != Form::Recorded && attributes.owner != self.own {
+        if self.storage != OwnerStorage::Recorded && attributes.owner != self.own {
             // Before the mode and the capabilities, which a change of the owner takes away.
             let (uid, gid) = ids(attributes.owner);
             match rustix::fs::fchown(&file, Some(uid), Some(gid)) {
@@ -193,7 +200,7 @@ impl Keeper {
             }
         }
         let mut kept = attributes.kept(refused);
-        if self.form != Form::Recorded {
+        if self.storage != OwnerStorage::Recorded {
             kept.owner = None;
         }
         if !kept.is_empty() && !kept.write_to_file(&file).cannot(action)? {
@@ -238,7 +245,7 @@ impl Keeper {
         let action = || format!("set the owner and mode of {}", shown(path));
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
         let (uid, gid) = ids(attributes.owner);
-        if self.form == Form::Recorded {
+        if self.storage == OwnerStorage::Recorded {
             if attributes.owner != Owner::ROOT {
                 self.note(path, &attributes.kept(false))?;
             }

@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
 
-use super::fork::LINKED;
-use super::inspect::Ground;
+use super::inspect::LayerDir;
 use super::view::{Links, View};
-use super::{Form, as_path, marks};
+use super::{LINKED, OwnerStorage, as_path, marks};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::owner::{Owner, SideTable};
@@ -25,14 +24,14 @@ use crate::sandbox::{Rung, Stub};
 const TICK_NANOSECONDS: i128 = 20_000_000;
 
 /// The files of a fork over what they were made from.
-pub(super) struct Difference {
-    ground: Ground,
+pub(super) struct Diff {
+    layer_dir: LayerDir,
     lower: View,
 }
 
-impl Difference {
-    pub(super) fn new(ground: Ground, lower: View) -> Self {
-        Self { ground, lower }
+impl Diff {
+    pub(super) fn new(layer_dir: LayerDir, lower: View) -> Self {
+        Self { layer_dir, lower }
     }
 
     /// Takes out what was made to mount on and is still empty.
@@ -59,9 +58,9 @@ impl Difference {
 
     /// A stub and the folder that it is in, unless it is gone.
     fn look_at(&self, stub: &Stub) -> Option<(Stat, Stat)> {
-        let stat = rustix::fs::lstat(self.ground.folder.join(&stub.path)).ok()?;
+        let stat = rustix::fs::lstat(self.layer_dir.folder.join(&stub.path)).ok()?;
         let folder = stub.path.parent().unwrap_or(Path::new(""));
-        Some((stat, rustix::fs::lstat(self.ground.folder.join(folder)).ok()?))
+        Some((stat, rustix::fs::lstat(self.layer_dir.folder.join(folder)).ok()?))
     }
 
     fn remove_stub(
@@ -71,13 +70,14 @@ impl Difference {
         rung: Rung,
         parents: &mut Vec<Parent>,
     ) -> io::Result<()> {
-        let (path, file) = (stub.path.as_os_str().as_bytes(), self.ground.folder.join(&stub.path));
+        let (path, file) =
+            (stub.path.as_os_str().as_bytes(), self.layer_dir.folder.join(&stub.path));
         let folder = stub.path.parent().unwrap_or(Path::new("")).to_owned();
         let removed = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => rustix::fs::rmdir(&file).is_ok(),
             // Where nothing can be mounted, the stub is what would be: its content is no change.
             FileType::RegularFile if stat.st_size == 0 || rung == Rung::Chroot => {
-                let is_stub = !self.ground.hides(path, &stat).map_err(io::Error::other)?;
+                let is_stub = !self.layer_dir.hides(path, &stat).map_err(io::Error::other)?;
                 is_stub && rustix::fs::unlink(&file).is_ok()
             }
             FileType::Symlink => is_ours(&file)? && rustix::fs::unlink(&file).is_ok(),
@@ -104,7 +104,7 @@ impl Difference {
 
     /// Gives a folder the time that it had before the stubs, or the later one that the step gave it.
     fn restore(&self, parent: &Parent) -> io::Result<()> {
-        let file = self.ground.folder.join(&parent.path);
+        let file = self.layer_dir.folder.join(&parent.path);
         // It was a stub itself, and is gone.
         if fs_err::symlink_metadata(&file).is_err() {
             return Ok(());
@@ -126,8 +126,8 @@ impl Difference {
     /// Whether a folder has something that was touched after the last stub was made in it.
     fn has_later(&self, parent: &Parent) -> io::Result<bool> {
         let path = parent.path.as_os_str().as_bytes();
-        for name in self.ground.names(path).map_err(io::Error::other)? {
-            let stat = self.ground.look(&join(path, &name)).map_err(io::Error::other)?;
+        for name in self.layer_dir.names(path).map_err(io::Error::other)? {
+            let stat = self.layer_dir.look(&join(path, &name)).map_err(io::Error::other)?;
             let touched = |stat: &Stat| nanoseconds(stat.st_ctime, stat.st_ctime_nsec);
             // Folders change when stubs are removed from them.
             if stat.is_some_and(|stat| !is_folder(&stat) && touched(&stat) > parent.last_stub) {
@@ -142,23 +142,23 @@ impl Difference {
         let mut path = path.to_owned();
         while !path.as_os_str().is_empty() {
             let bytes = path.as_os_str().as_bytes();
-            let Some(stat) = self.ground.look(bytes)? else { return Ok(()) };
-            let upper = self.ground.entry(bytes, &stat)?;
-            let lower = self.lower.spot(bytes)?.map(|spot| spot.entry()).transpose()?.flatten();
+            let Some(stat) = self.layer_dir.look(bytes)? else { return Ok(()) };
+            let upper = self.layer_dir.entry(bytes, &stat)?;
+            let lower = self.lower.node(bytes)?.map(|node| node.entry()).transpose()?.flatten();
             if upper != lower
                 || upper.is_none_or(|entry| !entry.is_directory())
-                || self.ground.is_opaque(bytes)?
-                || rustix::fs::rmdir(self.ground.at(bytes)).is_err()
+                || self.layer_dir.is_opaque(bytes)?
+                || rustix::fs::rmdir(self.layer_dir.at(bytes)).is_err()
             {
                 return Ok(());
             }
             let parent = path.parent().unwrap_or(Path::new("")).to_owned();
             // Removing it changed the time of the folder that it was in.
-            if let Some(spot) = self.lower.spot(parent.as_os_str().as_bytes())? {
-                let there = self.ground.look(parent.as_os_str().as_bytes())?;
+            if let Some(node) = self.lower.node(parent.as_os_str().as_bytes())? {
+                let there = self.layer_dir.look(parent.as_os_str().as_bytes())?;
                 if there.is_some() && !parent.as_os_str().is_empty() {
-                    let times = super::seconds(spot.stat.st_mtime);
-                    let place = self.ground.folder.join(&parent);
+                    let times = super::seconds(node.stat.st_mtime);
+                    let place = self.layer_dir.folder.join(&parent);
                     rustix::fs::utimensat(CWD, place, &times, AtFlags::SYMLINK_NOFOLLOW)
                         .cannot(|| "restore the time of a folder")?;
                 }
@@ -173,12 +173,12 @@ impl Difference {
         let (mut tree, mut links) = (Tree::new(), Links::default());
         let mut pending = vec![Vec::new()];
         while let Some(folder) = pending.pop() {
-            for name in self.ground.names(&folder)? {
+            for name in self.layer_dir.names(&folder)? {
                 let bytes = join(&folder, &name);
-                let Some(stat) = self.ground.look(&bytes)? else { continue };
+                let Some(stat) = self.layer_dir.look(&bytes)? else { continue };
                 let path = TreePath::new(bytes)?;
                 // Several whiteouts may be one file.
-                if self.ground.hides(path.as_bytes(), &stat)? {
+                if self.layer_dir.hides(path.as_bytes(), &stat)? {
                     tree.insert_whiteout(&path, stat.st_mtime)?;
                     continue;
                 }
@@ -186,7 +186,7 @@ impl Difference {
                 let is_folder = entry.is_directory();
                 tree.insert(path.clone(), links.entry(&path, entry, &stat))?;
                 if is_folder {
-                    if self.ground.is_opaque(path.as_bytes())? && self.covers_folder(&path)? {
+                    if self.layer_dir.is_opaque(path.as_bytes())? && self.covers_folder(&path)? {
                         tree.insert_opaque(Some(&path), stat.st_mtime)?;
                     }
                     pending.push(path.as_bytes().to_vec());
@@ -198,17 +198,17 @@ impl Difference {
 
     /// Whether lower layers have a folder at a path.
     fn covers_folder(&self, path: &TreePath) -> Result<bool> {
-        Ok(self.lower.spot(path.as_bytes())?.is_some_and(|spot| spot.is_folder()))
+        Ok(self.lower.node(path.as_bytes())?.is_some_and(|node| node.is_folder()))
     }
 
     fn entry(&self, path: &TreePath, stat: &Stat) -> Result<Option<Entry>> {
-        let Some(mut entry) = self.ground.entry(path.as_bytes(), stat)? else { return Ok(None) };
+        let Some(mut entry) = self.layer_dir.entry(path.as_bytes(), stat)? else { return Ok(None) };
         // The kernel copies a link up without the owner that is recorded of it.
         if let EntryKind::Symlink(target) = &entry.kind
-            && self.ground.form == Form::Recorded
-            && self.ground.owners.get(as_path(path.as_bytes())).is_none()
-            && let Some(spot) = self.lower.spot(path.as_bytes())?
-            && let Some(lower) = spot.entry()?
+            && self.layer_dir.storage == OwnerStorage::Recorded
+            && self.layer_dir.owners.get(as_path(path.as_bytes())).is_none()
+            && let Some(node) = self.lower.node(path.as_bytes())?
+            && let Some(lower) = node.entry()?
             && matches!(&lower.kind, EntryKind::Symlink(other) if other == target)
         {
             (entry.uid, entry.gid) = (lower.uid, lower.gid);
@@ -219,10 +219,10 @@ impl Difference {
     /// How a copy differs from what it was.
     pub(super) fn of_copy(&self, snapshot: &Snapshot) -> Result<Tree> {
         let (mut tree, mut links) = (Tree::new(), Links::default());
-        let fresh = snapshot.later_owners(&self.ground.folder)?;
+        let fresh = snapshot.later_owners(&self.layer_dir.folder)?;
         let mut before = snapshot.read()?;
         let mut old = before.next()?;
-        walk(&self.ground, &mut |path, stat| {
+        walk(&self.layer_dir, &mut |path, stat| {
             while let Some(known) = &old
                 && order(&known.path, path) == Ordering::Less
             {
@@ -233,7 +233,8 @@ impl Difference {
             if known.is_some() {
                 old = before.next()?;
             }
-            if known.as_ref().map(|known| known.state) == Some(state(&self.ground, path, stat)?) {
+            if known.as_ref().map(|known| known.state) == Some(state(&self.layer_dir, path, stat)?)
+            {
                 return Ok(());
             }
             let path = TreePath::new(path)?;
@@ -258,8 +259,8 @@ impl Difference {
     /// Takes back what an entry has from a line of the side table that is older than it is.
     fn forget_owner(&self, path: &TreePath, fresh: &SideTable, entry: &mut Entry) {
         let place = as_path(path.as_bytes());
-        if self.ground.form == Form::Recorded
-            && self.ground.owners.get(place).is_some()
+        if self.layer_dir.storage == OwnerStorage::Recorded
+            && self.layer_dir.owners.get(place).is_some()
             && fresh.get(place).is_none()
         {
             (entry.uid, entry.gid) = (Owner::ROOT.uid, Owner::ROOT.gid);
@@ -270,7 +271,7 @@ impl Difference {
     fn note_removed(&self, tree: &mut Tree, path: &[u8]) -> Result<()> {
         let path = TreePath::new(path)?;
         let parent = path.parent();
-        let holder = self.ground.look(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
+        let holder = self.layer_dir.look(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
         let Some(holder) = holder.filter(is_folder) else { return Ok(()) };
         self.insert_with_parents(tree, &path)?;
         tree.insert_whiteout(&path, holder.st_mtime)
@@ -280,7 +281,7 @@ impl Difference {
     fn insert_with_parents(&self, tree: &mut Tree, path: &TreePath) -> Result<()> {
         let mut parent = path.parent();
         while let Some(folder) = parent.filter(|folder| tree.get(folder).is_none()) {
-            if let Some(stat) = self.ground.look(folder.as_bytes())?
+            if let Some(stat) = self.layer_dir.look(folder.as_bytes())?
                 && let Some(entry) = self.entry(&folder, &stat)?
             {
                 tree.insert(folder.clone(), entry)?;
@@ -318,12 +319,12 @@ struct Known {
 
 impl Snapshot {
     /// Looks at every file below a folder.
-    pub(super) fn take(folder: &Path, form: Form, beside: &Path) -> Result<Self> {
+    pub(super) fn take(folder: &Path, storage: OwnerStorage, beside: &Path) -> Result<Self> {
         let action = || "remember what a copy looks like";
-        let ground = Ground::open(folder.to_owned(), form)?;
+        let layer_dir = LayerDir::open(folder.to_owned(), storage)?;
         let mut file = BufWriter::new(tempfile::tempfile_in(beside).cannot(action)?);
-        walk(&ground, &mut |path, stat| {
-            file.write_all(&state(&ground, path, stat)?).cannot(action)?;
+        walk(&layer_dir, &mut |path, stat| {
+            file.write_all(&state(&layer_dir, path, stat)?).cannot(action)?;
             file.write_all(&identity(stat)).cannot(action)?;
             file.write_all(path).cannot(action)?;
             file.write_all(&[0]).cannot(action)
@@ -377,14 +378,14 @@ impl Lines {
 }
 
 /// The state of an entry, hashed.
-fn state(ground: &Ground, path: &[u8], stat: &Stat) -> Result<State> {
+fn state(layer_dir: &LayerDir, path: &[u8], stat: &Stat) -> Result<State> {
     let mut hasher = blake3::Hasher::new();
     let mut number = |number: i128| {
         hasher.update(&number.to_le_bytes());
     };
     number(stat.st_mode.into());
     if is_folder(stat) {
-        let entry = ground.entry(path, stat)?;
+        let entry = layer_dir.entry(path, stat)?;
         let entry = entry.unwrap_or_else(|| Entry::directory(0));
         number(nanoseconds(stat.st_mtime, stat.st_mtime_nsec));
         number(entry.uid.into());
@@ -398,7 +399,7 @@ fn state(ground: &Ground, path: &[u8], stat: &Stat) -> Result<State> {
         number(stat.st_ino.into());
         number(stat.st_size.into());
         // A recorded owner that is not in the file itself leaves no trace there.
-        if let Some(kept) = ground.owners.get(as_path(path)) {
+        if let Some(kept) = layer_dir.owners.get(as_path(path)) {
             hasher.update(&crate::sandbox::owner::SideTable::line(as_path(path), kept));
         }
     }
@@ -412,15 +413,15 @@ fn identity(stat: &Stat) -> [u8; 16] {
 }
 
 /// Visits everything below a folder, each folder before what is in it, names in the order of bytes.
-fn walk(ground: &Ground, visit: &mut dyn FnMut(&[u8], &Stat) -> Result<()>) -> Result<()> {
+fn walk(layer_dir: &LayerDir, visit: &mut dyn FnMut(&[u8], &Stat) -> Result<()>) -> Result<()> {
     let mut pending: Vec<Vec<u8>> = vec![Vec::new()];
     while let Some(path) = pending.pop() {
-        let Some(stat) = ground.look(&path)? else { continue };
+        let Some(stat) = layer_dir.look(&path)? else { continue };
         if !path.is_empty() {
             visit(&path, &stat)?;
         }
         if is_folder(&stat) {
-            let names = ground.names(&path)?;
+            let names = layer_dir.names(&path)?;
             pending.extend(names.iter().rev().map(|name| join(&path, name)));
         }
     }

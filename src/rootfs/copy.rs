@@ -13,8 +13,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target};
-use super::view::{Spot, walk};
-use super::{Form, as_path};
+use super::view::{Node, walk};
+use super::{OwnerStorage, as_path};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Content, Entry, EntryKind, FileContent};
 use crate::sandbox::owner::{Device, DeviceKind};
@@ -46,7 +46,7 @@ pub(super) type Tasks = SyncSender<Task>;
 /// Does `work`, and has the files that it passes on filled by other threads meanwhile.
 pub(super) fn with_copiers<T>(
     target: &Path,
-    form: Form,
+    storage: OwnerStorage,
     work: impl FnOnce(&Tasks) -> Result<T>,
 ) -> Result<T> {
     let (sender, tasks) = sync_channel::<Task>(WAITING);
@@ -55,15 +55,15 @@ pub(super) fn with_copiers<T>(
         let mut copiers = Vec::new();
         for _ in 0..COPIERS {
             let tasks = tasks.clone();
-            let work = move || copy_contents(&tasks, target, form);
+            let work = move || copy_contents(&tasks, target, storage);
             match thread::Builder::new().spawn_scoped(scope, work) {
                 Ok(copier) => copiers.push(copier),
-                // One does it alone where the system gives no more.
+                // The threads that there are do it alone where the system gives no more.
                 Err(_) if !copiers.is_empty() => break,
                 Err(error) => return Err(error).cannot(|| "start a thread that copies"),
             }
         }
-        // The copiers alone hold it: when the last of them is gone nobody waits for it.
+        // The copiers alone hold the receiver: when the last of them is gone, sending fails.
         drop(tasks);
         let done = work(&sender);
         drop(sender);
@@ -81,19 +81,24 @@ pub(super) fn pass_on(tasks: &Tasks, task: Task) -> Result<()> {
 
 /// Copies a folder of merged layers and everything in it to `target`, which is made; answers how many bytes
 /// there are.
-pub(super) fn copy(from: &Spot, target: &Path, form: Form, contents: Contents) -> Result<u64> {
+pub(super) fn copy(
+    from: &Node,
+    target: &Path,
+    storage: OwnerStorage,
+    contents: Contents,
+) -> Result<u64> {
     let mut copying = Walker {
         target,
         contents,
         skipped: if from.path.is_empty() { 0 } else { from.path.len() + 1 },
-        keeper: Keeper::new(target, form),
+        keeper: Keeper::new(target, storage),
         folders: Vec::new(),
         links: BTreeMap::new(),
         bytes: 0,
     };
-    with_copiers(target, form, |tasks| {
+    with_copiers(target, storage, |tasks| {
         copying.make_top(from)?;
-        walk(from, &mut |spot| match copying.make(spot)? {
+        walk(from, &mut |node| match copying.make(node)? {
             Some(task) => pass_on(tasks, task),
             None => Ok(()),
         })
@@ -102,8 +107,12 @@ pub(super) fn copy(from: &Spot, target: &Path, form: Form, contents: Contents) -
     Ok(copying.bytes)
 }
 
-fn copy_contents(tasks: &Mutex<Receiver<Task>>, target: &Path, form: Form) -> Result<()> {
-    let mut keeper = Keeper::new(target, form);
+fn copy_contents(
+    tasks: &Mutex<Receiver<Task>>,
+    target: &Path,
+    storage: OwnerStorage,
+) -> Result<()> {
+    let mut keeper = Keeper::new(target, storage);
     loop {
         let task = tasks.lock().expect("no copier panics while it waits").recv();
         let Ok(Task { file, path, entry }) = task else { return Ok(()) };
@@ -159,7 +168,7 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn make_top(&mut self, from: &Spot) -> Result<()> {
+    fn make_top(&mut self, from: &Node) -> Result<()> {
         if let Some(entry) = from.entry()? {
             self.make_folder(Vec::new(), &entry)?;
         }
@@ -167,9 +176,9 @@ impl Walker<'_> {
     }
 
     /// Makes what is at a spot; a file comes back to be filled.
-    fn make(&mut self, spot: &Spot) -> Result<Option<Task>> {
-        let Some(entry) = spot.entry()? else { return Ok(None) };
-        let path = spot.path[self.skipped..].to_vec();
+    fn make(&mut self, node: &Node) -> Result<Option<Task>> {
+        let Some(entry) = node.entry()? else { return Ok(None) };
+        let path = node.path[self.skipped..].to_vec();
         let place = self.target.join(as_path(&path));
         let action = || format!("make {}", place.display());
         let attributes = Attributes::of_entry(&entry);
@@ -196,8 +205,8 @@ impl Walker<'_> {
             }
             EntryKind::File(_) | EntryKind::HardLink(_) => None,
         };
-        let identity = (spot.stat.st_dev, spot.stat.st_ino);
-        if device.is_none() && spot.stat.st_nlink > 1 {
+        let identity = (node.stat.st_dev, node.stat.st_ino);
+        if device.is_none() && node.stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&identity) {
                 fs_err::hard_link(first, &place).cannot(action)?;
                 return Ok(None);
@@ -294,7 +303,7 @@ mod tests {
     fn copiers_that_have_failed_are_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let entry = Entry::file(Content::file(folder.path().join("missing"), 5), 0o644);
-        let passed = with_copiers(folder.path(), Form::Recorded, |tasks| {
+        let passed = with_copiers(folder.path(), OwnerStorage::Recorded, |tasks| {
             for number in 0..1000 {
                 let path = number.to_string().into_bytes();
                 let file = create(&folder.path().join(as_path(&path))).unwrap();

@@ -1,8 +1,8 @@
 //! Opens the folders of a layer in the making, and never anything outside.
 //!
 //! The layer may hold a symbolic link anywhere, and later entries may lie behind it: each is followed
-//! inside the layer, as a process whose root directory it is would. Nobody else changes the layer
-//! meanwhile.
+//! inside the layer, as for a process whose root directory the layer is. No other process changes the
+//! layer meanwhile.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
-use super::{Form, marks};
+use super::{OwnerStorage, marks};
 
 /// As many symbolic links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -24,7 +24,7 @@ type Made<'a> = dyn FnMut(&[u8]) + 'a;
 
 /// The folders of one layer.
 pub(super) struct Folders {
-    form: Form,
+    storage: OwnerStorage,
     root: Rc<OwnedFd>,
     /// By the path that an entry gives, the last used last.
     open: VecDeque<(Vec<u8>, Rc<OwnedFd>)>,
@@ -32,9 +32,9 @@ pub(super) struct Folders {
 
 impl Folders {
     /// Opens the layer's own folder.
-    pub(super) fn new(root: &std::path::Path, form: Form) -> Result<Self> {
+    pub(super) fn new(root: &std::path::Path, storage: OwnerStorage) -> Result<Self> {
         let root = rustix::fs::openat(CWD, root, FOLDER, Mode::empty())?;
-        Ok(Self { form, root: Rc::new(root), open: VecDeque::new() })
+        Ok(Self { storage, root: Rc::new(root), open: VecDeque::new() })
     }
 
     /// The layer's own folder.
@@ -128,7 +128,7 @@ impl Folders {
             real.extend(&part);
             let hides = match stat {
                 Some(stat) if made.is_some() => {
-                    marks::is_whiteout_at(&*folder, &part, &stat, self.form)?
+                    marks::is_whiteout_at(&*folder, &part, &stat, self.storage)?
                 }
                 _ => false,
             };
@@ -144,7 +144,7 @@ impl Folders {
             folder = Rc::new(rustix::fs::openat(&*folder, part.as_slice(), flags, Mode::empty())?);
             if hides {
                 // What the name hid stays hidden.
-                marks::set_opaque(&*folder, self.form)?;
+                marks::set_opaque(&*folder, self.storage)?;
             }
         }
         Ok(folder)
@@ -191,7 +191,7 @@ mod tests {
         ] {
             symlink(target, root.join(link)).unwrap();
         }
-        let folders = Folders::new(&root, Form::Recorded).unwrap();
+        let folders = Folders::new(&root, OwnerStorage::Recorded).unwrap();
         let inode = |opened: Result<Rc<OwnedFd>>| {
             let file = std::fs::File::from(opened?.try_clone().unwrap());
             Ok::<_, Errno>(file.metadata().unwrap().ino())

@@ -5,34 +5,18 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 
 use super::attributes::{Attributes, Keeper, Target};
-use super::changes::{Difference, Snapshot};
-use super::inspect::Ground;
-use super::{Form, KeptLayer, Rootfs, apply, as_path, copy, unpack};
+use super::changes::{Diff, Snapshot};
+use super::inspect::LayerDir;
+use super::{KeptLayer, LINKED, Link, OwnerStorage, Rootfs, apply, as_path, copy, unpack};
 use crate::error::{Cannot as _, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::{Root, Stub};
 use crate::store::{FolderInfo, ScratchFolder, remove_tree};
 
-/// Where a sandbox mounts what [`Fork::link`] leads to.
-pub const LINKED: &str = "/run/gondola";
-
-/// A symbolic link to something that a sandbox mounts below [`LINKED`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Where it is.
-    pub path: TreePath,
-    /// The name of what is mounted.
-    pub target: String,
-    /// Whose the folders are that are made for it.
-    pub uid: u32,
-    /// The group of those folders.
-    pub gid: u32,
-}
-
 /// A writable root file system in the making, over a [`Rootfs`]. Dropped, it vanishes.
 pub struct Fork {
     below: Rootfs,
-    form: Form,
+    storage: OwnerStorage,
     scratch: ScratchFolder,
     /// What the copy looked like when it was made; `None` for an overlay.
     snapshot: Option<Snapshot>,
@@ -40,29 +24,29 @@ pub struct Fork {
 
 impl Fork {
     pub(super) fn new(below: &Rootfs) -> Result<Self> {
-        let form = Form::of(below.rung);
+        let storage = OwnerStorage::of(below.rung);
         let scratch = below.store.scratch_folder()?;
         let files = scratch.path().join("fs");
         let view = below.view()?;
-        let root = view.spot(b"")?;
+        let root = view.node(b"")?;
         let snapshot = match (&root, below.rung.has_overlay()) {
             (Some(root), false) => {
-                copy::copy(root, &files, form, copy::Contents::Copied)?;
-                Some(Snapshot::take(&files, form, scratch.path())?)
+                copy::copy(root, &files, storage, copy::Contents::Copied)?;
+                Some(Snapshot::take(&files, storage, scratch.path())?)
             }
             (root, has_overlay) => {
-                let entry = root.as_ref().map(super::view::Spot::entry).transpose()?.flatten();
-                make_upper(&files, form, &entry.unwrap_or_else(|| Entry::directory(0o755)))?;
+                let entry = root.as_ref().map(super::view::Node::entry).transpose()?.flatten();
+                make_upper(&files, storage, &entry.unwrap_or_else(|| Entry::directory(0o755)))?;
                 if has_overlay {
                     let work = scratch.path().join("work");
                     fs_err::create_dir(work).cannot(|| "make a root file system")?;
                     None
                 } else {
-                    Some(Snapshot::take(&files, form, scratch.path())?)
+                    Some(Snapshot::take(&files, storage, scratch.path())?)
                 }
             }
         };
-        Ok(Self { below: below.clone(), form, scratch, snapshot })
+        Ok(Self { below: below.clone(), storage, scratch, snapshot })
     }
 
     /// What to run a sandbox on. The store syncs nothing that can be made again, so neither is this.
@@ -82,8 +66,8 @@ impl Fork {
     /// `stubs` are taken out where they are still empty, and their folders get their old times.
     /// Nothing may run on the fork meanwhile. The tree's contents are read from the fork's files.
     pub fn changes(&self, stubs: &[Stub]) -> Result<Tree> {
-        let ground = Ground::open(self.files(), self.form)?;
-        let difference = Difference::new(ground, self.below.view()?);
+        let layer_dir = LayerDir::open(self.files(), self.storage)?;
+        let difference = Diff::new(layer_dir, self.below.view()?);
         difference.remove_stubs(stubs, self.below.rung)?;
         match &self.snapshot {
             None => difference.of_upper(),
@@ -100,7 +84,7 @@ impl Fork {
             None => Some(self.below.view()?),
             Some(_) => None,
         };
-        apply::apply(tree, &self.files(), self.form, lower.as_ref())
+        apply::apply(tree, &self.files(), self.storage, lower.as_ref())
     }
 
     /// Makes symbolic links to what a sandbox mounts, in folders that are made where there are none.
@@ -118,7 +102,7 @@ impl Fork {
             let mut missing = Vec::new();
             let mut parent = link.path.parent();
             while let Some(folder) = parent.filter(|folder| tree.get(folder).is_none()) {
-                if view.spot(folder.as_bytes())?.is_some() {
+                if view.node(folder.as_bytes())?.is_some() {
                     break;
                 }
                 parent = folder.parent();
@@ -146,8 +130,8 @@ impl Fork {
         rustix::fs::utimensat(CWD, &place, &times, AtFlags::SYMLINK_NOFOLLOW).cannot(action)?;
         let parent = path.parent();
         let parent = parent.as_ref().map_or(&b""[..], TreePath::as_bytes);
-        let stat = match before.spot(parent)? {
-            Some(spot) => spot.stat,
+        let stat = match before.node(parent)? {
+            Some(node) => node.stat,
             // It was made for the link as well.
             None => rustix::fs::lstat(self.files().join(as_path(parent))).cannot(action)?,
         };
@@ -160,12 +144,12 @@ impl Fork {
 
     /// The merged files of the fork as they are now.
     pub fn view(&self) -> Result<super::View> {
-        let ground = std::sync::Arc::new(Ground::open(self.files(), self.form)?);
+        let layer_dir = std::sync::Arc::new(LayerDir::open(self.files(), self.storage)?);
         let below = match self.snapshot {
             None => Some(self.below.view()?),
             Some(_) => None,
         };
-        Ok(super::View::over(ground, below))
+        Ok(super::View::over(layer_dir, below))
     }
 
     /// Makes the changes the top layer of a new root file system, moved into the store without
@@ -175,7 +159,7 @@ impl Fork {
     /// `changes` is what [`Fork::changes`] gave or [`Fork::apply`] took, where that is known: it saves
     /// a look at every file.
     pub fn keep(self, changes: Option<&Tree>) -> Result<(Rootfs, String)> {
-        let Self { below, form, scratch, snapshot } = self;
+        let Self { below, storage, scratch, snapshot } = self;
         let work = scratch.path().join("work");
         remove_tree(&work).cannot(|| "keep a root file system")?;
         if snapshot.is_some() {
@@ -190,9 +174,9 @@ impl Fork {
             Some(changes) => changes.iter().map(|(_, entry)| blocks(entry)).sum(),
             None => disk_usage(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
         };
-        below.store.keep_folder(scratch, (form.name(), &id), &FolderInfo { bytes, needs })?;
+        below.store.keep_folder(scratch, (storage.name(), &id), &FolderInfo { bytes, needs })?;
         let mut rootfs = below;
-        rootfs.push(form, &id)?;
+        rootfs.push(storage, &id)?;
         Ok((rootfs, id))
     }
 
@@ -219,11 +203,11 @@ impl Fork {
 }
 
 /// Makes the upper folder of an overlay, which is what the merged root looks like.
-fn make_upper(files: &Path, form: Form, root: &Entry) -> Result<()> {
+fn make_upper(files: &Path, storage: OwnerStorage, root: &Entry) -> Result<()> {
     unpack::make_layer_folder(files)?;
     let folder = fs_err::File::open(files).cannot(|| "make a root file system")?;
     let attributes = Attributes::of_entry(root);
-    Keeper::new(files, form).set(&folder, b"", &attributes, Target::Folder)?;
+    Keeper::new(files, storage).set(&folder, b"", &attributes, Target::Folder)?;
     rustix::fs::futimens(&folder, &attributes.times()).cannot(|| "make a root file system")
 }
 

@@ -10,25 +10,25 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{let_owner_read, recorded_mode};
-use super::{Form, marks};
+use super::{OwnerStorage, marks};
 use crate::error::{Cannot as _, Result};
 use crate::layer::{Content, Entry, EntryKind};
 use crate::sandbox::owner::{self, DeviceKind, Kept, Owner, SideTable};
 
 /// A folder of files in one form, with the owners that are kept beside it.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct LayerDir {
     /// The folder.
     pub(super) folder: PathBuf,
-    pub(super) form: Form,
+    pub(super) storage: OwnerStorage,
     pub(super) owners: SideTable,
 }
 
-impl Ground {
+impl LayerDir {
     /// Reads the side table of a folder.
-    pub(super) fn open(folder: PathBuf, form: Form) -> Result<Self> {
+    pub(super) fn open(folder: PathBuf, storage: OwnerStorage) -> Result<Self> {
         let owners = SideTable::of_folder(&folder)?;
-        Ok(Self { folder, form, owners })
+        Ok(Self { folder, storage, owners })
     }
 
     /// The file for a path relative to the folder.
@@ -52,19 +52,19 @@ impl Ground {
 
     /// Whether what is at a path hides what lower layers have there.
     pub(super) fn hides(&self, path: &[u8], stat: &Stat) -> Result<bool> {
-        marks::is_whiteout(&self.at(path), stat, self.form).cannot(|| "look for whiteouts")
+        marks::is_whiteout(&self.at(path), stat, self.storage).cannot(|| "look for whiteouts")
     }
 
     /// Whether the folder at a path hides what lower layers have in it.
     pub(super) fn is_opaque(&self, path: &[u8]) -> Result<bool> {
-        marks::is_opaque(&self.at(path), self.form).cannot(|| "look for opaque folders")
+        marks::is_opaque(&self.at(path), self.storage).cannot(|| "look for opaque folders")
     }
 
     /// The names in the folder at a path, sorted.
     pub(super) fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
         let folder = self.at(path);
         let stat = rustix::fs::lstat(&folder).cannot(|| "list a folder")?;
-        let_owner_read(&folder, stat.st_mode, self.form).cannot(|| "list a folder")?;
+        let_owner_read(&folder, stat.st_mode, self.storage).cannot(|| "list a folder")?;
         let entries = fs_err::read_dir(&folder).cannot(|| "list a folder")?;
         let names = entries.map(|entry| Ok(entry?.file_name().as_bytes().to_vec()));
         let mut names: Vec<Vec<u8>> =
@@ -77,17 +77,21 @@ impl Ground {
     pub(super) fn entry(&self, path: &[u8], stat: &Stat) -> Result<Option<Entry>> {
         let file = self.at(path);
         let action = || format!("read {}", file.display());
-        let mode = let_owner_read(&file, stat.st_mode, self.form).cannot(action)?;
+        let mode = let_owner_read(&file, stat.st_mode, self.storage).cannot(action)?;
         let kept = self.kept(path, stat).cannot(action)?;
         let Some(kind) = Self::kind(&file, stat, &kept)? else { return Ok(None) };
         let mode = match kind {
             EntryKind::Symlink(_) => mode & 0o7777,
-            _ if self.form == Form::Recorded => recorded_mode(&file, mode).cannot(action)?,
+            _ if self.storage == OwnerStorage::Recorded => {
+                recorded_mode(&file, mode).cannot(action)?
+            }
             _ => mode & 0o7777,
         };
-        let owner = match self.form {
-            Form::Recorded => kept.owner.unwrap_or(Owner::ROOT),
-            Form::Trusted | Form::Mapped => Owner { uid: stat.st_uid, gid: stat.st_gid },
+        let owner = match self.storage {
+            OwnerStorage::Recorded => kept.owner.unwrap_or(Owner::ROOT),
+            OwnerStorage::Trusted | OwnerStorage::Mapped => {
+                Owner { uid: stat.st_uid, gid: stat.st_gid }
+            }
         };
         let xattrs = match kind {
             EntryKind::File(_) | EntryKind::Directory => xattrs(&file, kept.capability),
@@ -111,7 +115,7 @@ impl Ground {
         );
         let is_empty_file = stat.st_size == 0 && carries;
         let mut kept = Kept::default();
-        if carries && (self.form == Form::Recorded || is_empty_file) {
+        if carries && (self.storage == OwnerStorage::Recorded || is_empty_file) {
             kept = Kept::of_path(&self.at(path))?;
         }
         if let Some(line) = self.owners.get(Path::new(OsStr::from_bytes(path))) {

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::inspect::Ground;
+use super::inspect::LayerDir;
 use super::view::{Follow, View};
-use super::{Form, apply};
+use super::{OwnerStorage, apply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 
@@ -30,22 +30,27 @@ impl LinkBelow {
 
 /// Puts links into a layer's folder, with the files of lower layers that they are names of; answers how
 /// many bytes these take.
-pub(super) fn put(links: &[LinkBelow], folder: &Path, form: Form, below: &View) -> Result<u64> {
+pub(super) fn put(
+    links: &[LinkBelow],
+    folder: &Path,
+    storage: OwnerStorage,
+    below: &View,
+) -> Result<u64> {
     if links.is_empty() {
         return Ok(0);
     }
-    let own = Ground::open(folder.to_owned(), form)?;
+    let own = LayerDir::open(folder.to_owned(), storage)?;
     let mut put = Putting { own, below, names: BTreeMap::new(), found: BTreeMap::new() };
     for link in links {
         put.add(link)?;
     }
     let (tree, bytes) = put.into_tree()?;
-    apply::apply(&tree, folder, form, Some(below))?;
+    apply::apply(&tree, folder, storage, Some(below))?;
     Ok(bytes)
 }
 
 struct Putting<'a> {
-    own: Ground,
+    own: LayerDir,
     below: &'a View,
     /// The names that each file of a lower layer gets, by its path there.
     names: BTreeMap<TreePath, BTreeSet<TreePath>>,

@@ -16,9 +16,11 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::{Errno, Result};
 
-use super::Form;
+use crate::error::{Error, ErrorKind};
 
-impl Form {
+use super::OwnerStorage;
+
+impl OwnerStorage {
     /// What the names of an overlay's attributes begin with.
     fn overlay(self) -> &'static str {
         match self {
@@ -47,13 +49,13 @@ pub(super) fn is_whiteout_device(stat: &Stat) -> bool {
 }
 
 /// Whether what is at `path` hides a name.
-pub(super) fn is_whiteout(path: &Path, stat: &Stat, form: Form) -> Result<bool> {
+pub(super) fn is_whiteout(path: &Path, stat: &Stat, storage: OwnerStorage) -> Result<bool> {
     if is_whiteout_device(stat) {
         return Ok(true);
     }
     let may_be =
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0;
-    Ok(may_be && attribute(path, &form.mark("whiteout"))?.is_some())
+    Ok(may_be && attribute(path, &storage.mark("whiteout"))?.is_some())
 }
 
 /// Whether what is in an open folder hides a name.
@@ -61,7 +63,7 @@ pub(super) fn is_whiteout_at(
     folder: impl AsFd,
     name: &[u8],
     stat: &Stat,
-    form: Form,
+    storage: OwnerStorage,
 ) -> Result<bool> {
     let may_be =
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0;
@@ -70,7 +72,7 @@ pub(super) fn is_whiteout_at(
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-    match rustix::fs::fgetxattr(file, form.mark("whiteout"), &mut [0; 64]) {
+    match rustix::fs::fgetxattr(file, storage.mark("whiteout"), &mut [0; 64]) {
         Ok(_) | Err(Errno::RANGE) => Ok(true),
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
         Err(error) => Err(error),
@@ -78,8 +80,8 @@ pub(super) fn is_whiteout_at(
 }
 
 /// Whether the folder at `path` hides what lower layers have in it.
-pub(super) fn is_opaque(path: &Path, form: Form) -> Result<bool> {
-    Ok(attribute(path, &form.mark("opaque"))?.is_some_and(|value| value == *b"y"))
+pub(super) fn is_opaque(path: &Path, storage: OwnerStorage) -> Result<bool> {
+    Ok(attribute(path, &storage.mark("opaque"))?.is_some_and(|value| value == *b"y"))
 }
 
 /// The first byte of an attribute.
@@ -94,8 +96,8 @@ fn attribute(path: &Path, name: &str) -> Result<Option<[u8; 1]>> {
 }
 
 /// Makes a folder hide what lower layers have in it.
-pub(super) fn set_opaque(folder: impl AsFd, form: Form) -> Result<()> {
-    rustix::fs::fsetxattr(folder, form.mark("opaque"), b"y", XattrFlags::empty())
+pub(super) fn set_opaque(folder: impl AsFd, storage: OwnerStorage) -> Result<()> {
+    rustix::fs::fsetxattr(folder, storage.mark("opaque"), b"y", XattrFlags::empty())
 }
 
 /// Hides `name`, which nothing has here, in a folder of the layer whose folder is `layer`.
@@ -103,9 +105,9 @@ pub(super) fn make_whiteout(
     folder: impl AsFd,
     name: &[u8],
     layer: impl AsFd,
-    form: Form,
+    storage: OwnerStorage,
 ) -> Result<()> {
-    crate::sandbox::make_whiteout(folder, name, layer, form.overlay())
+    crate::sandbox::make_whiteout(folder, name, layer, storage.overlay())
 }
 
 /// Looks at a name without following it; `None` where nothing is.
@@ -115,4 +117,11 @@ pub(super) fn look(folder: impl AsFd, name: &[u8]) -> Result<Option<Stat>> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Why a layer cannot hide anything here.
+pub(super) fn unmarked(error: Errno) -> Error {
+    Error::new(ErrorKind::Unsupported, "hide what lower layers have")
+        .caused_by(error)
+        .hint("set GONDOLA_HOME to a folder on ext4, xfs, btrfs or tmpfs")
 }

@@ -39,7 +39,7 @@
 //! A pull goes straight into folders and does not store the compressed blob: that would cost a tenth
 //! more time and half as much disk again, and the blob is seldom needed. A push to the registry that
 //! it came from mounts it; any other push, and every export, fetches it then (see
-//! [`transport::localize`](crate::transport::localize)). A blob that is in the store is read from there.
+//! [`transport::fetch_blobs`](crate::transport::fetch_blobs)). A blob that is in the store is read from there.
 
 mod apply;
 mod attributes;
@@ -47,12 +47,14 @@ mod changes;
 mod copy;
 mod folders;
 mod fork;
+mod hiding;
 mod inspect;
 mod links;
 mod marks;
 mod part;
 mod pipe;
 mod unpack;
+mod unpack_part;
 mod view;
 mod write;
 
@@ -63,7 +65,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
-pub use fork::{Fork, LINKED, Link};
+pub use fork::Fork;
 pub use part::Part;
 pub use view::{Follow, Found, View};
 
@@ -72,14 +74,30 @@ use crate::layer::TreePath;
 use crate::sandbox::{Root, Rung};
 use crate::store::Store;
 use crate::transport::Context;
-use inspect::Ground;
+use inspect::LayerDir;
 
 /// The file that says that a layer hides everything below it.
 const HIDES_ALL: &str = "hides-all";
 
+/// Where a sandbox mounts what [`Fork::link`] leads to.
+pub const LINKED: &str = "/run/gondola";
+
+/// A symbolic link to something that a sandbox mounts below [`LINKED`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where it is.
+    pub path: TreePath,
+    /// The name of what is mounted.
+    pub target: String,
+    /// Whose the folders are that are made for it.
+    pub uid: u32,
+    /// The group of those folders.
+    pub gid: u32,
+}
+
 /// How the files of unpacked layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Form {
+pub enum OwnerStorage {
     /// With real owners, and marks that only the system's root can set.
     Trusted,
     /// With owners as the ids of the user namespace that gondola runs in, or of a container.
@@ -88,7 +106,7 @@ pub enum Form {
     Recorded,
 }
 
-impl Form {
+impl OwnerStorage {
     /// What a rung needs.
     ///
     /// Root in a container may not be allowed to set the marks of the system's root.
@@ -129,11 +147,11 @@ impl Unpacker {
 
     /// What [`Fork::keep`] kept, where all of it is still here. Marks it as used.
     pub fn kept(&self, id: &str) -> Result<Option<Rootfs>> {
-        let (store, form) = (&self.context.store, Form::of(self.rung));
-        let Some(top) = KeptLayer::find(store, form, id)? else { return Ok(None) };
+        let (store, storage) = (&self.context.store, OwnerStorage::of(self.rung));
+        let Some(top) = KeptLayer::find(store, storage, id)? else { return Ok(None) };
         let mut layers = Vec::new();
         for key in store.folder_needs(&top.folder)? {
-            match KeptLayer::find(store, form, &key)? {
+            match KeptLayer::find(store, storage, &key)? {
                 Some(layer) => layers.push(layer),
                 None => return Ok(None),
             }
@@ -152,8 +170,8 @@ struct KeptLayer {
 }
 
 impl KeptLayer {
-    fn find(store: &Store, form: Form, key: &str) -> Result<Option<Self>> {
-        let folder = store.kept_folder(form.name(), key)?;
+    fn find(store: &Store, storage: OwnerStorage, key: &str) -> Result<Option<Self>> {
+        let folder = store.kept_folder(storage.name(), key)?;
         Ok(folder.map(|folder| {
             let hides_all = folder.join(HIDES_ALL).exists();
             Self { key: key.to_owned(), folder, hides_all }
@@ -198,7 +216,7 @@ impl Rootfs {
 
     /// The merged files, read without mounting them.
     pub fn view(&self) -> Result<View> {
-        view_of(&self.layers, Form::of(self.rung))
+        view_of(&self.layers, OwnerStorage::of(self.rung))
     }
 
     /// The store's folders that the layers are in.
@@ -213,8 +231,8 @@ impl Rootfs {
         let found = view.find(path, Follow::Last)?.filter(|found| found.entry.is_directory());
         let Some(found) = found else { return Ok(false) };
         let real = found.path.as_ref().map_or(&b""[..], TreePath::as_bytes);
-        let Some(spot) = view.spot(real)? else { return Ok(false) };
-        copy::copy(&spot, target, Form::of(self.rung), copy::Contents::Copied)?;
+        let Some(node) = view.node(real)? else { return Ok(false) };
+        copy::copy(&node, target, OwnerStorage::of(self.rung), copy::Contents::Copied)?;
         Ok(true)
     }
 
@@ -241,8 +259,8 @@ impl Rootfs {
 
 impl Rootfs {
     /// Puts a layer on top that is in the store.
-    fn push(&mut self, form: Form, key: &str) -> Result<()> {
-        let layer = KeptLayer::find(&self.store, form, key)?;
+    fn push(&mut self, storage: OwnerStorage, key: &str) -> Result<()> {
+        let layer = KeptLayer::find(&self.store, storage, key)?;
         let layer = layer.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "keep a root file system")
                 .because("it was removed meanwhile")
@@ -256,11 +274,11 @@ impl Rootfs {
 }
 
 /// The merged files of layers, the base first.
-fn view_of(layers: &[KeptLayer], form: Form) -> Result<View> {
+fn view_of(layers: &[KeptLayer], storage: OwnerStorage) -> Result<View> {
     let start = layers.iter().rposition(|layer| layer.hides_all).unwrap_or(0);
     let top_first = layers[start..].iter().rev();
-    let grounds = top_first.map(|layer| Ground::open(layer.files(), form).map(Arc::new));
-    Ok(View::new(grounds.collect::<Result<_>>()?))
+    let layer_dirs = top_first.map(|layer| LayerDir::open(layer.files(), storage).map(Arc::new));
+    Ok(View::new(layer_dirs.collect::<Result<_>>()?))
 }
 
 /// A path in a layer as the system takes it.

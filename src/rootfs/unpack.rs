@@ -16,15 +16,16 @@ use std::time::Duration;
 use super::links;
 use super::pipe::{Source, pipe};
 use super::write::{WriteOptions, Written, write_layer};
-use super::{Form, KeptLayer, Rootfs, Unpacker, attributes};
+use super::{KeptLayer, OwnerStorage, Rootfs, Unpacker, attributes};
+use crate::blocking::blocking;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Blob, Image};
 use crate::layer::{Inside, Limits, look_inside};
 use crate::oci::Digest;
 use crate::progress::TaskKind;
-use crate::registry::Reopen as _;
+use crate::registry::BlobSource as _;
 use crate::store::{FolderInfo, FolderLocks, ScratchFolder};
-use crate::transport::{Transfer, concurrently};
+use crate::transport::{BlobProgress, concurrently};
 
 /// How long to wait before looking again whether another process has unpacked the same.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -43,12 +44,12 @@ pub(super) struct Job {
 
 impl Job {
     /// For all of a layer.
-    pub(super) fn new(image: &Image, number: usize, form: Form, blobs: Blobs) -> Self {
+    pub(super) fn new(image: &Image, number: usize, storage: OwnerStorage, blobs: Blobs) -> Self {
         let is_base = number == 0;
         Self {
             blob: image.layers[number].clone(),
             diff_id: image.config.value().rootfs.diff_ids[number].clone(),
-            options: WriteOptions { form, is_base, only: None, limits: LIMITS },
+            options: WriteOptions { storage, is_base, only: None, limits: LIMITS },
             number,
             blobs,
         }
@@ -83,13 +84,13 @@ impl Unpacker {
     }
 
     async fn unpack_all(&self, image: &Image, blobs: Blobs) -> Result<Rootfs> {
-        let form = Form::of(self.rung);
+        let storage = OwnerStorage::of(self.rung);
         let chain = chain(image)?;
         let keys: Vec<&str> = chain.iter().map(Digest::hex).collect();
-        let mut found = self.found(form, &keys)?;
+        let mut found = self.found(storage, &keys)?;
         if found.iter().any(Option::is_none) {
-            let _locks = self.lock(form.name(), &keys).await?;
-            found = self.found(form, &keys)?;
+            let _locks = self.lock(storage.name(), &keys).await?;
+            found = self.found(storage, &keys)?;
             self.unpack_missing(image, &keys, &mut found, blobs).await?;
         }
         let layers = found.into_iter().map(|layer| layer.expect("all are there now")).collect();
@@ -97,11 +98,11 @@ impl Unpacker {
     }
 
     /// The layers that are here, and those below which one is missing, too.
-    fn found(&self, form: Form, keys: &[&str]) -> Result<Vec<Option<KeptLayer>>> {
-        keys.iter().map(|key| KeptLayer::find(&self.context.store, form, key)).collect()
+    fn found(&self, storage: OwnerStorage, keys: &[&str]) -> Result<Vec<Option<KeptLayer>>> {
+        keys.iter().map(|key| KeptLayer::find(&self.context.store, storage, key)).collect()
     }
 
-    /// Waits until nobody else makes the folders of these keys.
+    /// Waits until no other process makes the folders of these keys.
     pub(super) async fn lock(&self, kind: &str, keys: &[&str]) -> Result<FolderLocks> {
         loop {
             let locks = self.context.store.try_lock_folders(kind, keys.iter().copied())?;
@@ -119,10 +120,10 @@ impl Unpacker {
         found: &mut [Option<KeptLayer>],
         blobs: Blobs,
     ) -> Result<()> {
-        let form = Form::of(self.rung);
+        let storage = OwnerStorage::of(self.rung);
         let missing: Vec<usize> =
             (0..keys.len()).filter(|number| found[*number].is_none()).collect();
-        let jobs = missing.iter().map(|number| Job::new(image, *number, form, blobs));
+        let jobs = missing.iter().map(|number| Job::new(image, *number, storage, blobs));
         let unpacked = self.unpack_layers(jobs.collect()).await?;
         for (number, layer) in missing.into_iter().zip(unpacked) {
             let below: Vec<KeptLayer> = found[..number].iter().flatten().cloned().collect();
@@ -132,15 +133,19 @@ impl Unpacker {
                 let Unpacked { folder, written } = layer;
                 let fs = folder.path().join("fs");
                 let below = if written.hides_all { &[] } else { &below[..] };
-                let linked =
-                    links::put(&written.links_below, &fs, form, &super::view_of(below, form)?)?;
-                settle(&fs, form, &written.implied, below)?;
+                let linked = links::put(
+                    &written.links_below,
+                    &fs,
+                    storage,
+                    &super::view_of(below, storage)?,
+                )?;
+                settle(&fs, storage, &written.implied, below)?;
                 if written.hides_all {
                     KeptLayer::mark_hiding(folder.path())?;
                 }
                 let info = FolderInfo { bytes: written.bytes + linked, needs: Vec::new() };
-                store.keep_folder(folder, (form.name(), &key), &info)?;
-                KeptLayer::find(&store, form, &key)
+                store.keep_folder(folder, (storage.name(), &key), &info)?;
+                KeptLayer::find(&store, storage, &key)
             };
             found[number] = blocking(place).await?;
         }
@@ -182,15 +187,18 @@ impl Unpacker {
                     Blobs::NotStored => None,
                 };
                 let (sink, source) = pipe(&blob.descriptor, ingest);
-                let transfer =
-                    Transfer::start(&self.context.reporter, TaskKind::Download, &blob.descriptor);
+                let transfer = BlobProgress::start(
+                    &self.context.reporter,
+                    TaskKind::Download,
+                    &blob.descriptor,
+                );
                 let progress = transfer.on_bytes();
                 let pull =
                     self.context.client.pull_blob(repository, &blob.descriptor, sink, progress);
                 let decoding = blocking(move || decode::<Source>(source, folder, &job));
                 let (pulled, decoded) = tokio::join!(pull, decoding);
                 match (pulled, decoded) {
-                    // It broke off because nobody wanted more, or the other way round.
+                    // One of the two failed first, and the other because of it.
                     (Err(pull), Err(decode)) => {
                         Err(if decode.kind() == ErrorKind::Io { pull } else { decode })
                     }
@@ -241,12 +249,12 @@ pub(super) fn make_layer_folder(folder: &Path) -> Result<()> {
 /// lower layer in their place is hidden by them, in both.
 fn settle(
     folder: &Path,
-    form: Form,
+    storage: OwnerStorage,
     implied: &BTreeSet<Vec<u8>>,
     below: &[KeptLayer],
 ) -> Result<()> {
-    let view = super::view_of(below, form)?;
-    let mut keeper = attributes::Keeper::new(folder, form);
+    let view = super::view_of(below, storage)?;
+    let mut keeper = attributes::Keeper::new(folder, storage);
     // The lowest first, because setting the one does not change the time of the other.
     for path in implied.iter().rev() {
         let made = folder.join(super::as_path(path));
@@ -254,8 +262,8 @@ fn settle(
             // Something else was put in its place later.
             continue;
         }
-        let lower = match view.spot(path)? {
-            Some(spot) if spot.is_folder() => spot.entry()?,
+        let lower = match view.node(path)? {
+            Some(node) if node.is_folder() => node.entry()?,
             _ => None,
         };
         let entry = lower.unwrap_or_else(|| crate::layer::Entry::directory(0o755));
@@ -293,11 +301,4 @@ pub(super) fn diff_ids(image: &Image) -> Result<&[Digest]> {
             .because(format!("its config has {ids} diff IDs for {layers} layers")));
     }
     Ok(diff_ids)
-}
-
-/// Runs what waits for files on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.cannot(|| "finish a thread's work")?
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FileType, Stat};
 
-use super::inspect::Ground;
+use super::inspect::LayerDir;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 
@@ -34,20 +34,20 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub struct View {
     /// The top layer first.
-    grounds: Vec<Arc<Ground>>,
+    layer_dirs: Vec<Arc<LayerDir>>,
 }
 
 /// A place in the merged files, with the layers that have a part of it, the top one first.
 #[derive(Clone, Debug)]
-pub(super) struct Spot {
+pub(super) struct Node {
     /// Empty for the root.
     pub(super) path: Vec<u8>,
     pub(super) stat: Stat,
     /// Several for folders alone.
-    pub(super) parts: Vec<Arc<Ground>>,
+    pub(super) parts: Vec<Arc<LayerDir>>,
 }
 
-impl Spot {
+impl Node {
     pub(super) fn is_folder(&self) -> bool {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
     }
@@ -60,14 +60,14 @@ impl Spot {
 
 impl View {
     /// Over layers in the order of the mount: the top one first.
-    pub(super) fn new(grounds: Vec<Arc<Ground>>) -> Self {
-        Self { grounds }
+    pub(super) fn new(layer_dirs: Vec<Arc<LayerDir>>) -> Self {
+        Self { layer_dirs }
     }
 
     /// With one more layer on top.
-    pub(super) fn over(top: Arc<Ground>, below: Option<Self>) -> Self {
-        let below = below.map_or(Vec::new(), |view| view.grounds);
-        Self { grounds: std::iter::once(top).chain(below).collect() }
+    pub(super) fn over(top: Arc<LayerDir>, below: Option<Self>) -> Self {
+        let below = below.map_or(Vec::new(), |view| view.layer_dirs);
+        Self { layer_dirs: std::iter::once(top).chain(below).collect() }
     }
 
     /// What is at an absolute path (the leading slash may be missing).
@@ -75,21 +75,21 @@ impl View {
     /// Symbolic links are followed inside the image, as the kernel would; `..` at the root stays
     /// there. `None` where nothing is, or where a file stands in the way.
     pub fn find(&self, path: &str, follow: Follow) -> Result<Option<Found>> {
-        let Some(spot) = self.resolve(path.as_bytes(), follow)? else { return Ok(None) };
-        let path = tree_path(&spot.path)?;
-        Ok(spot.entry()?.map(|entry| Found { path, entry }))
+        let Some(node) = self.resolve(path.as_bytes(), follow)? else { return Ok(None) };
+        let path = tree_path(&node.path)?;
+        Ok(node.entry()?.map(|entry| Found { path, entry }))
     }
 
     /// The names in a folder and what they are, sorted; `None` is the root.
     ///
     /// Names of one file are files here: see [`Self::tree`]. Nothing for what is no folder.
     pub fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Entry)>> {
-        let Some(spot) = self.spot(folder.map_or(b"", TreePath::as_bytes))? else {
+        let Some(node) = self.node(folder.map_or(b"", TreePath::as_bytes))? else {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
-        for (name, spot) in spots_in(&spot)? {
-            if let Some(entry) = spot.entry()? {
+        for (name, node) in nodes_in(&node)? {
+            if let Some(entry) = node.entry()? {
                 found.push((name, entry));
             }
         }
@@ -103,19 +103,19 @@ impl View {
     pub fn tree(&self, path: Option<&TreePath>) -> Result<Tree> {
         let mut tree = Tree::new();
         let start = path.map_or(&b""[..], TreePath::as_bytes);
-        let Some(spot) = self.spot(start)? else { return Ok(tree) };
-        if !spot.is_folder() {
-            if let (Some(entry), Some(path)) = (spot.entry()?, path) {
+        let Some(node) = self.node(start)? else { return Ok(tree) };
+        if !node.is_folder() {
+            if let (Some(entry), Some(path)) = (node.entry()?, path) {
                 tree.insert(TreePath::new(path.name())?, entry)?;
             }
             return Ok(tree);
         }
         let skipped = if start.is_empty() { 0 } else { start.len() + 1 };
         let mut links = Links::default();
-        walk(&spot, &mut |spot| {
-            let path = TreePath::new(&spot.path[skipped..])?;
-            if let Some(entry) = spot.entry()? {
-                tree.insert(path.clone(), links.entry(&path, entry, &spot.stat))?;
+        walk(&node, &mut |node| {
+            let path = TreePath::new(&node.path[skipped..])?;
+            if let Some(entry) = node.entry()? {
+                tree.insert(path.clone(), links.entry(&path, entry, &node.stat))?;
             }
             Ok(())
         })?;
@@ -124,8 +124,8 @@ impl View {
 
     /// Reads a file of at most `limit` bytes, symbolic links followed; `None` where there is none.
     pub fn read(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let Some(spot) = self.resolve(path.as_bytes(), Follow::Last)? else { return Ok(None) };
-        let Some(Entry { kind: EntryKind::File(content), .. }) = spot.entry()? else {
+        let Some(node) = self.resolve(path.as_bytes(), Follow::Last)? else { return Ok(None) };
+        let Some(Entry { kind: EntryKind::File(content), .. }) = node.entry()? else {
             return Ok(None);
         };
         let action = || format!("read {path} of an image");
@@ -137,20 +137,20 @@ impl View {
     }
 
     /// Follows a path from the root.
-    fn resolve(&self, path: &[u8], follow: Follow) -> Result<Option<Spot>> {
-        let Some(mut spot) = self.spot(b"")? else { return Ok(None) };
+    fn resolve(&self, path: &[u8], follow: Follow) -> Result<Option<Node>> {
+        let Some(mut node) = self.node(b"")? else { return Ok(None) };
         let mut pending = parts(path);
         let mut links = 0;
         while let Some(part) = pending.pop_front() {
             if part == b".." {
-                let end = spot.path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-                spot = self.spot(&spot.path[..end])?.expect("the way leads through it");
+                let end = node.path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+                node = self.node(&node.path[..end])?.expect("the way leads through it");
                 continue;
             }
-            let Some(next) = child(&spot, &part)? else { return Ok(None) };
+            let Some(next) = child(&node, &part)? else { return Ok(None) };
             let is_link = FileType::from_raw_mode(next.stat.st_mode) == FileType::Symlink;
             if !is_link || (pending.is_empty() && follow == Follow::NotLast) {
-                spot = next;
+                node = next;
                 continue;
             }
             links += 1;
@@ -162,85 +162,85 @@ impl View {
                 return Ok(None);
             };
             if target.starts_with(b"/") {
-                spot = self.spot(b"")?.expect("there is a root");
+                node = self.node(b"")?.expect("there is a root");
             }
             let mut rest = parts(&target);
             rest.append(&mut pending);
             pending = rest;
         }
-        Ok(Some(spot))
+        Ok(Some(node))
     }
 
     /// What is at a real path; an empty one is the root's.
-    pub(super) fn spot(&self, path: &[u8]) -> Result<Option<Spot>> {
-        let Some(top) = self.grounds.first() else { return Ok(None) };
+    pub(super) fn node(&self, path: &[u8]) -> Result<Option<Node>> {
+        let Some(top) = self.layer_dirs.first() else { return Ok(None) };
         let Some(stat) = top.look(b"")? else { return Ok(None) };
-        let mut spot = Spot { path: Vec::new(), stat, parts: self.grounds.clone() };
+        let mut node = Node { path: Vec::new(), stat, parts: self.layer_dirs.clone() };
         for part in parts(path) {
-            match child(&spot, &part)? {
-                Some(next) => spot = next,
+            match child(&node, &part)? {
+                Some(next) => node = next,
                 None => return Ok(None),
             }
         }
-        Ok(Some(spot))
+        Ok(Some(node))
     }
 }
 
 /// What is in a folder, sorted by name.
-pub(super) fn spots_in(folder: &Spot) -> Result<Vec<(Vec<u8>, Spot)>> {
+pub(super) fn nodes_in(folder: &Node) -> Result<Vec<(Vec<u8>, Node)>> {
     if !folder.is_folder() {
         return Ok(Vec::new());
     }
     let mut names = BTreeSet::new();
-    for ground in &folder.parts {
-        names.extend(ground.names(&folder.path)?);
+    for layer_dir in &folder.parts {
+        names.extend(layer_dir.names(&folder.path)?);
     }
     let mut found = Vec::new();
     for name in names {
-        if let Some(spot) = child(folder, &name)? {
-            found.push((name, spot));
+        if let Some(node) = child(folder, &name)? {
+            found.push((name, node));
         }
     }
     Ok(found)
 }
 
 /// Visits everything below a folder, each folder before what is in it.
-pub(super) fn walk(folder: &Spot, visit: &mut dyn FnMut(&Spot) -> Result<()>) -> Result<()> {
-    let mut pending: Vec<Spot> = Vec::new();
-    let mut next = spots_in(folder)?;
+pub(super) fn walk(folder: &Node, visit: &mut dyn FnMut(&Node) -> Result<()>) -> Result<()> {
+    let mut pending: Vec<Node> = Vec::new();
+    let mut next = nodes_in(folder)?;
     loop {
-        pending.extend(next.into_iter().rev().map(|(_, spot)| spot));
-        let Some(spot) = pending.pop() else { return Ok(()) };
-        visit(&spot)?;
-        next = spots_in(&spot)?;
+        pending.extend(next.into_iter().rev().map(|(_, node)| node));
+        let Some(node) = pending.pop() else { return Ok(()) };
+        visit(&node)?;
+        next = nodes_in(&node)?;
     }
 }
 
 /// Looks up a name in a folder of all the layers that have a part of it.
-fn child(folder: &Spot, name: &[u8]) -> Result<Option<Spot>> {
+fn child(folder: &Node, name: &[u8]) -> Result<Option<Node>> {
     if !folder.is_folder() {
         return Ok(None);
     }
     let path =
         if folder.path.is_empty() { name.to_vec() } else { [&folder.path, name].join(&b'/') };
-    let mut found: Option<Spot> = None;
-    for ground in &folder.parts {
-        let Some(stat) = ground.look(&path)? else { continue };
-        if ground.hides(&path, &stat)? {
+    let mut found: Option<Node> = None;
+    for layer_dir in &folder.parts {
+        let Some(stat) = layer_dir.look(&path)? else { continue };
+        if layer_dir.hides(&path, &stat)? {
             break;
         }
         let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         match &mut found {
             None => {
-                found = Some(Spot { path: path.clone(), stat, parts: vec![ground.clone()] });
+                found = Some(Node { path: path.clone(), stat, parts: vec![layer_dir.clone()] });
                 if !is_folder {
                     break;
                 }
             }
-            Some(spot) if is_folder => spot.parts.push(ground.clone()),
+            Some(node) if is_folder => node.parts.push(layer_dir.clone()),
             Some(_) => break,
         }
-        if is_folder && ground.is_opaque(&path)? {
+        if is_folder && layer_dir.is_opaque(&path)? {
             break;
         }
     }

@@ -16,18 +16,15 @@ use rustix::io::Errno;
 
 use super::attributes::{Attributes, Keeper, OWNERS, Target, shown};
 use super::folders::Folders;
+use super::hiding::{Name, whiteout};
 use super::links::LinkBelow;
 use super::part::Part;
-use super::{Form, marks};
+use super::{OwnerStorage, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{ArchiveReader, Limits, ListedEntry, ListedKind, TreePath, Whiteout};
 use crate::sandbox::owner::{Device, DeviceKind};
 use crate::store::remove_tree;
 
-/// What whiteouts' names begin with.
-const WHITEOUT: &[u8] = b".wh.";
-/// The names of what aufs kept for itself; only the mark for opaque folders means something.
-const AUFS: &[u8] = b".wh..wh.";
 /// How much content is read and written at once.
 const PIECE: usize = 256 << 10;
 /// What a file takes on disk is a multiple of this.
@@ -36,7 +33,7 @@ const DISK_BLOCK: u64 = 4096;
 /// How a layer is written.
 #[derive(Clone, Debug)]
 pub(super) struct WriteOptions {
-    pub(super) form: Form,
+    pub(super) storage: OwnerStorage,
     /// Whether nothing lies below, so that there is nothing to hide.
     pub(super) is_base: bool,
     /// Only this, as plain files, see [`Unpacker::unpack_part`](super::Unpacker::unpack_part).
@@ -104,8 +101,8 @@ impl<'a> Writer<'a> {
         Ok(Self {
             options,
             folder,
-            folders: Folders::new(folder, options.form).cannot(action)?,
-            keeper: Keeper::new(folder, options.form),
+            folders: Folders::new(folder, options.storage).cannot(action)?,
+            keeper: Keeper::new(folder, options.storage),
             written: Written { implied: [Vec::new()].into(), ..Written::default() },
             restricted: BTreeMap::new(),
             times: BufWriter::new(tempfile::tempfile_in(parent).cannot(action)?),
@@ -281,7 +278,7 @@ impl<'a> Writer<'a> {
         let folder = rustix::fs::openat(&*place.folder, place.name, flags, Mode::empty());
         let folder = Rc::new(folder.cannot(|| "open it")?);
         if hides {
-            marks::set_opaque(&*folder, self.options.form).map_err(unmarked)?;
+            marks::set_opaque(&*folder, self.options.storage).map_err(marks::unmarked)?;
         }
         self.written.bytes += DISK_BLOCK;
         self.describe_folder(&folder, place.path, attributes)?;
@@ -347,7 +344,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_whiteout = marks::is_whiteout_at(&*from, target.name(), &stat, self.options.form);
+        let is_whiteout = marks::is_whiteout_at(&*from, target.name(), &stat, self.options.storage);
         if is_whiteout.cannot(action)? {
             return Err(Error::new(ErrorKind::Invalid, action())
                 .because("the same layer removes that file"));
@@ -378,7 +375,7 @@ impl<'a> Writer<'a> {
         attributes: &Attributes<'_>,
         device: Device,
     ) -> Result<()> {
-        if self.options.form == Form::Trusted {
+        if self.options.storage == OwnerStorage::Trusted {
             let kind = match device.kind {
                 DeviceKind::Character => FileType::CharacterDevice,
                 DeviceKind::Block => FileType::BlockDevice,
@@ -414,7 +411,7 @@ impl<'a> Writer<'a> {
                     return Ok(());
                 }
                 self.written.has_marks = true;
-                marks::set_opaque(&*folder, self.options.form).map_err(unmarked)
+                marks::set_opaque(&*folder, self.options.storage).map_err(marks::unmarked)
             }
             Whiteout::Removed(path) => {
                 let parent = path.parent();
@@ -432,14 +429,14 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         self.written.has_marks = true;
-        let form = self.options.form;
-        match marks::make_whiteout(&*place.folder, place.name, &self.folders, form) {
+        let storage = self.options.storage;
+        match marks::make_whiteout(&*place.folder, place.name, &self.folders, storage) {
             Err(Errno::EXIST) => {}
-            result => return result.map_err(unmarked),
+            result => return result.map_err(marks::unmarked),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&*place.folder, place.name, flags, Mode::empty()) {
-            Ok(folder) => marks::set_opaque(folder, form).map_err(unmarked),
+            Ok(folder) => marks::set_opaque(folder, storage).map_err(marks::unmarked),
             Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
             Err(error) => Err(error).cannot(|| "open it"),
         }
@@ -449,7 +446,7 @@ impl<'a> Writer<'a> {
         let Some(stat) = marks::look(&*place.folder, place.name).cannot(|| "look at it")? else {
             return Ok(false);
         };
-        marks::is_whiteout_at(&*place.folder, place.name, &stat, self.options.form)
+        marks::is_whiteout_at(&*place.folder, place.name, &stat, self.options.storage)
             .cannot(|| "look at it")
     }
 
@@ -542,50 +539,6 @@ fn set_if_folder(
     }
 }
 
-/// What a name means that is not a file's.
-enum Name {
-    /// It hides something of lower layers.
-    Hides(Whiteout),
-    /// It is what aufs kept for itself.
-    Aufs,
-}
-
-impl Name {
-    /// Whether it hides all that lower layers have in the folder at a path.
-    fn covers(&self, path: &TreePath) -> bool {
-        match self {
-            Self::Aufs => false,
-            Self::Hides(Whiteout::Removed(gone)) => path == gone || path.is_below(gone),
-            Self::Hides(Whiteout::Opaque(folder)) => {
-                folder.as_ref().is_none_or(|folder| path == folder || path.is_below(folder))
-            }
-        }
-    }
-}
-
-/// What a path means, if it is not a file's.
-fn whiteout(path: &TreePath) -> Result<Option<Name>> {
-    let whiteout = path.as_whiteout();
-    if let Some(opaque @ Whiteout::Opaque(_)) = whiteout {
-        return Ok(Some(Name::Hides(opaque)));
-    }
-    if path.as_bytes().split(|b| *b == b'/').any(|part| part.starts_with(AUFS)) {
-        return Ok(Some(Name::Aufs));
-    }
-    let refused = |why| Err(Error::new(ErrorKind::Invalid, "read the whiteout").because(why));
-    match (path.name().starts_with(WHITEOUT), whiteout) {
-        (true, None) => refused("it hides no name that a file can have"),
-        (true, Some(whiteout)) => Ok(Some(Name::Hides(whiteout))),
-        (false, _) => {
-            let mut parents = path.as_bytes().split(|b| *b == b'/');
-            if parents.any(|part| part.starts_with(WHITEOUT)) {
-                return refused("a whiteout has nothing in it");
-            }
-            Ok(None)
-        }
-    }
-}
-
 /// Why a part cannot be had.
 fn unwanted(why: &str) -> Error {
     Error::new(ErrorKind::Unsupported, "use it in a folder of plain files").because(why)
@@ -597,11 +550,4 @@ fn device(kind: DeviceKind, major: u64, minor: u64) -> Result<Device> {
         _ => Err(Error::new(ErrorKind::Invalid, "make a device")
             .because(format!("{major}:{minor} are no numbers of a device"))),
     }
-}
-
-/// Why a layer cannot hide anything here.
-pub(super) fn unmarked(error: Errno) -> Error {
-    Error::new(ErrorKind::Unsupported, "hide what lower layers have")
-        .caused_by(error)
-        .hint("set GONDOLA_HOME to a folder on ext4, xfs, btrfs or tmpfs")
 }

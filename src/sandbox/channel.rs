@@ -15,7 +15,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::fault::Fault;
+use super::error::Fault;
 use super::identity::IdMap;
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What process 1 is asked for; the answer goes to the socket that comes along.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Errand {
+pub(super) struct ConnectRequest {
     pub(super) port: u16,
 }
 
@@ -75,7 +75,7 @@ impl Connector {
                 near
             }
             Way::Control(path) => {
-                let near = join::dial(path)?;
+                let near = join::connect_to(path)?;
                 channel::send(&near, &Request::Connect(port), &[])?;
                 near
             }

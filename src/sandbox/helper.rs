@@ -14,11 +14,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::channel::{self, Job, Order, Report};
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::id_range;
 use super::identity::{IdMap, Range, map_arguments};
 use super::init;
-use super::join::{self, Door};
+use super::join::{self, ControlSocket};
 use super::kernel::{self, Fork, Signals};
 use super::spawn::Exit;
 use super::spec::{Lifetime, Network};
@@ -63,11 +63,11 @@ fn self_test() -> ExitCode {
 }
 
 /// By which process 1 is called, and calls.
-pub(super) struct Calls<'a> {
+pub(super) struct Channels<'a> {
     /// Leads to the caller.
     pub(super) control: &'a UnixStream,
     /// Leads to the helper.
-    pub(super) errands: UnixStream,
+    pub(super) requests: UnixStream,
 }
 
 /// The three standard streams of the program.
@@ -133,32 +133,40 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     let detached = job.spec.lifetime == Lifetime::Detached;
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
     let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
-    let mut door = control_path.map(|path| Door::open(path, &job)).transpose()?;
-    let (errands, calls) = UnixStream::pair().at(Stage::Helper, action)?;
+    let mut socket = control_path.map(|path| ControlSocket::open(path, &job)).transpose()?;
+    let (requests, far) = UnixStream::pair().at(Stage::Helper, action)?;
     match kernel::fork_into(namespaces).at(Stage::Namespaces, || "create namespaces")? {
         Fork::Child => {
-            drop((opener, errands));
-            drop(door);
-            let calls = Calls { control, errands: calls };
-            Ok(Side::Init(init::run(job, streams, &calls, gate)))
+            drop((opener, requests));
+            drop(socket);
+            let channels = Channels { control, requests: far };
+            Ok(Side::Init(init::run(job, streams, &channels, gate)))
         }
         Fork::Parent(pid) => {
-            drop((streams, gate, calls));
-            let errands = (namespaces != 0).then_some(errands);
-            let let_in = let_in(control, &job, pid, door.as_mut()).and_then(|way_out| {
+            drop((streams, gate, far));
+            let requests = (namespaces != 0).then_some(requests);
+            let let_in = let_in(control, &job, pid, socket.as_mut()).and_then(|way_out| {
                 (&opener).write_all(b"1").at(Stage::Helper, action)?;
                 Ok(way_out)
             });
             match let_in {
                 Ok(way_out) => {
-                    let watch =
-                        Watch { pid, signals, deadline, detached, orphans, door, errands, way_out };
+                    let watch = Watch {
+                        pid,
+                        signals,
+                        deadline,
+                        detached,
+                        orphans,
+                        socket,
+                        requests,
+                        way_out,
+                    };
                     Ok(Side::Helper(Box::new(watch)))
                 }
                 Err(fault) => {
                     drop(opener);
-                    if let Some(door) = door {
-                        door.close();
+                    if let Some(socket) = socket {
+                        socket.close();
                     }
                     let _ = waitpid(Some(pid), WaitOptions::empty());
                     Err(fault)
@@ -173,20 +181,20 @@ fn let_in(
     control: &UnixStream,
     job: &Job,
     pid: Pid,
-    door: Option<&mut Door>,
+    socket: Option<&mut ControlSocket>,
 ) -> Attempt<Option<WayOut>> {
     let flags = namespaces(job);
     let id_map = if job.joins { &IdMap::None } else { &job.id_map };
     write_id_map(pid, id_map)?;
-    if let Some(door) = door.filter(|_| flags != 0) {
-        door.lead_to(pid)?;
+    if let Some(socket) = socket.filter(|_| flags != 0) {
+        socket.open_namespaces(pid)?;
     }
     let is_private = flags != 0 && job.spec.network == Network::Private;
     let has_users = flags & libc::CLONE_NEWUSER != 0;
     let open = || WayOut::open(pid, has_users, &job.ways_out);
     let way_out = is_private.then(open).transpose()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at(Stage::Harden, || "hide the helper's memory")?;
+        .at(Stage::Privileges, || "hide the helper's memory")?;
     let started = Report::Started { pid: pid.as_raw_nonzero().get() };
     channel::send(control, &started, &[]).at(Stage::Helper, || "start the sandbox")?;
     Ok(way_out)
@@ -279,9 +287,9 @@ struct Watch {
     detached: bool,
     /// Whether orphans come to the helper.
     orphans: bool,
-    door: Option<Door>,
+    socket: Option<ControlSocket>,
     /// Leads to process 1, where that one has namespaces.
-    errands: Option<UnixStream>,
+    requests: Option<UnixStream>,
     /// Leads out of a private network, and closes with it.
     way_out: Option<WayOut>,
 }
@@ -309,8 +317,8 @@ impl Watch {
         if self.orphans {
             end_orphans();
         }
-        if let Some(door) = self.door {
-            door.close();
+        if let Some(socket) = self.socket {
+            socket.close();
         }
         if timed_out {
             return Some(Report::Ended(Exit::TimedOut));
@@ -331,8 +339,8 @@ impl Watch {
         if listening {
             watched.push(PollFd::new(control, PollFlags::IN));
         }
-        if let Some(door) = &self.door {
-            watched.push(PollFd::new(door.listener(), PollFlags::IN));
+        if let Some(socket) = &self.socket {
+            watched.push(PollFd::new(socket.listener(), PollFlags::IN));
         }
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec {
@@ -341,8 +349,8 @@ impl Watch {
         });
         let ready = poll(&mut watched, left.as_ref()).unwrap_or(0) > 0;
         let spoken = ready && listening && !watched[1].revents().is_empty();
-        if let Some(door) = &self.door {
-            door.serve(self.errands.as_ref());
+        if let Some(socket) = &self.socket {
+            socket.serve(self.requests.as_ref());
         }
         spoken
     }
@@ -356,7 +364,7 @@ impl Watch {
             }
             Ok(Some((Order::Connect(port), mut fds))) => {
                 if let Some(reply) = fds.pop() {
-                    join::run_errand(port, &reply.into(), self.errands.as_ref());
+                    join::serve_connect_request(port, &reply.into(), self.requests.as_ref());
                 }
                 return true;
             }

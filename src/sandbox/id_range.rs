@@ -20,7 +20,7 @@ use rustix::process::{
 };
 use rustix::thread::CapabilitySet;
 
-use super::fault::{At as _, Attempt, Stage};
+use super::error::{At as _, Attempt, Stage};
 use super::helper::write_id_map;
 use super::kernel::{self, Signals};
 use super::rung::Rung;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Attempt, Fault, Stage};
+use super::error::{Attempt, Fault, Stage};
 
 /// The ids and home folder that `USER` stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

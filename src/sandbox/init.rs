@@ -12,16 +12,16 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use rustix::thread::CapabilitySet;
 
 use super::channel::{self, Job, Report};
-use super::connect::{self, Errand};
-use super::fault::{At as _, Attempt, Fault, Stage};
-use super::harden;
-use super::helper::{Calls, StreamFds};
+use super::connect::{self, ConnectRequest};
+use super::error::{At as _, Attempt, Fault, Stage};
+use super::exec::{self, Exec, Refusal};
+use super::fakeroot::{self, FakerootSetup, Table};
+use super::helper::{Channels, StreamFds};
 use super::identity::{self, Identity};
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::{Kind, RootFolder};
-use super::payload::{self, Payload, Refusal};
-use super::recorder::{self, Recording, Table};
+use super::privileges;
 use super::rung::Rung;
 use super::spawn::{Exit, Stub};
 use super::spec::{Mount, Network, Root};
@@ -31,9 +31,14 @@ use super::tty;
 const MAX_ACCOUNT_FILE_BYTES: u64 = 4 << 20;
 
 /// Runs process 1 to its end. Success means that the caller was told everything.
-pub(super) fn run(job: Job, streams: StreamFds, calls: &Calls<'_>, gate: PipeReader) -> ExitCode {
+pub(super) fn run(
+    job: Job,
+    streams: StreamFds,
+    channels: &Channels<'_>,
+    gate: PipeReader,
+) -> ExitCode {
     let end = match wait_for_gate(gate) {
-        Ok(true) => serve(job, streams, calls),
+        Ok(true) => serve(job, streams, channels),
         // The helper failed, and says why itself.
         Ok(false) => return ExitCode::FAILURE,
         Err(fault) => Err(fault),
@@ -43,7 +48,7 @@ pub(super) fn run(job: Job, streams: StreamFds, calls: &Calls<'_>, gate: PipeRea
         Ok(End::Init(exit)) => Report::Ended(exit),
         Err(fault) => Report::Failed(fault),
     };
-    match channel::send(calls.control, &report, &[]) {
+    match channel::send(channels.control, &report, &[]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -68,42 +73,42 @@ fn wait_for_gate(mut gate: PipeReader) -> Attempt<bool> {
         return Ok(false);
     }
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .at(Stage::Harden, || "hide the memory of process 1")?;
+        .at(Stage::Privileges, || "hide the memory of process 1")?;
     Ok(true)
 }
 
-fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
+fn serve(job: Job, streams: StreamFds, channels: &Channels<'_>) -> Attempt<End> {
     let action = || "start the program";
     let signals = Signals::block_all().at(Stage::Helper, action)?;
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
-    let recording = recorder::is_needed(&job).then(|| Table::open(&job)).transpose()?;
+    let prepared = fakeroot::is_needed(&job).then(|| Table::open(&job)).transpose()?;
     let (stubs, identity) = enter(&job)?;
     let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
-    let recorder =
-        recording.map(|table| Recording::prepare(table, &identity)).transpose()?.flatten();
-    let payload = Payload {
+    let fakeroot =
+        prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
+    let exec = Exec {
         job: &job,
         identity,
         terminal: terminal.as_ref().map(|t| &t.terminal),
-        recorder: recorder.as_ref().map(Recording::far),
+        fakeroot: fakeroot.as_ref().map(FakerootSetup::far),
     };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {
         Fork::Child => {
-            return Ok(End::Program(payload::run(&payload, &streams, refuse)));
+            return Ok(End::Program(exec::run(&exec, &streams, refuse)));
         }
         Fork::Parent(child) => child,
     };
     drop((streams, refuse));
-    // What the recorder makes in a program's place gets the modes that it asks for.
+    // What the fakeroot makes in a program's place gets the modes that it asks for.
     rustix::process::umask(Mode::empty());
-    recorder.map(Recording::start).transpose()?;
-    harden::bound_capabilities(CapabilitySet::KILL)?;
-    harden::keep_capabilities(CapabilitySet::KILL)?;
-    harden::forbid_new_privileges()?;
+    fakeroot.map(FakerootSetup::start).transpose()?;
+    privileges::bound_capabilities(CapabilitySet::KILL)?;
+    privileges::keep_capabilities(CapabilitySet::KILL)?;
+    privileges::forbid_new_privileges()?;
     let mut said = Vec::new();
     refusals.read_to_end(&mut said).at(Stage::Helper, action)?;
     drop(refusals);
@@ -113,11 +118,11 @@ fn serve(job: Job, streams: StreamFds, calls: &Calls<'_>) -> Attempt<End> {
     }
     let controller: Vec<OwnedFd> = terminal.into_iter().map(|pair| pair.controller).collect();
     let controller_fds: Vec<_> = controller.iter().map(|fd| fd.as_fd()).collect();
-    channel::send(calls.control, &Report::Running { stubs }, &controller_fds)
+    channel::send(channels.control, &Report::Running { stubs }, &controller_fds)
         .at(Stage::Helper, action)?;
     drop(controller_fds);
     drop((controller, job));
-    Ok(End::Init(wait_for(child, &signals, &calls.errands)))
+    Ok(End::Init(wait_for(child, &signals, &channels.requests)))
 }
 
 /// What the program's process said instead of becoming the program.
@@ -255,14 +260,14 @@ fn copy_resolver(root: &mut RootFolder) -> Attempt<()> {
 }
 
 /// Reaps everything and passes every signal to `program`, until that one ends.
-fn wait_for(program: Pid, signals: &Signals, errands: &UnixStream) -> Exit {
+fn wait_for(program: Pid, signals: &Signals, requests: &UnixStream) -> Exit {
     loop {
         let readable = PollFlags::IN;
-        let mut watched = [PollFd::new(signals, readable), PollFd::new(errands, readable)];
+        let mut watched = [PollFd::new(signals, readable), PollFd::new(requests, readable)];
         // Interrupted or not, the signals say what happened.
         let _ = poll(&mut watched, None);
         if watched[1].revents().contains(readable) {
-            run_errand(errands);
+            serve_connect_request(requests);
         }
         while let Ok(Some(signal)) = signals.next() {
             if signal.number != libc::SIGCHLD {
@@ -277,12 +282,12 @@ fn wait_for(program: Pid, signals: &Signals, errands: &UnixStream) -> Exit {
     }
 }
 
-fn run_errand(errands: &UnixStream) {
+fn serve_connect_request(requests: &UnixStream) {
     // When the helper is gone, so is this process.
-    if let Ok(Some((errand, mut fds))) = channel::receive::<Errand>(errands)
+    if let Ok(Some((request, mut fds))) = channel::receive::<ConnectRequest>(requests)
         && let Some(reply) = fds.pop()
     {
-        connect::serve(errand.port, &reply.into());
+        connect::serve(request.port, &reply.into());
     }
 }
 

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{self, Job};
 use super::connect;
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::identity::IdMap;
 use super::limit::Limit;
 use super::rung::Rung;
@@ -49,7 +49,7 @@ pub struct Join {
 }
 
 impl Launcher {
-    /// Starts a further program in a running sandbox, hardened as the first one. It ends with this
+    /// Starts a further program in a running sandbox, confined as the first one. It ends with this
     /// process and with the sandbox; processes that it leaves behind end with the sandbox.
     ///
     /// Works on every rung with namespaces. On [`Rung::NsSubuid`] call it from outside a range of ids
@@ -106,13 +106,13 @@ struct Place {
 }
 
 fn ask(control: &Path) -> io::Result<Option<(Place, Vec<OwnedFd>)>> {
-    let socket = dial(control)?;
+    let socket = connect_to(control)?;
     channel::send(&socket, &Request::Join, &[])?;
     channel::receive(&socket)
 }
 
 /// Connects to a helper's socket. A path of any length will do.
-pub(super) fn dial(control: &Path) -> io::Result<UnixStream> {
+pub(super) fn connect_to(control: &Path) -> io::Result<UnixStream> {
     let (folder, name) = open_parent(control)?;
     UnixStream::connect(short_name(&folder, name))
 }
@@ -130,7 +130,7 @@ fn short_name(folder: &File, name: &std::ffi::OsStr) -> PathBuf {
 }
 
 /// The socket at which a helper hears of other processes.
-pub(super) struct Door {
+pub(super) struct ControlSocket {
     listener: UnixListener,
     folder: File,
     name: std::ffi::OsString,
@@ -145,7 +145,7 @@ const NAMESPACES: [&str; 6] = ["user", "pid", "ipc", "uts", "net", "mnt"];
 /// How long another process may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-impl Door {
+impl ControlSocket {
     /// Opens the socket, in place of one that a killed helper left.
     pub(super) fn open(path: &Path, job: &Job) -> Attempt<Self> {
         let action = || format!("listen at {}", path.display());
@@ -171,7 +171,7 @@ impl Door {
     }
 
     /// Opens the namespaces of process 1, which is not hidden yet.
-    pub(super) fn lead_to(&mut self, pid: Pid) -> Attempt<()> {
+    pub(super) fn open_namespaces(&mut self, pid: Pid) -> Attempt<()> {
         let open = |name| {
             let path = format!("/proc/{}/ns/{name}", pid.as_raw_nonzero());
             let file = fs_err::File::open(path).at(Stage::Helper, || "open the namespaces")?;
@@ -185,11 +185,11 @@ impl Door {
         &self.listener
     }
 
-    /// Serves whoever waits. `errands` leads to process 1, where that one is in another network.
-    pub(super) fn serve(&self, errands: Option<&UnixStream>) {
+    /// Serves whoever waits. `requests` leads to process 1, where that one is in another network.
+    pub(super) fn serve(&self, requests: Option<&UnixStream>) {
         while let Ok((caller, _)) = self.listener.accept() {
             // One that says nothing, or has gone, gets nothing.
-            let _ = self.answer(&caller, errands);
+            let _ = self.answer(&caller, requests);
         }
     }
 
@@ -199,7 +199,7 @@ impl Door {
         let _ = fs_err::remove_file(short_name(&self.folder, &self.name));
     }
 
-    fn answer(&self, caller: &UnixStream, errands: Option<&UnixStream>) -> io::Result<()> {
+    fn answer(&self, caller: &UnixStream, requests: Option<&UnixStream>) -> io::Result<()> {
         let peer = rustix::net::sockopt::socket_peercred(caller)?;
         if peer.uid != rustix::process::geteuid() {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -213,7 +213,7 @@ impl Door {
                 channel::send(caller, &self.place, &fds)
             }
             Some((Request::Connect(port), _)) => {
-                run_errand(port, caller, errands);
+                serve_connect_request(port, caller, requests);
                 Ok(())
             }
             None => Ok(()),
@@ -222,11 +222,11 @@ impl Door {
 }
 
 /// Has a connection opened where the network is the sandbox's.
-pub(super) fn run_errand(port: u16, reply: &UnixStream, errands: Option<&UnixStream>) {
-    match errands {
-        Some(errands) => {
+pub(super) fn serve_connect_request(port: u16, reply: &UnixStream, requests: Option<&UnixStream>) {
+    match requests {
+        Some(requests) => {
             // Process 1 may have ended just now.
-            let _ = channel::send(errands, &connect::Errand { port }, &[reply.as_fd()]);
+            let _ = channel::send(requests, &connect::ConnectRequest { port }, &[reply.as_fd()]);
         }
         None => connect::serve(port, reply),
     }

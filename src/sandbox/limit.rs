@@ -6,11 +6,11 @@ use std::str::FromStr;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
-use super::fault::{At as _, Attempt, Stage};
+use super::error::{At as _, Attempt, Stage};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Docker's names. The time that a process may run on real-time terms is not among them: by it the
-/// recorder of owners knows its threads.
+/// fakeroot knows its threads.
 const RESOURCES: [(&str, Resource); 14] = [
     ("core", Resource::Core),
     ("cpu", Resource::Cpu),

@@ -20,7 +20,7 @@
 //! that were asked for; masked `/proc`; no host process seen or signalled; no abstract socket of
 //! the host reached (with the host's network this needs Landlock, Linux 6.12).
 //!
-//! Where a user has one id, the calls about owners and users are answered by a recorder, so that
+//! Where a user has one id, the calls about owners and users are answered by a fakeroot, so that
 //! package managers work and a layer gets the owners that they want; `apt` needs no setting for it.
 //! Where he has a range of ids, a command runs as its root from the beginning:
 //! [`Launcher::enter_id_range`].
@@ -31,9 +31,8 @@
 mod channel;
 mod choose;
 mod connect;
-mod fault;
+mod error;
 mod file_size;
-mod harden;
 mod helper;
 mod id_range;
 mod identity;
@@ -41,14 +40,15 @@ mod init;
 mod join;
 mod kernel;
 mod limit;
+mod privileges;
 
+mod exec;
+mod fakeroot;
 mod mounts;
 mod notify;
 pub mod owner;
 mod path;
-mod payload;
 mod probe;
-mod recorder;
 mod root;
 mod rung;
 mod seccomp;

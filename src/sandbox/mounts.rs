@@ -19,7 +19,7 @@ use rustix::mount::{
 };
 
 use super::channel::Job;
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::identity::IdMap;
 use super::kernel;
 use super::owner::{Kept, Owner};

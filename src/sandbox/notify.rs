@@ -1,4 +1,4 @@
-//! System calls that wait for an answer of another process: the kernel's interface of the recorder.
+//! System calls that wait for an answer of another process: the kernel's interface of the fakeroot.
 //! With [`super::kernel`] the only `unsafe` code. See seccomp_unotify(2).
 
 use std::ffi::CStr;

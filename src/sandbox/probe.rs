@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fault::{At as _, Attempt, Fault, Stage};
-use super::harden::Confinement;
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::helper::SELF_TEST;
+use super::privileges::Confinement;
 use super::rung::Rung;
 use super::spawn::{Exit, Launcher, Streams};
 use super::spec::{Access, Mount, Network, Root, Spec};
@@ -225,7 +225,7 @@ fn explain(rung: Rung, fault: Fault) -> Finding {
         }
         (_, Stage::Namespaces) => explain_namespaces(fault.errno, &fault.reason),
         (Rung::NsSubuid, Stage::IdMap) => explain_id_map(&fault),
-        (_, Stage::IdMap | Stage::Mounts | Stage::Harden) if restricted_by_apparmor() => {
+        (_, Stage::IdMap | Stage::Mounts | Stage::Privileges) if restricted_by_apparmor() => {
             by_apparmor()
         }
         (_, Stage::Overlay) => {

@@ -13,7 +13,7 @@ use rustix::mount::{
     open_tree,
 };
 
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::kernel;
 use super::spec::{Access, Changes, Durability, Root, Spec};
 

@@ -7,7 +7,7 @@ use seccompiler::{
     SeccompRule, TargetArch, sock_filter,
 };
 
-use super::fault::{Attempt, Fault, Stage};
+use super::error::{Attempt, Fault, Stage};
 use super::syscalls::{EVERYWHERE, HERE, HERE_RECENT, LAST_KNOWN, RECENT};
 
 /// Every `CLONE_NEW*` flag: a sandboxed process makes no namespaces.
@@ -88,7 +88,7 @@ fn unknown() -> Attempt<BpfProgram> {
     ])
 }
 
-/// For which arguments a call waits for the recorder.
+/// For which arguments a call waits for the fakeroot.
 #[derive(Clone, Copy)]
 pub(super) enum Waiting {
     /// For all.
@@ -166,7 +166,7 @@ fn backend(error: seccompiler::BackendError) -> Fault {
 }
 
 fn fault(reason: impl Into<String>) -> Fault {
-    Fault::new(Stage::Harden, "filter system calls", reason)
+    Fault::new(Stage::Privileges, "filter system calls", reason)
 }
 
 #[cfg(test)]

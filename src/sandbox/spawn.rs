@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{self, Job, Order, Report};
 use super::connect::Connector;
-use super::fault::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, Stage};
 use super::helper::MARK;
 use super::id_range::{holds_id_range, is_in_user_namespace};
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};

@@ -12,7 +12,7 @@ use rustix::termios::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::fault::{At as _, Attempt, Stage};
+use super::error::{At as _, Attempt, Stage};
 use crate::error::{Cannot as _, Result};
 
 /// The size of a terminal, in characters.

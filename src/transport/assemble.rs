@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Image};
+use crate::image::{Artifact, Blob, BlobLocation, Image};
 use crate::oci::{
     Descriptor, Document, Hasher, ImageConfig, Index, LARGEST_DOCUMENT, Manifest, MediaType,
     Platform, PlatformSet,
@@ -22,7 +22,7 @@ pub(super) trait Contents {
     fn document(&self, descriptor: &Descriptor) -> Result<Bytes>;
 
     /// Where the bytes of a blob are. Errs where the blob is missing.
-    fn source(&self, descriptor: &Descriptor) -> Result<BlobSource>;
+    fn source(&self, descriptor: &Descriptor) -> Result<BlobLocation>;
 }
 
 /// Reads the artifact that `root` names, leaving out what is known to be for other platforms.

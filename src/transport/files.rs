@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::BlobSource;
+use crate::image::BlobLocation;
 
 /// Files by their names inside a folder or an archive.
 pub(super) trait Files {
@@ -18,7 +18,7 @@ pub(super) trait Files {
     fn read(&self, name: &str, limit: u64) -> Result<Option<Bytes>>;
 
     /// Where a file's bytes are, and how many; `None` where there is no such file.
-    fn locate(&self, name: &str) -> Result<Option<(BlobSource, u64)>>;
+    fn locate(&self, name: &str) -> Result<Option<(BlobLocation, u64)>>;
 }
 
 /// The files of a folder. Names come from this module's callers, never from what was read.
@@ -51,8 +51,8 @@ impl Files for Folder {
         read_part(&path, 0, size, limit).map(Some)
     }
 
-    fn locate(&self, name: &str) -> Result<Option<(BlobSource, u64)>> {
-        Ok(self.regular(name)?.map(|(path, size)| (BlobSource::File(path), size)))
+    fn locate(&self, name: &str) -> Result<Option<(BlobLocation, u64)>> {
+        Ok(self.regular(name)?.map(|(path, size)| (BlobLocation::File(path), size)))
     }
 }
 

@@ -4,15 +4,16 @@ use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 
-use super::archive::{self, Export};
+use super::archive;
+use super::export::Export;
 use super::watch::blocking;
-use super::{Context, Engine};
+use super::{ContainerEngine, Context};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::progress::Task;
 
 /// Streams an archive into `docker load` or `podman load`.
 pub(super) async fn load(
-    engine: Engine,
+    engine: ContainerEngine,
     export: Export,
     task: Task,
     context: &Context,
@@ -42,7 +43,9 @@ pub(super) async fn load(
         let error =
             Error::new(ErrorKind::Program, format!("load the image into {program}")).because(said);
         return Err(match engine {
-            Engine::Docker if has_zstd => error.hint("docker before 23 needs --compression gzip"),
+            ContainerEngine::Docker if has_zstd => {
+                error.hint("docker before 23 needs --compression gzip")
+            }
             _ => error,
         });
     }
@@ -54,7 +57,7 @@ pub(super) async fn load(
     Ok(())
 }
 
-fn start(engine: Engine) -> Result<Child> {
+fn start(engine: ContainerEngine) -> Result<Child> {
     let program = engine.program();
     let mut command = Command::new(program);
     command.arg("load").kill_on_drop(true);

@@ -15,26 +15,29 @@
 
 mod archive;
 mod assemble;
+mod blob_progress;
+mod docker_item;
+mod entries;
+mod evict_corrupt;
+mod export;
+mod fetch_blobs;
 mod files;
 mod layout;
 mod load;
-mod localize;
-mod mend;
-mod place;
+mod location;
 mod push;
 mod read;
 mod registry;
 mod select;
 mod store;
-mod transfer;
 mod watch;
 mod write;
 
-pub use localize::localize;
-pub use place::{Engine, Place, RefName};
+pub(crate) use blob_progress::BlobProgress;
+pub use fetch_blobs::fetch_blobs;
+pub use location::{ContainerEngine, Location, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
-pub(crate) use transfer::Transfer;
 pub use write::{check, push, write};
 
 use futures_util::stream::{StreamExt, TryStreamExt};

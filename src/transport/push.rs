@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::assemble::check_whole;
-use super::localize::bring_one;
-use super::transfer::Transfer;
+use super::blob_progress::BlobProgress;
+use super::fetch_blobs::fetch_blob;
 use super::{Context, concurrently};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Named};
+use crate::image::{Artifact, Blob, BlobLocation, TaggedArtifact};
 use crate::oci::{Descriptor, Digest, Reference, Repository};
 use crate::progress::TaskKind;
-use crate::registry::{Pushed, Reopen};
+use crate::registry::{BlobSource, Pushed};
 
 /// Pushes each image under its names, to the registries that they say.
-pub(super) async fn push(images: &[Named], context: &Context) -> Result<()> {
+pub(super) async fn push(images: &[TaggedArtifact], context: &Context) -> Result<()> {
     let targets = outdated(images, context).await?;
     if targets.is_empty() {
         return Ok(());
@@ -36,7 +36,7 @@ struct Target<'a> {
 }
 
 /// The names that do not stand for their image yet.
-async fn outdated<'a>(images: &'a [Named], context: &Context) -> Result<Vec<Target<'a>>> {
+async fn outdated<'a>(images: &'a [TaggedArtifact], context: &Context) -> Result<Vec<Target<'a>>> {
     let mut targets = Vec::new();
     for named in images {
         check_whole(&named.artifact)?;
@@ -103,7 +103,7 @@ impl Target<'_> {
 }
 
 /// Blobs of one digest that several repositories of a registry need.
-struct Shipment<'a> {
+struct BlobPush<'a> {
     blob: Blob,
     /// A repository that has the blob.
     origin: Option<Repository>,
@@ -111,7 +111,7 @@ struct Shipment<'a> {
 }
 
 async fn push_blobs(targets: &[Target<'_>], context: &Context) -> Result<()> {
-    let mut shipments: BTreeMap<(&str, Digest), Shipment<'_>> = BTreeMap::new();
+    let mut pushes: BTreeMap<(&str, Digest), BlobPush<'_>> = BTreeMap::new();
     for target in targets {
         let origins = origins(target.artifact);
         for blob in target.artifact.blobs() {
@@ -121,16 +121,18 @@ async fn push_blobs(targets: &[Target<'_>], context: &Context) -> Result<()> {
             }
             let digest = blob.descriptor.digest.clone();
             let origin = origins.get(&digest).cloned();
-            let shipment = shipments
-                .entry((target.name.registry(), digest))
-                .or_insert_with(|| Shipment { blob, origin, repositories: BTreeSet::new() });
-            shipment.repositories.insert(target.name.repository());
+            let push = pushes.entry((target.name.registry(), digest)).or_insert_with(|| BlobPush {
+                blob,
+                origin,
+                repositories: BTreeSet::new(),
+            });
+            push.repositories.insert(target.name.repository());
         }
     }
-    let mut shipments: Vec<Shipment<'_>> = shipments.into_values().collect();
+    let mut pushes: Vec<BlobPush<'_>> = pushes.into_values().collect();
     // A large one that begins last would run on alone.
-    shipments.sort_by_key(|shipment| std::cmp::Reverse(shipment.blob.descriptor.size));
-    concurrently(shipments.iter().map(|shipment| shipment.send(context)), context.jobs()).await?;
+    pushes.sort_by_key(|push| std::cmp::Reverse(push.blob.descriptor.size));
+    concurrently(pushes.iter().map(|push| push.send(context)), context.jobs()).await?;
     Ok(())
 }
 
@@ -151,7 +153,7 @@ fn origins(artifact: &Artifact) -> BTreeMap<Digest, Repository> {
     origins
 }
 
-impl Shipment<'_> {
+impl BlobPush<'_> {
     /// Brings the blob into one repository after the other: the first upload serves the rest.
     async fn send(&self, context: &Context) -> Result<()> {
         let mut holders: Vec<Repository> = Vec::new();
@@ -163,18 +165,18 @@ impl Shipment<'_> {
                 holders.push(origin.clone());
             }
             let others = holders.iter().filter(|holder| holder != repository);
-            let delivery = Delivery {
+            let one = RepositoryPush {
                 blob: &self.blob,
                 repository,
                 holders: others.cloned().collect(),
                 context,
-                transfer: Transfer::start(
+                transfer: BlobProgress::start(
                     &context.reporter,
                     TaskKind::Upload,
                     &self.blob.descriptor,
                 ),
             };
-            delivery.run().await?;
+            one.run().await?;
             holders.insert(0, (*repository).clone());
         }
         Ok(())
@@ -182,16 +184,16 @@ impl Shipment<'_> {
 }
 
 /// A blob on its way into a repository.
-struct Delivery<'a> {
+struct RepositoryPush<'a> {
     blob: &'a Blob,
     repository: &'a Repository,
     /// Other repositories of the same registry that have the blob.
     holders: Vec<Repository>,
     context: &'a Context,
-    transfer: Transfer,
+    transfer: BlobProgress,
 }
 
-impl Delivery<'_> {
+impl RepositoryPush<'_> {
     async fn run(self) -> Result<()> {
         let pushed = match self.blob.remote() {
             None => self.push(Arc::new(self.blob.clone())).await?,
@@ -208,7 +210,7 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    async fn push(&self, source: Arc<dyn Reopen>) -> Result<Pushed> {
+    async fn push(&self, source: Arc<dyn BlobSource>) -> Result<Pushed> {
         let (client, descriptor) = (&self.context.client, &self.blob.descriptor);
         let progress = self.transfer.on_bytes();
         client.push_blob(self.repository, descriptor, source, &self.holders, progress).await
@@ -221,32 +223,32 @@ impl Delivery<'_> {
             let is_there = self.context.client.has_blob(self.repository, digest).await?;
             return Ok(is_there.then_some(Pushed::Exists));
         }
-        let absent = Arc::new(Absent::default());
-        match self.push(absent.clone()).await {
-            Err(_) if absent.was_opened() => Ok(None),
+        let unfetched = Arc::new(UnfetchedBlob::default());
+        match self.push(unfetched.clone()).await {
+            Err(_) if unfetched.was_opened() => Ok(None),
             outcome => outcome.map(Some),
         }
     }
 
     async fn fetch_and_push(&self) -> Result<Pushed> {
-        bring_one(self.blob, self.context).await?;
+        fetch_blob(self.blob, self.context).await?;
         let path = self.context.store.blob_path(&self.blob.descriptor.digest);
-        let local = Blob { source: BlobSource::File(path), ..self.blob.clone() };
+        let local = Blob { source: BlobLocation::File(path), ..self.blob.clone() };
         self.push(Arc::new(local)).await
     }
 }
 
-/// Stands for bytes that are not here, and notes that somebody wanted them.
+/// Stands for bytes that are not on this machine, and notes that they were asked for.
 #[derive(Default)]
-struct Absent(AtomicBool);
+struct UnfetchedBlob(AtomicBool);
 
-impl Absent {
+impl UnfetchedBlob {
     fn was_opened(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-impl Reopen for Absent {
+impl BlobSource for UnfetchedBlob {
     fn open(&self) -> Result<Box<dyn Read + Send>> {
         self.0.store(true, Ordering::Release);
         Err(Error::new(ErrorKind::NotFound, "read a layer that was not fetched"))

@@ -1,12 +1,13 @@
 //! Reading from any place.
 
 use super::archive::{self, Archive};
+use super::entries::Wanted;
 use super::files::{Files, Folder};
-use super::layout::{Layout, Wanted};
+use super::layout::Layout;
 use super::watch::{Watch, blocking};
-use super::{Context, Place, registry, select, store};
+use super::{Context, Location, registry, select, store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Named};
+use crate::image::{Artifact, TaggedArtifact};
 use crate::oci::PlatformSet;
 
 /// Reads the one image, or index of images, that `place` names.
@@ -15,8 +16,12 @@ use crate::oci::PlatformSet;
 /// index over those, in their order. Errs where a platform is not on offer, where a place holds
 /// several images and no name was given, and with [`ErrorKind::Invalid`] or
 /// [`ErrorKind::Corrupt`] where the place does not hold what it claims to.
-pub async fn read(place: &Place, platforms: &PlatformSet, context: &Context) -> Result<Artifact> {
-    if let Place::Registry(reference) = place {
+pub async fn read(
+    place: &Location,
+    platforms: &PlatformSet,
+    context: &Context,
+) -> Result<Artifact> {
+    if let Location::Registry(reference) = place {
         return registry::read(reference, platforms, context).await;
     }
     let (place, platforms, context) = (place.clone(), platforms.clone(), context.clone());
@@ -27,19 +32,19 @@ pub async fn read(place: &Place, platforms: &PlatformSet, context: &Context) -> 
 ///
 /// Where `place` names one, that is all, and its name is the one that `place` has.
 pub async fn read_all(
-    place: &Place,
+    place: &Location,
     platforms: &PlatformSet,
     context: &Context,
-) -> Result<Vec<Named>> {
+) -> Result<Vec<TaggedArtifact>> {
     let (layout, archive) = match place {
-        Place::Layout { folder, tag: None } => (Some(folder.clone()), None),
-        Place::OciArchive { file, tag: None } | Place::DockerArchive { file, name: None } => {
+        Location::Layout { folder, tag: None } => (Some(folder.clone()), None),
+        Location::OciArchive { file, tag: None } | Location::DockerArchive { file, name: None } => {
             (None, Some(file.clone()))
         }
         _ => {
             let references = place.reference().cloned().into_iter().collect();
             let artifact = read(place, platforms, context).await?;
-            return Ok(vec![Named { artifact, references }]);
+            return Ok(vec![TaggedArtifact { artifact, references }]);
         }
     };
     let (platforms, store) = (platforms.clone(), context.store.clone());
@@ -51,43 +56,43 @@ pub async fn read_all(
     .await
 }
 
-fn read_all_of_layout(folder: &Folder, platforms: &PlatformSet) -> Result<Vec<Named>> {
+fn read_all_of_layout(folder: &Folder, platforms: &PlatformSet) -> Result<Vec<TaggedArtifact>> {
     let images = open_layout(folder)?.read_all(platforms)?;
     select::select_each(images, platforms, &folder.shown())
 }
 
 fn read_local(
-    place: &Place,
+    place: &Location,
     platforms: &PlatformSet,
     context: &Context,
     watch: &Watch,
 ) -> Result<Artifact> {
     match place {
-        Place::Store(Some(name)) => store::read(name, platforms, context),
-        Place::Layout { folder, tag } => {
+        Location::Store(Some(name)) => store::read(name, platforms, context),
+        Location::Layout { folder, tag } => {
             let folder = Folder(folder.clone());
             let mut layout = open_layout(&folder)?;
             let whole = layout.read(tag.as_ref().map_or(Wanted::Only, Wanted::Tag), platforms)?;
             select::select(whole, platforms, &place.to_string())
         }
-        Place::OciArchive { file, tag } => {
+        Location::OciArchive { file, tag } => {
             let archive = Archive::open(file.clone(), &context.store, watch)?;
             archive::read(&archive, tag.as_ref().map_or(Wanted::Only, Wanted::Tag), platforms)
         }
-        Place::DockerArchive { file, name } => {
+        Location::DockerArchive { file, name } => {
             let archive = Archive::open(file.clone(), &context.store, watch)?;
             archive::read(&archive, name.as_ref().map_or(Wanted::Only, Wanted::Name), platforms)
         }
-        Place::Store(None) => Err(Error::new(ErrorKind::Usage, "read from the local store")
+        Location::Store(None) => Err(Error::new(ErrorKind::Usage, "read from the local store")
             .because("it was not said which image")
             .hint("write store:NAME")),
-        Place::Engine { engine, .. } => {
+        Location::Engine { engine, .. } => {
             let program = engine.program();
             Err(Error::new(ErrorKind::Unsupported, format!("read from {place}"))
                 .because(format!("images only go to {program} that way"))
                 .hint(format!("run {program} save -o FILE NAME, and read docker-archive:FILE")))
         }
-        Place::Registry(_) => unreachable!("registries are not local"),
+        Location::Registry(_) => unreachable!("registries are not local"),
     }
 }
 

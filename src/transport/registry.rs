@@ -11,7 +11,7 @@ use super::assemble::{
 use super::select::select;
 use super::{Context, concurrently};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, BlobSource};
+use crate::image::{Artifact, BlobLocation};
 use crate::oci::{
     Descriptor, Digest, Index, LARGEST_DOCUMENT, Manifest, MediaType, PlatformSet, Reference,
     Repository,
@@ -186,7 +186,7 @@ impl Contents for Gathered {
         })
     }
 
-    fn source(&self, _: &Descriptor) -> Result<BlobSource> {
-        Ok(BlobSource::Remote(self.repository.clone()))
+    fn source(&self, _: &Descriptor) -> Result<BlobLocation> {
+        Ok(BlobLocation::Remote(self.repository.clone()))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Image, Named};
+use crate::image::{Artifact, Image, TaggedArtifact};
 use crate::oci::{Descriptor, Document, Index, Platform, PlatformSet};
 
 /// An image of an artifact, or an entry that stands for one.
@@ -46,12 +46,12 @@ pub(super) fn select(artifact: Artifact, wanted: &PlatformSet, name: &str) -> Re
 
 /// [`select`] for several artifacts.
 pub(super) fn select_each(
-    images: Vec<Named>,
+    images: Vec<TaggedArtifact>,
     wanted: &PlatformSet,
     name: &str,
-) -> Result<Vec<Named>> {
-    let selected = images.into_iter().map(|Named { artifact, references }| {
-        Ok(Named { artifact: select(artifact, wanted, name)?, references })
+) -> Result<Vec<TaggedArtifact>> {
+    let selected = images.into_iter().map(|TaggedArtifact { artifact, references }| {
+        Ok(TaggedArtifact { artifact: select(artifact, wanted, name)?, references })
     });
     selected.collect()
 }

@@ -6,15 +6,15 @@ use bytes::Bytes;
 
 use super::Context;
 use super::assemble::{Contents, assemble};
-use super::localize::localize_all;
+use super::blob_progress::BlobProgress;
+use super::fetch_blobs::fetch_blobs_of_all;
 use super::select::select;
-use super::transfer::Transfer;
 use super::watch::{Watch, blocking};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Named};
+use crate::image::{Artifact, Blob, BlobLocation, TaggedArtifact};
 use crate::oci::{Descriptor, LARGEST_DOCUMENT, PlatformSet, Reference};
 use crate::progress::TaskKind;
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 use crate::store::Store;
 
 /// The fewest digits of a digest that name an image.
@@ -27,9 +27,9 @@ impl Contents for Store {
         self.read(descriptor, LARGEST_DOCUMENT)
     }
 
-    fn source(&self, descriptor: &Descriptor) -> Result<BlobSource> {
+    fn source(&self, descriptor: &Descriptor) -> Result<BlobLocation> {
         if self.holds(descriptor)? {
-            return Ok(BlobSource::File(self.blob_path(&descriptor.digest)));
+            return Ok(BlobLocation::File(self.blob_path(&descriptor.digest)));
         }
         Err(Error::new(ErrorKind::NotFound, format!("read blob {}", descriptor.digest))
             .because(format!("it is not in the store {}", self.root().display()))
@@ -101,9 +101,9 @@ pub(super) fn read(
 }
 
 /// Brings images into the store, and gives them their names when all of them are there.
-pub(super) async fn write(images: &[Named], context: &Context) -> Result<()> {
+pub(super) async fn write(images: &[TaggedArtifact], context: &Context) -> Result<()> {
     let mut images = images.to_vec();
-    localize_all(&mut images, context).await?;
+    fetch_blobs_of_all(&mut images, context).await?;
     let context = context.clone();
     blocking(move |watch| {
         let store = &context.store;
@@ -123,7 +123,7 @@ pub(super) async fn write(images: &[Named], context: &Context) -> Result<()> {
     .await
 }
 
-fn named_descriptors(named: &Named) -> impl Iterator<Item = (Reference, Descriptor)> {
+fn named_descriptors(named: &TaggedArtifact) -> impl Iterator<Item = (Reference, Descriptor)> {
     let descriptor = named.artifact.descriptor();
     // A tag with a digest names the tag as well: the digest is checked by the store.
     named.references.iter().flat_map(move |name| {
@@ -139,7 +139,7 @@ fn put(blob: &Blob, context: &Context, watch: &Watch) -> Result<()> {
         return Ok(());
     }
     let action = || format!("store blob {}", descriptor.digest);
-    let transfer = Transfer::start(&context.reporter, TaskKind::Export, descriptor);
+    let transfer = BlobProgress::start(&context.reporter, TaskKind::Export, descriptor);
     let progress = transfer.on_bytes();
     let (mut blob, mut ingest) = (blob.open()?, store.ingest_unhashed()?);
     let mut buffer = vec![0; PIECE];

@@ -1,11 +1,12 @@
-//! Work on threads that ends when nobody waits for it any more.
+//! Work on threads that ends when its caller is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::blocking::joined;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long an interrupted run waits for a thread to tidy up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Watch(Arc<AtomicBool>);
 
 impl Watch {
-    /// Errs with [`ErrorKind::Interrupted`] once nobody waits for the work.
+    /// Errs with [`ErrorKind::Interrupted`] once the caller is gone.
     pub(super) fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Interrupted, "go on").because("nobody waits for it"));
@@ -39,12 +40,12 @@ pub(super) async fn blocking<T: Send + 'static>(
         drop(ended);
         result
     });
-    let result = thread.await.cannot(|| "finish a thread's work");
+    let ended = thread.await;
     waiting.end = None;
-    result?
+    joined(ended)
 }
 
-/// Whoever waits for a thread.
+/// A caller that waits for a thread.
 struct Waiting {
     watch: Watch,
     /// Closed when the thread has ended; taken when it was waited for.

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::archive::{self, Export};
-use super::mend::mended;
-use super::place::is_stream;
+use super::archive;
+use super::evict_corrupt::evict_corrupt;
+use super::export::Export;
+use super::location::is_stream;
 use super::push::push as push_images;
 use super::watch::{Watch, blocking};
-use super::{Context, Place, RefName, assemble, layout, load, localize, store};
+use super::{Context, Location, RefName, assemble, fetch_blobs, layout, load, store};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::Reference;
 use crate::progress::{Task, TaskKind};
 
@@ -17,8 +18,8 @@ use crate::progress::{Task, TaskKind};
 ///
 /// A name or tag that is a part of the place stands instead of the image's own names; then there
 /// may be only one image.
-pub async fn write(place: &Place, images: &[Named], context: &Context) -> Result<()> {
-    mended(write_to(place, images, context).await, images, context)
+pub async fn write(place: &Location, images: &[TaggedArtifact], context: &Context) -> Result<()> {
+    evict_corrupt(write_to(place, images, context).await, images, context)
 }
 
 /// Pushes each image under its names, to the registries that they say.
@@ -27,28 +28,30 @@ pub async fn write(place: &Place, images: &[Named], context: &Context) -> Result
 /// Layers that the target has are neither downloaded nor sent; those that another repository of the
 /// same registry has are mounted. Tags move last, when everything else is in place: an interrupted
 /// push moves none.
-pub async fn push(images: &[Named], context: &Context) -> Result<()> {
-    mended(push_images(images, context).await, images, context)
+pub async fn push(images: &[TaggedArtifact], context: &Context) -> Result<()> {
+    evict_corrupt(push_images(images, context).await, images, context)
 }
 
 /// Finds out before there is an image whether `place` could take one, as far as that can be told.
-pub fn check(place: &Place) -> Result<()> {
+pub fn check(place: &Location) -> Result<()> {
     match place {
-        Place::Layout { folder, .. } => layout::check_folder(folder)
+        Location::Layout { folder, .. } => layout::check_folder(folder)
             .cannot(|| format!("write the image layout {}", folder.display())),
-        Place::OciArchive { file, .. } | Place::DockerArchive { file, .. } if !is_stream(file) => {
+        Location::OciArchive { file, .. } | Location::DockerArchive { file, .. }
+            if !is_stream(file) =>
+        {
             archive::check_file(file)
         }
         _ => Ok(()),
     }
 }
 
-async fn write_to(place: &Place, images: &[Named], context: &Context) -> Result<()> {
+async fn write_to(place: &Location, images: &[TaggedArtifact], context: &Context) -> Result<()> {
     images.iter().try_for_each(|named| assemble::check_whole(&named.artifact))?;
     match place {
-        Place::Registry(name) => push_images(&renamed(images, Some(name))?, context).await,
-        Place::Store(name) => store::write(&renamed(images, name.as_ref())?, context).await,
-        Place::Layout { folder, tag } => {
+        Location::Registry(name) => push_images(&renamed(images, Some(name))?, context).await,
+        Location::Store(name) => store::write(&renamed(images, name.as_ref())?, context).await,
+        Location::Layout { folder, tag } => {
             let export = local_export(images, tag.as_ref(), context).await?;
             let (folder, task) = (folder.clone(), start(context, place, &export));
             blocking(move |watch| {
@@ -58,18 +61,18 @@ async fn write_to(place: &Place, images: &[Named], context: &Context) -> Result<
             })
             .await
         }
-        Place::OciArchive { file, tag } => {
+        Location::OciArchive { file, tag } => {
             let export = local_export(images, tag.as_ref(), context).await?;
             write_archive(place, file.clone(), export, context).await
         }
-        Place::DockerArchive { file, name } => {
+        Location::DockerArchive { file, name } => {
             let images = renamed(images, name.as_ref())?;
             // Before anything is pulled.
             Export::new(&images, None, &context.host)?.check_for_docker()?;
             let export = local_export(&images, None, context).await?;
             write_archive(place, file.clone(), export, context).await
         }
-        Place::Engine { engine, name } => {
+        Location::Engine { engine, name } => {
             let export = local_export(&renamed(images, name.as_ref())?, None, context).await?;
             let task = start(context, place, &export);
             load::load(*engine, export, task, context).await
@@ -79,19 +82,19 @@ async fn write_to(place: &Place, images: &[Named], context: &Context) -> Result<
 
 /// Gathers what an export needs; what is in registries is brought here first.
 async fn local_export(
-    images: &[Named],
+    images: &[TaggedArtifact],
     tag: Option<&RefName>,
     context: &Context,
 ) -> Result<Export> {
     // A wrong tag is noticed before anything is pulled.
     Export::new(images, tag, &context.host)?;
     let mut images = images.to_vec();
-    localize::localize_all(&mut images, context).await?;
+    fetch_blobs::fetch_blobs_of_all(&mut images, context).await?;
     Export::new(&images, tag, &context.host)
 }
 
 async fn write_archive(
-    place: &Place,
+    place: &Location,
     file: PathBuf,
     export: Export,
     context: &Context,
@@ -111,23 +114,23 @@ async fn write_archive(
     .await
 }
 
-fn start(context: &Context, place: &Place, export: &Export) -> Task {
+fn start(context: &Context, place: &Location, export: &Export) -> Task {
     context.reporter.start(TaskKind::Export, place.to_string(), Some(export.size()))
 }
 
-/// Counts bytes that were written, and ends the work that nobody waits for.
+/// Counts bytes that were written, and ends the work whose caller is gone.
 fn step(task: &Task, watch: &Watch, bytes: u64) -> Result<()> {
     task.advance(bytes);
     watch.check()
 }
 
 /// The one image of `images` under another name.
-fn renamed(images: &[Named], name: Option<&Reference>) -> Result<Vec<Named>> {
+fn renamed(images: &[TaggedArtifact], name: Option<&Reference>) -> Result<Vec<TaggedArtifact>> {
     let Some(name) = name else { return Ok(images.to_vec()) };
     let [only] = images else {
         return Err(Error::new(ErrorKind::Usage, format!("write {} images", images.len()))
             .because(format!("all would be called {name}"))
             .hint("leave the name in the destination away"));
     };
-    Ok(vec![Named { artifact: only.artifact.clone(), references: vec![name.clone()] }])
+    Ok(vec![TaggedArtifact { artifact: only.artifact.clone(), references: vec![name.clone()] }])
 }

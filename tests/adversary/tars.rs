@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use fs_err as fs;
-use gondola::image::{BlobSource, Image};
+use gondola::image::{BlobLocation, Image};
 use gondola::oci::Digest;
 use serde_json::json;
 
@@ -424,7 +424,7 @@ fn write_layout(layout: &Path, image: &Image) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     for blob in image.layers.iter().cloned().chain([image.config_blob()]) {
-        let BlobSource::Memory(bytes) = blob.source else { panic!("it was made in memory") };
+        let BlobLocation::Memory(bytes) = blob.source else { panic!("it was made in memory") };
         fs::write(blobs.join(blob.descriptor.digest.hex()), bytes).unwrap();
     }
     let manifest = image.manifest.descriptor();

@@ -3,7 +3,7 @@
 use fs_err as fs;
 use serde_json::Value;
 
-use super::support::need;
+use super::support::{Sandbox, need};
 use super::world::{User, World, as_users};
 
 /// Counts its starts in a file, says so, and stays.
@@ -141,4 +141,12 @@ fn a_log_that_cannot_be_written_stops_no_program() {
     // With nobody to tell of its end but the state.
     world.gondola(&["stop", "-t", "20", "-s", "CONT", "full"]).success();
     assert_eq!(world.ps("full")["exitCode"], 4);
+}
+
+#[test]
+fn a_program_that_was_replaced_while_it_starts_a_container_finds_the_older_verb() {
+    let sandbox = Sandbox::new();
+    let said = |verb| sandbox.gondola(&[verb, "nothing"]).code(1).stderr;
+    assert_eq!(said("keep"), said("shim"));
+    assert!(said("shim").contains("nothing"));
 }

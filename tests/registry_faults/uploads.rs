@@ -285,7 +285,7 @@ async fn a_source_of_another_length_is_an_error_and_nothing_is_stored() {
 #[tokio::test]
 async fn a_source_that_cannot_be_read_is_named() {
     struct Broken;
-    impl gondola::registry::Reopen for Broken {
+    impl gondola::registry::BlobSource for Broken {
         fn open(&self) -> gondola::error::Result<Box<dyn std::io::Read + Send>> {
             Err(Error::new(ErrorKind::Io, "read layer.tar").because("disk on fire"))
         }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fs_err as fs;
-use gondola::image::{Blob, Draft, Image, Layer, Named};
+use gondola::image::{Blob, Draft, Image, Layer, TaggedArtifact};
 use gondola::layer::{Encoding, Entry, EntryKind, Tree, WriteOptions};
 use gondola::oci::{Descriptor, History, MediaType};
 use gondola::rootfs::{Fork, Rootfs, View};
 use gondola::sandbox::Rung;
-use gondola::transport::{self, Place};
+use gondola::transport::{self, Location};
 
 use super::archive::{Raw, device, fifo, file, folder, hard_link, image, symlink};
 use super::support::{Docker, need, program, root};
@@ -317,11 +317,11 @@ fn with_layer(base: &Image, tree: &Tree) -> Image {
 /// What Docker's `export` of a container of an image holds.
 fn exported(docker: &Docker, world: &World, image: Image) -> BTreeMap<String, String> {
     let archive = world.path("image.tar");
-    let named = Named {
+    let named = TaggedArtifact {
         artifact: gondola::image::Artifact::Image(image),
         references: vec!["changed:latest".parse().unwrap()],
     };
-    let place: Place = format!("docker-archive:{}", archive.display()).parse().unwrap();
+    let place: Location = format!("docker-archive:{}", archive.display()).parse().unwrap();
     let context = world.unpacker(Rung::NsRoot).context;
     block_on(transport::write(&place, &[named], &context)).unwrap();
     docker.load(&archive);

@@ -357,7 +357,7 @@ fn a_blob_that_is_not_what_its_digest_names_is_refused() {
     let whole = archive(&[file("a", "content")]);
     let mut image = image_of(&[whole]);
     image.layers[0].source =
-        gondola::image::BlobSource::Memory(gzip(&archive(&[file("b", "")])).into());
+        gondola::image::BlobLocation::Memory(gzip(&archive(&[file("b", "")])).into());
     let error = refusal(world.unpack(&image, Rung::Ns));
     assert!(error.to_string().contains("content of sha256:"), "{error}");
     assert!(!world.path("store/gondola/rootfs/recorded").exists());

@@ -4,12 +4,12 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
-use gondola::image::{Artifact, Image, Named};
+use gondola::image::{Artifact, Image, TaggedArtifact};
 use gondola::oci::PlatformSet;
 use gondola::rootfs::Unpacker;
 use gondola::sandbox::Rung;
 use gondola::store::{PrunePolicy, Store};
-use gondola::transport::{self, Place};
+use gondola::transport::{self, Location};
 
 use super::archive::{Raw, file, folder, image};
 use super::support::{Registry, Sandbox, need};
@@ -20,8 +20,8 @@ pub fn pushed(world: &World, registry: &Registry, image: Image) -> Image {
     let context = world.unpacker(Rung::Ns).context;
     let name = registry.image("test:latest");
     let references = vec![name.parse().unwrap()];
-    let named = Named { artifact: Artifact::Image(image), references };
-    let place = Place::Registry(name.parse().unwrap());
+    let named = TaggedArtifact { artifact: Artifact::Image(image), references };
+    let place = Location::Registry(name.parse().unwrap());
     let all = PlatformSet::All;
     block_on(async {
         transport::push(&[named], &context).await.unwrap();

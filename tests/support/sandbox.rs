@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use serde_json::Value;
@@ -130,6 +131,22 @@ impl Run {
     pub fn of(command: &mut Command) -> Self {
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self::ended(command, output)
+    }
+
+    /// Runs a command for as long as `patience` lasts; what it wrote to stderr where that was too short.
+    pub fn within(command: &mut Command, patience: Duration) -> Result<Self, String> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let began = Instant::now();
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        while child.try_wait().unwrap().is_none() {
+            if began.elapsed() > patience {
+                child.kill().unwrap();
+                let output = child.wait_with_output().unwrap();
+                return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Self::ended(command, child.wait_with_output().unwrap()))
     }
 
     /// Describes a command that came to its end.

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use gondola::error::{Error, Result};
-use gondola::image::{Artifact, Blob, BlobSource, Draft, Image, Layer, Named};
+use gondola::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer, TaggedArtifact};
 use gondola::layer::{self, Content, Encoding, Entry, Tree, WriteOptions};
 use gondola::oci::{
     Descriptor, Digest, Document, History, Index, Manifest, MediaType, Platform, PlatformSet,
 };
 use gondola::progress::{Event, Outcome, Progress, Reporter};
-use gondola::registry::{Client, Reopen};
+use gondola::registry::{BlobSource, Client};
 use gondola::store::Store;
-use gondola::transport::{self, Context, Place};
+use gondola::transport::{self, Context, Location};
 use tempfile::TempDir;
 
 pub const GZIP: Encoding = Encoding::Gzip { level: 6, single_member: false };
@@ -84,11 +84,11 @@ impl Bench {
     }
 
     /// A place whose path, if it has one, is in this folder.
-    pub fn place(&self, text: &str) -> Place {
-        text.parse::<Place>().unwrap().in_folder(self.folder.path())
+    pub fn place(&self, text: &str) -> Location {
+        text.parse::<Location>().unwrap().in_folder(self.folder.path())
     }
 
-    pub fn write(&self, place: &str, images: &[Named]) -> Result<()> {
+    pub fn write(&self, place: &str, images: &[TaggedArtifact]) -> Result<()> {
         run(transport::write(&self.place(place), images, &self.context))
     }
 
@@ -97,7 +97,7 @@ impl Bench {
         run(transport::read(&self.place(place), &platforms, &self.context))
     }
 
-    pub fn read_all(&self, place: &str) -> Result<Vec<Named>> {
+    pub fn read_all(&self, place: &str) -> Result<Vec<TaggedArtifact>> {
         run(transport::read_all(&self.place(place), &PlatformSet::All, &self.context))
     }
 }
@@ -172,15 +172,18 @@ fn blob(media_type: MediaType, bytes: &'static [u8]) -> Blob {
     Blob::in_memory(Descriptor::of(media_type, bytes), Bytes::from_static(bytes))
 }
 
-pub fn named(artifact: Artifact, names: &[&str]) -> Named {
-    Named { artifact, references: names.iter().map(|name| name.parse().unwrap()).collect() }
+pub fn named(artifact: Artifact, names: &[&str]) -> TaggedArtifact {
+    TaggedArtifact {
+        artifact,
+        references: names.iter().map(|name| name.parse().unwrap()).collect(),
+    }
 }
 
 /// An image one of whose layers does not have the content that its digest names.
 pub fn broken(platform: &str) -> Artifact {
     let mut image = image(platform, "broken");
     let size = usize::try_from(image.layers[0].descriptor.size).unwrap();
-    image.layers[0].source = BlobSource::Memory(vec![b'x'; size].into());
+    image.layers[0].source = BlobLocation::Memory(vec![b'x'; size].into());
     Artifact::Image(image)
 }
 

@@ -6,7 +6,7 @@ use fs_err as fs;
 use gondola::image::{Artifact, Image};
 use gondola::layer::{Encoding, decompress};
 use gondola::oci::{Digest, MediaType};
-use gondola::registry::Reopen;
+use gondola::registry::BlobSource;
 use serde_json::{Value, json};
 
 use super::bench::{Bench, GZIP, assert_says, image_with, verified};

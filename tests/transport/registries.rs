@@ -1,10 +1,10 @@
 //! Registries: nothing is moved that need not be, and tags come last.
 
 use gondola::error::ErrorKind;
-use gondola::image::{Artifact, BlobSource};
+use gondola::image::{Artifact, BlobLocation};
 use gondola::oci::PlatformSet;
 use gondola::progress::Outcome;
-use gondola::transport::{localize, push};
+use gondola::transport::{fetch_blobs, push};
 
 use super::bench::{
     Bench, assert_same, assert_says, broken, image, index, index_with_others, named, run,
@@ -80,7 +80,7 @@ fn a_tag_that_moves_sends_only_what_is_new() {
 /// Everything behind a name, brought into the store.
 fn pulled(bench: &Bench, name: &str) -> Artifact {
     let mut artifact = bench.read(name, "all").unwrap();
-    run(localize(&mut artifact, &bench.context)).unwrap();
+    run(fetch_blobs(&mut artifact, &bench.context)).unwrap();
     artifact
 }
 
@@ -209,12 +209,12 @@ fn each_digest_is_brought_once_and_none_that_is_here() {
     let bench = Bench::new();
     let mut artifact = bench.read(&name, "all").unwrap();
     let before = downloads(&registry);
-    run(localize(&mut artifact, &bench.context)).unwrap();
+    run(fetch_blobs(&mut artifact, &bench.context)).unwrap();
     // Two images share one of their two layers.
     assert_eq!((bench.events.take(&SENT), bench.events.take(&EXISTS)), (3, 0));
     assert!(artifact.blobs().iter().all(|blob| blob.remote().is_none()));
     let mut again = bench.read(&name, "all").unwrap();
-    run(localize(&mut again, &bench.context)).unwrap();
+    run(fetch_blobs(&mut again, &bench.context)).unwrap();
     assert_eq!((bench.events.take(&SENT), bench.events.take(&EXISTS)), (0, 3));
     assert_eq!(downloads(&registry) - before, 3);
     assert_same(&again, &index());
@@ -245,7 +245,9 @@ fn a_blob_that_turned_bad_in_the_store_is_taken_away() {
     bench.write("store:x", &[named(index(), &[])]).unwrap();
     let artifact = bench.read("store:x", "all").unwrap();
     let layer = artifact.images()[0].layers[0].descriptor.clone();
-    let BlobSource::File(path) = &artifact.images()[0].layers[0].source else { panic!("no file") };
+    let BlobLocation::File(path) = &artifact.images()[0].layers[0].source else {
+        panic!("no file")
+    };
     fs_err::write(path, vec![0; usize::try_from(layer.size).unwrap()]).unwrap();
     let pushed = run(push(&[named(artifact, &[&registry.image("x")])], &bench.context));
     let error =

@@ -14,7 +14,7 @@ use crate::disk::ResultFile;
 use crate::error::{Cannot as _, Result};
 use crate::pipeline;
 use crate::sandbox::{Preference, Rung};
-use crate::transport::Place;
+use crate::transport::Location;
 
 impl Runs for Noted<BuildArgs> {
     /// A build with a Dockerfile needs what its steps do. One of Go packages says later what it needs,
@@ -40,7 +40,7 @@ impl Runs for Noted<BuildArgs> {
 async fn build(session: &Session, build: Noted<BuildArgs>, rung: Option<Rung>) -> Result<()> {
     let args = &build.args;
     check_streams(&args.result.output)?;
-    let engine = session.engine()?;
+    let engine = session.build_context()?;
     if let Some(path) = &args.result.timings {
         let path = session.environment.resolve(path);
         ResultFile::check(&path).cannot(|| format!("write {}", path.display()))?;
@@ -50,7 +50,7 @@ async fn build(session: &Session, build: Noted<BuildArgs>, rung: Option<Rung>) -
         session.reporter.warn(note);
     }
     if args.dockerfile.check {
-        return pipeline::check(&engine, asked.request, rung).await;
+        return pipeline::check(&engine, asked.request).await;
     }
     let published = pipeline::build(&engine, asked.request, rung).await;
     if let Some(path) = &args.result.timings {
@@ -58,7 +58,7 @@ async fn build(session: &Session, build: Noted<BuildArgs>, rung: Option<Rung>) -
         session.write_timings(&session.environment.resolve(path))?;
     }
     let published = published?;
-    if args.result.output.iter().any(Place::is_stream) {
+    if args.result.output.iter().any(Location::is_stream) {
         return Ok(());
     }
     session.view.close();

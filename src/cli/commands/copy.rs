@@ -9,16 +9,16 @@ use crate::cli::args::PlatformArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::error::Result;
 use crate::oci::PlatformSet;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// Arguments of `gondola copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
     /// Where from: an image name, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, store:NAME
-    source: Place,
+    source: Location,
     /// Where to: the same, or docker:[NAME] and podman:[NAME]
     #[arg(required = true, value_name = "DESTINATION")]
-    destinations: Vec<Place>,
+    destinations: Vec<Location>,
     #[command(flatten)]
     platform: PlatformArgs,
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use super::run::{report, supervisor};
 use crate::cli::process::ProcessArgs;
 use crate::cli::session::Session;
-use crate::container::{Containers, Further};
+use crate::container::{Containers, ExecRequest};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Arguments of `gondola exec`.
@@ -40,7 +40,7 @@ async fn run(session: &Session, args: ExecArgs) -> Result<ExitCode> {
     args.process.check_terminal(session);
     let seen = Containers::open(session.store()?.root()).find(name)?;
     let process = args.process;
-    let further = Further {
+    let request = ExecRequest {
         argv: program.to_vec(),
         env: process.variables(&session.environment)?,
         workdir: process.workdir,
@@ -48,6 +48,6 @@ async fn run(session: &Session, args: ExecArgs) -> Result<ExitCode> {
         input: process.interactive,
         terminal: process.tty,
     };
-    let exit = supervisor(session).exec(&seen, &further).await?;
+    let exit = supervisor(session).exec(&seen, &request).await?;
     Ok(report(session, name, &exit, None))
 }

@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, Image};
 use crate::layer::{self, ListedEntry, ListedKind};
 use crate::oci::{Descriptor, Digest, History, PlatformSet};
-use crate::registry::Reopen;
-use crate::transport::{self, Context, Place};
+use crate::registry::BlobSource;
+use crate::transport::{self, Context, Location};
 
 /// Arguments of `gondola inspect`.
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ async fn run(session: &Session, args: InspectArgs) -> Result<()> {
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
     let mut artifact = find(&args.image, &platforms, &context).await?;
     if args.files {
-        transport::localize(&mut artifact, &context).await?;
+        transport::fetch_blobs(&mut artifact, &context).await?;
     }
     let text = if args.json {
         format!("{}\n", as_json(&artifact, args.files)?)
@@ -56,11 +56,11 @@ async fn run(session: &Session, args: InspectArgs) -> Result<()> {
 
 /// A plain name is looked for in the local store before its registry is asked.
 async fn find(text: &str, platforms: &PlatformSet, context: &Context) -> Result<Artifact> {
-    let place: Place = text.parse()?;
-    if let Place::Registry(reference) = &place
+    let place: Location = text.parse()?;
+    if let Location::Registry(reference) = &place
         && context.store.resolve(reference)?.is_some()
     {
-        let local = Place::Store(Some(reference.clone()));
+        let local = Location::Store(Some(reference.clone()));
         return transport::read(&local, platforms, context).await;
     }
     transport::read(&place, platforms, context).await

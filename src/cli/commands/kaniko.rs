@@ -15,7 +15,7 @@ use crate::cli::id_range::{Need, of_root};
 use crate::cli::output::ProgressMode;
 use crate::cli::session::{Session, print_lines};
 use crate::error::{Cannot as _, Result};
-use crate::pipeline::{self, Engine, KanikoFiles};
+use crate::pipeline::{self, BuildContext, KanikoFiles};
 use crate::registry::Client;
 use crate::sandbox::{IsolationRequest, Rung};
 
@@ -44,7 +44,7 @@ async fn build(session: &Session, args: Noted<KanikoArgs>, rung: Option<Rung>) -
     let certificates = certificates(&build.registries)?;
     let engine = engine(session, &build.registries, certificates.path())?;
     if build.purpose == Purpose::Check {
-        return pipeline::check(&engine, build.request, rung).await;
+        return pipeline::check(&engine, build.request).await;
     }
     make_folders(&build.request.outputs.kaniko)?;
     let published = pipeline::build(&engine, build.request, rung).await?;
@@ -82,8 +82,8 @@ fn certificates(registries: &Registries) -> Result<TempDir> {
     Ok(all)
 }
 
-fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<Engine> {
-    let mut engine = session.engine()?;
+fn engine(session: &Session, registries: &Registries, certificates: &Path) -> Result<BuildContext> {
+    let mut engine = session.build_context()?;
     let mut options = session.registry_options()?;
     options.insecure.extend(registries.insecure.iter().cloned());
     if registries.insecure_pull {

@@ -10,6 +10,7 @@ use clap::builder::{StringValueParser, TypedValueParser};
 
 use crate::cli::session::Session;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::oci::docker_hub;
 use crate::registry::login::{self, Kept};
 use crate::registry::{Login, Secret};
 
@@ -20,7 +21,7 @@ const LONGEST_PASSWORD: u64 = 64 << 10;
 #[derive(Debug, Args)]
 pub struct LoginArgs {
     /// The registry, Docker Hub where none is given
-    #[arg(default_value = "docker.io")]
+    #[arg(default_value = docker_hub::NAME)]
     registry: String,
     /// The user name
     #[arg(short, long)]

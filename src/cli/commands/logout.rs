@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 use crate::cli::session::Session;
 use crate::error::Result;
+use crate::oci::docker_hub;
 use crate::registry::login;
 
 /// Arguments of `gondola logout`.
 #[derive(Debug, Args)]
 pub struct LogoutArgs {
     /// The registry, Docker Hub where none is given
-    #[arg(default_value = "docker.io")]
+    #[arg(default_value = docker_hub::NAME)]
     registry: String,
 }
 

@@ -16,7 +16,6 @@ mod exec;
 mod images;
 mod inspect;
 mod kaniko;
-mod keep;
 mod login;
 mod logout;
 mod logs;
@@ -27,6 +26,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod shim;
 mod stats;
 mod stop;
 mod tag;
@@ -43,6 +43,7 @@ use super::environment::Environment;
 use super::flags::typed::Noted;
 use super::id_range::Need;
 use super::output::ProgressMode;
+use super::passing_store::WithoutStore;
 use super::session::Session;
 use crate::error::Result;
 use crate::sandbox::Rung;
@@ -76,17 +77,6 @@ pub(super) trait Runs {
 
     /// Does it; answers the exit code. `rung` is the isolation that it needed.
     fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode>;
-}
-
-/// What comes of a store that cannot be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WithoutStore {
-    /// Whatever writes to it fails.
-    Fails,
-    /// One for this run takes its place.
-    Passes,
-    /// The command is refused, for this reason.
-    Refused(&'static str),
 }
 
 /// Commands that end with the exit code of a program, which any code but one may be.
@@ -144,8 +134,8 @@ commands! {
     /// Show what containers take of processors and memory
     Stats(stats::StatsArgs),
     /// Keep a container that runs in the background
-    #[command(hide = true)]
-    Keep(keep::KeepArgs),
+    #[command(hide = true, alias = "keep")]
+    Shim(shim::ShimArgs),
     /// Build a Dockerfile as kaniko's executor does, by its flags
     #[command(args_override_self = true)]
     Kaniko(Noted<KanikoArgs>),

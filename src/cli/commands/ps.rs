@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::environment;
 use crate::cli::output::human;
 use crate::cli::session::{Session, print, print_lines};
-use crate::container::{Containers, NetworkChoice, Seen, Status};
+use crate::container::{ContainerInfo, Containers, NetworkChoice, Status};
 use crate::error::Result;
 
 /// Arguments of `gondola ps`.
@@ -56,12 +56,12 @@ fn run(session: &Session, args: &PsArgs) -> Result<()> {
     print(&table(&seen, args.no_trunc, environment::clock()))
 }
 
-fn id(seen: &Seen, whole: bool) -> &str {
+fn id(seen: &ContainerInfo, whole: bool) -> &str {
     let id = seen.container.id();
     if whole { id.as_str() } else { id.short() }
 }
 
-fn table(seen: &[Seen], whole: bool, now: Timestamp) -> String {
+fn table(seen: &[ContainerInfo], whole: bool, now: Timestamp) -> String {
     let head = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
     let mut cells = vec![head.map(str::to_owned)];
     cells.extend(seen.iter().map(|seen| {
@@ -104,7 +104,7 @@ fn between(earlier: Timestamp, later: Timestamp) -> Duration {
 }
 
 /// Published ports, and those that are open to nobody: on the host's network all are its own.
-fn ports(seen: &Seen) -> Vec<String> {
+fn ports(seen: &ContainerInfo) -> Vec<String> {
     let published = match &seen.status {
         Status::Running(running) => &running.ports[..],
         _ => &[],
@@ -119,7 +119,7 @@ fn ports(seen: &Seen) -> Vec<String> {
     shown
 }
 
-fn to_json(seen: &Seen) -> Value {
+fn to_json(seen: &ContainerInfo) -> Value {
     let (mut started, mut finished, mut code) = (None, None, None);
     match &seen.status {
         Status::Created | Status::Starting => {}

@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use crate::cli::args::PlatformArgs;
 use crate::cli::session::{Session, print_lines};
 use crate::error::Result;
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{PlatformSet, Reference};
 use crate::rootfs::Unpacker;
 use crate::sandbox::Rung;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// Arguments of `gondola pull`.
 #[derive(Debug, Args)]
@@ -53,15 +53,15 @@ async fn run(session: &Session, args: PullArgs, rung: Option<Rung>) -> Result<()
     let unpacker = rung.map(|rung| Unpacker { context: context.clone(), rung, cores });
     for image in args.images {
         let artifact =
-            transport::read(&Place::Registry(image.clone()), &platforms, &context).await?;
+            transport::read(&Location::Registry(image.clone()), &platforms, &context).await?;
         if let Some(unpacker) = &unpacker {
             for image in artifact.images() {
                 unpacker.unpack_and_store(image).await?;
             }
         }
         let pinned = image.with_digest(artifact.digest().clone());
-        let named = Named { artifact, references: vec![image] };
-        transport::write(&Place::Store(None), &[named], &context).await?;
+        let named = TaggedArtifact { artifact, references: vec![image] };
+        transport::write(&Location::Store(None), &[named], &context).await?;
         print_lines([pinned])?;
     }
     Ok(())

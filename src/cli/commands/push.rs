@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use crate::cli::session::{Session, print_lines};
 use crate::error::Result;
-use crate::image::Named;
+use crate::image::TaggedArtifact;
 use crate::oci::{PlatformSet, Reference};
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// Arguments of `gondola push`.
 #[derive(Debug, Args)]
@@ -28,10 +28,10 @@ impl Runs for PushArgs {
 async fn run(session: &Session, args: PushArgs) -> Result<()> {
     let context = session.transport()?;
     for image in args.images {
-        let place = Place::Store(Some(image.clone()));
+        let place = Location::Store(Some(image.clone()));
         let artifact = transport::read(&place, &PlatformSet::All, &context).await?;
         let pinned = image.with_digest(artifact.digest().clone());
-        let named = Named { artifact, references: vec![image] };
+        let named = TaggedArtifact { artifact, references: vec![image] };
         transport::push(&[named], &context).await?;
         print_lines([pinned])?;
     }

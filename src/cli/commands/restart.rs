@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::run::{keeper_arguments, report};
+use super::run::{report, shim_arguments};
 use super::stop::HowArgs;
 use crate::cli::session::{Session, print_lines};
-use crate::container::{Containers, Seen, start_detached};
+use crate::container::{ContainerInfo, Containers, start_detached};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Arguments of `gondola restart`.
@@ -38,7 +38,7 @@ impl Runs for RestartArgs {
 /// Starts containers again, in the background; their files are as they left them.
 fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
     let containers = Containers::open(session.store()?.root());
-    let seen: Vec<Seen> =
+    let seen: Vec<ContainerInfo> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
     if let Some(seen) = seen.iter().find(|seen| seen.config.remove && seen.status.is_alive()) {
         let name = seen.container.name();
@@ -47,9 +47,9 @@ fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
     }
     for (seen, name) in seen.iter().zip(&args.containers) {
         args.how.stop(seen)?;
-        let claimed = seen.container.claim()?;
+        let locked = seen.container.claim()?;
         let id = seen.container.id().as_str();
-        if let Some(exit) = start_detached(&claimed, &keeper_arguments(session, id)?)? {
+        if let Some(exit) = start_detached(&locked, &shim_arguments(session, id)?)? {
             return Ok(report(session, name, &exit, None));
         }
         print_lines([name])?;

@@ -9,7 +9,7 @@ use clap::Args;
 use std::process::ExitCode;
 
 use crate::cli::session::{Session, print_lines};
-use crate::container::{Containers, Seen};
+use crate::container::{ContainerInfo, Containers};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Arguments of `gondola rm`.
@@ -60,10 +60,10 @@ fn run(session: &Session, args: &RmArgs) -> Result<()> {
     Ok(())
 }
 
-fn remove(seen: &Seen) -> Result<()> {
+fn remove(seen: &ContainerInfo) -> Result<()> {
     seen.container.kill()?;
     match seen.container.claim() {
-        Ok(claimed) => claimed.remove(),
+        Ok(locked) => locked.remove(),
         // One that was started with --rm removes itself.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

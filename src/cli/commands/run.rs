@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Runs, WithoutStore};
+use super::Runs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::dialect::gondola;
 use crate::cli::environment::{self, Environment};
@@ -15,22 +15,23 @@ use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::flags::{self, pair};
 use crate::cli::id_range::{Need, of_root};
+use crate::cli::passing_store::WithoutStore;
 use crate::cli::process::ProcessArgs;
 use crate::cli::proxies;
-use crate::cli::sandbox::{SandboxArgs, launcher};
+use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, print_lines, until_interrupted};
 use crate::container::{
-    Attachment, Claimed, Containers, Options, Origin, Plan, Publish, Reserved, StopSignal,
-    Supervisor, Volume, start_detached,
+    Attachment, Containers, LockedContainer, NewContainer, Options, Origin, Plan, Publish,
+    StopSignal, Supervisor, Volume, start_detached,
 };
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::image::{Artifact, Image, Named};
+use crate::image::{Artifact, Image, TaggedArtifact};
 use crate::literal;
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline;
 use crate::rootfs::{Rootfs, Unpacker};
 use crate::sandbox::{Exit, Limit, Root, Rung};
-use crate::transport::{self, Context, Place, find_in_store};
+use crate::transport::{self, Context, Location, find_in_store};
 
 /// Arguments of `gondola run`.
 #[derive(Clone, Debug, Args)]
@@ -257,20 +258,20 @@ async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
     if !args.detach {
         args.program.process.check_terminal(session);
     }
-    let (claimed, foreign) =
+    let (locked, foreign) =
         until_interrupted(session, Box::pin(prepare(session, &args, rung))).await?;
     session.view.close();
-    let name = claimed.container().name().to_owned();
+    let name = locked.container().name().to_owned();
     let exit = if args.detach {
-        let id = claimed.container().id().clone();
-        let exit = start_detached(&claimed, &keeper_arguments(session, id.as_str())?)?;
+        let id = locked.container().id().clone();
+        let exit = start_detached(&locked, &shim_arguments(session, id.as_str())?)?;
         if exit.is_none() {
             print_lines([id])?;
         }
         exit
     } else {
         let supervisor = supervisor(session);
-        Some(supervisor.run(claimed, Attachment::Foreground, || ()).await?)
+        Some(supervisor.run(locked, Attachment::Foreground, || ()).await?)
     };
     let report = |exit| report(session, &name, &exit, foreign.as_ref());
     Ok(exit.map_or(ExitCode::SUCCESS, report))
@@ -278,13 +279,13 @@ async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
 
 /// What keeps containers.
 pub(in crate::cli) fn supervisor(session: &Session) -> Supervisor {
-    Supervisor { launcher: launcher(session), clock: environment::clock }
+    Supervisor { launcher: session.launcher(), clock: environment::clock }
 }
 
-/// The arguments by which the own binary keeps a container, see `gondola keep`.
-pub(in crate::cli) fn keeper_arguments(session: &Session, id: &str) -> Result<Vec<String>> {
+/// The arguments by which the own binary keeps a container, see `gondola shim`.
+pub(in crate::cli) fn shim_arguments(session: &Session, id: &str) -> Result<Vec<String>> {
     let store = session.store()?;
-    let words = ["--store", &store.root().display().to_string(), "keep", id];
+    let words = ["--store", &store.root().display().to_string(), "shim", id];
     Ok(words.map(str::to_owned).to_vec())
 }
 
@@ -316,13 +317,13 @@ async fn prepare(
     session: &Session,
     args: &RunArgs,
     rung: Rung,
-) -> Result<(Claimed, Option<Platform>)> {
+) -> Result<(LockedContainer, Option<Platform>)> {
     let options = options(args, session)?;
     session.note_passing_store();
     let context = session.transport()?;
     // A name that is taken is told before anything is pulled.
     let containers = Containers::open(context.store.root());
-    let reserved = containers.reserve(args.name.as_deref())?;
+    let new = containers.reserve(args.name.as_deref())?;
     if !rung.has_namespaces() {
         session.reporter.warn(format!(
             "sandbox {rung}: the program has no processes, network or mounts of its own, and no \
@@ -331,7 +332,7 @@ async fn prepare(
     }
     if args.rootfs {
         let folder = session.environment.resolve(&args.words[0]);
-        let made = folder_container(session, (reserved, rung), &folder, &options)?;
+        let made = folder_container(session, (new, rung), &folder, &options)?;
         return Ok((made, None));
     }
     let image = find(session, args, &context).await?;
@@ -346,7 +347,7 @@ async fn prepare(
     };
     let platform = image.image.platform().clone();
     let foreign = (!platform.satisfies(&context.host)).then_some(platform);
-    let made = image_container(session, (reserved, rung), (&image, &rootfs), &options)?;
+    let made = image_container(session, (new, rung), (&image, &rootfs), &options)?;
     Ok((made, foreign))
 }
 
@@ -380,7 +381,12 @@ impl Found {
     async fn name_in_store(&self, context: &Context) -> Result<()> {
         let artifact = Artifact::Image(self.image.clone());
         let references = self.reference.clone().into_iter().collect();
-        transport::write(&Place::Store(None), &[Named { artifact, references }], context).await
+        transport::write(
+            &Location::Store(None),
+            &[TaggedArtifact { artifact, references }],
+            context,
+        )
+        .await
     }
 }
 
@@ -398,12 +404,12 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
     if is_package(word) {
         let built = build(session, word, args.platform.as_ref()).await?;
         let artifact =
-            transport::read(&Place::Store(Some(built.clone())), &platforms, context).await?;
+            transport::read(&Location::Store(Some(built.clone())), &platforms, context).await?;
         let name = built.without_digest().unwrap_or(built).familiar();
         return Found::new(&artifact, &name);
     }
-    let place = word.parse::<Place>()?.in_folder(&session.environment.folder);
-    let Place::Registry(reference) = place else {
+    let place = word.parse::<Location>()?.in_folder(&session.environment.folder);
+    let Location::Registry(reference) = place else {
         return Found::new(&transport::read(&place, &platforms, context).await?, word);
     };
     // A store that cannot be read has nothing for us.
@@ -413,7 +419,7 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
     let local = match args.pull {
         Pull::Always => None,
         Pull::Missing | Pull::Never => match find_in_store(&own.store, word) {
-            Ok(_) => Some(Place::Store(Some(reference.clone()))),
+            Ok(_) => Some(Location::Store(Some(reference.clone()))),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             Err(error) if args.pull == Pull::Never => {
                 return Err(error).cannot(|| format!("run {word} without pulling it"));
@@ -429,7 +435,7 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
         }
     }
     let artifact =
-        transport::read(&Place::Registry(reference.clone()), &platforms, context).await?;
+        transport::read(&Location::Registry(reference.clone()), &platforms, context).await?;
     let found = Found::new(&artifact, word)?;
     Ok(Found { reference: Some(reference), pulled: true, ..found })
 }
@@ -437,7 +443,7 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
 /// Builds one package as `gondola build` does, and answers the image's name in the store.
 async fn build(session: &Session, package: &str, platform: Option<&Platform>) -> Result<Reference> {
     let request = gondola::package(package, platform, &session.environment)?;
-    let built = pipeline::build(&session.engine()?, request, None).await?;
+    let built = pipeline::build(&session.build_context()?, request, None).await?;
     match &built[..] {
         [one] => Ok(one.pinned.clone()),
         several => Err(Error::new(ErrorKind::Usage, format!("run {package}"))
@@ -449,19 +455,19 @@ async fn build(session: &Session, package: &str, platform: Option<&Platform>) ->
 /// A container of an unpacked image.
 fn image_container(
     session: &Session,
-    (reserved, rung): (Reserved, Rung),
+    (new, rung): (NewContainer, Rung),
     (found, rootfs): (&Found, &Rootfs),
     options: &Options,
-) -> Result<Claimed> {
+) -> Result<LockedContainer> {
     let plan = Plan::make(&found.image.config.value().config, options)?;
     plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
-    let mut root = rootfs.fork()?.settle(&reserved.make_folder("root")?)?;
+    let mut root = rootfs.fork()?.settle(&new.make_folder("root")?)?;
     if options.remove {
         root = root.volatile();
     }
     let layers = rootfs.kept_folders();
     if matches!(root, Root::Overlay { .. }) {
-        session.store()?.keep_for_container(reserved.folder(), &layers)?;
+        session.store()?.keep_for_container(new.folder(), &layers)?;
     }
     let origin = Origin {
         image: found.called.clone(),
@@ -471,16 +477,16 @@ fn image_container(
         now: environment::clock(),
     };
     let copy_up = |path: &str, target: &Path| rootfs.copy_out(path, target);
-    reserved.make(origin, &plan, options, &copy_up)
+    new.make(origin, &plan, options, &copy_up)
 }
 
 /// A container in a folder that somebody unpacked.
 fn folder_container(
     session: &Session,
-    (reserved, rung): (Reserved, Rung),
+    (new, rung): (NewContainer, Rung),
     folder: &Path,
     options: &Options,
-) -> Result<Claimed> {
+) -> Result<LockedContainer> {
     if !folder.is_dir() {
         return Err(Error::new(ErrorKind::NotFound, format!("run in {}", folder.display()))
             .because("there is no such folder"));
@@ -494,7 +500,7 @@ fn folder_container(
         rung,
         now: environment::clock(),
     };
-    reserved.make(origin, &plan, options, &|_, _| Ok(false))
+    new.make(origin, &plan, options, &|_, _| Ok(false))
 }
 
 fn options(args: &RunArgs, session: &Session) -> Result<Options> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::output::human;
 use crate::cli::session::{Session, print};
-use crate::container::{Containers, Sample, Seen, Usage, machine_bytes};
+use crate::container::{ContainerInfo, Containers, Sample, Usage, machine_bytes};
 use crate::error::Result;
 
 /// Arguments of `gondola stats`.
@@ -62,10 +62,10 @@ fn run(session: &Session, args: &StatsArgs) -> Result<()> {
 }
 
 /// A container and what its processes had taken.
-type Look = (Seen, Sample);
+type Look = (ContainerInfo, Sample);
 
 struct Row<'a> {
-    seen: &'a Seen,
+    seen: &'a ContainerInfo,
     usage: Usage,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::session::{Session, print_lines};
-use crate::container::{Containers, Seen, StopSignal};
+use crate::container::{ContainerInfo, Containers, StopSignal};
 use crate::error::Result;
 
 /// Arguments of `gondola stop`.
@@ -40,7 +40,7 @@ pub struct HowArgs {
 
 impl HowArgs {
     /// Ends a container.
-    pub(in crate::cli) fn stop(&self, seen: &Seen) -> Result<()> {
+    pub(in crate::cli) fn stop(&self, seen: &ContainerInfo) -> Result<()> {
         let patience = match self.time {
             Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
             None => seen.config.stop_timeout,
@@ -59,7 +59,7 @@ impl Runs for StopArgs {
 fn run(session: &Session, args: &StopArgs) -> Result<()> {
     let containers = Containers::open(session.store()?.root());
     // A name that is wrong is told before anything is stopped.
-    let seen: Vec<Seen> =
+    let seen: Vec<ContainerInfo> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
     for (seen, name) in seen.iter().zip(&args.containers) {
         args.how.stop(seen)?;

@@ -20,14 +20,13 @@ use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::Session;
-use crate::config::ModuleMode;
 use crate::error::Result;
-use crate::golang;
+use crate::golang::{self, ModuleMode};
 use crate::literal;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{Caches, Outputs, Request, Source};
 use crate::sandbox::{IsolationRequest, Limit};
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// Arguments of `gondola build`.
 #[derive(Clone, Debug, Default, Args)]
@@ -84,7 +83,7 @@ pub struct ResultArgs {
     pub push: bool,
     /// Write oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:TAG], or load into docker: or podman:; repeatable
     #[arg(short, long, value_name = "KIND:PATH")]
-    pub output: Vec<Place>,
+    pub output: Vec<Location>,
     /// Platforms such as linux/amd64,linux/arm64, or "all" that the base offers
     #[arg(long, value_name = "LIST")]
     pub platform: Vec<PlatformSet>,

@@ -29,7 +29,7 @@ use crate::pipeline::{
 };
 use crate::sandbox::{IsolationRequest, Network};
 use crate::secret;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// A build as kaniko's flags describe it.
 #[derive(Debug)]
@@ -229,7 +229,6 @@ fn source(
         execute_in: BTreeSet::new(),
         cache,
         go_cache: true,
-        mirrors: BTreeMap::new(),
         now: input::now(environment),
         manifest_format,
         shell_on_failure: false,
@@ -323,8 +322,8 @@ fn outputs(
     if destinations.is_empty() && (kaniko.names.is_some() || kaniko.tagged_names.is_some()) {
         return Err(usage("write the image's name", "no --destination gives it one"));
     }
-    let tar = tar.map(|file| Place::DockerArchive { file, name: None });
-    let layout = layout.map(|folder| Place::Layout { folder, tag: None });
+    let tar = tar.map(|file| Location::DockerArchive { file, name: None });
+    let layout = layout.map(|folder| Location::Layout { folder, tag: None });
     Ok(Outputs {
         push,
         immutable_tags: match args.push_ignore_immutable_tag_errors {

@@ -7,7 +7,7 @@ use crate::dockerfile::build::{ContextSource, NamedContext};
 use crate::dockerfile::context::GitSource;
 use crate::error::{Error, Result};
 use crate::secret;
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// Prefixes of places that hold images.
 const IMAGES: [&str; 4] = ["oci:", "oci-archive:", "docker-archive:", "store:"];
@@ -36,12 +36,12 @@ pub fn named(text: &str, folder: &Path) -> Result<(String, NamedContext)> {
         return Err(wrong(text));
     }
     let meaning = if let Some(image) = place.strip_prefix("docker-image://") {
-        NamedContext::Image(Place::Registry(image.parse()?))
+        NamedContext::Image(Location::Registry(image.parse()?))
     } else if let Some(layout) = place.strip_prefix("oci-layout://") {
         let layout = layout.replace('@', ":");
-        NamedContext::Image(format!("oci:{layout}").parse::<Place>()?.in_folder(folder))
+        NamedContext::Image(format!("oci:{layout}").parse::<Location>()?.in_folder(folder))
     } else if IMAGES.iter().any(|scheme| place.starts_with(scheme)) {
-        NamedContext::Image(place.parse::<Place>()?.in_folder(folder))
+        NamedContext::Image(place.parse::<Location>()?.in_folder(folder))
     } else {
         NamedContext::Files(parse(place, folder))
     };
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn named_contexts_are_images_or_files() {
         let folder = Path::new("/work");
-        let image = |text: &str| NamedContext::Image(text.parse::<Place>().unwrap());
+        let image = |text: &str| NamedContext::Image(text.parse::<Location>().unwrap());
         for (text, expected) in [
             ("base=docker-image://acme/base:1", image("acme/base:1")),
             ("base=oci-layout:///images@v1", image("oci:/images:v1")),

@@ -8,7 +8,7 @@
 //! | `--add-host` | `NAME:IP`, `NAME=IP` | [`host`] |
 //! | a context, `--build-context` | a folder, an archive, an address, a repository | [`context`] |
 //! | `--platform` | `linux/amd64,linux/arm64`, `all` | [`crate::oci::PlatformSet`] |
-//! | `--output` | `KIND:PATH` | [`crate::transport::Place`] |
+//! | `--output` | `KIND:PATH` | [`crate::transport::Location`] |
 //! | sizes, durations, switches | `64m`, `1h30m`, `true` | [`crate::literal`] |
 
 pub(super) mod context;
@@ -35,12 +35,11 @@ fn fields(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_field(quoted)?,
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].to_owned(), &rest[end..])
-            }
+        let (field, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted_field(quoted)?
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            (rest[..end].to_owned(), &rest[end..])
         };
         fields.push(field);
         match after.strip_prefix(',') {

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Tools};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Blob, BlobSource, Image};
+use crate::image::{Blob, BlobLocation, Image};
 use crate::oci::{
     Descriptor, Document, ImageConfig, LARGEST_DOCUMENT, Manifest, Platform, PlatformSet,
     Reference, Repository,
 };
 use crate::progress::TaskKind;
-use crate::transport::{self, Place};
+use crate::transport::{self, Location};
 
 /// The kind of the store's records that say what a name stood for when it was looked up.
 const RECORDS: &str = "base";
@@ -33,18 +33,17 @@ pub(super) async fn find(
     (name, shown): (&Reference, &str),
     platform: &Platform,
 ) -> Result<Arc<Image>> {
-    let mirrored = job.mirrored(name)?;
     let store = &tools.transport.store;
-    let key = format!("{mirrored} {platform}");
+    let key = format!("{name} {platform}");
     if !job.cache.pull {
-        if let Some(image) = in_store(tools, &mirrored, platform).await? {
+        if let Some(image) = in_store(tools, name, platform).await? {
             return Ok(Arc::new(image));
         }
-        if let Some(image) = looked_up(tools, &key, mirrored.repository())? {
+        if let Some(image) = looked_up(tools, &key, name.repository())? {
             return Ok(Arc::new(image));
         }
     }
-    let image = read(tools, &Place::Registry(mirrored), &shown, platform).await?;
+    let image = read(tools, &Location::Registry(name.clone()), &shown, platform).await?;
     store.put(image.manifest.bytes())?;
     store.put(image.config.bytes())?;
     let manifest = image.manifest.descriptor().clone();
@@ -56,10 +55,10 @@ pub(super) async fn find(
 pub(super) async fn read_place(
     tools: &Tools,
     job: &Job,
-    place: &Place,
+    place: &Location,
     platform: &Platform,
 ) -> Result<Arc<Image>> {
-    if let Place::Registry(name) = place {
+    if let Location::Registry(name) = place {
         return find(tools, job, (name, &name.to_string()), platform).await;
     }
     read(tools, place, place, platform).await.map(Arc::new)
@@ -67,7 +66,7 @@ pub(super) async fn read_place(
 
 async fn read(
     tools: &Tools,
-    place: &Place,
+    place: &Location,
     shown: &impl std::fmt::Display,
     platform: &Platform,
 ) -> Result<Image> {
@@ -99,7 +98,7 @@ async fn in_store(tools: &Tools, name: &Reference, platform: &Platform) -> Resul
         return Ok(None);
     }
     let wanted = PlatformSet::Listed(vec![platform.clone()]);
-    let place = Place::Store(Some(name.clone()));
+    let place = Location::Store(Some(name.clone()));
     // An image for other platforms, or one that lost a blob, is not what is meant.
     let Ok(artifact) = transport::read(&place, &wanted, &tools.transport).await else {
         return Ok(None);
@@ -124,9 +123,9 @@ fn looked_up(tools: &Tools, key: &str, repository: &Repository) -> Result<Option
     let config: Document<ImageConfig> = Document::parse(config.media_type, bytes)?;
     let layers = manifest.value().layers.iter().map(|descriptor| {
         let source = if store.holds(descriptor)? {
-            BlobSource::File(store.blob_path(&descriptor.digest))
+            BlobLocation::File(store.blob_path(&descriptor.digest))
         } else {
-            BlobSource::Remote(repository.clone())
+            BlobLocation::Remote(repository.clone())
         };
         Ok(Blob { descriptor: descriptor.clone(), source })
     });

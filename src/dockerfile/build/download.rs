@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::shop::blocking;
+use crate::blocking::blocking;
 use crate::dockerfile::context::GitSource;
 use crate::error::Result;
 use crate::oci::Digest;
@@ -15,7 +15,7 @@ const UNNAMED: &str = "__unnamed__";
 
 /// What was downloaded from an address. Its content is in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Download {
+pub(crate) struct Download {
     /// The content.
     pub digest: Digest,
     /// How many bytes it has.
@@ -28,7 +28,7 @@ pub(super) struct Download {
 /// Downloads a file, unless the one that was downloaded before is still the same.
 ///
 /// A digest that is wanted needs nobody's word: what has it is not asked for again.
-pub(super) async fn download(
+pub(crate) async fn download(
     transport: &transport::Context,
     url: &str,
     wanted: Option<&Digest>,
@@ -70,7 +70,7 @@ fn http_date(text: &str) -> Option<i64> {
 
 /// The name that a file from a server gets in a folder: the last part of the address's path that is
 /// not empty, as BuildKit takes it.
-pub(super) fn file_name(url: &str) -> String {
+pub(crate) fn file_name(url: &str) -> String {
     let url = url::Url::parse(url).ok();
     let path = url.as_ref().map_or("", url::Url::path);
     let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
@@ -81,7 +81,7 @@ pub(super) fn file_name(url: &str) -> String {
 }
 
 /// Whether a source is no file of the context.
-pub(super) fn is_remote(source: &str) -> bool {
+pub(crate) fn is_remote(source: &str) -> bool {
     source.starts_with("http://")
         || source.starts_with("https://")
         || GitSource::parse(source).is_some()

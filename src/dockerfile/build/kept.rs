@@ -14,14 +14,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::job::Job;
-use super::shop::lock;
-use crate::engine::Basis;
 use crate::error::{Cannot as _, Result};
-use crate::rootfs::Form;
+use crate::rootfs::OwnerStorage;
 use crate::sandbox::Rung;
 use crate::store::{CacheScope, Lock, ScratchFolder, Store, StorePlace, remove_tree, tree_bytes};
 
@@ -32,7 +29,7 @@ const STEPS: &str = "steps";
 const DIGITS: usize = 32;
 
 /// The caches that a build can use.
-pub(super) struct Caches {
+pub struct Caches {
     /// Whose they are.
     pub scope: CacheScope,
     /// Whether files get what their ids name.
@@ -43,53 +40,42 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    pub(super) fn new(store: Store, scope: CacheScope, job: &Job) -> Self {
-        Self { scope, shares: job.shares_caches, store, private: Mutex::default() }
+    pub fn new(store: Store, scope: CacheScope, shares: bool) -> Self {
+        Self { scope, shares, store, private: Mutex::default() }
     }
 
     /// Where caches are that a file asks for.
-    pub(super) fn of_files(&self, rung: Rung) -> Result<PathBuf> {
+    pub fn of_files(&self, rung: Rung) -> Result<PathBuf> {
         self.folder(rung, self.shares)
     }
 
     /// Where caches are that nobody asked for.
-    pub(super) fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
+    pub fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
         self.folder(rung, self.scope.name().is_some())
     }
 
     fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = Form::of(rung).name();
+        let form = OwnerStorage::of(rung).name();
         if is_kept {
             return Ok(self.store.place(StorePlace::CacheMounts).join(form));
         }
-        let mut private = lock(&self.private);
+        let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = match private.take() {
             Some(scratch) => scratch,
             None => self.store.scratch_folder()?,
         };
         Ok(private.insert(scratch).path().join(form))
     }
-
-    /// What results of steps depend on that use such a cache.
-    pub(super) fn basis(&self) -> Basis {
-        self.scope.of_results().map_or(Basis::Build, |scope| Basis::Scope(scope.clone()))
-    }
-
-    /// What results may depend on that this build uses.
-    pub(super) fn known(&self) -> Vec<Basis> {
-        let scopes = self.scope.of_results().into_iter().chain(self.scope.below());
-        scopes.map(|scope| Basis::Scope(scope.clone())).chain([Basis::Key]).collect()
-    }
 }
 
 /// Where the cache of a name is; several numbers stand for several that are used at once.
-pub(super) fn place(folder: &Path, name: &str, number: u32) -> PathBuf {
+pub fn place(folder: &Path, name: &str, number: u32) -> PathBuf {
     let hash = blake3::hash(format!("{number} {name}").as_bytes()).to_hex();
     folder.join(&hash[..DIGITS])
 }
 
 /// A cache of modules.
-pub(super) struct Modules {
+pub struct Modules {
     /// The cache, beside which its steps are noted.
     pub place: PathBuf,
     /// What is written.
@@ -102,7 +88,7 @@ pub(super) struct Modules {
 const LEFT_NOTHING: &str = " -";
 
 /// The steps that were executed with a cache as it is now.
-pub(super) fn steps_of(modules: &Modules) -> BTreeSet<String> {
+pub fn steps_of(modules: &Modules) -> BTreeSet<String> {
     let places = modules.below.iter().chain([&modules.place]);
     let lines = places.flat_map(|place| lines_of(place));
     lines.map(|line| line.trim_end_matches(LEFT_NOTHING).to_owned()).collect()
@@ -112,7 +98,7 @@ pub(super) fn steps_of(modules: &Modules) -> BTreeSet<String> {
 ///
 /// One that left it empty has emptied it: nothing of those before is there, unless they left nothing
 /// either. When two builds write at once one of them may be forgotten, which costs time alone.
-pub(super) fn note_step(modules: &Modules, key: &str) -> Result<bool> {
+pub fn note_step(modules: &Modules, key: &str) -> Result<bool> {
     let cache = &modules.place;
     let folders = modules.below.iter().chain([&modules.files]);
     let has_files = folders.into_iter().any(|folder| !entries(folder).is_empty());

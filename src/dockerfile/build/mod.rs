@@ -11,58 +11,60 @@
 //! mounted or started for a step whose result is known, to the store or to a repository that was
 //! named.
 
-mod again;
-mod agent;
+mod backend;
 mod base;
-mod caches;
-mod download;
-mod ending;
+mod convert;
+mod copy;
+pub(crate) mod download;
+mod exec;
+mod failure;
+mod interpret;
 mod job;
-mod kept;
-mod levels;
-mod merged;
-mod mounts;
+pub(crate) mod kept;
 mod platform;
+mod reads;
 mod remote;
-mod run;
 mod scope;
-mod shell;
-mod shop;
-mod shown;
 mod sources;
 mod stage;
-mod transfer;
 mod unused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
-    CachePolicy, CacheRepository, Chosen, ContextSource, FileSource, Job, NamedContext,
-    SecretSource, StatedPlatform, StepKind, Tools,
+    CachePolicy, CacheRepository, ContextSource, FileSource, Job, NamedContext, StatedPlatform,
+    Tools,
 };
-
 pub use kept::{caches_size, prune_caches};
 
+pub use crate::engine::{SecretSource, StepKind};
+
+use super::diagnostic::Diagnostics;
 use super::ignore::Patterns;
 use super::instruction::Dockerfile;
-use super::lint::{self, Surroundings};
-use super::source::{Diagnostics, Source};
+use super::lint::{self, LintContext};
+use super::source::Source;
 use super::{Diagnostic, Level};
+use crate::engine::{Backend, Execute, Solver};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::oci::Platform;
 use job::NamedContext as Named;
 use platform::PlatformBuild;
 use remote::Remote;
-use shop::Shop;
 use sources::Opened;
 
 /// Builds a Dockerfile for each of `platforms`; answers the images in their order.
 ///
 /// Errs with every problem of the file that can be found without executing it, each with its line;
 /// then with the first step that fails.
-pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Vec<Image>> {
+pub async fn build(
+    tools: &Tools,
+    executor: Arc<dyn Execute>,
+    job: Job,
+    platforms: &[Platform],
+) -> Result<Vec<Image>> {
     let job = Arc::new(job);
     let (context, source) = sources::open_main(tools, &job).await?;
     let file = super::parse(&source).map_err(Diagnostics::into_error)?;
@@ -76,26 +78,27 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
         }
     }
     let remote = Remote::of(tools, &job);
-    let scope = scope::of(&job, &source).await?;
-    let caches = Arc::new(kept::Caches::new(tools.transport.store.clone(), scope, &job));
-    let shop = Shop::new(tools.clone(), job.clone(), caches.clone(), remote.clone());
+    let table = Arc::new(job.table(scope::of(&job, &source).await?));
     let several = platforms.len() > 1;
-    let mut common = Common { shop, job, file, context, contexts, several };
+    let solver = || {
+        let backend = remote.clone().map(|remote| remote as Arc<dyn Backend>);
+        Solver::new(job.solve_options(tools), executor.clone(), table.clone(), backend)
+    };
+    let (tools, job_of) = (tools.clone(), job.clone());
+    let mut common =
+        Common { solver: solver(), tools, job: job_of, file, context, contexts, several };
     let mut images = execute(&common, platforms, Attempt::First).await;
     let mut changes = 0;
     while let Err(error) = &images {
-        let again = common.shop.again.next();
         if error.kind() == ErrorKind::Changed && changes < MOST_CHANGES {
             changes += 1;
-            tools.transport.reporter.note(begins_again(error));
+            common.tools.transport.reporter.note(begins_again(error));
             common.forget();
-        } else if again.is_some() {
-            tools.transport.reporter.note(LOST);
         } else if !remote.as_ref().is_some_and(|remote| remote.begins_again()) {
             break;
         }
-        common.shop = Shop::new(tools.clone(), common.job.clone(), caches.clone(), remote.clone());
-        common.shop.again = again.unwrap_or_default();
+        executor.forget();
+        common.solver = solver();
         images = execute(&common, platforms, Attempt::Again).await;
     }
     common.context.save();
@@ -103,7 +106,7 @@ pub async fn build(tools: &Tools, job: Job, platforms: &[Platform]) -> Result<Ve
         context.save();
     }
     if images.is_err() {
-        shell::open(&common.shop.failed, &tools.transport.reporter).await?;
+        executor.after_failure().await?;
     }
     images
 }
@@ -120,9 +123,6 @@ fn begins_again(error: &Error) -> String {
     format!("{line}; the build begins again")
 }
 
-/// What is said when steps are executed once more.
-const LOST: &str = "what earlier steps left in Go's caches is gone: they are executed again";
-
 /// Whether a build was begun before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Attempt {
@@ -132,17 +132,18 @@ enum Attempt {
 
 /// Executes everything once, and packs and keeps what was executed, also where something failed.
 async fn execute(common: &Common, platforms: &[Platform], attempt: Attempt) -> Result<Vec<Image>> {
-    let builds = platforms.iter().map(|platform| PlatformBuild::prepare(common, platform));
+    let builds =
+        platforms.iter().map(|platform| PlatformBuild::prepare(common, platform, interpret::run));
     let builds = futures_util::future::try_join_all(builds).await?;
     if attempt == Attempt::First {
         let triggers: Vec<_> = builds.iter().flat_map(PlatformBuild::triggers).collect();
         for unused in unused::arguments(&common.job, &common.file, &triggers) {
-            common.shop.tools.transport.reporter.warn(unused);
+            common.tools.transport.reporter.warn(unused);
         }
     }
     let images = builds.iter().map(PlatformBuild::execute);
     let images = futures_util::future::try_join_all(images).await;
-    common.shop.finish_packing().await;
+    common.solver.finish_packing().await;
     images
 }
 
@@ -152,7 +153,7 @@ pub async fn check(tools: &Tools, job: Job, platform: &Platform) -> Result<Vec<(
     let inputs = platform::inputs(tools, &job, platform);
     let names = job.contexts.keys().cloned().collect();
     let ignored = |path: &str| leaves_out(&context.ignored, path);
-    let found = super::check(&source, &surroundings(&inputs, &names, &ignored));
+    let found = super::check(&source, &lint_context(&inputs, &names, &ignored));
     Ok(found.iter().map(|found| (found.level, found.render(&source))).collect())
 }
 
@@ -172,7 +173,7 @@ fn warn(
     if let Err(wrong) = lint::options(file, &inputs) {
         return fail(vec![wrong]);
     }
-    let mut found = lint::lint(file, &surroundings(&inputs, &names, &ignored));
+    let mut found = lint::lint(file, &lint_context(&inputs, &names, &ignored));
     found.retain(|found| found.rule.is_some());
     if found.iter().any(|found| found.level == Level::Error) {
         return fail(found);
@@ -183,12 +184,12 @@ fn warn(
     Ok(())
 }
 
-fn surroundings<'a>(
+fn lint_context<'a>(
     inputs: &'a super::Inputs,
     contexts: &'a BTreeSet<String>,
     ignored: &'a dyn Fn(&str) -> bool,
-) -> Surroundings<'a> {
-    Surroundings { inputs, contexts, stages: None, environment: &|_| None, ignored }
+) -> LintContext<'a> {
+    LintContext { inputs, contexts, stages: None, environment: &|_| None, ignored }
 }
 
 /// Whether ignore rules leave out a path for certain.
@@ -198,7 +199,8 @@ fn leaves_out(ignored: &Patterns, path: &str) -> bool {
 
 /// What all platforms of a build share.
 struct Common {
-    shop: Shop,
+    solver: Solver,
+    tools: Tools,
     job: Arc<Job>,
     file: Dockerfile,
     context: Opened,

@@ -3,23 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
+use super::convert::changes_files;
+use super::failure::Failure;
 use super::job::{Job, NamedContext, StatedPlatform, Tools};
-use super::shop::Shop;
-use super::stage::{self, Failure, StageEnd};
 use super::{Common, base};
 use crate::dockerfile::config;
-use crate::dockerfile::diagnostic::nearest;
-use crate::dockerfile::files::Files;
+use crate::dockerfile::diagnostic::{Diagnostics, nearest};
 use crate::dockerfile::instruction::Instruction;
 use crate::dockerfile::parse;
-use crate::dockerfile::source::{Diagnostics, Span};
-use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin};
-use crate::engine::Snapshot;
+use crate::dockerfile::source::Span;
+use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin, Scope};
+use crate::engine::files::{Files, TreeFiles};
+use crate::engine::op::Input;
+use crate::engine::{Provider, Snapshot};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::oci::Platform;
+use crate::oci::{ImageConfig, Platform};
 
 /// What a stage begins with.
 #[derive(Clone)]
@@ -27,31 +29,24 @@ pub(super) enum Base {
     Scratch,
     Stage(usize),
     Image(Arc<Image>),
-    Files(Arc<dyn Files>),
+    Files(Input, Arc<dyn Files>),
 }
 
-/// Files that an instruction copies or mounts from.
-#[derive(Clone)]
-pub(super) enum Provider {
-    /// A context: only its files say what it is.
-    Context(Arc<dyn Files>),
-    /// A stage or an image: its key says what it is.
-    Snapshot(Snapshot),
+/// What a stage is when all of it was executed.
+pub(super) struct StageEnd {
+    pub snapshot: Snapshot,
+    pub scope: Scope,
+    pub config: ImageConfig,
 }
 
-impl Provider {
-    /// The files. This is what unpacks.
-    pub(super) async fn files(&self, shop: &Shop) -> Result<Arc<dyn Files>> {
-        match self {
-            Self::Context(files) => Ok(files.clone()),
-            Self::Snapshot(snapshot) => shop.files(snapshot).await,
-        }
-    }
-}
+/// Executes a stage whole.
+pub(super) type RunStage =
+    for<'a> fn(&'a PlatformBuild<'a>, usize) -> BoxFuture<'a, Result<StageEnd>>;
 
 /// The build of one platform.
 pub(super) struct PlatformBuild<'a> {
     pub common: &'a Common,
+    run: RunStage,
     pub inputs: Inputs,
     pub globals: Globals,
     pub graph: Graph,
@@ -73,9 +68,13 @@ pub(super) fn inputs(tools: &Tools, job: &Job, platform: &Platform) -> Inputs {
 
 impl<'a> PlatformBuild<'a> {
     /// Finds out what is needed, and looks its bases up.
-    pub(super) async fn prepare(common: &'a Common, platform: &Platform) -> Result<Self> {
+    pub(super) async fn prepare(
+        common: &'a Common,
+        platform: &Platform,
+        run: RunStage,
+    ) -> Result<Self> {
         let (job, file) = (&common.job, &common.file);
-        let inputs = inputs(&common.shop.tools, job, platform);
+        let inputs = inputs(&common.tools, job, platform);
         let globals = Globals::evaluate(file, &inputs).map_err(Diagnostics::into_error)?;
         let names: BTreeSet<String> = job.contexts.keys().cloned().collect();
         let graph = Graph::build(file, &globals, &inputs, &names);
@@ -88,6 +87,7 @@ impl<'a> PlatformBuild<'a> {
         let ends = file.stages.iter().map(|_| OnceCell::new()).collect();
         let mut build = Self {
             common,
+            run,
             inputs,
             globals,
             graph,
@@ -141,7 +141,7 @@ impl<'a> PlatformBuild<'a> {
             Origin::Image(_) | Origin::Context(_) => {
                 match self.outside(&node.base, written, &platform).await.map_err(here)? {
                     Outside::Image(image) => Ok(Base::Image(image)),
-                    Outside::Files(files) => Ok(Base::Files(files)),
+                    Outside::Files(input, files) => Ok(Base::Files(input, files)),
                 }
             }
         }
@@ -155,7 +155,7 @@ impl<'a> PlatformBuild<'a> {
         written: Option<&str>,
         platform: &Platform,
     ) -> Result<Outside> {
-        let (tools, job) = (&self.common.shop.tools, &self.common.job);
+        let (tools, job) = (&self.common.tools, &self.common.job);
         let name = match origin {
             Origin::Image(name) => {
                 let shown = written.map_or_else(|| name.to_string(), str::to_owned);
@@ -163,14 +163,14 @@ impl<'a> PlatformBuild<'a> {
                 return found.map(Outside::Image);
             }
             Origin::Context(name) => name,
-            Origin::Scratch | Origin::Stage(_) => return Ok(Outside::empty()),
+            Origin::Scratch | Origin::Stage(_) => return Ok(Outside::empty("nothing")),
         };
         match (job.contexts.get(name), self.common.contexts.get(name)) {
             (Some(NamedContext::Image(place)), _) => {
                 base::read_place(tools, job, place, platform).await.map(Outside::Image)
             }
-            (_, Some(opened)) => Ok(Outside::Files(opened.files.clone())),
-            _ => Ok(Outside::empty()),
+            (_, Some(opened)) => Ok(Outside::Files(local(name), opened.files.clone())),
+            _ => Ok(Outside::empty(name)),
         }
     }
 
@@ -199,19 +199,21 @@ impl<'a> PlatformBuild<'a> {
         &self,
         stage: usize,
         from: Option<(&str, Span)>,
-    ) -> Result<Provider, Failure> {
+    ) -> Result<(Input, Provider), Failure> {
+        let of_snapshot = |of: Snapshot| (Input::Snapshot(of.key.clone()), Provider::Snapshot(of));
         let Some((name, span)) = from else {
-            return Ok(Provider::Context(self.common.context.files.clone()));
+            let files = self.common.context.files.clone();
+            return Ok((local("context"), Provider::Folder(files)));
         };
         match self.graph.from(stage, name, span)? {
-            Origin::Scratch => Ok(Provider::Snapshot(Snapshot::scratch())),
+            Origin::Scratch => Ok(of_snapshot(Snapshot::scratch())),
             Origin::Stage(other) => {
                 let end = self.stage(other).await.map_err(Failure::Told)?;
-                Ok(Provider::Snapshot(end.snapshot.clone()))
+                Ok(of_snapshot(end.snapshot.clone()))
             }
             origin => match self.outside(&origin, None, &self.platform_of(stage)).await {
-                Ok(Outside::Image(image)) => Ok(Provider::Snapshot(Snapshot::of_image(image))),
-                Ok(Outside::Files(files)) => Ok(Provider::Context(files)),
+                Ok(Outside::Image(image)) => Ok(of_snapshot(Snapshot::of_image(image))),
+                Ok(Outside::Files(input, files)) => Ok((input, Provider::Folder(files))),
                 Err(error) => {
                     let told = self.unreachable(stage, name, span, &error);
                     Err(Failure::Here(told, error.kind()))
@@ -235,7 +237,7 @@ impl<'a> PlatformBuild<'a> {
         if self.common.job.is_kept_here
             && let Some(base) = self.target_base()
         {
-            self.common.shop.store_layers_of(&base);
+            self.common.solver.executor().store_layers_of(&base);
         }
         let stages = self.needed.iter().map(|&stage| self.stage(stage));
         tokio::select! {
@@ -246,14 +248,14 @@ impl<'a> PlatformBuild<'a> {
         self.finish(&end).await
     }
 
-    /// Unpacks the bases of all stages while the first steps are executed. Never ends: whoever needs
-    /// one of them hears of what went wrong.
+    /// Unpacks the bases of all stages while the first steps are executed. Never ends: a stage that needs
+    /// a base reports its failure.
     async fn fetch_bases(&self) {
-        let shop = &self.common.shop;
-        shop.until_begun().await;
+        let solver = &self.common.solver;
+        solver.until_begun().await;
         let changes = |stage: &&usize| {
             let instructions = &self.common.file.stages[**stage].instructions;
-            instructions.iter().any(|instruction| stage::changes_files(&instruction.kind))
+            instructions.iter().any(|instruction| changes_files(&instruction.kind))
         };
         let bases =
             self.needed.iter().filter(changes).filter_map(|&stage| match self.base(stage) {
@@ -261,7 +263,7 @@ impl<'a> PlatformBuild<'a> {
                 _ => None,
             });
         let bases: Vec<Snapshot> = bases.collect();
-        let unpacking = bases.iter().map(|base| shop.rootfs(base));
+        let unpacking = bases.iter().map(|base| solver.executor().warm_up(base));
         futures_util::future::join_all(unpacking).await;
         std::future::pending::<()>().await;
     }
@@ -273,7 +275,7 @@ impl<'a> PlatformBuild<'a> {
             match self.base(at) {
                 Base::Stage(below) => at = below,
                 Base::Image(image) => return Some(image),
-                Base::Scratch | Base::Files(_) => return None,
+                Base::Scratch | Base::Files(..) => return None,
             }
         }
     }
@@ -282,7 +284,7 @@ impl<'a> PlatformBuild<'a> {
     pub(super) async fn stage(&self, stage: usize) -> Result<Arc<StageEnd>> {
         let mut failure = None;
         let end = self.ends[stage].get_or_init(|| async {
-            match Box::pin(stage::run(self, stage)).await {
+            match (self.run)(self, stage).await {
                 Ok(end) => Some(Arc::new(end)),
                 Err(error) => {
                     failure = Some(error);
@@ -294,18 +296,14 @@ impl<'a> PlatformBuild<'a> {
         match (end, failure) {
             (Some(end), _) => Ok(end),
             (None, Some(error)) => Err(error),
-            // Whoever executed it tells what went wrong, and that ends the build.
+            // The task that executed it reports the failure, and that ends the build.
             (None, None) => std::future::pending().await,
         }
     }
 
     /// Puts the image together.
     async fn finish(&self, end: &StageEnd) -> Result<Image> {
-        let shop = &self.common.shop;
-        let mut draft = shop.draft(&end.snapshot);
-        for layer in shop.layers(&end.snapshot.steps).await? {
-            draft.push_layer(layer, crate::oci::History::default());
-        }
+        let mut draft = self.common.solver.draft(&end.snapshot).await?;
         if let Some(family) = &self.common.job.family {
             draft = draft.in_family(family.clone())?;
         }
@@ -353,13 +351,18 @@ fn platform_of_result(own: &Platform, asked: Option<&Platform>) -> Platform {
 /// What comes from outside of the file.
 enum Outside {
     Image(Arc<Image>),
-    Files(Arc<dyn Files>),
+    Files(Input, Arc<dyn Files>),
 }
 
 impl Outside {
-    fn empty() -> Self {
-        Self::Files(Arc::new(crate::dockerfile::files::TreeFiles::default()))
+    fn empty(name: &str) -> Self {
+        Self::Files(local(name), Arc::new(TreeFiles::default()))
     }
+}
+
+/// What ops call a folder of whoever builds.
+fn local(name: &str) -> Input {
+    Input::Local(format!("local:{name}"))
 }
 
 /// The instructions that a base wants to be executed first.

@@ -20,16 +20,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::job::{CacheRepository, Job, StepKind, Tools};
-use super::shop::blocking;
-use crate::engine::LayerRecord;
+use super::job::{CacheRepository, Job, Tools};
+use crate::blocking::blocking;
+use crate::engine::{Entry, LayerRecord, StepKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Draft, Image, Layer};
+use crate::image::{Artifact, Blob, BlobLocation, Draft, Image, Layer};
 use crate::layer;
 use crate::oci::{History, Manifest, Platform};
 use crate::progress::TaskKind;
 use crate::registry::{OnBytes, Pulled};
-use crate::transport::{self, Transfer};
+use crate::transport::{self, BlobProgress};
 
 /// What tags begin with.
 const TAG: &str = "step-";
@@ -41,22 +41,9 @@ const CREATED: &str = "org.opencontainers.image.created";
 /// No layer is longer when it is unpacked.
 const LONGEST_ARCHIVE: u64 = 256 << 30;
 
-/// What the repository knows of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// The step's key.
-    pub key: String,
-    /// When it was executed, as histories write it.
-    pub created: String,
-    /// When it really was executed, in seconds since 1970.
-    pub executed: i64,
-    /// What it added.
-    pub layer: LayerRecord,
-}
-
 impl Entry {
     /// The image that holds it.
-    fn image(&self, platform: &Platform, source: BlobSource) -> Image {
+    fn image(&self, platform: &Platform, source: BlobLocation) -> Image {
         let mut draft = Draft::scratch(platform.clone());
         let history = History {
             created: Some(self.created.clone()),
@@ -227,10 +214,10 @@ impl Remote {
             Error::new(ErrorKind::NotFound, format!("fetch {}", layer.digest))
                 .because(format!("{} has lost it", self.place.repository))
         })?;
-        let source = BlobSource::Remote(self.place.repository.clone());
+        let source = BlobLocation::Remote(self.place.repository.clone());
         let image = entry.image(&self.transport.host, source);
         // Only the layer is brought: the configuration is in memory.
-        transport::localize(&mut Artifact::Image(image), &self.transport).await?;
+        transport::fetch_blobs(&mut Artifact::Image(image), &self.transport).await?;
         let layer = layer.clone();
         blocking(move || {
             let action = || format!("use layer {}", layer.digest);
@@ -267,10 +254,10 @@ impl Remote {
 
     async fn try_put(&self, entry: &Entry, asked: Option<&str>) -> Result<()> {
         let (client, repository) = (&self.transport.client, &self.place.repository);
-        let source = BlobSource::File(self.transport.store.blob_path(&entry.layer.digest));
+        let source = BlobLocation::File(self.transport.store.blob_path(&entry.layer.digest));
         let image = entry.image(&self.transport.host, source);
         let descriptor = entry.layer.descriptor();
-        let transfer = Transfer::start(&self.transport.reporter, TaskKind::Upload, &descriptor);
+        let transfer = BlobProgress::start(&self.transport.reporter, TaskKind::Upload, &descriptor);
         for blob in image.layers.iter().cloned().chain([image.config_blob()]) {
             let descriptor = blob.descriptor.clone();
             let is_layer = !descriptor.media_type.is_config();
@@ -358,7 +345,7 @@ mod tests {
     }
 
     fn manifest(of: &Entry) -> Bytes {
-        let source = BlobSource::Memory(Bytes::from_static(b"layer"));
+        let source = BlobLocation::Memory(Bytes::from_static(b"layer"));
         of.image(&"linux/amd64".parse().unwrap(), source).manifest.bytes().clone()
     }
 

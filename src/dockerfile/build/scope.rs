@@ -1,9 +1,9 @@
-//! Whose caches a build of a context uses, where nobody has said so.
+//! Which scope of caches a build uses, where the command line does not say it.
 
 use std::path::Path;
 
 use super::job::{ContextSource, Job};
-use super::shop::blocking;
+use crate::blocking::blocking;
 use crate::dockerfile::source::Source;
 use crate::error::{Cannot as _, Result};
 use crate::store::CacheScope;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::download;
 use super::job::{ContextSource, FileSource, Job, Tools};
-use super::shop::blocking;
+use crate::blocking::blocking;
 use crate::disk;
 use crate::dockerfile::context::{self, Checkout, Digests, Folder};
 use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
@@ -289,8 +289,8 @@ fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
             (name.clone(), bytes, Some(Beside::Context(name)))
         }
     };
-    let source = Source::from_bytes(&name, &bytes);
-    Ok((source.map_err(crate::dockerfile::source::Diagnostics::into_error)?, beside))
+    let source = crate::dockerfile::text::read(&name, &bytes);
+    Ok((source.map_err(crate::dockerfile::diagnostic::Diagnostics::into_error)?, beside))
 }
 
 /// A path as messages show it: relative to the context where it is in there.

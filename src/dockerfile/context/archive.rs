@@ -81,7 +81,7 @@ pub fn open(content: &Content, name: &str, programs: &str) -> Result<Option<Arch
 struct Shared(Arc<Mutex<FileReader>>);
 
 impl Shared {
-    /// Reads what nobody wanted, and checks the whole.
+    /// Reads the rest, and so checks the whole.
     fn finish(&self) -> Result<()> {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rest = vec![0; 64 << 10];
@@ -138,7 +138,7 @@ fn program(name: &str, file: (&Content, &str), programs: &str) -> Result<Box<dyn
     Ok(Box::new(Unpacking { child, name: name.to_owned() }))
 }
 
-/// A copy that nobody else can change, and that has no name.
+/// A copy without a name, which no other process can change.
 fn copy_of(content: &Content) -> Result<std::fs::File> {
     let action = || "copy an archive";
     let mut copy = tempfile::tempfile().cannot(action)?;
@@ -173,7 +173,7 @@ impl Read for Unpacking {
 
 impl Drop for Unpacking {
     fn drop(&mut self) {
-        // Whoever stops reading needs no more of it.
+        // Its output is not read any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

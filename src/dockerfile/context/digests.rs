@@ -179,7 +179,7 @@ impl Inner {
 }
 
 /// How long it takes at most until a page that was changed is on disk, in seconds: only then does the
-/// next change through a mapping move the file's times. `None` where nobody knows.
+/// next change through a mapping move the file's times. `None` where the system does not say it.
 fn flush_seconds(settings: &Path) -> Option<i64> {
     let read = |name: &str| -> Option<i64> {
         fs_err::read_to_string(settings.join(name)).ok()?.trim().parse().ok()

@@ -121,9 +121,9 @@ impl GitSource {
         Ok(Checkout { commit, time, root, _scratch: scratch })
     }
 
-    /// How `git` is told the user and password of a web address: where neither other users of this
-    /// machine nor whoever gets the repository's own folder sees them, and as git asks for them, which
-    /// sends them to no other host that the address leads to.
+    /// Gives `git` the user and password of a web address as a helper that git asks: so they are in no
+    /// command line and not in the repository's folder, and git sends them to no other host that the
+    /// address leads to.
     fn access(&self, folder: &Path) -> Option<Access> {
         let mut url = url::Url::parse(&self.remote).ok()?;
         let is_web = matches!(url.scheme(), "http" | "https");

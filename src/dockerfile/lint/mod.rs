@@ -96,7 +96,7 @@ impl Rule {
 
 /// What the rules need to know besides the file.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct LintContext<'a> {
     /// The command line.
     pub inputs: &'a Inputs,
     /// The names of `--build-context`.
@@ -142,26 +142,26 @@ impl At<'_> {
 /// Checks a file. With `error=true` every finding is an error.
 ///
 /// Errors of stages, variables and ports that only show when they are evaluated are given too.
-pub fn lint(file: &Dockerfile, surroundings: &Surroundings<'_>) -> Vec<Diagnostic> {
-    let mut findings = match begin(file, surroundings) {
+pub fn lint(file: &Dockerfile, lint_context: &LintContext<'_>) -> Vec<Diagnostic> {
+    let mut findings = match begin(file, lint_context) {
         Ok(findings) => findings,
         Err(error) => return vec![error],
     };
     shape::check(file, &mut findings);
-    let globals = match Globals::evaluate(file, surroundings.inputs) {
+    let globals = match Globals::evaluate(file, lint_context.inputs) {
         Ok(globals) => globals,
         Err(errors) => {
             findings.list.extend(errors.list);
             return finish(findings);
         }
     };
-    values::check_from(file, &globals, surroundings.inputs, &mut findings);
-    match Graph::build(file, &globals, surroundings.inputs, surroundings.contexts) {
+    values::check_from(file, &globals, lint_context.inputs, &mut findings);
+    match Graph::build(file, &globals, lint_context.inputs, lint_context.contexts) {
         Ok(graph) => {
-            if surroundings.stages.is_none() {
+            if lint_context.stages.is_none() {
                 findings.list.extend(graph.wrong_origins().cloned());
             }
-            values::check(file, &graph, &globals, surroundings, &mut findings);
+            values::check(file, &graph, &globals, lint_context, &mut findings);
         }
         Err(errors) => findings.list.extend(errors.list),
     }
@@ -169,8 +169,8 @@ pub fn lint(file: &Dockerfile, surroundings: &Surroundings<'_>) -> Vec<Diagnosti
 }
 
 /// Checks what can be checked of a file that has errors.
-pub(super) fn lint_shape(file: &Dockerfile, surroundings: &Surroundings<'_>) -> Vec<Diagnostic> {
-    let mut findings = match begin(file, surroundings) {
+pub(super) fn lint_shape(file: &Dockerfile, lint_context: &LintContext<'_>) -> Vec<Diagnostic> {
+    let mut findings = match begin(file, lint_context) {
         Ok(findings) => findings,
         Err(error) => return vec![error],
     };
@@ -178,8 +178,8 @@ pub(super) fn lint_shape(file: &Dockerfile, surroundings: &Surroundings<'_>) -> 
     finish(findings)
 }
 
-fn begin(file: &Dockerfile, surroundings: &Surroundings<'_>) -> Result<Findings, Diagnostic> {
-    Ok(Findings { options: options(file, surroundings.inputs)?, list: Vec::new() })
+fn begin(file: &Dockerfile, lint_context: &LintContext<'_>) -> Result<Findings, Diagnostic> {
+    Ok(Findings { options: options(file, lint_context.inputs)?, list: Vec::new() })
 }
 
 /// What the command line asks of the linter, else the file itself.

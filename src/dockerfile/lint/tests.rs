@@ -14,7 +14,7 @@ fn checked(text: &str, ignored: &[&str]) -> Vec<String> {
     let inputs = Inputs::native("linux/amd64".parse().unwrap());
     let found = check(
         &source,
-        &Surroundings {
+        &LintContext {
             inputs: &inputs,
             contexts: &BTreeSet::new(),
             stages: None,
@@ -138,14 +138,14 @@ fn findings_can_be_errors() {
     let source = Source::new("Dockerfile", "# check=error=true\nFROM a as x\n");
     let mut inputs = Inputs::native("linux/amd64".parse().unwrap());
     let levels = |inputs: &Inputs| -> Vec<Level> {
-        let surroundings = Surroundings {
+        let lint_context = LintContext {
             inputs,
             contexts: &BTreeSet::new(),
             stages: None,
             environment: &environment,
             ignored: &|_| false,
         };
-        check(&source, &surroundings).iter().map(|one| one.level).collect()
+        check(&source, &lint_context).iter().map(|one| one.level).collect()
     };
     assert_eq!(levels(&inputs), [Level::Error]);
     inputs.arguments.insert("BUILDKIT_DOCKERFILE_CHECK".to_owned(), "error=false".to_owned());
@@ -166,14 +166,14 @@ fn only_the_stages_that_are_built_are_executed() {
     let file = parse(&Source::new("Dockerfile", "FROM a\nCMD x\nFROM b\nCMD y")).unwrap();
     let inputs = Inputs::native("linux/amd64".parse().unwrap());
     let contexts = BTreeSet::new();
-    let surroundings = Surroundings {
+    let lint_context = LintContext {
         inputs: &inputs,
         contexts: &contexts,
         stages: Some(&[1]),
         environment: &environment,
         ignored: &|_| false,
     };
-    let found = lint(&file, &surroundings);
+    let found = lint(&file, &lint_context);
     assert_eq!(found.len(), 1);
     assert_eq!(file.source.position(found[0].span.start).line, 4);
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{At, Findings, Rule, Surroundings};
+use super::{At, Findings, LintContext, Rule};
 use crate::dockerfile::diagnostic::{Diagnostic, nearest};
 use crate::dockerfile::expand::{Expanded, Expander, Variables};
 use crate::dockerfile::instruction::{
     Add, ArgDefinition, CommandLine, Copy, Dockerfile, From, Instruction, Kind, Pair, Run, Transfer,
 };
-use crate::dockerfile::parse::mount::clean_path;
+use crate::dockerfile::mount::clean_path;
 use crate::dockerfile::ports;
 use crate::dockerfile::scope::{Globals, Inputs, Scope, expand};
 use crate::dockerfile::source::{Span, Word};
@@ -117,7 +117,7 @@ pub(super) fn check(
     file: &Dockerfile,
     graph: &Graph,
     globals: &Globals,
-    surroundings: &Surroundings<'_>,
+    lint_context: &LintContext<'_>,
     findings: &mut Findings,
 ) {
     let mut states: Vec<State> = Vec::new();
@@ -127,11 +127,11 @@ pub(super) fn check(
                 let below = &states[*below];
                 State { scope: below.scope.on_stage(), ..below.clone() }
             }
-            origin => fresh(file.directives.escape, origin, surroundings),
+            origin => fresh(file.directives.escape, origin, lint_context),
         };
-        let wanted = surroundings.stages.is_none_or(|stages| stages.contains(&index));
+        let wanted = lint_context.stages.is_none_or(|stages| stages.contains(&index));
         if wanted && !node.replaced {
-            let mut walk = Walk { state: &mut state, globals, surroundings, once: BTreeMap::new() };
+            let mut walk = Walk { state: &mut state, globals, lint_context, once: BTreeMap::new() };
             for instruction in node.triggers.iter().chain(&stage.instructions) {
                 let before = findings.list.len();
                 walk.step(instruction, &mut findings.at(&instruction.comments));
@@ -145,10 +145,10 @@ pub(super) fn check(
     }
 }
 
-fn fresh(escape: char, origin: &Origin, surroundings: &Surroundings<'_>) -> State {
+fn fresh(escape: char, origin: &Origin, lint_context: &LintContext<'_>) -> State {
     let environment = match origin {
         Origin::Scratch => Some(Vec::new()),
-        Origin::Image(reference) => (surroundings.environment)(reference),
+        Origin::Image(reference) => (lint_context.environment)(reference),
         Origin::Stage(_) | Origin::Context(_) => None,
     };
     State {
@@ -162,7 +162,7 @@ fn fresh(escape: char, origin: &Origin, surroundings: &Surroundings<'_>) -> Stat
 struct Walk<'a> {
     state: &'a mut State,
     globals: &'a Globals,
-    surroundings: &'a Surroundings<'a>,
+    lint_context: &'a LintContext<'a>,
     /// Where an instruction stands that only counts once.
     once: BTreeMap<&'static str, (Span, String)>,
 }
@@ -207,7 +207,7 @@ impl Walk<'_> {
 
     fn arg(&mut self, at: &mut At<'_>, definition: &ArgDefinition) {
         secret(at, "ARG", &definition.name);
-        let inputs = self.surroundings.inputs;
+        let inputs = self.lint_context.inputs;
         let mut definition = definition.clone();
         if !inputs.arguments.contains_key(&definition.name.text)
             && let Some(default) = &definition.default
@@ -301,7 +301,7 @@ impl Walk<'_> {
     fn ignored(&self, at: &mut At<'_>, paths: Vec<(String, Span)>) {
         for (path, span) in paths {
             let clean = clean_path(path.trim_start_matches('/'));
-            if (self.surroundings.ignored)(&clean) {
+            if (self.lint_context.ignored)(&clean) {
                 let message = format!("{clean} is left out of the context by .dockerignore");
                 at.warn(Rule::CopyIgnoredFile, span, message, "take it out of .dockerignore");
             }

@@ -7,7 +7,6 @@
 mod flags;
 mod heredoc;
 mod lines;
-pub mod mount;
 pub mod statement;
 mod text;
 mod transfer;
@@ -20,9 +19,9 @@ mod tests;
 use self::lines::Lines;
 use self::statement::Statement;
 use self::typed::Typed;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::instruction::{Directives, Dockerfile, GlobalArg, Instruction, Kind, Stage};
-use super::source::{Diagnostics, Source, Span};
+use super::source::{Source, Span};
 
 /// Parses a Dockerfile; on failure, every error that was found.
 pub fn parse(source: &Source) -> Result<Dockerfile, Diagnostics> {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::flags::{Flags, Takes};
-use super::mount::MountFlag;
 use super::statement::{Arguments, KEYWORDS, Statement, split_pair};
 use super::transfer;
 use crate::dockerfile::diagnostic::{Diagnostic, nearest};
@@ -11,6 +10,7 @@ use crate::dockerfile::instruction::{
     Alias, ArgDefinition, CommandLine, From, HealthTiming, Healthcheck, Instruction, Kind, Onbuild,
     Pair, Run, RunNetwork, Security,
 };
+use crate::dockerfile::mount::MountFlag;
 use crate::dockerfile::source::{Span, Word};
 use crate::literal::go_duration;
 

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::unix::pipe;
 
-use super::{CREDENTIALS, Call, Launch, Output, Phase, Running, source_folders};
+use super::{CREDENTIALS, Call, Launch, Output, Phase, Running};
+use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::scope::source_folders;
 use crate::sandbox::{
     Access, Child, Exit, Launcher, Network, Root, Rung, Signaller, Spec, Streams,
 };
@@ -102,8 +104,8 @@ pub(super) fn start(
     let (stderr, far_stderr) = std::io::pipe().cannot(action)?;
     let input = Streams::null()?.input;
     let streams = Streams { input, output: far_stdout.into(), error: far_stderr.into() };
-    let ending = Ending::default();
-    let (launcher, watched) = (launcher.clone(), ending.0.clone());
+    let kill_on_drop = KillOnDrop::default();
+    let (launcher, watched) = (launcher.clone(), kill_on_drop.0.clone());
     let thread = tokio::task::spawn_blocking(move || {
         let mut child = launcher.spawn(&spec, rung, streams)?;
         if !watch(&watched, &child) {
@@ -115,8 +117,8 @@ pub(super) fn start(
     });
     let end = Box::pin(async move {
         // Kept here, so that whoever drops the future ends the process.
-        let _ending = ending;
-        let exit = thread.await.cannot(|| "wait for go")??;
+        let _kill_on_drop = kill_on_drop;
+        let exit = joined(thread.await)?;
         Ok(described(&exit))
     });
     Ok(Running { stdout: readable(stdout)?, stderr: readable(stderr)?, end })
@@ -160,9 +162,9 @@ fn watch(life: &Mutex<Life>, child: &Child) -> bool {
 
 /// Ends the process when it is dropped; after the end nothing happens.
 #[derive(Default)]
-struct Ending(Arc<Mutex<Life>>);
+struct KillOnDrop(Arc<Mutex<Life>>);
 
-impl Drop for Ending {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Life::Running(signaller) = std::mem::replace(&mut *life, Life::Unwanted) {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::confined::{spec, start, text};
-use super::{CREDENTIALS, Call, Launch, Phase, Running, source_folders};
+use super::{CREDENTIALS, Call, Launch, Phase, Running};
 use crate::error::Result;
+use crate::golang::scope::source_folders;
 use crate::rootfs::{Fork, Rootfs};
 use crate::sandbox::{Access, Launcher, Mount, Rung};
 

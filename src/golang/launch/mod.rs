@@ -7,7 +7,7 @@ mod inside;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 
 use tokio::io::AsyncRead;
@@ -66,59 +66,4 @@ pub(super) struct Running {
     pub stderr: Output,
     /// Waits for the end; answers how it ended, for people, where that was no success.
     pub end: Pin<Box<dyn Future<Output = Result<Option<String>>> + Send>>,
-}
-
-/// The folders that a build of the modules around `dir` reads sources from: its workspace or module,
-/// and those that replace others or belong to the workspace.
-pub(super) fn source_folders(dir: &Path) -> Vec<PathBuf> {
-    use super::inputs::{replacing_folders, used_folders};
-    use super::packages::{Scope, absolute};
-    let root = Scope { dir, workspaces: true }.module_of(dir).unwrap_or_else(|| dir.to_owned());
-    let mut folders = vec![root];
-    if folders[0] != dir {
-        folders.push(dir.to_owned());
-    }
-    let mut next = 0;
-    while let Some(folder) = folders.get(next).cloned() {
-        next += 1;
-        // A file that cannot be read is for the go command to complain about.
-        let read = |name| fs_err::read_to_string(folder.join(name)).unwrap_or_default();
-        let (module, workspace) = (read("go.mod"), read("go.work"));
-        let further = used_folders(&workspace).into_iter();
-        let further =
-            further.chain(replacing_folders(&workspace)).chain(replacing_folders(&module));
-        for path in further.map(|path| absolute(&folder, &path)) {
-            if !folders.contains(&path) {
-                folders.push(path);
-            }
-        }
-    }
-    folders
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_the_workspace_and_whatever_replaces_modules() {
-        let base = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = base.path().join(path);
-            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-            fs_err::write(path, text).unwrap();
-        };
-        write("w/go.work", "go 1.26\nuse ./a\nuse ../b\n");
-        write("w/a/go.mod", "module a\nreplace x => ../../c\nreplace y => example.com/y v1.0.0\n");
-        write("b/go.mod", "module b\n");
-        write("c/go.mod", "module c\nreplace b => ../b\n");
-        write("lone/main.go", "");
-        let of = |dir: &str| -> Vec<String> {
-            let found = source_folders(&base.path().join(dir)).into_iter();
-            found.map(|f| f.strip_prefix(base.path()).unwrap().display().to_string()).collect()
-        };
-        assert_eq!(of("w/a"), ["w", "w/a", "b", "c"]);
-        assert_eq!(of("c"), ["c", "b"]);
-        assert_eq!(of("lone"), ["lone"]);
-    }
 }

@@ -138,7 +138,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, mut encoder: Box<dyn Encoder>, inputs: &Poo
         out.reset(encoder.bound());
         let result = encoder.encode(piece.bytes(), last, &mut out).map(|()| out);
         inputs.release(piece);
-        // The collector may be gone after a failure; then nobody waits for this.
+        // The collector may be gone after a failure; then the result is not needed.
         drop(done.send(result));
     }
 }
@@ -186,7 +186,7 @@ impl<W: Write> Output<W> {
 /// A later stage is gone; it says why itself.
 struct Stopped;
 
-/// The error of whoever failed first: a producer that was merely stopped has none of its own.
+/// The error of the first stage that failed: a producer that was merely stopped has none of its own.
 fn merge<T>(produced: Result<(), Option<Error>>, written: Result<T>) -> Result<T> {
     match produced {
         Err(Some(error)) => Err(error),

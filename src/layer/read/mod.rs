@@ -111,7 +111,7 @@ pub fn look_inside<R: Read + Send, T: Send>(
         let reading = spawn(scope, move || {
             let mut blocks = Blocks { arriving: blocks, current: None, at: 0, pool };
             let found = read(&mut blocks)?;
-            // Behind what the reader wanted, so that nobody has to wait for it.
+            // The reader may stop early: the rest is taken here, so that the sender never waits.
             while blocks.fill()? {
                 blocks.at = usize::MAX;
             }

@@ -263,38 +263,34 @@ fn azure(variables: Variables<'_>) -> Ref<'_> {
     }
 }
 
+/// What a job works on where the number of a proposal says that it is one.
+fn proposal_or_ref<'a>(
+    variables: Variables<'a>,
+    number: Option<&str>,
+    [tag, branch]: [&str; 2],
+) -> Ref<'a> {
+    let reference = number.map_or_else(|| tag_or_branch(variables, tag, branch), proposal);
+    Ref { reference, is_proposal: number.is_some(), ..Ref::default() }
+}
+
 fn bitbucket(variables: Variables<'_>) -> Ref<'_> {
-    let is_proposal = variables.has("BITBUCKET_PR_ID");
-    let reference = if is_proposal {
-        proposal(variables.get("BITBUCKET_PR_ID"))
-    } else {
-        tag_or_branch(variables, "BITBUCKET_TAG", "BITBUCKET_BRANCH")
-    };
+    let number = Some(variables.get("BITBUCKET_PR_ID")).filter(|number| !number.is_empty());
     Ref {
         ci: "bitbucket",
         repository: variables.get("BITBUCKET_REPO_FULL_NAME"),
-        reference,
-        is_proposal,
         default: variables.branch("BITBUCKET_PR_DESTINATION_BRANCH"),
-        ..Ref::default()
+        ..proposal_or_ref(variables, number, ["BITBUCKET_TAG", "BITBUCKET_BRANCH"])
     }
 }
 
 fn buildkite(variables: Variables<'_>) -> Ref<'_> {
     let number = variables.get("BUILDKITE_PULL_REQUEST");
-    let is_proposal = !matches!(number, "" | "false");
-    let reference = if is_proposal {
-        proposal(number)
-    } else {
-        tag_or_branch(variables, "BUILDKITE_TAG", "BUILDKITE_BRANCH")
-    };
+    let number = Some(number).filter(|number| !matches!(*number, "" | "false"));
     Ref {
         ci: "buildkite",
         repository: variables.get("BUILDKITE_REPO"),
-        reference,
-        is_proposal,
         default: variables.branch("BUILDKITE_PIPELINE_DEFAULT_BRANCH"),
-        ..Ref::default()
+        ..proposal_or_ref(variables, number, ["BUILDKITE_TAG", "BUILDKITE_BRANCH"])
     }
 }
 

@@ -2,41 +2,20 @@
 
 use std::io::Read;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
 use super::Archive;
-use super::unpack::claimed_digest;
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::image::{Artifact, Blob, BlobSource, Image, Named};
+use crate::image::{Artifact, Blob, BlobLocation, Image, TaggedArtifact};
 use crate::layer;
 use crate::oci::{
     Compression, Descriptor, Digest, Document, Hasher, ImageConfig, LARGEST_DOCUMENT, Manifest,
     MediaType, Reference,
 };
+use crate::transport::docker_item::Item;
+use crate::transport::entries::{Wanted, claimed_digest};
 use crate::transport::files::Files;
-use crate::transport::layout::Wanted;
 
 const LARGEST_MANIFEST: u64 = 64 << 20;
-
-/// An image in `manifest.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Item {
-    /// The member that is the config.
-    pub config: String,
-    /// The names, each with a tag.
-    #[serde(default, deserialize_with = "null_as_empty")]
-    pub repo_tags: Vec<String>,
-    /// The members that are the layers, the base's first.
-    #[serde(default, deserialize_with = "null_as_empty")]
-    pub layers: Vec<String>,
-}
-
-/// Docker writes an image without names or layers with `null`.
-fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
 
 /// The images of an archive in docker's format.
 pub(super) struct Images<'a> {
@@ -69,9 +48,10 @@ impl<'a> Images<'a> {
     }
 
     /// Reads every image with its names.
-    pub(super) fn read_all(&self) -> Result<Vec<Named>> {
-        let read =
-            |item: &Item| Ok(Named { artifact: self.image(item)?, references: item.names() });
+    pub(super) fn read_all(&self) -> Result<Vec<TaggedArtifact>> {
+        let read = |item: &Item| {
+            Ok(TaggedArtifact { artifact: self.image(item)?, references: item.names() })
+        };
         self.items.iter().map(read).collect()
     }
 
@@ -160,17 +140,17 @@ fn shown(wanted: Wanted<'_>) -> String {
 }
 
 /// The bytes of a member, not verified.
-fn content(source: &BlobSource, size: u64) -> std::io::Result<Box<dyn Read + Send>> {
+fn content(source: &BlobLocation, size: u64) -> std::io::Result<Box<dyn Read + Send>> {
     use std::io::{Cursor, Seek, SeekFrom};
     Ok(match source {
-        BlobSource::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
-        BlobSource::File(path) => Box::new(disk::open_listed(path)?),
-        BlobSource::Slice { path, offset } => {
+        BlobLocation::Memory(bytes) => Box::new(Cursor::new(bytes.clone())),
+        BlobLocation::File(path) => Box::new(disk::open_listed(path)?),
+        BlobLocation::Slice { path, offset } => {
             let mut file = disk::open_listed(path)?;
             file.seek(SeekFrom::Start(*offset))?;
             Box::new(file.take(size))
         }
-        BlobSource::Remote(_) => return Err(std::io::Error::other("archives are local")),
+        BlobLocation::Remote(_) => return Err(std::io::Error::other("archives are local")),
     })
 }
 

@@ -15,13 +15,12 @@
 //! podman, skopeo, crane, ko, kaniko and bazel write, compressed or not.
 
 mod docker;
-mod export;
 mod members;
+mod open;
 mod read;
 mod unpack;
 mod write;
 
-pub(super) use export::Export;
-pub(super) use members::Archive;
+pub(super) use open::Archive;
 pub(super) use read::{read, read_all};
 pub(super) use write::{check_file, to_file, to_writer};

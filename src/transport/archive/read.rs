@@ -2,10 +2,11 @@
 
 use super::{Archive, docker};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, Named};
+use crate::image::{Artifact, TaggedArtifact};
 use crate::oci::PlatformSet;
+use crate::transport::entries::Wanted;
 use crate::transport::files::Files;
-use crate::transport::layout::{Layout, Wanted};
+use crate::transport::layout::Layout;
 use crate::transport::select::{select, select_each};
 
 /// Reads one image, from the layout if there is one: it has everything.
@@ -25,7 +26,7 @@ pub(in crate::transport) fn read(
 pub(in crate::transport) fn read_all(
     archive: &Archive,
     platforms: &PlatformSet,
-) -> Result<Vec<Named>> {
+) -> Result<Vec<TaggedArtifact>> {
     let all = match Layout::open(archive)? {
         Some(mut layout) => layout.read_all(platforms)?,
         None => docker_images(archive)?.read_all()?,

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::members::{Member, Members};
 use crate::error::{Cannot, Result};
 use crate::layer::{self, ArchiveReader, Limits};
-use crate::oci::{Descriptor, Digest, LARGEST_DOCUMENT, MediaType};
+use crate::oci::{Descriptor, LARGEST_DOCUMENT, MediaType};
 use crate::store::Store;
+use crate::transport::entries::claimed_digest;
 use crate::transport::watch::Watch;
 
 /// How much is read at once.
@@ -74,10 +75,4 @@ fn take<R: Read>(
 fn is_description(name: &str) -> bool {
     matches!(name.rsplit_once('.'), Some((_, "json")))
         || matches!(name, "oci-layout" | "repositories")
-}
-
-/// The digest that a member's name claims: `blobs/sha256/<hex>`.
-pub(super) fn claimed_digest(name: &str) -> Option<Digest> {
-    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
-    format!("{algorithm}:{hex}").parse().ok()
 }

@@ -3,14 +3,15 @@
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::Export;
 use crate::disk::Unfinished;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Index, canonical_json};
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 use crate::transport::Progress;
-use crate::transport::layout::{blob_name, layout_file};
+use crate::transport::entries::blob_name;
+use crate::transport::export::Export;
+use crate::transport::layout::layout_file;
 
 /// How much is read and written at once.
 const PIECE: usize = 256 << 10;

@@ -14,17 +14,15 @@
 //!
 //! [spec]: https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 
-mod names;
 mod read;
 mod write;
 
-pub(super) use names::{IMAGE_NAME, REF_NAME, Wanted, name_of, named_entries};
 pub(super) use read::Layout;
 pub(super) use write::{check_folder, write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Descriptor, canonical_json};
+use crate::oci::canonical_json;
 
 /// The only version of the specification.
 const VERSION: &str = "1.0.0";
@@ -38,9 +36,4 @@ struct LayoutFile {
 /// The contents of `oci-layout`.
 pub(super) fn layout_file() -> Vec<u8> {
     canonical_json(&LayoutFile { version: VERSION.to_owned() })
-}
-
-/// The path of a blob inside a layout.
-pub(super) fn blob_name(descriptor: &Descriptor) -> String {
-    format!("blobs/{}/{}", descriptor.digest.algorithm(), descriptor.digest.hex())
 }

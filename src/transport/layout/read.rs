@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::names::shown;
-use super::{LayoutFile, REF_NAME, VERSION, Wanted, blob_name, name_of};
+use super::{LayoutFile, VERSION};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{Artifact, BlobSource, Named};
+use crate::image::{Artifact, BlobLocation, TaggedArtifact};
 use crate::oci::{
     Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
 };
 use crate::transport::assemble::{Contents, assemble};
+use crate::transport::entries::{REF_NAME, Wanted, blob_name, name_of, shown};
 use crate::transport::files::Files;
 
 /// `index.json` may be larger than a manifest: it has every name there is.
@@ -85,10 +85,13 @@ impl<'a> Layout<'a> {
     }
 
     /// Reads every image with its names.
-    pub(in crate::transport) fn read_all(&mut self, platforms: &PlatformSet) -> Result<Vec<Named>> {
+    pub(in crate::transport) fn read_all(
+        &mut self,
+        platforms: &PlatformSet,
+    ) -> Result<Vec<TaggedArtifact>> {
         let all = self.all();
         let read = |(root, references)| {
-            Ok(Named { artifact: assemble(self, &root, platforms)?, references })
+            Ok(TaggedArtifact { artifact: assemble(self, &root, platforms)?, references })
         };
         all.into_iter().map(read).collect()
     }
@@ -174,7 +177,7 @@ impl Contents for Layout<'_> {
         bytes.ok_or_else(|| self.missing(descriptor))
     }
 
-    fn source(&self, descriptor: &Descriptor) -> Result<BlobSource> {
+    fn source(&self, descriptor: &Descriptor) -> Result<BlobLocation> {
         let Some((source, size)) = self.files.locate(&blob_name(descriptor))? else {
             return Err(self.missing(descriptor));
         };

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use fs_err::File;
 use rustix::fs::FlockOperation;
 
-use super::{IMAGE_NAME, REF_NAME, blob_name, layout_file};
+use super::layout_file;
 use crate::disk::Unfinished;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Descriptor, Index, canonical_json};
-use crate::registry::Reopen;
+use crate::registry::BlobSource;
 use crate::transport::Progress;
-use crate::transport::archive::Export;
+use crate::transport::entries::{IMAGE_NAME, REF_NAME, blob_name};
+use crate::transport::export::Export;
 use crate::transport::files::Folder;
 use crate::transport::layout::Layout;
 
@@ -86,7 +87,7 @@ impl Made {
     }
 
     fn remove(&self) {
-        // The failure that led here is told; what cannot be removed does no harm.
+        // The caller reports the first failure; a file that stays does no harm.
         for file in &self.files {
             let _ = fs_err::remove_file(file);
         }

@@ -13,7 +13,7 @@ use reqwest::Url;
 #[path = "../../../src/registry/challenge.rs"]
 mod challenge;
 
-use challenge::{Challenge, Demand, demand, parse};
+use challenge::{Challenge, RawChallenge, choose, parse};
 
 fuzz_target!(|text: &str| {
     for header in text.lines() {
@@ -30,7 +30,7 @@ fuzz_target!(|text: &str| {
     for registry in ["https://registry.example/v2/", "http://10.0.0.1:5000/", "https://[fd00::1]/"]
     {
         let registry = Url::parse(registry).expect("an address");
-        if let Ok(Demand::Bearer { realm, .. }) = demand(&registry, text.lines()) {
+        if let Ok(Challenge::Bearer { realm, .. }) = choose(&registry, text.lines()) {
             judge(&registry, &realm);
         }
     }
@@ -63,8 +63,8 @@ fn judge(registry: &Url, realm: &Url) {
 }
 
 /// Challenges in the strictest form.
-fn written(challenges: &[Challenge]) -> String {
-    let one = |challenge: &Challenge| {
+fn written(challenges: &[RawChallenge]) -> String {
+    let one = |challenge: &RawChallenge| {
         let parameters = challenge.parameters.iter().map(|(name, value)| {
             let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
             format!("{name}=\"{escaped}\"")

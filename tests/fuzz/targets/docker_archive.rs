@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use gondola::image::Artifact;
 use gondola::oci::{Digest, Platform, PlatformSet};
 use gondola::progress::Reporter;
-use gondola::registry::{Client, Options, Reopen};
+use gondola::registry::{BlobSource, Client, Options};
 use gondola::store::Store;
-use gondola::transport::{Context, Place, read_all};
+use gondola::transport::{Context, Location, read_all};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
@@ -47,8 +47,8 @@ impl World {
         let written = std::fs::File::create(&file).and_then(|mut file| file.write_all(data));
         written.expect("room for the archive");
         for place in [
-            Place::DockerArchive { file: file.clone(), name: None },
-            Place::OciArchive { file, tag: None },
+            Location::DockerArchive { file: file.clone(), name: None },
+            Location::OciArchive { file, tag: None },
         ] {
             let images = self.runtime.block_on(read_all(&place, &PlatformSet::All, &self.context));
             for named in images.into_iter().flatten() {

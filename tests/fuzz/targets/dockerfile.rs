@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gondola::dockerfile::expand::Expander;
 use gondola::dockerfile::ignore::Patterns;
-use gondola::dockerfile::lint::Surroundings;
+use gondola::dockerfile::lint::LintContext;
 use gondola::dockerfile::{
     Dockerfile, Globals, Graph, Inputs, Kind, Scope, Source, Span, check, parse,
 };
@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 const LONGEST: usize = 16 << 20;
 
 fuzz_target!(|data: &[u8]| {
-    let source = match Source::from_bytes("Dockerfile", data) {
+    let source = match gondola::dockerfile::text::read("Dockerfile", data) {
         Ok(source) => source,
         Err(errors) => {
             shown(&errors.source, errors.list.iter().map(|error| (error.span, error)));
@@ -49,14 +49,14 @@ fn inputs() -> Inputs {
 }
 
 fn linted(source: &Source, inputs: &Inputs) {
-    let surroundings = Surroundings {
+    let lint_context = LintContext {
         inputs,
         contexts: &BTreeSet::new(),
         stages: None,
         environment: &|_| Some(vec!["PATH=/bin".to_owned(), "BASE=x".to_owned()]),
         ignored: &|path| path.len() % 2 == 0,
     };
-    let found = check(source, &surroundings);
+    let found = check(source, &lint_context);
     shown(source, found.iter().map(|finding| (finding.span, finding)));
 }
 

@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use gondola::oci::{Digest, MediaType, Platform, PlatformSet, Reference, Repository};
-use gondola::transport::Place;
+use gondola::transport::Location;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -22,7 +22,7 @@ fuzz_target!(|text: &str| {
         assert_eq!(pinned.to_string().parse::<Reference>().ok(), Some(pinned));
     }
     stable::<Repository>(text);
-    stable::<Place>(text);
+    stable::<Location>(text);
     stable::<Platform>(text);
     if let Some(digest) = stable::<Digest>(text) {
         assert!(!digest.hex().contains(['/', '.']), "a digest is a file's name");

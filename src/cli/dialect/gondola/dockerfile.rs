@@ -45,7 +45,6 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
         execute_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
         cache: own.cache_repo.as_deref().map(cache_repository).transpose()?,
         go_cache: !own.no_go_cache,
-        mirrors: session.mirrors()?,
         now: input::now(environment),
         manifest_format: None,
         shell_on_failure: own.shell_on_failure,

@@ -7,16 +7,16 @@ use std::path::Path;
 use super::{BuildArgs, GoArgs, ImageArgs, platform};
 use crate::cli::environment::Environment;
 use crate::cli::flags::pair;
-use crate::config::{self, GondolaYaml, ModuleMode};
+use crate::config::{self, GondolaYaml};
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, ModMode};
+use crate::golang::BuildFlags;
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
     BaseChoice, Grouping, ImageSettings, Override, Packaging, Prebuilt, Programs, Settings, Target,
     ToolchainChoice,
 };
-use crate::transport::Place;
+use crate::transport::Location;
 
 /// The configuration file that is read when it exists.
 const DEFAULT_FILE: &str = "gondola.yaml";
@@ -175,11 +175,7 @@ fn build_flags(given: config::Go) -> BuildFlags {
         env: given.env,
         cgo: given.cgo.unwrap_or(false),
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
-        mod_mode: given.module_mode.map(|mode| match mode {
-            ModuleMode::Mod => ModMode::Mod,
-            ModuleMode::Readonly => ModMode::Readonly,
-            ModuleMode::Vendor => ModMode::Vendor,
-        }),
+        mod_mode: given.module_mode,
         ..BuildFlags::default()
     }
 }
@@ -220,7 +216,7 @@ fn toolchain_choice(given: &config::Go, folder: &Path) -> Result<ToolchainChoice
         "host" => ToolchainChoice::Host,
         _ if is_path => ToolchainChoice::Program(folder.join(text)),
         _ => {
-            let place: Place = text.parse().cannot(|| format!("use --go {text}"))?;
+            let place: Location = text.parse().cannot(|| format!("use --go {text}"))?;
             ToolchainChoice::Image(place.in_folder(folder))
         }
     })
@@ -290,7 +286,7 @@ mod tests {
             assert_eq!(choose(Some(path)).unwrap(), program);
         }
         for image in ["golang", "golang:1.27", "sdk/bin/gopher", "oci:bases:golang"] {
-            let place = image.parse::<Place>().unwrap().in_folder(folder.path());
+            let place = image.parse::<Location>().unwrap().in_folder(folder.path());
             assert_eq!(choose(Some(image)).unwrap(), ToolchainChoice::Image(place));
         }
         let error = choose(Some("Go:1")).unwrap_err();

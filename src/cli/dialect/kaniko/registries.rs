@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{KanikoArgs, usage};
 use crate::error::Result;
+use crate::oci::docker_hub;
 use crate::registry::{MirrorRule, Mirrors};
 
 /// How registries are spoken to.
@@ -102,12 +103,14 @@ fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<Mi
     for text in args.registry_map.iter().chain(variable) {
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             let (from, to) = by_host("--registry-map", pair)?;
-            maps.entry(hub(&from)).or_default().push(to);
+            maps.entry(docker_hub::canonical(from.trim_end_matches('/')).to_owned())
+                .or_default()
+                .push(to);
         }
     }
     let variable = variables.get("KANIKO_REGISTRY_MIRROR").filter(|value| !value.is_empty());
     for mirror in args.registry_mirror.iter().chain(variable) {
-        maps.entry(hub("docker.io")).or_default().push(mirror.clone());
+        maps.entry(docker_hub::NAME.to_owned()).or_default().push(mirror.clone());
     }
     // Nobody but the mirrors is asked where the last of them takes the registry's place.
     let alone = args.skip_default_registry_fallback == Some(true);
@@ -116,10 +119,4 @@ fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<Mi
         MirrorRule { location: location.unwrap_or_else(|| from.clone()), prefix: from, mirrors: to }
     };
     Mirrors::listed(maps.into_iter().map(rule))
-}
-
-/// Docker Hub by the name that people know.
-fn hub(registry: &str) -> String {
-    let registry = registry.trim_end_matches('/');
-    if registry == "index.docker.io" { "docker.io".to_owned() } else { registry.to_owned() }
 }

@@ -1,0 +1,253 @@
+//! `RUN` as an op: the command, its mounts, and what else it sees.
+
+use std::collections::BTreeMap;
+
+use super::convert::{Converted, Spans};
+use super::failure::Failure;
+use super::reads;
+use super::stage::Stage;
+use crate::dockerfile::Diagnostic;
+use crate::dockerfile::config;
+use crate::dockerfile::instruction::{CommandLine, Run, RunNetwork, Security};
+use crate::dockerfile::mount::{self, MountFlag, SecretMount};
+use crate::dockerfile::scope;
+use crate::dockerfile::source::Span;
+use crate::engine::Provider;
+use crate::engine::op::{
+    self, Access, Action, ExecOp, Input, Mount, MountKind, Script, Sharing, UnaskedCaches,
+};
+use crate::oci::ContainerConfig;
+use crate::sandbox::Network;
+
+/// Where a heredoc that begins with `#!` appears, as in BuildKit.
+const SCRIPTS: &str = "/dev/pipes";
+/// Where secrets appear.
+const SECRETS: &str = "/run/secrets";
+
+/// Makes an op of `RUN`.
+pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Failure> {
+    refuse(run)?;
+    let (argv, script) = command(stage, run);
+    let text = history(stage, &argv);
+    let Mounts { mounts, files, spans } = describe(stage, &run.mounts).await?;
+    let job = &stage.build.common.job;
+    let caches = UnaskedCaches {
+        wanted: job.go_cache,
+        read_later: reads::reads(stage),
+        in_image: reads::is_on(stage, stage.build.target),
+    };
+    let container = &stage.config.config;
+    let op = ExecOp {
+        argv,
+        script,
+        environment: stage.scope.run_environment().to_vec(),
+        folder: container.working_dir.clone(),
+        user: container.user.clone(),
+        network: network(stage, run),
+        hosts: job.hosts.clone(),
+        shared_memory_bytes: job.shared_memory_bytes,
+        limits: job.limits.iter().map(ToString::to_string).collect(),
+        mounts,
+        caches,
+        platform: stage.platform.clone(),
+        shell: shell(container),
+    };
+    let variables = stage.scope.proxy_environment(&stage.build.inputs);
+    let spans = Spans { mounts: spans, ..Spans::default() };
+    Ok(Converted { action: Action::Exec(Box::new(op)), files, variables, text, spans })
+}
+
+fn refuse(run: &Run) -> Result<(), Failure> {
+    if let Security::Insecure(span) = run.security {
+        return Err(Diagnostic::error(span, "steps cannot have all rights")
+            .label("gondola has none to give: it runs without root")
+            .into());
+    }
+    if let Some(device) = run.devices.first() {
+        return Err(Diagnostic::error(device.span, "steps cannot have devices of the host").into());
+    }
+    Ok(())
+}
+
+fn network(stage: &Stage<'_>, run: &Run) -> op::Network {
+    match run.network {
+        RunNetwork::None => op::Network::None,
+        RunNetwork::Host => op::Network::Host,
+        RunNetwork::Default => match stage.build.common.job.network {
+            Network::Host => op::Network::Host,
+            Network::None => op::Network::None,
+            Network::Private => op::Network::Private,
+        },
+    }
+}
+
+fn command(stage: &Stage<'_>, run: &Run) -> (Vec<String>, Option<Script>) {
+    let mut script = None;
+    let argv = match &run.command {
+        CommandLine::Exec(words) => words.iter().map(|word| word.text.clone()).collect(),
+        CommandLine::Shell(text) => {
+            let text = match run.heredocs.as_slice() {
+                [] => text.text.clone(),
+                [only] if is_heredoc_alone(&text.text) => {
+                    let content = only.content();
+                    if content.starts_with("#!") {
+                        script = Some(Script { name: only.name.clone(), text: content });
+                        format!("{SCRIPTS}/{}", only.name)
+                    } else {
+                        content
+                    }
+                }
+                // The shell reads heredocs itself.
+                several => several.iter().fold(text.text.clone(), |text, heredoc| {
+                    format!("{text}\n{}{}", heredoc.body, heredoc.name)
+                }),
+            };
+            config::in_shell(&stage.config.config, &text)
+        }
+    };
+    (argv, script)
+}
+
+/// Whether a command is `<<NAME` and nothing else.
+fn is_heredoc_alone(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with("<<") && !text.contains(char::is_whitespace)
+}
+
+/// What the history says: the `ARG`s in force, then the command.
+fn history(stage: &Stage<'_>, argv: &[String]) -> String {
+    let declared = stage.scope.declared();
+    let mut words = Vec::new();
+    if !declared.is_empty() {
+        words.push(format!("|{}", declared.len()));
+        let shown = |(name, value): &(String, String)| {
+            format!("{name}={}", scope::shown_value(name, value))
+        };
+        words.extend(declared.iter().map(shown));
+    }
+    words.extend(argv.iter().cloned());
+    format!("RUN {} # buildkit", words.join(" "))
+}
+
+/// A stage's shell, without the options that make it run one command.
+fn shell(config: &ContainerConfig) -> Vec<String> {
+    let words = config::in_shell(config, "");
+    words.into_iter().take_while(|word| !word.is_empty() && !word.starts_with('-')).collect()
+}
+
+/// The mounts of a step.
+#[derive(Default)]
+struct Mounts {
+    mounts: Vec<Mount>,
+    files: BTreeMap<Input, Provider>,
+    spans: Vec<Span>,
+}
+
+/// Resolves the mounts of a step.
+async fn describe(stage: &Stage<'_>, flags: &[MountFlag]) -> Result<Mounts, Failure> {
+    let mut all = Mounts::default();
+    for (number, flag) in flags.iter().enumerate() {
+        let mount = stage.scope.mount(flag)?;
+        let target = target(stage, &mount, number);
+        let from = match &mount.kind {
+            mount::MountKind::Bind { from, .. } => Some(from.as_deref()),
+            mount::MountKind::Cache(cache) => cache.from.as_deref().map(Some),
+            _ => None,
+        };
+        let span = flag.value.span;
+        let input = match from {
+            Some(from) => {
+                let from = from.map(|name| (name, span));
+                let (input, provider) = stage.build.provider(stage.index, from).await?;
+                all.files.insert(input.clone(), provider);
+                Some(input)
+            }
+            None => None,
+        };
+        let Some(kind) = kind(&mount.kind, input) else { continue };
+        all.mounts.push(Mount { target, read_only: mount.read_only, kind });
+        all.spans.push(span);
+    }
+    Ok(all)
+}
+
+/// What a mount shows, as an op says it; `input` is what it names.
+fn kind(kind: &mount::MountKind, input: Option<Input>) -> Option<MountKind> {
+    let all = |source: &Option<String>| source.clone().unwrap_or_else(|| "/".to_owned());
+    Some(match kind {
+        mount::MountKind::Bind { source, .. } => {
+            MountKind::Bind { from: input?, source: all(source) }
+        }
+        mount::MountKind::Cache(cache) => MountKind::Cache {
+            id: cache.id.clone(),
+            sharing: sharing(cache.sharing),
+            seed: input.map(|input| (input, all(&cache.source))),
+            access: access(cache.access),
+        },
+        mount::MountKind::Tmpfs { size } => MountKind::Tmpfs(*size),
+        mount::MountKind::Secret(secret) => MountKind::Secret {
+            id: secret.id.clone(),
+            variable: secret.variable.clone(),
+            is_file: secret.variable.is_none() || secret.file.is_some(),
+            required: secret.required,
+            access: access(secret.access),
+        },
+        mount::MountKind::Ssh { id, required, access: of } => {
+            MountKind::Agent { id: id.clone(), required: *required, access: access(*of) }
+        }
+    })
+}
+
+fn sharing(sharing: mount::Sharing) -> Sharing {
+    match sharing {
+        mount::Sharing::Shared => Sharing::Shared,
+        mount::Sharing::Private => Sharing::Private,
+        mount::Sharing::Locked => Sharing::Locked,
+    }
+}
+
+fn access(access: mount::Access) -> Access {
+    Access { mode: access.mode, uid: access.uid, gid: access.gid }
+}
+
+fn target(stage: &Stage<'_>, mount: &mount::Mount, number: usize) -> String {
+    let folder = &stage.config.config.working_dir;
+    match (&mount.target, &mount.kind) {
+        (Some(target), _) => config::in_folder(folder, target),
+        (None, mount::MountKind::Secret(SecretMount { file: Some(file), .. })) => {
+            config::in_folder(folder, file)
+        }
+        (None, mount::MountKind::Secret(secret)) => format!("{SECRETS}/{}", secret.id),
+        (None, mount::MountKind::Ssh { .. }) => format!("/run/buildkit/ssh_agent.{number}"),
+        (None, _) => config::in_folder(folder, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{ImageConfig, Platform};
+
+    #[test]
+    fn a_heredoc_alone_is_told_from_one_in_a_command() {
+        for (text, expected) in
+            [("<<EOF", true), (" <<-'E' ", true), ("cat <<EOF", false), ("<<A <<B", false)]
+        {
+            assert_eq!(is_heredoc_alone(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_shell_is_that_of_the_stage() {
+        let mut image = ImageConfig::empty(Platform::host());
+        assert_eq!(shell(&image.config), ["/bin/sh"]);
+        for (words, expected) in [
+            (&["/bin/bash", "-o", "pipefail", "-c"][..], &["/bin/bash"][..]),
+            (&["/bin/busybox", "sh", "-c"], &["/bin/busybox", "sh"]),
+        ] {
+            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            config::shell(&mut image, &words);
+            assert_eq!(shell(&image.config), expected);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! From a tree to a layer in the store: the only place where that is done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::image::{Blob, BlobLocation, Layer};
+use crate::layer::{self, Encoding, LayerInfo, Tree, WriteOptions};
+use crate::oci::{Descriptor, Digest, MediaType};
+use crate::progress::TaskKind;
+use crate::store::Store;
+use crate::transport::Context;
+
+/// The kind of the store's records that hold layers by the keys of their contents.
+const LAYERS: &str = "layer";
+
+/// What is remembered of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// How it is compressed, as OCI says it.
+    pub media_type: MediaType,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// How many bytes the blob has.
+    pub size: u64,
+    /// The digest of the archive in it.
+    pub diff_id: Digest,
+}
+
+impl LayerRecord {
+    fn of(info: LayerInfo) -> Self {
+        Self {
+            media_type: MediaType::layer_for(&MediaType::OCI_MANIFEST, info.compression),
+            digest: info.digest,
+            size: info.size,
+            diff_id: info.diff_id,
+        }
+    }
+
+    /// Whether the layer is in the store.
+    pub fn is_in(&self, store: &Store) -> Result<bool> {
+        Ok(store.has(&self.digest)? == Some(self.size))
+    }
+
+    /// The layer, which is in the store.
+    pub fn layer(&self, store: &Store) -> Layer {
+        let source = BlobLocation::File(store.blob_path(&self.digest));
+        Layer {
+            blob: Blob { descriptor: self.descriptor(), source },
+            diff_id: self.diff_id.clone(),
+        }
+    }
+
+    /// What names the blob.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.size)
+    }
+}
+
+/// Makes layers of trees, and puts them into the store.
+#[derive(Clone)]
+pub struct Packer {
+    /// The store, and the reader of progress.
+    pub transport: Context,
+    /// How layers are compressed.
+    pub encoding: Encoding,
+    /// How many threads compress.
+    pub threads: usize,
+}
+
+impl Packer {
+    /// Makes a layer of a tree; `name` is what progress calls it.
+    pub fn pack(&self, name: &str, tree: &Tree) -> Result<LayerRecord> {
+        let Context { store, reporter, .. } = &self.transport;
+        let task = reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
+        let options = WriteOptions { encoding: self.encoding, threads: self.threads };
+        let mut ingest = store.ingest_unhashed()?;
+        let info = layer::write(tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
+        ingest.commit_as(&info.digest, info.size)?;
+        task.done();
+        Ok(LayerRecord::of(info))
+    }
+
+    /// Finds the layer that was made of an equal tree, or makes one. Files are read to tell.
+    pub fn find_or_pack(&self, name: &str, mut tree: Tree, reuse: Reuse) -> Result<LayerRecord> {
+        let Context { store, reporter, .. } = &self.transport;
+        let key = layer::content_key(&mut tree, &self.encoding)?;
+        if reuse == Reuse::Found
+            && let Some(record) = store.get_record::<LayerRecord>(LAYERS, &key)
+            && record.is_in(store)?
+        {
+            reporter.start(TaskKind::Layer, name, None).skipped("cached");
+            return Ok(record);
+        }
+        let record = self.pack(name, &tree)?;
+        store.put_record(LAYERS, &key, &record)?;
+        Ok(record)
+    }
+}
+
+/// Whether a layer that was made of an equal tree may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Where there is one.
+    Found,
+    /// Never: it is made again.
+    Nothing,
+}
+
+impl Reuse {
+    /// As results of earlier builds are used.
+    pub fn of(use_cache: bool) -> Self {
+        if use_cache { Self::Found } else { Self::Nothing }
+    }
+}

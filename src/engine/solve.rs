@@ -1,0 +1,517 @@
+//! Looks ops up, has each executed once, and packs what it made while others are executed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::backend::{Backend, Entry};
+use super::basis::Basis;
+use super::cancel::Waiting;
+use super::execute::{Execute, Inputs, OpError, Prepared, Provider, Run, Table};
+use super::op::{Action, Op, StepKind};
+use super::output::{Executed, NotPacked, StepOutput};
+use super::pack::{LayerRecord, Packer};
+use super::snapshot::Snapshot;
+use crate::blocking::blocking_or;
+use crate::error::{Error, Result};
+use crate::image::{Draft, Image, Layer};
+use crate::layer::{Encoding, Tree};
+use crate::oci::History;
+use crate::progress::{Task, TaskKind};
+use crate::transport::{Context, concurrently};
+
+/// The kind of the store's records that say which step came out of a definition.
+const ALIASES: &str = "step-alias";
+
+/// What is said when steps are executed once more.
+const LOST: &str = "what earlier steps left in Go's caches is gone: they are executed again";
+
+/// An op whose output is wanted.
+pub struct Step {
+    /// What it does.
+    pub op: Op,
+    /// What the names in it stand for.
+    pub inputs: Inputs,
+    /// What messages call it.
+    pub label: String,
+    /// Whether results of earlier builds may be used.
+    pub use_cache: bool,
+}
+
+/// How a solver works.
+#[derive(Clone)]
+pub struct SolveOptions {
+    /// The store, the registry client, and the reader of progress.
+    pub transport: Context,
+    /// How layers are compressed.
+    pub encoding: Encoding,
+    /// No file and no document is younger than this, in seconds since 1970.
+    pub epoch: Option<i64>,
+    /// The present, in seconds since 1970.
+    pub now: i64,
+    /// How many things can usefully run at once.
+    pub cores: usize,
+}
+
+impl SolveOptions {
+    /// The time that is written wherever one is needed.
+    pub fn time(&self) -> i64 {
+        self.epoch.unwrap_or(self.now)
+    }
+
+    /// The time as configurations write it.
+    pub fn created(&self) -> String {
+        jiff::Timestamp::from_second(self.time()).unwrap_or_default().to_string()
+    }
+}
+
+/// The steps of all stages and platforms of one attempt at a build.
+pub struct Solver {
+    options: SolveOptions,
+    executor: Arc<dyn Execute>,
+    table: Arc<Table>,
+    /// Results that other machines know.
+    backend: Option<Arc<dyn Backend>>,
+    /// Steps that are being looked up or executed, by their keys: each one once.
+    in_flight: Cells<Arc<StepOutput>>,
+    /// Programs whose results were found, by their keys.
+    reused: Mutex<BTreeMap<String, Arc<Reused>>>,
+    /// Those that were executed nevertheless, for what they leave in caches.
+    replayed: Cells<()>,
+    /// Layers that are being packed or put elsewhere.
+    packing: Mutex<JoinSet<()>>,
+    /// Whether some step is executed, and not only looked up.
+    began: watch::Sender<bool>,
+    /// Layers are packed one after the other, each on all cores.
+    turn: Arc<Semaphore>,
+}
+
+/// Cells by the keys of what is in them.
+type Cells<T> = Mutex<BTreeMap<String, Arc<OnceCell<T>>>>;
+
+/// A program that was not run, for its result was found.
+struct Reused {
+    op: Arc<Op>,
+    inputs: Inputs,
+    label: String,
+}
+
+/// How a step's output came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was found in the store.
+    Cached,
+    /// Another machine has executed it.
+    Elsewhere,
+    /// It was executed just now.
+    Executed,
+}
+
+/// A key whose output is wanted.
+struct Wanted<'a> {
+    key: &'a str,
+    /// The definition that other machines may find it by.
+    definition: Option<&'a str>,
+    kind: StepKind,
+    use_cache: bool,
+    /// Whether it works on what came of a cache, so that its result does, too.
+    on_cached: bool,
+}
+
+/// The definition of an op that reads what has a key.
+struct Definition {
+    key: String,
+    /// Whether what it reads came of a cache.
+    on_cached: bool,
+    /// What the store remembers the answer by, where it does.
+    record: Option<String>,
+}
+
+impl Definition {
+    fn of(op: &Op, inputs: &Inputs) -> Option<Self> {
+        let Action::Copy(copy) = &op.action else { return None };
+        let Ok(Provider::Snapshot(from)) = inputs.get(&copy.from) else { return None };
+        let key = op.definition()?;
+        let record = from.record_key(&key);
+        Some(Self { on_cached: from.has_cached(), record, key })
+    }
+}
+
+/// What is being done for one step.
+struct Job<'a> {
+    op: Arc<Op>,
+    inputs: &'a Inputs,
+    label: &'a str,
+    use_cache: bool,
+    task: &'a Arc<Task>,
+    waiting: &'a Waiting,
+}
+
+impl Job<'_> {
+    fn wanted<'a>(&self, key: &'a str, definition: Option<&'a str>) -> Wanted<'a> {
+        Wanted {
+            key,
+            definition,
+            kind: self.op.kind(),
+            use_cache: self.use_cache,
+            on_cached: works_on_cached(&self.op, self.inputs),
+        }
+    }
+}
+
+impl Solver {
+    /// Makes a solver.
+    pub fn new(
+        options: SolveOptions,
+        executor: Arc<dyn Execute>,
+        table: Arc<Table>,
+        backend: Option<Arc<dyn Backend>>,
+    ) -> Self {
+        Self {
+            options,
+            executor,
+            table,
+            backend,
+            in_flight: Mutex::default(),
+            reused: Mutex::default(),
+            replayed: Mutex::default(),
+            packing: Mutex::default(),
+            began: watch::channel(false).0,
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// What names in ops stand for.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// How it works.
+    pub fn options(&self) -> &SolveOptions {
+        &self.options
+    }
+
+    /// What executes.
+    pub fn executor(&self) -> &dyn Execute {
+        self.executor.as_ref()
+    }
+
+    /// The output of a step: found, or made by executing it.
+    pub async fn solve(&self, step: Step) -> Result<Arc<StepOutput>, OpError> {
+        let Step { op, inputs, label, use_cache } = step;
+        let reporter = &self.options.transport.reporter;
+        let task = Arc::new(reporter.start(TaskKind::Step, label.clone(), None));
+        let waiting = Waiting::new(&task);
+        let (op, inputs, label) = (Arc::new(op), &inputs, label.as_str());
+        let job = Job { op, inputs, label, use_cache, task: &task, waiting: &waiting };
+        let outcome = self.output(&job).await;
+        drop(job);
+        waiting.finish();
+        let (output, origin) = outcome?;
+        if let Some(task) = Arc::into_inner(task) {
+            match origin {
+                Origin::Cached => task.skipped("cached"),
+                Origin::Elsewhere => task.skipped("cached in the registry"),
+                Origin::Executed => task.done(),
+            }
+        }
+        Ok(output)
+    }
+
+    async fn output(&self, job: &Job<'_>) -> Result<(Arc<StepOutput>, Origin), OpError> {
+        // What steps and images left need not be looked at where that was done before.
+        let definition = Definition::of(&job.op, job.inputs);
+        let given_away = definition.as_ref().filter(|known| self.gives_away(known.on_cached));
+        let given_away = given_away.map(|definition| definition.key.as_str());
+        if let Some(definition) = definition.as_ref().filter(|_| job.use_cache)
+            && let Some(key) = self.alias(definition, job.op.kind()).await?
+            && let Some(found) = self.known(&job.wanted(&key, given_away)).await?
+        {
+            return Ok(found);
+        }
+        let prepared = self.executor.prepare(job.op.clone(), job.inputs.clone()).await?;
+        let key = job.op.key(&prepared.digests());
+        if let Some(definition) = &definition {
+            self.put_alias(definition, &key)?;
+        }
+        let execute = || self.execute(job, &key, prepared);
+        let (output, origin) = self.once(&job.wanted(&key, given_away), execute).await?;
+        if job.op.kind() == StepKind::Run && origin != Origin::Executed {
+            let (op, inputs, label) = (job.op.clone(), job.inputs.clone(), job.label.to_owned());
+            lock(&self.reused).insert(key, Arc::new(Reused { op, inputs, label }));
+        }
+        Ok((output, origin))
+    }
+
+    /// The output for a key that an alias gave. Where it is gone there is none: what the op reads now
+    /// may give another key.
+    async fn known(&self, wanted: &Wanted<'_>) -> Result<Option<(Arc<StepOutput>, Origin)>> {
+        /// Why an output is not known.
+        enum Unknown {
+            Gone,
+            Failed(Error),
+        }
+        impl From<Error> for Unknown {
+            fn from(error: Error) -> Self {
+                Self::Failed(error)
+            }
+        }
+        match self.once(wanted, || async { Err(Unknown::Gone) }).await {
+            Ok(found) => Ok(Some(found)),
+            Err(Unknown::Gone) => Ok(None),
+            Err(Unknown::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The output for a key, found or made by `execute`, whoever asks first.
+    async fn once<F, E>(
+        &self,
+        wanted: &Wanted<'_>,
+        execute: impl FnOnce() -> F,
+    ) -> Result<(Arc<StepOutput>, Origin), E>
+    where
+        F: Future<Output = Result<Executed, E>>,
+        E: From<Error>,
+    {
+        let cell = cell(&self.in_flight, wanted.key);
+        let mut origin = Origin::Cached;
+        let output = cell.get_or_try_init(|| async {
+            if wanted.use_cache {
+                for basis in Basis::known(&self.table.scope) {
+                    let store = &self.options.transport.store;
+                    if let Some(found) = StepOutput::remembered(store, wanted.key, basis)? {
+                        return Ok::<_, E>(Arc::new(found));
+                    }
+                }
+                if let Some(found) = self.found_elsewhere(wanted).await {
+                    origin = Origin::Elsewhere;
+                    return Ok(found);
+                }
+            }
+            origin = Origin::Executed;
+            let executed = execute().await?;
+            Ok(self.take(wanted, executed))
+        });
+        let output = output.await?.clone();
+        Ok((output, origin))
+    }
+
+    /// Executes an op; and again, where what steps below left in caches had to be made again.
+    async fn execute(
+        &self,
+        job: &Job<'_>,
+        key: &str,
+        prepared: Box<dyn Prepared>,
+    ) -> Result<Executed, OpError> {
+        self.began.send_replace(true);
+        let (mut prepared, mut replayed) = (prepared, BTreeSet::new());
+        loop {
+            let (task, cancel) = (job.task.clone(), job.waiting.token());
+            let run = Run { key: key.to_owned(), task, cancel };
+            let failed = match prepared.execute(run).await {
+                Ok(executed) => return Ok(executed),
+                Err(failed) => failed,
+            };
+            let lost = failed.lost.iter().filter(|key| !replayed.contains(*key));
+            let lost = lost.filter_map(|key| {
+                let reused = lock(&self.reused).get(key).cloned()?;
+                Some((key.clone(), reused))
+            });
+            let lost: Vec<(String, Arc<Reused>)> = lost.collect();
+            if lost.is_empty() {
+                return Err(failed);
+            }
+            self.executor.forget();
+            for (key, reused) in lost {
+                self.replay(&key, &reused).await?;
+                replayed.insert(key);
+            }
+            prepared = self.executor.prepare(job.op.clone(), job.inputs.clone()).await?;
+        }
+    }
+
+    /// Executes a program whose result is known, for what it leaves in caches.
+    async fn replay(&self, key: &str, reused: &Reused) -> Result<(), OpError> {
+        let cell = cell(&self.replayed, key);
+        let replay = || async {
+            let reporter = &self.options.transport.reporter;
+            if lock(&self.replayed).len() == 1 {
+                reporter.note(LOST);
+            }
+            let Reused { op, inputs, label } = reused;
+            let task = Arc::new(reporter.start(TaskKind::Step, label.clone(), None));
+            let waiting = Waiting::new(&task);
+            let (op, task_of) = (op.clone(), &task);
+            let job = Job { op, inputs, label, use_cache: false, task: task_of, waiting: &waiting };
+            let prepared = self.executor.prepare(job.op.clone(), inputs.clone()).await?;
+            let executed = Box::pin(self.execute(&job, key, prepared)).await;
+            drop(job);
+            waiting.finish();
+            executed?;
+            if let Some(task) = Arc::into_inner(task) {
+                task.done();
+            }
+            Ok::<_, OpError>(())
+        };
+        cell.get_or_try_init(replay).await?;
+        Ok(())
+    }
+
+    /// Waits until some step is executed: from then on others will be, too.
+    pub async fn until_begun(&self) {
+        let mut began = self.began.subscribe();
+        // The sender lives as long as this does.
+        let _ = began.wait_for(|began| *began).await;
+    }
+
+    /// Which step came out of a definition before, where that is known.
+    async fn alias(&self, definition: &Definition, kind: StepKind) -> Result<Option<String>> {
+        let store = &self.options.transport.store;
+        let known = definition.record.as_ref().and_then(|key| store.get_record(ALIASES, key));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(backend) = self.backend.as_ref().filter(|backend| backend.keeps(kind)) else {
+            return Ok(None);
+        };
+        let found = backend.find_defined(&definition.key).await;
+        let Some(Entry { key, .. }) = found else { return Ok(None) };
+        self.put_alias(definition, &key)?;
+        Ok(Some(key))
+    }
+
+    /// Takes note of what came out.
+    fn put_alias(&self, definition: &Definition, key: &str) -> Result<()> {
+        let Some(record) = &definition.record else { return Ok(()) };
+        self.options.transport.store.put_record(ALIASES, record, &key)
+    }
+
+    /// Whether other machines may have a result, which may have come of a cache.
+    fn gives_away(&self, of_cache: bool) -> bool {
+        !of_cache || self.table.scope.gives_results_away()
+    }
+
+    async fn found_elsewhere(&self, wanted: &Wanted<'_>) -> Option<Arc<StepOutput>> {
+        let backend = self.backend.as_ref().filter(|backend| backend.keeps(wanted.kind))?;
+        let entry = backend.find(wanted.key).await?;
+        if let Some(definition) = wanted.definition {
+            let (backend, key) = (backend.clone(), entry.key.clone());
+            let definition = definition.to_owned();
+            let put = async move { backend.put_defined(&key, &definition).await };
+            lock(&self.packing).spawn(put);
+        }
+        Some(Arc::new(StepOutput::elsewhere(entry, backend.clone())))
+    }
+
+    /// Takes what an op made, and starts to pack it.
+    fn take(&self, wanted: &Wanted<'_>, executed: Executed) -> Arc<StepOutput> {
+        let Executed { mut tree, kept, guards, with_caches } = executed;
+        let of_cache = with_caches || wanted.on_cached;
+        let basis = if of_cache { Basis::of(&self.table.scope) } else { Basis::Key };
+        if let Some(epoch) = self.options.epoch {
+            tree.clamp_times(epoch);
+        }
+        let (sender, receiver) = watch::channel(None);
+        // Changes of a sandbox are read from its folder; others are needed by the next steps.
+        let own = kept.is_none().then(|| tree.clone());
+        let created = self.options.created();
+        let output = StepOutput::new(wanted.key.to_owned(), created, receiver, kept).on(basis);
+        let output = Arc::new(output.holding(own, guards));
+        let packing = self.pack(tree, output.clone(), sender);
+        let backend = self.backend.clone().filter(|backend| backend.keeps(wanted.kind));
+        let backend = backend.filter(|_| self.gives_away(of_cache));
+        let definition = wanted.definition.map(str::to_owned);
+        let (made, executed) = (output.clone(), self.options.now);
+        lock(&self.packing).spawn(async move {
+            let packed = packing.await;
+            if let (Some(backend), Some(layer)) = (backend, packed) {
+                let (key, created) = (made.key.clone(), made.created.clone());
+                let entry = Entry { key, created, executed, layer };
+                backend.put(&entry, definition.as_deref()).await;
+            }
+        });
+        output
+    }
+
+    /// Packs what an op made; gives the layer, where that worked.
+    fn pack(
+        &self,
+        tree: Tree,
+        output: Arc<StepOutput>,
+        sender: watch::Sender<Option<Result<LayerRecord, NotPacked>>>,
+    ) -> BoxFuture<'static, Option<LayerRecord>> {
+        let SolveOptions { transport, encoding, cores, .. } = self.options.clone();
+        let packer = Packer { transport, encoding, threads: cores };
+        let turn = self.turn.clone();
+        let name = output.key[..8.min(output.key.len())].to_owned();
+        async move {
+            let turn = turn.acquire_owned().await;
+            let packing = blocking_or(move || {
+                let layer = packer.pack(&name, &tree)?;
+                output.remember(&packer.transport.store, &layer)?;
+                Ok(layer)
+            });
+            let packed = packing.await.map_err(|error| NotPacked::of(&error));
+            drop(turn);
+            // Whoever waits for the layer says so if it failed; if nobody does, nobody needs it.
+            let _ = sender.send(Some(packed.clone()));
+            packed.ok()
+        }
+        .boxed()
+    }
+
+    /// Waits for all layers that are being packed, and until they are where other machines find them.
+    pub async fn finish_packing(&self) {
+        let mut all = std::mem::take(&mut *lock(&self.packing));
+        while all.join_next().await.is_some() {}
+    }
+
+    /// An image in the making on a snapshot's files, its layers packed.
+    pub async fn draft(&self, snapshot: &Snapshot) -> Result<Draft> {
+        snapshot.draft(&self.options.transport).await
+    }
+}
+
+impl Snapshot {
+    /// An image in the making on these files, their layers in the store.
+    pub async fn draft(&self, transport: &Context) -> Result<Draft> {
+        let mut draft = match &self.base {
+            Some(base) => Draft::from_base(base),
+            None => Draft::scratch(transport.host.clone()),
+        };
+        let layers = self.steps.iter().map(|step| step.stored_layer(&transport.store));
+        let layers: Vec<Layer> = concurrently(layers, transport.jobs).await?;
+        for layer in layers {
+            draft.push_layer(layer, History::default());
+        }
+        Ok(draft)
+    }
+
+    /// These files as an image.
+    pub async fn image(&self, transport: &Context) -> Result<Image> {
+        Ok(self.draft(transport).await?.finish())
+    }
+}
+
+/// Whether an op's result came of a cache because what it works on did. What is copied is known by
+/// its content.
+fn works_on_cached(op: &Op, inputs: &Inputs) -> bool {
+    match op.kind() {
+        StepKind::Run => inputs.have_cached(),
+        StepKind::Copy | StepKind::Other => inputs.base.has_cached(),
+    }
+}
+
+/// The cell that all who want the same share.
+fn cell<T>(cells: &Cells<T>, key: &str) -> Arc<OnceCell<T>> {
+    lock(cells).entry(key.to_owned()).or_default().clone()
+}
+
+/// What a mutex guards, also after a panic of another thread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

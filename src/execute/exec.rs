@@ -1,0 +1,255 @@
+//! Runs programs: each in a sandbox, on a fork of the files that it works on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead as _, BufReader, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::mounts::{self, Mounted};
+use super::shell::{self, Failed, FirstFailed};
+use super::{Chosen, Workshop, files, go_cache};
+use crate::blocking::blocking_or;
+use crate::engine::op::{self, Action, ExecOp};
+use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, Run};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::progress::Task;
+use crate::rootfs::Fork;
+use crate::sandbox::{Access, Exit, LowPorts, Network, Root, Spec, Streams, Stub};
+use crate::store::Store;
+
+/// How many of its last lines a failed command is quoted with.
+const QUOTED_LINES: usize = 20;
+/// A line that never ends is cut here.
+const LONGEST_LINE: u64 = 64 << 10;
+
+/// A program whose mounts were read.
+pub(super) struct Exec {
+    workshop: Arc<Workshop>,
+    op: Arc<Op>,
+    inputs: Inputs,
+    binds: mounts::Binds,
+}
+
+/// Reads the files that mounts show, and that only their contents name.
+pub(super) async fn prepare(
+    workshop: Arc<Workshop>,
+    op: Arc<Op>,
+    inputs: Inputs,
+) -> Result<Exec, OpError> {
+    let binds = mounts::read(exec_of(&op), &inputs).await?;
+    Ok(Exec { workshop, op, inputs, binds })
+}
+
+fn exec_of(op: &Op) -> &ExecOp {
+    match &op.action {
+        Action::Exec(exec) => exec,
+        _ => unreachable!("it was asked which kind of op it is"),
+    }
+}
+
+impl Prepared for Exec {
+    fn digests(&self) -> Vec<Vec<u8>> {
+        self.binds.digests()
+    }
+
+    fn execute(self: Box<Self>, run: Run) -> BoxFuture<'static, Result<Executed, OpError>> {
+        async move { self.in_sandbox(run).await }.boxed()
+    }
+}
+
+impl Exec {
+    async fn in_sandbox(&self, run: Run) -> Result<Executed, OpError> {
+        let (workshop, op) = (&*self.workshop, exec_of(&self.op));
+        let isolation = workshop.isolation().await?;
+        let rootfs = workshop.rootfs(&self.inputs.base).await?;
+        let mut mounted = mounts::mount(workshop, op, &self.inputs, &self.binds).await?;
+        if let Some(script) = &op.script {
+            let (folder, fork) = mounts::script(&isolation.unpacker, &script.name, &script.text)?;
+            mounted.bind(folder, SCRIPTS, Access::ReadOnly);
+            mounted.guards.push(Arc::new(Mutex::new(fork)));
+        }
+        go_cache::mount(workshop, op, &self.inputs, &mut mounted).await?;
+        let spec = spec(op, &self.inputs, &mut mounted)?;
+        let tools = &workshop.tools;
+        let foreign = (!op.platform.satisfies(tools.host())).then(|| op.platform.to_string());
+        let chosen = isolation.chosen.clone();
+        let guards = std::mem::take(&mut mounted.guards);
+        let shell = self
+            .inputs
+            .table
+            .shell_on_failure
+            .then(|| Shell { command: op.shell.clone(), failed: workshop.failed.clone() });
+        let links = std::mem::take(&mut mounted.links);
+        let store = tools.transport.store.clone();
+        let key = run.key.clone();
+        let executed = blocking_or(move || {
+            run.cancel.check()?;
+            let fork = rootfs.fork()?;
+            let links = fork.link(&links)?;
+            let spec = Spec { root: fork.root(), ..spec };
+            Execution { chosen, spec, run, shell, foreign, links, store }.run(fork, guards)
+        });
+        let executed: Result<Executed> = executed.await;
+        let with_caches = mounted.with_caches;
+        match (executed, &mounted.modules) {
+            (Ok(executed), modules) => {
+                if let Some(modules) = modules {
+                    go_cache::filled(workshop, op, modules, &key)?;
+                }
+                Ok(Executed { with_caches, ..executed })
+            }
+            (Err(error), Some(modules)) => {
+                let lost = go_cache::lost(&self.inputs.base, modules);
+                Err(OpError { lost, ..OpError::from(error) })
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+}
+
+/// Where scripts appear, as in BuildKit.
+const SCRIPTS: &str = "/dev/pipes";
+
+fn spec(op: &ExecOp, inputs: &Inputs, mounted: &mut Mounted) -> Result<Spec> {
+    let root = Root::Overlay { layers: Vec::new(), changes: None };
+    let mut spec = Spec::new(root, op.argv.clone());
+    spec.env = op.environment.iter().cloned().collect::<BTreeMap<_, _>>();
+    for (name, value) in inputs.variables.iter().cloned() {
+        spec.env.entry(name).or_insert(value);
+    }
+    spec.env.extend(std::mem::take(&mut mounted.variables));
+    let folder = op.folder.as_str();
+    if folder.is_empty() { "/" } else { folder }.clone_into(&mut spec.cwd);
+    spec.user.clone_from(&op.user);
+    spec.mounts = std::mem::take(&mut mounted.mounts);
+    spec.network = match op.network {
+        op::Network::Host => Network::Host,
+        op::Network::None => Network::None,
+        op::Network::Private => Network::Private,
+    };
+    // A step serves nobody on this machine.
+    spec.low_ports = LowPorts::Closed;
+    spec.extra_hosts.clone_from(&op.hosts);
+    spec.limits = op.limits.iter().map(|limit| limit.parse()).collect::<Result<_>>()?;
+    spec.shared_memory_bytes = op.shared_memory_bytes;
+    "buildkitsandbox".clone_into(&mut spec.hostname);
+    Ok(spec)
+}
+
+/// A command about to be executed.
+struct Execution {
+    chosen: Chosen,
+    spec: Spec,
+    run: Run,
+    /// The shell that a failure ends in.
+    shell: Option<Shell>,
+    /// The platform of the command, where it is not this machine's.
+    foreign: Option<String>,
+    /// What was made in the fork to lead to mounts.
+    links: Vec<Stub>,
+    /// Where its files are.
+    store: Store,
+}
+
+/// A shell to open if a command fails.
+struct Shell {
+    command: Vec<String>,
+    failed: FirstFailed,
+}
+
+impl Execution {
+    /// Executes it in `fork`; what `guards` hold lasts at least as long.
+    fn run(mut self, fork: Fork, guards: Vec<Guard>) -> Result<Executed> {
+        let action = || "run a step";
+        // One pipe for both, so that what is written stays in its order.
+        let (end, output) = std::io::pipe().cannot(action)?;
+        let error = output.try_clone().cannot(action)?;
+        let null = Streams::null()?;
+        let streams = Streams { input: null.input, output: output.into(), error: error.into() };
+        let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.rung, streams)?;
+        let signaller = child.signaller();
+        self.run.cancel.on_cancel(move || signaller.signal(libc::SIGKILL));
+        let last = Arc::new(Mutex::new(VecDeque::new()));
+        let reader = {
+            let (task, last) = (self.run.task.clone(), last.clone());
+            thread::Builder::new().spawn(move || tell(end, &task, &last)).cannot(action)?
+        };
+        let exit = child.wait()?;
+        if let Err(panic) = reader.join() {
+            std::panic::resume_unwind(panic);
+        }
+        self.run.cancel.check()?;
+        if exit.is_success() {
+            return files::keep(fork, &[child.stubs(), &self.links].concat());
+        }
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = self.failed(&exit, &last);
+        if let Some(Shell { command: shell, failed }) = self.shell.take() {
+            let Self { chosen, spec, .. } = self;
+            shell::keep(&failed, Failed { chosen, spec, shell, fork, guards });
+        }
+        Err(error)
+    }
+
+    fn failed(&self, exit: &Exit, last: &VecDeque<String>) -> Error {
+        let how = match exit {
+            Exit::Code(code) => format!("it ended with exit code {code}"),
+            Exit::Signal(number) => format!("it was killed by signal {number}"),
+            Exit::NotFound(what) => what.clone(),
+            Exit::NotExecutable(why) => format!("it cannot be executed: {why}"),
+            Exit::TimedOut => "its time was over".to_owned(),
+        };
+        let program = self.spec.argv.first().map_or("", String::as_str);
+        let action = match exit {
+            Exit::NotFound(_) | Exit::NotExecutable(_) => format!("run {program}"),
+            _ => "execute the step".to_owned(),
+        };
+        let lines: Vec<&str> = last.iter().map(String::as_str).collect();
+        let quoted = if lines.is_empty() {
+            how
+        } else {
+            format!("{how}, and said last:\n  {}", lines.join("\n  "))
+        };
+        let error = Error::new(ErrorKind::Program, action).because(quoted);
+        match (exit, &self.foreign) {
+            (Exit::NotExecutable(_), Some(platform)) => error.hint(format!(
+                "register an emulator of {platform} with binfmt_misc, or compile natively: \
+                 FROM --platform=$BUILDPLATFORM"
+            )),
+            (Exit::NotFound(_), _) => error.hint("the image has no such program"),
+            _ if self.store.is_full() => error.hint(format!(
+                "the disk of the store is full: free some space at {} (gondola cache prune), or set \
+                 GONDOLA_HOME to a folder on another disk",
+                self.store.root().display()
+            )),
+            _ if self.shell.is_some() => error,
+            _ => error.hint("--shell-on-failure opens a shell where it failed"),
+        }
+    }
+}
+
+/// Passes on what a command writes, line by line.
+fn tell(stream: impl Read, task: &Task, last: &Mutex<VecDeque<String>>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        // What cannot be read any more has ended.
+        let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
+        if !read.is_ok_and(|count| count > 0) {
+            return;
+        }
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\n', '\r']);
+        // A progress bar redraws its line: only what it shows last is told.
+        let text = text.rsplit('\r').next().unwrap_or_default().to_owned();
+        task.line(&text);
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() == QUOTED_LINES {
+            last.pop_front();
+        }
+        last.push_back(text);
+    }
+}

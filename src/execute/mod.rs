@@ -1,0 +1,205 @@
+//! Executes ops: on root file systems, in sandboxes.
+//!
+//! ```text
+//!   Exec ─► mounts, caches ─► fork of the base's files ─► sandbox ─► changes ─┐
+//!   Copy ─► select ─► digest ─► place ────────────────────────────────────────┼─► Executed
+//!   Take, MakeFolder ─────────────────────────────────────────────────────────┘
+//! ```
+//! A root file system is made only for what needs one: a program, or a look at the files of an image.
+//! What was made by this process without one is looked at as it is.
+
+mod agent;
+mod exec;
+mod file_op;
+mod files;
+mod go_cache;
+mod levels;
+mod merged;
+mod mounts;
+mod shell;
+mod shown;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
+
+use crate::blocking::blocking_or;
+use crate::dockerfile::build::kept::Caches;
+use crate::engine::op::Action;
+use crate::engine::{Execute, Inputs, Op, OpError, Prepared, Snapshot, Table};
+use crate::error::Result;
+use crate::image::Image;
+use crate::oci::{Digest, Platform};
+use crate::rootfs::{Rootfs, Unpacker};
+use crate::sandbox::{Chooser, Launcher, Rung};
+use crate::transport;
+use shell::FirstFailed;
+use shown::Shown;
+
+/// A rung that works here, and what starts processes on it.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// What starts sandboxes.
+    pub launcher: Launcher,
+    /// How they isolate.
+    pub rung: Rung,
+}
+
+/// What every executor has at its disposal.
+#[derive(Clone)]
+pub struct Tools {
+    /// The store, the registry client, and the reader of progress.
+    pub transport: transport::Context,
+    /// Says which sandbox to use. Asked at most once, and only if something must be executed.
+    pub isolation: Chooser,
+    /// The environment variables that programs of this machine get.
+    pub variables: BTreeMap<String, String>,
+    /// How many things can usefully run at once.
+    pub cores: usize,
+}
+
+impl Tools {
+    /// The `PATH` of this machine's programs.
+    fn path(&self) -> &str {
+        self.variables.get("PATH").map_or("", String::as_str)
+    }
+
+    /// The platform of this machine.
+    fn host(&self) -> &Platform {
+        &self.transport.host
+    }
+}
+
+/// Executes the ops of one build on this machine.
+pub struct Executor(Arc<Workshop>);
+
+/// What executes ops.
+struct Workshop {
+    tools: Tools,
+    /// How programs are isolated, once that is known.
+    isolation: OnceCell<Isolation>,
+    /// What steps keep for each other.
+    caches: OnceLock<Caches>,
+    /// Root file systems by the keys of their snapshots.
+    roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
+    /// Copies of files of contexts that steps see, by what stands for them in keys.
+    shown: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Shown>>>>>,
+    /// Bases whose layers become those of an image that is kept here.
+    stored: Mutex<BTreeSet<Digest>>,
+    /// The step that failed, if a shell is to be opened there.
+    failed: FirstFailed,
+    /// What was noted.
+    noted: Mutex<BTreeSet<&'static str>>,
+}
+
+/// How programs are isolated.
+struct Isolation {
+    /// The rung, and what starts processes on it.
+    chosen: Chosen,
+    /// What makes root file systems for that.
+    unpacker: Unpacker,
+}
+
+impl Executor {
+    /// Makes an executor for one build.
+    pub fn new(tools: Tools) -> Self {
+        Self(Arc::new(Workshop {
+            tools,
+            isolation: OnceCell::new(),
+            caches: OnceLock::new(),
+            roots: Mutex::default(),
+            shown: Mutex::default(),
+            stored: Mutex::default(),
+            failed: FirstFailed::default(),
+            noted: Mutex::default(),
+        }))
+    }
+}
+
+impl Execute for Executor {
+    fn prepare(
+        &self,
+        op: Arc<Op>,
+        inputs: Inputs,
+    ) -> BoxFuture<'_, Result<Box<dyn Prepared>, OpError>> {
+        let workshop = self.0.clone();
+        async move {
+            let prepared: Box<dyn Prepared> = match &op.action {
+                Action::Exec(_) => Box::new(exec::prepare(workshop, op, inputs).await?),
+                Action::Copy(_) | Action::Take(_) | Action::MakeFolder { .. } => {
+                    Box::new(file_op::prepare(workshop, op, inputs).await?)
+                }
+            };
+            Ok(prepared)
+        }
+        .boxed()
+    }
+
+    fn warm_up<'a>(&'a self, files: &'a Snapshot) -> BoxFuture<'a, ()> {
+        async {
+            // Whoever needs the files hears of what went wrong.
+            let _ = self.0.rootfs(files).await;
+        }
+        .boxed()
+    }
+
+    fn store_layers_of(&self, base: &Image) {
+        lock(&self.0.stored).insert(base.manifest.digest().clone());
+    }
+
+    fn forget(&self) {
+        lock(&self.0.roots).clear();
+        lock(&self.0.shown).clear();
+        lock(&self.0.noted).clear();
+        drop(lock(&self.0.failed).take());
+    }
+
+    fn after_failure(&self) -> BoxFuture<'_, Result<()>> {
+        shell::open(&self.0.failed, &self.0.tools.transport.reporter).boxed()
+    }
+}
+
+impl Workshop {
+    /// The sandbox, which is chosen when it is first asked for.
+    async fn isolation(&self) -> Result<&Isolation> {
+        let begin = || async {
+            let chooser = self.tools.isolation.clone();
+            let launcher = chooser.launcher.clone();
+            let rung = blocking_or(move || chooser.choose()).await?;
+            if !rung.has_namespaces() {
+                let warning = format!("sandbox {rung}: {}", rung.runs());
+                self.tools.transport.reporter.warn(warning);
+            }
+            let chosen = Chosen { launcher, rung };
+            let unpacker = Unpacker {
+                context: self.tools.transport.clone(),
+                rung: chosen.rung,
+                cores: self.tools.cores,
+            };
+            Ok(Isolation { chosen, unpacker })
+        };
+        self.isolation.get_or_try_init(begin).await
+    }
+
+    /// What steps keep for each other.
+    fn caches(&self, table: &Table) -> &Caches {
+        let store = &self.tools.transport.store;
+        let make = || Caches::new(store.clone(), table.scope.clone(), table.shares_caches);
+        self.caches.get_or_init(make)
+    }
+
+    /// Tells something that is worth telling once.
+    fn note_once(&self, text: &'static str) {
+        if lock(&self.noted).insert(text) {
+            self.tools.transport.reporter.note(text);
+        }
+    }
+}
+
+/// What a mutex guards, also after a panic of another thread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

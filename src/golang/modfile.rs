@@ -1,0 +1,76 @@
+//! The lines of `go.mod` and `go.work` that lead to other folders.
+
+/// The folders that a `go.work` uses, as written.
+pub(super) fn used_folders(text: &str) -> Vec<String> {
+    directives(text)
+        .into_iter()
+        .filter_map(|words| match &words[..] {
+            [verb, folder, ..] if verb == "use" => Some(folder.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The folders that replace modules, as written.
+pub(super) fn replacing_folders(text: &str) -> Vec<String> {
+    let folder = |words: Vec<String>| {
+        let arrow = words.iter().position(|word| word == "=>")?;
+        // A module has a version after its path; a folder has none.
+        let [target] = &words[arrow + 1..] else { return None };
+        (words[0] == "replace").then(|| target.clone())
+    };
+    directives(text).into_iter().filter_map(folder).collect()
+}
+
+/// Each directive as words, with the verb of a block put before each of its lines.
+pub(super) fn directives(text: &str) -> Vec<Vec<String>> {
+    let mut directives = Vec::new();
+    let mut block: Option<String> = None;
+    for line in text.lines() {
+        let mut words = words(line);
+        match (words.first().map(String::as_str), &block) {
+            (None, _) => {}
+            (Some(")"), _) => block = None,
+            (Some(_), Some(verb)) => {
+                words.insert(0, verb.clone());
+                directives.push(words);
+            }
+            (Some(_), None) if words.last().is_some_and(|word| word == "(") => {
+                block = Some(words.swap_remove(0));
+            }
+            (Some(_), None) => directives.push(words),
+        }
+    }
+    directives
+}
+
+/// The words of a line up to its comment, without their quotes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() && !rest.starts_with("//") {
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '`'));
+        let end = match quote {
+            Some(quote) => rest[1..].find(quote).map_or(rest.len(), |at| at + 2),
+            None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
+        };
+        words.push(rest[..end].trim_matches(['"', '`']).to_owned());
+        rest = rest[end..].trim_start();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_found_in_lines_and_blocks() {
+        let work = "go 1.22\nuse ./a // first\nuse (\n\t./b\n\n\t\"./with space\"\n)\nuse `../c`\n";
+        assert_eq!(used_folders(work), ["./a", "./b", "./with space", "../c"]);
+        let module = "module x\nreplace a => ../a\nreplace (\n\tb v1.0.0 => ./b // why\n\
+                      \tc => example.com/c v1.2.3\n)\nrequire (\n\td => ./d\n)\n\
+                      // replace e => ./e\n";
+        assert_eq!(replacing_folders(module), ["../a", "./b"]);
+    }
+}

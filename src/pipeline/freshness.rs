@@ -1,0 +1,209 @@
+//! Records of earlier builds: packages that did not change are not compiled again, and not even listed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::BuildContext;
+use super::ProgramRequest;
+use crate::error::Result;
+use crate::golang::{Builder, Built, Check, Package, Program, Record, Recorded, StartedAt, Trace};
+use crate::oci::Platform;
+
+/// The kind of the store's records that hold a [`BuildRecord`].
+const RECORDS: &str = "build";
+
+/// A tick of the clock that stamps files is at most 10 ms, and this together is longer.
+const WAITS: usize = 8;
+const WAIT: Duration = Duration::from_millis(2);
+
+/// What is remembered of a build.
+#[derive(Serialize, Deserialize)]
+struct BuildRecord {
+    inputs: Record,
+    /// The packages that each list of patterns stands for.
+    packages: Vec<Vec<Package>>,
+    /// The programs of each platform, one for each package of `inputs`.
+    programs: Vec<(Platform, Vec<Program>)>,
+}
+
+/// Packages that are compiled with the same flags for the same platforms, and what is known of
+/// them before anything is built.
+pub(super) struct Freshness {
+    pub builder: Builder,
+    pub platforms: Vec<Platform>,
+    /// Lists of patterns, one for each target.
+    patterns: Vec<Vec<String>>,
+    key: Option<String>,
+    /// Nothing that changes after this moment is missed.
+    since: StartedAt,
+    known: Status,
+    traces: Vec<Trace>,
+    made: Vec<(Platform, Vec<Program>)>,
+}
+
+enum Status {
+    /// A build would give what is kept.
+    Programs(BuildRecord),
+    /// The same, but the record is to be renewed.
+    Renew(BuildRecord),
+    /// The packages are the same; they must be compiled.
+    Packages(BuildRecord),
+    /// Nothing.
+    Nothing,
+}
+
+impl Freshness {
+    /// Remembers an earlier build of the same, if it still says anything.
+    pub(super) fn look_up(
+        context: &BuildContext,
+        request: &ProgramRequest,
+        builder: Builder,
+        patterns: Vec<Vec<String>>,
+        platforms: Vec<Platform>,
+    ) -> Result<Self> {
+        // An empty pattern is none of Go's, so it can separate lists.
+        let key = builder.request_key(
+            &request.programs.folder,
+            &patterns.join(&String::new()),
+            &platforms,
+        );
+        // What a scope that ends with the build knows is gone with its programs.
+        let key = request.scope.name().map(|scope| format!("{key} in {scope}"));
+        let store = &context.transport.store;
+        let known = key.as_ref().filter(|_| !request.caches.off);
+        let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
+        let mut since = StartedAt::now(&builder.out_dir)?;
+        let known = match record {
+            None => Status::Nothing,
+            Some(record) => match check(&record.inputs, &builder, &mut since)? {
+                Check::Current => Status::Programs(record),
+                Check::Touched => Status::Renew(record),
+                Check::ContentsOnly(_) => Status::Packages(record),
+                Check::Stale(_) => Status::Nothing,
+            },
+        };
+        let (traces, made) = (Vec::new(), Vec::new());
+        Ok(Self { builder, platforms, patterns, key, since, known, traces, made })
+    }
+
+    /// The packages that each list of patterns stands for; `go` is asked only where it must be.
+    pub(super) async fn packages(&self, request: &ProgramRequest) -> Result<Vec<Vec<Package>>> {
+        if let Status::Programs(record) | Status::Renew(record) | Status::Packages(record) =
+            &self.known
+        {
+            return Ok(record.packages.clone());
+        }
+        let platform = self.platforms.first().expect("there is a platform to build for");
+        let lists = self
+            .patterns
+            .iter()
+            .map(|list| self.builder.list(&request.programs.folder, list, platform));
+        futures_util::future::try_join_all(lists).await
+    }
+
+    /// What is known of what the compilation of `packages` reads.
+    pub(super) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
+        let (Status::Programs(record) | Status::Renew(record) | Status::Packages(record)) =
+            &self.known
+        else {
+            return None;
+        };
+        let is_of_these = record.inputs.packages() == packages;
+        is_of_these.then(|| Recorded::new(&record.inputs, self.since))
+    }
+
+    /// The kept programs of `packages`, where a build would give nothing else.
+    pub(super) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
+        let (Status::Programs(record) | Status::Renew(record)) = &self.known else { return None };
+        if record.inputs.packages() != packages {
+            return None;
+        }
+        let (_, programs) = record.programs.iter().find(|(of, _)| of == platform)?;
+        self.builder.reuse(packages, programs)
+    }
+
+    /// Takes note of what was compiled, or found, for a platform.
+    pub(super) fn take(&mut self, platform: &Platform, built: &Built) {
+        self.made.push((platform.clone(), built.programs.clone()));
+        self.traces.extend_from_slice(&built.traces);
+    }
+
+    /// Keeps what the next build can use. A failure costs that build time and nothing else.
+    pub(super) fn keep(
+        mut self,
+        context: &BuildContext,
+        request: &ProgramRequest,
+        packages: &[Vec<Package>],
+    ) {
+        let Some(key) = self.key.take() else { return };
+        if matches!(self.known, Status::Programs(_)) || self.made.len() != self.platforms.len() {
+            return;
+        }
+        if let Err(error) = self.record(context, request, packages, &key) {
+            context.transport.reporter.note(format!("the next build will ask go again: {error}"));
+        }
+    }
+
+    fn record(
+        &mut self,
+        context: &BuildContext,
+        request: &ProgramRequest,
+        packages: &[Vec<Package>],
+        key: &str,
+    ) -> Result<()> {
+        let refreshed = match &self.known {
+            Status::Renew(record) | Status::Packages(record) => {
+                record.inputs.refreshed(&self.since)
+            }
+            Status::Programs(_) | Status::Nothing => None,
+        };
+        let inputs = match (refreshed, &self.known) {
+            (Some(inputs), _) => inputs,
+            (None, Status::Nothing) => {
+                let (traces, patterns) = (std::mem::take(&mut self.traces), self.patterns.concat());
+                let packages = distinct(packages);
+                let trace = self.builder.complete(
+                    traces,
+                    &request.programs.folder,
+                    &patterns,
+                    &packages,
+                )?;
+                Record::of(trace, &self.since)?
+            }
+            // What was known did not hold until the end; the next build finds out.
+            (None, _) => return Ok(()),
+        };
+        let record = BuildRecord {
+            inputs,
+            packages: packages.to_vec(),
+            programs: std::mem::take(&mut self.made),
+        };
+        context.transport.store.put_record(RECORDS, key, &record)
+    }
+}
+
+/// Checks a record, after `since`. A file that was saved just now is waited for until the clock has
+/// moved on: else it would seem to change while it is compiled.
+fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Check> {
+    for _ in 0..WAITS {
+        match inputs.check() {
+            Check::ContentsOnly(paths) if paths.iter().any(|path| since.is_not_after(path)) => {}
+            found => return Ok(found),
+        }
+        std::thread::sleep(WAIT);
+        *since = StartedAt::now(&builder.out_dir)?;
+    }
+    Ok(inputs.check())
+}
+
+/// Every package once, in the order in which lists name them.
+pub(super) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
+    let mut all: Vec<Package> = Vec::new();
+    for package in lists.iter().flatten() {
+        if !all.contains(package) {
+            all.push(package.clone());
+        }
+    }
+    all
+}

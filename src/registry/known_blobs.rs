@@ -1,0 +1,59 @@
+//! What a client knows to be in which repository, and what it is pushing now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::oci::{Digest, Repository};
+
+/// How many repositories a blob is asked to be mounted from before it is sent.
+const MOST_MOUNTS: usize = 3;
+
+/// What this client knows to be in which repository, and what it is pushing now.
+#[derive(Default)]
+pub(super) struct KnownBlobs {
+    repositories: Mutex<BTreeMap<Digest, BTreeSet<Repository>>>,
+    /// One lock for each registry and digest: whoever pushes it holds it, so that the next one can
+    /// have it mounted.
+    in_flight: Mutex<BTreeMap<(String, Digest), Flight>>,
+}
+
+type Flight = Arc<tokio::sync::Mutex<()>>;
+
+impl KnownBlobs {
+    fn repositories(&self) -> MutexGuard<'_, BTreeMap<Digest, BTreeSet<Repository>>> {
+        self.repositories.lock().expect("no holder of this lock panics")
+    }
+
+    pub(super) fn add(&self, repository: &Repository, digest: &Digest) {
+        self.repositories().entry(digest.clone()).or_default().insert(repository.clone());
+    }
+
+    pub(super) fn has(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.repositories().get(digest).is_some_and(|all| all.contains(repository))
+    }
+
+    /// Where `repository` may have a blob from: other repositories of its registry.
+    pub(super) fn sources(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        named: &[Repository],
+    ) -> Vec<Repository> {
+        let known = self.repositories().get(digest).cloned().unwrap_or_default();
+        let mut sources: Vec<Repository> = Vec::new();
+        for source in named.iter().cloned().chain(known) {
+            let usable = source.registry() == repository.registry() && source != *repository;
+            if usable && !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        sources.truncate(MOST_MOUNTS);
+        sources
+    }
+
+    pub(super) fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {
+        let key = (repository.registry().to_owned(), digest.clone());
+        let mut in_flight = self.in_flight.lock().expect("no holder of this lock panics");
+        in_flight.entry(key).or_default().clone()
+    }
+}
