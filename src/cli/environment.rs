@@ -26,15 +26,15 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the environment of this process.
+    /// Reads the environment of this process, which was started with these arguments.
     #[expect(clippy::disallowed_methods, reason = "this is their one home")]
-    pub fn of_this_process() -> Result<Self> {
+    pub fn of_this_process(arguments: &[OsString]) -> Result<Self> {
         let utf8 = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         Ok(Self {
             variables: std::env::vars_os().filter_map(utf8).collect(),
-            arguments: arguments().split_off(1),
+            arguments: arguments.iter().skip(1).cloned().collect(),
             folder: std::env::current_dir().cannot(|| "find the working folder")?,
             now: SystemTime::now(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -129,22 +129,9 @@ pub fn clock() -> jiff::Timestamp {
     jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MAX)
 }
 
-/// The command line. A program that is called `executor` is kaniko's.
+/// The command line, with the program's own name.
 pub fn arguments() -> Vec<OsString> {
-    as_kaniko(std::env::args_os().collect())
-}
-
-fn as_kaniko(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let named = arguments.first().map(Path::new).and_then(Path::file_name);
-    if named.is_some_and(|name| name == "executor")
-        && arguments.get(1).is_none_or(|first| first != "version")
-    {
-        arguments.insert(1, OsString::from("kaniko"));
-    }
-    if arguments.is_empty() {
-        arguments.push(OsString::from("gondola"));
-    }
-    arguments
+    std::env::args_os().collect()
 }
 
 #[cfg(test)]
@@ -164,20 +151,6 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_called_executor_takes_kanikos_flags() {
-        let cases: [(&[&str], &[&str]); 5] = [
-            (&["/kaniko/executor", "--no-push"], &["/kaniko/executor", "kaniko", "--no-push"]),
-            (&["executor"], &["executor", "kaniko"]),
-            (&["executor", "version"], &["executor", "version"]),
-            (&["gondola", "build"], &["gondola", "build"]),
-            (&[], &["gondola"]),
-        ];
-        for (given, expected) in cases {
-            assert_eq!(as_kaniko(given.iter().map(OsString::from).collect()), expected);
-        }
-    }
 
     #[test]
     fn the_store_is_where_the_first_of_three_variables_says() {

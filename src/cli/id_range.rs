@@ -4,14 +4,13 @@
 
 use std::process::ExitCode;
 
-use super::args::{Command, GlobalArgs};
+use super::args::GlobalArgs;
 use super::environment::Environment;
-use super::sandbox::{SandboxArgs, chooser, remembering_launcher};
-use super::{commands, kaniko};
+use super::sandbox::{chooser, remembering_launcher};
 use crate::container::Containers;
 use crate::error::Result;
 use crate::rootfs::OwnerStorage;
-use crate::sandbox::{Files, IsolationRequest, Needs, Preference, Rung};
+use crate::sandbox::{Files, IsolationRequest, Needs, Rung};
 use crate::store::StorePlace;
 
 /// Where the store has folders whose files belong to a range of ids, which only its root can remove.
@@ -37,6 +36,32 @@ pub(super) enum Need {
     IdRange,
 }
 
+impl Need {
+    /// What is needed to remove containers, or to start them again.
+    pub(super) fn of_containers(
+        names: &[String],
+        global: &GlobalArgs,
+        environment: &Environment,
+    ) -> Result<Self> {
+        let containers = Containers::open(&global.store_folder(environment)?);
+        // What is not there is told later.
+        let mut found = names.iter().filter_map(|name| containers.find(name).ok());
+        let mapped = found.any(|seen| seen.config.rung == Rung::NsSubuid);
+        Ok(if mapped { Self::IdRange } else { Self::Nothing })
+    }
+
+    /// What is needed to remove what the store has unpacked.
+    pub(super) fn of_removal(global: &GlobalArgs, environment: &Environment) -> Result<Self> {
+        let store = global.store_folder(environment)?;
+        let is_there = WITH_MAPPED
+            .iter()
+            .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
+        // Root removes whatever it is.
+        let is_needed = is_there && !rustix::process::geteuid().is_root();
+        Ok(if is_needed { Self::IdRange } else { Self::Nothing })
+    }
+}
+
 /// What executes programs of an image, in its files.
 pub(super) fn of_root() -> Needs {
     Needs::new(Files::OwnRoot).with_owners()
@@ -44,12 +69,12 @@ pub(super) fn of_root() -> Needs {
 
 /// Chooses the sandbox of a command that needs one, and enters the range of ids that it needs.
 pub(super) fn enter(
-    command: &Command,
+    need: &Need,
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<Entered> {
     let choose = |request, needs| chooser((request, needs), global, environment)?.choose_at_start();
-    let rung = match need(command, global, environment)? {
+    let rung = match *need {
         Need::Nothing => None,
         Need::Isolation(request, needs) => Some(choose(request, needs)?),
         Need::Perhaps(request, needs) => choose(request, needs).ok(),
@@ -62,51 +87,4 @@ pub(super) fn enter(
         }
     }
     Ok(Entered::Here(rung))
-}
-
-fn need(command: &Command, global: &GlobalArgs, environment: &Environment) -> Result<Need> {
-    let made_on = |names: &[String]| {
-        let containers = Containers::open(&global.store_folder(environment)?);
-        // What is not there is told later.
-        let mut found = names.iter().filter_map(|name| containers.find(name).ok());
-        let mapped = found.any(|seen| seen.config.rung == Rung::NsSubuid);
-        Ok(if mapped { Need::IdRange } else { Need::Nothing })
-    };
-    Ok(match command {
-        Command::Build(args) => build(args, environment),
-        Command::Kaniko(args) if kaniko::translate(args, &environment.variables).is_ok() => {
-            Need::Perhaps(SandboxArgs::default().request(), of_root())
-        }
-        Command::Run(args) => Need::Isolation(args.isolation(), args.needs()),
-        Command::Pull(args) if args.unpacks() => {
-            Need::Isolation(IsolationRequest::default(), of_root())
-        }
-        Command::Cache(args) if args.removes() => {
-            let store = global.store_folder(environment)?;
-            let is_there = WITH_MAPPED
-                .iter()
-                .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
-            // Root removes whatever it is.
-            match is_there && !rustix::process::geteuid().is_root() {
-                true => Need::IdRange,
-                false => Need::Nothing,
-            }
-        }
-        Command::Restart(args) => made_on(args.containers())?,
-        Command::Rm(args) => made_on(args.containers())?,
-        _ => Need::Nothing,
-    })
-}
-
-/// A build with a Dockerfile needs what its steps do. One of Go packages says later what it needs,
-/// unless it is to be in a range of ids.
-fn build(args: &commands::build::BuildArgs, environment: &Environment) -> Need {
-    let request = args.sandbox.request();
-    if super::dockerfile::is_meant(args, &environment.folder) && !args.dockerfile.check {
-        return Need::Perhaps(request, of_root());
-    }
-    match request.preference == Preference::Only(Rung::NsSubuid) {
-        true => Need::IdRange,
-        false => Need::Nothing,
-    }
 }

@@ -6,11 +6,10 @@
 
 mod args;
 mod commands;
-mod dockerfile;
+mod dialect;
 mod environment;
 mod flags;
 mod id_range;
-pub mod kaniko;
 mod limits;
 pub mod output;
 mod passing_store;
@@ -18,13 +17,11 @@ mod process;
 mod proxies;
 mod sandbox;
 mod session;
-mod settings;
 mod usage;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use args::Command;
+use commands::{Cli, ends_with_program};
 use environment::Environment;
 use id_range::Entered;
 use output::ProgressMode;
@@ -32,8 +29,7 @@ use passing_store::PassingStore;
 use session::Session;
 
 use crate::container::NOT_STARTED;
-use crate::error::{Error, ErrorKind, Result};
-use crate::sandbox::Rung;
+use crate::error::{Error, ErrorKind};
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
@@ -42,19 +38,16 @@ const USAGE: u8 = 2;
 /// The exit code after Ctrl-C or SIGTERM, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// How long threads are waited for at the end. When all went well, there are none.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
-
 /// Runs the program with the arguments and environment of this process.
 pub fn main() -> ExitCode {
-    let mut cli = match usage::read(&environment::arguments()) {
-        Ok(cli) => cli,
+    let arguments = dialect::arguments(environment::arguments());
+    let (verb, Cli { mut global, command }) = match usage::read(&arguments) {
+        Ok(read) => read,
         Err(code) => return code,
     };
-    if let Command::Kaniko(args) = &cli.command {
-        cli.global.progress = kaniko::progress(args, cli.global.progress);
-    }
-    let environment = match Environment::of_this_process() {
+    let command = command.into_runs();
+    global.progress = command.progress(global.progress);
+    let environment = match Environment::of_this_process(&arguments) {
         Ok(environment) => environment,
         Err(error) => {
             let nothing = std::collections::BTreeMap::new();
@@ -62,15 +55,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit_code(&error));
         }
     };
-    let runs_programs = matches!(cli.command, Command::Run(_) | Command::Exec(_));
-    let (passing, entered) = match PassingStore::make(&cli.command, &mut cli.global, &environment) {
-        Ok(passing) => (passing, id_range::enter(&cli.command, &cli.global, &environment)),
+    let passing = PassingStore::make(command.without_store(), &mut global, &environment);
+    let (passing, entered) = match passing {
+        Ok(passing) => {
+            let need = command.need(&global, &environment);
+            (passing, need.and_then(|need| id_range::enter(&need, &global, &environment)))
+        }
         Err(error) => (None, Err(error)),
     };
-    let session = Session::new(cli.global, environment, passing);
+    let session = Session::new(verb, global, environment, passing);
     let outcome = entered.and_then(|entered| match entered {
         Entered::Left(code) => Ok(code),
-        Entered::Here(rung) => run(&session, cli.command, rung),
+        Entered::Here(rung) => command.run(&session, rung),
     });
     session.view.close();
     match outcome {
@@ -79,7 +75,7 @@ pub fn main() -> ExitCode {
             let error = limits::explain(error);
             session.view.fail(&error);
             // Any other code may be the program's.
-            let ours = runs_programs && error.kind() != ErrorKind::Interrupted;
+            let ours = ends_with_program(&session.verb) && error.kind() != ErrorKind::Interrupted;
             ExitCode::from(if ours { NOT_STARTED } else { exit_code(&error) })
         }
     }
@@ -88,7 +84,7 @@ pub fn main() -> ExitCode {
 /// The exit code of wrong usage: of what runs programs, others may be the program's.
 fn usage_code(verb: Option<&str>) -> u8 {
     match verb {
-        Some("run" | "exec") => NOT_STARTED,
+        Some(verb) if ends_with_program(verb) => NOT_STARTED,
         _ => USAGE,
     }
 }
@@ -98,70 +94,5 @@ fn exit_code(error: &Error) -> u8 {
         ErrorKind::Usage => USAGE,
         ErrorKind::Interrupted => INTERRUPTED,
         _ => FAILED,
-    }
-}
-
-/// Runs a command; answers the exit code.
-fn run(session: &Session, command: Command, rung: Option<Rung>) -> Result<ExitCode> {
-    let verb = command.verb();
-    let done = |()| ExitCode::SUCCESS;
-    match command {
-        // These need neither store nor network.
-        Command::Completions(args) => commands::completions::run(&args).map(done),
-        Command::Version(args) => commands::version::run(&args).map(done),
-        // These wait for processes of their own.
-        Command::Doctor(args) => commands::doctor::run(session, &args).map(done),
-        Command::Ps(args) => commands::ps::run(session, &args).map(done),
-        Command::Logs(args) => commands::logs::run(session, &args).map(done),
-        Command::Stop(args) => commands::stop::run(session, &args).map(done),
-        Command::Restart(args) => commands::restart::run(session, &args),
-        Command::Rm(args) => commands::rm::run(session, &args).map(done),
-        Command::Stats(args) => commands::stats::run(session, &args).map(done),
-        Command::Build(args) => {
-            let work = commands::build::run(session, *args, rung);
-            finish(session::until_interrupted(session, verb, work)).map(done)
-        }
-        Command::Pull(args) => {
-            let work = commands::pull::run(session, args, rung);
-            finish(session::until_interrupted(session, verb, work)).map(done)
-        }
-        Command::Kaniko(args) => {
-            let work = commands::kaniko::run(session, *args, rung);
-            finish(session::until_interrupted(session, verb, work)).map(done)
-        }
-        // These pass signals on.
-        Command::Run(args) => {
-            let rung = rung.expect("chosen before anything else");
-            finish(commands::run::run(session, *args, rung))
-        }
-        Command::Exec(args) => finish(commands::exec::run(session, args)),
-        Command::Shim(args) => finish(commands::shim::run(session, args)).map(done),
-        command => {
-            finish(session::until_interrupted(session, verb, dispatch(session, command))).map(done)
-        }
-    }
-}
-
-/// Waits for work on a runtime of its own.
-fn finish<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = session::runtime()?;
-    let outcome = runtime.block_on(work);
-    // After an interruption, what still writes a file has a moment to take it away.
-    runtime.shutdown_timeout(LAST_MOMENT);
-    outcome
-}
-
-async fn dispatch(session: &Session, command: Command) -> Result<()> {
-    match command {
-        Command::Push(args) => commands::push::run(session, args).await,
-        Command::Copy(args) => commands::copy::run(session, args).await,
-        Command::Tag(args) => commands::tag::run(session, &args),
-        Command::Images(args) => commands::images::run(session, &args),
-        Command::Rmi(args) => commands::rmi::run(session, &args),
-        Command::Inspect(args) => commands::inspect::run(session, args).await,
-        Command::Login(args) => commands::login::run(session, args).await,
-        Command::Logout(args) => commands::logout::run(session, args).await,
-        Command::Cache(args) => commands::cache::run(session, &args),
-        _ => unreachable!("run on its own"),
     }
 }

@@ -5,10 +5,21 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD};
 use tempfile::TempDir;
 
-use super::args::{Command, GlobalArgs};
+use super::args::GlobalArgs;
 use super::environment::Environment;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::store::{StorePlace, remove_tree};
+
+/// What comes of a store that cannot be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WithoutStore {
+    /// Whatever writes to it fails.
+    Fails,
+    /// One for this run takes its place.
+    Passes,
+    /// The command is refused, for this reason.
+    Refused(&'static str),
+}
 
 /// A store in the folder of temporary files, which goes with this.
 pub(super) struct PassingStore {
@@ -18,23 +29,25 @@ pub(super) struct PassingStore {
 }
 
 impl PassingStore {
-    /// Makes one for a run in the foreground, if its store cannot be written to, and has the command use
-    /// it. What lives on in the background needs one that stays.
+    /// Makes one for a command that can do with it, if its store cannot be written to, and has the command
+    /// use it.
     pub(super) fn make(
-        command: &Command,
+        without_store: WithoutStore,
         global: &mut GlobalArgs,
         environment: &Environment,
     ) -> Result<Option<Self>> {
-        let Command::Run(args) = command else { return Ok(None) };
+        if without_store == WithoutStore::Fails {
+            return Ok(None);
+        }
         // Where no store can be named that is told when it is opened.
         let Ok(instead_of) = global.store_folder(environment) else { return Ok(None) };
         if is_writable(&instead_of) {
             return Ok(None);
         }
         let way_out = "set GONDOLA_HOME to a folder that can be written to";
-        if args.is_detached() {
+        if let WithoutStore::Refused(why) = without_store {
             return Err(Error::new(ErrorKind::Io, format!("write to {}", instead_of.display()))
-                .because("what runs in the background needs a store that stays")
+                .because(why)
                 .hint(way_out));
         }
         let folder = tempfile::Builder::new()

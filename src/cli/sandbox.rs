@@ -4,7 +4,6 @@ use clap::Args;
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
-use super::session::Session;
 use crate::error::Result;
 use crate::sandbox::{Chooser, IsolationRequest, Launcher, Needs, Preference, Rung};
 use crate::store::StorePlace;
@@ -41,11 +40,6 @@ pub(super) fn chooser(
 }
 
 /// What starts sandboxes.
-pub(super) fn launcher(session: &Session) -> Launcher {
-    remembering_launcher(&session.global, &session.environment)
-}
-
-/// As [`launcher`], before there is a session.
 pub(super) fn remembering_launcher(global: &GlobalArgs, environment: &Environment) -> Launcher {
     let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
     match global.store_folder(environment) {

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::future::Future;
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::oci::Platform;
 use crate::pipeline::BuildContext;
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
+use crate::sandbox::Launcher;
 use crate::store::{Store, StorePlace};
 use crate::transport::{Context, Location};
 
@@ -31,9 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a build may take longer for the bound of the store.
 const BOUND_TIME: Duration = Duration::from_millis(150);
+/// How long threads are waited for at the end. When all went well, there are none.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// One run of one command.
 pub(super) struct Session {
+    /// The command, as it is named in errors.
+    pub verb: String,
     /// The global options.
     pub global: GlobalArgs,
     /// What the process was given.
@@ -50,6 +56,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(
+        verb: String,
         global: GlobalArgs,
         environment: Environment,
         passing: Option<PassingStore>,
@@ -61,7 +68,7 @@ impl Session {
         let timings = Arc::new(Timings::new(clock));
         let readers = Fanout::new(vec![view.clone(), timings.clone()]);
         let reporter = Reporter::new(Arc::new(readers));
-        Self { global, environment, view, reporter, timings, store: OnceLock::new(), passing }
+        Self { verb, global, environment, view, reporter, timings, store: OnceLock::new(), passing }
     }
 
     /// Opens the store, and keeps what this run uses from being collected.
@@ -148,14 +155,34 @@ impl Session {
             programs: transport.store.place(StorePlace::Programs),
             transport,
             variables: self.environment.variables.clone(),
-            launcher: super::sandbox::launcher(self),
+            launcher: self.launcher(),
             cores: self.environment.cores,
         })
+    }
+
+    /// What starts sandboxes.
+    pub(super) fn launcher(&self) -> Launcher {
+        super::sandbox::remembering_launcher(&self.global, &self.environment)
+    }
+
+    /// Waits for work that Ctrl-C and SIGTERM end.
+    pub(super) fn wait(&self, work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+        self.finish(until_interrupted(self, work)).map(|()| ExitCode::SUCCESS)
+    }
+
+    /// Waits for work that deals with signals itself, on a runtime of its own.
+    #[expect(clippy::unused_self, reason = "beside `wait`, where it is looked for")]
+    pub(super) fn finish<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let runtime = runtime()?;
+        let outcome = runtime.block_on(work);
+        // After an interruption, what still writes a file has a moment to take it away.
+        runtime.shutdown_timeout(LAST_MOMENT);
+        outcome
     }
 }
 
 /// Makes the runtime on which everything waits.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+fn runtime() -> Result<tokio::runtime::Runtime> {
     limits::check_threads()?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -170,18 +197,18 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
 /// notice, because it waits for a pipe or a disk, is left behind.
 pub(super) async fn until_interrupted<T>(
     session: &Session,
-    verb: &'static str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     // Before the work begins: until then signals end the program at once.
     let (mut own, mut others) = (Interruption::listen()?, Interruption::listen()?);
     let noticed = Arc::new(AtomicBool::new(false));
     let (also, view) = (noticed.clone(), session.view.clone());
+    let verb = session.verb.clone();
     let last_resort = tokio::spawn(async move {
         let name = others.comes().await;
         tokio::time::sleep(PATIENCE).await;
         if !also.load(Ordering::Relaxed) {
-            leave(&*view, &interrupted(verb, name));
+            leave(&*view, &interrupted(&verb, name));
         }
     });
     let interruption = async {
@@ -192,7 +219,7 @@ pub(super) async fn until_interrupted<T>(
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        name = interruption => Err(interrupted(verb, name)),
+        name = interruption => Err(interrupted(&session.verb, name)),
     };
     last_resort.abort();
     outcome

@@ -7,20 +7,23 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use super::args::Cli;
+use super::commands::Cli;
 use super::flags::{foreign, switch};
 use super::output::{self, ProgressMode};
 use super::{USAGE, usage_code};
 use crate::error::Error;
 use crate::secret;
 
-/// Reads the arguments, the first of which is the program's name. Where that fails, or help was asked
+/// Reads the command and all arguments, the first of which is the program's name. Where that fails, or help was asked
 /// for, everything has been said; what is left is the exit code.
-pub(super) fn read(arguments: &[OsString]) -> Result<Cli, ExitCode> {
+pub(super) fn read(arguments: &[OsString]) -> Result<(String, Cli), ExitCode> {
     let program = switch::with_values(Cli::command());
     let matches = program.try_get_matches_from(arguments);
-    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    cli.map_err(|error| {
+    let read = matches.and_then(|matches| {
+        let verb = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok((verb, Cli::from_arg_matches(&matches)?))
+    });
+    read.map_err(|error| {
         let verb = verb(arguments);
         match foreign_word(&error, verb.as_deref()) {
             Some(error) => {

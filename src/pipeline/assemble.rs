@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::base::{Base, static_draft};
-use super::{BuildContext, ImageSettings, Settings};
+use super::{BuildContext, Packaging, Settings};
 use crate::engine::{Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Draft, Image, Layer, static_base};
@@ -180,17 +180,17 @@ fn configure(draft: &mut Draft, parts: &Parts) -> Result<()> {
     for volume in &image.volumes {
         container.volumes.insert(volume.clone(), serde_json::json!({}));
     }
-    container.labels.extend(image.labels.clone());
-    annotate(draft, image, &parts.origin);
+    container.labels.extend(parts.settings.packaging.labels.clone());
+    annotate(draft, &parts.settings.packaging, &parts.origin);
     Ok(())
 }
 
 /// Annotations given by hand win over those that gondola makes.
-fn annotate(draft: &mut Draft, image: &ImageSettings, origin: &[(String, String)]) {
+fn annotate(draft: &mut Draft, packaging: &Packaging, origin: &[(String, String)]) {
     for (key, value) in origin {
         draft.annotate(key, value);
     }
-    for (key, value) in &image.annotations {
+    for (key, value) in &packaging.annotations {
         draft.annotate(key, value);
     }
 }
@@ -233,7 +233,7 @@ fn settled_layer(
 fn store_layer(context: &BuildContext, parts: &Parts, name: &str, tree: Tree) -> Result<Layer> {
     let packer = Packer {
         transport: context.transport.clone(),
-        encoding: parts.settings.encoding,
+        encoding: parts.settings.packaging.encoding,
         threads: context.cores,
     };
     let record = packer.find_or_pack(name, tree, Reuse::of(parts.use_cache))?;
@@ -249,7 +249,7 @@ mod tests {
 
     use crate::image::{Blob, BlobLocation};
     use crate::layer::boundary::hooked;
-    use crate::pipeline::{BaseChoice, ToolchainChoice};
+    use crate::pipeline::{BaseChoice, ImageSettings, ToolchainChoice};
     use crate::progress::Reporter;
     use crate::registry::{Client, Options};
     use crate::sandbox::Launcher;
@@ -287,9 +287,7 @@ mod tests {
             binaries: if is_added { Vec::new() } else { vec![binary] },
             settings: Settings {
                 base: BaseChoice::Scratch,
-                platforms: None,
-                tags: Vec::new(),
-                encoding: "none".parse().unwrap(),
+                packaging: Packaging { encoding: "none".parse().unwrap(), ..Packaging::default() },
                 toolchain: ToolchainChoice::Host,
                 go: crate::golang::BuildFlags::default(),
                 image: ImageSettings { assets: added, ..ImageSettings::default() },

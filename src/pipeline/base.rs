@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{BaseChoice, BuildContext, Request, Settings};
+use super::{BaseChoice, BuildContext, ProgramRequest, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
 use crate::oci::{Digest, Platform, PlatformSet, annotation};
@@ -18,12 +18,12 @@ impl Bases {
     pub(super) async fn find_those_that_offer_platforms(
         &mut self,
         context: &BuildContext,
-        request: &Request,
+        request: &ProgramRequest,
     ) -> Result<()> {
-        let overrides = request.overrides.iter().map(|entry| &entry.settings);
-        let all = request.targets.iter().map(|target| &target.settings).chain(overrides);
+        let overrides = request.programs.overrides.iter().map(|entry| &entry.settings);
+        let all = request.programs.targets.iter().map(|target| &target.settings).chain(overrides);
         let needed = all.filter(|settings| {
-            needs_base_for_platforms(&settings.base, settings.platforms.as_ref())
+            needs_base_for_platforms(&settings.base, settings.packaging.platforms.as_ref())
         });
         self.find(context, needed).await
     }
@@ -123,7 +123,7 @@ const EVERY_PLATFORM: [&str; 8] = [
 /// The part of a base that must be known: its one image for one platform, or else all of it, for
 /// an index names its base by the base's index.
 fn needed(settings: &Settings, context: &BuildContext) -> PlatformSet {
-    match &settings.platforms {
+    match &settings.packaging.platforms {
         None => PlatformSet::Listed(vec![context.transport.host.clone()]),
         Some(PlatformSet::Listed(listed)) if listed.len() == 1 => {
             PlatformSet::Listed(listed.clone())

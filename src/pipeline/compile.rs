@@ -161,7 +161,7 @@ fn go_builds(context: &BuildContext, image_plans: &[ImagePlan], bases: &Bases) -
         let flags = &image_plan.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
         let key = format!("{key} {:?}", image_plan.settings.toolchain);
-        let wanted = image_plan.settings.platforms.as_ref();
+        let wanted = image_plan.settings.packaging.platforms.as_ref();
         let platforms = bases.platforms(&image_plan.settings.base, wanted, &context.transport.host);
         for platform in platforms {
             let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| GoBuild {

@@ -1,42 +1,28 @@
 //! Dockerfiles as a front end: one image for each platform, published as those of Go packages are.
 
-use super::{BuildContext, Built, Outputs, Published};
 use std::sync::Arc;
 
-use crate::dockerfile::build::{self, Job, Tools};
+use super::{BuildContext, Built, Caches, DockerfileSource, Outputs, Published};
+use crate::dockerfile::build::{self, CachePolicy, Job, StatedPlatform, Tools};
 use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Executor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
-use crate::sandbox::Chooser;
-
-/// A build of a Dockerfile: what to make, for which platforms, under which names.
-#[derive(Clone, Debug)]
-pub struct DockerfileRequest {
-    /// What to make.
-    pub job: Job,
-    /// The platforms; `None` means the machine's own.
-    pub platforms: Option<PlatformSet>,
-    /// The image's short name, which `{name}` in a tag stands for.
-    pub name: String,
-    /// The names that the image gets; its short name where there is none.
-    pub tags: Vec<String>,
-}
+use crate::sandbox::{Chooser, Files, IsolationRequest, Needs, Rung};
 
 /// Builds a Dockerfile, and sends the image where `outputs` say.
-pub async fn build_dockerfile(
+pub(super) async fn build(
     context: &BuildContext,
-    isolation: Chooser,
-    request: DockerfileRequest,
+    executor: Executor,
+    (source, caches): (DockerfileSource, Caches),
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
-    outputs.check()?;
-    let references = references(&request)?;
-    let platforms = platforms(context, request.platforms.as_ref())?;
-    let mut access = outputs.ask_for_access(context, &request.tags);
-    let (tools, executor) = (tools(context), Arc::new(executor(context, isolation)));
-    let annotations = request.job.annotations.clone();
-    let building = build::build(&tools, executor, request.job, &platforms);
+    let references = references(&source)?;
+    let platforms = platforms(context, source.packaging.platforms.as_ref())?;
+    let mut access = outputs.ask_for_access(context, &source.packaging.tags);
+    let (name, annotations) = (source.name.clone(), source.packaging.annotations.clone());
+    let (tools, job) = (tools(context), job(source, caches, outputs));
+    let building = build::build(&tools, Arc::new(executor), job, &platforms);
     tokio::pin!(building);
     let images = loop {
         tokio::select! {
@@ -52,16 +38,19 @@ pub async fn build_dockerfile(
         Ok([only]) => Artifact::Image(only),
         Err(several) => Artifact::index(several, annotations),
     };
-    outputs.publish(context, &[Built { name: request.name, artifact, references }]).await
+    outputs.publish(context, &[Built { name, artifact, references }]).await
 }
 
-/// Looks for problems of a Dockerfile without building it; reports each, and errs if one of them
-/// would keep it from building.
-pub async fn check_dockerfile(context: &BuildContext, request: DockerfileRequest) -> Result<()> {
-    let platforms = platforms(context, request.platforms.as_ref())?;
+/// Looks for problems of a Dockerfile without building it.
+pub(super) async fn check(
+    context: &BuildContext,
+    (source, caches): (DockerfileSource, Caches),
+    outputs: &Outputs,
+) -> Result<()> {
+    let platforms = platforms(context, source.packaging.platforms.as_ref())?;
     let tools = tools(context);
     let platform = platforms.first().unwrap_or(&context.transport.host);
-    let found = build::check(&tools, request.job, platform).await?;
+    let found = build::check(&tools, job(source, caches, outputs), platform).await?;
     let is_error = |(level, _): &&(crate::dockerfile::Level, String)| {
         *level == crate::dockerfile::Level::Error
     };
@@ -75,8 +64,56 @@ pub async fn check_dockerfile(context: &BuildContext, request: DockerfileRequest
     Err(Error::new(ErrorKind::Usage, "build the file").because(errors.join("\n\n")))
 }
 
-/// What executes the steps of a build.
-fn executor(context: &BuildContext, isolation: Chooser) -> Executor {
+/// What the front end is asked for.
+fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
+    let packaging = source.packaging;
+    Job {
+        file: source.file,
+        context: source.context,
+        contexts: source.contexts,
+        target: source.target,
+        arguments: source.arguments,
+        secrets: source.secrets,
+        agents: source.agents,
+        labels: packaging.labels,
+        annotations: packaging.annotations,
+        hosts: source.hosts,
+        network: source.network,
+        limits: source.limits,
+        shared_memory_bytes: source.shared_memory_bytes,
+        cache: CachePolicy {
+            off: caches.off,
+            off_in: source.execute_in,
+            pull: caches.pull,
+            repository: source.cache,
+        },
+        go_cache: source.go_cache,
+        scope: caches.scope,
+        shares_caches: caches.are_shared,
+        epoch: source.epoch,
+        now: source.now,
+        encoding: packaging.encoding,
+        family: source.manifest_format,
+        is_kept_here: !outputs.push || !outputs.places.is_empty(),
+        stated: StatedPlatform::of(packaging.platforms.as_ref()),
+        shell_on_failure: source.shell_on_failure,
+        explain: caches.explain,
+    }
+}
+
+/// What executes the steps of a build. `chosen` is how they are isolated, where that is known.
+pub(super) fn executor(
+    context: &BuildContext,
+    request: IsolationRequest,
+    chosen: Option<Rung>,
+) -> Executor {
+    let isolation = Chooser {
+        launcher: context.launcher.clone(),
+        folder: context.transport.store.root().to_owned(),
+        request,
+        needs: Needs::new(Files::OwnRoot).with_owners(),
+        decided: chosen,
+    };
     Executor::new(execute::Tools {
         transport: context.transport.clone(),
         isolation,
@@ -114,12 +151,12 @@ fn platforms(context: &BuildContext, wanted: Option<&PlatformSet>) -> Result<Vec
     }
 }
 
-fn references(request: &DockerfileRequest) -> Result<Vec<Reference>> {
-    let own = [request.name.clone()];
-    let given = if request.tags.is_empty() { &own[..] } else { &request.tags[..] };
+fn references(source: &DockerfileSource) -> Result<Vec<Reference>> {
+    let (own, tags) = ([source.name.clone()], &source.packaging.tags);
+    let given = if tags.is_empty() { &own[..] } else { &tags[..] };
     let mut references: Vec<Reference> = Vec::new();
     for template in given {
-        let reference: Reference = template.replace("{name}", &request.name).parse()?;
+        let reference: Reference = template.replace("{name}", &source.name).parse()?;
         if let Some(digest) = reference.digest() {
             return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
                 .because(format!("its digest is what comes out, it cannot be {digest} by wish")));

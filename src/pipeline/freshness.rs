@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::BuildContext;
-use super::request::Request;
+use super::ProgramRequest;
 use crate::error::Result;
 use crate::golang::{Builder, Built, Check, Package, Program, Record, Recorded, StartedAt, Trace};
 use crate::oci::Platform;
@@ -60,22 +60,26 @@ impl Freshness {
     /// Remembers an earlier build of the same, if it still says anything.
     pub(super) fn look_up(
         context: &BuildContext,
-        request: &Request,
+        request: &ProgramRequest,
         builder: Builder,
         patterns: Vec<Vec<String>>,
         platforms: Vec<Platform>,
     ) -> Result<Self> {
         // An empty pattern is none of Go's, so it can separate lists.
-        let key = builder.request_key(&request.folder, &patterns.join(&String::new()), &platforms);
+        let key = builder.request_key(
+            &request.programs.folder,
+            &patterns.join(&String::new()),
+            &platforms,
+        );
         // What a scope that ends with the build knows is gone with its programs.
         let key = request.scope.name().map(|scope| format!("{key} in {scope}"));
         let store = &context.transport.store;
-        let known = key.as_ref().filter(|_| request.use_cache);
+        let known = key.as_ref().filter(|_| !request.caches.off);
         let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
         let mut since = StartedAt::now(&builder.out_dir)?;
         let mut why = Vec::new();
         let known = match record {
-            None if request.use_cache => {
+            None if !request.caches.off => {
                 why.push("it is compiled for the first time".to_owned());
                 Status::Nothing
             }
@@ -87,7 +91,7 @@ impl Freshness {
                 Check::Current => Status::Programs(record),
                 Check::Touched => Status::Renew(record),
                 Check::ContentsOnly(paths) => {
-                    why.extend(paths.iter().map(|path| changed(path, &request.folder)));
+                    why.extend(paths.iter().map(|path| changed(path, &request.programs.folder)));
                     Status::Packages(record)
                 }
                 Check::Stale(what) => {
@@ -101,15 +105,17 @@ impl Freshness {
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
-    pub(super) async fn packages(&self, request: &Request) -> Result<Vec<Vec<Package>>> {
+    pub(super) async fn packages(&self, request: &ProgramRequest) -> Result<Vec<Vec<Package>>> {
         if let Status::Programs(record) | Status::Renew(record) | Status::Packages(record) =
             &self.known
         {
             return Ok(record.packages.clone());
         }
         let platform = self.platforms.first().expect("there is a platform to build for");
-        let lists =
-            self.patterns.iter().map(|list| self.builder.list(&request.folder, list, platform));
+        let lists = self
+            .patterns
+            .iter()
+            .map(|list| self.builder.list(&request.programs.folder, list, platform));
         futures_util::future::try_join_all(lists).await
     }
 
@@ -152,7 +158,7 @@ impl Freshness {
     pub(super) fn keep(
         mut self,
         context: &BuildContext,
-        request: &Request,
+        request: &ProgramRequest,
         packages: &[Vec<Package>],
     ) {
         let Some(key) = self.key.take() else { return };
@@ -167,7 +173,7 @@ impl Freshness {
     fn record(
         &mut self,
         context: &BuildContext,
-        request: &Request,
+        request: &ProgramRequest,
         packages: &[Vec<Package>],
         key: &str,
     ) -> Result<()> {
@@ -182,7 +188,12 @@ impl Freshness {
             (None, Status::Nothing) => {
                 let (traces, patterns) = (std::mem::take(&mut self.traces), self.patterns.concat());
                 let packages = distinct(packages);
-                let trace = self.builder.complete(traces, &request.folder, &patterns, &packages)?;
+                let trace = self.builder.complete(
+                    traces,
+                    &request.programs.folder,
+                    &patterns,
+                    &packages,
+                )?;
                 Record::of(trace, &self.since)?
             }
             // What was known did not hold until the end; the next build finds out.

@@ -26,11 +26,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
-    ToolchainChoice,
+    BaseChoice, Caches, DockerfileSource, Grouping, ImageSettings, Override, Packaging, Prebuilt,
+    Programs, Request, Settings, Source, Target, ToolchainChoice,
 };
 
 use crate::blocking::joined;
@@ -38,8 +37,8 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
-use crate::sandbox::Launcher;
-use crate::store::ScopeName;
+use crate::sandbox::{IsolationRequest, Launcher, Rung};
+use crate::store::{CacheScope, ScopeName};
 use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
@@ -78,15 +77,68 @@ struct Built {
     references: Vec<Reference>,
 }
 
-/// Builds every image that `request` asks for, and sends each where `outputs` say.
+/// Programs to make images of, and whose caches that uses.
+struct ProgramRequest {
+    programs: Programs,
+    caches: Caches,
+    isolation: IsolationRequest,
+    /// Whose caches a Go that comes from an image uses, and whose programs are kept.
+    scope: CacheScope,
+}
+
+impl ProgramRequest {
+    fn new(programs: Programs, caches: Caches, isolation: IsolationRequest) -> Self {
+        let scope = match &caches.scope {
+            _ if !caches.are_shared => CacheScope::of_this_build(),
+            Some(scope) => scope.clone(),
+            None => CacheScope::of_folder(&programs.folder),
+        };
+        Self { programs, caches, isolation, scope }
+    }
+}
+
+/// Builds every image that `request` asks for, and sends each where it says. `chosen` is how steps are
+/// isolated, where that is known.
 pub async fn build(
     context: &BuildContext,
-    request: &Request,
+    request: Request,
+    chosen: Option<Rung>,
+) -> Result<Vec<Published>> {
+    let Request { source, caches, isolation, outputs } = request;
+    outputs.check()?;
+    match source {
+        Source::GoPackages(programs) | Source::Prebuilt(programs) => {
+            let request = ProgramRequest::new(programs, caches, isolation);
+            build_programs(context, &request, &outputs).await
+        }
+        Source::Dockerfile(source) => {
+            let executor = dockerfile::executor(context, isolation, chosen);
+            dockerfile::build(context, executor, (*source, caches), &outputs).await
+        }
+    }
+}
+
+/// Looks for problems of a Dockerfile without building it; reports each, and errs if one of them
+/// would keep it from building.
+pub async fn check(context: &BuildContext, request: Request) -> Result<()> {
+    match request.source {
+        Source::Dockerfile(source) => {
+            dockerfile::check(context, (*source, request.caches), &request.outputs).await
+        }
+        Source::GoPackages(_) | Source::Prebuilt(_) => {
+            Err(Error::new(ErrorKind::Usage, "check what is built")
+                .because("only Dockerfiles can be checked"))
+        }
+    }
+}
+
+async fn build_programs(
+    context: &BuildContext,
+    request: &ProgramRequest,
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
-    outputs.check()?;
     // Without a cache even the linker starts from nothing.
-    let scope = request.scope.name().filter(|_| request.use_cache);
+    let scope = request.scope.name().filter(|_| !request.caches.off);
     let fresh = scope.is_none().then(tempfile::tempdir).transpose();
     let fresh = fresh.cannot(|| "make a folder for programs")?;
     let programs = match (&fresh, scope) {
@@ -94,8 +146,10 @@ pub async fn build(
         (None, scope) => context.programs.join(scope.map_or("", ScopeName::as_str)),
     };
     let context = &BuildContext { programs, ..context.clone() };
-    let mut access = outputs
-        .ask_for_access(context, request.targets.iter().flat_map(|target| &target.settings.tags));
+    let mut access = outputs.ask_for_access(
+        context,
+        request.programs.targets.iter().flat_map(|target| &target.settings.packaging.tags),
+    );
     let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
     tokio::try_join!(
         bases.find_those_that_offer_platforms(context, request),
@@ -105,9 +159,10 @@ pub async fn build(
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
     toolchains.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await?;
-    let mut compiling = compile::start(context, &plan, &bases, &toolchains, request.explain)?;
+    let mut compiling =
+        compile::start(context, &plan, &bases, &toolchains, request.caches.explain)?;
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
-    if request.explain {
+    if request.caches.explain {
         bases.explain(context);
     }
 
@@ -143,7 +198,7 @@ pub async fn build(
 /// The images that are being put together.
 struct Assembly<'a> {
     context: &'a BuildContext,
-    request: &'a Request,
+    request: &'a ProgramRequest,
     image_plans: &'a [ImagePlan],
     bases: Bases,
     /// Layers are made one after another, each on all cores: so the second of two equal ones is
@@ -156,7 +211,7 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn new(
         context: &'a BuildContext,
-        request: &'a Request,
+        request: &'a ProgramRequest,
         image_plans: &'a [ImagePlan],
         bases: Bases,
     ) -> Self {
@@ -184,9 +239,9 @@ impl<'a> Assembly<'a> {
                 binaries: compiled.binaries_of(image_plan)?,
                 settings: image_plan.settings.clone(),
                 origin: image_plan.origin.clone(),
-                created: self.request.created,
-                folder: self.request.folder.clone(),
-                use_cache: self.request.use_cache,
+                created: self.request.programs.created,
+                folder: self.request.programs.folder.clone(),
+                use_cache: !self.request.caches.off,
             };
             let (context, turn) = (self.context.clone(), self.turn.clone());
             let (platform, compiled) = (platform.clone(), compiled.clone());
@@ -213,8 +268,10 @@ impl<'a> Assembly<'a> {
         let mut all = Vec::new();
         for (index, image_plan) in self.image_plans.iter().enumerate() {
             let base = self.bases.get(&image_plan.settings.base);
-            let platforms = base
-                .platforms(image_plan.settings.platforms.as_ref(), &self.context.transport.host);
+            let platforms = base.platforms(
+                image_plan.settings.packaging.platforms.as_ref(),
+                &self.context.transport.host,
+            );
             let made = platforms.iter().filter_map(|p| self.done.remove(&(index, p.clone())));
             let mut images: Vec<Image> = made.collect();
             let artifact = match (images.len(), platforms.len()) {
@@ -229,7 +286,7 @@ impl<'a> Assembly<'a> {
                 _ => {
                     let mut annotations = base.index_annotations();
                     annotations.extend(image_plan.origin.iter().cloned());
-                    annotations.extend(image_plan.settings.image.annotations.clone());
+                    annotations.extend(image_plan.settings.packaging.annotations.clone());
                     Artifact::index(images, annotations)
                 }
             };

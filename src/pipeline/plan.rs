@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::ProgramRequest;
 use super::base::Bases;
 use super::freshness::Freshness;
-use super::request::{Grouping, Override, Prebuilt, Request, Settings, Target};
+use super::request::{Grouping, Override, Prebuilt, Settings, Target};
 use super::toolchain::Toolchains;
 use super::{BaseChoice, BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,13 +55,13 @@ pub(super) struct BuildGroup {
 /// Finds the packages that `request` means, and says which image each goes into.
 pub(super) async fn make(
     context: &BuildContext,
-    request: &Request,
+    request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<Plan> {
     let build_groups = build_groups(context, request, bases, toolchains).await?;
     let mut image_plans = Vec::new();
-    for (index, target) in request.targets.iter().enumerate() {
+    for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
             image_plans.push(prebuilt_unit(request, target)?);
         }
@@ -99,17 +100,17 @@ struct Common<'a> {
 
 async fn build_groups(
     context: &BuildContext,
-    request: &Request,
+    request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<Vec<BuildGroup>> {
     let mut groups: Vec<(Common<'_>, Vec<usize>)> = Vec::new();
-    for (index, target) in request.targets.iter().enumerate() {
+    for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
             continue;
         }
         let settings = &target.settings;
-        let wanted = settings.platforms.as_ref();
+        let wanted = settings.packaging.platforms.as_ref();
         let platforms = bases.platforms(&settings.base, wanted, &context.transport.host);
         let common = Common { toolchain: &settings.toolchain, flags: &settings.go, platforms };
         match groups.iter_mut().find(|(other, _)| *other == common) {
@@ -120,7 +121,8 @@ async fn build_groups(
     let mut build_groups = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
         let builder = context.builder(toolchains.get(toolchain, flags), flags);
-        let patterns = targets.iter().map(|&index| request.targets[index].patterns.clone());
+        let patterns =
+            targets.iter().map(|&index| request.programs.targets[index].patterns.clone());
         let patterns = patterns.collect();
         let freshness = Freshness::look_up(context, request, builder, patterns, platforms)?;
         let packages = freshness.packages(request).await?;
@@ -131,7 +133,7 @@ async fn build_groups(
 }
 
 fn compiled_units(
-    request: &Request,
+    request: &ProgramRequest,
     target: &Target,
     packages: Vec<Package>,
 ) -> Result<Vec<ImagePlan>> {
@@ -154,9 +156,9 @@ fn compiled_units(
 ///
 /// An entry that names the package goes before one whose pattern it matches. A target that is itself
 /// an entry keeps its settings: one package may be two images.
-fn settings_of(request: &Request, target: &Target, package: &Package) -> Settings {
-    let fit = |entry: &Override| Fit::of(&entry.package, &request.folder, package);
-    let fitting = request.overrides.iter().filter_map(|entry| Some((fit(entry)?, entry)));
+fn settings_of(request: &ProgramRequest, target: &Target, package: &Package) -> Settings {
+    let fit = |entry: &Override| Fit::of(&entry.package, &request.programs.folder, package);
+    let fitting = request.programs.overrides.iter().filter_map(|entry| Some((fit(entry)?, entry)));
     let own = fitting.min_by_key(|(fit, entry)| (entry.settings != target.settings, *fit));
     own.map_or_else(|| target.settings.clone(), |(_, entry)| entry.settings.clone())
 }
@@ -200,14 +202,14 @@ fn image_plan(packages: Vec<Package>, settings: Settings) -> ImagePlan {
     ImagePlan { name, programs, settings, references: Vec::new(), origin }
 }
 
-fn prebuilt_unit(request: &Request, target: &Target) -> Result<ImagePlan> {
+fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<ImagePlan> {
     let first = target.prebuilt.first().map(|prebuilt| prebuilt.path.clone()).unwrap_or_default();
     let name = match &target.settings.image.name {
         Some(name) => name.clone(),
         None => golang::image_name(&file_name(&first)?),
     };
     let programs = Programs::Prebuilt(target.prebuilt.clone());
-    let (settings, origin) = (target.settings.clone(), origin(&request.folder));
+    let (settings, origin) = (target.settings.clone(), origin(&request.programs.folder));
     Ok(ImagePlan { name, programs, settings, references: Vec::new(), origin })
 }
 
@@ -244,7 +246,7 @@ fn check_names_differ(packages: &[Package]) -> Result<()> {
 fn name_all(image_plans: &mut [ImagePlan]) -> Result<()> {
     let mut taken: BTreeMap<Reference, String> = BTreeMap::new();
     for image_plan in image_plans {
-        let given = &image_plan.settings.tags;
+        let given = &image_plan.settings.packaging.tags;
         let own = [image_plan.name.clone()];
         let templates = if given.is_empty() { &own[..] } else { &given[..] };
         for template in templates {

@@ -1,19 +1,81 @@
 //! What a build is asked for, after the command line and the configuration file are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::publish::Outputs;
+use crate::dockerfile::build::{
+    CacheRepository, ContextSource, FileSource, NamedContext, SecretSource,
+};
 use crate::golang::{Asset, BuildFlags};
 use crate::layer::Encoding;
-use crate::oci::{Platform, PlatformSet};
-use crate::sandbox::IsolationRequest;
+use crate::oci::{MediaType, Platform, PlatformSet};
+use crate::sandbox::{IsolationRequest, Limit, Network};
 use crate::store::CacheScope;
 use crate::transport::Location;
 
-/// A build: what to make images of, and how.
+/// A build: what to make images of, what is used of earlier builds, and what becomes of the images.
+///
+/// Every dialect of the command line ends in one of these.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Request {
+    /// What images are made of.
+    pub source: Source,
+    /// What is used of earlier builds, and kept for later ones.
+    pub caches: Caches,
+    /// How steps, and a Go that comes from an image, are isolated.
+    pub isolation: IsolationRequest,
+    /// What becomes of the images.
+    pub outputs: Outputs,
+}
+
+/// What images are made of.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Go packages, which are compiled.
+    GoPackages(Programs),
+    /// Programs that were built elsewhere.
+    Prebuilt(Programs),
+    /// A Dockerfile.
+    Dockerfile(Box<DockerfileSource>),
+}
+
+/// What is used of earlier builds, and kept for later ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Caches {
+    /// Whether results of earlier builds are passed over.
+    pub off: bool,
+    /// Whether tags are looked up again: those of bases, and those that the lock file has.
+    pub pull: bool,
+    /// Whether it is told how each step, package and base came to be.
+    pub explain: bool,
+    /// Whose caches are used, where it is not the folder that says so.
+    pub scope: Option<CacheScope>,
+    /// Whether anything is used or kept that builds share and that is not found by its content, such as
+    /// the caches of Go.
+    pub are_shared: bool,
+}
+
+/// What is said of an image, whatever it is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packaging {
+    /// The platforms; `None` means the machine's own.
+    pub platforms: Option<PlatformSet>,
+    /// The names that images get; `{name}` stands for the image's short name.
+    pub tags: Vec<String>,
+    /// How new layers are compressed.
+    pub encoding: Encoding,
+    /// Labels in the config.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations on manifests and the index.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Programs to make images of.
+#[derive(Clone, Debug)]
+pub struct Programs {
     /// The folder that package patterns and files are relative to.
     pub folder: PathBuf,
     /// What to make images of.
@@ -22,18 +84,51 @@ pub struct Request {
     pub overrides: Vec<Override>,
     /// Seconds since 1970 that every file and config carries.
     pub created: i64,
-    /// Whether results of earlier builds may be used.
-    pub use_cache: bool,
-    /// Whether it is told how each package and base came to be.
-    pub explain: bool,
-    /// Whether tags are looked up that the lock file has.
-    pub pull: bool,
-    /// How a Go that comes from an image is isolated.
-    pub isolation: IsolationRequest,
-    /// Whose caches a Go that comes from an image uses, and whose programs are kept.
-    pub scope: CacheScope,
-    /// Whether this machine's Go may be used, which shares its caches among all builds of the user.
-    pub shares_caches: bool,
+}
+
+/// A Dockerfile to build.
+#[derive(Clone, Debug)]
+pub struct DockerfileSource {
+    /// The Dockerfile.
+    pub file: FileSource,
+    /// The build context.
+    pub context: ContextSource,
+    /// Other meanings of names in `FROM` and `--from`.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The stage to build, unless it is the last one.
+    pub target: Option<String>,
+    /// Values of `ARG`s.
+    pub arguments: BTreeMap<String, String>,
+    /// What steps may mount as a secret.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Sockets of agents by their names.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// Lines of the steps' `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// The network of steps that do not say which.
+    pub network: Network,
+    /// What each process of a step may have at most.
+    pub limits: Vec<Limit>,
+    /// The size of the steps' `/dev/shm`, unless it is the usual one.
+    pub shared_memory_bytes: Option<u64>,
+    /// Stages whose steps are executed in any case, in lower case.
+    pub execute_in: BTreeSet<String>,
+    /// Where results of steps are shared with other machines.
+    pub cache: Option<CacheRepository>,
+    /// Whether Go's caches are mounted into steps that run Go.
+    pub go_cache: bool,
+    /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
+    pub epoch: Option<i64>,
+    /// The present, in seconds since 1970.
+    pub now: i64,
+    /// The media type of manifests, unless it is that of the base.
+    pub manifest_format: Option<MediaType>,
+    /// Whether a failed step ends in a shell.
+    pub shell_on_failure: bool,
+    /// The image's short name.
+    pub name: String,
+    /// What the image is like.
+    pub packaging: Packaging,
 }
 
 /// Some packages that are built with the same settings.
@@ -81,12 +176,8 @@ pub struct Override {
 pub struct Settings {
     /// What the image stands on.
     pub base: BaseChoice,
-    /// The platforms; `None` means the machine's own.
-    pub platforms: Option<PlatformSet>,
-    /// The names that images get; `{name}` stands for the image's short name.
-    pub tags: Vec<String>,
-    /// How new layers are compressed.
-    pub encoding: Encoding,
+    /// What images are like.
+    pub packaging: Packaging,
     /// What packages are compiled with.
     pub toolchain: ToolchainChoice,
     /// How packages are compiled.
@@ -141,10 +232,6 @@ pub struct ImageSettings {
     pub ports: Vec<String>,
     /// Folders that hold data of their own.
     pub volumes: Vec<String>,
-    /// Labels in the config.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations on manifests and the index.
-    pub annotations: BTreeMap<String, String>,
     /// The signal that asks the program to end.
     pub stop_signal: Option<String>,
     /// Files and folders to put into the image.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
-use super::{BuildContext, Request, Settings, ToolchainChoice};
+use super::{BuildContext, ProgramRequest, Settings, ToolchainChoice};
 use crate::cache::gocache::GoCache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Modules, Need, Toolchain, Unpacked};
@@ -53,9 +53,9 @@ impl Toolchains {
     pub(super) async fn find_for_targets(
         &mut self,
         context: &BuildContext,
-        request: &Request,
+        request: &ProgramRequest,
     ) -> Result<()> {
-        let compiled = request.targets.iter().filter(|target| target.prebuilt.is_empty());
+        let compiled = request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
         self.find(context, request, compiled.map(|target| &target.settings)).await
     }
 
@@ -63,7 +63,7 @@ impl Toolchains {
     pub(super) async fn find(
         &mut self,
         context: &BuildContext,
-        request: &Request,
+        request: &ProgramRequest,
         settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
         for settings in settings {
@@ -88,14 +88,14 @@ impl Toolchains {
 
 struct Search<'a> {
     context: &'a BuildContext,
-    request: &'a Request,
+    request: &'a ProgramRequest,
     need: Need,
     go_cache: &'a OnceLock<GoCache>,
 }
 
 impl Search<'_> {
     async fn find(&self, choice: &ToolchainChoice) -> Result<Toolchain> {
-        let (variables, folder) = (&self.context.variables, &self.request.folder);
+        let (variables, folder) = (&self.context.variables, &self.request.programs.folder);
         match choice {
             ToolchainChoice::Host | ToolchainChoice::Program(_)
                 if self.request.isolation.asks_for_root() =>
@@ -104,7 +104,9 @@ impl Search<'_> {
                     .because("a sandbox is the root file system of an image")
                     .hint("name an image: --go golang:VERSION"))
             }
-            ToolchainChoice::Host | ToolchainChoice::Program(_) if !self.request.shares_caches => {
+            ToolchainChoice::Host | ToolchainChoice::Program(_)
+                if !self.request.caches.are_shared =>
+            {
                 let action = "build without shared caches with the Go of this machine";
                 Err(Error::new(ErrorKind::Usage, action)
                     .because("its caches are those of all builds of this user")
@@ -121,40 +123,42 @@ impl Search<'_> {
 
     /// The modules of all that is compiled.
     fn modules(&self) -> Result<Modules> {
-        let targets = self.request.targets.iter().filter(|target| target.prebuilt.is_empty());
+        let targets =
+            self.request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
         let patterns: Vec<String> = targets.flat_map(|t| t.patterns.iter().cloned()).collect();
         let workspace = self.context.variables.get("GOWORK").map(String::as_str);
         let workspace = workspace.filter(|value| !value.is_empty());
-        Modules::of(&self.request.folder, &patterns, workspace)
+        Modules::of(&self.request.programs.folder, &patterns, workspace)
     }
 
     /// This machine's Go where it will do, else an image's.
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
-        let (host, why) = match Toolchain::find(&self.context.variables, &self.request.folder) {
-            Ok(host) if self.request.isolation.asks_for_root() => {
-                (Some(host), "a sandbox needs an image".to_owned())
-            }
-            Ok(host) if !self.request.shares_caches => {
-                (Some(host), "the caches of the Go here are shared".to_owned())
-            }
-            Ok(host) => match &modules.requirement {
-                Some(needed) if !needed.is_met_by(host.version()) => {
-                    let (here, file, version) = (host.version(), needed.file, &needed.version);
-                    let why = format!("{here} is here, and {file} asks for go {version}");
-                    (Some(host), why)
+        let (host, why) =
+            match Toolchain::find(&self.context.variables, &self.request.programs.folder) {
+                Ok(host) if self.request.isolation.asks_for_root() => {
+                    (Some(host), "a sandbox needs an image".to_owned())
                 }
-                _ => return Ok(host),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                (None, "there is no go on PATH".to_owned())
-            }
-            Err(error) => return Err(error),
-        };
+                Ok(host) if !self.request.caches.are_shared => {
+                    (Some(host), "the caches of the Go here are shared".to_owned())
+                }
+                Ok(host) => match &modules.requirement {
+                    Some(needed) if !needed.is_met_by(host.version()) => {
+                        let (here, file, version) = (host.version(), needed.file, &needed.version);
+                        let why = format!("{here} is here, and {file} asks for go {version}");
+                        (Some(host), why)
+                    }
+                    _ => return Ok(host),
+                },
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    (None, "there is no go on PATH".to_owned())
+                }
+                Err(error) => return Err(error),
+            };
         let version = modules.requirement.as_ref().map(|needed| needed.version.to_string());
         let version = version.unwrap_or_else(|| "latest".to_owned());
         let place: Location = image.replace("{version}", &version).parse()?;
-        let place = place.in_folder(&self.request.folder);
+        let place = place.in_folder(&self.request.programs.folder);
         self.context.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {
@@ -263,7 +267,7 @@ impl Search<'_> {
             return Ok(as_it_is(place));
         }
         let mut lock = LockFile::read(&modules.folder)?;
-        if let Some(digest) = lock.get(name).filter(|_| !self.request.pull) {
+        if let Some(digest) = lock.get(name).filter(|_| !self.request.caches.pull) {
             return Ok(as_it_is(&Location::Registry(name.with_digest(digest.clone()))));
         }
         let digest = self.look_up(name).await?;

@@ -30,6 +30,17 @@ pub struct Mirrors {
     rules: Vec<Rule>,
 }
 
+/// Mirrors of whatever is under a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorRule {
+    /// A registry, or a part of what it has.
+    pub prefix: String,
+    /// What is asked in its place, after all mirrors.
+    pub location: String,
+    /// What is asked before, in order.
+    pub mirrors: Vec<String>,
+}
+
 /// What applies to the repositories under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -109,6 +120,29 @@ impl Mirrors {
                 mirrors: Vec::new(),
             };
             let action = || format!("use the mirror {from}={to}");
+            rule.check().map_err(|why| Error::new(ErrorKind::Usage, action()).because(why))?;
+            Ok(rule)
+        });
+        Ok(Self { rules: rules.collect::<Result<_>>()? })
+    }
+
+    /// Rules by which mirrors are asked, in order, before the place that takes a prefix's.
+    pub fn listed(rules: impl IntoIterator<Item = MirrorRule>) -> Result<Self> {
+        let rules = rules.into_iter().map(|listed| {
+            let mirror = |location: String| Mirror {
+                location: location.trim_end_matches('/').to_owned(),
+                insecure: false,
+                serves: PullFrom::All,
+            };
+            let rule = Rule {
+                prefix: listed.prefix,
+                location: listed.location,
+                insecure: false,
+                blocked: false,
+                mirror_by_digest_only: false,
+                mirrors: listed.mirrors.into_iter().map(mirror).collect(),
+            };
+            let action = || format!("use the mirrors of {}", rule.prefix);
             rule.check().map_err(|why| Error::new(ErrorKind::Usage, action()).because(why))?;
             Ok(rule)
         });

@@ -63,7 +63,7 @@ pub use credentials::Credentials;
 pub use download::Downloaded;
 pub use identity::Login;
 pub use manifest::{Found, Pulled};
-pub use mirrors::Mirrors;
+pub use mirrors::{MirrorRule, Mirrors};
 pub use options::{Options, Timeouts};
 pub use push::Pushed;
 pub use retry::RetryPolicy;

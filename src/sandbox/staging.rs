@@ -25,12 +25,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::protocol::Job;
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::mounts::network_texts;
 use super::path::{Kind, RootFolder, Spot};
-use super::stub::Stub;
+use super::protocol::Job;
 use super::spec::{Access, Mount, Root, Spec};
+use super::stub::Stub;
 
 /// The devices that every program may use: their names and numbers.
 const DEVICES: [(&str, u32, u32); 6] = [

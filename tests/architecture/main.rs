@@ -14,14 +14,8 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 6] = [
-    ("cli::args", "cli::commands", LATER),
-    ("cli::commands", "cli::id_range", LATER),
-    ("cli::dockerfile", "cli::commands", LATER),
-    ("cli::dockerfile", "cli::id_range", LATER),
-    ("cli::sandbox", "cli::session", LATER),
-    ("cli::settings", "cli::commands", LATER),
-];
+const CIRCLES: [(&str, &str, &str); 2] =
+    [("cli::commands", "cli::id_range", LATER), ("cli::sandbox", "cli::session", LATER)];
 /// The reason of those that wait for their turn.
 const LATER: &str = "older than the test";
 

@@ -1,7 +1,14 @@
 //! `gondola cache`.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
+
+use super::Runs;
+use crate::cli::args::GlobalArgs;
+use crate::cli::environment::Environment;
+use crate::cli::id_range::Need;
+use crate::sandbox::Rung;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -54,12 +61,22 @@ struct PruneArgs {
 
 impl CacheArgs {
     /// Whether something may be removed.
-    pub(in crate::cli) fn removes(&self) -> bool {
+    fn removes(&self) -> bool {
         matches!(&self.command, CacheCommand::Prune(args) if !args.dry_run)
     }
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &CacheArgs) -> Result<()> {
+impl Runs for CacheArgs {
+    fn need(&self, global: &GlobalArgs, environment: &Environment) -> Result<Need> {
+        if self.removes() { Need::of_removal(global, environment) } else { Ok(Need::Nothing) }
+    }
+
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(async { run(session, &self) })
+    }
+}
+
+fn run(session: &Session, args: &CacheArgs) -> Result<()> {
     match &args.command {
         CacheCommand::Du { verbose, json } => du(session, *verbose, *json),
         CacheCommand::Prune(args) => prune(session, args),

@@ -1,9 +1,12 @@
 //! `gondola completions`.
 
+use super::{Cli, Runs};
+use crate::cli::session::Session;
+use crate::sandbox::Rung;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+use std::process::ExitCode;
 
-use crate::cli::args::Cli;
 use crate::cli::session::print;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -14,7 +17,14 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(in crate::cli) fn run(args: &CompletionsArgs) -> Result<()> {
+impl Runs for CompletionsArgs {
+    fn run(self: Box<Self>, _: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(&self)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run(args: &CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "gondola", &mut script);
     let script = String::from_utf8(script).map_err(|error| {

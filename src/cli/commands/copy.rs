@@ -1,6 +1,9 @@
 //! `gondola copy`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use clap::Args;
+use std::process::ExitCode;
 
 use crate::cli::args::PlatformArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
@@ -20,7 +23,13 @@ pub struct CopyArgs {
     platform: PlatformArgs,
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: CopyArgs) -> Result<()> {
+impl Runs for CopyArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(run(session, *self))
+    }
+}
+
+async fn run(session: &Session, args: CopyArgs) -> Result<()> {
     check_streams(&args.destinations)?;
     let context = session.transport()?;
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);

@@ -1,7 +1,10 @@
 //! `gondola doctor`: which ways of isolating a process work here, why the others do not, and what
 //! to do about it.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
@@ -32,9 +35,16 @@ struct NoStore {
 /// What to do about a store that cannot be used.
 const STORE_FIX: &str = "set GONDOLA_HOME, or --store, to a folder that can be written to";
 
+impl Runs for DoctorArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(session, &self)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Tries every rung of the sandbox once, in the store's folder; where there can be none, in a
 /// temporary one.
-pub(in crate::cli) fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
+fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
     let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
     // One that can only be read has no room for root file systems.
     let store = session.global.store_folder(&session.environment);

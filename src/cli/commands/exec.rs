@@ -1,5 +1,7 @@
 //! `gondola exec`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -20,8 +22,14 @@ pub struct ExecArgs {
     process: ProcessArgs,
 }
 
+impl Runs for ExecArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.finish(run(session, *self))
+    }
+}
+
 /// Runs a further program; answers its exit code.
-pub(in crate::cli) async fn run(session: &Session, args: ExecArgs) -> Result<ExitCode> {
+async fn run(session: &Session, args: ExecArgs) -> Result<ExitCode> {
     let [name, program @ ..] = &args.words[..] else {
         unreachable!("at least one word is required")
     };

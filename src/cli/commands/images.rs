@@ -1,7 +1,10 @@
 //! `gondola images`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use clap::Args;
 use serde_json::{Value, json};
+use std::process::ExitCode;
 
 use crate::cli::output::human;
 use crate::cli::session::{Session, print};
@@ -24,7 +27,13 @@ pub struct ImagesArgs {
     digests: bool,
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &ImagesArgs) -> Result<()> {
+impl Runs for ImagesArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(async { run(session, &self) })
+    }
+}
+
+fn run(session: &Session, args: &ImagesArgs) -> Result<()> {
     let store = session.store()?;
     let mut names = store.names()?;
     names.sort_by(|a, b| a.0.cmp(&b.0));

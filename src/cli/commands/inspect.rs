@@ -1,6 +1,9 @@
 //! `gondola inspect`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use std::fmt::Write;
+use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -30,7 +33,13 @@ pub struct InspectArgs {
     platform: PlatformArgs,
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: InspectArgs) -> Result<()> {
+impl Runs for InspectArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(run(session, *self))
+    }
+}
+
+async fn run(session: &Session, args: InspectArgs) -> Result<()> {
     let context = session.transport()?;
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
     let mut artifact = find(&args.image, &platforms, &context).await?;

@@ -1,6 +1,9 @@
 //! `gondola login`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use std::io::{BufRead, IsTerminal, Read, Write};
+use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::{StringValueParser, TypedValueParser};
@@ -31,7 +34,13 @@ pub struct LoginArgs {
     password_stdin: bool,
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: LoginArgs) -> Result<()> {
+impl Runs for LoginArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(run(session, *self))
+    }
+}
+
+async fn run(session: &Session, args: LoginArgs) -> Result<()> {
     let username = match args.username {
         Some(name) => name,
         None => ask("Username: ", Echo::On)?,

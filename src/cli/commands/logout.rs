@@ -1,6 +1,9 @@
 //! `gondola logout`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use clap::Args;
+use std::process::ExitCode;
 
 use crate::cli::session::Session;
 use crate::error::Result;
@@ -15,7 +18,13 @@ pub struct LogoutArgs {
     registry: String,
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: LogoutArgs) -> Result<()> {
+impl Runs for LogoutArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(run(session, *self))
+    }
+}
+
+async fn run(session: &Session, args: LogoutArgs) -> Result<()> {
     let registry = login::registry_name(&args.registry)?;
     let erased = login::erase(&session.environment.variables, &registry).await?;
     session.reporter.note(if erased {

@@ -1,7 +1,10 @@
 //! `gondola logs`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
+use std::process::ExitCode;
 
 use crate::cli::environment;
 use crate::cli::session::Session;
@@ -31,7 +34,14 @@ pub struct LogsArgs {
     timestamps: bool,
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &LogsArgs) -> Result<()> {
+impl Runs for LogsArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(session, &self)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run(session: &Session, args: &LogsArgs) -> Result<()> {
     let now = environment::clock();
     let time = |text: &Option<String>| text.as_deref().map(|text| moment(text, now)).transpose();
     let wanted = Selection {

@@ -1,31 +1,188 @@
-//! One file per command: its arguments, and what it does with them.
+//! The commands: what each is called, what it needs before it begins, and what it does.
+//!
+//! One file per command has its arguments, and says all of this; the enum here is the list of them.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
     reason = "help texts put into brackets what may be left out"
 )]
 
-pub mod build;
-pub mod cache;
-pub mod completions;
-pub mod copy;
-pub mod doctor;
-pub mod exec;
-pub mod images;
-pub mod inspect;
-pub mod kaniko;
-pub mod login;
-pub mod logout;
-pub mod logs;
-pub mod ps;
-pub mod pull;
-pub mod push;
-pub mod restart;
-pub mod rm;
-pub mod rmi;
-pub mod run;
-pub mod shim;
-pub mod stats;
-pub mod stop;
-pub mod tag;
-pub mod version;
+mod build;
+mod cache;
+mod completions;
+mod copy;
+mod doctor;
+mod exec;
+mod images;
+mod inspect;
+mod kaniko;
+mod login;
+mod logout;
+mod logs;
+mod ps;
+mod pull;
+mod push;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod shim;
+mod stats;
+mod stop;
+mod tag;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::args::GlobalArgs;
+use super::dialect::gondola::BuildArgs;
+use super::dialect::kaniko::KanikoArgs;
+use super::environment::Environment;
+use super::flags::typed::Noted;
+use super::id_range::Need;
+use super::output::ProgressMode;
+use super::passing_store::WithoutStore;
+use super::session::Session;
+use crate::error::Result;
+use crate::sandbox::Rung;
+
+/// From Go source to an OCI image: no Docker, no daemon, no root.
+#[derive(Debug, Parser)]
+#[command(name = "gondola", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub(super) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// A command, with its arguments.
+pub(super) trait Runs {
+    /// What it needs of its isolation from its start.
+    fn need(&self, _: &GlobalArgs, _: &Environment) -> Result<Need> {
+        Ok(Need::Nothing)
+    }
+
+    /// What comes of a store that cannot be written to.
+    fn without_store(&self) -> WithoutStore {
+        WithoutStore::Fails
+    }
+
+    /// How progress is shown, where its own arguments say that.
+    fn progress(&self, otherwise: ProgressMode) -> ProgressMode {
+        otherwise
+    }
+
+    /// Does it; answers the exit code. `rung` is the isolation that it needed.
+    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode>;
+}
+
+/// Commands that end with the exit code of a program, which any code but one may be.
+const WITH_PROGRAMS: [&str; 2] = ["run", "exec"];
+
+/// Whether a command ends with the exit code of a program.
+pub(super) fn ends_with_program(verb: &str) -> bool {
+    WITH_PROGRAMS.contains(&verb)
+}
+
+/// The table of `gondola run`, for the test that looks at all of them.
+#[cfg(test)]
+pub(super) fn run_flags() -> [super::flags::table::Flag; 34] {
+    run::FLAGS
+}
+
+/// Makes the list of commands, and finds what one of them does.
+macro_rules! commands {
+    ($($(#[$attribute:meta])* $name:ident($args:ty),)*) => {
+        /// The commands.
+        #[derive(Debug, Subcommand)]
+        pub enum Command {
+            $($(#[$attribute])* $name(Box<$args>),)*
+        }
+
+        impl Command {
+            /// What it needs, and what it does.
+            pub(super) fn into_runs(self) -> Box<dyn Runs> {
+                match self {
+                    $(Self::$name(args) => args,)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Build images from Go packages or Dockerfiles
+    #[command(alias = "publish")]
+    Build(Noted<BuildArgs>),
+    /// Run an image, or a Go package that is built first
+    Run(Noted<run::RunArgs>),
+    /// List containers
+    Ps(ps::PsArgs),
+    /// Show what a container's program wrote
+    Logs(logs::LogsArgs),
+    /// End containers
+    Stop(stop::StopArgs),
+    /// Start containers again
+    Restart(restart::RestartArgs),
+    /// Run a further program in a container that runs
+    Exec(exec::ExecArgs),
+    /// Remove containers
+    Rm(rm::RmArgs),
+    /// Show what containers take of processors and memory
+    Stats(stats::StatsArgs),
+    /// Keep a container that runs in the background
+    #[command(hide = true, alias = "keep")]
+    Shim(shim::ShimArgs),
+    /// Build a Dockerfile as kaniko's executor does, by its flags
+    #[command(args_override_self = true)]
+    Kaniko(Noted<KanikoArgs>),
+    /// Push images of the local store to their registries
+    Push(push::PushArgs),
+    /// Pull images into the local store
+    Pull(pull::PullArgs),
+    /// Copy an image from anywhere to anywhere
+    #[command(alias = "cp")]
+    Copy(copy::CopyArgs),
+    /// Give an image of the local store another name
+    Tag(tag::TagArgs),
+    /// List the images of the local store
+    #[command(alias = "ls")]
+    Images(images::ImagesArgs),
+    /// Remove names from the local store
+    Rmi(rmi::RmiArgs),
+    /// Show an image: configuration, layers, who made them, files
+    Inspect(inspect::InspectArgs),
+    /// Store credentials for a registry
+    Login(login::LoginArgs),
+    /// Remove stored credentials for a registry
+    Logout(logout::LogoutArgs),
+    /// Look at and clean the local store
+    Cache(cache::CacheArgs),
+    /// Show which sandboxes work on this machine, and what to do about the others
+    Doctor(doctor::DoctorArgs),
+    /// Write a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Show the version
+    Version(version::VersionArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_all_commands_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_ends_with_a_program_is_a_command() {
+        let known = |verb| Cli::command().find_subcommand(verb).is_some();
+        assert!(WITH_PROGRAMS.into_iter().all(known));
+    }
+}

@@ -1,5 +1,8 @@
 //! `gondola ps`.
 
+use super::Runs;
+use crate::sandbox::Rung;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
@@ -33,7 +36,14 @@ pub struct PsArgs {
 /// The most that a table shows of a command.
 const LONGEST_COMMAND: usize = 20;
 
-pub(in crate::cli) fn run(session: &Session, args: &PsArgs) -> Result<()> {
+impl Runs for PsArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(session, &self)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run(session: &Session, args: &PsArgs) -> Result<()> {
     let mut seen = Containers::open(session.store()?.root()).list()?;
     seen.retain(|seen| args.all || seen.status.is_alive());
     if args.json {

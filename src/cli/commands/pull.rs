@@ -1,6 +1,12 @@
 //! `gondola pull`.
 
+use super::Runs;
+use crate::cli::args::GlobalArgs;
+use crate::cli::environment::Environment;
+use crate::cli::id_range::{Need, of_root};
+use crate::sandbox::IsolationRequest;
 use clap::Args;
+use std::process::ExitCode;
 
 use crate::cli::args::PlatformArgs;
 use crate::cli::session::{Session, print_lines};
@@ -24,19 +30,22 @@ pub struct PullArgs {
     platform: PlatformArgs,
 }
 
-impl PullArgs {
-    /// Whether layers are unpacked.
-    pub(in crate::cli) fn unpacks(&self) -> bool {
-        self.unpack
+impl Runs for PullArgs {
+    fn need(&self, _: &GlobalArgs, _: &Environment) -> Result<Need> {
+        Ok(if self.unpack {
+            Need::Isolation(IsolationRequest::default(), of_root())
+        } else {
+            Need::Nothing
+        })
+    }
+
+    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode> {
+        session.wait(run(session, *self, rung))
     }
 }
 
 /// Pulls images, and unpacks them for an isolation where one was chosen.
-pub(in crate::cli) async fn run(
-    session: &Session,
-    args: PullArgs,
-    rung: Option<Rung>,
-) -> Result<()> {
+async fn run(session: &Session, args: PullArgs, rung: Option<Rung>) -> Result<()> {
     let context = session.transport()?;
     let host = PlatformSet::Listed(vec![context.host.clone()]);
     let platforms = args.platform.platform.unwrap_or(host);

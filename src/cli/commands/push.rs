@@ -1,6 +1,9 @@
 //! `gondola push`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use clap::Args;
+use std::process::ExitCode;
 
 use crate::cli::session::{Session, print_lines};
 use crate::error::Result;
@@ -16,7 +19,13 @@ pub struct PushArgs {
     images: Vec<Reference>,
 }
 
-pub(in crate::cli) async fn run(session: &Session, args: PushArgs) -> Result<()> {
+impl Runs for PushArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(run(session, *self))
+    }
+}
+
+async fn run(session: &Session, args: PushArgs) -> Result<()> {
     let context = session.transport()?;
     for image in args.images {
         let place = Location::Store(Some(image.clone()));

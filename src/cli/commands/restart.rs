@@ -1,5 +1,10 @@
 //! `gondola restart`.
 
+use super::Runs;
+use crate::cli::args::GlobalArgs;
+use crate::cli::environment::Environment;
+use crate::cli::id_range::Need;
+use crate::sandbox::Rung;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -20,15 +25,18 @@ pub struct RestartArgs {
     how: HowArgs,
 }
 
-impl RestartArgs {
-    /// The containers that are named.
-    pub(in crate::cli) fn containers(&self) -> &[String] {
-        &self.containers
+impl Runs for RestartArgs {
+    fn need(&self, global: &GlobalArgs, environment: &Environment) -> Result<Need> {
+        Need::of_containers(&self.containers, global, environment)
+    }
+
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(session, &self)
     }
 }
 
 /// Starts containers again, in the background; their files are as they left them.
-pub(in crate::cli) fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
+fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
     let containers = Containers::open(session.store()?.root());
     let seen: Vec<ContainerInfo> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;

@@ -1,6 +1,12 @@
 //! `gondola rm`.
 
+use super::Runs;
+use crate::cli::args::GlobalArgs;
+use crate::cli::environment::Environment;
+use crate::cli::id_range::Need;
+use crate::sandbox::Rung;
 use clap::Args;
+use std::process::ExitCode;
 
 use crate::cli::session::{Session, print_lines};
 use crate::container::{ContainerInfo, Containers};
@@ -20,14 +26,18 @@ pub struct RmArgs {
     volumes: bool,
 }
 
-impl RmArgs {
-    /// The containers that are named.
-    pub(in crate::cli) fn containers(&self) -> &[String] {
-        &self.containers
+impl Runs for RmArgs {
+    fn need(&self, global: &GlobalArgs, environment: &Environment) -> Result<Need> {
+        Need::of_containers(&self.containers, global, environment)
+    }
+
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(session, &self)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &RmArgs) -> Result<()> {
+fn run(session: &Session, args: &RmArgs) -> Result<()> {
     let containers = Containers::open(session.store()?.root());
     containers.sweep();
     let mut found = Vec::new();

@@ -1,6 +1,9 @@
 //! `gondola rmi`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use clap::Args;
+use std::process::ExitCode;
 
 use crate::cli::session::{Session, print_lines};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +20,13 @@ pub struct RmiArgs {
     all: bool,
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &RmiArgs) -> Result<()> {
+impl Runs for RmiArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(async { run(session, &self) })
+    }
+}
+
+fn run(session: &Session, args: &RmiArgs) -> Result<()> {
     let store = session.store()?;
     let held = store.names()?;
     let names: Vec<Reference> = if args.all {

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::build::BuildArgs;
-use crate::cli::environment;
+use super::Runs;
+use crate::cli::args::GlobalArgs;
+use crate::cli::dialect::gondola;
+use crate::cli::environment::{self, Environment};
+use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
+use crate::cli::flags::typed::Noted;
 use crate::cli::flags::{self, pair};
-use crate::cli::id_range::of_root;
+use crate::cli::id_range::{Need, of_root};
+use crate::cli::passing_store::WithoutStore;
 use crate::cli::process::ProcessArgs;
 use crate::cli::proxies;
-use crate::cli::sandbox::{SandboxArgs, launcher};
+use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::{Session, print_lines, until_interrupted};
-use crate::cli::settings;
 use crate::container::{
     Attachment, Containers, LockedContainer, NewContainer, Options, Origin, Plan, Publish,
     StopSignal, Supervisor, Volume, start_detached,
@@ -24,9 +28,9 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Artifact, Image, TaggedArtifact};
 use crate::literal;
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
-use crate::pipeline::{self, Outputs};
+use crate::pipeline;
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Exit, IsolationRequest, Limit, Needs, Root, Rung};
+use crate::sandbox::{Exit, Limit, Root, Rung};
 use crate::transport::{self, Context, Location, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -151,26 +155,6 @@ struct LimitArgs {
     ulimit: Vec<Limit>,
 }
 
-impl RunArgs {
-    /// Whether the container goes on in the background.
-    pub(in crate::cli) fn is_detached(&self) -> bool {
-        self.detach
-    }
-
-    /// The isolation that was asked for.
-    pub(in crate::cli) fn isolation(&self) -> IsolationRequest {
-        self.limits.sandbox.request()
-    }
-
-    /// What the container needs of it.
-    pub(in crate::cli) fn needs(&self) -> Needs {
-        match self.network.network.as_deref() {
-            Some("private") => of_root().with_own_network(),
-            _ => of_root(),
-        }
-    }
-}
-
 /// When an image is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Pull {
@@ -182,13 +166,100 @@ enum Pull {
     Never,
 }
 
+impl Runs for Noted<RunArgs> {
+    fn need(&self, _: &GlobalArgs, _: &Environment) -> Result<Need> {
+        let needs = match self.args.network.network.as_deref() {
+            Some("private") => of_root().with_own_network(),
+            _ => of_root(),
+        };
+        Ok(Need::Isolation(self.args.limits.sandbox.request(), needs))
+    }
+
+    fn without_store(&self) -> WithoutStore {
+        if self.args.detach {
+            WithoutStore::Refused("what runs in the background needs a store that stays")
+        } else {
+            WithoutStore::Passes
+        }
+    }
+
+    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode> {
+        let notes = table::check(&FLAGS, &self.typed, self.args.front_end())?;
+        for note in notes {
+            session.reporter.warn(note);
+        }
+        let rung = rung.expect("chosen before anything else");
+        session.finish(run(session, self.args, rung))
+    }
+}
+
+/// What a flag does that an image alone has.
+const NOT_PULLED: Effect =
+    Effect::Refused("a Go package is built, and nothing is pulled", "leave the flag out");
+const FOLDER: Effect =
+    Effect::Refused("a folder is run as it is", "leave the flag out, or name an image");
+
+const fn all(name: &'static str) -> Flag {
+    Flag::new(name, Effect::Applies)
+}
+
+/// What each flag does, for images, packages and folders.
+pub(super) const FLAGS: [Flag; 34] = [
+    all("words"),
+    all("detach"),
+    all("name"),
+    all("rm"),
+    all("label"),
+    all("pull").on(FrontEnd::Packages, NOT_PULLED).on(FrontEnd::Folder, FOLDER),
+    all("platform").on(FrontEnd::Folder, FOLDER),
+    all("rootfs"),
+    all("entrypoint"),
+    all("interactive"),
+    all("tty"),
+    all("env"),
+    all("env-file"),
+    all("workdir"),
+    all("user"),
+    all("stop-signal"),
+    // Every container has a first process that reaps the others.
+    Flag::new("init", Effect::Fulfilled),
+    all("stop-timeout"),
+    all("volume"),
+    all("mount"),
+    all("tmpfs"),
+    all("shm-size"),
+    all("read-only"),
+    all("network"),
+    all("publish"),
+    all("publish-all"),
+    all("hostname"),
+    all("add-host"),
+    all("dns"),
+    all("sandbox"),
+    all("sandbox-min"),
+    all("timeout"),
+    all("pids-limit"),
+    all("ulimit"),
+];
+
+impl RunArgs {
+    /// What is run.
+    fn front_end(&self) -> FrontEnd {
+        match self.words.first() {
+            _ if self.rootfs => FrontEnd::Folder,
+            Some(word) if is_package(word) => FrontEnd::Packages,
+            _ => FrontEnd::Image,
+        }
+    }
+}
+
 /// Runs a container on a rung; answers the program's exit code.
-pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
+async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
     if !args.detach {
         args.program.process.check_terminal(session);
     }
     let (locked, foreign) =
-        until_interrupted(session, "run", Box::pin(prepare(session, &args, rung))).await?;
+        until_interrupted(session, Box::pin(prepare(session, &args, rung))).await?;
     session.view.close();
     let name = locked.container().name().to_owned();
     let exit = if args.detach {
@@ -208,7 +279,7 @@ pub(in crate::cli) async fn run(session: &Session, args: RunArgs, rung: Rung) ->
 
 /// What keeps containers.
 pub(in crate::cli) fn supervisor(session: &Session) -> Supervisor {
-    Supervisor { launcher: launcher(session), clock: environment::clock }
+    Supervisor { launcher: session.launcher(), clock: environment::clock }
 }
 
 /// The arguments by which the own binary keeps a container, see `gondola shim`.
@@ -371,17 +442,8 @@ async fn find(session: &Session, args: &RunArgs, context: &Context) -> Result<Fo
 
 /// Builds one package as `gondola build` does, and answers the image's name in the store.
 async fn build(session: &Session, package: &str, platform: Option<&Platform>) -> Result<Reference> {
-    #[derive(clap::Parser)]
-    struct Typed {
-        #[command(flatten)]
-        build: BuildArgs,
-    }
-    let platform = platform.map(|platform| format!("--platform={platform}"));
-    let words = ["build".to_owned()].into_iter().chain(platform).chain([package.to_owned()]);
-    let typed = <Typed as clap::Parser>::try_parse_from(words);
-    let typed = typed.map_err(|error| Error::new(ErrorKind::Usage, "build").caused_by(error))?;
-    let request = settings::request(&typed.build, &session.environment)?;
-    let built = pipeline::build(&session.build_context()?, &request, &Outputs::default()).await?;
+    let request = gondola::package(package, platform, &session.environment)?;
+    let built = pipeline::build(&session.build_context()?, request, None).await?;
     match &built[..] {
         [one] => Ok(one.pinned.clone()),
         several => Err(Error::new(ErrorKind::Usage, format!("run {package}"))

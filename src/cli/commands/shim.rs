@@ -1,14 +1,17 @@
 //! `gondola shim`: what `gondola run --detach` leaves running. Nobody types it.
 
 use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 
 use clap::Args;
 use rustix::fs::{Mode, OFlags};
 
+use super::Runs;
 use super::run::supervisor;
 use crate::cli::session::Session;
 use crate::container::{Containers, LockedContainer};
 use crate::error::{Cannot as _, Result};
+use crate::sandbox::Rung;
 
 /// Arguments of `gondola shim`.
 #[derive(Debug, Args)]
@@ -17,8 +20,15 @@ pub struct ShimArgs {
     id: String,
 }
 
+impl Runs for ShimArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.finish(run(session, *self))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Keeps a container whose lock came as standard input.
-pub(in crate::cli) async fn run(session: &Session, args: ShimArgs) -> Result<()> {
+async fn run(session: &Session, args: ShimArgs) -> Result<()> {
     let (lock, output) = take_streams().cannot(|| "keep the container")?;
     let store = session.store()?;
     let seen = Containers::open(store.root()).find(&args.id)?;

@@ -1,6 +1,9 @@
 //! `gondola stats`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
@@ -33,7 +36,14 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// Puts the cursor to the top of the screen and clears it.
 const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 
-pub(in crate::cli) fn run(session: &Session, args: &StatsArgs) -> Result<()> {
+impl Runs for StatsArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(session, &self)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run(session: &Session, args: &StatsArgs) -> Result<()> {
     let containers = Containers::open(session.store()?.root());
     let redraw = !args.no_stream && !args.json && std::io::stdout().is_terminal();
     let mut before = look(&containers, &args.containers)?;

@@ -1,5 +1,8 @@
 //! `gondola stop`.
 
+use super::Runs;
+use crate::sandbox::Rung;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
@@ -46,7 +49,14 @@ impl HowArgs {
     }
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &StopArgs) -> Result<()> {
+impl Runs for StopArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(session, &self)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run(session: &Session, args: &StopArgs) -> Result<()> {
     let containers = Containers::open(session.store()?.root());
     // A name that is wrong is told before anything is stopped.
     let seen: Vec<ContainerInfo> =

@@ -1,6 +1,9 @@
 //! `gondola tag`.
 
+use super::Runs;
+use crate::sandbox::Rung;
 use clap::Args;
+use std::process::ExitCode;
 
 use crate::cli::session::Session;
 use crate::error::Result;
@@ -17,7 +20,13 @@ pub struct TagArgs {
     names: Vec<Reference>,
 }
 
-pub(in crate::cli) fn run(session: &Session, args: &TagArgs) -> Result<()> {
+impl Runs for TagArgs {
+    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        session.wait(async { run(session, &self) })
+    }
+}
+
+fn run(session: &Session, args: &TagArgs) -> Result<()> {
     let store = session.store()?;
     let descriptor = find_in_store(&store, &args.image)?;
     let named: Vec<_> = args.names.iter().map(|name| (name.clone(), descriptor.clone())).collect();

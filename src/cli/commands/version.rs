@@ -1,7 +1,11 @@
 //! `gondola version`.
 
+use super::Runs;
+use crate::cli::session::Session;
+use crate::sandbox::Rung;
 use clap::Args;
 use serde_json::json;
+use std::process::ExitCode;
 
 use crate::cli::session::print;
 use crate::error::Result;
@@ -16,7 +20,14 @@ pub struct VersionArgs {
     json: bool,
 }
 
-pub(in crate::cli) fn run(args: &VersionArgs) -> Result<()> {
+impl Runs for VersionArgs {
+    fn run(self: Box<Self>, _: &Session, _: Option<Rung>) -> Result<ExitCode> {
+        run(&self)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run(args: &VersionArgs) -> Result<()> {
     let (version, host) = (env!("CARGO_PKG_VERSION"), Platform::host());
     if args.json {
         let value =

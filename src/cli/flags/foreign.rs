@@ -8,7 +8,7 @@ struct Words {
     /// Where they stand: behind one of these commands; behind any, where there is none.
     behind: &'static [&'static str],
     /// The words, between spaces.
-    words: &'static str,
+    all: &'static str,
     /// Why there is none of them.
     why: &'static str,
     /// What to do here.
@@ -17,11 +17,11 @@ struct Words {
 
 const fn words(
     behind: &'static [&'static str],
-    words: &'static str,
+    all: &'static str,
     why: &'static str,
     instead: &'static str,
 ) -> Words {
-    Words { behind, words, why, instead }
+    Words { behind, all, why, instead }
 }
 
 /// The error for a flag of `command` that is not gondola's, if it is another tool's.
@@ -40,7 +40,7 @@ fn answer(
     word: &str,
     action: String,
 ) -> Option<Error> {
-    let found = table.find(|words| words.words.split(' ').any(|known| known == word))?;
+    let found = table.find(|words| words.all.split(' ').any(|known| known == word))?;
     Some(Error::new(ErrorKind::Usage, action).because(found.why).hint(found.instead))
 }
 
@@ -523,7 +523,7 @@ mod tests {
     use clap::{Command, CommandFactory as _};
 
     use super::*;
-    use crate::cli::args::Cli;
+    use crate::cli::commands::Cli;
 
     fn program() -> Command {
         let mut program = Cli::command();
@@ -559,7 +559,7 @@ mod tests {
                     continue;
                 }
                 let own = flags_of(command);
-                let found = entry.words.split(' ').find(|word| own.contains(*word));
+                let found = entry.all.split(' ').find(|word| own.contains(*word));
                 assert_eq!(found, None, "gondola {} has it", command.get_name());
             }
         }
@@ -567,7 +567,7 @@ mod tests {
             .get_subcommands()
             .flat_map(|command| [command.get_name()].into_iter().chain(command.get_all_aliases()))
             .collect();
-        for word in COMMANDS.iter().flat_map(|entry| entry.words.split(' ')) {
+        for word in COMMANDS.iter().flat_map(|entry| entry.all.split(' ')) {
             assert!(!own.contains(word), "{word}");
         }
     }
@@ -577,12 +577,12 @@ mod tests {
         for name in program().get_subcommands().map(Command::get_name) {
             let mut seen = BTreeSet::new();
             let behind = |entry: &&Words| entry.behind.is_empty() || entry.behind.contains(&name);
-            for word in FLAGS.iter().filter(behind).flat_map(|entry| entry.words.split(' ')) {
+            for word in FLAGS.iter().filter(behind).flat_map(|entry| entry.all.split(' ')) {
                 assert!(word.starts_with('-') && seen.insert(word), "{name} {word}");
             }
         }
         let mut seen = BTreeSet::new();
-        for word in COMMANDS.iter().flat_map(|entry| entry.words.split(' ')) {
+        for word in COMMANDS.iter().flat_map(|entry| entry.all.split(' ')) {
             assert!(seen.insert(word), "{word}");
         }
     }

@@ -15,9 +15,12 @@ pub(super) mod context;
 pub(super) mod foreign;
 pub(super) mod host;
 pub(super) mod pair;
+pub(super) mod platform;
 pub(super) mod secret;
 pub(super) mod ssh;
 pub(super) mod switch;
+pub(super) mod table;
+pub(super) mod typed;
 
 use crate::error::{Error, ErrorKind};
 
@@ -32,12 +35,11 @@ fn fields(text: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_field(quoted)?,
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].to_owned(), &rest[end..])
-            }
+        let (field, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted_field(quoted)?
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            (rest[..end].to_owned(), &rest[end..])
         };
         fields.push(field);
         match after.strip_prefix(',') {

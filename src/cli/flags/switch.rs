@@ -1,4 +1,5 @@
-//! Switches that take a value where somebody gives them one: `--push`, `--push=false`.
+//! Switches that take a value where somebody gives them one: `--push`, `--push=false`; and flags that are
+//! there twice, of which the last counts, as in docker.
 
 use clap::{ArgAction, Command};
 
@@ -19,5 +20,5 @@ pub fn with_values(command: Command) -> Command {
             .value_parser(boolean),
         _ => argument,
     });
-    command.mut_subcommands(with_values)
+    command.args_override_self(true).mut_subcommands(with_values)
 }

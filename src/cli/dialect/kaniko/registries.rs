@@ -1,12 +1,12 @@
 //! Kaniko's flags about registries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::{KanikoArgs, usage};
 use crate::error::Result;
 use crate::oci::docker_hub;
+use crate::registry::{MirrorRule, Mirrors};
 
 /// How registries are spoken to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub struct Registries {
     pub certificates: BTreeMap<String, PathBuf>,
     /// Certificates to show, by host.
     pub client_certificates: BTreeMap<String, ClientCertificate>,
-    /// Rules for mirrors in the form of `registries.conf`; empty without any.
-    pub mirrors: String,
+    /// Where else, or rather, images are pulled from.
+    pub mirrors: Mirrors,
     /// How often a request is sent at most, unless it is as often as usual.
     pub attempts: Option<u32>,
 }
@@ -97,7 +97,7 @@ fn client_certificate(text: &str) -> Result<(String, ClientCertificate)> {
 }
 
 /// Rules for mirrors, `--registry-map` and `--registry-mirror` together.
-fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<String> {
+fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<Mirrors> {
     let mut maps: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let variable = variables.get("KANIKO_REGISTRY_MAP");
     for text in args.registry_map.iter().chain(variable) {
@@ -112,23 +112,11 @@ fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<St
     for mirror in args.registry_mirror.iter().chain(variable) {
         maps.entry(docker_hub::NAME.to_owned()).or_default().push(mirror.clone());
     }
-    let mut text = String::new();
-    for (from, to) in maps {
-        // Nobody but the mirrors is asked where the last of them takes the registry's place.
-        let alone = args.skip_default_registry_fallback == Some(true);
-        let (mirrors, location) = match to.split_last() {
-            Some((last, rest)) if alone => (rest, last.as_str()),
-            _ => (to.as_slice(), from.as_str()),
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "[[registry]]\nprefix = {from:?}\nlocation = {location:?}");
-        for mirror in mirrors {
-            let _ = writeln!(
-                text,
-                "[[registry.mirror]]\nlocation = {:?}",
-                mirror.trim_end_matches('/')
-            );
-        }
-    }
-    Ok(text)
+    // Nobody but the mirrors is asked where the last of them takes the registry's place.
+    let alone = args.skip_default_registry_fallback == Some(true);
+    let rule = |(from, mut to): (String, Vec<String>)| {
+        let location = if alone { to.pop() } else { None };
+        MirrorRule { location: location.unwrap_or_else(|| from.clone()), prefix: from, mirrors: to }
+    };
+    Mirrors::listed(maps.into_iter().map(rule))
 }

@@ -4,26 +4,25 @@
 
 use std::path::Path;
 
-use super::commands::build::{BuildArgs, GoArgs, ImageArgs};
-use super::environment::Environment;
-use super::flags::pair;
+use super::{BuildArgs, GoArgs, ImageArgs, platform};
+use crate::cli::environment::Environment;
+use crate::cli::flags::pair;
 use crate::config::{self, GondolaYaml};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::BuildFlags;
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{
-    BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
+    BaseChoice, Grouping, ImageSettings, Override, Packaging, Prebuilt, Programs, Settings, Target,
     ToolchainChoice,
 };
-use crate::store::CacheScope;
 use crate::transport::Location;
 
 /// The configuration file that is read when it exists.
 const DEFAULT_FILE: &str = "gondola.yaml";
 
-/// Says what `args` ask for.
-pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Request> {
+/// The programs that `args` name.
+pub fn programs(args: &BuildArgs, environment: &Environment) -> Result<Programs> {
     let file = read_file(args, &environment.folder)?;
     let typed = typed(args)?;
     let settings_of = |build: Option<&config::Build>| {
@@ -46,27 +45,12 @@ pub(super) fn request(args: &BuildArgs, environment: &Environment) -> Result<Req
         let package = build.packages()[0].clone();
         Ok(Override { package, settings: settings_of(Some(build))? })
     });
-    Ok(Request {
+    Ok(Programs {
         folder: environment.folder.clone(),
         targets,
         overrides: overrides.collect::<Result<_>>()?,
         created: environment.source_date_epoch()?,
-        use_cache: !args.no_cache,
-        explain: args.result.explain,
-        pull: args.pull,
-        isolation: args.sandbox.request(),
-        scope: scope(args, environment)?,
-        shares_caches: !args.no_shared_caches,
     })
-}
-
-/// Whose caches are used. No file can say that.
-fn scope(args: &BuildArgs, environment: &Environment) -> Result<CacheScope> {
-    if args.no_shared_caches {
-        return Ok(CacheScope::of_this_build());
-    }
-    let said = environment.cache_scope(args.cache_scope.as_deref())?;
-    Ok(said.unwrap_or_else(|| CacheScope::of_folder(&environment.folder)))
 }
 
 /// Reads the file that was named, or the one beside `go.mod` if there is one.
@@ -90,7 +74,7 @@ fn read_file(args: &BuildArgs, folder: &Path) -> Result<GondolaYaml> {
 }
 
 /// How layers are compressed, by what was typed alone.
-pub(super) fn typed_encoding(args: &ImageArgs) -> Result<Encoding> {
+pub fn typed_encoding(args: &ImageArgs) -> Result<Encoding> {
     let encoding: Encoding =
         args.compression.as_deref().map(str::parse).transpose()?.unwrap_or_default();
     Ok(if args.gzip_single_member { encoding.in_single_member() } else { encoding })
@@ -101,7 +85,7 @@ fn typed(args: &BuildArgs) -> Result<config::Settings> {
     let compression = args.image.compression.as_deref().map(str::parse).transpose()?;
     Ok(config::Settings {
         base: args.image.base.clone(),
-        platforms: args.result.platform.clone(),
+        platforms: platform::joined(&args.result.platform),
         tags: listed(&args.result.tag),
         compression,
         gzip_single_member: args.image.gzip_single_member.then_some(true),
@@ -111,14 +95,13 @@ fn typed(args: &BuildArgs) -> Result<config::Settings> {
 }
 
 fn typed_go(args: &GoArgs) -> Result<config::Go> {
-    let one = |flags: &Option<String>| flags.clone().map(|flags| vec![flags]);
     Ok(config::Go {
         toolchain: args.toolchain.clone(),
         image: None,
         flags: listed(&args.go_flag),
-        ldflags: one(&args.ldflags),
-        gcflags: one(&args.gcflags),
-        asmflags: one(&args.asmflags),
+        ldflags: listed(&args.ldflags),
+        gcflags: listed(&args.gcflags),
+        asmflags: listed(&args.asmflags),
         tags: listed(&args.build_tags),
         env: pair::with_values("--go-env", &args.go_env)?,
         cgo: args.cgo.then_some(true),
@@ -162,16 +145,20 @@ fn words(option: &str, text: &str) -> Result<Vec<String>> {
 }
 
 /// What the settings mean, with the defaults where they are silent.
-fn settings(given: config::Settings, name: Option<String>, folder: &Path) -> Result<Settings> {
+fn settings(mut given: config::Settings, name: Option<String>, folder: &Path) -> Result<Settings> {
     let mut encoding = given.compression.unwrap_or_default();
     if given.gzip_single_member == Some(true) {
         encoding = encoding.in_single_member();
     }
     Ok(Settings {
         base: given.base.as_deref().map_or(Ok(BaseChoice::Static), base_choice)?,
-        platforms: given.platforms,
-        tags: given.tags.unwrap_or_default(),
-        encoding,
+        packaging: Packaging {
+            platforms: given.platforms,
+            tags: given.tags.unwrap_or_default(),
+            encoding,
+            labels: std::mem::take(&mut given.image.labels),
+            annotations: std::mem::take(&mut given.image.annotations),
+        },
         toolchain: toolchain_choice(&given.go, folder)?,
         go: build_flags(given.go),
         image: image_settings(given.image, name)?,
@@ -204,8 +191,6 @@ fn image_settings(given: config::Image, name: Option<String>) -> Result<ImageSet
         workdir: given.workdir,
         ports: given.ports.unwrap_or_default(),
         volumes: given.volumes.unwrap_or_default(),
-        labels: given.labels,
-        annotations: given.annotations,
         stop_signal: given.stop_signal,
         assets: assets.iter().map(|text| text.parse()).collect::<Result<_>>()?,
     })
@@ -247,8 +232,8 @@ fn target_of_arguments(args: &BuildArgs, mut settings: Settings, folder: &Path) 
     let prebuilt = args.prebuilt.iter().map(|text| prebuilt(text, folder));
     let prebuilt: Vec<Prebuilt> = prebuilt.collect::<Result<_>>()?;
     let platforms: Vec<Platform> = prebuilt.iter().filter_map(|p| p.platform.clone()).collect();
-    if settings.platforms.is_none() && !platforms.is_empty() {
-        settings.platforms = Some(PlatformSet::Listed(platforms));
+    if settings.packaging.platforms.is_none() && !platforms.is_empty() {
+        settings.packaging.platforms = Some(PlatformSet::Listed(platforms));
     }
     let patterns = if args.bin.is_empty() { args.packages.clone() } else { args.bin.clone() };
     let together = args.one_image || !args.bin.is_empty();

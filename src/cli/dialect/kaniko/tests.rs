@@ -2,37 +2,37 @@
 
 use std::path::Path;
 
-use clap::Parser;
-
+use super::context::ContextChoice;
 use super::*;
-use crate::dockerfile::build::StepKind;
-use crate::registry::Mirrors;
+use crate::cli::dialect::tests::{Typed, session, typed};
+use crate::dockerfile::build::{SecretSource, StepKind};
+use crate::registry::{MirrorRule, Mirrors};
 
-#[derive(Debug, Parser)]
-#[command(args_override_self = true)]
-struct Executor {
-    #[command(flatten)]
-    args: KanikoArgs,
+fn read_in(words: &[&str], variables: &[(&str, &str)]) -> Result<KanikoBuild> {
+    let Typed::Kaniko(args) = typed("kaniko", words).unwrap() else { unreachable!("asked for") };
+    super::read(&session(Environment::with(variables)), &args)
 }
 
-fn translated_in(words: &[&str], variables: &[(&str, &str)]) -> Result<Translation> {
-    let words = ["executor"].iter().chain(words);
-    let args = Executor::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).args;
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    translate(&args, &variables.iter().map(owned).collect())
-}
-
-fn translated(words: &[&str]) -> Translation {
-    translated_in(words, &[]).unwrap_or_else(|error| panic!("{error}"))
+fn read(words: &[&str]) -> KanikoBuild {
+    read_in(words, &[]).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn refused(words: &[&str]) -> String {
-    translated_in(words, &[]).unwrap_err().to_string()
+    read_in(words, &[]).unwrap_err().to_string()
+}
+
+impl KanikoBuild {
+    fn source(&self) -> &DockerfileSource {
+        match &self.request.source {
+            Source::Dockerfile(source) => source,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
 fn a_pipeline_of_today_is_understood() {
-    let build = translated(&[
+    let build = read(&[
         "--context=dir:///builds/app",
         "--dockerfile",
         "deploy/Dockerfile",
@@ -51,20 +51,20 @@ fn a_pipeline_of_today_is_understood() {
         "--digest-file=/dev/termination-log",
         "--custom-platform=linux/arm64",
     ]);
-    assert_eq!(build.context, ContextChoice::Folder("/builds/app".into()));
-    assert_eq!(build.dockerfile, "deploy/Dockerfile");
-    let names: Vec<_> = build.destinations.iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["registry.test/a/b:1", "registry.test/a/b:latest"]);
-    assert!(
-        build.push && build.use_cache && !build.reproducible && build.purpose == Purpose::Build
-    );
-    assert_eq!(build.arguments["VERSION"], "1.2=3");
-    assert_eq!(build.arguments["COMMIT"], "");
-    assert_eq!(build.target.as_deref(), Some("final"));
-    assert_eq!(build.labels["org.example.a"], "b c");
-    assert_eq!(build.secrets["npm"], SecretChoice::File("/run/npmrc".into()));
-    assert_eq!(build.files.digest.as_deref(), Some(Path::new("/dev/termination-log")));
-    assert_eq!(build.platform.unwrap().to_string(), "linux/arm64");
+    let (request, source) = (&build.request, build.source());
+    assert_eq!(source.context, ContextSource::Folder("/builds/app".into()));
+    assert_eq!(source.file, FileSource::Path("/builds/app/deploy/Dockerfile".into()));
+    assert_eq!(source.packaging.tags, ["registry.test/a/b:1", "registry.test/a/b:latest"]);
+    assert!(request.outputs.push && !request.caches.off && build.purpose == Purpose::Build);
+    assert_eq!(source.epoch, None);
+    assert_eq!(source.arguments["VERSION"], "1.2=3");
+    assert_eq!(source.arguments["COMMIT"], "");
+    assert_eq!(source.target.as_deref(), Some("final"));
+    assert_eq!(source.packaging.labels["org.example.a"], "b c");
+    assert_eq!(source.secrets["npm"], SecretSource::File("/run/npmrc".into()));
+    let digest = request.outputs.kaniko.digest.as_deref();
+    assert_eq!(digest, Some(Path::new("/dev/termination-log")));
+    assert_eq!(source.packaging.platforms, Some("linux/arm64".parse().unwrap()));
     assert_eq!(build.notes, [""; 0]);
 }
 
@@ -144,31 +144,26 @@ fn every_flag_of_kaniko_is_taken() {
     ];
     for switch in switches {
         for value in ["", "=true", "=false", "=1", "=F"] {
-            translated(&["-d", "r.test/a", &format!("--{switch}{value}")]);
+            read(&["-d", "r.test/a", &format!("--{switch}{value}")]);
         }
     }
     for (flag, value) in values {
-        translated(&["-c", ".", "-d", "r.test/a", &format!("--{flag}"), value]);
-        translated(&["-c", ".", "-d", "r.test/a", &format!("--{flag}={value}")]);
+        read(&["-c", ".", "-d", "r.test/a", &format!("--{flag}"), value]);
+        read(&["-c", ".", "-d", "r.test/a", &format!("--{flag}={value}")]);
     }
     assert_eq!(switches.len() + values.len(), 68);
-    translated(&["-v", "warn", "-f", "x", "-c", "y", "-b", "z", "-d", "r.test/a", "-d=r.test/b"]);
-    let again = translated(&[
-        "-d",
-        "r.test/a",
-        "--cache=false",
-        "--cache",
-        "--dockerfile=a",
-        "--dockerfile=b",
-    ]);
-    assert_eq!((again.use_cache, again.dockerfile.as_str()), (true, "b"));
-    assert!(Executor::try_parse_from(["executor", "--no-such-flag"]).is_err());
-    assert!(Executor::try_parse_from(["executor", "--cache=perhaps"]).is_err());
+    read(&["-v", "warn", "-f", "x", "-c", "y", "-b", "z", "-d", "r.test/a", "-d=r.test/b"]);
+    let again =
+        read(&["-d", "r.test/a", "--cache=false", "--cache", "--dockerfile=a", "--dockerfile=b"]);
+    assert!(!again.request.caches.off);
+    assert_eq!(again.source().file, FileSource::Path("/workspace/b".into()));
+    assert!(typed("kaniko", &["--no-such-flag"]).is_err());
+    assert!(typed("kaniko", &["--cache=perhaps"]).is_err());
 }
 
 #[test]
 fn flags_of_kanikos_own_design_get_one_note_each() {
-    let build = translated(&[
+    let build = read(&[
         "--no-push",
         "--snapshot-mode=redo",
         "--single-snapshot",
@@ -181,8 +176,9 @@ fn flags_of_kanikos_own_design_get_one_note_each() {
         "--force",
         "--kaniko-dir=/k",
     ]);
-    let flags: Vec<_> = build.notes.iter().map(|note| note.split(' ').next().unwrap()).collect();
-    let expected = [
+    let flags: BTreeSet<_> =
+        build.notes.iter().map(|note| note.split(' ').next().unwrap()).collect();
+    let expected = BTreeSet::from([
         "--snapshot-mode",
         "--single-snapshot",
         "--use-new-run",
@@ -192,8 +188,13 @@ fn flags_of_kanikos_own_design_get_one_note_each() {
         "--ignore-path",
         "--force",
         "--kaniko-dir",
-    ];
+    ]);
     assert_eq!(flags, expected);
+}
+
+fn chosen(words: &[&str], variables: &[(&str, &str)]) -> ContextChoice {
+    let Typed::Kaniko(build) = typed("kaniko", words).unwrap() else { unreachable!("asked for") };
+    context::choose(&build.args, &Environment::with(variables).variables).unwrap()
 }
 
 #[test]
@@ -230,13 +231,10 @@ fn contexts_are_folders_archives_and_repositories() {
     ];
     for (words, expected) in cases {
         let words: Vec<_> = words.iter().copied().chain(["--no-push"]).collect();
-        assert_eq!(translated(&words).context, expected, "{words:?}");
+        assert_eq!(chosen(&words, &[]), expected, "{words:?}");
     }
-    let plain = translated_in(
-        &["--no-push", "-c", "git://host.test/a.git"],
-        &[("GIT_PULL_METHOD", "http")],
-    );
-    assert_eq!(plain.unwrap().context, ContextChoice::Git("http://host.test/a.git".to_owned()));
+    let plain = chosen(&["-c", "git://host.test/a.git"], &[("GIT_PULL_METHOD", "http")]);
+    assert_eq!(plain, ContextChoice::Git("http://host.test/a.git".to_owned()));
 }
 
 #[test]
@@ -266,7 +264,7 @@ fn contexts_in_object_storage_are_refused_with_the_way_around() {
 
 #[test]
 fn registries_become_hosts_mirrors_certificates_and_attempts() {
-    let build = translated_in(
+    let build = read_in(
         &[
             "-d",
             "push.test:5000/a",
@@ -292,31 +290,30 @@ fn registries_become_hosts_mirrors_certificates_and_attempts() {
     assert_eq!(registries.certificates["r.test"], Path::new("/ca.pem"));
     assert_eq!(registries.client_certificates["r.test"].key, Path::new("/k.pem"));
     assert_eq!(registries.attempts, Some(4));
-    Mirrors::parse(&registries.mirrors).unwrap();
-    let expected = "[[registry]]\nprefix = \"docker.io\"\nlocation = \"docker.io\"\n\
-        [[registry.mirror]]\nlocation = \"hub.test\"\n[[registry.mirror]]\nlocation = \"mirror.test\"\n\
-        [[registry.mirror]]\nlocation = \"variable.test\"\n\
-        [[registry]]\nprefix = \"quay.io\"\nlocation = \"quay.io\"\n[[registry.mirror]]\nlocation = \"q.test/x\"\n";
-    assert_eq!(registries.mirrors, expected);
-    let alone = translated(&[
+    let rule = |prefix: &str, location: &str, mirrors: &[&str]| MirrorRule {
+        prefix: prefix.to_owned(),
+        location: location.to_owned(),
+        mirrors: mirrors.iter().map(|&mirror| mirror.to_owned()).collect(),
+    };
+    let expected = [
+        rule("docker.io", "docker.io", &["hub.test", "mirror.test", "variable.test"]),
+        rule("quay.io", "quay.io", &["q.test/x"]),
+    ];
+    assert_eq!(registries.mirrors, Mirrors::listed(expected).unwrap());
+    let alone = read(&[
         "--no-push",
         "--registry-mirror=a.test",
         "--registry-mirror=b.test",
         "--skip-default-registry-fallback",
     ]);
-    let expected = "[[registry]]\nprefix = \"docker.io\"\nlocation = \"b.test\"\n[[registry.mirror]]\nlocation = \"a.test\"\n";
-    assert_eq!(alone.registries.mirrors, expected);
-    assert!(
-        translated(&["--no-push", "-d", "push.test/a", "--insecure"])
-            .registries
-            .insecure
-            .is_empty()
-    );
+    let expected = [rule("docker.io", "b.test", &["a.test"])];
+    assert_eq!(alone.registries.mirrors, Mirrors::listed(expected).unwrap());
+    assert!(read(&["--no-push", "-d", "push.test/a", "--insecure"]).registries.insecure.is_empty());
 }
 
 #[test]
 fn the_cache_is_below_the_first_destination_unless_it_is_named() {
-    let cache = |words: &[&str]| translated(words).cache;
+    let cache = |words: &[&str]| read(words).source().cache.clone();
     let name = |words: &[&str]| cache(words).unwrap().repository.to_string();
     let usual = ["-d", "r.test/a/b:1", "-d", "other.test/c", "--cache=true"];
     let inferred = cache(&usual).unwrap();
@@ -328,8 +325,8 @@ fn the_cache_is_below_the_first_destination_unless_it_is_named() {
     for off in [&["-d", "r.test/a"][..], &["-d", "r.test/a", "--cache=false"]] {
         assert_eq!(cache(off), None);
         let words = [off, &["--cache-repo=r.test/x", "--cache-ttl=1h"]].concat();
-        let build = translated(&words);
-        assert_eq!((build.cache, build.notes.len()), (None, 2), "{words:?}");
+        let build = read(&words);
+        assert_eq!((&build.source().cache, build.notes.len()), (&None, 2), "{words:?}");
     }
     let all = [
         &usual[..],
@@ -340,7 +337,7 @@ fn the_cache_is_below_the_first_destination_unless_it_is_named() {
     assert_eq!(Vec::from_iter(all.without), [StepKind::Copy]);
     // It is written to, so that what is said of pushing goes for it.
     let words = ["-d", "r.test/a", "--cache", "--cache-repo=c.test/x", "--insecure"];
-    let insecure = translated(&words).registries.insecure;
+    let insecure = read(&words).registries.insecure;
     assert_eq!(Vec::from_iter(insecure), ["c.test", "r.test"]);
     let refused = |more: &str| refused(&["--no-push", "--cache", "--cache-repo=r.test/x", more]);
     assert!(refused("--cache-ttl=2 weeks").contains("such as 90s, 1h30m or 7d"));
@@ -350,20 +347,13 @@ fn the_cache_is_below_the_first_destination_unless_it_is_named() {
 
 #[test]
 fn secrets_are_files_or_variables() {
-    let cases = [
-        ("id=a", SecretChoice::File("a".into())),
-        ("id=a,src=/x", SecretChoice::File("/x".into())),
-        ("id=a,type=file,source=/x", SecretChoice::File("/x".into())),
-        ("id=a,env=TOKEN", SecretChoice::Variable("TOKEN".to_owned())),
-        ("id=a,type=env", SecretChoice::Variable("a".to_owned())),
-        ("type=env,id=a,src=TOKEN", SecretChoice::Variable("TOKEN".to_owned())),
-    ];
-    for (text, expected) in cases {
-        assert_eq!(translated(&["--no-push", "--secret", text]).secrets["a"], expected, "{text}");
-    }
-    for text in ["src=/x", "id=", "id=a,src=/x,env=Y", "id=a,type=url", "id=a,x", "a"] {
-        assert!(refused(&["--no-push", "--secret", text]).contains("id=NAME,src=FILE"), "{text}");
-    }
+    let secret = |text: &str| {
+        let build = read_in(&["--no-push", "--secret", text], &[("TOKEN", "t")]).unwrap();
+        build.source().secrets.values().next().cloned()
+    };
+    assert_eq!(secret("id=TOKEN"), Some(SecretSource::Value("t".to_owned())));
+    assert_eq!(secret("id=a"), Some(SecretSource::File("/work/a".into())));
+    assert!(refused(&["--no-push", "--secret", "src=/x"]).contains("id=NAME,src=FILE"));
 }
 
 #[test]
@@ -395,27 +385,27 @@ fn what_cannot_be_done_is_said_before_anything_is() {
         let error = refused(words);
         assert!(error.contains(expected), "{words:?}: {error}");
     }
-    let error = translated_in(&[], &[("KANIKO_NO_PUSH", "perhaps")]).unwrap_err();
+    let error = read_in(&[], &[("KANIKO_NO_PUSH", "perhaps")]).unwrap_err();
     assert!(error.to_string().contains("KANIKO_NO_PUSH"), "{error}");
-    assert!(!translated_in(&[], &[("KANIKO_NO_PUSH", "1")]).unwrap().push);
+    assert!(!read_in(&[], &[("KANIKO_NO_PUSH", "1")]).unwrap().request.outputs.push);
 }
 
 #[test]
 fn compression_and_logs_have_their_levels() {
     let encoding = |words: &[&str]| {
         let words: Vec<_> = words.iter().copied().chain(["--no-push"]).collect();
-        translated(&words).encoding
+        read(&words).source().packaging.encoding
     };
-    assert_eq!(encoding(&[]), None);
-    assert_eq!(encoding(&["--compression=zstd"]), Some("zstd".parse().unwrap()));
-    assert_eq!(encoding(&["--compression-level=3"]), Some("gzip:3".parse().unwrap()));
+    assert_eq!(encoding(&[]), Encoding::default());
+    assert_eq!(encoding(&["--compression=zstd"]), "zstd".parse().unwrap());
+    assert_eq!(encoding(&["--compression-level=3"]), "gzip:3".parse().unwrap());
     assert_eq!(
         encoding(&["--compression=zstd", "--compression-level", "7"]),
-        Some("zstd:7".parse().unwrap())
+        "zstd:7".parse().unwrap()
     );
     let log = |words: &[&str]| {
-        let words: Vec<_> = words.iter().copied().chain(["--no-push"]).collect();
-        translated(&words).log
+        let Typed::Kaniko(build) = typed("kaniko", words).unwrap() else { unreachable!() };
+        super::log(&build.args).unwrap()
     };
     assert_eq!(log(&["-v", "error"]), Log { quiet: true, json: false });
     assert_eq!(log(&["--log-format=json"]), Log { quiet: false, json: true });

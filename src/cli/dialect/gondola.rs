@@ -1,0 +1,531 @@
+//! `gondola build`: what may be typed, what each flag does for each front end, and the request that it
+//! comes to.
+//!
+//! Which front end is meant is decided like this. A flag that only one knows decides. Standard input, a
+//! repository or an address as the context: a Dockerfile. Else a folder that has a Dockerfile and no Go
+//! program of its own: the Dockerfile in it. Else Go packages.
+
+mod dockerfile;
+mod packages;
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgAction, Args, ValueHint};
+
+use crate::cli::environment::Environment;
+use crate::cli::flags::context;
+use crate::cli::flags::platform;
+use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
+use crate::cli::flags::typed::Noted;
+use crate::cli::sandbox::SandboxArgs;
+use crate::cli::session::Session;
+use crate::error::Result;
+use crate::golang::{self, ModuleMode};
+use crate::literal;
+use crate::oci::{Platform, PlatformSet};
+use crate::pipeline::{Caches, Outputs, Request, Source};
+use crate::sandbox::{IsolationRequest, Limit};
+use crate::transport::Location;
+
+/// Arguments of `gondola build`.
+#[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct BuildArgs {
+    /// Go packages: import paths, folders, patterns such as ./cmd/...; with a Dockerfile its context
+    #[arg(value_name = "PACKAGE|CONTEXT", value_hint = ValueHint::DirPath)]
+    pub packages: Vec<String>,
+    /// A package whose binary goes into one image with the other --bin; repeatable
+    #[arg(long, value_name = "PACKAGE", conflicts_with = "packages")]
+    pub bin: Vec<String>,
+    /// Put all packages' binaries into one image; the first is the entrypoint
+    #[arg(long)]
+    pub one_image: bool,
+    /// Use a binary that was built elsewhere instead of compiling; repeatable, one per platform
+    #[arg(long, value_name = "[PLATFORM=]FILE", conflicts_with = "packages")]
+    pub prebuilt: Vec<String>,
+    /// Read settings from this file instead of gondola.yaml
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Compile and compress anew, whatever earlier builds left behind
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Whose caches are used, instead of those of the CI's ref or of the context's folder: builds of one name trust each other
+    #[arg(long, value_name = "NAME", conflicts_with = "no_shared_caches")]
+    pub cache_scope: Option<String>,
+    /// For strangers' code: use and keep no cache that is not found by its content, such as Go's, or what steps mount by an id
+    #[arg(long)]
+    pub no_shared_caches: bool,
+    /// Ask registries again what the tags of bases, and those in gondola.lock, stand for
+    #[arg(long)]
+    pub pull: bool,
+    #[command(flatten)]
+    pub result: ResultArgs,
+    #[command(flatten)]
+    pub go: GoArgs,
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
+    #[command(flatten)]
+    pub dockerfile: DockerfileArgs,
+}
+
+/// Where images go.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
+pub struct ResultArgs {
+    /// Name the image; {name} stands for its short name; repeatable
+    #[arg(short, long, value_name = "NAME")]
+    pub tag: Vec<String>,
+    /// Push to each name's registry
+    #[arg(long)]
+    pub push: bool,
+    /// Write oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:TAG], or load into docker: or podman:; repeatable
+    #[arg(short, long, value_name = "KIND:PATH")]
+    pub output: Vec<Location>,
+    /// Platforms such as linux/amd64,linux/arm64, or "all" that the base offers
+    #[arg(long, value_name = "LIST")]
+    pub platform: Vec<PlatformSet>,
+    /// Write the images' digests to a file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub iidfile: Option<PathBuf>,
+    /// Write a JSON description of the images to a file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub metadata_file: Option<PathBuf>,
+    /// Write the pinned references to a file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub image_refs: Option<PathBuf>,
+    /// Write a page that shows what ran when
+    #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
+    pub timings: Option<PathBuf>,
+    /// Say of each step, package and base where it came from, and why it was made again
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// How packages are compiled.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Go")]
+pub struct GoArgs {
+    /// The Go to compile with: "host", "auto", a golang image, oci:DIR, or a go program such as ./go/bin/go
+    #[arg(long = "go", id = "go", value_name = "HOW", value_hint = ValueHint::ExecutablePath)]
+    pub toolchain: Option<String>,
+    /// Build tags, between commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub build_tags: Vec<String>,
+    /// Flags for the linker
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub ldflags: Vec<String>,
+    /// Flags for the compiler
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub gcflags: Vec<String>,
+    /// Flags for the assembler
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub asmflags: Vec<String>,
+    /// Module mode: mod, readonly or vendor
+    #[arg(long = "mod", id = "mod", value_name = "MODE", value_parser = module_mode())]
+    pub mod_mode: Option<ModuleMode>,
+    /// Any other flag of go build, as it is; repeatable
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    pub go_flag: Vec<String>,
+    /// A variable for go build; repeatable
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub go_env: Vec<String>,
+    /// Build with cgo, which needs a C compiler for each platform
+    #[arg(long)]
+    pub cgo: bool,
+    /// Stamp the binary with the version-control state, so that each commit changes it
+    #[arg(long)]
+    pub vcs_stamp: bool,
+}
+
+/// What the image holds, and how it runs.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Image")]
+pub struct ImageArgs {
+    /// The base: static (built in), scratch, an image name, oci:DIR, oci-archive:FILE, …
+    #[arg(long, value_name = "IMAGE")]
+    pub base: Option<String>,
+    /// Put a file or folder into the image; repeatable
+    #[arg(long, value_name = "SRC:DST[:MODE]")]
+    pub add: Vec<String>,
+    /// The entrypoint instead of the binary: a word, or a JSON array
+    #[arg(long, value_name = "COMMAND")]
+    pub entrypoint: Option<String>,
+    /// Default arguments: a word, or a JSON array
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    pub cmd: Option<String>,
+    /// Set a variable; repeatable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// The user, USER[:GROUP]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// The working folder
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Declare a port, PORT[/udp]; repeatable
+    #[arg(short, long, value_name = "PORT")]
+    pub port: Vec<String>,
+    /// Declare a folder that holds data of its own; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub volume: Vec<String>,
+    /// Add a label to the configuration; repeatable
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// Add an annotation to manifests and index; repeatable
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub annotation: Vec<String>,
+    /// The signal that asks the program to end
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// How new layers are compressed: gzip[:1-9], zstd[:1-19] or none
+    #[arg(long, value_name = "HOW")]
+    pub compression: Option<String>,
+    /// Write gzip layers as one member, for old readers; slower
+    #[arg(long)]
+    pub gzip_single_member: bool,
+}
+
+/// How a Dockerfile is built.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Dockerfile", args = limits())]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct DockerfileArgs {
+    /// Build this Dockerfile; the folder given, or the current one, is its context
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Build this stage instead of the last one
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Give an ARG a value; without one, the variable's of the environment; repeatable
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Give a secret to steps that mount it, id=NAME,src=FILE or id=NAME,env=VARIABLE; repeatable
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Vec<String>,
+    /// Give the SSH agent to steps that mount it: default, or NAME=SOCKET; repeatable
+    #[arg(long, value_name = "AGENT")]
+    pub ssh: Vec<String>,
+    /// Execute the steps of this stage, whatever earlier builds left behind; repeatable
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// Look results of steps up in this repository of a registry, and put there what was executed
+    #[arg(long, value_name = "REPOSITORY")]
+    pub cache_repo: Option<String>,
+    /// The network of steps: host, none, or private, which leads out past this machine (needs pasta or
+    /// slirp4netns). Without it, or with default: host
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// Add a line to the steps' /etc/hosts; repeatable
+    #[arg(long, value_name = "NAME:IP")]
+    pub add_host: Vec<String>,
+    /// Give a name in FROM and --from another meaning: a folder, docker-image://IMAGE, oci-layout://DIR, a repository, an archive's address; repeatable
+    #[arg(long, value_name = "NAME=PLACE")]
+    pub build_context: Vec<String>,
+    /// Limit what each process of a step may have, such as nofile=1024:4096; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<Limit>,
+    /// The size of the steps' /dev/shm, such as 128m
+    #[arg(long, value_name = "SIZE", value_parser = literal::size)]
+    pub shm_size: Option<u64>,
+    /// What docker's first builder was told about its containers
+    #[arg(long, hide = true)]
+    pub rm: bool,
+    /// The same after a failure
+    #[arg(long, hide = true)]
+    pub force_rm: bool,
+    /// Compress the context on its way to the daemon
+    #[arg(long, hide = true)]
+    pub compress: bool,
+    /// Whether attestations say how the image was built
+    #[arg(long, hide = true, value_parser = no_attestations)]
+    pub provenance: Option<String>,
+    /// Whether attestations say what is in the image
+    #[arg(long, hide = true, value_parser = no_attestations)]
+    pub sbom: Option<String>,
+    /// Look for problems of the Dockerfile, and build nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Give steps that run Go no caches that they did not ask for
+    #[arg(long)]
+    pub no_go_cache: bool,
+    /// Open a shell where a step failed
+    #[arg(long)]
+    pub shell_on_failure: bool,
+}
+
+fn module_mode() -> impl TypedValueParser<Value = ModuleMode> {
+    PossibleValuesParser::new(["mod", "readonly", "vendor"]).map(|mode| match mode.as_str() {
+        "mod" => ModuleMode::Mod,
+        "readonly" => ModuleMode::Readonly,
+        _ => ModuleMode::Vendor,
+    })
+}
+
+/// Limits of docker's on its builders' containers.
+const LIMITS: [(&str, Option<char>); 10] = [
+    ("memory", Some('m')),
+    ("memory-swap", None),
+    ("cpu-shares", Some('c')),
+    ("cpu-period", None),
+    ("cpu-quota", None),
+    ("cpuset-cpus", None),
+    ("cpuset-mems", None),
+    ("cgroup-parent", None),
+    ("isolation", None),
+    ("security-opt", None),
+];
+
+fn limits() -> impl Iterator<Item = Arg> {
+    LIMITS.into_iter().map(|(name, short)| {
+        Arg::new(name).long(name).short(short).hide(true).action(ArgAction::Append)
+    })
+}
+
+/// Reads what asks for no attestations.
+fn no_attestations(text: &str) -> Result<String, &'static str> {
+    match literal::boolean(text) {
+        Ok(false) => Ok(text.to_owned()),
+        _ => Err("no attestations are made; false asks for none"),
+    }
+}
+
+const SAYS_IT_ITSELF: Effect = Effect::Refused(
+    "a Dockerfile is built, which says this itself",
+    "leave the flag out, or name a Go package and no Dockerfile",
+);
+const NOTHING_IS_COMPILED: Effect = Effect::Refused(
+    "the programs are built already, and nothing is compiled",
+    "leave the flag out, or name a Go package in the place of --prebuilt",
+);
+const NO_DOCKERFILE: Effect = Effect::Refused(
+    "programs are put into an image, and no Dockerfile is built",
+    "leave the flag out, or name the Dockerfile with --file",
+);
+const NO_GROUPS: Effect = Effect::Ignored("builds are in no control group of their own");
+const NO_BUILD: Effect = Effect::Ignored("nothing is executed to build the image");
+
+const fn all(name: &'static str) -> Flag {
+    Flag::new(name, Effect::Applies)
+}
+
+/// How Go packages are compiled.
+const fn go(name: &'static str) -> Flag {
+    all(name).on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED).on(FrontEnd::Dockerfile, SAYS_IT_ITSELF)
+}
+
+/// What the image of a program is like.
+const fn programs(name: &'static str) -> Flag {
+    all(name).on(FrontEnd::Dockerfile, SAYS_IT_ITSELF)
+}
+
+/// How a Dockerfile is built.
+const fn dockerfile(name: &'static str) -> Flag {
+    all(name).on(FrontEnd::Packages, NO_DOCKERFILE).on(FrontEnd::Prebuilt, NO_DOCKERFILE).deciding()
+}
+
+/// What each flag does.
+pub const FLAGS: [Flag; 74] = [
+    go("packages").on(FrontEnd::Dockerfile, Effect::Applies),
+    go("bin").deciding(),
+    go("one-image"),
+    programs("prebuilt")
+        .on(
+            FrontEnd::Packages,
+            Effect::Refused("packages are compiled", "leave one of the two out"),
+        )
+        .deciding(),
+    programs("config").deciding(),
+    all("no-cache"),
+    all("cache-scope").on(FrontEnd::Prebuilt, NO_BUILD),
+    all("no-shared-caches").on(FrontEnd::Prebuilt, NO_BUILD),
+    all("pull").on(FrontEnd::Prebuilt, Effect::Ignored("bases are looked up each time")),
+    all("tag"),
+    all("push"),
+    all("output"),
+    all("platform"),
+    all("iidfile"),
+    all("metadata-file"),
+    all("image-refs"),
+    all("timings"),
+    all("explain"),
+    go("go").deciding(),
+    go("build-tags"),
+    go("ldflags"),
+    go("gcflags"),
+    go("asmflags"),
+    go("mod"),
+    go("go-flag"),
+    go("go-env"),
+    go("cgo"),
+    go("vcs-stamp"),
+    all("sandbox").on(FrontEnd::Prebuilt, NO_BUILD),
+    all("sandbox-min").on(FrontEnd::Prebuilt, NO_BUILD),
+    programs("base"),
+    programs("add"),
+    programs("entrypoint"),
+    programs("cmd"),
+    programs("env"),
+    programs("user"),
+    programs("workdir"),
+    programs("port"),
+    programs("volume"),
+    all("label"),
+    all("annotation"),
+    programs("stop-signal"),
+    all("compression"),
+    all("gzip-single-member"),
+    dockerfile("file"),
+    dockerfile("target"),
+    dockerfile("build-arg"),
+    dockerfile("secret"),
+    dockerfile("ssh"),
+    dockerfile("no-cache-filter"),
+    dockerfile("cache-repo"),
+    dockerfile("network"),
+    dockerfile("add-host"),
+    dockerfile("build-context"),
+    dockerfile("ulimit"),
+    dockerfile("shm-size"),
+    dockerfile("check"),
+    dockerfile("no-go-cache"),
+    dockerfile("shell-on-failure"),
+    // Docker's builders.
+    Flag::new("memory", NO_GROUPS),
+    Flag::new("memory-swap", NO_GROUPS),
+    Flag::new("cpu-shares", NO_GROUPS),
+    Flag::new("cpu-period", NO_GROUPS),
+    Flag::new("cpu-quota", NO_GROUPS),
+    Flag::new("cpuset-cpus", NO_GROUPS),
+    Flag::new("cpuset-mems", NO_GROUPS),
+    Flag::new("cgroup-parent", NO_GROUPS),
+    Flag::new("isolation", Effect::Ignored("--sandbox says how steps are isolated")),
+    Flag::new("security-opt", Effect::Ignored("--sandbox says how steps are isolated")),
+    Flag::new("rm", Effect::Fulfilled),
+    Flag::new("force-rm", Effect::Fulfilled),
+    Flag::new("compress", Effect::Fulfilled),
+    Flag::new("provenance", Effect::Fulfilled),
+    Flag::new("sbom", Effect::Fulfilled),
+];
+
+/// The front ends of builds.
+pub const FRONT_ENDS: [FrontEnd; 3] =
+    [FrontEnd::Packages, FrontEnd::Prebuilt, FrontEnd::Dockerfile];
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The build.
+    pub request: Request,
+    /// What is said about flags that change nothing.
+    pub notes: Vec<String>,
+}
+
+/// The front end that is meant.
+pub fn front_end(build: &Noted<BuildArgs>, folder: &Path) -> Result<FrontEnd> {
+    let left = table::meant(&FLAGS, &build.typed, &FRONT_ENDS)?;
+    let args = &build.args;
+    if !args.prebuilt.is_empty() && left.contains(&FrontEnd::Prebuilt) {
+        return Ok(FrontEnd::Prebuilt);
+    }
+    let can_be = |front_end| left.contains(&front_end);
+    Ok(match (can_be(FrontEnd::Packages), can_be(FrontEnd::Dockerfile)) {
+        (true, true) if names_dockerfile(&args.packages, folder) => FrontEnd::Dockerfile,
+        (true, _) => FrontEnd::Packages,
+        (false, _) => FrontEnd::Dockerfile,
+    })
+}
+
+/// Whether the words without a flag are the context of a Dockerfile.
+fn names_dockerfile(words: &[String], folder: &Path) -> bool {
+    let context = match words {
+        [] => ".",
+        [only] => only.as_str(),
+        _ => return false,
+    };
+    if context::is_remote(context) {
+        return true;
+    }
+    let context = folder.join(context);
+    let has_file = dockerfile::USUAL_NAMES.iter().any(|name| context.join(name).is_file());
+    has_file && !context.join("gondola.yaml").exists() && !golang::has_program(&context)
+}
+
+/// What a command line asks for.
+pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
+    let environment = &session.environment;
+    let front_end = front_end(build, &environment.folder)?;
+    let notes = table::check(&FLAGS, &build.typed, front_end)?;
+    let args = &build.args;
+    let source = match front_end {
+        FrontEnd::Dockerfile => Source::Dockerfile(Box::new(dockerfile::source(session, args)?)),
+        FrontEnd::Prebuilt => Source::Prebuilt(packages::programs(args, environment)?),
+        _ => Source::GoPackages(packages::programs(args, environment)?),
+    };
+    Ok(Asked { request: request(args, source, environment)?, notes })
+}
+
+/// A build of one Go package, as `gondola run` asks for.
+pub fn package(
+    package: &str,
+    platform: Option<&Platform>,
+    environment: &Environment,
+) -> Result<Request> {
+    let platform = platform.map(|platform| PlatformSet::Listed(vec![platform.clone()]));
+    let result = ResultArgs { platform: platform.into_iter().collect(), ..ResultArgs::default() };
+    let packages = vec![package.to_owned()];
+    let args = BuildArgs { packages, result, ..BuildArgs::default() };
+    let source = Source::GoPackages(packages::programs(&args, environment)?);
+    request(&args, source, environment)
+}
+
+/// What all front ends are asked for in the same way.
+fn request(args: &BuildArgs, source: Source, environment: &Environment) -> Result<Request> {
+    let folder = &environment.folder;
+    let in_folder = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
+    let result = &args.result;
+    // What is built already takes nothing of what builds share, and executes nothing.
+    let (caches, isolation) = match source {
+        Source::Prebuilt(_) => (
+            Caches {
+                off: args.no_cache,
+                pull: false,
+                explain: result.explain,
+                scope: None,
+                are_shared: true,
+            },
+            IsolationRequest::default(),
+        ),
+        _ => (caches(args, environment)?, args.sandbox.request()),
+    };
+    Ok(Request {
+        source,
+        caches,
+        isolation,
+        outputs: Outputs {
+            push: result.push,
+            places: result.output.iter().map(|place| place.clone().in_folder(folder)).collect(),
+            iidfile: in_folder(&result.iidfile),
+            metadata_file: in_folder(&result.metadata_file),
+            image_refs: in_folder(&result.image_refs),
+            ..Outputs::default()
+        },
+    })
+}
+
+/// What is used of earlier builds.
+fn caches(args: &BuildArgs, environment: &Environment) -> Result<Caches> {
+    Ok(Caches {
+        explain: args.result.explain,
+        off: args.no_cache,
+        pull: args.pull,
+        scope: if args.no_shared_caches {
+            None
+        } else {
+            environment.cache_scope(args.cache_scope.as_deref())?
+        },
+        are_shared: !args.no_shared_caches,
+    })
+}

@@ -1,0 +1,41 @@
+//! The command lines that are understood: gondola's own, and those of other programs. Each has its
+//! arguments, a table that says what each flag does, and a reader that makes a
+//! [`Request`](crate::pipeline::Request) of what was typed.
+
+pub mod gondola;
+mod input;
+pub mod kaniko;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// A program whose command line is understood where gondola is called like it.
+struct Program {
+    /// The name of its file.
+    name: &'static str,
+    /// The command that takes its arguments.
+    command: &'static str,
+    /// Its own commands that gondola has, too.
+    shared: &'static [&'static str],
+}
+
+const PROGRAMS: [Program; 1] =
+    [Program { name: "executor", command: "kaniko", shared: &["version"] }];
+
+/// The arguments with the command in its place, where the name of the program says which it is.
+pub fn arguments(mut typed: Vec<OsString>) -> Vec<OsString> {
+    let name = typed.first().map(Path::new).and_then(Path::file_name);
+    let program = PROGRAMS.iter().find(|program| name.is_some_and(|name| name == program.name));
+    if let Some(program) = program
+        && typed.get(1).is_none_or(|first| !program.shared.iter().any(|shared| first == shared))
+    {
+        typed.insert(1, OsString::from(program.command));
+    }
+    if typed.is_empty() {
+        typed.push(OsString::from("gondola"));
+    }
+    typed
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! What a program's name says, and what each flag of each table really does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use clap::{ArgAction, Command as ClapCommand, CommandFactory as _, FromArgMatches as _};
+
+use super::*;
+use crate::cli::commands::{Cli, Command};
+use crate::cli::environment::Environment;
+use crate::cli::flags::switch;
+use crate::cli::flags::table::{Effect, Flag, FrontEnd};
+use crate::cli::flags::typed::Noted;
+use crate::cli::session::Session;
+use crate::error::ErrorKind;
+
+/// What was typed, of the commands with a table.
+pub(super) enum Typed {
+    Build(Box<Noted<gondola::BuildArgs>>),
+    Kaniko(Box<Noted<kaniko::KanikoArgs>>),
+}
+
+/// Reads a command line as the program does.
+pub(super) fn typed(verb: &str, words: &[&str]) -> Result<Typed, clap::Error> {
+    let words = ["gondola", verb].into_iter().chain(words.iter().copied());
+    let matches = switch::with_values(Cli::command()).try_get_matches_from(words)?;
+    match Cli::from_arg_matches(&matches)?.command {
+        Command::Build(args) => Ok(Typed::Build(args)),
+        Command::Kaniko(args) => Ok(Typed::Kaniko(args)),
+        other => panic!("{other:?} has no table here"),
+    }
+}
+
+/// A session with nothing but an environment.
+pub(super) fn session(environment: Environment) -> Session {
+    let matches = Cli::command().get_matches_from(["gondola", "version"]);
+    let global = Cli::from_arg_matches(&matches).unwrap().global;
+    Session::new("build".to_owned(), global, environment, None)
+}
+
+#[test]
+fn a_program_called_executor_takes_kanikos_flags() {
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["/kaniko/executor", "--no-push"], &["/kaniko/executor", "kaniko", "--no-push"]),
+        (&["executor"], &["executor", "kaniko"]),
+        (&["executor", "version"], &["executor", "version"]),
+        (&["gondola", "build"], &["gondola", "build"]),
+        (&[], &["gondola"]),
+    ];
+    for (given, expected) in cases {
+        assert_eq!(arguments(given.iter().map(OsString::from).collect()), expected);
+    }
+}
+
+/// A folder with a package, a program and a Dockerfile.
+fn project() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    };
+    write("package/go.mod", "module example.com/package\n");
+    write("package/main.go", "package main\n\nfunc main() {}\n");
+    write("program", "a program\n");
+    write("context/Dockerfile", "FROM scratch\n");
+    write("other.yaml", "image: {env: {OTHER: file}}\n");
+    folder
+}
+
+/// What is typed so that a front end is meant, and the flag of it that says so.
+fn beginning(front_end: FrontEnd) -> (&'static [&'static str], &'static str) {
+    match front_end {
+        FrontEnd::Prebuilt => (&["--prebuilt", "program"], "prebuilt"),
+        FrontEnd::Dockerfile => (&["--file", "context/Dockerfile", "context"], "file"),
+        _ => (&["--go", "host", "package"], "go"),
+    }
+}
+
+/// A value that a flag can have.
+fn value(name: &str) -> &'static str {
+    match name {
+        "platform" | "custom-platform" => "linux/s390x",
+        "output" => "oci:out",
+        "mod" => "vendor",
+        "sandbox" | "sandbox-min" => "chroot",
+        "compression" => "gzip:3",
+        "add" => "package:/srv",
+        "port" => "81",
+        "file" => "context/Dockerfile",
+        "config" => "other.yaml",
+        "prebuilt" => "program",
+        "go" => "golang:1.27",
+        "packages" | "bin" => "./package",
+        "ssh" => "default=agent",
+        "secret" => "id=a,src=b",
+        "network" => "none",
+        "add-host" => "a:10.0.0.1",
+        "ulimit" => "nofile=7",
+        "shm-size" => "7m",
+        "provenance" | "sbom" => "false",
+        "build-arg" | "go-env" | "env" | "label" | "annotation" | "build-context" => "A=b",
+        "cache-repo" | "cache-scope" | "tag" => "example.test/a",
+        _ => "x",
+    }
+}
+
+/// The words of a flag.
+fn words(command: &ClapCommand, flag: &Flag) -> Vec<String> {
+    let argument = argument(command, flag.name);
+    match argument.get_action() {
+        _ if argument.is_positional() => vec![value(flag.name).to_owned()],
+        ArgAction::SetTrue => vec![format!("--{}", flag.name)],
+        _ => vec![format!("--{}={}", flag.name, value(flag.name))],
+    }
+}
+
+fn argument<'a>(command: &'a ClapCommand, name: &str) -> &'a clap::Arg {
+    let found = command
+        .get_arguments()
+        .find(|argument| argument.get_id().as_str().replace('_', "-") == name);
+    found.unwrap_or_else(|| panic!("{name} is no argument"))
+}
+
+/// The names of a command's own arguments.
+fn arguments_of(verb: &str) -> Vec<String> {
+    let program = Cli::command();
+    let command = program.find_subcommand(verb).unwrap();
+    let own = command.get_arguments().filter(|argument| {
+        let name = argument.get_id().as_str().replace('_', "-");
+        let long = argument.get_long().map(str::to_owned);
+        assert!(long.is_none_or(|long| long == name), "{name} is another word on the command line");
+        true
+    });
+    own.map(|argument| argument.get_id().as_str().replace('_', "-")).collect()
+}
+
+#[test]
+fn every_argument_has_one_row() {
+    let tables = [
+        ("build", &gondola::FLAGS[..]),
+        ("kaniko", &kaniko::FLAGS[..]),
+        ("run", &crate::cli::commands::run_flags()[..]),
+    ];
+    for (verb, flags) in tables {
+        let rows: Vec<&str> = flags.iter().map(|flag| flag.name).collect();
+        let arguments = arguments_of(verb);
+        let unique: BTreeSet<&str> = rows.iter().copied().collect();
+        assert_eq!(unique.len(), rows.len(), "{verb}: a flag has two rows");
+        let expected: BTreeSet<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(unique, expected, "{verb}");
+    }
+}
+
+/// What a command line of `gondola build` comes to: a request and notes, as text.
+fn outcome(folder: &Path, words: &[String]) -> Result<(String, Vec<String>), (ErrorKind, String)> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let wrong = |error: clap::Error| (ErrorKind::Usage, error.to_string());
+    let Typed::Build(build) = typed("build", &words).map_err(wrong)? else { unreachable!() };
+    let variables = BTreeMap::new();
+    let environment =
+        Environment { folder: folder.to_owned(), variables, ..Environment::with(&[]) };
+    let asked = gondola::read(&session(environment), &build)
+        .map_err(|error| (error.kind(), error.to_string()))?;
+    // What is done with the request, and where the page about it goes.
+    let (check, timings) = (build.args.dockerfile.check, &build.args.result.timings);
+    Ok((format!("{:?} {check} {timings:?}", asked.request), asked.notes))
+}
+
+#[test]
+fn every_flag_does_for_every_front_end_what_its_row_says() {
+    let project = project();
+    let agent = std::os::unix::net::UnixListener::bind(project.path().join("agent"));
+    let _agent = agent.unwrap();
+    let program = Cli::command();
+    let command = program.find_subcommand("build").unwrap();
+    for front_end in gondola::FRONT_ENDS {
+        let (beginning, decider) = beginning(front_end);
+        for flag in &gondola::FLAGS {
+            let mut without: Vec<String> = beginning.iter().map(|&word| word.to_owned()).collect();
+            if flag.name == decider {
+                without.drain(..2);
+            }
+            // One positional argument is enough for a context, and one package for --bin.
+            if matches!((flag.name, front_end), ("packages", FrontEnd::Dockerfile))
+                || flag.name == "bin" && front_end == FrontEnd::Packages
+            {
+                without.pop();
+            }
+            let mut with = without.clone();
+            with.extend(words(command, flag));
+            let case = format!("{front_end:?} {with:?}");
+            let plain = outcome(project.path(), &without);
+            let found = outcome(project.path(), &with);
+            let name = format!("--{}", flag.name);
+            match (flag.effect(front_end), found) {
+                (Effect::Applies, Ok((request, notes))) => {
+                    let plain = plain.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+                    assert_ne!(plain.0, request, "{case}");
+                    assert_eq!(notes, plain.1, "{case}");
+                }
+                (Effect::Fulfilled, found @ Ok(_)) => assert_eq!(found, plain, "{case}"),
+                (Effect::Ignored(why), Ok((request, notes))) => {
+                    assert_eq!(plain.unwrap().0, request, "{case}");
+                    assert_eq!(notes, [format!("{name} is accepted and has no effect: {why}")]);
+                }
+                (Effect::Refused(..), Err((ErrorKind::Usage, said))) => {
+                    let is_whole = said.contains("; hint: ") && said.contains(&name);
+                    // The parser itself knows which positional arguments exclude a flag.
+                    assert!(is_whole || said.contains("cannot be used with"), "{case}: {said}");
+                }
+                (effect, found) => panic!("{case}: {effect:?}, but {found:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flag_of_kaniko_does_what_its_row_says() {
+    let project = project();
+    let read = |words: &[&str]| {
+        let words: Vec<&str> =
+            ["--no-push", "--context=context"].into_iter().chain(words.iter().copied()).collect();
+        let Typed::Kaniko(build) = typed("kaniko", &words).unwrap() else { unreachable!() };
+        let environment =
+            Environment { folder: project.path().to_owned(), ..Environment::with(&[]) };
+        kaniko::read(&session(environment), &build).unwrap().notes
+    };
+    let program = Cli::command();
+    let command = program.find_subcommand("kaniko").unwrap();
+    for flag in &kaniko::FLAGS {
+        let is_switch =
+            argument(command, flag.name).get_num_args().is_some_and(|n| n.min_values() == 0);
+        let word =
+            if is_switch { format!("--{}", flag.name) } else { format!("--{}=2h", flag.name) };
+        let note = |why: &str| format!("--{} is accepted and has no effect: {why}", flag.name);
+        match flag.effect(FrontEnd::Dockerfile) {
+            Effect::Ignored(why) => assert_eq!(read(&[&word]), [note(why)]),
+            Effect::AppliesWith(switch, why) => {
+                assert_eq!(read(&[&word]), [note(why)]);
+                assert_eq!(read(&[&word, &format!("--{switch}")]), [""; 0], "{word}");
+            }
+            effect => assert_eq!(effect, Effect::Applies, "{word}"),
+        }
+    }
+}
