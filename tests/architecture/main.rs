@@ -14,11 +14,7 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 13] = [
-    ("cli::commands", "cli::id_range", LATER),
-    ("cli::dockerfile", "cli::commands", LATER),
-    ("cli::dockerfile", "cli::id_range", LATER),
-    ("cli::sandbox", "cli::session", LATER),
+const CIRCLES: [(&str, &str, &str); 9] = [
     ("sandbox::channel", "sandbox::spawn", LATER),
     ("sandbox::channel", "sandbox::way_out", LATER),
     ("sandbox::connect", "sandbox::join", LATER),
