@@ -12,7 +12,7 @@ use crate::oci::PlatformSet;
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct GlobalArgs {
-    /// The folder that keeps images and caches, in the place of $GONDOLA_HOME
+    /// Folder for images and caches, instead of $GONDOLA_HOME
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub store: Option<PathBuf>,
     /// How progress is shown on stderr
@@ -27,13 +27,13 @@ pub struct GlobalArgs {
     /// Show errors and warnings only
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
-    /// Allow plain http, or https with a certificate that cannot be checked, for this registry
+    /// Allow plain http, or https with an unknown certificate, for this registry; repeatable
     #[arg(long, global = true, value_name = "HOST[:PORT]", help_heading = "Registries")]
     pub insecure_registry: Vec<String>,
-    /// Pull images whose names begin with FROM from TO; repeatable
+    /// Pull from TO what is named FROM…; repeatable
     #[arg(long, global = true, value_name = "FROM=TO", help_heading = "Registries")]
     pub mirror: Vec<String>,
-    /// How many transfers run at once
+    /// Number of transfers at once
     #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Registries")]
     pub jobs: u16,
 }

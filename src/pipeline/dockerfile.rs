@@ -17,6 +17,7 @@ pub(super) async fn build(
     (source, caches): (DockerfileSource, Caches),
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
+    outputs.check_name(&source.name, &source.packaging.tags)?;
     let references = references(&source)?;
     let platforms = platforms(context, source.packaging.platforms.as_ref())?;
     let mut access = outputs.ask_for_access(context, &source.packaging.tags);

@@ -156,6 +156,9 @@ async fn build_programs(
         toolchains.find_for_targets(context, request),
     )?;
     let plan = plan::make(context, request, &bases, &toolchains).await?;
+    for image_plan in &plan.image_plans {
+        outputs.check_name(&image_plan.name, &image_plan.settings.packaging.tags)?;
+    }
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
     toolchains.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await?;

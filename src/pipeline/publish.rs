@@ -82,6 +82,16 @@ impl Outputs {
         asking
     }
 
+    /// Refuses to push an image that nothing names: its registry would be a guess.
+    pub(super) fn check_name(&self, name: &str, tags: &[String]) -> Result<()> {
+        if !self.push || !tags.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Usage, format!("push {name}"))
+            .because("no name says which registry it goes to")
+            .hint(format!("add --tag REGISTRY/{name}")))
+    }
+
     /// Finds out before anything is built whether places and files can be written, and takes away what an
     /// earlier build wrote there: after a failure it must not be taken for this one's.
     pub(super) fn check(&self) -> Result<()> {

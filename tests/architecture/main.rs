@@ -14,10 +14,7 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 2] =
-    [("cli::commands", "cli::id_range", LATER), ("cli::sandbox", "cli::session", LATER)];
-/// The reason of those that wait for their turn.
-const LATER: &str = "older than the test";
+const CIRCLES: [(&str, &str, &str); 0] = [];
 
 /// Lines that a source file may have before its tests begin.
 const LONGEST_FILE: usize = 600;

@@ -17,19 +17,19 @@ use crate::literal;
 pub struct LogsArgs {
     /// The container
     container: String,
-    /// Go on until the container ends
+    /// Follow the output until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// The last so many lines alone, or all
+    /// Number of lines to show from the end, or all
     #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
     tail: String,
-    /// What was written since a time, such as 10m or 2026-01-02T03:04:05Z
+    /// Show output since a time, such as 10m or 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// What was written before a time
+    /// Show output until a time
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Show when each line was written
+    /// Show the time of each line
     #[arg(short, long)]
     timestamps: bool,
 }

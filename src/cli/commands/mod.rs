@@ -121,29 +121,29 @@ commands! {
     Run(Noted<run::RunArgs>),
     /// List containers
     Ps(ps::PsArgs),
-    /// Show what a container's program wrote
+    /// Show the output of a container
     Logs(logs::LogsArgs),
-    /// End containers
+    /// Stop containers
     Stop(stop::StopArgs),
     /// Start containers again
     Restart(restart::RestartArgs),
-    /// Run a further program in a container that runs
+    /// Run a command in a running container
     Exec(exec::ExecArgs),
     /// Remove containers
     Rm(rm::RmArgs),
-    /// Show what containers take of processors and memory
+    /// Show CPU and memory of containers
     Stats(stats::StatsArgs),
     /// Keep a container that runs in the background
     #[command(hide = true, alias = "keep")]
     Shim(shim::ShimArgs),
-    /// Build a Dockerfile as kaniko's executor does, by its flags
+    /// Build a Dockerfile with kaniko's flags
     #[command(args_override_self = true)]
     Kaniko(Noted<KanikoArgs>),
     /// Push images of the local store to their registries
     Push(push::PushArgs),
     /// Pull images into the local store
     Pull(pull::PullArgs),
-    /// Copy an image from anywhere to anywhere
+    /// Copy an image between registries, layouts, archives and engines
     #[command(alias = "cp")]
     Copy(copy::CopyArgs),
     /// Give an image of the local store another name
@@ -153,15 +153,15 @@ commands! {
     Images(images::ImagesArgs),
     /// Remove names from the local store
     Rmi(rmi::RmiArgs),
-    /// Show an image: configuration, layers, who made them, files
+    /// Show an image: configuration, layers, history and files
     Inspect(inspect::InspectArgs),
     /// Store credentials for a registry
     Login(login::LoginArgs),
     /// Remove stored credentials for a registry
     Logout(logout::LogoutArgs),
-    /// Look at and clean the local store
+    /// Show and clean the local store
     Cache(cache::CacheArgs),
-    /// Show which sandboxes work on this machine, and what to do about the others
+    /// Show which isolation works on this machine, and how to get the others
     Doctor(doctor::DoctorArgs),
     /// Write a completion script for a shell
     Completions(completions::CompletionsArgs),

@@ -19,10 +19,10 @@ use crate::error::Result;
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct PsArgs {
-    /// Show containers that have ended, too
+    /// Show stopped containers, too
     #[arg(short, long)]
     all: bool,
-    /// Print ids alone
+    /// Print only ids
     #[arg(short, long = "ids")]
     quiet: bool,
     /// Write JSON, one array

@@ -18,10 +18,10 @@ pub struct RmArgs {
     /// The containers
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Kill what runs; what is not there is no failure
+    /// Kill running containers; ignore missing ones
     #[arg(short, long)]
     force: bool,
-    /// Accepted for habit's sake: folders of a container's own always go with it
+    /// Has no effect: volumes are always removed with their container
     #[arg(short, long)]
     volumes: bool,
 }

@@ -43,13 +43,13 @@ pub struct RunArgs {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
-    /// Call the container so
+    /// Name of the container
     #[arg(long)]
     name: Option<String>,
     /// Remove the container once it has ended
     #[arg(long)]
     rm: bool,
-    /// Note something about the container; repeatable
+    /// Add a label to the container; repeatable
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
     /// When to pull the image: missing, always or never
@@ -58,7 +58,7 @@ pub struct RunArgs {
     /// The platform, where the image has several
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// Run in a folder that holds a root file system, named instead of an image
+    /// Run in a folder with a root file system instead of an image
     #[arg(long)]
     rootfs: bool,
     #[command(flatten)]
@@ -75,18 +75,18 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Program")]
 struct ProgramArgs {
-    /// Run this program instead of the image's; "" takes the image's entrypoint away
+    /// Program to run instead of the image's; "" clears the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     #[command(flatten)]
     process: ProcessArgs,
-    /// The signal that asks the program to end
+    /// Signal that stops the program
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<StopSignal>,
-    /// Accepted for habit's sake: every container has a first process that reaps the others
+    /// Has no effect: every container has an init process
     #[arg(long)]
     init: bool,
-    /// Seconds until a program that was asked to end is killed; -1 for never
+    /// Seconds from the stop signal to the kill; -1 for never
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
 }
@@ -133,7 +133,7 @@ struct NetworkArgs {
     /// Add a line to /etc/hosts; repeatable
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// Ask this name server instead of the host's; repeatable
+    /// Use this name server instead of the host's; repeatable
     #[arg(long, value_name = "IP")]
     dns: Vec<IpAddr>,
 }
@@ -144,13 +144,13 @@ struct NetworkArgs {
 struct LimitArgs {
     #[command(flatten)]
     sandbox: SandboxArgs,
-    /// Kill everything after so many seconds
+    /// Kill the container after so many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// How many processes and threads the program may have
+    /// Largest number of processes and threads
     #[arg(long, value_name = "N")]
     pids_limit: Option<u64>,
-    /// Limit what each process may have, such as nofile=1024:4096; repeatable
+    /// Limit each process, such as nofile=1024:4096; repeatable
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<Limit>,
 }

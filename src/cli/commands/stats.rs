@@ -17,10 +17,10 @@ use crate::error::Result;
 /// Arguments of `gondola stats`.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
-    /// The containers; all that run where none is named
+    /// Containers; all running ones where none is named
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Show one result, and end
+    /// Show one result and exit
     #[arg(long)]
     no_stream: bool,
     /// Write JSON, one array for each result

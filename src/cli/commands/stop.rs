@@ -24,7 +24,7 @@ pub struct StopArgs {
 /// How a program is ended.
 #[derive(Debug, Args)]
 pub struct HowArgs {
-    /// Seconds until a program that was asked to end is killed; -1 for never
+    /// Seconds from the stop signal to the kill; -1 for never
     #[arg(
         short,
         long,
@@ -33,7 +33,7 @@ pub struct HowArgs {
         allow_negative_numbers = true
     )]
     time: Option<i64>,
-    /// The signal that asks, instead of the container's own
+    /// Signal to send instead of the container's own
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<StopSignal>,
 }

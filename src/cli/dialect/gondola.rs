@@ -32,31 +32,31 @@ use crate::transport::Location;
 #[derive(Clone, Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct BuildArgs {
-    /// Go packages: import paths, folders, patterns such as ./cmd/...; with a Dockerfile its context
+    /// Go packages (import paths, folders, patterns such as ./cmd/...), or the context of a Dockerfile
     #[arg(value_name = "PACKAGE|CONTEXT", value_hint = ValueHint::DirPath)]
     pub packages: Vec<String>,
-    /// A package whose binary goes into one image with the other --bin; repeatable
+    /// Package whose binary goes into one image with those of the other --bin; repeatable
     #[arg(long, value_name = "PACKAGE", conflicts_with = "packages")]
     pub bin: Vec<String>,
     /// Put all packages' binaries into one image; the first is the entrypoint
     #[arg(long)]
     pub one_image: bool,
-    /// Use a binary that was built elsewhere instead of compiling; repeatable, one per platform
+    /// Binary to use instead of compiling; repeatable, one per platform
     #[arg(long, value_name = "[PLATFORM=]FILE", conflicts_with = "packages")]
     pub prebuilt: Vec<String>,
     /// Read settings from this file instead of gondola.yaml
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Compile and compress anew, whatever earlier builds left behind
+    /// Use no results of earlier builds
     #[arg(long)]
     pub no_cache: bool,
-    /// Whose caches are used, instead of those of the CI's ref or of the context's folder: builds of one name trust each other
+    /// Share caches with builds that give the same name, instead of those of the same CI ref or folder
     #[arg(long, value_name = "NAME", conflicts_with = "no_shared_caches")]
     pub cache_scope: Option<String>,
-    /// For strangers' code: use and keep no cache that is not found by its content, such as Go's, or what steps mount by an id
+    /// For untrusted code: use and keep no cache that builds share, such as Go's or cache mounts
     #[arg(long)]
     pub no_shared_caches: bool,
-    /// Ask registries again what the tags of bases, and those in gondola.lock, stand for
+    /// Look up the tags of bases, and those in gondola.lock, again
     #[arg(long)]
     pub pull: bool,
     #[command(flatten)]
@@ -96,7 +96,7 @@ pub struct ResultArgs {
     /// Write the pinned references to a file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub image_refs: Option<PathBuf>,
-    /// Write a page that shows what ran when
+    /// Write an HTML page that shows what ran when
     #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
     pub timings: Option<PathBuf>,
     /// Say of each step, package and base where it came from, and why it was made again
@@ -108,34 +108,34 @@ pub struct ResultArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Go")]
 pub struct GoArgs {
-    /// The Go to compile with: "host", "auto", a golang image, oci:DIR, or a go program such as ./go/bin/go
+    /// Go to compile with: host, auto, a golang image, oci:DIR, or a program such as ./go/bin/go
     #[arg(long = "go", id = "go", value_name = "HOW", value_hint = ValueHint::ExecutablePath)]
     pub toolchain: Option<String>,
-    /// Build tags, between commas
+    /// Comma-separated build tags
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub build_tags: Vec<String>,
-    /// Flags for the linker
+    /// Flags for the linker; repeatable
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub ldflags: Vec<String>,
-    /// Flags for the compiler
+    /// Flags for the compiler; repeatable
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub gcflags: Vec<String>,
-    /// Flags for the assembler
+    /// Flags for the assembler; repeatable
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub asmflags: Vec<String>,
     /// Module mode: mod, readonly or vendor
     #[arg(long = "mod", id = "mod", value_name = "MODE", value_parser = module_mode())]
     pub mod_mode: Option<ModuleMode>,
-    /// Any other flag of go build, as it is; repeatable
+    /// Any other flag for go build; repeatable
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     pub go_flag: Vec<String>,
-    /// A variable for go build; repeatable
+    /// Set a variable for go build; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     pub go_env: Vec<String>,
     /// Build with cgo, which needs a C compiler for each platform
     #[arg(long)]
     pub cgo: bool,
-    /// Stamp the binary with the version-control state, so that each commit changes it
+    /// Stamp the binary with the commit; every commit then changes it
     #[arg(long)]
     pub vcs_stamp: bool,
 }
@@ -144,13 +144,13 @@ pub struct GoArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Image")]
 pub struct ImageArgs {
-    /// The base: static (built in), scratch, an image name, oci:DIR, oci-archive:FILE, …
+    /// Base image: static (built in), scratch, a name, oci:DIR, oci-archive:FILE, …
     #[arg(long, value_name = "IMAGE")]
     pub base: Option<String>,
     /// Put a file or folder into the image; repeatable
     #[arg(long, value_name = "SRC:DST[:MODE]")]
     pub add: Vec<String>,
-    /// The entrypoint instead of the binary: a word, or a JSON array
+    /// Entrypoint instead of the binary: a word, or a JSON array
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
     /// Default arguments: a word, or a JSON array
@@ -159,16 +159,16 @@ pub struct ImageArgs {
     /// Set a variable; repeatable
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// The user, USER[:GROUP]
+    /// User, USER[:GROUP]
     #[arg(short, long)]
     pub user: Option<String>,
-    /// The working folder
+    /// Working folder
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
     /// Declare a port, PORT[/udp]; repeatable
     #[arg(short, long, value_name = "PORT")]
     pub port: Vec<String>,
-    /// Declare a folder that holds data of its own; repeatable
+    /// Declare a volume; repeatable
     #[arg(long, value_name = "DIR")]
     pub volume: Vec<String>,
     /// Add a label to the configuration; repeatable
@@ -177,13 +177,13 @@ pub struct ImageArgs {
     /// Add an annotation to manifests and index; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     pub annotation: Vec<String>,
-    /// The signal that asks the program to end
+    /// Signal that stops the program
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
-    /// How new layers are compressed: gzip[:1-9], zstd[:1-19] or none
+    /// Compression of new layers: gzip[:1-9], zstd[:1-19] or none
     #[arg(long, value_name = "HOW")]
     pub compression: Option<String>,
-    /// Write gzip layers as one member, for old readers; slower
+    /// Write gzip layers as one member, for old readers; this is slower
     #[arg(long)]
     pub gzip_single_member: bool,
 }
@@ -199,7 +199,7 @@ pub struct DockerfileArgs {
     /// Build this stage instead of the last one
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
-    /// Give an ARG a value; without one, the variable's of the environment; repeatable
+    /// Set an ARG; without a value, it is the environment's; repeatable
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub build_arg: Vec<String>,
     /// Give a secret to steps that mount it, id=NAME,src=FILE or id=NAME,env=VARIABLE; repeatable
@@ -208,26 +208,26 @@ pub struct DockerfileArgs {
     /// Give the SSH agent to steps that mount it: default, or NAME=SOCKET; repeatable
     #[arg(long, value_name = "AGENT")]
     pub ssh: Vec<String>,
-    /// Execute the steps of this stage, whatever earlier builds left behind; repeatable
+    /// Use no results of earlier builds for this stage; repeatable
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
-    /// Look results of steps up in this repository of a registry, and put there what was executed
+    /// Share results of steps through this repository of a registry
     #[arg(long, value_name = "REPOSITORY")]
     pub cache_repo: Option<String>,
-    /// The network of steps: host, none, or private, which leads out past this machine (needs pasta or
-    /// slirp4netns). Without it, or with default: host
+    /// Network of steps: host (default), none, or private, which reaches the internet but not this machine
+    /// (needs pasta or slirp4netns)
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
     /// Add a line to the steps' /etc/hosts; repeatable
     #[arg(long, value_name = "NAME:IP")]
     pub add_host: Vec<String>,
-    /// Give a name in FROM and --from another meaning: a folder, docker-image://IMAGE, oci-layout://DIR, a repository, an archive's address; repeatable
+    /// Replace a name in FROM and --from: by a folder, docker-image://IMAGE, oci-layout://DIR, a repository, the address of an archive; repeatable
     #[arg(long, value_name = "NAME=PLACE")]
     pub build_context: Vec<String>,
-    /// Limit what each process of a step may have, such as nofile=1024:4096; repeatable
+    /// Limit each process of a step, such as nofile=1024:4096; repeatable
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub ulimit: Vec<Limit>,
-    /// The size of the steps' /dev/shm, such as 128m
+    /// Size of the steps' /dev/shm, such as 128m
     #[arg(long, value_name = "SIZE", value_parser = literal::size)]
     pub shm_size: Option<u64>,
     /// What docker's first builder was told about its containers
@@ -245,10 +245,10 @@ pub struct DockerfileArgs {
     /// Whether attestations say what is in the image
     #[arg(long, hide = true, value_parser = no_attestations)]
     pub sbom: Option<String>,
-    /// Look for problems of the Dockerfile, and build nothing
+    /// Check the Dockerfile, and build nothing
     #[arg(long)]
     pub check: bool,
-    /// Give steps that run Go no caches that they did not ask for
+    /// Mount no Go caches into steps that run Go
     #[arg(long)]
     pub no_go_cache: bool,
     /// Open a shell where a step failed
