@@ -87,9 +87,10 @@ fn need(command: &Command, global: &GlobalArgs, environment: &Environment) -> Re
                 .iter()
                 .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
             // Root removes whatever it is.
-            match is_there && !rustix::process::geteuid().is_root() {
-                true => Need::IdRange,
-                false => Need::Nothing,
+            if is_there && !rustix::process::geteuid().is_root() {
+                Need::IdRange
+            } else {
+                Need::Nothing
             }
         }
         Command::Restart(args) => made_on(args.containers())?,
@@ -105,8 +106,9 @@ fn build(args: &commands::build::BuildArgs, environment: &Environment) -> Need {
     if super::dockerfile::is_meant(args, &environment.folder) && !args.dockerfile.check {
         return Need::Perhaps(request, of_root());
     }
-    match request.preference == Preference::Only(Rung::NsSubuid) {
-        true => Need::IdRange,
-        false => Need::Nothing,
+    if request.preference == Preference::Only(Rung::NsSubuid) {
+        Need::IdRange
+    } else {
+        Need::Nothing
     }
 }
