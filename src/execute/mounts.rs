@@ -200,9 +200,10 @@ impl Mounted {
                 blocking_or(move || shown(&unpacker, &select(files.as_ref(), &source)?)).await?
             }
         };
-        match mount.read_only {
-            true => self.bind(shown.path.clone(), &mount.target, Access::ReadOnly),
-            false => self.own(shown.path.clone(), &mount.target, Access::ReadWrite),
+        if mount.read_only {
+            self.bind(shown.path.clone(), &mount.target, Access::ReadOnly)
+        } else {
+            self.own(shown.path.clone(), &mount.target, Access::ReadWrite)
         }
         self.guards.push(shown);
         Ok(())

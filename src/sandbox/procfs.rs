@@ -548,7 +548,7 @@ mod tests {
 
     #[test]
     fn a_link_out_of_the_root_file_system_is_shown_as_one_of_it() {
-        let listener = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
+        let listener = Arc::new(fs_err::File::open("/dev/null").unwrap().into_parts().0.into());
         let answering = Answering { listener, root: b"/store/fs".as_slice().into() };
         for (path, expected) in [
             ("/store/fs/usr/bin/go", "/usr/bin/go"),

@@ -250,10 +250,7 @@ impl Staging {
             let parent = stub.path.parent().unwrap_or(Path::new("")).to_owned();
             let before = (stub.parent_seconds, i64::from(stub.parent_nanoseconds));
             self.times.entry(parent).or_insert((before, before));
-            match stub.path == path {
-                true => was_made = true,
-                false => self.made.push(stub.path.clone()),
-            }
+            if stub.path == path { was_made = true } else { self.made.push(stub.path.clone()) }
         }
         was_made
     }
