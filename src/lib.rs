@@ -32,16 +32,18 @@
 //! transport: blocking disk error oci progress layer registry store image
 //! rootfs: blocking disk error oci progress layer sandbox registry store image transport
 //! engine: blocking error oci progress layer store image transport
-//! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs
-//! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine
-//! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile
+//! cache: blocking disk error oci progress layer registry store image transport engine
+//! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs cache
+//! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine cache
+//! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile cache
 //! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
 //! config: disk error literal oci layer golang
-//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute
-//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline
+//! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute cache
+//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline cache
 //! ```
 
 pub mod blocking;
+pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -396,7 +396,7 @@ fn toolchains_and_their_caches_are_counted_and_pruned() {
     let sizes = || {
         let said = sandbox.gondola(&["cache", "du", "--json"]).success().stdout;
         let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        ["unpacked", "go-build"].map(|class| said[class]["bytes"].as_u64().unwrap())
+        ["toolchains", "go-caches"].map(|class| said[class]["bytes"].as_u64().unwrap())
     };
     let [toolchains, compiled] = sizes();
     assert!(toolchains > 10_000_000 && compiled > 100_000, "{:?}", sizes());

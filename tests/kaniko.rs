@@ -173,16 +173,17 @@ fn the_cache_repository_serves_machines_that_begin_with_nothing() {
     let name = registry.image("app:1");
     let pushed = ["--cache=true", "-d", &name];
     let first = build(&pushed);
-    assert_eq!(registry.tags("app/cache").len(), 2);
+    assert_eq!(registry.tags("app/cache"), ["steps"]);
     assert_eq!(build(&pushed), first);
     assert_ne!(build(&["-d", &name]).1, first.1);
 
     let other = format!("--cache-repo={}", registry.image("other"));
     let named = ["--no-push", "--cache=true", &other];
     let without_copies = build(&[&named[..], &["--cache-copy-layers=false"]].concat());
-    assert_eq!(registry.tags("other").len(), 1);
+    let writes = || registry.count("PUT", "/v2/other/manifests/", &[201]);
+    assert_eq!((registry.tags("other"), writes()), (vec!["steps".to_owned()], 1));
     let second = build(&[&named[..], &["--no-push-cache"]].concat());
-    assert_eq!(registry.tags("other").len(), 1);
+    assert_eq!(writes(), 1);
     assert_ne!(second.1, first.1);
     assert_eq!(second.1, without_copies.1);
 }

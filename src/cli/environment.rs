@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::config::{self, UserConfig};
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::literal;
 use crate::store::CacheScope;
 
 /// What the process was given by whoever started it.
@@ -62,6 +64,34 @@ impl Environment {
             Error::new(ErrorKind::Usage, "find a folder for the store")
                 .because("none of GONDOLA_HOME, XDG_DATA_HOME and HOME is set")
                 .hint("set GONDOLA_HOME to a folder that gondola may fill")
+        })
+    }
+
+    /// The user's configuration: `gondola/config.yaml` in the XDG configuration folder; an empty one
+    /// where there is none.
+    pub fn user_config(&self) -> Result<UserConfig> {
+        let folder =
+            self.get("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let folder =
+            folder.or_else(|| self.get("HOME").map(|home| self.resolve(home).join(".config")));
+        let Some(file) = folder.map(|folder| folder.join("gondola/config.yaml")) else {
+            return Ok(UserConfig::default());
+        };
+        if !file.exists() {
+            return Ok(UserConfig::default());
+        }
+        config::read_user(&file)
+    }
+
+    /// How many bytes the caches may have after a build: `GONDOLA_STORE_KEEP`, else what the user's
+    /// configuration says.
+    pub fn store_keep(&self) -> Result<Option<u64>> {
+        let Some(text) = self.get("GONDOLA_STORE_KEEP") else {
+            return Ok(self.user_config()?.store.keep);
+        };
+        literal::size(text).map(Some).map_err(|why| {
+            Error::new(ErrorKind::Usage, "use GONDOLA_STORE_KEEP")
+                .because(format!("found \"{}\", {why}", text.escape_debug()))
         })
     }
 
@@ -161,6 +191,34 @@ mod tests {
         }
         let error = Environment::with(&[]).store_folder().unwrap_err();
         assert!(error.to_string().contains("GONDOLA_HOME"), "{error}");
+    }
+
+    #[test]
+    fn the_bound_of_the_store_is_set_or_the_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        assert_eq!(Environment::with(&[("HOME", home)]).store_keep().unwrap(), None);
+        for (under, keep) in [("gondola", "1k"), ("home/.config/gondola", "2k")] {
+            fs_err::create_dir_all(folder.path().join(under)).unwrap();
+            let text = format!("store: {{keep: {keep}}}\n");
+            fs_err::write(folder.path().join(under).join("config.yaml"), text).unwrap();
+        }
+        let own = folder.path().join("home");
+        let home = ("HOME", own.to_str().unwrap());
+        let xdg = ("XDG_CONFIG_HOME", folder.path().to_str().unwrap());
+        for (pairs, expected) in [
+            (&[home][..], 2048),
+            (&[home, xdg], 1024),
+            (&[home, ("XDG_CONFIG_HOME", "relative")], 2048),
+            (&[home, xdg, ("GONDOLA_STORE_KEEP", "5")], 5),
+        ] {
+            assert_eq!(Environment::with(pairs).store_keep().unwrap(), Some(expected), "{pairs:?}");
+        }
+        let error = Environment::with(&[("GONDOLA_STORE_KEEP", "much")]).store_keep().unwrap_err();
+        assert!(
+            error.to_string().contains("cannot use GONDOLA_STORE_KEEP: found \"much\""),
+            "{error}"
+        );
     }
 
     #[test]

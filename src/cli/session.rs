@@ -17,16 +17,20 @@ use super::flags::pair;
 use super::limits;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use super::passing_store::PassingStore;
+use crate::cache::keep_within;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
-use crate::pipeline::{BuildContext, programs_folder};
+use crate::pipeline::BuildContext;
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
-use crate::store::Store;
+use crate::store::{Store, StorePlace};
 use crate::transport::{Context, Location};
 
 /// How long after a signal the work has time to notice it.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a build may take longer for the bound of the store.
+const BOUND_TIME: Duration = Duration::from_millis(150);
 
 /// One run of one command.
 pub(super) struct Session {
@@ -114,6 +118,17 @@ impl Session {
         })
     }
 
+    /// Removes what is over the bound of the store, for a moment: the next build goes on.
+    pub(super) fn keep_store_within(&self, keep: Option<u64>) {
+        let Some(keep) = keep.filter(|_| self.passing.is_none()) else { return };
+        let began = std::time::Instant::now();
+        let is_over = || began.elapsed() >= BOUND_TIME;
+        let kept = self.store().and_then(|store| keep_within(&store, keep, &is_over));
+        if let Err(error) = kept {
+            self.reporter.warn(format!("the store may be larger than asked for: {error}"));
+        }
+    }
+
     /// Writes the page that shows what ran when.
     pub(super) fn write_timings(&self, path: &Path) -> Result<()> {
         let began = self.environment.now.duration_since(std::time::UNIX_EPOCH);
@@ -130,7 +145,7 @@ impl Session {
     pub(super) fn build_context(&self) -> Result<BuildContext> {
         let transport = self.transport()?;
         Ok(BuildContext {
-            programs: programs_folder(&transport.store),
+            programs: transport.store.place(StorePlace::Programs),
             transport,
             variables: self.environment.variables.clone(),
             launcher: super::sandbox::launcher(self),

@@ -5,11 +5,15 @@
 
 mod explain;
 mod gondola_yaml;
+mod user;
 mod values;
 
 use std::path::Path;
 
 pub use self::gondola_yaml::{Build, Go, GondolaYaml, Image, Settings};
+pub use self::user::{StoreConfig, UserConfig};
+use serde::de::DeserializeOwned;
+
 use crate::disk;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 
@@ -19,6 +23,15 @@ const DEEPEST: usize = 16;
 
 /// Reads a `gondola.yaml`.
 pub fn read(path: &Path) -> Result<GondolaYaml> {
+    read_strictly(path)
+}
+
+/// Reads the user's configuration.
+pub fn read_user(path: &Path) -> Result<UserConfig> {
+    read_strictly(path)
+}
+
+fn read_strictly<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let action = || format!("read {}", path.display());
     let bytes = disk::read_named(path, LARGEST).cannot(action)?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -27,11 +40,15 @@ pub fn read(path: &Path) -> Result<GondolaYaml> {
         Error::new(ErrorKind::Usage, format!("read {}:{}", path.display(), line + 1))
             .because("the text is not UTF-8")
     })?;
-    parse(&text, &path.display().to_string())
+    parse_strictly(&text, &path.display().to_string())
 }
 
 /// Reads the text of a `gondola.yaml`; errors call it `file`.
 pub fn parse(text: &str, file: &str) -> Result<GondolaYaml> {
+    parse_strictly(text, file)
+}
+
+fn parse_strictly<T: DeserializeOwned>(text: &str, file: &str) -> Result<T> {
     if text.len() as u64 > LARGEST {
         return Err(Error::new(ErrorKind::Usage, format!("read {file}"))
             .because(format!("it has more than {LARGEST} bytes")));
@@ -115,6 +132,22 @@ builds:
     bins: [./cmd/migrate, ./cmd/seed]
     base: scratch
 "#;
+
+    #[test]
+    fn the_users_configuration_is_read_as_strictly() {
+        let read = |text: &str| parse_strictly::<UserConfig>(text, "config.yaml");
+        assert_eq!(read("store: {keep: 2GB}").unwrap().store.keep, Some(2 << 30));
+        assert_eq!(read("store: {keep: 1000}").unwrap().store.keep, Some(1000));
+        assert_eq!(read("{}").unwrap(), UserConfig::default());
+        for (text, why) in [
+            ("store: {keep: much}", "expected a number of bytes"),
+            ("store: {kep: 1GB}", "did you mean \"keep\""),
+            ("stores: {}", "did you mean \"store\""),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("config.yaml:1") && error.contains(why), "{error}");
+        }
+    }
 
     #[test]
     fn every_key_is_read() {

@@ -75,6 +75,9 @@ struct StepRecord {
     created: String,
     layer: LayerRecord,
     kept: Option<String>,
+    /// What messages call the step, for people. Earlier versions did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instruction: Option<String>,
 }
 
 /// Where a layer is that other machines made.
@@ -98,6 +101,8 @@ pub struct StepOutput {
     guards: Vec<Guard>,
     layer: Packing,
     kept: Mutex<Option<String>>,
+    /// What messages call the step.
+    label: Option<String>,
     /// Where a layer comes from that other machines made.
     elsewhere: Option<Elsewhere>,
 }
@@ -105,8 +110,14 @@ pub struct StepOutput {
 impl StepOutput {
     /// A step whose layer is packed, or is being packed.
     pub fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
-        let (kept, basis) = (Mutex::new(kept), Basis::Key);
-        Self { key, basis, created, tree: None, guards: Vec::new(), layer, kept, elsewhere: None }
+        let (kept, basis, guards) = (Mutex::new(kept), Basis::Key, Vec::new());
+        let (tree, label, elsewhere) = (None, None, None);
+        Self { key, basis, created, tree, guards, layer, kept, label, elsewhere }
+    }
+
+    /// A step that messages call so.
+    pub fn called(self, label: &str) -> Self {
+        Self { label: Some(label.to_owned()), ..self }
     }
 
     /// A step that depends on more than its key.
@@ -129,14 +140,17 @@ impl StepOutput {
         if !record.layer.is_in(store)? {
             return Ok(None);
         }
-        let StepRecord { created, layer, kept } = record;
-        Ok(Some(Self::new(key.to_owned(), created, packed(layer), kept).on(basis)))
+        let StepRecord { created, layer, kept, instruction } = record;
+        let label = instruction;
+        let output = Self::new(key.to_owned(), created, packed(layer), kept).on(basis);
+        Ok(Some(Self { label, ..output }))
     }
 
     /// Takes note of the step for later builds.
     pub fn remember(&self, store: &Store, layer: &LayerRecord) -> Result<()> {
         let (created, layer) = (self.created.clone(), layer.clone());
-        let record = StepRecord { created, layer, kept: self.kept() };
+        let (kept, instruction) = (self.kept(), self.label.clone());
+        let record = StepRecord { created, layer, kept, instruction };
         match self.basis.record_key(&self.key) {
             Some(key) => store.put_record(STEPS, &key, &record),
             None => Ok(()),

@@ -112,6 +112,8 @@ struct Wanted<'a> {
     key: &'a str,
     /// The definition that other machines may find it by.
     definition: Option<&'a str>,
+    /// What messages call the step.
+    label: &'a str,
     kind: StepKind,
     use_cache: bool,
     /// Whether it works on what came of a cache, so that its result does, too.
@@ -150,10 +152,11 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn wanted<'a>(&self, key: &'a str, definition: Option<&'a str>) -> Wanted<'a> {
+    fn wanted<'a>(&'a self, key: &'a str, definition: Option<&'a str>) -> Wanted<'a> {
         Wanted {
             key,
             definition,
+            label: self.label,
             kind: self.op.kind(),
             use_cache: self.use_cache,
             on_cached: works_on_cached(&self.op, self.inputs),
@@ -466,7 +469,7 @@ impl Solver {
         let own = kept.is_none().then(|| tree.clone());
         let created = self.options.created();
         let output = StepOutput::new(wanted.key.to_owned(), created, receiver, kept).on(basis);
-        let output = Arc::new(output.holding(own, guards));
+        let output = Arc::new(output.holding(own, guards).called(wanted.label));
         let packing = self.pack(tree, output.clone(), sender);
         let backend = self.backend.clone().filter(|backend| backend.keeps(wanted.kind));
         let backend = backend.filter(|_| self.gives_away(of_cache));

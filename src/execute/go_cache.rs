@@ -36,7 +36,7 @@ use super::Workshop;
 use super::levels::{self, Opened};
 use super::mounts::{self, Mounted};
 use crate::blocking::blocking_or;
-use crate::dockerfile::build::kept::{self, Modules};
+use crate::cache::mounts::{self as cache_mounts, Modules};
 use crate::dockerfile::{config, copy};
 use crate::engine::files::{Files, LastLink, locate, resolve};
 use crate::engine::op::{Access as Owner, ExecOp};
@@ -92,7 +92,7 @@ pub(super) async fn mount(
 /// Takes note of a step that may have put modules into the cache, and says once that they are not in
 /// the image, where they would be by the letter of the file.
 pub(super) fn filled(workshop: &Workshop, op: &ExecOp, modules: &Modules, key: &str) -> Result<()> {
-    let has_modules = kept::note_step(modules, key)?;
+    let has_modules = cache_mounts::note_step(modules, key)?;
     if has_modules && op.caches.in_image {
         workshop.note_once(
             "Go's caches are no part of the image; if it compiles when it runs, build with --no-go-cache",
@@ -104,7 +104,7 @@ pub(super) fn filled(workshop: &Workshop, op: &ExecOp, modules: &Modules, key: &
 /// The steps below whose modules are not in the cache: they were executed with another one, or with
 /// this one before it was emptied.
 pub(super) fn lost(base: &Snapshot, modules: &Modules) -> Vec<String> {
-    let there = kept::steps_of(modules);
+    let there = cache_mounts::steps_of(modules);
     let below = base.steps.iter().map(|step| step.key.clone());
     below.filter(|key| !there.contains(key)).collect()
 }
@@ -229,6 +229,8 @@ impl Step {
         } else {
             levels::open_over(&self.folder, &own, &below, &create)?
         };
+        let whose = self.scope.shown();
+        cache_mounts::write_about(&opened.place, &format!("{kind} of {whose} for {platform}"));
         let target = self.lead(kind, target, mounted)?;
         let Opened { place, files, over, held } = opened;
         let below = over.as_ref().filter(|over| over.is_cache).map(|over| over.below.clone());

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::dockerfile::build::kept;
+use crate::cache::mounts;
 use crate::engine::Guard;
 use crate::error::{Cannot as _, Result};
 use crate::store::Lock;
@@ -61,7 +61,7 @@ pub(super) fn open(
     fs_err::create_dir_all(folder).cannot(|| "open a cache")?;
     let mut number = 0;
     loop {
-        let place = kept::place(folder, name, number);
+        let place = mounts::place(folder, name, number);
         if let Some(held) = hold(&place, WRITERS, READERS)? {
             if !place.is_dir() {
                 create(&place)?;
@@ -83,7 +83,7 @@ pub(super) fn open_over(
     fs_err::create_dir_all(folder).cannot(action)?;
     let mut number = 0;
     let (place, lock) = loop {
-        let place = kept::place(folder, &format!("{name} over another"), number);
+        let place = mounts::place(folder, &format!("{name} over another"), number);
         if let Some(lock) = Lock::try_exclusive(&place.with_extension("lock")).cannot(action)? {
             break (place, lock);
         }
@@ -115,7 +115,7 @@ fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<Guard>)>> {
     let written = |place: &PathBuf| -> Option<SystemTime> {
         fs_err::metadata(place.with_extension(WRITERS)).ok()?.modified().ok()
     };
-    let places = (0..).map(|number| kept::place(folder, name, number));
+    let places = (0..).map(|number| mounts::place(folder, name, number));
     let mut places: Vec<PathBuf> = places.take_while(|place| place.is_dir()).collect();
     places.sort_by_key(|place| std::cmp::Reverse(written(place)));
     for place in places {

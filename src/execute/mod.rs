@@ -9,6 +9,7 @@
 //! What was made by this process without one is looked at as it is.
 
 mod agent;
+mod cache_mounts;
 mod exec;
 mod file_op;
 mod files;
@@ -27,7 +28,6 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use crate::blocking::blocking_or;
-use crate::dockerfile::build::kept::Caches;
 use crate::engine::op::Action;
 use crate::engine::{Execute, Inputs, Op, OpError, Prepared, Snapshot, Table};
 use crate::error::Result;
@@ -36,6 +36,7 @@ use crate::oci::{Digest, Platform};
 use crate::rootfs::{Rootfs, Unpacker};
 use crate::sandbox::{Chooser, Launcher, Rung};
 use crate::transport;
+use cache_mounts::Caches;
 use shell::FirstFailed;
 use shown::Shown;
 

@@ -11,7 +11,7 @@ use super::agent::Agent;
 use super::lock;
 use super::shown::{folder_of, read_files, shown};
 use crate::blocking::blocking_or;
-use crate::dockerfile::build::kept::{self, Modules};
+use crate::cache::mounts::{self as cache_mounts, Modules};
 use crate::dockerfile::copy::{self, Selected, Selection};
 use crate::engine::files::Files;
 use crate::engine::op::{Access as Owner, ExecOp, Mount, MountKind, Sharing};
@@ -267,7 +267,9 @@ async fn cache_of(
             let files = seed.as_deref();
             create_cache(&unpacker, place, owner, files.map(|files| (files, source.as_str())))
         };
-        open_cache(&folder, &name, sharing, &create)
+        let (place, lock) = open_cache(&folder, &name, sharing, &create)?;
+        cache_mounts::write_about(&place, &name);
+        Ok((place, lock))
     })
     .await
 }
@@ -282,7 +284,7 @@ pub(super) fn open_cache(
     let action = || "open a cache";
     fs_err::create_dir_all(folder).cannot(action)?;
     for number in 0_u32.. {
-        let place = kept::place(folder, name, number);
+        let place = cache_mounts::place(folder, name, number);
         let lock = place.with_extension("lock");
         let lock = match sharing {
             Sharing::Shared => Lock::shared(&lock).map(Some),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cache::programs::note_use_of;
 use crate::error::{Cannot, Result};
 use crate::oci::Platform;
 use crate::progress::TaskKind;
@@ -86,6 +87,9 @@ impl Builder {
         for (number, (package, program)) in packages.iter().zip(programs).enumerate() {
             let path = program.borrow_into(&run.folder(number).ok()?)?;
             binaries.push(Binary { package: package.clone(), path, size: program.size() });
+        }
+        if let (Some(program), Some(now)) = (programs.first(), run.began()) {
+            note_use_of(program.place(), now);
         }
         let (programs, traces) = (programs.to_vec(), Vec::new());
         Some(Built { binaries, programs, traces, _run: run })

@@ -30,11 +30,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Builder;
 use super::freshness::{Before, Sources, StartedAt};
+use crate::cache::gocache::OWN;
 use crate::clock::Clock;
 use crate::error::{Cannot, Result};
-
-/// The folder for our own files in a build cache.
-pub(super) const OWN: &str = "gondola";
 
 const PURGED: &str = "purged";
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::environment;
 use super::flags::BuildFlags;
-use super::kept::{InUse, Kept};
 use super::launch::{Confined, Inside};
 use super::session::Session;
 use super::toolchain::{
     Fetching, Origin, Toolchain, VERSION_LIMIT, is_program, parse_version, read_version,
 };
+use crate::cache::gocache::{GoCache, InUse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::oci::{ContainerConfig, Digest};
@@ -38,7 +38,7 @@ pub struct Images {
     /// Where images come from.
     pub context: Context,
     /// Where caches are kept.
-    pub kept: Kept,
+    pub go_cache: GoCache,
     /// The user's environment: it says how modules are fetched, and nothing about builds.
     pub variables: BTreeMap<String, String>,
     /// Starts confined processes.
@@ -104,7 +104,7 @@ impl Images {
         name: &str,
         (rung, need): (Rung, Need),
     ) -> Result<Toolchain> {
-        let in_use = self.kept.use_now()?;
+        let in_use = self.go_cache.use_now()?;
         let rootfs = self.unpacker(rung).unpack(image).await?;
         let view = rootfs.view()?;
         let config = &image.config.value().config;
@@ -122,8 +122,8 @@ impl Images {
         let version = version.ok_or_else(|| no_version(image.manifest.digest()))?;
         // The go command does not see when the image's C headers and libraries are others.
         let cache = match need {
-            Need::Go => self.kept.build_cache(),
-            Need::Everything => self.kept.build_cache_of(image.manifest.digest())?,
+            Need::Go => self.go_cache.build_cache(),
+            Need::Everything => self.go_cache.build_cache_of(image.manifest.digest())?,
         };
         self.toolchain_inside(image, (rootfs, cache), (root, version), in_use)
     }
@@ -147,7 +147,7 @@ impl Images {
             rootfs,
             copy,
             scratch: vec![cache.clone(), temporary.clone()],
-            modules: self.kept.go_path(),
+            modules: self.go_cache.go_path(),
             home: allowed.get("HOME").map(PathBuf::from),
             for_fetching: for_fetching(&allowed, &[]),
         };
@@ -166,7 +166,7 @@ impl Images {
         Ok(Session {
             temporary: self.context.store.temporary_folder()?,
             _in_use: in_use,
-            _kept: self.kept.clone(),
+            _go_cache: self.go_cache.clone(),
         })
     }
 
@@ -194,7 +194,7 @@ impl Images {
     }
 
     fn toolchain(&self, root: PathBuf, image: &Digest) -> Result<Toolchain> {
-        let in_use = self.kept.use_now()?;
+        let in_use = self.go_cache.use_now()?;
         let version = read_version(&root).ok_or_else(|| no_version(image))?;
         let session = self.session(in_use)?;
         let temporary = session.temporary.path();
@@ -202,8 +202,8 @@ impl Images {
         let confined = Confined {
             launcher: self.launcher.clone(),
             root: root.clone(),
-            scratch: vec![self.kept.build_cache(), temporary.to_owned()],
-            modules: self.kept.go_path(),
+            scratch: vec![self.go_cache.build_cache(), temporary.to_owned()],
+            modules: self.go_cache.go_path(),
             home: allowed.get("HOME").map(PathBuf::from),
             for_fetching: for_fetching(&allowed, &["PATH"]),
         };
@@ -220,9 +220,9 @@ impl Images {
         let fixed = [
             ("GOROOT", text(root)),
             ("PATH", text(&root.join("bin"))),
-            ("GOCACHE", text(&self.kept.build_cache())),
-            ("GOPATH", text(&self.kept.go_path())),
-            ("GOMODCACHE", text(&self.kept.modules())),
+            ("GOCACHE", text(&self.go_cache.build_cache())),
+            ("GOPATH", text(&self.go_cache.go_path())),
+            ("GOMODCACHE", text(&self.go_cache.modules())),
             ("HOME", text(temporary)),
             ("TMPDIR", text(temporary)),
         ];

@@ -1,17 +1,10 @@
-//! The folder for programs.
+//! The folder for programs, which `cache::programs` draws.
 //!
-//! ```text
-//! kept/KEY.lock             held while a process builds what KEY stands for
-//! kept/KEY/PACKAGE/NAME     the last program of a package; go leaves it alone if it is current
-//! run-XXXXXX/N/NAME         hard links to them that belong to one process
-//! run-XXXXXX/alive          locked while that process lives
-//! ```
 //! KEY stands for a folder, a platform and flags. `go` only ever writes below `run-XXXXXX`, and
 //! its output is renamed into `kept`: a program in there is whole, and what one process packs is
 //! what it built, whatever others build meanwhile. What a killed process leaves is removed by the
 //! next one.
 
-use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +14,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use crate::cache::programs::{ALIVE, KEPT, LOCK, RUN, is_dead};
 use crate::error::{Cannot, Result};
+use crate::store::names;
 
 use super::buildinfo::build_id;
 
@@ -41,16 +36,21 @@ impl Run {
         let action = || format!("make a folder in {}", programs.display());
         fs_err::create_dir_all(programs).cannot(action)?;
         sweep(programs);
-        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(programs);
+        let folder = tempfile::Builder::new().prefix(RUN).tempdir_in(programs);
         let folder = folder.cannot(action)?;
         // Locked before it has its name, or a sweep could take it for one that was left behind.
         let unnamed = folder.path().join("starting");
         let alive = fs_err::File::create(&unnamed).cannot(action)?;
         let locked = alive.file().try_lock().is_ok();
         if locked {
-            fs_err::rename(unnamed, folder.path().join("alive")).cannot(action)?;
+            fs_err::rename(unnamed, folder.path().join(ALIVE)).cannot(action)?;
         }
         Ok(Self { folder, _alive: locked.then_some(alive) })
+    }
+
+    /// When it was made, by the clock of the file system.
+    pub(super) fn began(&self) -> Option<SystemTime> {
+        fs_err::metadata(self.folder.path()).and_then(|found| found.modified()).ok()
     }
 
     /// Makes a folder for programs of different names.
@@ -63,12 +63,9 @@ impl Run {
 
 /// Removes the folders of processes that were killed.
 fn sweep(programs: &Path) {
-    let entries = fs_err::read_dir(programs).into_iter().flatten().filter_map(io::Result::ok);
-    let runs = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"run-"));
-    for run in runs.map(|entry| entry.path()) {
-        let Ok(alive) = fs_err::File::open(run.join("alive")) else { continue };
-        if alive.file().try_lock().is_ok() {
-            let _ = fs_err::remove_dir_all(&run);
+    for name in names(programs) {
+        if name.as_encoded_bytes().starts_with(RUN.as_bytes()) && is_dead(&programs.join(&name)) {
+            let _ = fs_err::remove_dir_all(programs.join(name));
         }
     }
 }
@@ -84,9 +81,9 @@ impl Kept {
     ///
     /// The lock saves work and guards nothing, so a file system that has no locks does without.
     pub(super) async fn open(programs: &Path, key: &str) -> Result<Self> {
-        let folder = programs.join("kept").join(short_hash(key));
+        let folder = programs.join(KEPT).join(short_hash(key));
         fs_err::create_dir_all(&folder).cannot(|| "make the folder for programs")?;
-        let lock = folder.with_extension("lock");
+        let lock = folder.with_extension(LOCK);
         let lock = fs_err::OpenOptions::new().create(true).append(true).open(lock);
         let lock = lock.cannot(|| "lock the folder for programs")?;
         loop {
@@ -146,6 +143,11 @@ impl Program {
         })
     }
 
+    /// Where it is kept.
+    pub(super) fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// Its length in bytes.
     pub(super) fn size(&self) -> u64 {
         self.size
@@ -189,44 +191,6 @@ fn short_hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// The bytes that the folder for programs takes, with each file counted once.
-pub fn programs_size(programs: &Path) -> u64 {
-    let files = files(programs).into_iter();
-    let sizes: BTreeMap<_, _> =
-        files.map(|(_, found)| ((found.dev(), found.ino()), found.len())).collect();
-    sizes.values().sum()
-}
-
-/// Removes programs that were last built before a moment, and what killed processes left; returns
-/// how many bytes that were. What is missing then is linked again when it is needed.
-pub fn prune_programs(programs: &Path, before: SystemTime) -> Result<u64> {
-    sweep(programs);
-    let mut freed = 0;
-    for (path, found) in files(&programs.join("kept")) {
-        // go sets the time of a program that it leaves alone to the present.
-        let is_old = found.modified().is_ok_and(|modified| modified < before);
-        if is_old && path.extension().is_none_or(|end| end != "lock") {
-            fs_err::remove_file(&path).cannot(|| "remove a program")?;
-            freed += found.len();
-        }
-    }
-    Ok(freed)
-}
-
-/// Every file below a folder. What vanishes meanwhile is left out.
-fn files(folder: &Path) -> Vec<(PathBuf, std::fs::Metadata)> {
-    let mut files = Vec::new();
-    let entries = fs_err::read_dir(folder).into_iter().flatten().filter_map(io::Result::ok);
-    for entry in entries {
-        match entry.metadata() {
-            Ok(found) if found.is_dir() => files.extend(self::files(&entry.path())),
-            Ok(found) => files.push((entry.path(), found)),
-            Err(_) => {}
-        }
-    }
-    files
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,26 +217,5 @@ mod tests {
         assert_eq!(names(programs.path()).len(), 2);
         drop((second, third));
         assert!(names(programs.path()).is_empty());
-    }
-
-    #[tokio::test]
-    async fn old_programs_are_pruned_and_locks_stay() {
-        let programs = tempfile::tempdir().unwrap();
-        let run = Run::begin(programs.path()).unwrap();
-        let made = run.folder(0).unwrap().join("app");
-        fs_err::write(&made, "program").unwrap();
-        let kept = Kept::open(programs.path(), "key").await.unwrap();
-        let program = kept.keep("example.com/app", &made).unwrap();
-        let place = kept.place("example.com/app", &made);
-        assert_eq!(fs_err::read(&place).unwrap(), b"program");
-        assert_eq!(programs_size(programs.path()), 7);
-
-        let written = fs_err::metadata(&made).unwrap().modified().unwrap();
-        assert_eq!(prune_programs(programs.path(), written).unwrap(), 0);
-        let later = written + Duration::from_secs(1);
-        assert_eq!(prune_programs(programs.path(), later).unwrap(), 7);
-        assert!(!place.exists() && made.exists());
-        assert_eq!(program.borrow_into(&run.folder(1).unwrap()), None);
-        assert!(kept.folder.with_extension("lock").exists());
     }
 }

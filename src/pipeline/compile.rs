@@ -1,7 +1,6 @@
 //! Compiling: one `go build` per platform and set of flags, for all packages that share them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -19,7 +18,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Built, Package};
 use crate::oci::Platform;
 use crate::progress::{Explanation, Origin, TaskKind};
-use crate::store::{Store, StorePlace};
 
 /// Packages that one `go build` compiles, and the images that wait for them.
 #[derive(Clone, Debug)]
@@ -74,17 +72,6 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary>
     })?;
     let name = file_name(&found.path)?;
     Ok(Binary { name, origin: "prebuilt".to_owned(), path: found.path.clone() })
-}
-
-/// The folder of `store` that keeps programs between runs.
-pub fn programs_folder(store: &Store) -> PathBuf {
-    store.place(StorePlace::Programs)
-}
-
-/// The folders of all scopes in it.
-pub fn programs_folders(store: &Store) -> Vec<PathBuf> {
-    let entries = fs_err::read_dir(programs_folder(store)).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect()
 }
 
 /// Starts every compilation that the plan needs.

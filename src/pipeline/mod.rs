@@ -26,14 +26,12 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-pub use compile::{programs_folder, programs_folders};
 pub use dockerfile::{DockerfileRequest, build_dockerfile, check_dockerfile};
 pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
     BaseChoice, Grouping, ImageSettings, Override, Prebuilt, Request, Settings, Target,
     ToolchainChoice,
 };
-pub use toolchain::all_go_caches;
 
 use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
@@ -132,6 +130,9 @@ pub async fn build(
         }
     }
     let built = assembling.finish()?;
+    if scope.is_some() {
+        crate::cache::programs::write_about(&context.programs, &request.scope);
+    }
     // Before anything is written, maybe beside the sources.
     for build_group in build_groups {
         build_group.freshness.keep(context, request, &build_group.packages);

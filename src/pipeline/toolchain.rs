@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::LockFile;
 use super::{BuildContext, Request, Settings, ToolchainChoice};
+use crate::cache::gocache::GoCache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Images, Kept, Modules, Need, Toolchain, Unpacked};
+use crate::golang::{BuildFlags, Images, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::sandbox::{Chooser, Files, Needs, Rung};
-use crate::store::{CacheScope, Store, StorePlace};
 use crate::transport::{self, Location};
 
 /// The kind of the store's records that say where an image's Go is.
@@ -20,24 +20,12 @@ const RECORDS: &str = "toolchain";
 /// The image that is used where none is named; `{version}` is what `go.mod` asks for.
 const DEFAULT_IMAGE: &str = "golang:{version}";
 
-/// What builds with a toolchain of an image keep in a store, scope by scope.
-pub fn all_go_caches(store: &Store) -> Vec<Kept> {
-    Kept::all(&store.place(StorePlace::GoCaches))
-}
-
-fn go_caches(store: &Store, scope: &CacheScope) -> Result<Kept> {
-    match scope.name() {
-        Some(scope) => Ok(Kept::new(store.place(StorePlace::GoCaches).join(scope.as_str()))),
-        None => store.scratch_folder().map(Kept::of_this_build),
-    }
-}
-
 /// The toolchains of a build, each found once.
 #[derive(Default)]
 pub(super) struct Toolchains {
     found: Vec<(Wanted, Toolchain)>,
     /// The caches of those that come from an image.
-    kept: OnceLock<Kept>,
+    go_cache: OnceLock<GoCache>,
 }
 
 /// What makes one toolchain another than the next.
@@ -81,7 +69,8 @@ impl Toolchains {
         for settings in settings {
             let wanted = Wanted::new(&settings.toolchain, &settings.go);
             if self.found.iter().all(|(known, _)| *known != wanted) {
-                let search = Search { context, request, need: wanted.need, kept: &self.kept };
+                let search =
+                    Search { context, request, need: wanted.need, go_cache: &self.go_cache };
                 let found = search.find(&wanted.choice).await?;
                 self.found.push((wanted, found));
             }
@@ -101,7 +90,7 @@ struct Search<'a> {
     context: &'a BuildContext,
     request: &'a Request,
     need: Need,
-    kept: &'a OnceLock<Kept>,
+    go_cache: &'a OnceLock<GoCache>,
 }
 
 impl Search<'_> {
@@ -250,15 +239,15 @@ impl Search<'_> {
 
     fn images(&self) -> Result<Images> {
         let variables = self.context.variables.clone();
-        let kept = if let Some(kept) = self.kept.get() {
-            kept
+        let go_cache = if let Some(known) = self.go_cache.get() {
+            known
         } else {
-            let made = go_caches(&self.context.transport.store, &self.request.scope)?;
-            self.kept.get_or_init(|| made)
+            let made = GoCache::of_scope(&self.context.transport.store, &self.request.scope)?;
+            self.go_cache.get_or_init(|| made)
         };
         Ok(Images {
             context: self.context.transport.clone(),
-            kept: kept.clone(),
+            go_cache: go_cache.clone(),
             variables,
             launcher: self.context.launcher.clone(),
             cores: self.context.cores,

@@ -1,18 +1,19 @@
-//! What the store holds, and what can go.
+//! What the store holds, and what of it must stay.
 //!
 //! *Named* content can be reached from `index.json`. Everything else is *cache*: bases pulled for
-//! a build, layers and records that save work, images whose name moved on. Pruning removes cache
-//! alone, and of that nothing that a running process used, nor what such content refers to.
+//! a build, layers and records that save work, images whose name moved on. Of that nothing may go that
+//! a running process used, nor what such content refers to. Which of the rest goes, `cache` decides.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::file_lock::Lock;
 use super::folders::{KeptFolder, kept_folders, needed_by_containers, steps_in};
-use super::lock::Census;
-use super::tree::remove_tree;
+use super::lock::{Census, TRASH};
+use super::tree::{delete_later, remove_tree};
+use super::walk::{files, names};
 use super::{Store, StorePlace, absent_as_none, graph};
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
@@ -34,69 +35,30 @@ impl Amount {
     }
 }
 
-/// What the store holds. Each file is counted once, in the first class that it belongs to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Everything that a name leads to.
-    pub images: Amount,
-    /// Manifests without a name and all that they refer to: bases, and images whose name moved.
-    pub bases: Amount,
-    /// Blobs that no manifest here refers to.
-    pub layers: Amount,
-    /// Records.
-    pub records: Amount,
-    /// Layers and folders of images that are unpacked, to be run.
-    pub unpacked: Amount,
-    /// Unfinished files, of running and of dead processes.
-    pub temporary: Amount,
+/// Whether something may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A name leads to it: it is no cache.
+    Named,
+    /// A running process uses it, or a container needs it.
+    InUse,
+    /// It saves work: something leads to it.
+    Useful,
+    /// Nothing can find it again.
+    Garbage,
 }
 
-impl Usage {
-    /// The sum of all bytes.
-    pub fn bytes(&self) -> u64 {
-        [self.images, self.bases, self.layers, self.records, self.unpacked, self.temporary]
-            .iter()
-            .map(|amount| amount.bytes)
-            .sum()
-    }
-}
-
-/// What [`Store::prune`] removes. Named images always stay, and so does what is in use.
-///
-/// Without a limit and without `all`, only what nothing can find again goes: content that neither
-/// a name nor a record leads to. With `all`, the whole cache goes. With a limit, the part of the
-/// cache that is over it goes; with both limits, the part that is over both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PrunePolicy {
-    /// Removes cache that was last used at least so long ago.
-    pub older_than: Option<Duration>,
-    /// Removes the least recently used cache, until so many bytes of cache are left.
-    pub keep_bytes: Option<u64>,
-    /// Removes all cache; a limit narrows it down again.
-    pub all: bool,
-    /// Removes nothing, and answers what would be removed.
-    pub dry_run: bool,
-}
-
-/// What was removed, or would be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// The blobs, with their sizes, the least recently used first.
-    pub blobs: Vec<(Digest, u64)>,
-    /// The records.
-    pub records: Amount,
-    /// What was unpacked.
-    pub unpacked: Amount,
-    /// Unfinished files of dead processes.
-    pub temporary: Amount,
-}
-
-impl Pruned {
-    /// The sum of all bytes.
-    pub fn bytes(&self) -> u64 {
-        let blobs: u64 = self.blobs.iter().map(|(_, bytes)| bytes).sum();
-        blobs + self.records.bytes + self.unpacked.bytes + self.temporary.bytes
-    }
+/// A blob, a record or something unpacked.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it is, below the store's folder.
+    pub path: PathBuf,
+    /// Its bytes; those of what is unpacked as they were counted then.
+    pub bytes: u64,
+    /// When it was last used.
+    pub used: SystemTime,
+    /// Whether it may go.
+    pub standing: Standing,
 }
 
 /// A blob file.
@@ -115,211 +77,255 @@ struct RecordFile {
     steps: Vec<String>,
 }
 
-/// Something that may be pruned.
-struct Candidate {
-    used: SystemTime,
-    bytes: u64,
-    path: PathBuf,
-    what: What,
-}
-
-/// What a [`Candidate`] is.
-enum What {
-    Blob(Digest),
-    Record,
-    Folder,
-}
-
 /// Everything that a decision is made from.
-struct Survey {
+pub struct Survey {
+    root: PathBuf,
     named: BTreeSet<Digest>,
     blobs: Vec<Blob>,
     records: Vec<RecordFile>,
     folders: Vec<KeptFolder>,
     /// The folders that containers need.
     needed: BTreeSet<PathBuf>,
+    /// What a running process used, and all that it refers to.
+    held: BTreeSet<Digest>,
+    /// What records lead to.
+    recorded: BTreeSet<Digest>,
+    /// What dead processes left.
+    dead: Vec<PathBuf>,
     /// When the oldest running process began to use the store.
     oldest_lease: Option<SystemTime>,
 }
 
+/// Keeps all processes from marking anything as used, so that what is unused stays unused.
+///
+/// Others wait while it is there, so it should not be there for long: files that it removes are only
+/// moved away, and deleted when it is gone.
+pub struct Collector {
+    store: Store,
+    trash: Option<tempfile::TempDir>,
+    next: usize,
+    lock: Lock,
+}
+
 impl Store {
-    /// Adds up what the store holds.
-    pub fn usage(&self) -> Result<Usage> {
-        let named = self.index()?.manifests.into_iter().map(|entry| entry.digest);
-        let count = || -> io::Result<Usage> {
-            let survey = Survey::take(self, named.collect(), None)?;
-            survey.usage(self)
-        };
-        count().cannot(|| format!("add up the store {}", self.shown()))
+    /// Waits until no process marks anything as used, and keeps all from it.
+    pub fn collect(&self) -> Result<Collector> {
+        let lock = Lock::exclusive(&self.collect_lock()).map_err(|e| self.cannot_write(e))?;
+        Ok(Collector { store: self.clone(), trash: None, next: 0, lock })
     }
 
-    /// Removes cache as `policy` says, and what dead processes left. `now` is the current time.
-    ///
-    /// Other processes wait while it decides, not while files are deleted.
-    pub fn prune(&self, policy: &PrunePolicy, now: SystemTime) -> Result<Pruned> {
-        let lock =
-            Lock::exclusive(&self.collect_lock()).map_err(|error| self.cannot_write(error))?;
-        let named: Vec<Digest> =
-            self.index()?.manifests.into_iter().map(|entry| entry.digest).collect();
-        let decide = || -> io::Result<_> {
-            let census = Census::take(&self.place(StorePlace::Work))?;
-            let survey = Survey::take(self, named, census.oldest)?;
-            let candidates = survey.chosen(self, policy, now)?;
-            Ok((census, candidates))
+    /// The same where nobody has to be waited for.
+    pub fn try_collect(&self) -> Result<Option<Collector>> {
+        let lock = Lock::try_exclusive(&self.collect_lock()).map_err(|e| self.cannot_write(e))?;
+        Ok(lock.map(|lock| Collector { store: self.clone(), trash: None, next: 0, lock }))
+    }
+
+    /// Looks at everything that the store holds. Without a [`Collector`] it may change meanwhile.
+    pub fn survey(&self) -> Result<Survey> {
+        let named = self.index()?.manifests.into_iter().map(|entry| entry.digest).collect();
+        Survey::take(self, named).cannot(|| format!("look through the store {}", self.shown()))
+    }
+
+    /// What must stay, whatever it is: [`Keepers`] are found without a look at records.
+    pub fn keepers(&self) -> Result<Keepers> {
+        let named: Vec<Digest> = self.index()?.manifests.into_iter().map(|e| e.digest).collect();
+        let find = || -> io::Result<Keepers> {
+            let oldest_lease = Census::take(&self.place(StorePlace::Work))?.oldest;
+            let in_use = |used: SystemTime| oldest_lease.is_some_and(|began| used >= began);
+            let used = blobs(self)?.into_iter().filter(|b| in_use(b.used)).map(|b| b.digest);
+            let blobs = graph::reachable(self, named.into_iter().chain(used))?;
+            let folders = needed_by_containers(self)?;
+            Ok(Keepers { root: self.root().to_owned(), blobs, folders, oldest_lease })
         };
-        let (census, candidates) =
-            decide().cannot(|| format!("look through the store {}", self.shown()))?;
-        let mut pruned = Pruned { temporary: amount_below(&census.dead), ..Pruned::default() };
-        let trash = if policy.dry_run { None } else { self.trash() };
-        for (number, candidate) in candidates.into_iter().enumerate() {
-            if !policy.dry_run {
-                let removed = remove(&candidate.path, trash.as_ref(), number);
-                removed.map_err(|error| self.cannot_write(error))?;
-            }
-            pruned.count(candidate);
+        find().cannot(|| format!("look through the store {}", self.shown()))
+    }
+}
+
+/// What nobody may remove.
+pub struct Keepers {
+    root: PathBuf,
+    blobs: BTreeSet<Digest>,
+    folders: BTreeSet<PathBuf>,
+    oldest_lease: Option<SystemTime>,
+}
+
+impl Keepers {
+    /// Whether something at a path below the store's folder must stay that was last used then.
+    pub fn keep(&self, path: &Path, used: SystemTime) -> bool {
+        self.oldest_lease.is_some_and(|began| used >= began)
+            || self.folders.contains(&self.root.join(path))
+            || digest_of(path).is_some_and(|digest| self.blobs.contains(&digest))
+    }
+}
+
+/// The digest of the blob at a path below the store's folder.
+pub fn digest_of(path: &Path) -> Option<Digest> {
+    let mut parts = path.strip_prefix(StorePlace::Blobs.path()).ok()?.iter();
+    let (algorithm, hex) = (parts.next()?.to_str()?, parts.next()?.to_str()?);
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+impl Collector {
+    /// Removes a file or folder of the store; one that is not there is removed.
+    pub fn remove(&mut self, path: &Path) -> Result<()> {
+        let path = self.store.root().join(path);
+        if self.trash.is_none() {
+            self.trash = self.store.trash();
         }
+        let number = self.next;
+        self.next += 1;
+        let moved = self.trash.as_ref().map(|trash| {
+            fs_err::rename(&path, trash.path().join(number.to_string())).or_else(absent_is_fine)
+        });
+        match moved {
+            Some(Ok(())) => Ok(()),
+            // A disk may be too full for the other folder.
+            _ => remove_tree(&path).map_err(|error| self.store.cannot_write(error)),
+        }
+    }
+
+    /// Lets others go on, and then deletes what was removed.
+    pub fn finish(self) {
+        let Self { trash, lock, .. } = self;
         drop(lock);
         if let Some(trash) = trash {
             // What cannot be deleted counts as a dead process's from now on.
             let _ = remove_tree(&trash.keep());
         }
-        if !policy.dry_run {
-            census.bury();
-        }
-        Ok(pruned)
     }
 
-    /// A folder to move files to, so that deleting them blocks nobody. A disk may be too full for
-    /// it. Without a lease it counts as a dead process's.
-    fn trash(&self) -> Option<tempfile::TempDir> {
-        tempfile::Builder::new().prefix("trash-").tempdir_in(self.place(StorePlace::Work)).ok()
+    /// Lets others go on, and deletes what was removed until `is_over` says so: the rest is deleted
+    /// beside other work, by this process or the next.
+    pub fn finish_until(self, is_over: &dyn Fn() -> bool) {
+        let Self { trash, lock, .. } = self;
+        drop(lock);
+        let Some(trash) = trash.map(tempfile::TempDir::keep) else { return };
+        for name in names(&trash) {
+            let path = trash.join(name);
+            if path.is_dir() || is_over() {
+                delete_later(trash);
+                return;
+            }
+            // What stays is deleted by the next process.
+            let _ = fs_err::remove_file(path);
+        }
+        let _ = fs_err::remove_dir(trash);
     }
 }
 
-impl Pruned {
-    fn count(&mut self, candidate: Candidate) {
-        match candidate.what {
-            What::Blob(digest) => self.blobs.push((digest, candidate.bytes)),
-            What::Record => self.records.add(candidate.bytes),
-            What::Folder => self.unpacked.add(candidate.bytes),
-        }
+fn absent_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+impl Store {
+    /// A folder to move files to, so that deleting them blocks nobody. A disk may be too full for
+    /// it. Without a lease it counts as a dead process's.
+    fn trash(&self) -> Option<tempfile::TempDir> {
+        tempfile::Builder::new().prefix(TRASH).tempdir_in(self.place(StorePlace::Work)).ok()
     }
 }
 
 impl Survey {
-    fn take(
-        store: &Store,
-        named: Vec<Digest>,
-        oldest_lease: Option<SystemTime>,
-    ) -> io::Result<Self> {
-        Ok(Self {
+    fn take(store: &Store, named: Vec<Digest>) -> io::Result<Self> {
+        let census = Census::take_if_there(&store.place(StorePlace::Work))?;
+        let mut survey = Self {
+            root: store.root().to_owned(),
             named: graph::reachable(store, named)?,
             blobs: blobs(store)?,
             records: records(store)?,
             folders: kept_folders(store)?,
             needed: needed_by_containers(store)?,
-            oldest_lease,
-        })
+            held: BTreeSet::new(),
+            recorded: BTreeSet::new(),
+            dead: census.dead,
+            oldest_lease: census.oldest,
+        };
+        let used = survey.blobs.iter().filter(|blob| survey.in_use(blob.used));
+        let used: Vec<Digest> = used.map(|blob| blob.digest.clone()).collect();
+        survey.held = graph::reachable(store, used)?;
+        let mentions = survey.records.iter().flat_map(|record| record.mentions.clone());
+        survey.recorded = graph::reachable(store, mentions)?;
+        Ok(survey)
     }
 
-    fn usage(&self, store: &Store) -> io::Result<Usage> {
-        let mut usage = Usage::default();
-        let mut documents = Vec::new();
-        for blob in self.blobs.iter().filter(|blob| !self.named.contains(&blob.digest)) {
-            if graph::references(store, &blob.digest)?.is_some() {
-                documents.push(blob.digest.clone());
+    /// Everything that a name leads to.
+    pub fn named(&self) -> &BTreeSet<Digest> {
+        &self.named
+    }
+
+    /// Manifests without a name, and all that they refer to: bases, and images whose name moved.
+    pub fn unnamed_images(&self, store: &Store) -> Result<BTreeSet<Digest>> {
+        let find = || -> io::Result<_> {
+            let mut documents = Vec::new();
+            for blob in self.blobs.iter().filter(|blob| !self.named.contains(&blob.digest)) {
+                if graph::references(store, &blob.digest)?.is_some() {
+                    documents.push(blob.digest.clone());
+                }
             }
-        }
-        let bases = graph::reachable(store, documents)?;
-        for blob in &self.blobs {
-            let class = if self.named.contains(&blob.digest) {
-                &mut usage.images
-            } else if bases.contains(&blob.digest) {
-                &mut usage.bases
-            } else {
-                &mut usage.layers
-            };
-            class.add(blob.bytes);
-        }
-        self.records.iter().for_each(|record| usage.records.add(record.bytes));
-        self.folders.iter().for_each(|folder| usage.unpacked.add(folder.bytes));
-        usage.temporary = amount_below(&[store.place(StorePlace::Work)]);
-        Ok(usage)
+            graph::reachable(store, documents)
+        };
+        find().cannot(|| format!("look through the store {}", store.shown()))
     }
 
-    /// What the policy removes, the least recently used first.
-    fn chosen(
-        self,
-        store: &Store,
-        policy: &PrunePolicy,
-        now: SystemTime,
-    ) -> io::Result<Vec<Candidate>> {
-        let only_garbage =
-            !policy.all && policy.older_than.is_none() && policy.keep_bytes.is_none();
-        let mut roots: Vec<Digest> = Vec::new();
-        roots.extend(self.blobs.iter().filter(|b| self.in_use(b.used)).map(|b| b.digest.clone()));
-        if only_garbage {
-            roots.extend(self.records.iter().flat_map(|record| record.mentions.clone()));
+    /// The digests that stand in records of a kind.
+    pub fn mentioned_by(&self, kind: &str) -> BTreeSet<Digest> {
+        let of_kind = |record: &&RecordFile| {
+            record.path.parent().is_some_and(|folder| folder.ends_with(kind))
+        };
+        let records = self.records.iter().filter(of_kind);
+        records.flat_map(|record| record.mentions.iter().cloned()).collect()
+    }
+
+    /// The folders of processes that died, below the store's folder.
+    pub fn dead(&self) -> impl Iterator<Item = &Path> {
+        self.dead.iter().filter_map(|folder| folder.strip_prefix(&self.root).ok())
+    }
+
+    /// Every blob, record and unpacked folder, and whether it may go.
+    pub fn items(&self) -> Vec<Item> {
+        let found = self.found_folders();
+        let item = |path: &Path, bytes: u64, used: SystemTime, standing: Standing| {
+            let path = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
+            Item { path, bytes, used, standing }
+        };
+        let blobs = self.blobs.iter().map(|blob| {
+            let path = Path::new(StorePlace::Blobs.path()).join(blob.digest.algorithm());
+            let standing = self.standing_of_blob(&blob.digest);
+            item(&path.join(blob.digest.hex()), blob.bytes, blob.used, standing)
+        });
+        let records = self.records.iter().map(|record| {
+            let in_use = self.in_use(record.used);
+            let standing = if in_use { Standing::InUse } else { Standing::Useful };
+            item(&record.path, record.bytes, record.used, standing)
+        });
+        let folders = self.folders.iter().map(|folder| {
+            let standing = if self.in_use(folder.used) || self.needed.contains(&folder.path) {
+                Standing::InUse
+            } else if found.contains(&folder.key) {
+                Standing::Useful
+            } else {
+                Standing::Garbage
+            };
+            item(&folder.path, folder.bytes, folder.used, standing)
+        });
+        blobs.chain(records).chain(folders).collect()
+    }
+
+    fn standing_of_blob(&self, digest: &Digest) -> Standing {
+        if self.named.contains(digest) {
+            Standing::Named
+        } else if self.held.contains(digest) {
+            Standing::InUse
+        } else if self.recorded.contains(digest) {
+            Standing::Useful
+        } else {
+            Standing::Garbage
         }
-        let kept = graph::reachable(store, roots)?;
-        let cache_bytes = self.cache_bytes();
-        let mut candidates = self.candidates(store, &kept, only_garbage);
-        candidates.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
-        if let Some(age) = policy.older_than {
-            candidates.retain(|c| now.duration_since(c.used).unwrap_or_default() >= age);
-        }
-        if let Some(keep) = policy.keep_bytes {
-            candidates.truncate(enough(&candidates, cache_bytes.saturating_sub(keep)));
-        }
-        Ok(candidates)
     }
 
     /// Whether something last used then was used since the oldest running process began.
     fn in_use(&self, used: SystemTime) -> bool {
         self.oldest_lease.is_some_and(|began| used >= began)
-    }
-
-    fn cache_bytes(&self) -> u64 {
-        let unnamed = self.blobs.iter().filter(|blob| !self.named.contains(&blob.digest));
-        let blobs: u64 = unnamed.map(|blob| blob.bytes).sum();
-        let folders: u64 = self.folders.iter().map(|folder| folder.bytes).sum();
-        blobs + folders + self.records.iter().map(|record| record.bytes).sum::<u64>()
-    }
-
-    fn candidates(
-        self,
-        store: &Store,
-        kept: &BTreeSet<Digest>,
-        only_garbage: bool,
-    ) -> Vec<Candidate> {
-        let oldest = self.oldest_lease;
-        let in_use = move |used| oldest.is_some_and(|began| used >= began);
-        let free = |blob: &Blob| !self.named.contains(&blob.digest) && !kept.contains(&blob.digest);
-        let found = self.found_folders();
-        let needed = self.needed;
-        let unused = |f: &KeptFolder| !in_use(f.used) && !needed.contains(&f.path);
-        let folders = self.folders.into_iter().filter(unused);
-        let folders = folders.filter(|folder| !only_garbage || !found.contains(&folder.key));
-        let folders = folders.map(|folder| Candidate {
-            used: folder.used,
-            bytes: folder.bytes,
-            path: folder.path,
-            what: What::Folder,
-        });
-        let blobs = self.blobs.into_iter().filter(free).map(|blob| Candidate {
-            used: blob.used,
-            bytes: blob.bytes,
-            path: store.blob_path(&blob.digest),
-            what: What::Blob(blob.digest),
-        });
-        let records = self.records.into_iter().filter(|r| !only_garbage && !in_use(r.used));
-        let records = records.map(|record| Candidate {
-            used: record.used,
-            bytes: record.bytes,
-            path: record.path,
-            what: What::Record,
-        });
-        blobs.chain(records).chain(folders).collect()
     }
 
     /// The folders that somebody can find again: those of images by their layers, changes that were
@@ -340,17 +346,6 @@ impl Survey {
     }
 }
 
-/// How many candidates, from the first, have at least `bytes` bytes together.
-fn enough(candidates: &[Candidate], bytes: u64) -> usize {
-    let mut freed = 0;
-    let still_needed = |candidate: &&Candidate| {
-        let needed = freed < bytes;
-        freed += candidate.bytes;
-        needed
-    };
-    candidates.iter().take_while(still_needed).count()
-}
-
 /// Every blob. Files that have no digest for a name are not ours and are passed over.
 pub(super) fn blobs(store: &Store) -> io::Result<Vec<Blob>> {
     let mut blobs = Vec::new();
@@ -367,9 +362,8 @@ pub(super) fn blobs(store: &Store) -> io::Result<Vec<Blob>> {
 
 fn records(store: &Store) -> io::Result<Vec<RecordFile>> {
     let mut records = Vec::new();
-    for kind in
-        absent_as_none(fs_err::read_dir(store.place(StorePlace::Records)))?.into_iter().flatten()
-    {
+    let kinds = absent_as_none(fs_err::read_dir(store.place(StorePlace::Records)))?;
+    for kind in kinds.into_iter().flatten() {
         for (path, metadata) in files(&kind?.path())? {
             let text = absent_as_none(fs_err::read(&path))?.unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
@@ -379,44 +373,4 @@ fn records(store: &Store) -> io::Result<Vec<RecordFile>> {
         }
     }
     Ok(records)
-}
-
-/// The regular files in a folder, which may be absent; a file that vanishes meanwhile is left out.
-fn files(folder: &Path) -> io::Result<Vec<(PathBuf, std::fs::Metadata)>> {
-    let mut files = Vec::new();
-    for entry in absent_as_none(fs_err::read_dir(folder))?.into_iter().flatten() {
-        let path = entry?.path();
-        match absent_as_none(fs_err::symlink_metadata(&path))? {
-            Some(metadata) if metadata.is_file() => files.push((path, metadata)),
-            _ => {}
-        }
-    }
-    Ok(files)
-}
-
-/// Counts the unfinished files in processes' folders. What vanishes meanwhile does not count.
-fn amount_below(folders: &[PathBuf]) -> Amount {
-    let mut amount = Amount::default();
-    for entry in folders.iter().filter_map(|folder| fs_err::read_dir(folder).ok()).flatten() {
-        let Ok(path) = entry.map(|entry| entry.path()) else { continue };
-        match fs_err::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                let below = amount_below(&[path]);
-                amount.count += below.count;
-                amount.bytes += below.bytes;
-            }
-            Ok(metadata) if !path.ends_with(super::lock::LEASE) => amount.add(metadata.len()),
-            _ => {}
-        }
-    }
-    amount
-}
-
-/// Removes a file or folder: into the trash where there is one, which is emptied later.
-fn remove(path: &Path, trash: Option<&tempfile::TempDir>, number: usize) -> io::Result<()> {
-    let moved = trash.map(|trash| fs_err::rename(path, trash.path().join(number.to_string())));
-    match moved {
-        Some(Ok(())) => Ok(()),
-        _ => remove_tree(path),
-    }
 }

@@ -56,6 +56,14 @@ impl Lock {
         }
     }
 
+    /// Whether somebody holds the lock in any way; not where there is none. Whoever asks for it just
+    /// then may find it taken.
+    pub fn is_held_at_all(path: &Path) -> io::Result<bool> {
+        let exclusive = FlockOperation::NonBlockingLockExclusive;
+        let looked = none_if_held(Self::look(path, exclusive));
+        Ok(absent_as_none(looked)?.is_some_and(|lock| lock.is_none()))
+    }
+
     /// Locks a file that cannot be written to.
     fn look(path: &Path, operation: FlockOperation) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -130,7 +138,10 @@ mod tests {
         assert!(!Lock::is_held(&path).unwrap());
         let looked = Lock::shared(&path).unwrap();
         assert!(!Lock::is_held(&path).unwrap());
+        assert!(Lock::is_held_at_all(&path).unwrap());
         drop(looked);
+        assert!(!Lock::is_held_at_all(&path).unwrap());
+        assert!(!Lock::is_held_at_all(&folder.path().join("absent")).unwrap());
         assert!(Lock::try_exclusive(&path).unwrap().is_some());
     }
 }

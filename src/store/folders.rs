@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::file_lock::Lock;
 use super::lock::Held;
-use super::tree::remove_tree;
 use super::{Store, StorePlace, absent_as_none, touch};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -74,7 +73,7 @@ pub(super) struct KeptFolder {
 impl KeptFolder {
     /// Whether it has a random key, which nobody can compute again.
     pub(super) fn is_step(&self) -> bool {
-        self.key.starts_with(STEP)
+        is_step_folder(&self.key)
     }
 }
 
@@ -199,10 +198,9 @@ pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
             let path = entry?.path();
             let metadata = absent_as_none(fs_err::symlink_metadata(&path))?;
             let Some(metadata) = metadata.filter(std::fs::Metadata::is_dir) else { continue };
-            let text = absent_as_none(fs_err::read_to_string(path.join(BYTES)))?;
             found.push(KeptFolder {
                 key: entry_name(&path),
-                bytes: text.and_then(|text| text.parse().ok()).unwrap_or(0),
+                bytes: unpacked_bytes(&path),
                 used: metadata.modified()?,
                 needs: needs(&path)?,
                 path,
@@ -210,6 +208,12 @@ pub(super) fn kept_folders(store: &Store) -> io::Result<Vec<KeptFolder>> {
         }
     }
     Ok(found)
+}
+
+/// How many bytes a kept folder takes, as that was counted when it was made.
+pub fn unpacked_bytes(folder: &Path) -> u64 {
+    let text = fs_err::read_to_string(folder.join(BYTES)).unwrap_or_default();
+    text.parse().unwrap_or(0)
 }
 
 /// The kept folders that containers need: the file [`NEEDS`] in a container's folder names them, a line
@@ -239,14 +243,11 @@ pub(super) fn steps_in(text: &str) -> Vec<String> {
     keys.map(str::to_owned).collect()
 }
 
-fn entry_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+/// Whether a key of a folder is one that nobody can compute again: a step's changes.
+pub fn is_step_folder(key: &str) -> bool {
+    key.starts_with(STEP)
 }
 
-/// Deletes a folder on a thread of its own. What it has not deleted when the process ends, the next
-/// process does.
-pub(super) fn delete_later(folder: PathBuf) {
-    let deleting = std::thread::Builder::new().name("delete".to_owned());
-    // Without a thread it is left to the next process; and so is what cannot be deleted.
-    let _ = deleting.spawn(move || remove_tree(&folder));
+fn entry_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

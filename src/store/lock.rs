@@ -12,11 +12,12 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::absent_as_none;
 use super::file_lock::Lock;
-use super::folders::delete_later;
-use super::tree::remove_tree;
+use super::tree::{delete_later, remove_tree};
+use super::{Store, absent_as_none};
 
+/// How the folders begin that hold what was removed, and have no lease.
+pub(super) const TRASH: &str = "trash-";
 /// The name of the locked file in a process's folder.
 pub(super) const LEASE: &str = "lease";
 
@@ -100,7 +101,7 @@ impl Held {
         let own = self.folder.path();
         // Without a lease it counts as what a dead process left, if this one ends too soon.
         let name = own.file_name().unwrap_or_default().to_string_lossy();
-        let trash = own.with_file_name(format!("trash-{name}-{number}"));
+        let trash = own.with_file_name(format!("{TRASH}{name}-{number}"));
         // What cannot be moved is removed with everything else of this process.
         if fs_err::rename(folder, &trash).is_ok() {
             delete_later(trash);
@@ -169,6 +170,13 @@ impl Drop for Scratch {
     }
 }
 
+impl Store {
+    /// Whether the process of a folder in `work/` is at work.
+    pub fn is_of_the_living(&self, folder: &Path) -> bool {
+        began_if_alive(&folder.join(LEASE)).ok().flatten().is_some()
+    }
+}
+
 /// Which processes are at work, and what the dead ones left.
 pub(super) struct Census {
     /// When the longest-running process began.
@@ -178,6 +186,12 @@ pub(super) struct Census {
 }
 
 impl Census {
+    /// The same for a place that may not be there, or in which nothing can be locked.
+    pub(super) fn take_if_there(work: &Path) -> io::Result<Self> {
+        let taken = absent_as_none(Self::take(work))?;
+        Ok(taken.unwrap_or(Self { oldest: None, dead: Vec::new() }))
+    }
+
     /// Looks at every process's folder. The caller holds the collector's lock exclusively.
     pub(super) fn take(work: &Path) -> io::Result<Self> {
         let mut census = Self { oldest: None, dead: Vec::new() };
@@ -195,18 +209,12 @@ impl Census {
         Ok(census)
     }
 
-    /// Removes the folders of the dead. Needs no lock: nobody comes back to them.
-    pub(super) fn bury(&self) {
-        for folder in &self.dead {
-            // Another process may be doing the same; what stays is for the next.
-            let _ = remove_tree(folder);
-        }
-    }
-
     /// The same, but root file systems, which can have very many files, are deleted meanwhile.
     fn bury_quickly(self) {
         for folder in self.dead {
-            if holds_folders(&folder) {
+            let is_trash =
+                |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(TRASH.as_bytes());
+            if folder.file_name().is_some_and(is_trash) || holds_folders(&folder) {
                 delete_later(folder);
             } else {
                 let _ = remove_tree(&folder);

@@ -38,7 +38,7 @@
 //!   renamed into place.
 //! - Nothing is changed in place: `kill -9` at any moment leaves at most a folder in `work/`
 //!   whose lease nobody locks. The next process that begins to write removes it, and so does
-//!   [`Store::prune`].
+//!   `cache prune`.
 //! - What a process looked up or stored stays until its lease ends, see [`Lease`].
 //!
 //! # Power loss
@@ -64,6 +64,7 @@ mod scope;
 mod space;
 mod tree;
 mod verify;
+mod walk;
 
 use std::fmt;
 use std::io;
@@ -78,16 +79,17 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-pub use collect::{Amount, PrunePolicy, Pruned, Usage};
+pub use collect::{Amount, Collector, Item, Keepers, Standing, Survey, digest_of};
 pub use file_lock::Lock;
-pub use folders::{FolderInfo, FolderLocks, ScratchFolder};
+pub use folders::{FolderInfo, FolderLocks, ScratchFolder, is_step_folder, unpacked_bytes};
 pub use ingest::Ingest;
 pub use layout::StorePlace;
 pub use lock::Lease;
 pub use read::BlobReader;
 pub use scope::{CacheScope, ScopeName};
-pub use tree::{remove_tree, tree_bytes};
+pub use tree::remove_tree;
 pub use verify::Verification;
+pub use walk::{SharedFile, Size, names, size_below, walk};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Index, canonical_json};
@@ -365,6 +367,12 @@ impl Store {
             let named = format!("cannot make the folder {}: {error}", folder.display());
             self.cannot_write(io::Error::new(error.kind(), named))
         })
+    }
+
+    /// Puts a file in the place of another one, which may be absent, at once.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let written = self.held()?.scratch(bytes).and_then(|scratch| scratch.place(path));
+        written.map_err(|error| self.cannot_write(error))
     }
 
     fn replace_durably(&self, path: &Path, bytes: &[u8]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Records: small facts that save work, found by a key.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,14 @@ impl Store {
         // A collector that has judged the old record must not remove the new one.
         let _lock = self.keep_collector_out()?;
         scratch.and_then(|s| s.place(&path)).map_err(|error| self.cannot_write(error))
+    }
+
+    /// The value of the record at a path below the store's folder, whatever its kind and key are. Does
+    /// not mark it as used.
+    pub fn record_value(&self, path: &Path) -> Option<serde_json::Value> {
+        let bytes = fs_err::read(self.root().join(path)).ok()?;
+        let record: Record<serde_json::Value> = serde_json::from_slice(&bytes).ok()?;
+        Some(record.value)
     }
 
     fn record_path(&self, kind: &str, key: &str) -> Option<PathBuf> {

@@ -10,17 +10,6 @@ use rustix::io::Errno;
 /// The permissions without which a folder's owner cannot empty it.
 const OWNERS: u32 = 0o700;
 
-/// The bytes of the files below a folder. What vanishes meanwhile, or cannot be seen, does not count.
-pub fn tree_bytes(folder: &Path) -> u64 {
-    let entries = fs_err::read_dir(folder).into_iter().flatten().filter_map(io::Result::ok);
-    let sizes = entries.map(|entry| match fs_err::symlink_metadata(entry.path()) {
-        Ok(found) if found.is_dir() => tree_bytes(&entry.path()),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
-}
-
 /// Removes a folder and all in it, whatever the depth and the modes. What is not there is removed.
 ///
 /// Nobody else may write to the folder meanwhile: it is an image's content that nobody runs.
@@ -96,6 +85,14 @@ fn open_up(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs_err::set_permissions(folder, std::fs::Permissions::from_mode(mode & 0o777 | OWNERS))
+}
+
+/// Deletes a folder on a thread of its own. What it has not deleted when the process ends, the next
+/// process does.
+pub(super) fn delete_later(folder: PathBuf) {
+    let deleting = std::thread::Builder::new().name("delete".to_owned());
+    // Without a thread it is left to the next process; and so is what cannot be deleted.
+    let _ = deleting.spawn(move || remove_tree(&folder));
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use fs_err as fs;
 use uses::{Arrow, Sources, arrows_between_neighbours, circles, leads};
 
 /// Arrows that close a circle, each with the reason why it stays for now.
-const CIRCLES: [(&str, &str, &str); 15] = [
+const CIRCLES: [(&str, &str, &str); 14] = [
     ("cli::args", "cli::commands", LATER),
     ("cli::commands", "cli::id_range", LATER),
     ("cli::dockerfile", "cli::commands", LATER),
@@ -29,7 +29,6 @@ const CIRCLES: [(&str, &str, &str); 15] = [
     ("sandbox::id_range", "sandbox::spawn", LATER),
     ("sandbox::spawn", "sandbox::helper", LATER),
     ("sandbox::way_out", "sandbox::helper", LATER),
-    ("store::folders", "store::lock", LATER),
 ];
 /// The reason of those that wait for their turn.
 const LATER: &str = "older than the test";

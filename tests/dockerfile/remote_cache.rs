@@ -1,8 +1,13 @@
 //! Results of steps that go from one machine to another through a registry.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
 
+use gondola::image::{Blob, BlobLocation};
+use gondola::oci::{Descriptor, Digest, MediaType};
 use serde_json::Value;
 
 use super::bench::{Bench, text};
@@ -42,31 +47,40 @@ fn image(bench: &Bench) -> ReadImage {
     Stored::folder(&bench.sandbox.path("out")).image(Some("t"))
 }
 
-/// The tag and the digest of the layer of the step whose layer has a file.
-fn entry(bench: &Bench, image: &ReadImage, file: &str) -> (String, gondola::oci::Digest) {
+/// The digest of the layer that has a file.
+fn layer_with(image: &ReadImage, file: &str) -> Digest {
     let holds = |layer: &Vec<super::support::Entry>| layer.iter().any(|entry| entry.path == file);
     let number = image.layers.iter().position(holds).unwrap();
-    let digest = image.manifest["layers"][number]["digest"].as_str().unwrap();
-    let tags = bench.registry.tags("cache");
-    let of = |tag: &&String| manifest(bench, tag)["layers"][0]["digest"] == digest;
-    (tags.iter().find(of).unwrap().clone(), digest.parse().unwrap())
+    image.manifest["layers"][number]["digest"].as_str().unwrap().parse().unwrap()
 }
 
-fn manifest(bench: &Bench, tag: &str) -> Value {
-    let source = format!("docker://{}:{tag}", bench.registry.image("cache"));
-    serde_json::from_str(&run("skopeo", &["inspect", "--raw", "--tls-verify=false", &source]))
-        .unwrap()
+/// The manifest of the cache, and the list of records that is its configuration.
+fn cached(bench: &Bench) -> (Value, Value) {
+    let source = format!("docker://{}:steps", bench.registry.image("cache"));
+    let manifest = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &source]);
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let list: Digest = manifest["config"]["digest"].as_str().unwrap().parse().unwrap();
+    let list = fs_err::read(bench.registry.blob_file(&list)).unwrap();
+    (manifest, serde_json::from_slice(&list).unwrap())
 }
 
-/// Puts another manifest in the place of one.
-fn replace(bench: &Bench, tag: &str, manifest: &Value) {
+/// Puts another list, or another manifest, in the place of what is there.
+fn replace(bench: &Bench, manifest: &Value, list: &Value) {
     let name = reference(bench.registry.host(), "cache");
-    let bytes = serde_json::to_vec(manifest).unwrap();
-    let media_type = gondola::oci::MediaType::OCI_MANIFEST;
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let list = serde_json::to_vec(list).unwrap();
+    let media_type = MediaType::new(manifest["config"]["mediaType"].as_str().unwrap());
+    let descriptor = Descriptor::of(media_type, &list);
+    let mut manifest = manifest.clone();
+    manifest["config"] = serde_json::to_value(&descriptor).unwrap();
+    let blob = Blob { descriptor: descriptor.clone(), source: BlobLocation::Memory(list.into()) };
     let client = client();
-    let put = client.push_manifest(name.repository(), tag, &media_type, bytes.into());
-    runtime.block_on(put).unwrap();
+    let put = async {
+        let (repository, silent) = (name.repository(), Arc::new(|_| {}));
+        client.push_blob(repository, &descriptor, Arc::new(blob), &[], silent).await?;
+        let bytes = serde_json::to_vec(&manifest).unwrap().into();
+        client.push_manifest(repository, "steps", &MediaType::OCI_MANIFEST, bytes).await
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(put).unwrap();
 }
 
 #[test]
@@ -74,12 +88,16 @@ fn steps_that_another_machine_executed_are_not_executed_and_only_what_is_needed_
     let (mut bench, repository) = need!(prepared());
     let more = ["--cache-repo", &repository];
     let first = bench.build(&more);
-    // A copy from a stage is also known by a key that looks at no files.
-    assert_eq!(bench.registry.tags("cache").len(), STEPS + 1);
-    // What is not there costs one request, and nothing is listed.
+    // One manifest for all steps; a copy from a stage is also known by a key that looks at no files.
+    assert_eq!(bench.registry.tags("cache"), ["steps"]);
+    let (_, list) = cached(&bench);
+    let records = list["records"].as_array().unwrap();
+    let asked = records.iter().filter(|record| record.get("asked").is_some());
+    assert_eq!((records.len(), asked.count()), (STEPS, 1));
+    // A look at what is not there costs one request, at the begin and before writing; nothing is listed.
     let missing = bench.registry.count("GET", "/v2/cache/manifests/", &[404]);
     let listed = bench.registry.count("GET", "/v2/cache/tags/", &[200, 404]);
-    assert_eq!((missing, listed), (STEPS + 1, 0));
+    assert_eq!((missing, listed), (2, 0));
     let path = "/v2/cache/blobs/sha256:";
     assert_eq!(bench.registry.count("GET", path, &[200]), 0);
 
@@ -90,14 +108,15 @@ fn steps_that_another_machine_executed_are_not_executed_and_only_what_is_needed_
     assert_eq!(first.digest, second.digest);
     assert_eq!(text(&first, "then"), text(&second, "then"));
     // The layers of the stage that is copied from stay where they are, and nothing is unpacked.
-    assert_eq!(bench.registry.count("GET", path, &[200]), 2);
+    assert_eq!(bench.registry.count("GET", path, &[200]), 1 + 2, "the list and two layers");
+    assert_eq!(bench.registry.count("PUT", "/v2/cache/manifests/", &[201]), 1);
     assert!(!bench.sandbox.path("second/gondola/rootfs").exists());
 
     // What was fetched is known from then on.
     let asked = || bench.registry.count("GET", "/v2/cache/manifests/", &[200]);
     let before = asked();
     let again = bench.run(&more).success();
-    assert_eq!((hits(&again), asked() - before), (3, 3), "{}", again.stderr);
+    assert_eq!((hits(&again), asked() - before), (3, 1), "{}", again.stderr);
 }
 
 #[test]
@@ -118,6 +137,14 @@ fn what_is_executed_on_results_of_others_goes_back_to_them() {
     assert_ne!(text(&fresh, "then"), text(&first, "then"));
     move_on(&mut bench, "fourth");
     assert_eq!(bench.build(&more).digest, fresh.digest);
+    // Nothing refers to the layers that were there before.
+    let (manifest, list) = cached(&bench);
+    let digests = |layers: &Value, pointer: &str| -> BTreeSet<String> {
+        let layers = layers.as_array().unwrap().iter();
+        layers.map(|of| of.pointer(pointer).unwrap().as_str().unwrap().to_owned()).collect()
+    };
+    let named = digests(&list["records"], "/layer/digest");
+    assert_eq!(digests(&manifest["layers"], "/digest"), named);
 }
 
 #[test]
@@ -162,10 +189,9 @@ fn a_layer_that_is_broken_is_not_used_and_takes_nobodys_place() {
     let remove = |blob: PathBuf| fs_err::remove_file(blob).unwrap();
     let mut before = first;
     for (name, harm) in [("changed", change as fn(PathBuf)), ("removed", remove)] {
-        let (tag, digest) = entry(&bench, &before, "then");
-        harm(bench.registry.blob_file(&digest));
+        harm(bench.registry.blob_file(&layer_with(&before, "then")));
         move_on(&mut bench, name);
-        let ran = bench.run(&more).success().says(&format!("cache:{tag} is not used"));
+        let ran = bench.run(&more).success().says("cache:steps is not used: step ");
         assert_eq!(ran.stderr.matches("is not used").count(), 1, "{}", ran.stderr);
         let made = image(&bench);
         assert_ne!(text(&before, "then"), text(&made, "then"));
@@ -191,33 +217,85 @@ fn what_was_executed_before_a_failure_is_there_for_others() {
 }
 
 #[test]
-fn entries_that_say_something_wrong_are_not_used() {
+fn records_that_say_something_wrong_are_not_used() {
     let (mut bench, repository) = need!(prepared());
     let more = ["--cache-repo", &repository];
     let first = bench.build(&more);
-    let (tag, _) = entry(&bench, &first, "then");
-    let good = manifest(&bench, &tag);
-    let other = &manifest(&bench, &entry(&bench, &first, "w/when").0);
-    let mut wrong_archive = good.clone();
-    let diff_id = other["annotations"]["vnd.gondola.step.diff-id"].clone();
-    wrong_archive["annotations"]["vnd.gondola.step.diff-id"] = diff_id;
-    let mut bare = good.clone();
-    bare["annotations"] = serde_json::json!({});
-    for (number, (manifest, why)) in [
-        (&wrong_archive, "its diff ID is"),
-        (&bare, "its annotation org.opencontainers.image.created is missing"),
-        (other, "it is the result of another step"),
+    let (manifest, good) = cached(&bench);
+    let digest = layer_with(&first, "then");
+    let changed = |name: &str, value: &str| {
+        let mut list = good.clone();
+        let records = list["records"].as_array_mut().unwrap();
+        let of_then = records.iter_mut().find(|r| r["layer"]["digest"] == digest.as_str()).unwrap();
+        *of_then.pointer_mut(name).unwrap() = value.into();
+        list
+    };
+    for (number, (list, why)) in [
+        (changed("/layer/diff_id", Digest::of(b"x").as_str()), "its diff ID is"),
+        (changed("/created", "yesterday"), "its time is none"),
+        (changed("/layer/media_type", "text/plain"), "its layer is of no type of layers"),
     ]
     .into_iter()
     .enumerate()
     {
-        replace(&bench, &tag, manifest);
+        replace(&bench, &manifest, &list);
         move_on(&mut bench, &format!("home-{number}"));
-        bench.run(&more).success().says(&format!("cache:{tag} is not used")).says(why);
+        bench.run(&more).success().says("is not used").says(why);
         let image = image(&bench);
         assert_ne!(text(&first, "then"), text(&image, "then"), "{why}");
         assert_eq!(text(&first, "w/when"), text(&image, "w/when"), "{why}");
     }
+    let mut image_there = manifest.clone();
+    image_there["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+    let newer = serde_json::json!({"version": 99, "records": []});
+    for (number, (manifest, list, why)) in [
+        (&image_there, &good, "its configuration is"),
+        (&manifest, &newer, "its version is 99"),
+        (&manifest, &Value::Null, "its list is none"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        replace(&bench, manifest, list);
+        move_on(&mut bench, &format!("other-{number}"));
+        let ran = bench.run(&more).success().says("cache:steps is not used").says(why);
+        assert_eq!(hits(&ran), 0, "{}", ran.stderr);
+        // The good one is there now.
+        move_on(&mut bench, &format!("after-{number}"));
+        let ran = bench.run(&more).success();
+        assert_eq!(hits(&ran), STEPS, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn machines_that_write_at_once_lose_nothing_of_each_other() {
+    let (mut bench, repository) = need!(prepared());
+    let own =
+        |number: usize| format!("FROM busybox\nRUN echo {number} > /own\nRUN cat /own > /two\n");
+    let machines: Vec<_> = (0..4)
+        .map(|number| {
+            move_on(&mut bench, &format!("machine-{number}"));
+            let file = bench.sandbox.write(&format!("files/{number}"), own(number));
+            let output = format!("oci:out-{number}:t");
+            let words = ["build", "--mirror", bench.mirror(), "--cache-repo", &repository];
+            let words =
+                [&words[..], &["-f", file.to_str().unwrap(), "-o", &output, "ctx"]].concat();
+            let mut command = bench.sandbox.command(&words);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let child = command.spawn().unwrap();
+            (command, child)
+        })
+        .collect();
+    for (command, child) in machines {
+        Run::ended(&command, child.wait_with_output().unwrap()).success();
+    }
+    move_on(&mut bench, "last");
+    for number in 0..4 {
+        bench.file(&own(number));
+        let ran = bench.run(&["--cache-repo", &repository]).success();
+        assert_eq!(hits(&ran), 2, "machine {number}: {}", ran.stderr);
+    }
+    assert_eq!(bench.registry.tags("cache"), ["steps"]);
 }
 
 #[test]
@@ -250,7 +328,7 @@ fn whoever_may_only_read_is_told_and_reads() {
     let host = registry.host();
     bench.sandbox.gondola(&["login", host, "-u", USER, "-p", PASSWORD]).success();
     let first = bench.build(&["--cache-repo", &place]);
-    assert_eq!(registry.tags("cache").len(), STEPS + 1);
+    assert_eq!(registry.tags("cache"), ["steps"]);
     bench.sandbox.gondola(&["logout", host]).success();
     move_on(&mut bench, "second");
     bench.file(&FILE.replace("ENV X=1", "RUN true"));

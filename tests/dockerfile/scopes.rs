@@ -269,9 +269,9 @@ fn caches_of_all_scopes_are_counted_and_pruned() {
     let size = || {
         let said = bench.sandbox.gondola(&["cache", "du", "--json"]).success().stdout;
         let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        said["steps"]["bytes"].as_u64().unwrap()
+        said["cache-mounts"]["bytes"].as_u64().unwrap()
     };
-    assert_eq!(size(), 12);
+    assert!(size() >= 12, "{}", size());
     bench.sandbox.gondola(&["cache", "prune", "--all"]).success();
     assert_eq!(size(), 0);
     assert_eq!(visit(&bench, &first, "first", &[]), "");

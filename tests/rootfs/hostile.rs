@@ -5,10 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::SystemTime;
 
 use fs_err as fs;
+use gondola::cache::{Policy, prune};
 use gondola::error::ErrorKind;
 use gondola::oci::Digest;
 use gondola::sandbox::Rung;
-use gondola::store::{PrunePolicy, Store};
+use gondola::store::Store;
 
 use super::archive::{
     Raw, archive, device, fifo, file, folder, gzip, hard_link, image, image_of, image_of_blobs,
@@ -374,7 +375,9 @@ fn a_failed_layer_leaves_the_others_and_no_rest() {
     // The end of the process takes everything that was unfinished with it.
     let root = world.store.root().to_owned();
     let folder = world.into_folder();
-    Store::open(&root).unwrap().prune(&PrunePolicy::default(), SystemTime::UNIX_EPOCH).unwrap();
+    let store = Store::open(&root).unwrap();
+    prune(&store, &Policy::default(), SystemTime::UNIX_EPOCH).unwrap();
+    drop(store);
     assert_eq!(list(&root.join("gondola/work")), [""; 0]);
     drop(folder);
 }

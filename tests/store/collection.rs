@@ -29,24 +29,27 @@ fn mix() -> Mix {
 fn usage_counts_every_file_once_in_its_class() {
     let Mix { place, named, base, recorded, loose } = mix();
     let bytes = |all: &[Descriptor]| all.iter().map(|d| d.size).sum::<u64>();
-    let usage = place.store.usage().unwrap();
-    assert_eq!(usage.images.count, 4);
-    assert!(usage.images.bytes > bytes(&named));
-    assert_eq!((usage.bases.count, usage.bases.bytes), (3, bytes(&base)));
-    assert_eq!((usage.layers.count, usage.layers.bytes), (2, bytes(&[recorded, loose])));
-    assert_eq!((usage.records.count, usage.temporary.count), (1, 0));
-    let on_disk: u64 = [usage.images, usage.bases, usage.layers].iter().map(|a| a.bytes).sum();
-    assert_eq!(usage.bytes(), on_disk + usage.records.bytes);
+    place.store.put_record("base", "name", &"what was looked up").unwrap();
+    let [images, bases, layers, look_ups] =
+        ["images", "bases", "layers", "look-ups"].map(|name| usage(&place.store, name));
+    assert_eq!(images.count, 4);
+    assert!(images.bytes > bytes(&named));
+    assert_eq!((bases.count, bases.bytes), (3, bytes(&base)));
+    // Two blobs, and the note of which files one of them has.
+    assert_eq!((layers.count, look_ups.count), (3, 1));
+    assert!(layers.bytes > bytes(&[recorded, loose]) && look_ups.last_used.is_some());
+    let all: u64 = [images, bases, layers, look_ups].iter().map(|usage| usage.bytes).sum();
+    assert_eq!(bytes_of_all(&place.store), all);
 }
 
 #[test]
 fn plain_prune_removes_what_nothing_can_find_again() {
     let Mix { place, named, base, recorded, loose } = mix();
     let expect = digests(base.iter().chain([&loose]));
-    let dry = PrunePolicy { dry_run: true, ..PrunePolicy::default() };
+    let dry = Policy { dry_run: true, ..Policy::default() };
     assert_eq!(pruned(&place.store, &dry), expect);
     assert!(expect.iter().all(|digest| place.holds(digest)));
-    assert_eq!(pruned(&place.store, &PrunePolicy::default()), expect);
+    assert_eq!(pruned(&place.store, &Policy::default()), expect);
     assert!(!expect.iter().any(|digest| place.holds(digest)));
     assert!(digests(named.iter().chain([&recorded])).iter().all(|d| place.holds(d)));
     assert!(place.store.get_record::<serde_json::Value>("layer", "tree").is_some());
@@ -56,14 +59,15 @@ fn plain_prune_removes_what_nothing_can_find_again() {
 #[test]
 fn prune_of_all_leaves_named_images_alone() {
     let Mix { place, named, base, recorded, loose } = mix();
-    let before = place.store.usage().unwrap();
-    let report = place.store.prune(&ALL, now()).unwrap();
-    let gone: BTreeSet<Digest> = report.blobs.iter().map(|(digest, _)| digest.clone()).collect();
-    assert_eq!(gone, digests(base.iter().chain([&recorded, &loose])));
-    assert_eq!(report.records.count, 1);
-    let after = place.store.usage().unwrap();
-    assert_eq!(after.bytes(), after.images.bytes);
-    assert_eq!(report.bytes(), before.bytes() - after.bytes());
+    let before = bytes_of_all(&place.store);
+    let said = prune(&place.store, &Policy { dry_run: true, ..ALL });
+    let report = prune(&place.store, &ALL);
+    assert_eq!(said.bytes, report.bytes);
+    assert_eq!(blobs_of(&report), digests(base.iter().chain([&recorded, &loose])));
+    assert_eq!(report.entries.len(), 6, "five blobs and a record");
+    let after = bytes_of_all(&place.store);
+    assert_eq!(after, usage(&place.store, "images").bytes);
+    assert_eq!(report.bytes, before - after);
     assert!(named.iter().all(|descriptor| place.holds(&descriptor.digest)));
     assert_eq!(place.store.get_record::<serde_json::Value>("layer", "tree"), None);
 }
@@ -89,7 +93,7 @@ fn an_image_whose_name_is_removed_can_be_pruned() {
     let Mix { place, named, .. } = mix();
     place.store.remove_names(&[name("named")]).unwrap();
     let place = place.restart();
-    assert!(digests(&named).is_subset(&pruned(&place.store, &PrunePolicy::default())));
+    assert!(digests(&named).is_subset(&pruned(&place.store, &Policy::default())));
 }
 
 #[test]
@@ -100,7 +104,7 @@ fn prune_by_age_removes_what_was_not_used_for_so_long() {
     }
     place.age(&recorded.digest, hours(23));
     place.age(&loose.digest, hours(25));
-    let day = PrunePolicy { older_than: Some(hours(24)), ..PrunePolicy::default() };
+    let day = Policy { older_than: Some(hours(24)), ..Policy::default() };
     assert_eq!(pruned(&place.store, &day), digests(base.iter().chain([&loose])));
 }
 
@@ -125,7 +129,7 @@ fn every_use_makes_a_blob_young_again() {
         place.age(&loose.digest, hours(50));
         use_it(&place.store, &loose);
         let place = place.restart();
-        let day = PrunePolicy { older_than: Some(hours(24)), ..PrunePolicy::default() };
+        let day = Policy { older_than: Some(hours(24)), ..Policy::default() };
         assert!(pruned(&place.store, &day).is_empty(), "{what}");
     }
 }
@@ -144,8 +148,8 @@ fn prune_by_size_removes_the_least_recently_used_first() {
     }
     let place = place.restart();
     for (keep, left) in [(10_000, 10), (1000, 10), (999, 9), (450, 4), (0, 0)] {
-        let policy = PrunePolicy { keep_bytes: Some(keep), ..PrunePolicy::default() };
-        place.store.prune(&policy, now()).unwrap();
+        let policy = Policy { keep_bytes: Some(keep), ..Policy::default() };
+        prune(&place.store, &policy);
         let mut young: Vec<(u64, &Descriptor)> = (0..).zip(&blobs).collect();
         young.sort_by_key(|(index, _)| age(*index));
         let expect = digests(young.iter().take(left).map(|(_, blob)| *blob));
@@ -160,14 +164,11 @@ fn with_both_limits_only_what_is_over_both_goes() {
     let Mix { place, base, recorded, loose, .. } = mix();
     place.age(&loose.digest, hours(50));
     place.age(&recorded.digest, hours(40));
-    let cache: u64 = {
-        let usage = place.store.usage().unwrap();
-        usage.bases.bytes + usage.layers.bytes + usage.records.bytes
-    };
-    let policy = |keep_bytes| PrunePolicy {
+    let cache = bytes_of_all(&place.store) - usage(&place.store, "images").bytes;
+    let policy = |keep_bytes| Policy {
         older_than: Some(hours(24)),
         keep_bytes: Some(keep_bytes),
-        ..PrunePolicy::default()
+        ..Policy::default()
     };
     assert!(pruned(&place.store, &policy(cache)).is_empty());
     assert_eq!(pruned(&place.store, &policy(cache - 1)), digests([&loose]));
@@ -187,7 +188,7 @@ fn what_a_running_process_stored_or_looked_up_stays() {
     // The manifest was looked up, so its config and layer stay with it.
     let gone = pruned(&place.other(), &ALL);
     assert_eq!(gone, digests([&recorded, &loose]));
-    let size = PrunePolicy { keep_bytes: Some(0), ..PrunePolicy::default() };
+    let size = Policy { keep_bytes: Some(0), ..Policy::default() };
     assert!(pruned(&place.other(), &size).is_empty());
     drop(worker);
     let expect = digests(&base).into_iter().chain([fresh]).collect();
@@ -268,11 +269,11 @@ fn unfinished_files_of_the_living_stay_and_those_of_the_dead_go() {
         fs_err::write(dead.join(file), vec![1; bytes]).unwrap();
     }
     let other = place.other();
-    let dry = other.prune(&PrunePolicy { dry_run: true, ..ALL }, now()).unwrap();
-    assert_eq!((dry.temporary.count, dry.temporary.bytes), (2, 100));
+    let dry = prune(&other, &Policy { dry_run: true, ..ALL });
+    assert_eq!((dry.entries.len(), dry.bytes), (1, 100));
     assert!(dead.join("1").exists());
-    let wet = other.prune(&ALL, now()).unwrap();
-    assert_eq!(wet, dry);
+    let wet = prune(&other, &ALL);
+    assert_eq!((wet.entries.len(), wet.bytes), (1, 100));
     assert!(!dead.exists());
     ingest.write_all(b"and the rest").unwrap();
     let (digest, _) = ingest.commit(None).unwrap();
@@ -301,6 +302,6 @@ fn files_that_are_no_blobs_are_left_alone() {
     assert!(stranger.exists());
     let stray = place.root().join("gondola/work/stray");
     fs_err::write(&stray, "mine").unwrap();
-    place.store.prune(&ALL, now()).unwrap();
+    prune(&place.store, &ALL);
     assert!(stray.exists());
 }

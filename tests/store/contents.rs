@@ -79,9 +79,9 @@ fn an_abandoned_ingest_leaves_nothing() {
     let place = place();
     let mut ingest = place.store.ingest().unwrap();
     ingest.write_all(&[7; 100]).unwrap();
-    assert_eq!(place.store.usage().unwrap().temporary.bytes, 100);
+    assert_eq!(usage(&place.store, "temporary").bytes, 100);
     drop(ingest);
-    assert_eq!(place.store.usage().unwrap().bytes(), 0);
+    assert_eq!(bytes_of_all(&place.store), 0);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn no_other_file_spells_a_path_of_the_store() {
                 wrong.push(format!("{}: \"{string}\"", file.display()));
             }
         }
-        let joins = ["store.root().join(", ".join(\"programs\")"];
+        let joins = ["root().join(\"", ".join(\"programs\")"];
         if joins.iter().any(|joins| own(&code).contains(joins)) {
             wrong.push(format!("{}: joins a path itself", file.display()));
         }

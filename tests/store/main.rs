@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod caches;
 mod collection;
 mod contents;
 mod folders;
@@ -20,9 +21,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use gondola::cache::{self, CACHES, Policy, Pruned, Usage, View};
 use gondola::error::ErrorKind;
 use gondola::oci::{Descriptor, Digest, Document, Index, Manifest, MediaType, Reference};
-use gondola::store::{PrunePolicy, Store};
+use gondola::store::{Store, digest_of};
 use serde_json::json;
 
 /// A store in a folder that vanishes with it.
@@ -101,11 +103,30 @@ fn hours(count: u64) -> Duration {
 }
 
 /// Everything prunable goes.
-const ALL: PrunePolicy =
-    PrunePolicy { older_than: None, keep_bytes: None, all: true, dry_run: false };
+const ALL: Policy = Policy { older_than: None, keep_bytes: None, all: true, dry_run: false };
 
-fn pruned(store: &Store, policy: &PrunePolicy) -> BTreeSet<Digest> {
-    store.prune(policy, now()).unwrap().blobs.into_iter().map(|(digest, _)| digest).collect()
+fn prune(store: &Store, policy: &Policy) -> Pruned {
+    cache::prune(store, policy, now()).unwrap()
+}
+
+/// The blobs that are removed.
+fn pruned(store: &Store, policy: &Policy) -> BTreeSet<Digest> {
+    blobs_of(&prune(store, policy))
+}
+
+fn blobs_of(pruned: &Pruned) -> BTreeSet<Digest> {
+    pruned.entries.iter().filter_map(|entry| digest_of(&entry.path)).collect()
+}
+
+/// What a cache keeps.
+fn usage(store: &Store, name: &str) -> Usage {
+    let cache = CACHES.into_iter().find(|cache| cache.name() == name).unwrap();
+    cache.usage(&View::take(store).unwrap())
+}
+
+/// The bytes of all caches together.
+fn bytes_of_all(store: &Store) -> u64 {
+    Usage::of(View::take(store).unwrap().entries()).bytes
 }
 
 fn digests<'a>(descriptors: impl IntoIterator<Item = &'a Descriptor>) -> BTreeSet<Digest> {

@@ -145,8 +145,8 @@ fn a_broken_index_is_told_and_never_replaced() {
             place.store.resolve(&name("a")).unwrap_err(),
             place.store.set_names(&[(name("a"), a.clone())]).unwrap_err(),
             place.store.remove_names(&[name("a")]).unwrap_err(),
-            place.store.prune(&ALL, now()).unwrap_err(),
-            place.store.usage().unwrap_err(),
+            cache::prune(&place.store, &ALL, now()).unwrap_err(),
+            View::take(&place.store).map(drop).unwrap_err(),
             place.store.verify().unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Corrupt);

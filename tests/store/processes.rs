@@ -84,7 +84,7 @@ fn works_until_killed() {
         if round % 4 == 0 {
             said("prune");
             drop(store);
-            Store::open(Path::new(root)).unwrap().prune(&ALL, now()).unwrap();
+            prune(&Store::open(Path::new(root)).unwrap(), &ALL);
         }
     }
 }
@@ -125,10 +125,10 @@ fn a_process_killed_at_any_moment_leaves_a_store_that_is_whole() {
         assert!(store.resolve(&name("after")).unwrap().is_some());
     }
     kill(survivor);
-    let report = place.store.prune(&ALL, now()).unwrap();
-    assert!(report.temporary.count <= 2, "each process tidies up after the dead: {report:?}");
-    let usage = place.store.usage().unwrap();
-    assert_eq!((usage.temporary.count, usage.bytes()), (0, usage.images.bytes));
+    let report = prune(&place.store, &ALL);
+    assert!(report.of("temporary").count <= 2, "each process tidies up after the dead: {report:?}");
+    assert_eq!(usage(&place.store, "temporary").count, 0);
+    assert_eq!(bytes_of_all(&place.store), usage(&place.store, "images").bytes);
     assert_eq!(fs_err::read_dir(place.root().join("gondola/work")).unwrap().count(), 0);
     assert!(place.store.verify().unwrap().is_clean());
     assert!(check_names(&place.other()) > 0);
@@ -157,8 +157,7 @@ fn store_and_name(store: &Store, own: &str) {
 fn check_all_named(store: &Store, owners: usize) {
     assert_eq!(check_names(store), (owners + 1) * IMAGES_EACH);
     assert!(store.verify().unwrap().is_clean());
-    let usage = store.usage().unwrap();
-    assert_eq!(usage.images.count, 3 * (owners as u64 + 1) * IMAGES_EACH as u64);
+    assert_eq!(usage(store, "images").count, 3 * (owners as u64 + 1) * IMAGES_EACH as u64);
 }
 
 #[test]
@@ -173,7 +172,7 @@ fn stores_and_names() {
 fn prunes_often() {
     let [root] = &given_lines()[..] else { return };
     for _ in 0..100 {
-        Store::open(Path::new(root)).unwrap().prune(&ALL, now()).unwrap();
+        prune(&Store::open(Path::new(root)).unwrap(), &ALL);
     }
 }
 
@@ -203,7 +202,7 @@ fn many_threads_share_one_handle() {
             let store = &place.store;
             scope.spawn(move || store_and_name(store, &own.to_string()));
         }
-        scope.spawn(|| (0..50).for_each(|_| drop(place.other().prune(&ALL, now()).unwrap())));
+        scope.spawn(|| (0..50).for_each(|_| drop(prune(&place.other(), &ALL))));
     });
     check_all_named(&place.store, PROCESSES);
 }
@@ -225,6 +224,6 @@ fn equal_content_stored_at_once_is_stored_by_everybody() {
             scope.spawn(|| ingest.commit(Some(&descriptor)).unwrap());
         }
     });
-    assert_eq!(place.store.usage().unwrap().layers.count, 1);
+    assert_eq!(usage(&place.store, "layers").count, 1);
     assert!(place.store.verify().unwrap().is_clean());
 }

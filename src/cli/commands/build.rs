@@ -191,6 +191,8 @@ pub(in crate::cli) async fn run(
     rung: Option<Rung>,
 ) -> Result<()> {
     check_streams(&args.result.output)?;
+    // Before anything is built: bad input changes nothing.
+    let keep = session.environment.store_keep()?;
     let engine = session.build_context()?;
     let folder = &session.environment.folder;
     let in_folder = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
@@ -222,6 +224,7 @@ pub(in crate::cli) async fn run(
         session.write_timings(&session.environment.resolve(path))?;
     }
     let published = published?;
+    session.keep_store_within(keep);
     if args.result.output.iter().any(Location::is_stream) {
         return Ok(());
     }

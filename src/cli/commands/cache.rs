@@ -1,17 +1,16 @@
 //! `gondola cache`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde::Serialize;
 
+use crate::cache::{self, CACHES, Describer, Entry, Policy, Usage, View};
 use crate::cli::output::human;
 use crate::cli::session::{Session, print};
-use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang;
-use crate::pipeline::{all_go_caches, programs_folder, programs_folders};
-use crate::store::{PrunePolicy, Store};
+use crate::store::Store;
 
 /// Arguments of `gondola cache`.
 #[derive(Debug, Args)]
@@ -22,8 +21,11 @@ pub struct CacheArgs {
 
 #[derive(Debug, Subcommand)]
 enum CacheCommand {
-    /// Show what the store holds and how large it is
+    /// Show what is kept, how large it is and when it was last used
     Du {
+        /// Show each entry: which image, step, mount or folder it belongs to
+        #[arg(short, long)]
+        verbose: bool,
         /// Write JSON
         #[arg(long)]
         json: bool,
@@ -37,12 +39,12 @@ enum CacheCommand {
 #[derive(Debug, Args)]
 struct PruneArgs {
     /// Remove only what was last used longer ago than this: 30m, 12h, 7d
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::literal::duration)]
     older_than: Option<Duration>,
-    /// Remove the longest unused first, until this much is left: 500MB, 10GB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    /// Remove the longest unused of all caches first, until this much is left: 500MB, 10GB
+    #[arg(long, value_name = "SIZE", value_parser = crate::literal::size)]
     keep: Option<u64>,
-    /// Remove the records, kept programs, toolchains, Go caches and caches of steps as well
+    /// Remove everything that no named image needs, not only what nothing can find again
     #[arg(short, long)]
     all: bool,
     /// Only say what would be removed
@@ -59,89 +61,166 @@ impl CacheArgs {
 
 pub(in crate::cli) fn run(session: &Session, args: &CacheArgs) -> Result<()> {
     match &args.command {
-        CacheCommand::Du { json } => du(session, *json),
+        CacheCommand::Du { verbose, json } => du(session, *verbose, *json),
         CacheCommand::Prune(args) => prune(session, args),
         CacheCommand::Verify => verify(session),
     }
 }
 
-fn du(session: &Session, as_json: bool) -> Result<()> {
+fn du(session: &Session, is_verbose: bool, as_json: bool) -> Result<()> {
     let store = session.store()?;
-    let usage = store.usage()?;
-    let rows = [
-        ("images", usage.images),
-        ("bases", usage.bases),
-        ("layers", usage.layers),
-        ("records", usage.records),
-        ("unpacked", usage.unpacked),
-        ("temporary", usage.temporary),
-    ];
-    let go: Vec<_> = all_go_caches(&store).iter().map(golang::Kept::sizes).collect();
-    let folders = [
-        ("programs", golang::programs_size(&programs_folder(&store))),
-        ("go-build", go.iter().map(|sizes| sizes.build).sum()),
-        ("go-modules", go.iter().map(|sizes| sizes.modules).sum()),
-        ("steps", dockerfile::build::caches_size(&store)),
-    ];
+    let view = View::take(&store)?;
+    let entries = is_verbose.then(|| described(&store, &view)).transpose()?;
     if as_json {
-        let mut value = json!({ "path": store.root() });
-        for (class, entry) in rows {
-            value[class] = json!({ "count": entry.count, "bytes": entry.bytes });
+        let document = DiskUsage::of(&store, &view, entries);
+        return print(&format!("{}\n", serde_json::to_string(&document).unwrap_or_default()));
+    }
+    let now = session.environment.now;
+    match entries {
+        Some(entries) => print(&human::columns(&rows_of_entries(&entries, now))),
+        None => print(&human::columns(&rows(&view, now))),
+    }
+}
+
+/// What `cache du --json` writes. The version goes up when a field changes its meaning or goes.
+#[derive(Serialize)]
+struct DiskUsage {
+    version: u32,
+    /// The store's folder.
+    path: String,
+    /// All bytes.
+    bytes: u64,
+    /// The bytes that `cache prune --all` may free when nothing is in use.
+    reclaimable: u64,
+    /// By the names of the caches.
+    #[serde(flatten)]
+    caches: BTreeMap<&'static str, CacheUsage>,
+    /// With `--verbose`: the least recently used last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<Vec<EntryUsage>>,
+}
+
+#[derive(Serialize)]
+struct CacheUsage {
+    /// How many entries: blobs, records, folders, files.
+    count: u64,
+    bytes: u64,
+    /// As RFC 3339 has it; absent where there is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<String>,
+}
+
+/// Entries of one cache that are the same thing to people.
+#[derive(Serialize)]
+struct EntryUsage {
+    cache: &'static str,
+    what: String,
+    count: u64,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<String>,
+    #[serde(skip)]
+    used: Option<SystemTime>,
+}
+
+impl DiskUsage {
+    fn of(store: &Store, view: &View, entries: Option<Vec<EntryUsage>>) -> Self {
+        let caches = CACHES.iter().map(|cache| {
+            let Usage { count, bytes, last_used } = cache.usage(view);
+            (cache.name(), CacheUsage { count, bytes, last_used: last_used.and_then(time) })
+        });
+        Self {
+            version: 1,
+            path: store.root().display().to_string(),
+            bytes: Usage::of(view.entries()).bytes,
+            reclaimable: reclaimable(view),
+            caches: caches.collect(),
+            entries,
         }
-        for (class, bytes) in folders {
-            value[class] = json!({ "bytes": bytes });
+    }
+}
+
+fn reclaimable(view: &View) -> u64 {
+    let unnamed = |entry: &&Entry| entry.standing != crate::store::Standing::Named;
+    Usage::of(view.entries().iter().filter(unnamed)).bytes
+}
+
+fn time(time: SystemTime) -> Option<String> {
+    let time = jiff::Timestamp::try_from(time).ok()?;
+    jiff::Timestamp::from_second(time.as_second()).ok().map(|time| time.to_string())
+}
+
+/// The entries of each cache in the user's words, the last used first.
+fn described(store: &Store, view: &View) -> Result<Vec<EntryUsage>> {
+    let describer = Describer::new(store, view)?;
+    let mut all: BTreeMap<(&str, String), Vec<&Entry>> = BTreeMap::new();
+    for entry in view.entries() {
+        all.entry((entry.cache, describer.describe(entry))).or_default().push(entry);
+    }
+    let mut entries: Vec<EntryUsage> = Vec::new();
+    for ((cache, what), entries_of) in all {
+        let Usage { count, bytes, last_used: used } = Usage::of(entries_of);
+        entries.push(EntryUsage {
+            cache,
+            what,
+            count,
+            bytes,
+            last_used: used.and_then(time),
+            used,
+        });
+    }
+    entries.sort_by(|a, b| (b.used, a.cache, &a.what).cmp(&(a.used, b.cache, &b.what)));
+    Ok(entries)
+}
+
+/// The longest that a table shows of what an entry is.
+const LONGEST_WHAT: usize = 60;
+
+fn rows_of_entries(entries: &[EntryUsage], now: SystemTime) -> Vec<[String; 4]> {
+    let mut rows = vec![["CACHE", "WHAT", "SIZE", "LAST USED"].map(str::to_owned)];
+    for entry in entries {
+        let what = human::line(&entry.what).into_owned();
+        let mut short: String = what.chars().take(LONGEST_WHAT).collect();
+        if short.len() < what.len() {
+            short.push('…');
         }
-        return print(&format!("{value}\n"));
+        let (size, used) = (human::bytes(entry.bytes), ago(entry.used, now));
+        rows.push([entry.cache.to_owned(), short, size, used]);
     }
-    let mut cells = vec![["WHAT", "COUNT", "SIZE"].map(str::to_owned)];
-    for (class, entry) in rows {
-        cells.push([class.to_owned(), entry.count.to_string(), human::bytes(entry.bytes)]);
+    rows
+}
+
+fn rows(view: &View, now: SystemTime) -> Vec<[String; 4]> {
+    let mut rows = vec![["CACHE", "COUNT", "SIZE", "LAST USED"].map(str::to_owned)];
+    for cache in CACHES {
+        let Usage { count, bytes, last_used } = cache.usage(view);
+        let (size, used) = (human::bytes(bytes), ago(last_used, now));
+        rows.push([cache.name().to_owned(), count.to_string(), size, used]);
     }
-    for (class, bytes) in folders {
-        cells.push([class.to_owned(), String::new(), human::bytes(bytes)]);
+    let total = Usage::of(view.entries()).bytes;
+    for (name, bytes) in [("total", total), ("reclaimable", reclaimable(view))] {
+        rows.push([name.to_owned(), String::new(), human::bytes(bytes), String::new()]);
     }
-    let total = usage.bytes() + folders.iter().map(|(_, bytes)| bytes).sum::<u64>();
-    cells.push(["total".to_owned(), String::new(), human::bytes(total)]);
-    print(&human::columns(&cells))
+    rows
+}
+
+fn ago(used: Option<SystemTime>, now: SystemTime) -> String {
+    let age = used.map(|used| now.duration_since(used).unwrap_or_default());
+    age.map_or_else(String::new, |age| format!("{} ago", human::about(age)))
 }
 
 fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
     let store = session.store()?;
-    let policy = PrunePolicy {
+    let policy = Policy {
         older_than: args.older_than,
         keep_bytes: args.keep,
         all: args.all,
         dry_run: args.dry_run,
     };
-    let pruned = store.prune(&policy, session.environment.now)?;
-    // Without a wish for more, only what killed builds left goes.
-    let limit = args.older_than.or(args.all.then_some(Duration::ZERO));
-    let before = limit.and_then(|age| session.environment.now.checked_sub(age));
-    let before = before.unwrap_or(UNIX_EPOCH);
-    let builds = if args.dry_run { 0 } else { prune_builds(session, &store, before)? };
+    let pruned = cache::prune(&store, &policy, session.environment.now)?;
     let verb = if args.dry_run { "would free" } else { "freed" };
-    let mut count = pruned.blobs.len() as u64 + pruned.records.count + pruned.temporary.count;
-    count += pruned.unpacked.count;
-    print(&format!("{verb} {} in {count} files\n", human::bytes(pruned.bytes() + builds)))
-}
-
-/// Removes what builds kept beside the store's own content; answers how many bytes that were.
-fn prune_builds(session: &Session, store: &Store, before: SystemTime) -> Result<u64> {
-    let mut freed = dockerfile::build::prune_caches(store, before)?;
-    for programs in programs_folders(store) {
-        freed += golang::prune_programs(&programs, before)?;
-    }
-    let mut stays = false;
-    for caches in all_go_caches(store) {
-        match caches.prune(before)? {
-            Some(go) => freed += go,
-            None => stays = true,
-        }
-    }
-    if stays {
-        session.reporter.note("Go caches stay: a build uses them");
-    }
-    Ok(freed)
+    let (bytes, count) = (human::bytes(pruned.bytes), pruned.entries.len());
+    print(&format!("{verb} {bytes} in {count} entries\n"))
 }
 
 fn verify(session: &Session) -> Result<()> {
@@ -157,63 +236,4 @@ fn verify(session: &Session) -> Result<()> {
     Err(Error::new(ErrorKind::Corrupt, format!("trust the store {}", store.root().display()))
         .because(wrong.join(", "))
         .hint("remove these blobs; the next build or pull brings them again"))
-}
-
-/// Reads `90s`, `30m`, `12h` or `7d`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text.len() - text.chars().last().map_or(0, char::len_utf8);
-    let (number, unit) = text.split_at(split);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86400,
-        _ => return Err("expected a number with s, m, h or d behind it, such as 12h".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("\"{number}\" is no whole number"))?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
-}
-
-/// Reads `500MB` (powers of 1000), `2GiB` (powers of 1024) or plain bytes.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1000,
-        "m" | "mb" => 1000 * 1000,
-        "g" | "gb" => 1000 * 1000 * 1000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        _ => return Err("expected a number with KB, MB or GB behind it, such as 10GB".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("\"{number}\" is no whole number"))?;
-    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(parse_duration("12h"), Ok(Duration::from_hours(12)));
-        assert_eq!(parse_duration("7d"), Ok(Duration::from_hours(7 * 24)));
-        for bad in ["", "h", "12", "1.5h", "-1h", "99999999999999999d", "1µ"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_decimal_unless_they_say_otherwise() {
-        for (text, expect) in
-            [("1", 1), ("2KB", 2000), ("1 MiB", 1 << 20), ("10GB", 10_000_000_000)]
-        {
-            assert_eq!(parse_size(text), Ok(expect), "{text}");
-        }
-        for bad in ["", "GB", "1TBB", "-1", "99999999999GB"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -52,7 +52,9 @@ pub(in crate::cli) async fn run(
         kaniko: result_files(session, &build)?,
         ..Outputs::default()
     };
+    let keep = session.environment.store_keep()?;
     let published = pipeline::build_dockerfile(&engine, isolation, request, &outputs).await?;
+    session.keep_store_within(keep);
     session.view.close();
     print_lines(published.iter().map(|image| &image.pinned))
 }

@@ -21,6 +21,9 @@ const RECORDS: &str = "base";
 #[derive(Serialize, Deserialize)]
 struct Record {
     manifest: Descriptor,
+    /// The name, for people. Earlier versions did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
 }
 
 /// Finds an image by its name.
@@ -58,7 +61,8 @@ pub(super) async fn find(
         None => "it is looked up for the first time".to_owned(),
     };
     explain(tools, job, shown, &image, (Origin::Registry, &why));
-    store.put_record(RECORDS, &key, &Record { manifest })?;
+    let record = Record { manifest, name: Some(name.familiar()) };
+    store.put_record(RECORDS, &key, &record)?;
     Ok(Arc::new(image))
 }
 

@@ -20,7 +20,6 @@ mod exec;
 mod failure;
 mod interpret;
 mod job;
-pub(crate) mod kept;
 mod platform;
 mod reads;
 mod remote;
@@ -36,7 +35,6 @@ pub use job::{
     CachePolicy, CacheRepository, ContextSource, FileSource, Job, NamedContext, StatedPlatform,
     Tools,
 };
-pub use kept::{caches_size, prune_caches};
 
 pub use crate::engine::{SecretSource, StepKind};
 
@@ -100,6 +98,9 @@ pub async fn build(
         executor.forget();
         common.solver = solver();
         images = execute(&common, platforms, Attempt::Again).await;
+    }
+    if let Some(remote) = &remote {
+        remote.finish().await;
     }
     common.context.save();
     for context in common.contexts.values() {

@@ -65,7 +65,8 @@ impl Ref<'_> {
         if self.repository.is_empty() || self.reference.is_empty() {
             return CacheScope { is_proposal: true, ..CacheScope::of_this_build() };
         }
-        let own = CacheScope::own(self.named(&self.reference, self.protected));
+        let shown = format!("{} {}", self.repository, self.reference);
+        let own = CacheScope::own(self.named(&self.reference, self.protected), shown);
         let is_default = self.default.as_ref() == Some(&self.reference);
         if !self.is_proposal && (is_default || self.protected == Some(true)) {
             return own;

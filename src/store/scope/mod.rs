@@ -50,6 +50,8 @@ pub struct CacheScope {
     below: Vec<ScopeName>,
     /// Whether somebody asks for a change to be taken, who need not be known.
     is_proposal: bool,
+    /// What it is, for people.
+    shown: String,
 }
 
 /// The name of a scope: a word of hexadecimal digits.
@@ -84,8 +86,8 @@ impl std::fmt::Display for ScopeName {
 }
 
 impl CacheScope {
-    fn own(own: ScopeName) -> Self {
-        Self { own: Some(own), content: None, below: Vec::new(), is_proposal: false }
+    fn own(own: ScopeName, shown: impl Into<String>) -> Self {
+        Self { own: Some(own), shown: shown.into(), ..Self::of_this_build() }
     }
 
     /// The scope of a name that somebody typed or set in the environment.
@@ -95,7 +97,7 @@ impl CacheScope {
                 .because("its name is empty")
                 .hint("leave it away for that of the context, or use --no-shared-caches"));
         }
-        Ok(Self::own(ScopeName::of_texts(&["name", name])))
+        Ok(Self::own(ScopeName::of_texts(&["name", name]), format!("the scope {name}")))
     }
 
     /// What the variables of a CI say; `None` where there is no CI that is known.
@@ -111,11 +113,11 @@ impl CacheScope {
     pub fn of_repository(remote: &str, reference: Option<&str>) -> Self {
         let default = ScopeName::of_texts(&["git", remote]);
         match reference {
-            None => Self::own(default),
-            Some(reference) => Self {
-                below: vec![default],
-                ..Self::own(ScopeName::of_texts(&["git", remote, reference]))
-            },
+            None => Self::own(default, remote),
+            Some(reference) => {
+                let own = ScopeName::of_texts(&["git", remote, reference]);
+                Self { below: vec![default], ..Self::own(own, format!("{remote}#{reference}")) }
+            }
         }
     }
 
@@ -139,12 +141,14 @@ impl CacheScope {
         );
         let typed = lexical(folder);
         let paths = [typed.as_os_str(), real.as_os_str()].map(std::ffi::OsStr::as_encoded_bytes);
-        Some(Self::own(ScopeName::of([b"folder", paths[0], paths[1], identity.as_bytes()])))
+        let name = ScopeName::of([b"folder", paths[0], paths[1], identity.as_bytes()]);
+        Some(Self::own(name, real.display().to_string()))
     }
 
     /// A scope that ends with the build.
     pub fn of_this_build() -> Self {
-        Self { own: None, content: None, below: Vec::new(), is_proposal: false }
+        let shown = "this build".to_owned();
+        Self { own: None, content: None, below: Vec::new(), is_proposal: false, shown }
     }
 
     /// A scope that ends with the build of something that is whole: equal `parts` are equal in all that
@@ -157,6 +161,11 @@ impl CacheScope {
     /// The name, unless the scope ends with the build.
     pub fn name(&self) -> Option<&ScopeName> {
         self.own.as_ref()
+    }
+
+    /// What it is, for people: a folder, a repository and a ref, or a name.
+    pub fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// The scopes whose caches may be read, the best first.

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! STORE/build-caches/<form>/<hash>/        one cache, with the files as steps left them, or else the
-//!                                          folders of one that lies over another, see `levels`
+//!                                          folders of one that lies over another, see
+//!                                          `dockerfile::build::levels`
 //! STORE/build-caches/<form>/<hash>.lock    held by whoever uses the cache; its mtime = the last use
+//! STORE/build-caches/<form>/<hash>.about   what it is, for people
 //! STORE/build-caches/<form>/<hash>.steps   the keys of the steps that filled a cache of modules
-//! STORE/build-caches/<form>/<hash>.gate, .readers, .writers    see `levels`
+//! STORE/build-caches/<form>/<hash>.gate, .readers, .writers    locks, see `levels`
 //! ```
 //!
 //! A hash stands for the scope of a build and what else tells one cache from others. Caches that a
@@ -14,64 +16,31 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
+use super::describe::Known;
+use super::{Cache, Entry, EntryPath, Facts, modified};
 use crate::error::{Cannot as _, Result};
-use crate::rootfs::OwnerStorage;
-use crate::sandbox::Rung;
-use crate::store::{CacheScope, Lock, ScratchFolder, Store, StorePlace, remove_tree, tree_bytes};
+use crate::store::{Collector, Lock, Standing, Store, StorePlace, names};
 
+/// What the lock of a cache ends with.
+const LOCK: &str = "lock";
 /// What the lists of steps end with.
 const STEPS: &str = "steps";
+/// What the notes of what a cache is end with.
+const ABOUT: &str = "about";
 
 /// How many digits of a hash are a name.
 const DIGITS: usize = 32;
-
-/// The caches that a build can use.
-pub struct Caches {
-    /// Whose they are.
-    pub scope: CacheScope,
-    /// Whether files get what their ids name.
-    shares: bool,
-    store: Store,
-    /// What goes with the build, once there is something.
-    private: Mutex<Option<ScratchFolder>>,
-}
-
-impl Caches {
-    pub fn new(store: Store, scope: CacheScope, shares: bool) -> Self {
-        Self { scope, shares, store, private: Mutex::default() }
-    }
-
-    /// Where caches are that a file asks for.
-    pub fn of_files(&self, rung: Rung) -> Result<PathBuf> {
-        self.folder(rung, self.shares)
-    }
-
-    /// Where caches are that nobody asked for.
-    pub fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
-        self.folder(rung, self.scope.name().is_some())
-    }
-
-    fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = OwnerStorage::of(rung).name();
-        if is_kept {
-            return Ok(self.store.place(StorePlace::CacheMounts).join(form));
-        }
-        let mut private = self.private.lock().unwrap_or_else(PoisonError::into_inner);
-        let scratch = match private.take() {
-            Some(scratch) => scratch,
-            None => self.store.scratch_folder()?,
-        };
-        Ok(private.insert(scratch).path().join(form))
-    }
-}
 
 /// Where the cache of a name is; several numbers stand for several that are used at once.
 pub fn place(folder: &Path, name: &str, number: u32) -> PathBuf {
     let hash = blake3::hash(format!("{number} {name}").as_bytes()).to_hex();
     folder.join(&hash[..DIGITS])
+}
+
+/// Notes what a cache is, for people.
+pub fn write_about(cache: &Path, about: &str) {
+    super::write_about(&cache.with_extension(ABOUT), about);
 }
 
 /// A cache of modules.
@@ -101,7 +70,7 @@ pub fn steps_of(modules: &Modules) -> BTreeSet<String> {
 pub fn note_step(modules: &Modules, key: &str) -> Result<bool> {
     let cache = &modules.place;
     let folders = modules.below.iter().chain([&modules.files]);
-    let has_files = folders.into_iter().any(|folder| !entries(folder).is_empty());
+    let has_files = folders.into_iter().any(|folder| !names(folder).is_empty());
     let before = lines_of(cache);
     let mut lines = before.clone();
     if has_files {
@@ -123,56 +92,59 @@ fn lines_of(cache: &Path) -> BTreeSet<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn forget_steps(cache: &Path) -> Result<()> {
-    match fs_err::remove_file(cache.with_extension(STEPS)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).cannot(|| "forget the steps of a cache")
-        }
-        _ => Ok(()),
+pub(super) struct CacheMounts;
+
+impl Cache for CacheMounts {
+    fn name(&self) -> &'static str {
+        "cache-mounts"
     }
-}
 
-/// The bytes that caches take.
-pub fn caches_size(store: &Store) -> u64 {
-    all(store).iter().map(|cache| tree_bytes(cache)).sum()
-}
-
-/// Removes caches that were last used before a moment and that no step uses; answers how many bytes
-/// that were.
-pub fn prune_caches(store: &Store, before: SystemTime) -> Result<u64> {
-    let mut freed = 0;
-    for cache in all(store) {
-        let lock = cache.with_extension("lock");
-        let Ok(Some(_held)) = Lock::try_exclusive(&lock) else { continue };
-        let used = fs_err::metadata(lock).and_then(|found| found.modified());
-        if !used.is_ok_and(|used| used < before) {
-            continue;
+    fn entry_of(&self, file: &Path, _: &Facts) -> Option<EntryPath> {
+        let mut parts = file.strip_prefix(StorePlace::CacheMounts.path()).ok()?.iter();
+        let (form, name) = (parts.next()?, Path::new(parts.next()?));
+        let is_inside = parts.next().is_some();
+        let end = name.extension().and_then(|end| end.to_str());
+        // Locks stay: others may be about to take them.
+        if !is_inside && !matches!(end, Some(STEPS | ABOUT)) {
+            return None;
         }
-        let bytes = tree_bytes(&cache);
-        forget_steps(&cache)?;
-        remove_tree(&cache).cannot(|| "remove a cache of steps")?;
-        freed += bytes;
+        let name = if is_inside { name.to_owned() } else { name.with_extension("") };
+        let path = Path::new(StorePlace::CacheMounts.path()).join(form).join(name);
+        Some(EntryPath { used: Some(path.with_extension(LOCK)), path })
     }
-    Ok(freed)
-}
 
-/// Every cache, without its lock.
-fn all(store: &Store) -> Vec<PathBuf> {
-    let forms = entries(&store.place(StorePlace::CacheMounts));
-    let caches = forms.iter().flat_map(|form| entries(form));
-    caches.filter(|path| path.extension().is_none()).collect()
-}
+    fn standing(&self, store: &Store, entry: &Path) -> Standing {
+        let lock = store.root().join(entry).with_extension(LOCK);
+        // What cannot be locked cannot be removed either.
+        let is_held = Lock::is_held_at_all(&lock).unwrap_or(true);
+        if is_held { Standing::InUse } else { Standing::Useful }
+    }
 
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs_err::read_dir(folder).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    fn remove(&self, collector: &mut Collector, store: &Store, entry: &Entry) -> Result<bool> {
+        let lock = store.root().join(&entry.path).with_extension(LOCK);
+        let held = Lock::try_exclusive(&lock).cannot(|| "remove a cache of steps")?;
+        if held.is_none() || modified(&lock) > Some(entry.used) {
+            return Ok(false);
+        }
+        // The list first: a cache without it is one of which nothing is known.
+        for path in [STEPS, ABOUT].map(|end| entry.path.with_extension(end)) {
+            collector.remove(&path)?;
+        }
+        collector.remove(&entry.path).map(|()| true)
+    }
+
+    fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {
+        let about = super::about(&store.root().join(&entry.path).with_extension(ABOUT));
+        about.unwrap_or_else(|| "a cache of steps".to_owned())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::cache::{Policy, prune};
+    use crate::store::Store;
+    use std::time::Duration;
 
     #[test]
     fn caches_that_nobody_uses_go_when_they_are_old() {
@@ -182,19 +154,22 @@ mod tests {
         for (name, text) in [("used", "12345"), ("idle", "123")] {
             fs_err::create_dir_all(caches.join(name)).unwrap();
             fs_err::write(caches.join(name).join("file"), text).unwrap();
-            fs_err::write(caches.join(name).with_extension("lock"), "").unwrap();
+            fs_err::write(caches.join(name).with_extension(LOCK), "").unwrap();
         }
+        write_about(&caches.join("idle"), "x");
         let lock = Lock::shared(&caches.join("used.lock")).unwrap();
-        assert_eq!(caches_size(&store), 8);
-        assert_eq!(prune_caches(&store, SystemTime::UNIX_EPOCH).unwrap(), 0);
         let used = fs_err::metadata(caches.join("used.lock")).unwrap().modified().unwrap();
+        let old = Policy { older_than: Some(Duration::from_secs(30)), ..Policy::default() };
+        let freed = |now| prune(&store, &old, now).unwrap().bytes;
+        assert_eq!(freed(used), 0);
         let later = used + Duration::from_mins(1);
-        assert_eq!(prune_caches(&store, later).unwrap(), 3);
+        assert_eq!(prune(&store, &Policy { dry_run: true, ..old }, later).unwrap().bytes, 5);
+        assert_eq!(freed(later), 5);
         assert!(caches.join("used/file").exists());
-        assert!(!caches.join("idle").exists());
+        assert!(!caches.join("idle").exists() && !caches.join("idle.about").exists());
         drop(lock);
-        assert_eq!(prune_caches(&store, later).unwrap(), 5);
-        assert_eq!(caches_size(&store), 0);
+        assert_eq!(freed(later), 5);
+        assert_eq!(freed(later), 0);
     }
 
     #[test]
@@ -212,8 +187,5 @@ mod tests {
         fs_err::remove_file(cache.join("module")).unwrap();
         assert!(!note_step(&modules, "clean").unwrap());
         assert_eq!(known(), ["clean", "nothing"]);
-        forget_steps(&cache).unwrap();
-        forget_steps(&cache).unwrap();
-        assert!(known().is_empty());
     }
 }

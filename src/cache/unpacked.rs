@@ -1,0 +1,49 @@
+//! What is unpacked: images that were run or built on, and Go distributions.
+
+use std::path::Path;
+
+use super::describe::Known;
+use super::{Cache, Entry, EntryPath, Facts};
+use crate::store::{Store, StorePlace};
+
+/// The kind of folders that are parts of images, see `rootfs::Part`: the Go of an image.
+const PARTS: &str = "folder";
+
+/// Layers of images as folders.
+pub(super) struct Unpacked;
+
+/// The Go of images.
+pub(super) struct Toolchains;
+
+impl Cache for Unpacked {
+    fn name(&self) -> &'static str {
+        "unpacked"
+    }
+
+    fn entry_of(&self, file: &Path, _: &Facts) -> Option<EntryPath> {
+        file.starts_with(StorePlace::Unpacked.path()).then(|| EntryPath::alone(file)).flatten()
+    }
+
+    fn describe(&self, _: &Store, entry: &Entry, known: &Known) -> String {
+        let key = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let of = known.folders.get(key).cloned();
+        of.unwrap_or_else(|| format!("layers {}", key.get(..12).unwrap_or(key)))
+    }
+}
+
+impl Cache for Toolchains {
+    fn name(&self) -> &'static str {
+        "toolchains"
+    }
+
+    fn entry_of(&self, file: &Path, _: &Facts) -> Option<EntryPath> {
+        let folder = Path::new(StorePlace::Unpacked.path()).join(PARTS);
+        file.starts_with(folder).then(|| EntryPath::alone(file)).flatten()
+    }
+
+    fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {
+        let version = store.root().join(&entry.path).join("fs/VERSION");
+        let text = super::about(&version).unwrap_or_default();
+        text.lines().next().map_or_else(|| "the Go of an image".to_owned(), str::to_owned)
+    }
+}
