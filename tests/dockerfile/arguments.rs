@@ -32,7 +32,7 @@ fn flags_for_control_groups_are_accepted_and_said_to_have_no_effect() {
     let bench = need!(Bench::new());
     bench.file("FROM busybox\nRUN true\n");
     for flags in [&["--memory", "1g"][..], &["--cgroup-parent=/x"], &["--isolation=default"]] {
-        bench.run(flags).success().says("have no effect");
+        bench.run(flags).success().says("has no effect");
     }
     let ran = bench.run(&["--rm", "--force-rm", "--compress"]).success();
     assert!(!ran.stderr.contains("no effect"), "{}", ran.stderr);

@@ -130,7 +130,13 @@ impl Records {
 
     fn insert(&mut self, record: Record) {
         for asked in &record.asked {
-            self.asked.insert(asked.clone(), record.key.clone());
+            let before = self.asked.insert(asked.clone(), record.key.clone());
+            // What it led to before must not claim it: a list says so step by step, in any order.
+            if let Some(before) = before.filter(|before| *before != record.key)
+                && let Some(other) = self.by_key.get_mut(&before)
+            {
+                other.asked.remove(asked);
+            }
         }
         self.by_key.insert(record.key.clone(), record);
     }
@@ -211,13 +217,13 @@ impl Changes {
             records.insert(record);
         }
         for (asked, key) in &self.asked {
-            if let Some(record) = records.by_key.get_mut(key) {
+            if let Some(mut record) = records.get(key).cloned() {
                 if record.asked.len() >= MOST_ASKED {
                     record.asked.clear();
                     records.asked.retain(|_, of| of != key);
                 }
                 record.asked.insert(asked.clone());
-                records.asked.insert(asked.clone(), key.clone());
+                records.insert(record);
             }
         }
         for (key, used) in &self.used {
