@@ -6,7 +6,7 @@ use super::args::GlobalArgs;
 use super::environment::Environment;
 use crate::error::Result;
 use crate::sandbox::{Chooser, IsolationRequest, Launcher, Needs, Preference, Rung};
-use crate::store::StorePlace;
+use crate::store::{Store, StorePlace};
 
 /// How processes are isolated.
 #[derive(Clone, Debug, Default, Args)]
@@ -43,8 +43,10 @@ pub(super) fn chooser(
 pub(super) fn remembering_launcher(global: &GlobalArgs, environment: &Environment) -> Launcher {
     let launcher = Launcher::new(environment.get("PATH").unwrap_or_default());
     match global.store_folder(environment) {
-        Ok(store) => launcher.remembering(StorePlace::Isolation.of(&store)),
+        Ok(store) if Store::may_be_at(&store) => {
+            launcher.remembering(StorePlace::Isolation.of(&store))
+        }
         // That there can be no store is told when it is opened.
-        Err(_) => launcher,
+        _ => launcher,
     }
 }

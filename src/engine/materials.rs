@@ -58,10 +58,10 @@ pub struct Materials {
     read: String,
 }
 
-/// Which instruction was at a place.
+/// Which instruction was at a place: the key of its materials.
 #[derive(Serialize, Deserialize)]
 struct Written {
-    written: String,
+    key: String,
 }
 
 /// The materials of earlier builds.
@@ -128,12 +128,12 @@ impl Notebook {
     /// Says why a step is executed that is made of `now`, going by the nearest one before it: the same
     /// instruction, or else what was in its place.
     pub(super) fn why(&self, place: &Place, now: &Materials) -> Vec<String> {
-        let of = |written: &str| self.store.get_record::<Materials>(RECORDS, &place.key(written));
-        if let Some(before) = of(&place.written) {
+        let of = |key: &str| self.store.get_record::<Materials>(RECORDS, key);
+        if let Some(before) = of(&self.key(place)) {
             return now.differences(&before);
         }
-        let other = self.store.get_record::<Written>(RECORDS, &place.number_key());
-        match other.and_then(|other| of(&other.written)) {
+        let other = self.store.get_record::<Written>(RECORDS, &self.number_key(place));
+        match other.and_then(|other| of(&other.key)) {
             Some(before) => {
                 let mut all = now.differences(&before);
                 all.insert(0, "the instruction is another one".to_owned());
@@ -146,24 +146,23 @@ impl Notebook {
 
     /// Takes note of what a step is made of.
     pub(super) fn keep(&self, place: &Place, now: &Materials) -> Result<()> {
-        self.store.put_record(RECORDS, &place.key(&place.written), now)?;
-        let written = Written { written: place.written.clone() };
-        self.store.put_record(RECORDS, &place.number_key(), &written)
+        let key = self.key(place);
+        self.store.put_record(RECORDS, &key, now)?;
+        self.store.put_record(RECORDS, &self.number_key(place), &Written { key })
+    }
+
+    /// Instructions and addresses of contexts may hold passwords: keys are hashes of them.
+    fn key(&self, place: &Place) -> String {
+        self.hash(&[b"instruction", place.stage.as_bytes(), place.written.as_bytes()])
+    }
+
+    fn number_key(&self, place: &Place) -> String {
+        self.hash(&[b"number", place.stage.as_bytes(), &place.number.to_le_bytes()])
     }
 }
 
 /// Why a step is executed that is made of the same as before.
 const LOST: &str = "nothing it is made of changed, but its result is not in the store";
-
-impl Place {
-    fn key(&self, written: &str) -> String {
-        format!("{}\0{written}", self.stage)
-    }
-
-    fn number_key(&self) -> String {
-        format!("{}\0#{}", self.stage, self.number)
-    }
-}
 
 impl Materials {
     /// What differs from another time, for people.

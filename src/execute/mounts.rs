@@ -201,9 +201,9 @@ impl Mounted {
             }
         };
         if mount.read_only {
-            self.bind(shown.path.clone(), &mount.target, Access::ReadOnly)
+            self.bind(shown.path.clone(), &mount.target, Access::ReadOnly);
         } else {
-            self.own(shown.path.clone(), &mount.target, Access::ReadWrite)
+            self.own(shown.path.clone(), &mount.target, Access::ReadWrite);
         }
         self.guards.push(shown);
         Ok(())

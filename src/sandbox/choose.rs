@@ -108,12 +108,11 @@ impl Needs {
     fn unmet_by(self, rung: Rung) -> Option<&'static str> {
         match rung {
             Rung::Toolchain if self.files == Files::OwnRoot => Some("it has no root file system"),
-            // The host's own files need no mounts.
-            Rung::Toolchain => None,
             Rung::Chroot if self.host_folders => {
                 Some("it can show no sources, caches and programs of this machine")
             }
             Rung::Chroot | Rung::Proot if self.network => Some("it has no network of its own"),
+            // The host's own files need no mounts.
             _ => None,
         }
     }
@@ -255,13 +254,13 @@ fn why_not(request: IsolationRequest, needs: Needs, findings: &Findings) -> Erro
         let error = Error::new(ErrorKind::Unsupported, format!("use the sandbox {rung}"));
         return match findings.of(rung).filter(|finding| !finding.works) {
             Some(finding) => explained(error, finding),
-            None => match needs.unmet_by(rung) {
-                Some(why) => error.because(why),
-                None => {
+            None => error.because(needs.unmet_by(rung).map_or_else(
+                || {
                     let least = request.minimum.unwrap_or(rung);
-                    error.because(format!("--sandbox-min={least} asks for a better one"))
-                }
-            },
+                    format!("--sandbox-min={least} asks for a better one")
+                },
+                str::to_owned,
+            )),
         };
     }
     let error = Error::new(ErrorKind::Unsupported, "isolate a process here");

@@ -225,17 +225,14 @@ impl Staging {
         let was_made = self.note_stubs(&path);
         let parent = self.root.folder(&folder).at(Stage::Mounts, action)?;
         self.note_time(&folder, &parent).at(Stage::Mounts, action)?;
-        let aside = match was_made {
-            true => {
-                remove(&parent, &name).at(Stage::Mounts, action)?;
-                None
-            }
-            false => {
-                let number = self.staged.len();
-                let place = self.aside.join(number.to_string());
-                rustix::fs::renameat(&parent, &name, CWD, &place).at(Stage::Mounts, action)?;
-                Some(number)
-            }
+        let aside = if was_made {
+            remove(&parent, &name).at(Stage::Mounts, action)?;
+            None
+        } else {
+            let number = self.staged.len();
+            let place = self.aside.join(number.to_string());
+            rustix::fs::renameat(&parent, &name, CWD, &place).at(Stage::Mounts, action)?;
+            Some(number)
         };
         self.staged.push(Staged { path, aside, from: None });
         Ok((parent, name))

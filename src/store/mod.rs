@@ -148,6 +148,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether the folder `root` holds a store that this program may write to, or none yet. Nothing is made.
+    pub fn may_be_at(root: &Path) -> bool {
+        Self::at(root, format::FORMAT).is_ok()
+    }
+
     /// The same as [`Store::open`] for a program that writes the form `ours`.
     fn open_in_format(root: &Path, ours: u32) -> Result<Self> {
         let store = Self::at(root, ours)?;

@@ -20,10 +20,13 @@ use crate::registry::Client;
 use crate::sandbox::{IsolationRequest, Rung};
 
 impl Runs for Noted<KanikoArgs> {
-    fn need(&self, _: &GlobalArgs, _: &Environment) -> Result<Need> {
-        Ok(match self.args.dryrun {
-            Some(true) => Need::Nothing,
-            _ => Need::Perhaps(IsolationRequest::default(), of_root()),
+    fn need(&self, _: &GlobalArgs, environment: &Environment) -> Result<Need> {
+        // What is wrong with the flags is told later.
+        let executes = self.args.dryrun != Some(true) && kaniko::check(self, environment).is_ok();
+        Ok(if executes {
+            Need::Perhaps(IsolationRequest::default(), of_root())
+        } else {
+            Need::Nothing
         })
     }
 

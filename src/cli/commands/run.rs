@@ -204,7 +204,7 @@ const fn all(name: &'static str) -> Flag {
 }
 
 /// What each flag does, for images, packages and folders.
-pub(super) const FLAGS: [Flag; 34] = [
+pub(super) static FLAGS: [Flag; 34] = [
     all("words"),
     all("detach"),
     all("name"),

@@ -327,7 +327,7 @@ const fn dockerfile(name: &'static str) -> Flag {
 }
 
 /// What each flag does.
-pub const FLAGS: [Flag; 74] = [
+pub static FLAGS: [Flag; 74] = [
     go("packages").on(FrontEnd::Dockerfile, Effect::Applies),
     go("bin").deciding(),
     go("one-image"),

@@ -75,7 +75,7 @@ const fn ignored(name: &'static str, why: &'static str) -> Flag {
 }
 
 /// What each flag does.
-pub const FLAGS: [Flag; 67] = [
+pub static FLAGS: [Flag; 67] = [
     all("cache"),
     Flag::new("cache-copy-layers", Effect::AppliesWith("cache", LOCAL)),
     Flag::new("cache-run-layers", Effect::AppliesWith("cache", LOCAL)),
@@ -151,16 +151,32 @@ pub const FLAGS: [Flag; 67] = [
     all("target"),
 ];
 
-/// Says what kaniko's flags ask for.
-pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild> {
-    let (args, variables) = (&build.args, &session.environment.variables);
-    let mut notes = table::check(&FLAGS, &build.typed, FrontEnd::Dockerfile)?;
+/// Whether the flags can be meant, as far as that is known before anything is opened.
+pub fn check(build: &Noted<KanikoArgs>, environment: &Environment) -> Result<()> {
+    let (args, variables) = (&build.args, &environment.variables);
+    table::check(&FLAGS, &build.typed, FrontEnd::Dockerfile)?;
+    let (push, destinations) = push(args, variables)?;
+    cache::translate(args, &destinations, push)?;
+    packaging(args, &destinations)?;
+    context::choose(args, variables).map(|_| ())
+}
+
+/// Whether the image is pushed, and what it is called.
+fn push(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<(bool, Vec<Reference>)> {
     let push = !no_push(args, variables)?;
     let destinations = destinations(args)?;
     if push && destinations.is_empty() {
         return Err(usage("push the image", "no --destination says where to")
             .hint("add --destination NAME, or --no-push"));
     }
+    Ok((push, destinations))
+}
+
+/// Says what kaniko's flags ask for.
+pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild> {
+    let (args, variables) = (&build.args, &session.environment.variables);
+    let mut notes = table::check(&FLAGS, &build.typed, FrontEnd::Dockerfile)?;
+    let (push, destinations) = push(args, variables)?;
     if args.target.len() > 1 {
         notes.push(format!(
             "--target: the stage {} is built, the others only as far as it needs them",
