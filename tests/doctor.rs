@@ -77,8 +77,8 @@ fn a_user_with_a_range_of_ids_unpacks_what_he_pulls_and_runs_it() {
     let ranged = need!(Ranged::new(&sandbox.work()));
     let program = for_everybody(&sandbox);
     fs::create_dir(sandbox.store()).unwrap();
-    ranged.give(&sandbox.store());
-    ranged.give(&sandbox.home());
+    Ranged::give(&sandbox.store());
+    Ranged::give(&sandbox.home());
     let name = registry.image("base:latest");
     need!(BaseImage::default().push(&sandbox.path("base"), &name));
     let gondola = |arguments: &[&str]| {

@@ -227,7 +227,11 @@ impl Search<'_> {
             needs: Needs::new(files).with_host_folders(),
             decided: None,
         };
-        let rung = chooser.choose().cannot(|| format!("build inside {}", shown(place)))?;
+        let with = match self.need {
+            Need::Go => "",
+            Need::Everything => ", with its C compiler and git",
+        };
+        let rung = chooser.choose().cannot(|| format!("build inside {}{with}", shown(place)))?;
         if rung == Rung::Toolchain && files == Files::OwnRootOrHosts {
             self.context.transport.reporter.note(chooser.probe()?.summary());
         }

@@ -36,7 +36,7 @@ fn no_other_file_spells_a_path_of_the_store() {
         let code = fs_err::read_to_string(file).unwrap();
         for string in strings(&code).into_iter().filter(|string| !plain.contains(&&**string)) {
             let spells = |path: &&str| string == *path || string.starts_with(&format!("{path}/"));
-            if of_ours.iter().any(|path| !plain.contains(path) && spells(&path)) {
+            if of_ours.iter().any(|path| !plain.contains(path) && spells(path)) {
                 wrong.push(format!("{}: \"{string}\"", file.display()));
             }
         }

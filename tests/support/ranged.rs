@@ -46,7 +46,7 @@ impl Ranged {
     }
 
     /// Makes the user the owner of a file or folder.
-    pub fn give(&self, path: &Path) {
+    pub fn give(path: &Path) {
         let id = Some(ID.parse().unwrap());
         std::os::unix::fs::chown(path, id, id).unwrap();
     }

@@ -2,6 +2,11 @@
 //! arguments, a table that says what each flag does, and a reader that makes a
 //! [`Request`](crate::pipeline::Request) of what was typed.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "help texts put into brackets what may be left out"
+)]
+
 pub mod gondola;
 mod input;
 pub mod kaniko;
