@@ -28,7 +28,7 @@ fn imports_are_read_to_their_leaves() {
         ("use ::std::fmt::{Debug,};", &[import("std::fmt::Debug", "Debug")]),
         ("// use a::b;\n/* use c::d; /* */ use e::f; */", &[]),
         (
-            r###"const TEXT: &str = r#"use "a"::b;"#; const C: char = '"'; use d::e;"###,
+            r##"const TEXT: &str = r#"use "a"::b;"#; const C: char = '"'; use d::e;"##,
             &[import("d::e", "e")],
         ),
         (r#"fn f<'a>() { g("\" use a::b; \\"); } use d::e;"#, &[import("d::e", "e")]),
