@@ -36,6 +36,9 @@ const BOUND_TIME: Duration = Duration::from_millis(150);
 /// How long threads are waited for at the end. When all went well, there are none.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
+/// How many bytes of stack a thread has: folders are walked as deep as a path can be, which is 2,000 levels.
+const STACK: usize = 8 << 20;
+
 /// One run of one command.
 pub(super) struct Session {
     /// The command, as it is named in errors.
@@ -186,6 +189,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     limits::check_threads()?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .cannot(|| "start the worker threads")
