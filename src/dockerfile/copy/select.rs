@@ -351,6 +351,9 @@ struct Verdicts {
     exclude: Option<Verdict>,
 }
 
+/// How deep folders may be: beyond this, looking at them takes minutes.
+const DEEPEST: usize = 500;
+
 struct Walk<'a> {
     files: &'a dyn Files,
     filter: &'a Filter<'a>,
@@ -367,6 +370,10 @@ impl Walk<'_> {
         include: Option<&Verdict>,
         exclude: Option<&Verdict>,
     ) -> Result<()> {
+        if relative.is_some_and(|path| path.to_str_lossy().matches('/').count() >= DEEPEST) {
+            return Err(Error::new(ErrorKind::Usage, "copy a tree of folders")
+                .because(format!("it is deeper than {DEEPEST} levels")));
+        }
         for (name, node) in self.files.children(folder)? {
             let (path, relative) = (join(folder, &name)?, join(relative, &name)?);
             let text = relative.to_str_lossy().into_owned();
