@@ -289,18 +289,8 @@ fn explained(error: Error, finding: &Finding) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe::tests::findings;
     use super::*;
-
-    fn findings(working: &[Rung]) -> Findings {
-        let finding = |rung| Finding {
-            rung,
-            works: working.contains(&rung),
-            reason: Some(format!("no {rung}")),
-            fix: (rung == Rung::Ns).then(|| "switch it on".to_owned()),
-            lasts: true,
-        };
-        Findings(Rung::ALL.into_iter().map(finding).collect())
-    }
 
     fn chooser(request: IsolationRequest, needs: Needs) -> Chooser {
         let launcher = Launcher::new("").with_helper("/nonexistent");

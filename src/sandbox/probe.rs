@@ -305,10 +305,11 @@ fn by_apparmor() -> (String, Option<String>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn findings(working: &[Rung]) -> Findings {
+    /// What each isolation says where those of `working` work and no other.
+    pub fn findings(working: &[Rung]) -> Findings {
         let finding = |rung| Finding {
             rung,
             works: working.contains(&rung),
