@@ -69,35 +69,20 @@ pub(super) async fn check(
 fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
     let packaging = source.packaging;
     Job {
-        file: source.file,
-        context: source.context,
-        contexts: source.contexts,
-        target: source.target,
-        arguments: source.arguments,
-        secrets: source.secrets,
-        agents: source.agents,
+        recipe: source.recipe,
         labels: packaging.labels,
         annotations: packaging.annotations,
-        hosts: source.hosts,
-        network: source.network,
-        limits: source.limits,
-        shared_memory_bytes: source.shared_memory_bytes,
         cache: CachePolicy {
             off: caches.off,
             off_in: source.execute_in,
             pull: caches.pull,
             repository: source.cache,
         },
-        go_cache: source.go_cache,
         scope: caches.scope,
         shares_caches: caches.are_shared,
-        epoch: source.epoch,
-        now: source.now,
         encoding: packaging.encoding,
-        family: source.manifest_format,
         is_kept_here: !outputs.push || !outputs.places.is_empty(),
         stated: StatedPlatform::of(packaging.platforms.as_ref()),
-        shell_on_failure: source.shell_on_failure,
         explain: caches.explain,
     }
 }

@@ -1,17 +1,14 @@
 //! What a build is asked for, after the command line and the configuration file are read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::publish::Outputs;
-use crate::dockerfile::build::{
-    CacheRepository, ContextSource, FileSource, NamedContext, SecretSource,
-};
+use crate::dockerfile::build::{CacheRepository, Recipe};
 use crate::golang::{Asset, BuildFlags};
 use crate::layer::Encoding;
-use crate::oci::{MediaType, Platform, PlatformSet};
-use crate::sandbox::{IsolationRequest, Limit, Network};
+use crate::oci::{Platform, PlatformSet};
+use crate::sandbox::IsolationRequest;
 use crate::store::CacheScope;
 use crate::transport::Location;
 
@@ -89,42 +86,12 @@ pub struct Programs {
 /// A Dockerfile to build.
 #[derive(Clone, Debug)]
 pub struct DockerfileSource {
-    /// The Dockerfile.
-    pub file: FileSource,
-    /// The build context.
-    pub context: ContextSource,
-    /// Other meanings of names in `FROM` and `--from`.
-    pub contexts: BTreeMap<String, NamedContext>,
-    /// The stage to build, unless it is the last one.
-    pub target: Option<String>,
-    /// Values of `ARG`s.
-    pub arguments: BTreeMap<String, String>,
-    /// What steps may mount as a secret.
-    pub secrets: BTreeMap<String, SecretSource>,
-    /// Sockets of agents by their names.
-    pub agents: BTreeMap<String, PathBuf>,
-    /// Lines of the steps' `/etc/hosts`.
-    pub hosts: Vec<(String, IpAddr)>,
-    /// The network of steps that do not say which.
-    pub network: Network,
-    /// What each process of a step may have at most.
-    pub limits: Vec<Limit>,
-    /// The size of the steps' `/dev/shm`, unless it is the usual one.
-    pub shared_memory_bytes: Option<u64>,
+    /// What is built.
+    pub recipe: Recipe,
     /// Stages whose steps are executed in any case, in lower case.
     pub execute_in: BTreeSet<String>,
     /// Where results of steps are shared with other machines.
     pub cache: Option<CacheRepository>,
-    /// Whether Go's caches are mounted into steps that run Go.
-    pub go_cache: bool,
-    /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
-    pub epoch: Option<i64>,
-    /// The present, in seconds since 1970.
-    pub now: i64,
-    /// The media type of manifests, unless it is that of the base.
-    pub manifest_format: Option<MediaType>,
-    /// Whether a failed step ends in a shell.
-    pub shell_on_failure: bool,
     /// The image's short name.
     pub name: String,
     /// What the image is like.

@@ -18,7 +18,7 @@ use crate::cli::flags::{self as grammars, pair};
 use crate::cli::output::ProgressMode;
 use crate::cli::proxies;
 use crate::cli::session::Session;
-use crate::dockerfile::build::{CacheRepository, ContextSource, FileSource};
+use crate::dockerfile::build::{CacheRepository, ContextSource, FileSource, Recipe};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang;
 use crate::layer::Encoding;
@@ -229,8 +229,8 @@ fn source(
     let manifest_format = manifest_format(args)?;
     // Last, because it may read standard input.
     let context = context::choose(args, &environment.variables)?.open(session)?;
-    Ok(DockerfileSource {
-        name: golang::image_name(&context::name(&context)),
+    let name = golang::image_name(&context::name(&context));
+    let recipe = Recipe {
         file: file(environment, &context, dockerfile),
         context,
         contexts: BTreeMap::new(),
@@ -243,14 +243,12 @@ fn source(
         network: Network::Host,
         limits: Vec::new(),
         shared_memory_bytes: None,
-        execute_in: BTreeSet::new(),
-        cache,
         go_cache: true,
         now: input::now(environment),
         manifest_format,
         shell_on_failure: false,
-        packaging,
-    })
+    };
+    Ok(DockerfileSource { recipe, execute_in: BTreeSet::new(), cache, name, packaging })
 }
 
 fn packaging(args: &KanikoArgs, destinations: &[Reference]) -> Result<Packaging> {

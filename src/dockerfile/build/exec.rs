@@ -32,7 +32,7 @@ pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Fail
     let Mounts { list: mounts, files, spans } = describe(stage, &run.mounts).await?;
     let job = &stage.build.common.job;
     let caches = UnaskedCaches {
-        wanted: job.go_cache,
+        wanted: job.recipe.go_cache,
         read_later: reads::reads(stage),
         in_image: reads::is_on(stage, stage.build.target),
     };
@@ -44,9 +44,9 @@ pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Fail
         folder: container.working_dir.clone(),
         user: container.user.clone(),
         network: network(stage, run),
-        hosts: job.hosts.clone(),
-        shared_memory_bytes: job.shared_memory_bytes,
-        limits: job.limits.iter().map(ToString::to_string).collect(),
+        hosts: job.recipe.hosts.clone(),
+        shared_memory_bytes: job.recipe.shared_memory_bytes,
+        limits: job.recipe.limits.iter().map(ToString::to_string).collect(),
         mounts,
         caches,
         platform: stage.platform.clone(),
@@ -73,7 +73,7 @@ fn network(stage: &Stage<'_>, run: &Run) -> op::Network {
     match run.network {
         RunNetwork::None => op::Network::None,
         RunNetwork::Host => op::Network::Host,
-        RunNetwork::Default => match stage.build.common.job.network {
+        RunNetwork::Default => match stage.build.common.job.recipe.network {
             Network::Host => op::Network::Host,
             Network::None => op::Network::None,
             Network::Private => op::Network::Private,

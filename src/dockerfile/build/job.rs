@@ -105,60 +105,66 @@ impl StatedPlatform {
     }
 }
 
-/// A build of one Dockerfile.
+/// A Dockerfile, and what is said of its steps.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub struct Job {
+pub struct Recipe {
     /// The Dockerfile.
     pub file: FileSource,
     /// The build context.
     pub context: ContextSource,
-    /// `--build-context`
+    /// `--build-context`: other meanings of names in `FROM` and `--from`.
     pub contexts: BTreeMap<String, NamedContext>,
-    /// `--target`
+    /// `--target`: the stage to build, unless it is the last one.
     pub target: Option<String>,
-    /// `--build-arg`
+    /// `--build-arg`: values of `ARG`s.
     pub arguments: BTreeMap<String, String>,
-    /// `--secret`
+    /// `--secret`: what steps may mount as a secret.
     pub secrets: BTreeMap<String, SecretSource>,
     /// `--ssh`: sockets of agents by their names.
     pub agents: BTreeMap<String, PathBuf>,
+    /// `--add-host`: lines of the steps' `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// The network of steps that do not say which.
+    pub network: Network,
+    /// `--ulimit`: what each process of a step may have at most.
+    pub limits: Vec<Limit>,
+    /// `--shm-size`: the size of the steps' `/dev/shm`, unless it is the usual one.
+    pub shared_memory_bytes: Option<u64>,
+    /// Whether Go's caches are mounted into steps that run Go.
+    pub go_cache: bool,
+    /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
+    pub epoch: Option<i64>,
+    /// The present, in seconds since 1970.
+    pub now: i64,
+    /// The media type of manifests, which says whether images are OCI's or Docker's; that of the
+    /// base where nothing is said.
+    pub manifest_format: Option<MediaType>,
+    /// Whether a failed step ends in a shell.
+    pub shell_on_failure: bool,
+}
+
+/// A build of one Dockerfile.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What is built.
+    pub recipe: Recipe,
     /// `--label`
     pub labels: BTreeMap<String, String>,
     /// `--annotation`: of the manifests, and of the index over several.
     pub annotations: BTreeMap<String, String>,
-    /// `--add-host`
-    pub hosts: Vec<(String, IpAddr)>,
-    /// The network of steps that do not say which.
-    pub network: Network,
-    /// `--ulimit`
-    pub limits: Vec<Limit>,
-    /// `--shm-size`
-    pub shared_memory_bytes: Option<u64>,
     /// How results of earlier builds are used.
     pub cache: CachePolicy,
-    /// Whether Go's caches are mounted into steps that run Go.
-    pub go_cache: bool,
     /// Whose caches steps use, where it is not the context that says so.
     pub scope: Option<CacheScope>,
     /// Whether anything is used or kept that builds share and that is not found by its content:
     /// Go's caches, caches that steps mount, results of steps that ran with Go's caches.
     pub shares_caches: bool,
-    /// `SOURCE_DATE_EPOCH`: no file and no document is younger than this.
-    pub epoch: Option<i64>,
-    /// The present, in seconds since 1970.
-    pub now: i64,
     /// How layers are compressed.
     pub encoding: Encoding,
-    /// The media type of manifests, which says whether images are OCI's or Docker's; that of the
-    /// base where nothing is said.
-    pub family: Option<MediaType>,
     /// Whether the image needs all of its layers on this machine: it is not only pushed.
     pub is_kept_here: bool,
     /// Which platform an image is said to be for.
     pub stated: StatedPlatform,
-    /// Whether a failed step ends in a shell.
-    pub shell_on_failure: bool,
     /// Whether it is told how each step and base came to be.
     pub explain: bool,
 }
@@ -190,12 +196,12 @@ impl Job {
     /// What the names in ops stand for.
     pub(super) fn table(&self, scope: CacheScope) -> Table {
         Table {
-            secrets: self.secrets.clone(),
-            agents: self.agents.clone(),
+            secrets: self.recipe.secrets.clone(),
+            agents: self.recipe.agents.clone(),
             scope,
             shares_caches: self.shares_caches,
             time: self.time(),
-            shell_on_failure: self.shell_on_failure,
+            shell_on_failure: self.recipe.shell_on_failure,
         }
     }
 
@@ -204,8 +210,8 @@ impl Job {
         SolveOptions {
             transport: tools.transport.clone(),
             encoding: self.encoding,
-            epoch: self.epoch,
-            now: self.now,
+            epoch: self.recipe.epoch,
+            now: self.recipe.now,
             cores: tools.cores,
             explain: self.explain,
         }
@@ -213,7 +219,7 @@ impl Job {
 
     /// The time that is written wherever one is needed.
     pub(super) fn time(&self) -> i64 {
-        self.epoch.unwrap_or(self.now)
+        self.recipe.epoch.unwrap_or(self.recipe.now)
     }
 
     /// The time as configurations write it.

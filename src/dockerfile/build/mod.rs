@@ -32,8 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
-    CachePolicy, CacheRepository, ContextSource, FileSource, Job, NamedContext, StatedPlatform,
-    Tools,
+    CachePolicy, CacheRepository, ContextSource, FileSource, Job, NamedContext, Recipe,
+    StatedPlatform, Tools,
 };
 
 pub use crate::engine::{SecretSource, StepKind};
@@ -70,7 +70,7 @@ pub async fn build(
         warn(tools, &job, &file, &context.ignored, platform).map_err(Diagnostics::into_error)?;
     }
     let mut contexts = BTreeMap::new();
-    for (name, named) in &job.contexts {
+    for (name, named) in &job.recipe.contexts {
         if let Named::Files(source) = named {
             contexts.insert(name.clone(), sources::open_named(tools, name, source).await?);
         }
@@ -152,7 +152,7 @@ async fn execute(common: &Common, platforms: &[Platform], attempt: Attempt) -> R
 pub async fn check(tools: &Tools, job: Job, platform: &Platform) -> Result<Vec<(Level, String)>> {
     let (context, source) = sources::open_main(tools, &job).await?;
     let inputs = platform::inputs(tools, &job, platform);
-    let names = job.contexts.keys().cloned().collect();
+    let names = job.recipe.contexts.keys().cloned().collect();
     let ignored = |path: &str| leaves_out(&context.ignored, path);
     let found = super::check(&source, &lint_context(&inputs, &names, &ignored));
     Ok(found.iter().map(|found| (found.level, found.render(&source))).collect())
@@ -168,7 +168,7 @@ fn warn(
     platform: &Platform,
 ) -> Result<(), Diagnostics> {
     let inputs = platform::inputs(tools, job, platform);
-    let names = job.contexts.keys().cloned().collect();
+    let names = job.recipe.contexts.keys().cloned().collect();
     let ignored = |path: &str| leaves_out(ignored, path);
     let fail = |list| Err(Diagnostics { source: file.source.clone(), list });
     if let Err(wrong) = lint::options(file, &inputs) {

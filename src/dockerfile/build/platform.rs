@@ -59,10 +59,10 @@ pub(super) struct PlatformBuild<'a> {
 /// What the command line gives to a build for one platform.
 pub(super) fn inputs(tools: &Tools, job: &Job, platform: &Platform) -> Inputs {
     Inputs {
-        arguments: job.arguments.clone(),
+        arguments: job.recipe.arguments.clone(),
         build: tools.host().clone(),
         target: platform.clone(),
-        stage: job.target.clone(),
+        stage: job.recipe.target.clone(),
     }
 }
 
@@ -76,10 +76,10 @@ impl<'a> PlatformBuild<'a> {
         let (job, file) = (&common.job, &common.file);
         let inputs = inputs(&common.tools, job, platform);
         let globals = Globals::evaluate(file, &inputs).map_err(Diagnostics::into_error)?;
-        let names: BTreeSet<String> = job.contexts.keys().cloned().collect();
+        let names: BTreeSet<String> = job.recipe.contexts.keys().cloned().collect();
         let graph = Graph::build(file, &globals, &inputs, &names);
         let graph = graph.map_err(Diagnostics::into_error)?;
-        let target = graph.target(job.target.as_deref())?;
+        let target = graph.target(job.recipe.target.as_deref())?;
         for name in job.cache.off_in.iter().filter(|name| !name.is_empty()) {
             let option = "--no-cache-filter";
             graph.named(name, option, &format!("use {option} {name}"))?;
@@ -165,7 +165,7 @@ impl<'a> PlatformBuild<'a> {
             Origin::Context(name) => name,
             Origin::Scratch | Origin::Stage(_) => return Ok(Outside::empty("nothing")),
         };
-        match (job.contexts.get(name), self.common.contexts.get(name)) {
+        match (job.recipe.contexts.get(name), self.common.contexts.get(name)) {
             (Some(NamedContext::Image(place)), _) => {
                 base::read_place(tools, job, place, platform).await.map(Outside::Image)
             }
@@ -304,7 +304,7 @@ impl<'a> PlatformBuild<'a> {
     /// Puts the image together.
     async fn finish(&self, end: &StageEnd) -> Result<Image> {
         let mut draft = self.common.solver.draft(&end.snapshot).await?;
-        if let Some(family) = &self.common.job.family {
+        if let Some(family) = &self.common.job.recipe.manifest_format {
             draft = draft.in_family(family.clone())?;
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
@@ -317,7 +317,7 @@ impl<'a> PlatformBuild<'a> {
         config.config.labels.extend(self.common.job.labels.clone());
         config.rootfs.diff_ids = diff_ids;
         let last = config.history.iter().rev().find_map(|entry| entry.created.clone());
-        config.created = Some(match self.common.job.epoch {
+        config.created = Some(match self.common.job.recipe.epoch {
             Some(_) => self.common.job.created(),
             None => last.unwrap_or_else(|| self.common.job.created()),
         });

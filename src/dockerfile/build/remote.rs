@@ -59,7 +59,7 @@ impl Remote {
             place,
             backend: Box::new(backend),
             reporter: tools.transport.reporter.clone(),
-            now: job.now,
+            now: job.recipe.now,
             records: OnceCell::new(),
             state: Mutex::default(),
         }))

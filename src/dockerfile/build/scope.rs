@@ -16,13 +16,13 @@ pub(super) async fn of(job: &Job, file: &Source) -> Result<CacheScope> {
     if let Some(scope) = &job.scope {
         return Ok(scope.clone());
     }
-    match &job.context {
+    match &job.recipe.context {
         ContextSource::Folder(folder) => Ok(CacheScope::of_folder(folder)),
         ContextSource::Git(git) => {
             Ok(CacheScope::of_repository(&git.shown(), git.reference.as_deref()))
         }
         // What other contexts hold is no part of either.
-        _ if !job.contexts.is_empty() => Ok(CacheScope::of_this_build()),
+        _ if !job.recipe.contexts.is_empty() => Ok(CacheScope::of_this_build()),
         ContextSource::Archive { file: archive, .. } => {
             let (archive, text) = (archive.clone(), file.text().to_owned());
             blocking(move || {

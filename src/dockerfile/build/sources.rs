@@ -74,7 +74,7 @@ enum Raw {
 
 /// Opens a context and reads the Dockerfile that is in it or beside it.
 pub(super) async fn open_main(tools: &Tools, job: &Job) -> Result<(Opened, Source)> {
-    let raw = raw(tools, &job.context, None).await?;
+    let raw = raw(tools, &job.recipe.context, None).await?;
     let (source, beside) = read_dockerfile(job, &raw)?;
     let patterns = ignored(&raw, beside.as_ref())?;
     Ok((open(tools, raw, patterns), source))
@@ -264,7 +264,7 @@ enum Beside {
 }
 
 fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
-    let (name, bytes, beside) = match (&job.file, raw) {
+    let (name, bytes, beside) = match (&job.recipe.file, raw) {
         (FileSource::Text(bytes), _) | (FileSource::InContext(_), Raw::File(bytes)) => {
             ("Dockerfile".to_owned(), bytes.clone(), None)
         }

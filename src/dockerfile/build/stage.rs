@@ -74,7 +74,7 @@ impl<'a> Stage<'a> {
             node.triggers.iter().chain(&build.common.file.stages[index].instructions);
         let count = 1 + instructions.filter(|instruction| changes_files(&instruction.kind)).count();
         let time = config.history.iter().rev().find_map(|entry| entry.created.clone());
-        let time = time.filter(|_| job.epoch.is_none()).unwrap_or_else(|| job.created());
+        let time = time.filter(|_| job.recipe.epoch.is_none()).unwrap_or_else(|| job.created());
         let mut stage = Self {
             build,
             index,
@@ -132,7 +132,7 @@ impl<'a> Stage<'a> {
     fn op(&self, action: Action) -> Op {
         let job = &self.build.common.job;
         let base = self.snapshot.key.clone();
-        Op { base, epoch: job.epoch, encoding: job.encoding, action }
+        Op { base, epoch: job.recipe.epoch, encoding: job.encoding, action }
     }
 
     /// Where the step is in the build.
@@ -140,7 +140,7 @@ impl<'a> Stage<'a> {
         let common = self.build.common;
         let name = &self.build.graph.nodes()[self.index].name;
         let name = name.clone().unwrap_or_else(|| self.index.to_string());
-        let context = format!("{:?}", common.job.context);
+        let context = format!("{:?}", common.job.recipe.context);
         let file = common.source().name();
         let stage = [&*context, file, &name, &self.platform.to_string()].join("\0");
         Place { stage, number: self.number, written: written.to_owned() }
@@ -148,7 +148,7 @@ impl<'a> Stage<'a> {
 
     /// Takes a step's result, with the text that the history has of it.
     fn add(&mut self, step: Arc<StepOutput>, text: String) {
-        let time = match self.build.common.job.epoch {
+        let time = match self.build.common.job.recipe.epoch {
             Some(_) => self.build.common.job.created(),
             None => step.created.clone(),
         };

@@ -12,6 +12,7 @@ use crate::dockerfile::scope;
 pub(super) fn arguments(job: &Job, file: &Dockerfile, triggers: &[&Instruction]) -> Vec<String> {
     let declared = declared(file, triggers);
     let unused = job
+        .recipe
         .arguments
         .keys()
         .filter(|name| !declared.contains(name.as_str()) && !scope::is_predefined(name));

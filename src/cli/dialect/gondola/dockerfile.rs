@@ -8,7 +8,7 @@ use crate::cli::dialect::input;
 use crate::cli::flags::{self, context, pair};
 use crate::cli::proxies;
 use crate::cli::session::Session;
-use crate::dockerfile::build::{CacheRepository, ContextSource, FileSource};
+use crate::dockerfile::build::{CacheRepository, ContextSource, FileSource, Recipe};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::{DockerfileSource, Packaging};
@@ -27,8 +27,8 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
     let secrets = own.secret.iter().map(|text| flags::secret::parse(environment, text));
     let agents = own.ssh.iter().map(|text| flags::ssh::parse(environment, text));
     let arguments = arguments(session, &own.build_arg)?;
-    Ok(DockerfileSource {
-        name: golang::image_name(name(&context).as_deref().unwrap_or("app")),
+    let name = golang::image_name(name(&context).as_deref().unwrap_or("app"));
+    let recipe = Recipe {
         file,
         context,
         contexts: named.collect::<Result<_>>()?,
@@ -42,12 +42,16 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
         limits: own.ulimit.clone(),
         // As for docker, none is the usual size.
         shared_memory_bytes: own.shm_size.filter(|bytes| *bytes > 0),
-        execute_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
-        cache: own.cache_repo.as_deref().map(cache_repository).transpose()?,
         go_cache: !own.no_go_cache,
         now: input::now(environment),
         manifest_format: None,
         shell_on_failure: own.shell_on_failure,
+    };
+    Ok(DockerfileSource {
+        recipe,
+        execute_in: own.no_cache_filter.iter().map(|name| name.to_lowercase()).collect(),
+        cache: own.cache_repo.as_deref().map(cache_repository).transpose()?,
+        name,
         packaging: packaging(args)?,
     })
 }

@@ -52,16 +52,16 @@ fn a_pipeline_of_today_is_understood() {
         "--custom-platform=linux/arm64",
     ]);
     let (request, source) = (&build.request, build.source());
-    assert_eq!(source.context, ContextSource::Folder("/builds/app".into()));
-    assert_eq!(source.file, FileSource::Path("/builds/app/deploy/Dockerfile".into()));
+    assert_eq!(source.recipe.context, ContextSource::Folder("/builds/app".into()));
+    assert_eq!(source.recipe.file, FileSource::Path("/builds/app/deploy/Dockerfile".into()));
     assert_eq!(source.packaging.tags, ["registry.test/a/b:1", "registry.test/a/b:latest"]);
     assert!(request.outputs.push && !request.caches.off && build.purpose == Purpose::Build);
-    assert_eq!(source.epoch, None);
-    assert_eq!(source.arguments["VERSION"], "1.2=3");
-    assert_eq!(source.arguments["COMMIT"], "");
-    assert_eq!(source.target.as_deref(), Some("final"));
+    assert_eq!(source.recipe.epoch, None);
+    assert_eq!(source.recipe.arguments["VERSION"], "1.2=3");
+    assert_eq!(source.recipe.arguments["COMMIT"], "");
+    assert_eq!(source.recipe.target.as_deref(), Some("final"));
     assert_eq!(source.packaging.labels["org.example.a"], "b c");
-    assert_eq!(source.secrets["npm"], SecretSource::File("/run/npmrc".into()));
+    assert_eq!(source.recipe.secrets["npm"], SecretSource::File("/run/npmrc".into()));
     let digest = request.outputs.kaniko.digest.as_deref();
     assert_eq!(digest, Some(Path::new("/dev/termination-log")));
     assert_eq!(source.packaging.platforms, Some("linux/arm64".parse().unwrap()));
@@ -156,7 +156,7 @@ fn every_flag_of_kaniko_is_taken() {
     let again =
         read(&["-d", "r.test/a", "--cache=false", "--cache", "--dockerfile=a", "--dockerfile=b"]);
     assert!(!again.request.caches.off);
-    assert_eq!(again.source().file, FileSource::Path("/workspace/b".into()));
+    assert_eq!(again.source().recipe.file, FileSource::Path("/workspace/b".into()));
     assert!(typed("kaniko", &["--no-such-flag"]).is_err());
     assert!(typed("kaniko", &["--cache=perhaps"]).is_err());
 }
@@ -349,7 +349,7 @@ fn the_cache_is_below_the_first_destination_unless_it_is_named() {
 fn secrets_are_files_or_variables() {
     let secret = |text: &str| {
         let build = read_in(&["--no-push", "--secret", text], &[("TOKEN", "t")]).unwrap();
-        build.source().secrets.values().next().cloned()
+        build.source().recipe.secrets.values().next().cloned()
     };
     assert_eq!(secret("id=TOKEN"), Some(SecretSource::Value("t".to_owned())));
     assert_eq!(secret("id=a"), Some(SecretSource::File("/work/a".into())));
