@@ -180,8 +180,7 @@ impl Step {
             name == user || number == user || (user.is_empty() && number == "0")
         };
         let home = list.lines().find(named).and_then(|line| line.split(':').nth(5));
-        let usual = if matches!(user, "" | "0" | "root") { "/root" } else { "/" };
-        Ok(home.filter(|home| home.starts_with('/')).unwrap_or(usual).to_owned())
+        Ok(home.filter(|home| home.starts_with('/')).unwrap_or("/").to_owned())
     }
 
     /// Whether a mount at `target` hides nothing that is needed.
