@@ -15,17 +15,21 @@ use serde_json::Value;
 use support::{BaseImage, Ranged, Registry, Run, Sandbox, install, need, program, root};
 
 #[test]
-fn doctor_tells_of_every_rung_why_it_does_not_work_and_what_to_do() {
+fn doctor_tells_of_every_isolation_why_it_does_not_work_and_what_to_do() {
     let sandbox = Sandbox::new();
     let text = sandbox.gondola(&["doctor"]).success().stdout;
     let json = sandbox.gondola(&["doctor", "--json"]).success().stdout;
     let findings: Value = serde_json::from_str(&json).unwrap();
     let findings = findings.as_array().unwrap();
-    let rungs: Vec<&str> = findings.iter().map(|found| found["rung"].as_str().unwrap()).collect();
-    assert_eq!(rungs, ["ns-root", "ns-subuid", "ns", "ns-copy", "chroot", "proot", "toolchain"]);
+    let isolations: Vec<&str> =
+        findings.iter().map(|found| found["rung"].as_str().unwrap()).collect();
+    assert_eq!(
+        isolations,
+        ["ns-root", "ns-subuid", "ns", "ns-copy", "chroot", "proot", "toolchain"]
+    );
     for found in findings {
-        let rung = found["rung"].as_str().unwrap();
-        assert!(text.contains(rung), "{rung} in {text}");
+        let isolation = found["rung"].as_str().unwrap();
+        assert!(text.contains(isolation), "{isolation} in {text}");
         if found["works"] == false {
             assert!(found["reason"].is_string(), "{found}");
         }
@@ -51,10 +55,10 @@ fn a_store_that_cannot_be_written_to_is_a_finding() {
     assert!(text.contains("\ntoolchain "), "{text}");
     let json = Run::of(&mut doctor(&["--json"])).success().stdout;
     let findings: Value = serde_json::from_str(&json).unwrap();
-    let (last, rungs) = findings.as_array().unwrap().split_last().unwrap();
+    let (last, isolations) = findings.as_array().unwrap().split_last().unwrap();
     assert_eq!(last["store"], sandbox.store().to_str().unwrap());
     assert_eq!(last["works"], false);
-    assert_eq!(rungs.len(), 7);
+    assert_eq!(isolations.len(), 7);
     let without = doctor(&["--json"]).env_remove("HOME").env_remove("GONDOLA_HOME").output();
     let json = String::from_utf8(without.unwrap().stdout).unwrap();
     assert!(json.contains("none of GONDOLA_HOME"), "{json}");
@@ -105,8 +109,8 @@ fn remembered(sandbox: &Sandbox) -> BTreeMap<String, PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let row = |path: PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let rung = name.split_once('-').unwrap().1.to_owned();
-        (format!("{rung} {}", fs::read_to_string(&path).unwrap().trim()), path)
+        let isolation = name.split_once('-').unwrap().1.to_owned();
+        (format!("{isolation} {}", fs::read_to_string(&path).unwrap().trim()), path)
     };
     entries.map(row).collect()
 }

@@ -127,9 +127,9 @@ fn every_sandbox_gives_the_same_digest() {
     let expect = build(&sandbox, &["--go", "oci:../golang"]).success();
     let sandboxes = sandboxes(&sandbox);
     assert!(sandboxes.contains(&"toolchain".to_owned()), "{sandboxes:?}");
-    for rung in sandboxes.iter().map(String::as_str).chain(["auto"]) {
-        let arguments = ["--go", "oci:../golang", "--no-cache", "--sandbox", rung];
-        assert_eq!(build(&sandbox, &arguments).success().line(), expect.line(), "{rung}");
+    for isolation in sandboxes.iter().map(String::as_str).chain(["auto"]) {
+        let arguments = ["--go", "oci:../golang", "--no-cache", "--sandbox", isolation];
+        assert_eq!(build(&sandbox, &arguments).success().line(), expect.line(), "{isolation}");
     }
     let refused = build(&sandbox, &["--go", "oci:../golang", "--sandbox", "chroot"]).code(2);
     assert!(refused.stderr.contains("hint: use --sandbox auto"), "{}", refused.stderr);

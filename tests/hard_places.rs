@@ -47,10 +47,10 @@ const LOCKED_DOWN: [&str; 8] = [
     "--network=none",
 ];
 
-fn finding(findings: &str, rung: &str) -> Value {
+fn finding(findings: &str, isolation: &str) -> Value {
     let findings: Value = serde_json::from_str(findings).unwrap();
     let mut all = findings.as_array().unwrap().iter();
-    all.find(|finding| finding["rung"] == rung).unwrap().clone()
+    all.find(|finding| finding["rung"] == isolation).unwrap().clone()
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn a_container_under_dockers_profile_is_told_what_works_and_why_not() {
     assert_eq!(finding(&as_nobody, "chroot")["works"], false, "{as_nobody}");
     for said in [as_root, as_nobody] {
         assert_eq!(finding(&said, "toolchain")["works"], true, "{said}");
-        for rung in ["ns-root", "ns-subuid", "ns", "ns-copy"] {
-            let finding = finding(&said, rung);
+        for isolation in ["ns-root", "ns-subuid", "ns", "ns-copy"] {
+            let finding = finding(&said, isolation);
             assert_eq!(finding["works"], false, "{said}");
             assert!(!finding["reason"].as_str().unwrap().contains('\n'), "{finding}");
         }

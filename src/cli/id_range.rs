@@ -10,7 +10,7 @@ use super::sandbox::{chooser, remembering_launcher};
 use crate::container::Containers;
 use crate::error::Result;
 use crate::rootfs::OwnerStorage;
-use crate::sandbox::{Files, IsolationRequest, Needs, Rung};
+use crate::sandbox::{Files, Isolation, IsolationRequest, Needs};
 use crate::store::StorePlace;
 
 /// Where the store has folders whose files belong to a range of ids, which only its root can remove.
@@ -19,7 +19,7 @@ const WITH_MAPPED: [StorePlace; 2] = [StorePlace::Unpacked, StorePlace::CacheMou
 /// Whether a command goes on in this process.
 pub(super) enum Entered {
     /// It does, with the sandbox that was chosen where it needs one.
-    Here(Option<Rung>),
+    Here(Option<Isolation>),
     /// It has run in another one, which left this code.
     Left(ExitCode),
 }
@@ -46,7 +46,7 @@ impl Need {
         let containers = Containers::open(&global.store_folder(environment)?);
         // What is not there is told later.
         let mut found = names.iter().filter_map(|name| containers.find(name).ok());
-        let mapped = found.any(|seen| seen.config.rung == Rung::NsSubuid);
+        let mapped = found.any(|seen| seen.config.isolation == Isolation::NsSubuid);
         Ok(if mapped { Self::IdRange } else { Self::Nothing })
     }
 
@@ -74,17 +74,17 @@ pub(super) fn enter(
     environment: &Environment,
 ) -> Result<Entered> {
     let choose = |request, needs| chooser((request, needs), global, environment)?.choose_at_start();
-    let rung = match *need {
+    let isolation = match *need {
         Need::Nothing => None,
         Need::Isolation(request, needs) => Some(choose(request, needs)?),
         Need::Perhaps(request, needs) => choose(request, needs).ok(),
-        Need::IdRange => Some(Rung::NsSubuid),
+        Need::IdRange => Some(Isolation::NsSubuid),
     };
-    if rung == Some(Rung::NsSubuid) {
+    if isolation == Some(Isolation::NsSubuid) {
         let launcher = remembering_launcher(global, environment);
         if let Some(code) = launcher.enter_id_range(&environment.arguments)? {
             return Ok(Entered::Left(code));
         }
     }
-    Ok(Entered::Here(rung))
+    Ok(Entered::Here(isolation))
 }

@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
     let session = Session::new(verb, global, environment, passing);
     let outcome = entered.and_then(|entered| match entered {
         Entered::Left(code) => Ok(code),
-        Entered::Here(rung) => command.run(&session, rung),
+        Entered::Here(isolation) => command.run(&session, isolation),
     });
     session.view.close();
     match outcome {

@@ -5,7 +5,7 @@ use clap::Args;
 use super::args::GlobalArgs;
 use super::environment::Environment;
 use crate::error::Result;
-use crate::sandbox::{Chooser, IsolationRequest, Launcher, Needs, Preference, Rung};
+use crate::sandbox::{Chooser, Isolation, IsolationRequest, Launcher, Needs, Preference};
 use crate::store::{Store, StorePlace};
 
 /// How processes are isolated.
@@ -17,7 +17,7 @@ pub struct SandboxArgs {
     sandbox: Option<Preference>,
     /// Refuse a weaker sandbox than this one
     #[arg(long, value_name = "HOW")]
-    sandbox_min: Option<Rung>,
+    sandbox_min: Option<Isolation>,
 }
 
 impl SandboxArgs {

@@ -10,7 +10,7 @@ use super::plan::NetworkChoice;
 use super::ports::Published;
 use super::signal::StopSignal;
 use crate::oci::Digest;
-use crate::sandbox::{Rung, Spec};
+use crate::sandbox::{Isolation, Spec};
 
 /// What runs in a container, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,7 +22,8 @@ pub struct Config {
     /// When the container was made.
     pub created: Timestamp,
     /// How its processes are isolated.
-    pub rung: Rung,
+    #[serde(rename = "rung")]
+    pub isolation: Isolation,
     /// Its program, root file system, mounts and the rest.
     pub spec: Spec,
     /// Which network it has.

@@ -64,10 +64,10 @@ impl Supervisor {
         spec.cwd = request.workdir.clone().unwrap_or(spec.cwd);
         spec.user = request.user.clone().unwrap_or(spec.user);
         spec.terminal = terminal;
-        if !seen.config.rung.has_namespaces() {
+        if !seen.config.isolation.has_namespaces() {
             // There is nothing to enter but the same files.
             spec.control = None;
-            return self.launcher.spawn(&spec, seen.config.rung, streams);
+            return self.launcher.spawn(&spec, seen.config.isolation, streams);
         }
         let control = seen.container.control_path();
         let join = Join {

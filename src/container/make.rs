@@ -11,7 +11,7 @@ use super::plan::{NetworkChoice, Options, Plan};
 use super::volumes::Volume;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::oci::Digest;
-use crate::sandbox::{Access, Mount, Network, Root, Rung, Spec};
+use crate::sandbox::{Access, Isolation, Mount, Network, Root, Spec};
 
 /// What a container is made of, beside its plan.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Origin {
     /// Its root file system.
     pub root: Root,
     /// How its processes are isolated.
-    pub rung: Rung,
+    pub isolation: Isolation,
     /// What time it is.
     pub now: Timestamp,
 }
@@ -40,13 +40,13 @@ impl NewContainer {
         options: &Options,
         copy_up: CopyUp<'_>,
     ) -> Result<LockedContainer> {
-        check(plan, origin.rung)?;
+        check(plan, origin.isolation)?;
         let mut spec = Spec::new(origin.root, plan.argv.iter().cloned());
         spec.root_access = plan.access;
         spec.env.clone_from(&plan.env);
         spec.cwd.clone_from(&plan.cwd);
         spec.user.clone_from(&plan.user);
-        spec.mounts = self.mounts(&plan.volumes, origin.rung, copy_up)?;
+        spec.mounts = self.mounts(&plan.volumes, origin.isolation, copy_up)?;
         spec.network = match plan.network {
             NetworkChoice::Host => Network::Host,
             NetworkChoice::None | NetworkChoice::Published => Network::None,
@@ -68,7 +68,7 @@ impl NewContainer {
             image: origin.image,
             digest: origin.digest,
             created: origin.now,
-            rung: origin.rung,
+            isolation: origin.isolation,
             spec,
             network: plan.network,
             ports: plan.ports.clone(),
@@ -83,14 +83,19 @@ impl NewContainer {
         self.complete(&config)
     }
 
-    fn mounts(&self, volumes: &[Volume], rung: Rung, copy_up: CopyUp<'_>) -> Result<Vec<Mount>> {
+    fn mounts(
+        &self,
+        volumes: &[Volume],
+        isolation: Isolation,
+        copy_up: CopyUp<'_>,
+    ) -> Result<Vec<Mount>> {
         let mut mounts = Vec::new();
         for (number, volume) in volumes.iter().enumerate() {
             mounts.push(match volume.clone() {
-                Volume::Host { source, target, .. } if rung == Rung::Chroot => {
+                Volume::Host { source, target, .. } if isolation == Isolation::Chroot => {
                     let action = format!("mount {} at {target}", source.display());
                     return Err(Error::new(ErrorKind::Unsupported, action)
-                        .because(format!("nothing can be mounted in the sandbox {rung}"))
+                        .because(format!("nothing can be mounted in the sandbox {isolation}"))
                         .hint("run \"gondola doctor\": it says what the others lack"));
                 }
                 Volume::Host { source, target, access, make } => {
@@ -101,7 +106,7 @@ impl NewContainer {
                     Mount::Bind { source, subpath: None, target, access }
                 }
                 // Its root file system is the container's own, too, and cannot be mounted into.
-                Volume::Own { .. } if rung == Rung::Chroot => continue,
+                Volume::Own { .. } if isolation == Isolation::Chroot => continue,
                 Volume::Own { target } => {
                     let source = self.make_folder("volumes")?.join(number.to_string());
                     if !copy_up(&target, &source)? {
@@ -119,13 +124,13 @@ impl NewContainer {
 }
 
 /// Refuses what only namespaces can give, where there are none.
-fn check(plan: &Plan, rung: Rung) -> Result<()> {
+fn check(plan: &Plan, isolation: Isolation) -> Result<()> {
     let refuse = |action: &str, reason: &str, hint: &str| {
         Err(Error::new(ErrorKind::Unsupported, action)
-            .because(format!("the sandbox {rung} has no {reason} of its own"))
+            .because(format!("the sandbox {isolation} has no {reason} of its own"))
             .hint(hint))
     };
-    if rung.has_namespaces() {
+    if isolation.has_namespaces() {
         return Ok(());
     }
     if plan.network == NetworkChoice::Published {

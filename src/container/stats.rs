@@ -37,7 +37,7 @@ impl Sample {
         }
         let all = read_all().cannot(|| "look at processes")?;
         // Without process ids of its own, orphans go to the parent of the first process.
-        let own_ids = seen.config.rung.has_namespaces();
+        let own_ids = seen.config.isolation.has_namespaces();
         let parent = all.get(&running.first.pid).map(|stat| stat.parent);
         let root = if own_ids { running.first.pid } else { parent.unwrap_or(running.first.pid) };
         let mut sample =

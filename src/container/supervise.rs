@@ -179,7 +179,7 @@ impl Supervisor {
         let mut spec = config.spec.clone();
         spec.terminal = config.terminal.then(terminal::current_size);
         let (streams, ours) = ProgramStreams::new(wanted)?;
-        let mut child = self.launcher.spawn(&spec, config.rung, streams)?;
+        let mut child = self.launcher.spawn(&spec, config.isolation, streams)?;
         if let Some(Exit::NotFound(_) | Exit::NotExecutable(_)) = child.exit() {
             return Ok(Err(child.wait()?));
         }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::rootfs::OwnerStorage;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use crate::store::{CacheScope, ScratchFolder, Store, StorePlace};
 
 /// The caches that a build can use.
@@ -25,17 +25,17 @@ impl Caches {
     }
 
     /// Where caches are that a file asks for.
-    pub(super) fn of_files(&self, rung: Rung) -> Result<PathBuf> {
-        self.folder(rung, self.shares)
+    pub(super) fn of_files(&self, isolation: Isolation) -> Result<PathBuf> {
+        self.folder(isolation, self.shares)
     }
 
     /// Where caches are that nobody asked for.
-    pub(super) fn of_scope(&self, rung: Rung) -> Result<PathBuf> {
-        self.folder(rung, self.scope.name().is_some())
+    pub(super) fn of_scope(&self, isolation: Isolation) -> Result<PathBuf> {
+        self.folder(isolation, self.scope.name().is_some())
     }
 
-    fn folder(&self, rung: Rung, is_kept: bool) -> Result<PathBuf> {
-        let form = OwnerStorage::of(rung).name();
+    fn folder(&self, isolation: Isolation, is_kept: bool) -> Result<PathBuf> {
+        let form = OwnerStorage::of(isolation).name();
         if is_kept {
             return Ok(self.store.place(StorePlace::CacheMounts).join(form));
         }

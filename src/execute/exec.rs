@@ -67,11 +67,11 @@ impl Prepared for Exec {
 impl Exec {
     async fn in_sandbox(&self, run: Run) -> Result<Executed, OpError> {
         let (workshop, op) = (&*self.workshop, exec_of(&self.op));
-        let isolation = workshop.isolation().await?;
+        let isolated = workshop.isolated().await?;
         let rootfs = workshop.rootfs(&self.inputs.base).await?;
         let mut mounted = mounts::mount(workshop, op, &self.inputs, &self.binds).await?;
         if let Some(script) = &op.script {
-            let (folder, fork) = mounts::script(&isolation.unpacker, &script.name, &script.text)?;
+            let (folder, fork) = mounts::script(&isolated.unpacker, &script.name, &script.text)?;
             mounted.bind(folder, SCRIPTS, Access::ReadOnly);
             mounted.guards.push(Arc::new(Mutex::new(fork)));
         }
@@ -79,7 +79,7 @@ impl Exec {
         let spec = spec(op, &self.inputs, &mut mounted)?;
         let tools = &workshop.tools;
         let foreign = (!op.platform.satisfies(tools.host())).then(|| op.platform.to_string());
-        let chosen = isolation.chosen.clone();
+        let chosen = isolated.chosen.clone();
         let guards = std::mem::take(&mut mounted.guards);
         let shell = self
             .inputs
@@ -173,7 +173,7 @@ impl Execution {
         let error = output.try_clone().cannot(action)?;
         let null = Streams::null()?;
         let streams = Streams { input: null.input, output: output.into(), error: error.into() };
-        let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.rung, streams)?;
+        let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.isolation, streams)?;
         let signaller = child.signaller();
         self.run.cancel.on_cancel(move || signaller.signal(libc::SIGKILL));
         let last = Arc::new(Mutex::new(VecDeque::new()));

@@ -46,7 +46,7 @@ impl Workshop {
     }
 
     async fn make_rootfs(&self, snapshot: &Snapshot) -> Result<Rootfs> {
-        let unpacker = self.isolation().await?.unpacker.clone();
+        let unpacker = self.isolated().await?.unpacker.clone();
         let (at, kept) = kept(&unpacker, snapshot)?;
         let rest = &snapshot.steps[at..];
         if rest.iter().any(|step| step.tree.is_none()) {

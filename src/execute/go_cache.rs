@@ -60,14 +60,14 @@ pub(super) async fn mount(
     mounted: &mut Mounted,
 ) -> Result<()> {
     let files = workshop.files(&inputs.base).await?;
-    let unpacker = workshop.isolation().await?.unpacker.clone();
+    let unpacker = workshop.isolated().await?.unpacker.clone();
     let caches = workshop.caches(&inputs.table);
     let step = Step {
         user: op.user.clone(),
         reads: op.caches.read_later.clone(),
         taken: op.mounts.iter().map(|mount| mount.target.clone()).collect(),
         scope: caches.scope.clone(),
-        folder: caches.of_scope(unpacker.rung)?,
+        folder: caches.of_scope(unpacker.isolation)?,
         base: inputs.base.up_to(0).key,
         platform: op.platform.to_string(),
         go: op.caches.wanted,
@@ -219,9 +219,13 @@ impl Step {
         let create = |place: &Path| mounts::create_cache(&self.unpacker, place, access, None);
         let own = name(self.scope.name().map_or("this build", ScopeName::as_str));
         let below: Vec<String> = self.scope.below().iter().map(|s| name(s.as_str())).collect();
-        let rung = self.unpacker.rung;
-        let opened = if below.is_empty() || !rung.has_overlay() {
-            levels::open(&self.folder, (&own, mounts::sharing_on(rung, Sharing::Shared)), &create)?
+        let isolation = self.unpacker.isolation;
+        let opened = if below.is_empty() || !isolation.has_overlay() {
+            levels::open(
+                &self.folder,
+                (&own, mounts::sharing_on(isolation, Sharing::Shared)),
+                &create,
+            )?
         } else {
             levels::open_over(&self.folder, &own, &below, &create)?
         };
@@ -285,11 +289,11 @@ impl Step {
     /// Settings for apt, which does not change to another user where there is only one. In a user
     /// namespace the sandbox answers for the change, and for the owners that come of it.
     fn apt(&self, mounted: &mut Mounted) -> Result<()> {
-        let rung = self.unpacker.rung;
+        let isolation = self.unpacker.isolation;
         let one_user =
-            crate::rootfs::OwnerStorage::of(rung) == crate::rootfs::OwnerStorage::Recorded;
+            crate::rootfs::OwnerStorage::of(isolation) == crate::rootfs::OwnerStorage::Recorded;
         let is_root = matches!(self.user.split(':').next(), Some("" | "0" | "root"));
-        if !one_user || rung.has_namespaces() || !is_root {
+        if !one_user || isolation.has_namespaces() || !is_root {
             return Ok(());
         }
         if !self.exists("usr/bin/apt-get")? || self.variables.contains_key("APT_CONFIG") {

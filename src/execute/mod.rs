@@ -34,19 +34,19 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::oci::{Digest, Platform};
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Chooser, Launcher, Rung};
+use crate::sandbox::{Chooser, Isolation, Launcher};
 use crate::transport;
 use cache_mounts::Caches;
 use shell::FirstFailed;
 use shown::Shown;
 
-/// A rung that works here, and what starts processes on it.
+/// An isolation that works here, and what starts processes on it.
 #[derive(Clone, Debug)]
 pub struct Chosen {
     /// What starts sandboxes.
     pub launcher: Launcher,
     /// How they isolate.
-    pub rung: Rung,
+    pub isolation: Isolation,
 }
 
 /// What every executor has at its disposal.
@@ -81,7 +81,7 @@ pub struct Executor(Arc<Workshop>);
 struct Workshop {
     tools: Tools,
     /// How programs are isolated, once that is known.
-    isolation: OnceCell<Isolation>,
+    isolated: OnceCell<Isolated>,
     /// What steps keep for each other.
     caches: OnceLock<Caches>,
     /// Root file systems by the keys of their snapshots.
@@ -97,8 +97,8 @@ struct Workshop {
 }
 
 /// How programs are isolated.
-struct Isolation {
-    /// The rung, and what starts processes on it.
+struct Isolated {
+    /// The isolation, and what starts processes on it.
     chosen: Chosen,
     /// What makes root file systems for that.
     unpacker: Unpacker,
@@ -109,7 +109,7 @@ impl Executor {
     pub fn new(tools: Tools) -> Self {
         Self(Arc::new(Workshop {
             tools,
-            isolation: OnceCell::new(),
+            isolated: OnceCell::new(),
             caches: OnceLock::new(),
             roots: Mutex::default(),
             shown: Mutex::default(),
@@ -165,24 +165,24 @@ impl Execute for Executor {
 
 impl Workshop {
     /// The sandbox, which is chosen when it is first asked for.
-    async fn isolation(&self) -> Result<&Isolation> {
+    async fn isolated(&self) -> Result<&Isolated> {
         let begin = || async {
             let chooser = self.tools.isolation.clone();
             let launcher = chooser.launcher.clone();
-            let rung = blocking_or(move || chooser.choose()).await?;
-            if !rung.has_namespaces() {
-                let warning = format!("sandbox {rung}: {}", rung.runs());
+            let isolation = blocking_or(move || chooser.choose()).await?;
+            if !isolation.has_namespaces() {
+                let warning = format!("sandbox {isolation}: {}", isolation.runs());
                 self.tools.transport.reporter.warn(warning);
             }
-            let chosen = Chosen { launcher, rung };
+            let chosen = Chosen { launcher, isolation };
             let unpacker = Unpacker {
                 context: self.tools.transport.clone(),
-                rung: chosen.rung,
+                isolation: chosen.isolation,
                 cores: self.tools.cores,
             };
-            Ok(Isolation { chosen, unpacker })
+            Ok(Isolated { chosen, unpacker })
         };
-        self.isolation.get_or_try_init(begin).await
+        self.isolated.get_or_try_init(begin).await
     }
 
     /// What steps keep for each other.

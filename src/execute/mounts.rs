@@ -21,7 +21,7 @@ use crate::engine::{
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Entry, Tree, TreePath};
 use crate::rootfs::{Fork, Link, Unpacker};
-use crate::sandbox::{self, Access, Rung, Secret};
+use crate::sandbox::{self, Access, Isolation, Secret};
 use crate::store::{Lock, Store};
 
 /// The longest that a secret may be, as in BuildKit.
@@ -114,9 +114,9 @@ pub(super) async fn mount(
 }
 
 /// How a cache is shared: where nothing can be mounted it is moved, and there is but one place for it.
-pub(super) fn sharing_on(rung: Rung, asked: Sharing) -> Sharing {
-    match (rung, asked) {
-        (Rung::Chroot, Sharing::Shared) => Sharing::Private,
+pub(super) fn sharing_on(isolation: Isolation, asked: Sharing) -> Sharing {
+    match (isolation, asked) {
+        (Isolation::Chroot, Sharing::Shared) => Sharing::Private,
         _ => asked,
     }
 }
@@ -183,7 +183,7 @@ impl Mounted {
         (provider, source): (&Provider, &str),
         read: Option<&Arc<Bind>>,
     ) -> Result<()> {
-        let unpacker = workshop.isolation().await?.unpacker.clone();
+        let unpacker = workshop.isolated().await?.unpacker.clone();
         let shown = match read.cloned() {
             // Nothing changes it: steps may share it.
             Some(bind) if mount.read_only => {
@@ -288,10 +288,10 @@ async fn cache_of(
         Some((from, source)) => (Some(workshop.files_of(inputs.get(from)?).await?), source.clone()),
         None => (None, String::new()),
     };
-    let unpacker = workshop.isolation().await?.unpacker.clone();
-    let sharing = sharing_on(unpacker.rung, *sharing);
+    let unpacker = workshop.isolated().await?.unpacker.clone();
+    let sharing = sharing_on(unpacker.isolation, *sharing);
     let (owner, name) = (*access, format!("mount {id}"));
-    let folder = workshop.caches(&inputs.table).of_files(unpacker.rung)?;
+    let folder = workshop.caches(&inputs.table).of_files(unpacker.isolation)?;
     blocking_or(move || {
         let create = |place: &Path| {
             let files = seed.as_deref();

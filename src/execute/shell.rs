@@ -68,7 +68,7 @@ impl Failed {
         let stdin = std::io::stdin();
         spec.argv = shell;
         spec.terminal = window_size(&stdin);
-        let mut child = chosen.launcher.spawn(&spec, chosen.rung, Streams::null()?)?;
+        let mut child = chosen.launcher.spawn(&spec, chosen.isolation, Streams::null()?)?;
         if let Some(terminal) = child.terminal().filter(|_| child.exit().is_none()) {
             let stderr = std::io::stderr();
             // Where messages go to a file, the shell still is on the terminal.

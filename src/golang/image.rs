@@ -17,7 +17,7 @@ use crate::image::Image;
 use crate::oci::{ContainerConfig, Digest};
 use crate::progress::TaskKind;
 use crate::rootfs::{Follow, Part, Rootfs, Unpacker};
-use crate::sandbox::{Launcher, Rung};
+use crate::sandbox::{Isolation, Launcher};
 use crate::transport::Context;
 
 /// Where Go is in images whose configuration does not say it.
@@ -76,7 +76,7 @@ impl Images {
     /// The toolchain, if it is here already. Needs no network.
     pub fn unpacked(&self, unpacked: &Unpacked) -> Result<Option<Toolchain>> {
         let part = Part::new(&unpacked.folder, &DISTRIBUTION)?;
-        let root = self.unpacker(Rung::Toolchain).kept_part(&unpacked.image, &part)?;
+        let root = self.unpacker(Isolation::Toolchain).kept_part(&unpacked.image, &part)?;
         let root = root.filter(|root| is_program(&root.join("bin/go")));
         root.map(|root| self.toolchain(root, &unpacked.image)).transpose()
     }
@@ -102,10 +102,10 @@ impl Images {
         &self,
         image: &Image,
         name: &str,
-        (rung, need): (Rung, Need),
+        (isolation, need): (Isolation, Need),
     ) -> Result<Toolchain> {
         let in_use = self.go_cache.use_now()?;
-        let rootfs = self.unpacker(rung).unpack(image).await?;
+        let rootfs = self.unpacker(isolation).unpack(image).await?;
         let view = rootfs.view()?;
         let config = &image.config.value().config;
         let candidates = roots(config);
@@ -139,11 +139,11 @@ impl Images {
         let temporary = session.temporary.path().to_owned();
         let allowed = environment::allowed(&self.variables)?;
         let digest = image.manifest.digest().clone();
-        let rung = rootfs.rung();
-        let copy = (!rung.has_overlay()).then(|| rootfs.fork().map(Arc::new)).transpose()?;
+        let isolation = rootfs.isolation();
+        let copy = (!isolation.has_overlay()).then(|| rootfs.fork().map(Arc::new)).transpose()?;
         let inside = Inside {
             launcher: self.launcher.clone(),
-            rung,
+            isolation,
             rootfs,
             copy,
             scratch: vec![cache.clone(), temporary.clone()],
@@ -170,15 +170,15 @@ impl Images {
         })
     }
 
-    fn unpacker(&self, rung: Rung) -> Unpacker {
-        Unpacker { context: self.context.clone(), rung, cores: self.cores }
+    fn unpacker(&self, isolation: Isolation) -> Unpacker {
+        Unpacker { context: self.context.clone(), isolation, cores: self.cores }
     }
 
     /// Unpacks one folder, if Go is there.
     async fn bring(&self, image: &Image, folder: &str, name: &str) -> Result<Option<PathBuf>> {
         let task = self.context.reporter.start(TaskKind::Download, format!("Go of {name}"), None);
         let part = Part::new(folder, &DISTRIBUTION)?;
-        let root = self.unpacker(Rung::Toolchain).unpack_part(image, &part).await;
+        let root = self.unpacker(Isolation::Toolchain).unpack_part(image, &part).await;
         let root = root.map_err(|error| match error.kind() {
             ErrorKind::Unsupported => error.hint(
                 "choose an image of the official kind, whose Go is one folder: --go golang:VERSION",

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Executor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
-use crate::sandbox::{Chooser, Files, IsolationRequest, Needs, Rung};
+use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Needs};
 
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub(super) async fn build(
@@ -91,7 +91,7 @@ fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
 pub(super) fn executor(
     context: &BuildContext,
     request: IsolationRequest,
-    chosen: Option<Rung>,
+    chosen: Option<Isolation>,
 ) -> Executor {
     let isolation = Chooser {
         launcher: context.launcher.clone(),

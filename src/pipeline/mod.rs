@@ -37,7 +37,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
-use crate::sandbox::{IsolationRequest, Launcher, Rung};
+use crate::sandbox::{Isolation, IsolationRequest, Launcher};
 use crate::store::{CacheScope, ScopeName};
 use crate::transport::Context;
 use assemble::Parts;
@@ -102,7 +102,7 @@ impl ProgramRequest {
 pub async fn build(
     context: &BuildContext,
     request: Request,
-    chosen: Option<Rung>,
+    chosen: Option<Isolation>,
 ) -> Result<Vec<Published>> {
     let Request { source, caches, isolation, outputs } = request;
     outputs.check()?;

@@ -11,7 +11,7 @@ use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Images, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
-use crate::sandbox::{Chooser, Files, Needs, Rung};
+use crate::sandbox::{Chooser, Files, Isolation, Needs};
 use crate::transport::{self, Location};
 
 /// The kind of the store's records that say where an image's Go is.
@@ -171,9 +171,9 @@ impl Search<'_> {
 
     async fn of_image(&self, place: &Location, modules: &Modules) -> Result<Toolchain> {
         let images = self.images()?;
-        let rung = self.rung(place)?;
+        let isolation = self.isolation(place)?;
         let pinned = self.pinned(place, modules).await?;
-        let found = self.of_pinned(&pinned.place, &images, rung).await?;
+        let found = self.of_pinned(&pinned.place, &images, isolation).await?;
         // Only now: an image that is of no use leaves no trace.
         if let Some(lock) = &pinned.unwritten {
             self.keep(lock, &pinned.place);
@@ -185,9 +185,9 @@ impl Search<'_> {
         &self,
         place: &Location,
         images: &Images,
-        rung: Option<Rung>,
+        isolation: Option<Isolation>,
     ) -> Result<Toolchain> {
-        let key = place.reference().and_then(Reference::digest).filter(|_| rung.is_none());
+        let key = place.reference().and_then(Reference::digest).filter(|_| isolation.is_none());
         let key = key.map(|digest| format!("{digest} {}", self.context.transport.host));
         if let Some(key) = &key
             && let Some(found) = self.remembered(images, key)?
@@ -200,8 +200,8 @@ impl Search<'_> {
             Error::new(ErrorKind::Invalid, format!("take Go out of {place}"))
                 .because("it is no image")
         })?;
-        if let Some(rung) = rung {
-            return images.enter(image, &shown(place), (rung, self.need)).await;
+        if let Some(isolation) = isolation {
+            return images.enter(image, &shown(place), (isolation, self.need)).await;
         }
         let (Unpacked { image, folder }, toolchain) = images.unpack(image, &shown(place)).await?;
         if let Some(key) = key {
@@ -213,7 +213,7 @@ impl Search<'_> {
     }
 
     /// The sandbox for builds in the image's root file system; none for its Go alone, confined.
-    fn rung(&self, place: &Location) -> Result<Option<Rung>> {
+    fn isolation(&self, place: &Location) -> Result<Option<Isolation>> {
         let request = self.request.isolation;
         let files = match (self.need, request.asks_for_root()) {
             (Need::Go, false) => Files::Hosts,
@@ -231,11 +231,12 @@ impl Search<'_> {
             Need::Go => "",
             Need::Everything => ", with its C compiler and git",
         };
-        let rung = chooser.choose().cannot(|| format!("build inside {}{with}", shown(place)))?;
-        if rung == Rung::Toolchain && files == Files::OwnRootOrHosts {
+        let isolation =
+            chooser.choose().cannot(|| format!("build inside {}{with}", shown(place)))?;
+        if isolation == Isolation::Toolchain && files == Files::OwnRootOrHosts {
             self.context.transport.reporter.note(chooser.probe()?.summary());
         }
-        Ok((rung != Rung::Toolchain).then_some(rung))
+        Ok((isolation != Isolation::Toolchain).then_some(isolation))
     }
 
     fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {

@@ -19,7 +19,7 @@ use super::{LINKED, OwnerStorage, as_path, marks};
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::owner::{Owner, SideTable};
-use crate::sandbox::{Rung, Stub};
+use crate::sandbox::{Isolation, Stub};
 
 /// Two times that one system call set may differ by a tick of the clock.
 const TICK_NANOSECONDS: i128 = 20_000_000;
@@ -36,7 +36,7 @@ impl Diff {
     }
 
     /// Takes out what was made to mount on and is still empty.
-    pub(super) fn remove_stubs(&self, stubs: &[Stub], rung: Rung) -> Result<()> {
+    pub(super) fn remove_stubs(&self, stubs: &[Stub], isolation: Isolation) -> Result<()> {
         let mut parents: Vec<Parent> = Vec::new();
         // Looked at before anything goes: removing what is inside a stub changes the stub's time.
         let stubs = stubs.iter().rev().filter(|stub| !stub.put_back);
@@ -51,7 +51,7 @@ impl Diff {
         parents.sort_by(|a, b| b.path.cmp(&a.path));
         for parent in parents {
             self.restore(&parent).cannot(|| "restore the time of a folder")?;
-            if rung.has_overlay() {
+            if isolation.has_overlay() {
                 self.forget_unchanged(&parent.path)?;
             }
         }

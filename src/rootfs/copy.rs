@@ -1,4 +1,4 @@
-//! Copies the merged files of layers into one folder, for rungs that have no overlays.
+//! Copies the merged files of layers into one folder, for isolations that have no overlays.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -24,12 +24,12 @@ pub struct Fork {
 
 impl Fork {
     pub(super) fn new(below: &Rootfs) -> Result<Self> {
-        let storage = OwnerStorage::of(below.rung);
+        let storage = OwnerStorage::of(below.isolation);
         let scratch = below.store.scratch_folder()?;
         let files = scratch.path().join("fs");
         let view = below.view()?;
         let root = view.node(b"")?;
-        let snapshot = match (&root, below.rung.has_overlay()) {
+        let snapshot = match (&root, below.isolation.has_overlay()) {
             (Some(root), false) => {
                 copy::copy(root, &files, storage, copy::Contents::Copied)?;
                 Some(Snapshot::take(&files, storage, scratch.path())?)
@@ -68,7 +68,7 @@ impl Fork {
     pub fn changes(&self, stubs: &[Stub]) -> Result<Tree> {
         let layer_dir = LayerDir::open(self.files(), self.storage)?;
         let difference = Diff::new(layer_dir, self.below.view()?);
-        difference.remove_stubs(stubs, self.below.rung)?;
+        difference.remove_stubs(stubs, self.below.isolation)?;
         match &self.snapshot {
             None => difference.of_upper(),
             Some(snapshot) => difference.of_copy(snapshot, stubs),

@@ -71,7 +71,7 @@ pub use view::{Follow, Found, View};
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::TreePath;
-use crate::sandbox::{Root, Rung};
+use crate::sandbox::{Isolation, Root};
 use crate::store::Store;
 use crate::transport::Context;
 use inspect::LayerDir;
@@ -107,14 +107,16 @@ pub enum OwnerStorage {
 }
 
 impl OwnerStorage {
-    /// What a rung needs.
+    /// What an isolation needs.
     ///
     /// Root in a container may not be allowed to set the marks of the system's root.
-    pub fn of(rung: Rung) -> Self {
-        match rung {
-            Rung::NsRoot => Self::Trusted,
-            Rung::NsSubuid | Rung::Chroot => Self::Mapped,
-            Rung::Ns | Rung::NsCopy | Rung::Proot | Rung::Toolchain => Self::Recorded,
+    pub fn of(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::NsRoot => Self::Trusted,
+            Isolation::NsSubuid | Isolation::Chroot => Self::Mapped,
+            Isolation::Ns | Isolation::NsCopy | Isolation::Proot | Isolation::Toolchain => {
+                Self::Recorded
+            }
         }
     }
 
@@ -134,7 +136,7 @@ pub struct Unpacker {
     /// The store, the client for registries, and who is told of progress.
     pub context: Context,
     /// Where the root file systems will be used.
-    pub rung: Rung,
+    pub isolation: Isolation,
     /// How many layers are unpacked side by side; at least two are.
     pub cores: usize,
 }
@@ -147,7 +149,7 @@ impl Unpacker {
 
     /// What [`Fork::keep`] kept, where all of it is still here. Marks it as used.
     pub fn kept(&self, id: &str) -> Result<Option<Rootfs>> {
-        let (store, storage) = (&self.context.store, OwnerStorage::of(self.rung));
+        let (store, storage) = (&self.context.store, OwnerStorage::of(self.isolation));
         let Some(top) = KeptLayer::find(store, storage, id)? else { return Ok(None) };
         let mut layers = Vec::new();
         for key in store.folder_needs(&top.folder)? {
@@ -192,7 +194,7 @@ impl KeptLayer {
 #[derive(Clone)]
 pub struct Rootfs {
     store: Store,
-    rung: Rung,
+    isolation: Isolation,
     /// The base first; none below one that hides everything.
     layers: Vec<KeptLayer>,
 }
@@ -201,12 +203,12 @@ impl Rootfs {
     fn new(unpacker: &Unpacker, mut layers: Vec<KeptLayer>) -> Self {
         let hidden = layers.iter().rposition(|layer| layer.hides_all).unwrap_or(0);
         layers.drain(..hidden);
-        Self { store: unpacker.context.store.clone(), rung: unpacker.rung, layers }
+        Self { store: unpacker.context.store.clone(), isolation: unpacker.isolation, layers }
     }
 
-    /// The rung that it is for.
-    pub fn rung(&self) -> Rung {
-        self.rung
+    /// The isolation that it is for.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// The folders of the layers, in overlay form, the base first.
@@ -216,7 +218,7 @@ impl Rootfs {
 
     /// The merged files, read without mounting them.
     pub fn view(&self) -> Result<View> {
-        view_of(&self.layers, OwnerStorage::of(self.rung))
+        view_of(&self.layers, OwnerStorage::of(self.isolation))
     }
 
     /// The store's folders that the layers are in.
@@ -225,33 +227,33 @@ impl Rootfs {
     }
 
     /// Copies a folder of the image and everything in it to `target`, which is made, with owners as the
-    /// rung keeps them. Answers whether there is such a folder.
+    /// isolation keeps them. Answers whether there is such a folder.
     pub fn copy_out(&self, path: &str, target: &Path) -> Result<bool> {
         let view = self.view()?;
         let found = view.find(path, Follow::Last)?.filter(|found| found.entry.is_directory());
         let Some(found) = found else { return Ok(false) };
         let real = found.path.as_ref().map_or(&b""[..], TreePath::as_bytes);
         let Some(node) = view.node(real)? else { return Ok(false) };
-        copy::copy(&node, target, OwnerStorage::of(self.rung), copy::Contents::Copied)?;
+        copy::copy(&node, target, OwnerStorage::of(self.isolation), copy::Contents::Copied)?;
         Ok(true)
     }
 
-    /// A writable root file system over this one: an overlay, or a copy where the rung has none.
+    /// A writable root file system over this one: an overlay, or a copy where the isolation has none.
     pub fn fork(&self) -> Result<Fork> {
         Fork::new(self)
     }
 
     /// The layers, mounted for reading alone.
     ///
-    /// Errs on rungs without overlays, unless there is one layer: take a fork there.
+    /// Errs on isolations without overlays, unless there is one layer: take a fork there.
     pub fn read_only(&self) -> Result<Root> {
-        match (self.rung.has_overlay(), self.layers.as_slice()) {
+        match (self.isolation.has_overlay(), self.layers.as_slice()) {
             (true, _) => Ok(Root::Overlay { layers: self.layers(), changes: None }),
             (false, [only]) => Ok(Root::Folder(only.files())),
             (false, layers) => {
                 let action = format!("use {} layers without copying them", layers.len());
                 Err(Error::new(ErrorKind::Unsupported, action)
-                    .because(format!("the sandbox {} has no overlays", self.rung)))
+                    .because(format!("the sandbox {} has no overlays", self.isolation)))
             }
         }
     }

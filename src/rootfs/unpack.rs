@@ -84,7 +84,7 @@ impl Unpacker {
     }
 
     async fn unpack_all(&self, image: &Image, blobs: Blobs) -> Result<Rootfs> {
-        let storage = OwnerStorage::of(self.rung);
+        let storage = OwnerStorage::of(self.isolation);
         let chain = chain(image)?;
         let keys: Vec<&str> = chain.iter().map(Digest::hex).collect();
         let mut found = self.found(storage, &keys)?;
@@ -120,7 +120,7 @@ impl Unpacker {
         found: &mut [Option<KeptLayer>],
         blobs: Blobs,
     ) -> Result<()> {
-        let storage = OwnerStorage::of(self.rung);
+        let storage = OwnerStorage::of(self.isolation);
         let missing: Vec<usize> =
             (0..keys.len()).filter(|number| found[*number].is_none()).collect();
         let jobs = missing.iter().map(|number| Job::new(image, *number, storage, blobs));

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   Needs ────────────┐
-//!   IsolationRequest ─┼─► Chooser ─► Rung        what earlier trials found: `trials`
+//!   IsolationRequest ─┼─► Chooser ─► Isolation        what earlier trials found: `trials`
 //!   trials, probe ────┘
 //! ```
 
@@ -11,8 +11,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::isolation::Isolation;
 use super::probe::{Finding, Findings, ProbeOptions, probe, try_one};
-use super::rung::Rung;
 use super::spawn::Launcher;
 use super::user_namespace::holds_id_range;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -23,7 +23,7 @@ pub struct IsolationRequest {
     /// Which one is to be used.
     pub preference: Preference,
     /// The least that will do.
-    pub minimum: Option<Rung>,
+    pub minimum: Option<Isolation>,
 }
 
 /// Which isolation was asked for.
@@ -35,7 +35,7 @@ pub enum Preference {
     /// The best one that works here.
     Auto,
     /// This one.
-    Only(Rung),
+    Only(Isolation),
 }
 
 impl FromStr for Preference {
@@ -53,9 +53,9 @@ impl IsolationRequest {
     /// Whether a root file system of a process's own was asked for.
     pub fn asks_for_root(self) -> bool {
         match self.preference {
-            Preference::Only(rung) => rung != Rung::Toolchain,
+            Preference::Only(isolation) => isolation != Isolation::Toolchain,
             Preference::Auto => true,
-            Preference::Unstated => self.minimum.is_some_and(|least| least < Rung::Toolchain),
+            Preference::Unstated => self.minimum.is_some_and(|least| least < Isolation::Toolchain),
         }
     }
 }
@@ -105,13 +105,17 @@ impl Needs {
     }
 
     /// Why an isolation will not do.
-    fn unmet_by(self, rung: Rung) -> Option<&'static str> {
-        match rung {
-            Rung::Toolchain if self.files == Files::OwnRoot => Some("it has no root file system"),
-            Rung::Chroot if self.host_folders => {
+    fn unmet_by(self, isolation: Isolation) -> Option<&'static str> {
+        match isolation {
+            Isolation::Toolchain if self.files == Files::OwnRoot => {
+                Some("it has no root file system")
+            }
+            Isolation::Chroot if self.host_folders => {
                 Some("it can show no sources, caches and programs of this machine")
             }
-            Rung::Chroot | Rung::Proot if self.network => Some("it has no network of its own"),
+            Isolation::Chroot | Isolation::Proot if self.network => {
+                Some("it has no network of its own")
+            }
             // The host's own files need no mounts.
             _ => None,
         }
@@ -119,10 +123,10 @@ impl Needs {
 
     /// What is tried where nothing is preferred, best first. A range of ids takes the whole program to
     /// be in it: only owners are worth that.
-    fn candidates(self) -> impl Iterator<Item = Rung> {
-        let worth = move |rung: &Rung| self.owners || *rung != Rung::NsSubuid;
-        let all = Rung::ALL.into_iter().filter(worth);
-        all.filter(move |rung| self.unmet_by(*rung).is_none())
+    fn candidates(self) -> impl Iterator<Item = Isolation> {
+        let worth = move |isolation: &Isolation| self.owners || *isolation != Isolation::NsSubuid;
+        let all = Isolation::ALL.into_iter().filter(worth);
+        all.filter(move |isolation| self.unmet_by(*isolation).is_none())
     }
 }
 
@@ -147,13 +151,13 @@ pub struct Chooser {
     /// What the command needs.
     pub needs: Needs,
     /// What was chosen before.
-    pub decided: Option<Rung>,
+    pub decided: Option<Isolation>,
 }
 
 impl Chooser {
     /// Chooses at the start of a command, which can still enter a range of ids
-    /// ([`Launcher::enter_id_range`]), and does so where the answer is [`Rung::NsSubuid`].
-    pub fn choose_at_start(&self) -> Result<Rung> {
+    /// ([`Launcher::enter_id_range`]), and does so where the answer is [`Isolation::NsSubuid`].
+    pub fn choose_at_start(&self) -> Result<Isolation> {
         self.choose_now(Moment::Start)
     }
 
@@ -161,60 +165,60 @@ impl Chooser {
     ///
     /// # Errors
     /// Where nothing works that will do, with the reason and what to do about it.
-    pub fn choose(&self) -> Result<Rung> {
+    pub fn choose(&self) -> Result<Isolation> {
         self.choose_now(Moment::Later)
     }
 
-    fn choose_now(&self, moment: Moment) -> Result<Rung> {
-        if let Some(rung) = self.decided {
-            return Ok(rung);
+    fn choose_now(&self, moment: Moment) -> Result<Isolation> {
+        if let Some(isolation) = self.decided {
+            return Ok(isolation);
         }
         let candidates = self.candidates(moment)?;
         // Nothing is tried where there is no choice, and nothing to be missing.
-        if self.needs.files == Files::Hosts && candidates == [Rung::Toolchain] {
-            return Ok(Rung::Toolchain);
+        if self.needs.files == Files::Hosts && candidates == [Isolation::Toolchain] {
+            return Ok(Isolation::Toolchain);
         }
         // As the store makes it: for the owner alone.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         made.cannot(|| format!("make the folder {}", self.folder.display()))?;
-        match candidates.iter().find(|rung| self.works(**rung)) {
-            Some(rung) => Ok(*rung),
+        match candidates.iter().find(|isolation| self.works(**isolation)) {
+            Some(isolation) => Ok(*isolation),
             // What was known is asked anew, so that the reasons are today's.
             None => self.explain(&candidates),
         }
     }
 
-    fn candidates(&self, moment: Moment) -> Result<Vec<Rung>> {
-        let least = self.request.minimum.unwrap_or(Rung::Toolchain);
-        let Preference::Only(rung) = self.request.preference else {
-            let hosts = (self.needs.files == Files::Hosts).then_some(Rung::Toolchain);
-            let can_be_entered = |rung: &Rung| {
-                *rung != Rung::NsSubuid || moment == Moment::Start || holds_id_range()
+    fn candidates(&self, moment: Moment) -> Result<Vec<Isolation>> {
+        let least = self.request.minimum.unwrap_or(Isolation::Toolchain);
+        let Preference::Only(isolation) = self.request.preference else {
+            let hosts = (self.needs.files == Files::Hosts).then_some(Isolation::Toolchain);
+            let can_be_entered = |isolation: &Isolation| {
+                *isolation != Isolation::NsSubuid || moment == Moment::Start || holds_id_range()
             };
             let all = self.needs.candidates().filter(can_be_entered);
-            let all = all.filter(|rung| hosts.is_none_or(|only| only == *rung));
-            return Ok(all.filter(|rung| *rung <= least).collect());
+            let all = all.filter(|isolation| hosts.is_none_or(|only| only == *isolation));
+            return Ok(all.filter(|isolation| *isolation <= least).collect());
         };
-        if let Some(why) = self.needs.unmet_by(rung) {
-            let error = Error::new(ErrorKind::Usage, format!("use --sandbox {rung}"));
+        if let Some(why) = self.needs.unmet_by(isolation) {
+            let error = Error::new(ErrorKind::Usage, format!("use --sandbox {isolation}"));
             return Err(error.because(why).hint("use --sandbox auto"));
         }
-        Ok(if rung <= least { vec![rung] } else { Vec::new() })
+        Ok(if isolation <= least { vec![isolation] } else { Vec::new() })
     }
 
     /// Whether an isolation works, as an earlier trial found or a new one does.
-    fn works(&self, rung: Rung) -> bool {
-        if rung == Rung::Toolchain {
+    fn works(&self, isolation: Isolation) -> bool {
+        if isolation == Isolation::Toolchain {
             // It confines as far as the kernel can, and never refuses to.
             return true;
         }
         let trials = self.launcher.trials();
-        if let Some(known) = trials.as_ref().and_then(|trials| trials.found(rung)) {
+        if let Some(known) = trials.as_ref().and_then(|trials| trials.found(isolation)) {
             return known;
         }
-        let Ok(finding) = try_one(&self.options(), rung) else { return false };
+        let Ok(finding) = try_one(&self.options(), isolation) else { return false };
         if let Some(trials) = trials.filter(|_| finding.works || finding.lasts) {
-            trials.keep(rung, finding.works);
+            trials.keep(isolation, finding.works);
         }
         finding.works
     }
@@ -229,15 +233,16 @@ impl Chooser {
     }
 
     /// Why none of the candidates works; or which one does by now.
-    fn explain(&self, candidates: &[Rung]) -> Result<Rung> {
+    fn explain(&self, candidates: &[Isolation]) -> Result<Isolation> {
         let findings = self.probe()?;
-        let works = |rung: &&Rung| findings.of(**rung).is_some_and(|finding| finding.works);
+        let works =
+            |isolation: &&Isolation| findings.of(**isolation).is_some_and(|finding| finding.works);
         match candidates.iter().find(works) {
-            Some(rung) => {
+            Some(isolation) => {
                 if let Some(trials) = self.launcher.trials() {
-                    trials.keep(*rung, true);
+                    trials.keep(*isolation, true);
                 }
-                Ok(*rung)
+                Ok(*isolation)
             }
             None => Err(why_not(self.request, self.needs, &findings)),
         }
@@ -247,16 +252,16 @@ impl Chooser {
 /// Why nothing will do, and the one thing to do about it.
 fn why_not(request: IsolationRequest, needs: Needs, findings: &Findings) -> Error {
     let named = match request.preference {
-        Preference::Only(rung) => Some(rung),
+        Preference::Only(isolation) => Some(isolation),
         Preference::Auto | Preference::Unstated => request.minimum,
     };
-    if let Some(rung) = named.filter(|rung| *rung <= Rung::Proot) {
-        let error = Error::new(ErrorKind::Unsupported, format!("use the sandbox {rung}"));
-        return match findings.of(rung).filter(|finding| !finding.works) {
+    if let Some(isolation) = named.filter(|isolation| *isolation <= Isolation::Proot) {
+        let error = Error::new(ErrorKind::Unsupported, format!("use the sandbox {isolation}"));
+        return match findings.of(isolation).filter(|finding| !finding.works) {
             Some(finding) => explained(error, finding),
-            None => error.because(needs.unmet_by(rung).map_or_else(
+            None => error.because(needs.unmet_by(isolation).map_or_else(
                 || {
-                    let least = request.minimum.unwrap_or(rung);
+                    let least = request.minimum.unwrap_or(isolation);
                     format!("--sandbox-min={least} asks for a better one")
                 },
                 str::to_owned,
@@ -264,16 +269,16 @@ fn why_not(request: IsolationRequest, needs: Needs, findings: &Findings) -> Erro
         };
     }
     let error = Error::new(ErrorKind::Unsupported, "isolate a process here");
-    let insufficient = findings.0.iter().find(|f| f.works && f.rung < Rung::Toolchain);
-    if let Some(rung) = insufficient.map(|finding| finding.rung)
-        && let Some(why) = needs.unmet_by(rung)
+    let insufficient = findings.0.iter().find(|f| f.works && f.isolation < Isolation::Toolchain);
+    if let Some(isolation) = insufficient.map(|finding| finding.isolation)
+        && let Some(why) = needs.unmet_by(isolation)
     {
         return error
-            .because(format!("of the sandboxes {rung} alone works here, and {why}"))
+            .because(format!("of the sandboxes {isolation} alone works here, and {why}"))
             .hint("run \"gondola doctor\": it says what the others lack");
     }
     // The one that needs the least is the one to ask for.
-    match findings.of(Rung::Ns) {
+    match findings.of(Isolation::Ns) {
         Some(finding) => explained(error, finding),
         None => error.hint("gondola doctor"),
     }
@@ -297,12 +302,12 @@ mod tests {
         Chooser { launcher, folder: PathBuf::from("/nonexistent"), request, needs, decided: None }
     }
 
-    fn only(rung: Rung) -> IsolationRequest {
-        IsolationRequest { preference: Preference::Only(rung), minimum: None }
+    fn only(isolation: Isolation) -> IsolationRequest {
+        IsolationRequest { preference: Preference::Only(isolation), minimum: None }
     }
 
-    fn at_least(rung: Rung) -> IsolationRequest {
-        IsolationRequest { preference: Preference::Unstated, minimum: Some(rung) }
+    fn at_least(isolation: Isolation) -> IsolationRequest {
+        IsolationRequest { preference: Preference::Unstated, minimum: Some(isolation) }
     }
 
     #[test]
@@ -315,22 +320,22 @@ mod tests {
         let cases = [
             (steps, nothing, "ns-root ns-subuid ns ns-copy chroot proot"),
             (steps.with_own_network(), nothing, "ns-root ns-subuid ns ns-copy"),
-            (steps, at_least(Rung::Ns), "ns-root ns-subuid ns"),
-            (steps, only(Rung::Chroot), "chroot"),
+            (steps, at_least(Isolation::Ns), "ns-root ns-subuid ns"),
+            (steps, only(Isolation::Chroot), "chroot"),
             (go, nothing, "ns-root ns ns-copy proot"),
-            (go, only(Rung::NsSubuid), "ns-subuid"),
+            (go, only(Isolation::NsSubuid), "ns-subuid"),
             (either, nothing, "ns-root ns ns-copy proot toolchain"),
             (hosts, nothing, "toolchain"),
         ];
         for (needs, request, expected) in cases {
             let found = chooser(request, needs).candidates(Moment::Start).unwrap();
-            let found: Vec<_> = found.iter().map(|rung| rung.as_str()).collect();
+            let found: Vec<_> = found.iter().map(|isolation| isolation.as_str()).collect();
             assert_eq!(found.join(" "), expected, "{needs:?} {request:?}");
         }
-        let both = IsolationRequest { minimum: Some(Rung::Ns), ..only(Rung::Chroot) };
+        let both = IsolationRequest { minimum: Some(Isolation::Ns), ..only(Isolation::Chroot) };
         assert!(chooser(both, steps).candidates(Moment::Start).unwrap().is_empty());
-        for (needs, rung) in [(steps, Rung::Toolchain), (go, Rung::Chroot)] {
-            let error = chooser(only(rung), needs).candidates(Moment::Start).unwrap_err();
+        for (needs, isolation) in [(steps, Isolation::Toolchain), (go, Isolation::Chroot)] {
+            let error = chooser(only(isolation), needs).candidates(Moment::Start).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
         }
     }
@@ -339,24 +344,39 @@ mod tests {
     fn a_range_of_ids_is_chosen_only_where_it_can_be_entered() {
         let steps = Needs::new(Files::OwnRoot).with_owners();
         let later = chooser(IsolationRequest::default(), steps).candidates(Moment::Later).unwrap();
-        assert_eq!(later.contains(&Rung::NsSubuid), holds_id_range());
+        assert_eq!(later.contains(&Isolation::NsSubuid), holds_id_range());
     }
 
     #[test]
     fn the_reason_is_that_of_what_was_asked_for() {
         let steps = Needs::new(Files::OwnRoot).with_owners();
-        let why = |request, needs, working: &[Rung]| {
+        let why = |request, needs, working: &[Isolation]| {
             why_not(request, needs, &findings(working)).to_string()
         };
         let plain = IsolationRequest::default();
-        let both = IsolationRequest { minimum: Some(Rung::Ns), ..only(Rung::Chroot) };
+        let both = IsolationRequest { minimum: Some(Isolation::Ns), ..only(Isolation::Chroot) };
         let go = Needs::new(Files::OwnRoot).with_host_folders();
         let cases = [
-            (only(Rung::Ns), steps, &[][..], "use the sandbox ns: no ns; hint: switch it on"),
-            (at_least(Rung::Ns), steps, &[], "use the sandbox ns: no ns; hint: switch it on"),
-            (both, steps, &[Rung::Chroot], "use the sandbox chroot: --sandbox-min=ns asks for"),
-            (plain, steps, &[Rung::Toolchain], "isolate a process here: no ns; hint: switch it on"),
-            (plain, go, &[Rung::Chroot], "isolate a process here: of the sandboxes chroot alone"),
+            (only(Isolation::Ns), steps, &[][..], "use the sandbox ns: no ns; hint: switch it on"),
+            (at_least(Isolation::Ns), steps, &[], "use the sandbox ns: no ns; hint: switch it on"),
+            (
+                both,
+                steps,
+                &[Isolation::Chroot],
+                "use the sandbox chroot: --sandbox-min=ns asks for",
+            ),
+            (
+                plain,
+                steps,
+                &[Isolation::Toolchain],
+                "isolate a process here: no ns; hint: switch it on",
+            ),
+            (
+                plain,
+                go,
+                &[Isolation::Chroot],
+                "isolate a process here: of the sandboxes chroot alone",
+            ),
         ];
         for (request, needs, working, expected) in cases {
             let found = why(request, needs, working);

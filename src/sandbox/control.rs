@@ -15,9 +15,9 @@ use super::channel;
 use super::connect;
 use super::error::{At as _, Attempt, Stage};
 use super::identity::IdMap;
+use super::isolation::Isolation;
 use super::limit::Limit;
 use super::protocol::Job;
-use super::rung::Rung;
 use super::spec::{LowPorts, Network};
 
 /// The namespaces in the order in which they are entered: the first gives the right to the others,
@@ -39,7 +39,7 @@ pub(super) enum Request {
 /// What a further program has to know; the namespaces come along.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Place {
-    pub(super) rung: Rung,
+    pub(super) isolation: Isolation,
     pub(super) id_map: IdMap,
     pub(super) network: Network,
     pub(super) low_ports: LowPorts,
@@ -97,7 +97,7 @@ impl ControlSocket {
         let listener = UnixListener::bind(&address).at(Stage::Helper, action)?;
         listener.set_nonblocking(true).at(Stage::Helper, action)?;
         let place = Place {
-            rung: job.rung,
+            isolation: job.isolation,
             id_map: job.id_map.clone(),
             network: job.spec.network,
             low_ports: job.spec.low_ports,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
-/// The step of entering a sandbox that failed. The probe explains a missing rung by it.
+/// The step of entering a sandbox that failed. The probe explains a missing isolation by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
     /// Starting the helper and talking to it.
@@ -29,7 +29,7 @@ pub(super) enum Stage {
     Limits,
     /// Leading out of a network.
     Network,
-    /// What the caller asked for cannot be had on this rung.
+    /// What the caller asked for cannot be had on this isolation.
     Request,
 }
 

@@ -16,12 +16,12 @@ use super::error::{At as _, Attempt, Fault, Stage};
 use super::fakeroot;
 use super::id_map::write_single_map;
 use super::identity::{IdMap, Identity};
+use super::isolation::Isolation;
 use super::kernel;
 use super::limit::Limit;
 use super::privileges::{self, Confinement};
 use super::procfs;
 use super::protocol::{Job, StreamFds};
-use super::rung::Rung;
 use super::seccomp::{self, Sockets};
 use super::spec::{LowPorts, Mount, Network, Root};
 
@@ -108,7 +108,7 @@ fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal>
 }
 
 fn has_own_root(job: &Job) -> bool {
-    job.rung.has_namespaces() || job.rung == Rung::Chroot
+    job.isolation.has_namespaces() || job.isolation == Isolation::Chroot
 }
 
 fn connect_streams(exec: &Exec<'_>, streams: &StreamFds) -> Attempt<()> {
@@ -139,7 +139,7 @@ fn connect_streams(exec: &Exec<'_>, streams: &StreamFds) -> Attempt<()> {
 /// Takes the user's ids and drops the capabilities that a process of Docker's has not.
 fn become_user(exec: &Exec<'_>) -> Attempt<()> {
     let (job, identity) = (exec.job, &exec.identity);
-    if job.rung == Rung::Proot || job.rung == Rung::Toolchain {
+    if job.isolation == Isolation::Proot || job.isolation == Isolation::Toolchain {
         privileges::bound_capabilities(CapabilitySet::empty())?;
         return privileges::keep_capabilities(CapabilitySet::empty());
     }
@@ -158,11 +158,11 @@ fn become_user(exec: &Exec<'_>) -> Attempt<()> {
 
 fn kept_capabilities(job: &Job) -> CapabilitySet {
     let mut kept = privileges::DOCKER_CAPABILITIES;
-    if job.rung == Rung::Chroot {
+    if job.isolation == Isolation::Chroot {
         // With it, a changed root directory can be left again.
         kept -= CapabilitySet::SYS_CHROOT;
     }
-    if job.spec.network == Network::Host || !job.rung.has_namespaces() {
+    if job.spec.network == Network::Host || !job.isolation.has_namespaces() {
         // With it, real root reads what other processes of the host say, on the loopback device too.
         // In a user namespace it is void over the host's network; the rule is one for all the same.
         kept -= CapabilitySet::NET_RAW;
@@ -226,7 +226,7 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
     }
     let network = job.spec.network;
     let mut confinement = Confinement::Full;
-    let sockets = match (&job.spec.root, job.rung) {
+    let sockets = match (&job.spec.root, job.isolation) {
         (Root::Host { read, write }, _) => {
             confinement = privileges::confine_files(read, write, network)?;
             match network {
@@ -235,7 +235,7 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
             }
         }
         // Without a network namespace of one's own, no socket is all that can be promised.
-        (_, Rung::Chroot | Rung::Proot) if network == Network::None => Sockets::None,
+        (_, Isolation::Chroot | Isolation::Proot) if network == Network::None => Sockets::None,
         _ => {
             if network == Network::Host {
                 confinement = privileges::scope_sockets()?;
@@ -249,8 +249,8 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
 
 fn execute(exec: &Exec<'_>) -> Refusal {
     let env = environment(exec);
-    let argv = match exec.job.rung {
-        Rung::Proot => match proot_arguments(exec) {
+    let argv = match exec.job.isolation {
+        Isolation::Proot => match proot_arguments(exec) {
             Ok(argv) => argv,
             Err(fault) => return Refusal::Fault(fault),
         },

@@ -18,10 +18,10 @@ use super::id_map::write_id_map;
 use super::id_range;
 use super::identity::IdMap;
 use super::init::{self, Channels};
+use super::isolation::Isolation;
 use super::join;
 use super::kernel::{self, Fork, Signals};
 use super::protocol::{HELPER, Job, NOT_TAKEN_OUT, Order, Report, StreamFds};
-use super::rung::Rung;
 use super::spec::{Lifetime, Network};
 use super::staging::Staging;
 use super::way_out::{self, WayOut};
@@ -114,7 +114,7 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     }
     let deadline = job.spec.timeout.map(|timeout| Instant::now() + timeout);
     let detached = job.spec.lifetime == Lifetime::Detached;
-    let staging = (job.rung == Rung::Chroot).then(|| Staging::put(&job)).transpose()?;
+    let staging = (job.isolation == Isolation::Chroot).then(|| Staging::put(&job)).transpose()?;
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
     let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
     let mut socket = control_path.map(|path| ControlSocket::open(path, &job)).transpose()?;
@@ -188,7 +188,7 @@ fn let_in(
 }
 
 fn namespaces(job: &Job) -> i32 {
-    if !job.rung.has_namespaces() {
+    if !job.isolation.has_namespaces() {
         return 0;
     }
     if job.joins {
@@ -196,7 +196,7 @@ fn namespaces(job: &Job) -> i32 {
     }
     let mut flags =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if job.rung.has_user_namespace() && job.id_map != IdMap::Inherited {
+    if job.isolation.has_user_namespace() && job.id_map != IdMap::Inherited {
         flags |= libc::CLONE_NEWUSER;
     }
     if job.spec.network != Network::Host {

@@ -21,8 +21,8 @@ use rustix::process::{
 
 use super::error::{At as _, Attempt, Stage};
 use super::id_map::write_id_map;
+use super::isolation::Isolation;
 use super::kernel::{self, Signals};
-use super::rung::Rung;
 use super::spawn::Launcher;
 use super::user_namespace::holds_id_range;
 use crate::error::{Cannot as _, Result};
@@ -45,7 +45,7 @@ const WATCHED: [i32; 7] = [
 
 impl Launcher {
     /// Makes sure that what follows runs as root of a user namespace with a range of ids, which
-    /// [`Rung::NsSubuid`] needs for unpacking, packing and removing files with owners.
+    /// [`Isolation::NsSubuid`] needs for unpacking, packing and removing files with owners.
     ///
     /// `None` means that this process is inside: go on. Else the helper's binary was run inside with
     /// `arguments` and this process's streams, folder and environment, has ended, and left this exit
@@ -55,8 +55,8 @@ impl Launcher {
             return Ok(None);
         }
         let code = self.run_inside(arguments);
-        let code = code.map_err(|fault| self.note(Rung::NsSubuid, fault).into_error());
-        code.map(Some).cannot(|| format!("enter the sandbox {}", Rung::NsSubuid))
+        let code = code.map_err(|fault| self.note(Isolation::NsSubuid, fault).into_error());
+        code.map(Some).cannot(|| format!("enter the sandbox {}", Isolation::NsSubuid))
     }
 
     fn run_inside(&self, arguments: &[OsString]) -> Attempt<ExitCode> {

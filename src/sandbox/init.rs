@@ -18,13 +18,13 @@ use super::exec::{self, Exec, Refusal};
 use super::exit::Exit;
 use super::fakeroot::{self, FakerootSetup, Table};
 use super::identity::{self, Identity};
+use super::isolation::Isolation;
 use super::kernel::{self, Fork, Signals};
 use super::mounts;
 use super::path::RootFolder;
 use super::privileges;
 use super::procfs;
 use super::protocol::{Job, Report, StreamFds};
-use super::rung::Rung;
 use super::spec::{Network, Root};
 use super::staging::Staging;
 use super::stub::Stub;
@@ -98,10 +98,10 @@ fn serve(
     let signals = Signals::block_all().at(Stage::Helper, action)?;
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
-    let outer = size.filter(|_| !job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
+    let outer = size.filter(|_| !job.isolation.has_namespaces()).map(tty::open_pair).transpose()?;
     let prepared = fakeroot::is_needed(&job).then(|| Table::open(&job)).transpose()?;
     let (stubs, identity) = enter(&job, staging)?;
-    let inner = size.filter(|_| job.rung.has_namespaces()).map(tty::open_pair).transpose()?;
+    let inner = size.filter(|_| job.isolation.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
     let fakeroot =
@@ -156,11 +156,11 @@ fn refused(said: &[u8]) -> Attempt<End> {
     }
 }
 
-/// Changes to the view that the rung gives, and finds the user in it.
+/// Changes to the view that the isolation gives, and finds the user in it.
 fn enter(job: &Job, staging: Option<&Staging>) -> Attempt<(Vec<Stub>, Identity)> {
-    let stubs = match job.rung {
+    let stubs = match job.isolation {
         _ if job.joins => Vec::new(),
-        Rung::NsRoot | Rung::NsSubuid | Rung::Ns | Rung::NsCopy => {
+        Isolation::NsRoot | Isolation::NsSubuid | Isolation::Ns | Isolation::NsCopy => {
             let has_own_network = job.spec.network != Network::Host;
             if has_own_network {
                 // As Docker has it: any user may listen on any port of a network of one's own. While the
@@ -177,18 +177,18 @@ fn enter(job: &Job, staging: Option<&Staging>) -> Attempt<(Vec<Stub>, Identity)>
             stubs
         }
         // The root is changed by the program's process alone: this one answers for /proc.
-        Rung::Chroot => {
+        Isolation::Chroot => {
             let staging = staging.expect("the helper put everything into place");
             let root = staging.root();
             let identity = find_identity(job, |path| root.open_inside(path, account_flags()))?;
             return Ok((staging.put_back(), identity));
         }
-        Rung::Proot => {
+        Isolation::Proot => {
             let root = RootFolder::new(open_folder(job)?).at(Stage::Mounts, || "open the root")?;
             let identity = find_identity(job, |path| root.open_inside(path, account_flags()))?;
             return Ok((Vec::new(), identity));
         }
-        Rung::Toolchain => {
+        Isolation::Toolchain => {
             let uid = rustix::process::getuid().as_raw();
             let gid = rustix::process::getgid().as_raw();
             return Ok((Vec::new(), Identity { uid, gid, ..Identity::default() }));
@@ -222,7 +222,7 @@ fn find_identity(
 
 fn open_folder(job: &Job) -> Attempt<OwnedFd> {
     let Root::Folder(folder) = &job.spec.root else {
-        let reason = format!("the rung {} needs a plain folder", job.rung);
+        let reason = format!("the sandbox {} needs a plain folder", job.isolation);
         return Err(Fault::new(Stage::Request, "enter the root file system", reason));
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -44,7 +44,7 @@ impl Launcher {
     /// Starts a further program in a running sandbox, confined as the first one. It ends with this
     /// process and with the sandbox; processes that it leaves behind end with the sandbox.
     ///
-    /// Works on every rung with namespaces. On [`super::Rung::NsSubuid`] call it from outside a range of ids
+    /// Works on every isolation with namespaces. On [`super::Isolation::NsSubuid`] call it from outside a range of ids
     /// (see [`Self::enter_id_range`]): the sandbox's own is entered.
     pub fn join(&self, join: &Join, streams: Streams) -> Result<Child> {
         let action = || format!("run in the sandbox at {}", join.control.display());
@@ -65,7 +65,7 @@ impl Launcher {
         spec.limits = place.limits;
         let job = Job {
             spec,
-            rung: place.rung,
+            isolation: place.isolation,
             id_map: place.id_map,
             proot: None,
             ways_out: Vec::new(),

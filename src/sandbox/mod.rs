@@ -13,7 +13,7 @@
 //! the socket closes the helper kills process 1, and with it the kernel kills whatever the program
 //! left behind.
 //!
-//! What holds on every rung: no new privileges, at most the capabilities that Docker gives (on the
+//! What holds on every isolation: no new privileges, at most the capabilities that Docker gives (on the
 //! host's network without that to listen in on it), the system calls that Docker's default profile
 //! allows, no open file but the three standard streams.
 //! What holds with namespaces on top: no file of the host but the root file system and the mounts
@@ -48,6 +48,7 @@ mod privileges;
 
 mod exec;
 mod fakeroot;
+mod isolation;
 mod mounts;
 mod notify;
 pub mod owner;
@@ -56,7 +57,6 @@ mod probe;
 mod procfs;
 mod protocol;
 mod root;
-mod rung;
 mod seccomp;
 mod spawn;
 mod spec;
@@ -74,10 +74,10 @@ pub use connector::Connector;
 pub use exit::Exit;
 pub use file_size::survive_file_size_limit;
 pub use helper::reexec;
+pub use isolation::Isolation;
 pub use join::Join;
 pub use limit::Limit;
 pub use probe::{Finding, Findings, ProbeOptions, probe};
-pub use rung::Rung;
 pub use spawn::{Child, Launcher, Signaller, Streams, keep_descriptors};
 pub use spec::{
     Access, Changes, Durability, Lifetime, LowPorts, Mount, Network, Root, Secret, Spec,

@@ -78,7 +78,7 @@ pub(super) fn assemble(job: &Job) -> Attempt<Vec<Stub>> {
     let spec = &job.spec;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).at(Stage::Mounts, || "keep mounts to the sandbox")?;
-    let marks = if job.rung.has_user_namespace() { Marks::User } else { Marks::Trusted };
+    let marks = if job.isolation.has_user_namespace() { Marks::User } else { Marks::Trusted };
     let requested = spec.mounts.iter().map(|mount| Source::open(mount, marks));
     let mut requested = requested.collect::<Attempt<Vec<_>>>()?;
     let fd = root::mount(spec, marks)?;
@@ -364,7 +364,7 @@ fn mount_proc(root: &mut RootFolder, job: &Job) -> Attempt<()> {
     let tree = match new_mount("proc", &[], DATA) {
         // The kernel gives no fresh one where the outer one is partly hidden, as in a container.
         // The outer one shows more process ids, but opens none of those processes.
-        Err(Errno::PERM) if job.rung.has_user_namespace() => clone_tree(CWD, "/proc"),
+        Err(Errno::PERM) if job.isolation.has_user_namespace() => clone_tree(CWD, "/proc"),
         result => result,
     };
     let tree = tree.at(Stage::Mounts, action)?;

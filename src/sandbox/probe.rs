@@ -1,4 +1,4 @@
-//! Which rungs this machine allows, found out by entering each once and doing everything short of
+//! Which isolations this machine allows, found out by entering each once and doing everything short of
 //! starting a program. Settings and versions are read only to explain a failure, never to decide.
 
 use std::path::Path;
@@ -10,18 +10,19 @@ use serde::Serialize;
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exit::Exit;
 use super::helper::SELF_TEST;
+use super::isolation::Isolation;
 use super::privileges::Confinement;
-use super::rung::Rung;
 use super::spawn::{Launcher, Streams};
 use super::spec::{Access, Mount, Network, Root, Spec};
 use super::whiteout::make_whiteout;
 use crate::error::{Cannot as _, Error, Result};
 
-/// What a machine says about one rung.
+/// What a machine says about one isolation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The rung.
-    pub rung: Rung,
+    /// The isolation.
+    #[serde(rename = "rung")]
+    pub isolation: Isolation,
     /// Whether it works here.
     pub works: bool,
     /// Why it does not, or what is weaker than it could be.
@@ -33,31 +34,34 @@ pub struct Finding {
     pub(super) lasts: bool,
 }
 
-/// What a machine says about every rung, best first.
+/// What a machine says about every isolation, best first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Findings(pub Vec<Finding>);
 
 impl Findings {
-    /// The best rung that works.
-    pub fn best(&self) -> Option<Rung> {
-        self.0.iter().find(|finding| finding.works).map(|finding| finding.rung)
+    /// The best isolation that works.
+    pub fn best(&self) -> Option<Isolation> {
+        self.0.iter().find(|finding| finding.works).map(|finding| finding.isolation)
     }
 
-    /// What was found of one rung.
-    pub(super) fn of(&self, rung: Rung) -> Option<&Finding> {
-        self.0.iter().find(|finding| finding.rung == rung)
+    /// What was found of one isolation.
+    pub(super) fn of(&self, isolation: Isolation) -> Option<&Finding> {
+        self.0.iter().find(|finding| finding.isolation == isolation)
     }
 
-    /// One line: which rung runs, and why not a better one.
+    /// One line: which isolation runs, and why not a better one.
     pub fn summary(&self) -> String {
         let Some(best) = self.best() else { return "no sandbox works here".to_owned() };
         // That nobody is root is no defect.
-        let better = self.0.iter().find(|f| !f.works && f.rung < best && f.rung != Rung::NsRoot);
+        let better = self
+            .0
+            .iter()
+            .find(|f| !f.works && f.isolation < best && f.isolation != Isolation::NsRoot);
         let mut line = format!("sandbox {best}: {}", best.runs());
         if let Some(finding) = better {
             let reason = finding.reason.as_deref().unwrap_or("it does not work");
-            line = format!("{line}; not {}: {reason}", finding.rung);
+            line = format!("{line}; not {}: {reason}", finding.isolation);
             if let Some(fix) = &finding.fix {
                 line = format!("{line}; fix: {fix}");
             }
@@ -76,40 +80,44 @@ pub struct ProbeOptions<'a> {
     pub folder: &'a Path,
 }
 
-/// Tries every rung once.
+/// Tries every isolation once.
 pub fn probe(options: &ProbeOptions<'_>) -> Result<Findings> {
-    Rung::ALL.into_iter().map(|rung| try_one(options, rung)).collect::<Result<_>>().map(Findings)
+    Isolation::ALL
+        .into_iter()
+        .map(|isolation| try_one(options, isolation))
+        .collect::<Result<_>>()
+        .map(Findings)
 }
 
-pub(super) fn try_one(options: &ProbeOptions<'_>, rung: Rung) -> Result<Finding> {
-    // Every rung gets folders of its own: each leaves other traces in them.
+pub(super) fn try_one(options: &ProbeOptions<'_>, isolation: Isolation) -> Result<Finding> {
+    // Every isolation gets folders of its own: each leaves other traces in them.
     let scratch = tempfile::Builder::new()
         .prefix("sandbox-probe-")
         .tempdir_in(options.folder)
         .cannot(|| "try the sandbox")?;
-    let outcome = rehearse(options.launcher, rung, scratch.path());
+    let outcome = rehearse(options.launcher, isolation, scratch.path());
     open_for_removal(scratch.path());
     Ok(match outcome {
-        Ok(confinement) => weakness(rung, confinement),
-        Err(fault) => explain(rung, fault),
+        Ok(confinement) => weakness(isolation, confinement),
+        Err(fault) => explain(isolation, fault),
     })
 }
 
 /// Long enough for a busy machine, short enough for a person.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn rehearse(launcher: &Launcher, rung: Rung, scratch: &Path) -> Attempt<Confinement> {
-    if rung == Rung::Proot {
+fn rehearse(launcher: &Launcher, isolation: Isolation, scratch: &Path) -> Attempt<Confinement> {
+    if isolation == Isolation::Proot {
         return rehearse_proot(launcher, scratch).map(|()| Confinement::Full);
     }
-    let mut spec = Spec::new(root(rung, scratch)?, ["true"]);
+    let mut spec = Spec::new(root(isolation, scratch)?, ["true"]);
     spec.timeout = Some(TIMEOUT);
-    if rung.has_overlay() {
-        hide_file(rung, scratch)?;
+    if isolation.has_overlay() {
+        hide_file(isolation, scratch)?;
         spec.cwd = format!("/{HIDDEN}");
     }
-    match run(launcher, &spec, rung, true)? {
-        Exit::NotExecutable(_) if rung.has_overlay() => {
+    match run(launcher, &spec, isolation, true)? {
+        Exit::NotExecutable(_) if isolation.has_overlay() => {
             let reason = "whiteouts can be made in the store's folder as extended attributes alone, \
                           and this kernel does not understand those";
             Err(Fault::new(Stage::Overlay, "hide a file of a layer", reason))
@@ -128,9 +136,9 @@ fn rehearse(launcher: &Launcher, rung: Rung, scratch: &Path) -> Attempt<Confinem
 const HIDDEN: &str = "hidden";
 
 /// Hides a file of one layer by another, in the way of layers that are unpacked here.
-fn hide_file(rung: Rung, scratch: &Path) -> Attempt<()> {
+fn hide_file(isolation: Isolation, scratch: &Path) -> Attempt<()> {
     let action = || "hide a file of a layer";
-    let marks = if rung.has_user_namespace() { "user.overlay." } else { "trusted.overlay." };
+    let marks = if isolation.has_user_namespace() { "user.overlay." } else { "trusted.overlay." };
     fs_err::write(scratch.join("base").join(HIDDEN), "").at(Stage::Overlay, action)?;
     let layer = fs_err::File::open(scratch.join("layer")).at(Stage::Overlay, action)?;
     let layer = layer.file();
@@ -145,24 +153,24 @@ fn open_for_removal(scratch: &Path) {
     let _ = fs_err::set_permissions(scratch.join("work/work"), open);
 }
 
-fn run(launcher: &Launcher, spec: &Spec, rung: Rung, rehearsal: bool) -> Attempt<Exit> {
+fn run(launcher: &Launcher, spec: &Spec, isolation: Isolation, rehearsal: bool) -> Attempt<Exit> {
     let failed = |error: Error| Fault::new(Stage::Helper, "try it", error.to_string());
     let streams = Streams::null().map_err(failed)?;
-    launcher.launch(spec, rung, streams, rehearsal)?.wait().map_err(failed)
+    launcher.launch(spec, isolation, streams, rehearsal)?.wait().map_err(failed)
 }
 
-fn root(rung: Rung, scratch: &Path) -> Attempt<Root> {
+fn root(isolation: Isolation, scratch: &Path) -> Attempt<Root> {
     let folder = |name: &str| {
         let path = scratch.join(name);
         let made = fs_err::create_dir(&path);
         made.map_err(|error| Fault::new(Stage::Helper, "try it", error.to_string()))?;
         Ok(path)
     };
-    Ok(match rung {
-        Rung::Toolchain => {
+    Ok(match isolation {
+        Isolation::Toolchain => {
             Root::Host { read: Vec::new(), write: vec![scratch.to_owned(), "/".into()] }
         }
-        _ if rung.has_overlay() => Root::overlay(
+        _ if isolation.has_overlay() => Root::overlay(
             vec![folder("base")?, folder("layer")?],
             folder("upper")?,
             folder("work")?,
@@ -186,20 +194,20 @@ fn rehearse_proot(launcher: &Launcher, scratch: &Path) -> Attempt<()> {
         target: "/gondola-self-test".to_owned(),
         access: Access::ReadWrite,
     });
-    match run(launcher, &spec, Rung::Proot, false)? {
+    match run(launcher, &spec, Isolation::Proot, false)? {
         Exit::Code(0) => Ok(()),
         _ => Err(failed("this proot fails its self-test".to_owned())),
     }
 }
 
-/// A rung that works, with what Landlock could not add.
-fn weakness(rung: Rung, confinement: Confinement) -> Finding {
-    let reason = match (rung, confinement) {
-        (_, Confinement::Full) | (Rung::Chroot | Rung::Proot, _) => None,
-        (Rung::Toolchain, Confinement::Partial) => {
+/// An isolation that works, with what Landlock could not add.
+fn weakness(isolation: Isolation, confinement: Confinement) -> Finding {
+    let reason = match (isolation, confinement) {
+        (_, Confinement::Full) | (Isolation::Chroot | Isolation::Proot, _) => None,
+        (Isolation::Toolchain, Confinement::Partial) => {
             Some("Landlock here lacks rules that newer kernels have")
         }
-        (Rung::Toolchain, Confinement::Absent) => {
+        (Isolation::Toolchain, Confinement::Absent) => {
             Some("without Landlock the host's files are not confined")
         }
         _ => {
@@ -207,29 +215,29 @@ fn weakness(rung: Rung, confinement: Confinement) -> Finding {
         }
     };
     let fix = reason.map(|_| "Linux 6.12 or newer with Landlock".to_owned());
-    Finding { rung, works: true, reason: reason.map(str::to_owned), fix, lasts: true }
+    Finding { isolation, works: true, reason: reason.map(str::to_owned), fix, lasts: true }
 }
 
-fn explain(rung: Rung, fault: Fault) -> Finding {
+fn explain(isolation: Isolation, fault: Fault) -> Finding {
     let lasts = fault.lasts();
-    let (reason, fix) = match (rung, fault.stage) {
-        (Rung::NsRoot, Stage::Namespaces) => {
+    let (reason, fix) = match (isolation, fault.stage) {
+        (Isolation::NsRoot, Stage::Namespaces) => {
             ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
         }
-        (Rung::NsRoot, Stage::Overlay) if !rustix::process::geteuid().is_root() => {
+        (Isolation::NsRoot, Stage::Overlay) if !rustix::process::geteuid().is_root() => {
             ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
         }
-        (Rung::Chroot, Stage::Mounts) if !rustix::process::geteuid().is_root() => {
+        (Isolation::Chroot, Stage::Mounts) if !rustix::process::geteuid().is_root() => {
             ("it needs root, at least a container's".to_owned(), None)
         }
-        (Rung::Chroot, Stage::Mounts) if missing_capability().is_some() => {
+        (Isolation::Chroot, Stage::Mounts) if missing_capability().is_some() => {
             explain_capability(missing_capability().unwrap_or_default())
         }
-        (Rung::Proot, Stage::IdMap) => {
+        (Isolation::Proot, Stage::IdMap) => {
             (fault.reason, Some("install proot 5.4 or newer".to_owned()))
         }
         (_, Stage::Namespaces) => explain_namespaces(fault.errno, &fault.reason),
-        (Rung::NsSubuid, Stage::IdMap) => explain_id_map(&fault),
+        (Isolation::NsSubuid, Stage::IdMap) => explain_id_map(&fault),
         (_, Stage::IdMap | Stage::Mounts | Stage::Privileges) if restricted_by_apparmor() => {
             by_apparmor()
         }
@@ -239,7 +247,7 @@ fn explain(rung: Rung, fault: Fault) -> Finding {
         }
         _ => (format!("cannot {}: {}", fault.action, fault.reason), None),
     };
-    Finding { rung, works: false, reason: Some(reason), fix, lasts }
+    Finding { isolation, works: false, reason: Some(reason), fix, lasts }
 }
 
 /// What root of a container needs to change the root directory and to make devices, where it lacks it.
@@ -309,20 +317,20 @@ pub(super) mod tests {
     use super::*;
 
     /// What each isolation says where those of `working` work and no other.
-    pub fn findings(working: &[Rung]) -> Findings {
-        let finding = |rung| Finding {
-            rung,
-            works: working.contains(&rung),
-            reason: Some(format!("no {rung}")),
-            fix: (rung == Rung::Ns).then(|| "switch it on".to_owned()),
+    pub fn findings(working: &[Isolation]) -> Findings {
+        let finding = |isolation| Finding {
+            isolation,
+            works: working.contains(&isolation),
+            reason: Some(format!("no {isolation}")),
+            fix: (isolation == Isolation::Ns).then(|| "switch it on".to_owned()),
             lasts: true,
         };
-        Findings(Rung::ALL.into_iter().map(finding).collect())
+        Findings(Isolation::ALL.into_iter().map(finding).collect())
     }
 
     #[test]
     fn the_summary_says_why_not_a_better_one_and_what_to_do() {
-        let line = findings(&[Rung::Toolchain]).summary();
+        let line = findings(&[Isolation::Toolchain]).summary();
         assert_eq!(line, "sandbox toolchain: go build alone; not ns-subuid: no ns-subuid");
         assert_eq!(findings(&[]).summary(), "no sandbox works here");
     }

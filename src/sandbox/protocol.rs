@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Fault;
 use super::exit::Exit;
 use super::identity::IdMap;
-use super::rung::Rung;
+use super::isolation::Isolation;
 use super::spec::Spec;
 use super::stub::Stub;
 use super::way_out::Program;
@@ -25,9 +25,9 @@ pub(super) type StreamFds = [OwnedFd; 3];
 #[derive(Serialize, Deserialize)]
 pub(super) struct Job {
     pub(super) spec: Spec,
-    pub(super) rung: Rung,
+    pub(super) isolation: Isolation,
     pub(super) id_map: IdMap,
-    /// The `proot` program, on that rung.
+    /// The `proot` program, on that isolation.
     pub(super) proot: Option<std::path::PathBuf>,
     /// What may lead out of a private network, the first that works.
     #[serde(default)]

@@ -44,7 +44,7 @@ pub(super) fn mount(spec: &Spec, marks: Marks) -> Attempt<OwnedFd> {
         }
         Root::Overlay { layers, changes } => overlay(layers, changes.as_ref(), marks)?,
         Root::Host { .. } => {
-            let reason = "the host's own files are for the toolchain rung";
+            let reason = "the host's own files are for the sandbox toolchain";
             return Err(Fault::new(Stage::Request, "mount the root file system", reason));
         }
     };

@@ -15,8 +15,8 @@ use super::connector::Connector;
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exit::Exit;
 use super::identity::{IdMap, find_program, subordinate_ranges, user_name};
+use super::isolation::Isolation;
 use super::protocol::{HELPER, Job, NOT_TAKEN_OUT, Order, Report};
-use super::rung::Rung;
 use super::spec::{Lifetime, Network, Root, Spec};
 use super::stub::Stub;
 use super::trials::Trials;
@@ -87,15 +87,15 @@ impl Launcher {
         self
     }
 
-    /// Starts a process on a rung, and returns once it runs (or once it is known not to be there:
+    /// Starts a process on an isolation, and returns once it runs (or once it is known not to be there:
     /// then [`Child::wait`] tells).
     ///
     /// # Errors
     /// When the sandbox could not be entered: what `docker run` ends with 125 for.
-    pub fn spawn(&self, spec: &Spec, rung: Rung, streams: Streams) -> Result<Child> {
-        self.launch(spec, rung, streams, false)
-            .map_err(|fault| self.note(rung, fault).into_error())
-            .cannot(|| format!("run in the sandbox {rung}"))
+    pub fn spawn(&self, spec: &Spec, isolation: Isolation, streams: Streams) -> Result<Child> {
+        self.launch(spec, isolation, streams, false)
+            .map_err(|fault| self.note(isolation, fault).into_error())
+            .cannot(|| format!("run in the sandbox {isolation}"))
     }
 
     /// What is remembered of earlier trials.
@@ -104,11 +104,11 @@ impl Launcher {
     }
 
     /// Forgets that an isolation worked, where it does not by now.
-    pub(super) fn note(&self, rung: Rung, fault: Fault) -> Fault {
+    pub(super) fn note(&self, isolation: Isolation, fault: Fault) -> Fault {
         if fault.is_of_isolation()
             && let Some(trials) = self.trials()
         {
-            trials.forget(rung);
+            trials.forget(isolation);
         }
         fault
     }
@@ -116,16 +116,16 @@ impl Launcher {
     pub(super) fn launch(
         &self,
         spec: &Spec,
-        rung: Rung,
+        isolation: Isolation,
         streams: Streams,
         rehearsal: bool,
     ) -> Attempt<Child> {
-        check(spec, rung)?;
+        check(spec, isolation)?;
         let job = Job {
             spec: spec.clone(),
-            rung,
-            id_map: self.id_map(rung)?,
-            proot: if rung == Rung::Proot { Some(self.find("proot")?) } else { None },
+            isolation,
+            id_map: self.id_map(isolation)?,
+            proot: if isolation == Isolation::Proot { Some(self.find("proot")?) } else { None },
             ways_out: match spec.network {
                 Network::Private => Program::find(&self.path)?,
                 Network::Host | Network::None => Vec::new(),
@@ -170,16 +170,18 @@ impl Launcher {
         child
     }
 
-    fn id_map(&self, rung: Rung) -> Attempt<IdMap> {
-        match rung {
-            Rung::Ns | Rung::NsCopy => Ok(IdMap::Single),
-            Rung::NsSubuid if holds_id_range() => Ok(IdMap::Inherited),
-            Rung::NsSubuid => self.subordinate_ids(),
-            Rung::NsRoot if is_in_user_namespace() => {
+    fn id_map(&self, isolation: Isolation) -> Attempt<IdMap> {
+        match isolation {
+            Isolation::Ns | Isolation::NsCopy => Ok(IdMap::Single),
+            Isolation::NsSubuid if holds_id_range() => Ok(IdMap::Inherited),
+            Isolation::NsSubuid => self.subordinate_ids(),
+            Isolation::NsRoot if is_in_user_namespace() => {
                 let reason = "this is root of a user namespace alone";
                 Err(Fault::new(Stage::Namespaces, "be real root", reason))
             }
-            Rung::NsRoot | Rung::Chroot | Rung::Proot | Rung::Toolchain => Ok(IdMap::None),
+            Isolation::NsRoot | Isolation::Chroot | Isolation::Proot | Isolation::Toolchain => {
+                Ok(IdMap::None)
+            }
         }
     }
 
@@ -221,29 +223,29 @@ fn read(path: &str) -> String {
     fs_err::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-fn check(spec: &Spec, rung: Rung) -> Attempt<()> {
+fn check(spec: &Spec, isolation: Isolation) -> Attempt<()> {
     let fits = match spec.root {
-        Root::Host { .. } => rung == Rung::Toolchain,
-        Root::Folder(_) => rung != Rung::Toolchain,
-        Root::Overlay { .. } => rung.has_overlay(),
+        Root::Host { .. } => isolation == Isolation::Toolchain,
+        Root::Folder(_) => isolation != Isolation::Toolchain,
+        Root::Overlay { .. } => isolation.has_overlay(),
     };
     if !fits {
         let reason = "it has no such root file system";
-        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+        return Err(Fault::new(Stage::Request, format!("use the sandbox {isolation}"), reason));
     }
-    if rung == Rung::Toolchain && !(spec.mounts.is_empty() && spec.user.is_empty()) {
+    if isolation == Isolation::Toolchain && !(spec.mounts.is_empty() && spec.user.is_empty()) {
         let reason = "it knows neither mounts nor users";
-        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+        return Err(Fault::new(Stage::Request, format!("use the sandbox {isolation}"), reason));
     }
-    if !rung.has_namespaces() && spec.network == Network::Private {
+    if !isolation.has_namespaces() && spec.network == Network::Private {
         let reason = "it has no network of its own";
-        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+        return Err(Fault::new(Stage::Request, format!("use the sandbox {isolation}"), reason));
     }
-    if !rung.has_namespaces()
+    if !isolation.has_namespaces()
         && (spec.shared_memory_bytes.is_some() || !spec.name_servers.is_empty())
     {
         let reason = "its shared memory and its name servers are the machine's own";
-        return Err(Fault::new(Stage::Request, format!("use the rung {rung}"), reason));
+        return Err(Fault::new(Stage::Request, format!("use the sandbox {isolation}"), reason));
     }
     Ok(())
 }
@@ -413,11 +415,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rung_that_has_no_such_root_is_refused_before_anything_starts() {
+    fn an_isolation_that_has_no_such_root_is_refused_before_anything_starts() {
         let launcher = Launcher::new("").with_helper("/nonexistent");
         let spec = Spec::new(Root::Overlay { layers: vec![], changes: None }, ["true"]);
-        for rung in [Rung::NsCopy, Rung::Chroot, Rung::Proot, Rung::Toolchain] {
-            let error = launcher.spawn(&spec, rung, Streams::null().unwrap()).unwrap_err();
+        for isolation in
+            [Isolation::NsCopy, Isolation::Chroot, Isolation::Proot, Isolation::Toolchain]
+        {
+            let error = launcher.spawn(&spec, isolation, Streams::null().unwrap()).unwrap_err();
             assert!(error.to_string().contains("it has no such root"), "{error}");
         }
     }

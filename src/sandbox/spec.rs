@@ -99,7 +99,7 @@ pub enum Root {
     },
     /// A plain folder.
     Folder(PathBuf),
-    /// The host's own files, confined to two lists: only on [`super::Rung::Toolchain`].
+    /// The host's own files, confined to two lists: only on [`super::Isolation::Toolchain`].
     Host {
         /// Files and folders that may be read and executed.
         read: Vec<PathBuf>,
@@ -180,7 +180,7 @@ pub enum Mount {
         /// Whether it may be written to.
         access: Access,
     },
-    /// Folders of the host over each other. Only where there are overlays ([`super::Rung::has_overlay`]).
+    /// Folders of the host over each other. Only where there are overlays ([`super::Isolation::has_overlay`]).
     Overlay {
         /// The folders that are read alone, the lowest first. Nobody may change them meanwhile.
         layers: Vec<PathBuf>,
@@ -234,10 +234,10 @@ pub type Secret = crate::secret::Secret<[u8]>;
 pub enum Network {
     /// The host's.
     Host,
-    /// None but a loopback device of its own, into which [`super::Connector`] leads (no sockets at all on [`super::Rung::Toolchain`]).
+    /// None but a loopback device of its own, into which [`super::Connector`] leads (no sockets at all on [`super::Isolation::Toolchain`]).
     None,
     /// One of its own, out of which a program in user space leads, but neither to the host's loopback
-    /// device nor by the gateway's address to the host. Needs a rung with namespaces.
+    /// device nor by the gateway's address to the host. Needs an isolation with namespaces.
     Private,
 }
 

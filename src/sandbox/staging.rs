@@ -79,7 +79,7 @@ impl Staging {
     pub(super) fn put(job: &Job) -> Attempt<Self> {
         let action = || "prepare the root file system";
         let Root::Folder(folder) = &job.spec.root else {
-            let reason = format!("the rung {} needs a plain folder", job.rung);
+            let reason = format!("the sandbox {} needs a plain folder", job.isolation);
             return Err(Fault::new(Stage::Request, action(), reason));
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::identity::find_program;
-use super::rung::Rung;
+use super::isolation::Isolation;
 
 /// Lines of `/proc/self/status` that say what this process may do.
 const RIGHTS: [&str; 7] =
@@ -52,8 +52,8 @@ impl Trials {
     }
 
     /// What was found when an isolation was last tried in this situation.
-    pub(super) fn found(&self, rung: Rung) -> Option<bool> {
-        match fs_err::read_to_string(self.file(rung)).ok()?.trim() {
+    pub(super) fn found(&self, isolation: Isolation) -> Option<bool> {
+        match fs_err::read_to_string(self.file(isolation)).ok()?.trim() {
             "works" => Some(true),
             "fails" => Some(false),
             _ => None,
@@ -61,28 +61,28 @@ impl Trials {
     }
 
     /// Notes what was found, where the folder can be written to.
-    pub(super) fn keep(&self, rung: Rung, works: bool) {
+    pub(super) fn keep(&self, isolation: Isolation, works: bool) {
         // Without a note it is tried again.
-        let _ = self.write(rung, if works { "works\n" } else { "fails\n" });
+        let _ = self.write(isolation, if works { "works\n" } else { "fails\n" });
         self.remove_oldest();
     }
 
-    fn write(&self, rung: Rung, text: &str) -> std::io::Result<()> {
+    fn write(&self, isolation: Isolation, text: &str) -> std::io::Result<()> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let mut unfinished = tempfile::NamedTempFile::new_in(&self.folder)?;
         unfinished.write_all(text.as_bytes())?;
-        unfinished.persist(self.file(rung))?;
+        unfinished.persist(self.file(isolation))?;
         Ok(())
     }
 
     /// Forgets what was found of one isolation, because it does not work by now.
-    pub(super) fn forget(&self, rung: Rung) {
+    pub(super) fn forget(&self, isolation: Isolation) {
         // One that was never noted is forgotten already.
-        let _ = fs_err::remove_file(self.file(rung));
+        let _ = fs_err::remove_file(self.file(isolation));
     }
 
-    fn file(&self, rung: Rung) -> PathBuf {
-        self.folder.join(format!("{}-{rung}", self.situation))
+    fn file(&self, isolation: Isolation) -> PathBuf {
+        self.folder.join(format!("{}-{isolation}", self.situation))
     }
 
     /// Removes what is left over of situations that do not come again.
@@ -130,19 +130,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("not/yet");
         let trials = Trials::of(&folder, "/usr/bin");
-        assert_eq!(trials.found(Rung::Ns), None);
-        trials.keep(Rung::NsRoot, false);
-        trials.keep(Rung::Ns, true);
-        trials.keep(Rung::NsCopy, true);
-        let found =
-            |trials: &Trials| [Rung::NsRoot, Rung::Ns, Rung::NsCopy].map(|r| trials.found(r));
+        assert_eq!(trials.found(Isolation::Ns), None);
+        trials.keep(Isolation::NsRoot, false);
+        trials.keep(Isolation::Ns, true);
+        trials.keep(Isolation::NsCopy, true);
+        let found = |trials: &Trials| {
+            [Isolation::NsRoot, Isolation::Ns, Isolation::NsCopy].map(|r| trials.found(r))
+        };
         assert_eq!(found(&trials), [Some(false), Some(true), Some(true)]);
-        trials.forget(Rung::Ns);
+        trials.forget(Isolation::Ns);
         assert_eq!(found(&trials), [Some(false), None, Some(true)]);
         let other = Trials { situation: "other".to_owned(), folder: folder.clone() };
         assert_eq!(found(&other), [None; 3]);
-        fs_err::write(other.file(Rung::Ns), "mayb").unwrap();
-        assert_eq!(other.found(Rung::Ns), None);
+        fs_err::write(other.file(Isolation::Ns), "mayb").unwrap();
+        assert_eq!(other.found(Isolation::Ns), None);
     }
 
     #[test]
@@ -164,8 +165,8 @@ mod tests {
         for number in 0..KEPT * 2 {
             let situation = number.to_string();
             let trials = Trials { situation, folder: folder.path().to_owned() };
-            trials.keep(Rung::Ns, true);
-            assert_eq!(trials.found(Rung::Ns), Some(true));
+            trials.keep(Isolation::Ns, true);
+            assert_eq!(trials.found(Isolation::Ns), Some(true));
         }
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), KEPT);
     }

@@ -9,7 +9,7 @@ use rustix::io::{Errno, Result};
 /// character device 0/0, or where none can be made by attributes that begin with `prefix`, which the
 /// kernel understands in lower layers from Linux 6.8 on.
 ///
-/// Which of the two it is, and whether it is understood, is part of what a rung is tried for.
+/// Which of the two it is, and whether it is understood, is part of what an isolation is tried for.
 pub fn make_whiteout(folder: impl AsFd, name: &[u8], layer: impl AsFd, prefix: &str) -> Result<()> {
     match rustix::fs::mknodat(&folder, name, FileType::CharacterDevice, Mode::empty(), 0) {
         Err(Errno::PERM) => {}

@@ -141,7 +141,7 @@ const PLANS: [(&str, &str); 20] = [
 ];
 
 fn links(session: &Session, findings: &mut Findings) -> Need<()> {
-    for rung in ["ns-root", "ns", "ns-copy", "chroot"] {
+    for isolation in ["ns-root", "ns", "ns-copy", "chroot"] {
         let bench = Bench::new(session)?;
         let outside = bench.sandbox.path("outside");
         fs::create_dir(&outside).unwrap();
@@ -154,7 +154,7 @@ fn links(session: &Session, findings: &mut Findings) -> Need<()> {
             bench.sandbox.write("ctx/Dockerfile", &file);
             bench.forget();
             let secret = format!("id=s,src={}", bench.sandbox.path("ctx/secret-free").display());
-            let more = ["--sandbox", rung, "--secret", &secret, "--progress", "plain"];
+            let more = ["--sandbox", isolation, "--secret", &secret, "--progress", "plain"];
             let outcome = run(&mut bench.build("ctx", &more)).and_then(|ended| {
                 if ended.stderr.contains(SECRET) {
                     return Err("the host's file is in a message".to_owned());
@@ -166,13 +166,16 @@ fn links(session: &Session, findings: &mut Findings) -> Need<()> {
                 found.map_or(Ok(()), |path| Err(format!("/{path} has the host's file")))
             });
             let outcome = outcome.and_then(|()| unchanged(&outside, &before, &bench));
-            findings.judge(&format!("{name}, {rung}"), outcome);
+            findings.judge(&format!("{name}, {isolation}"), outcome);
             if !before.iter().eq(listing(&outside).iter()) {
                 // The others would only find the same.
                 break;
             }
         }
-        findings.judge(&format!("a container, {rung}"), container(&bench, rung, &outside, &before));
+        findings.judge(
+            &format!("a container, {isolation}"),
+            container(&bench, isolation, &outside, &before),
+        );
     }
     Ok(())
 }
@@ -198,11 +201,17 @@ fn context(bench: &Bench, outside: &Path) {
 }
 
 /// Runs the image with everything that containers mount.
-fn container(bench: &Bench, rung: &str, outside: &Path, before: &[String]) -> Result<(), String> {
+fn container(
+    bench: &Bench,
+    isolation: &str,
+    outside: &Path,
+    before: &[String],
+) -> Result<(), String> {
     bench.sandbox.write("ctx/Dockerfile", "FROM busybox\nADD hostile.tar /\n");
     bench.forget();
-    run(&mut bench.build("ctx", &["--sandbox", rung]))?.succeeded()?;
-    let words = ["run", "--rm", "--sandbox", rung, "--tmpfs", "/link/memory", "-v", "/link/own"];
+    run(&mut bench.build("ctx", &["--sandbox", isolation]))?.succeeded()?;
+    let words =
+        ["run", "--rm", "--sandbox", isolation, "--tmpfs", "/link/memory", "-v", "/link/own"];
     let host = format!("{}:/link/bound", bench.sandbox.path("ctx/secret-free").display());
     let rest = ["-v", &host, "-w", "/link/folder", "--add-host", "a:1.2.3.4", "oci:out:t", "true"];
     let ended = run(&mut bench.sandbox.command(&[&words[..], &rest].concat()))?;
@@ -244,12 +253,12 @@ fn outliving(session: &Session, findings: &mut Findings) -> Need<()> {
     let number = 700_000_000 + u64::from(std::process::id());
     let daemon = format!("sh -c 'trap \"\" HUP INT TERM; setsid sleep {number} >/dev/null 2>&1 &'");
     bench.sandbox.write("ctx/Dockerfile", format!("FROM busybox\nRUN {daemon}\nCMD [\"sh\"]\n"));
-    for rung in ["ns-root", "ns", "ns-copy", "chroot"] {
-        let ended = run(&mut bench.build("ctx", &["--sandbox", rung, "--no-cache"]));
-        findings.judge(&format!("a step, {rung}"), ended.and_then(|_| nobody(number)));
-        let words = ["run", "--rm", "--sandbox", rung, "oci:out:t", "sh", "-c", &daemon];
+    for isolation in ["ns-root", "ns", "ns-copy", "chroot"] {
+        let ended = run(&mut bench.build("ctx", &["--sandbox", isolation, "--no-cache"]));
+        findings.judge(&format!("a step, {isolation}"), ended.and_then(|_| nobody(number)));
+        let words = ["run", "--rm", "--sandbox", isolation, "oci:out:t", "sh", "-c", &daemon];
         let ended = run(&mut bench.sandbox.command(&words));
-        findings.judge(&format!("a container, {rung}"), ended.and_then(|_| nobody(number)));
+        findings.judge(&format!("a container, {isolation}"), ended.and_then(|_| nobody(number)));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ const NOBODYS_ID: &str = "54321";
 /// Where the attacker's program runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    pub rung: &'static str,
+    pub isolation: &'static str,
     pub how: How,
     pub user: User,
 }
@@ -44,7 +44,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let how = if self.how == How::Step { "RUN" } else { "run" };
         let user = if self.user == User::Own { "" } else { ", another user" };
-        write!(f, "{how}, {}{user}", self.rung)
+        write!(f, "{how}, {}{user}", self.isolation)
     }
 }
 
@@ -52,9 +52,9 @@ impl std::fmt::Display for Place {
 pub fn places() -> Vec<Place> {
     let mut places = Vec::new();
     for user in [User::Own, User::Nobody] {
-        for rung in ["ns-root", "ns-subuid", "ns", "ns-copy"] {
+        for isolation in ["ns-root", "ns-subuid", "ns", "ns-copy"] {
             for how in [How::Step, How::Container] {
-                places.push(Place { rung, how, user });
+                places.push(Place { isolation, how, user });
             }
         }
     }
@@ -87,10 +87,10 @@ impl Inside {
         let inside = Self { sandbox, place, gondola };
         let found = inside.command(&["doctor", "--json"]).output().unwrap();
         let found: Value = serde_json::from_slice(&found.stdout).unwrap_or_default();
-        let row = found.as_array().into_iter().flatten().find(|row| row["rung"] == place.rung);
+        let row = found.as_array().into_iter().flatten().find(|row| row["rung"] == place.isolation);
         match row {
             Some(row) if row["works"] == true => Ok(inside),
-            _ => Err(Missing::because(format!("{} does not work here", place.rung))),
+            _ => Err(Missing::because(format!("{} does not work here", place.isolation))),
         }
     }
 
@@ -142,7 +142,8 @@ impl Inside {
         let flags = flags.join(" ");
         let file = format!("FROM scratch\nCOPY payload /payload\n{env}RUN {flags} {words}\n");
         fs::write(self.sandbox.path("ctx/Dockerfile"), file).unwrap();
-        let build = ["build", "--sandbox", self.place.rung, "--progress", "plain", "--no-cache"];
+        let build =
+            ["build", "--sandbox", self.place.isolation, "--progress", "plain", "--no-cache"];
         let more = ["-f", "ctx/Dockerfile", "-t", "attacked", "ctx"];
         run(&mut self.command(&[&build[..], &more].concat()))
     }
@@ -160,7 +161,7 @@ impl Inside {
         let env: Vec<String> =
             variables.iter().flat_map(|(n, v)| ["-e".to_owned(), format!("{n}={v}")]).collect();
         let env: Vec<&str> = env.iter().map(String::as_str).collect();
-        let begin = ["run", "--rm", "--sandbox", self.place.rung];
+        let begin = ["run", "--rm", "--sandbox", self.place.isolation];
         let rest = [&["oci:image:t", "/payload"], words].concat();
         run(&mut self.command(&[&begin[..], flags, &env, &rest].concat()))
     }

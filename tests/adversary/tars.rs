@@ -374,14 +374,14 @@ impl World {
                 let archive = "docker-archive:copied.tar:hostile:t";
                 self.bench.sandbox.command(&["copy", "oci:hostile:t", archive])
             }
-            rung => self.bench.sandbox.command(&[
+            isolation => self.bench.sandbox.command(&[
                 "build",
                 "-f",
                 "ctx/Running",
                 "--build-context",
                 &hostile,
                 "--sandbox",
-                rung,
+                isolation,
                 "-o",
                 &out,
                 "ctx",

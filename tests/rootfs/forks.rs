@@ -8,7 +8,7 @@ use gondola::image::{Blob, Draft, Image, Layer, TaggedArtifact};
 use gondola::layer::{Encoding, Entry, EntryKind, Tree, WriteOptions};
 use gondola::oci::{Descriptor, History, MediaType};
 use gondola::rootfs::{Fork, Rootfs, View};
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 use gondola::transport::{self, Location};
 
 use super::archive::{Raw, device, fifo, file, folder, hard_link, image, symlink};
@@ -54,8 +54,8 @@ pub const STEP: &str = "PATH=/bin; B=/bin/busybox
     $B rm -r /etc/conf.d; echo file > /etc/conf.d
     $B rm /srv/link; $B ln -s elsewhere /srv/link";
 
-fn changes_of(fork: &Fork, rung: Rung, script: &str) -> Tree {
-    let stubs = shell(fork.root(), rung, script);
+fn changes_of(fork: &Fork, isolation: Isolation, script: &str) -> Tree {
+    let stubs = shell(fork.root(), isolation, script);
     fork.changes(&stubs).unwrap()
 }
 
@@ -71,10 +71,10 @@ pub fn lines(tree: &Tree) -> Vec<String> {
     lines.collect()
 }
 
-/// What [`STEP`] changes, as every rung must tell it; those that copy cannot see that a folder was
+/// What [`STEP`] changes, as every isolation must tell it; those that copy cannot see that a folder was
 /// replaced by another of its name.
-pub fn expected(rung: Rung) -> Vec<&'static str> {
-    let in_overlay = rung.has_overlay();
+pub fn expected(isolation: Isolation) -> Vec<&'static str> {
+    let in_overlay = isolation.has_overlay();
     let mut lines = vec![
         "d 0755 0:0 T etc",
         "f 0644 0:0 T etc/conf.d <5 bytes>",
@@ -111,12 +111,12 @@ pub fn expected(rung: Rung) -> Vec<&'static str> {
 fn what_a_step_wrote_becomes_a_tree() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
-    for rung in [Rung::NsRoot, Rung::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::Chroot] {
         let world = World::new();
-        let rootfs = world.layer(&base(&busybox), rung).unwrap();
+        let rootfs = world.layer(&base(&busybox), isolation).unwrap();
         let fork = rootfs.fork().unwrap();
-        let tree = changes_of(&fork, rung, STEP);
-        assert_eq!(lines(&tree), expected(rung), "{rung}");
+        let tree = changes_of(&fork, isolation, STEP);
+        assert_eq!(lines(&tree), expected(isolation), "{isolation}");
     }
 }
 
@@ -124,15 +124,15 @@ fn what_a_step_wrote_becomes_a_tree() {
 fn a_step_that_changes_nothing_leaves_an_empty_tree() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
-    for rung in [Rung::NsRoot, Rung::NsCopy, Rung::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::NsCopy, Isolation::Chroot] {
         let world = World::new();
-        let rootfs = world.layer(&base(&busybox), rung).unwrap();
+        let rootfs = world.layer(&base(&busybox), isolation).unwrap();
         let fork = rootfs.fork().unwrap();
         // What is mounted on is made for it: /etc/resolv.conf, /sys, /dev/shm and others.
-        let tree = changes_of(&fork, rung, "/bin/busybox cat /etc/passwd >/dev/null");
-        assert_eq!(lines(&tree), Vec::<String>::new(), "{rung}");
+        let tree = changes_of(&fork, isolation, "/bin/busybox cat /etc/passwd >/dev/null");
+        assert_eq!(lines(&tree), Vec::<String>::new(), "{isolation}");
         let tree = fork.changes(&[]).unwrap();
-        assert_eq!(lines(&tree), Vec::<String>::new(), "{rung}: again");
+        assert_eq!(lines(&tree), Vec::<String>::new(), "{isolation}: again");
     }
 }
 
@@ -141,9 +141,9 @@ fn what_is_mounted_on_stays_where_a_step_filled_it_and_its_folder_keeps_the_step
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
     let world = World::new();
-    let rootfs = world.layer(&base(&busybox), Rung::NsRoot).unwrap();
+    let rootfs = world.layer(&base(&busybox), Isolation::NsRoot).unwrap();
     let fork = rootfs.fork().unwrap();
-    let tree = changes_of(&fork, Rung::NsRoot, "echo x > /etc/mine; /bin/busybox sleep 0.1");
+    let tree = changes_of(&fork, Isolation::NsRoot, "echo x > /etc/mine; /bin/busybox sleep 0.1");
     assert_eq!(lines(&tree), ["d 0755 0:0 T etc", "f 0644 0:0 T etc/mine <2 bytes>"]);
 }
 
@@ -152,10 +152,10 @@ fn several_whiteouts_of_one_device_are_whiteouts_and_no_links() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
     let world = World::new();
-    let rootfs = world.layer(&base(&busybox), Rung::NsRoot).unwrap();
+    let rootfs = world.layer(&base(&busybox), Isolation::NsRoot).unwrap();
     let fork = rootfs.fork().unwrap();
     let script = "/bin/busybox rm /etc/conf.d/a /etc/conf.d/b /srv/data /tree/z";
-    let tree = changes_of(&fork, Rung::NsRoot, script);
+    let tree = changes_of(&fork, Isolation::NsRoot, script);
     let hidden: Vec<String> =
         lines(&tree).into_iter().filter(|line| line.contains(".wh.")).collect();
     assert_eq!(hidden.len(), 4, "{hidden:?}");
@@ -166,36 +166,37 @@ fn several_whiteouts_of_one_device_are_whiteouts_and_no_links() {
 fn kept_changes_are_a_layer_that_is_found_again() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
-    for rung in [Rung::NsRoot, Rung::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::Chroot] {
         let world = World::new();
-        let rootfs = world.layer(&base(&busybox), rung).unwrap();
+        let rootfs = world.layer(&base(&busybox), isolation).unwrap();
         let fork = rootfs.fork().unwrap();
-        shell(fork.root(), rung, STEP);
+        shell(fork.root(), isolation, STEP);
         let before = paths(&fork.view().unwrap());
         let (kept, id) = fork.keep(None).unwrap();
-        assert_eq!(paths(&kept.view().unwrap()), before, "{rung}");
-        let again = world.unpacker(rung).kept(&id).unwrap().unwrap();
+        assert_eq!(paths(&kept.view().unwrap()), before, "{isolation}");
+        let again = world.unpacker(isolation).kept(&id).unwrap().unwrap();
         assert_eq!(again.layers(), kept.layers());
         let fork = again.fork().unwrap();
-        let tree = changes_of(&fork, rung, "/bin/busybox rm /etc/new2; echo more >> /etc/conf.d");
+        let tree =
+            changes_of(&fork, isolation, "/bin/busybox rm /etc/new2; echo more >> /etc/conf.d");
         let mut expected = vec![
             "d 0755 0:0 T etc",
             "f 0000 0:0 T etc/.wh.new2 <0 bytes>",
             "f 0644 0:0 T etc/conf.d <10 bytes>",
         ];
-        if !rung.has_overlay() {
+        if !isolation.has_overlay() {
             // It had two names.
             expected.push("f 0644 0:0 700 etc/new <4 bytes>");
         }
-        assert_eq!(lines(&tree), expected, "{rung}");
-        assert!(world.unpacker(rung).kept("step-0123").unwrap().is_none());
+        assert_eq!(lines(&tree), expected, "{isolation}");
+        assert!(world.unpacker(isolation).kept("step-0123").unwrap().is_none());
     }
 }
 
 #[test]
 fn a_fork_that_is_dropped_leaves_nothing() {
     let world = World::new();
-    let rootfs = world.layer(&[file("a", "")], Rung::NsRoot).unwrap();
+    let rootfs = world.layer(&[file("a", "")], Isolation::NsRoot).unwrap();
     let fork = rootfs.fork().unwrap();
     fork.apply(&tree_of(&[("b", Entry::file("x", 0o600))])).unwrap();
     assert_eq!(paths(&fork.view().unwrap()), ["a", "b"]);
@@ -213,16 +214,22 @@ fn tree_of(entries: &[(&str, Entry)]) -> Tree {
 
 /// What a tree makes of a base, in every form, in an overlay and in a copy.
 fn applied(entries: &[Raw], change: impl Fn(&mut Tree), check: impl Fn(&View, &str)) {
-    for rung in [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::Chroot, Rung::NsCopy] {
+    for isolation in [
+        Isolation::NsRoot,
+        Isolation::NsSubuid,
+        Isolation::Ns,
+        Isolation::Chroot,
+        Isolation::NsCopy,
+    ] {
         let world = World::new();
-        let rootfs = world.layer(entries, rung).unwrap();
+        let rootfs = world.layer(entries, isolation).unwrap();
         let mut tree = Tree::new();
         change(&mut tree);
         let fork = rootfs.fork().unwrap();
         fork.apply(&tree).unwrap();
-        check(&fork.view().unwrap(), rung.as_str());
+        check(&fork.view().unwrap(), isolation.as_str());
         let (kept, _) = fork.keep(None).unwrap();
-        check(&kept.view().unwrap(), rung.as_str());
+        check(&kept.view().unwrap(), isolation.as_str());
     }
 }
 
@@ -249,7 +256,7 @@ fn a_tree_is_written_over_what_lower_layers_have() {
         put("full", Entry::file("now a file", 0o644).modified(9));
         put("new/deep/pipe", Entry::new(EntryKind::Fifo, 0o600).modified(9));
     };
-    applied(&base, change, |view, rung| {
+    applied(&base, change, |view, isolation| {
         let expected = [
             // Its time and owner are what they were: the tree has no say in them.
             "d 0700 1:1 7 dir",
@@ -264,8 +271,8 @@ fn a_tree_is_written_over_what_lower_layers_have() {
             "d 0755 0:0 0 new/deep",
             "p 0600 0:0 9 new/deep/pipe",
         ];
-        assert_eq!(super::world::listing(view), expected, "{rung}");
-        assert_eq!(read(view, "/dir/new").as_deref(), Some("from a file"), "{rung}");
+        assert_eq!(super::world::listing(view), expected, "{isolation}");
+        assert_eq!(read(view, "/dir/new").as_deref(), Some("from a file"), "{isolation}");
     });
 }
 
@@ -281,20 +288,20 @@ fn whiteouts_of_a_tree_hide_what_lower_layers_and_the_fork_have() {
         tree.insert("f".parse().unwrap(), Entry::directory(0o755)).unwrap();
         tree.insert("f/y".parse().unwrap(), Entry::file("", 0o644)).unwrap();
     };
-    applied(&base, change, |view, rung| {
-        assert_eq!(paths(view), ["d", "d/new", "e", "f", "f/y"], "{rung}");
+    applied(&base, change, |view, isolation| {
+        assert_eq!(paths(view), ["d", "d/new", "e", "f", "f/y"], "{isolation}");
     });
     let everything = |tree: &mut Tree| {
         tree.insert_opaque(None, 0).unwrap();
         tree.insert("n".parse().unwrap(), Entry::file("", 0o644)).unwrap();
     };
-    applied(&base, everything, |view, rung| assert_eq!(paths(view), ["n"], "{rung}"));
+    applied(&base, everything, |view, isolation| assert_eq!(paths(view), ["n"], "{isolation}"));
 }
 
 #[test]
 fn a_tree_does_not_go_through_files() {
     let world = World::new();
-    let rootfs = world.layer(&[file("a", ""), symlink("l", "/")], Rung::NsRoot).unwrap();
+    let rootfs = world.layer(&[file("a", ""), symlink("l", "/")], Isolation::NsRoot).unwrap();
     for path in ["a/x", "l/x"] {
         let fork = rootfs.fork().unwrap();
         let error = fork.apply(&tree_of(&[(path, Entry::file("", 0o644))])).unwrap_err();
@@ -322,7 +329,7 @@ fn exported(docker: &Docker, world: &World, image: Image) -> BTreeMap<String, St
         references: vec!["changed:latest".parse().unwrap()],
     };
     let place: Location = format!("docker-archive:{}", archive.display()).parse().unwrap();
-    let context = world.unpacker(Rung::NsRoot).context;
+    let context = world.unpacker(Isolation::NsRoot).context;
     block_on(transport::write(&place, &[named], &context)).unwrap();
     docker.load(&archive);
     let id = docker.docker(&["create", "--network=none", "changed:latest"]);
@@ -411,7 +418,7 @@ fn compare(docker: &Docker, world: &World, base: &Image, fork: Fork, tree: &Tree
 fn docker_sees_what_the_sandbox_saw() {
     let docker = need!(Docker::start());
     let busybox = need!(program("busybox"));
-    for rung in [Rung::NsRoot, Rung::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::Chroot] {
         let world = World::new();
         let mut entries = base(&busybox);
         entries.push(device(b'3', "srv/null", 1, 3).owner(0, 33));
@@ -420,11 +427,11 @@ fn docker_sees_what_the_sandbox_saw() {
         capable = capable.xattr("security.capability", capability());
         entries.push(capable);
         let base = image(&[&entries]);
-        let rootfs = world.unpack(&base, rung).unwrap();
+        let rootfs = world.unpack(&base, isolation).unwrap();
         let fork = rootfs.fork().unwrap();
         let more = "$B chown -h 33:33 /etc/newlink; $B chown 33:33 /etc/new; \
             $B rm /srv/null; $B mkdir -p /a/b; $B touch -d @900 /a/b /a";
-        let tree = changes_of(&fork, rung, &format!("{STEP}\n{more}"));
+        let tree = changes_of(&fork, isolation, &format!("{STEP}\n{more}"));
         compare(&docker, &world, &base, fork, &tree);
     }
 }
@@ -445,18 +452,18 @@ fn capabilities_owners_and_attributes_come_through_every_form() {
         file("marked", "x").xattr("user.mark", "me"),
         symlink("link", "ping").owner(7, 8),
     ];
-    for rung in [Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy] {
+    for isolation in [Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns, Isolation::NsCopy] {
         let world = World::new();
-        let rootfs = world.layer(&entries, rung).unwrap();
+        let rootfs = world.layer(&entries, isolation).unwrap();
         let expected = [
             "l 0777 7:8 1000 link -> ping",
             "f 0644 0:0 1000 marked <1 bytes> user.mark",
             "f 0755 0:9 1000 ping <1 bytes> security.capability",
         ];
-        assert_eq!(super::world::listing(&rootfs.view().unwrap()), expected, "{rung}");
+        assert_eq!(super::world::listing(&rootfs.view().unwrap()), expected, "{isolation}");
         let fork = rootfs.fork().unwrap();
-        assert_eq!(super::world::listing(&fork.view().unwrap()), expected, "{rung}: forked");
+        assert_eq!(super::world::listing(&fork.view().unwrap()), expected, "{isolation}: forked");
         let found = fork.view().unwrap().find("/ping", gondola::rootfs::Follow::Last).unwrap();
-        assert_eq!(found.unwrap().entry.xattrs["security.capability"], capability(), "{rung}");
+        assert_eq!(found.unwrap().entry.xattrs["security.capability"], capability(), "{isolation}");
     }
 }

@@ -8,7 +8,7 @@ use fs_err as fs;
 use gondola::cache::{Policy, prune};
 use gondola::error::ErrorKind;
 use gondola::oci::Digest;
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 use gondola::store::Store;
 
 use super::archive::{
@@ -18,16 +18,16 @@ use super::archive::{
 use super::support::{need, root};
 use super::world::{World, list, listing, paths, read, refusal};
 
-/// One rung for each form.
-const RUNGS: [Rung; 3] = [Rung::NsRoot, Rung::Chroot, Rung::Ns];
+/// One isolation for each form.
+const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::Chroot, Isolation::Ns];
 
 /// A layer is refused, in every form, and leaves nothing.
 #[track_caller]
 fn refused(entries: &[Raw], why: &str) {
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let error = refusal(world.layer(entries, rung)).to_string();
-        assert!(error.contains(why), "{rung}: {error}");
+        let error = refusal(world.layer(entries, isolation)).to_string();
+        assert!(error.contains(why), "{isolation}: {error}");
         assert!(!error.contains('\x1b'), "{error:?}");
         assert!(!world.path("store/gondola/rootfs").join("trusted").exists());
         world.is_untouched();
@@ -37,10 +37,10 @@ fn refused(entries: &[Raw], why: &str) {
 /// A layer is unpacked, in every form, and holds these paths.
 #[track_caller]
 fn holds(entries: &[Raw], expected: &[&str]) {
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.layer(entries, rung).unwrap();
-        assert_eq!(paths(&rootfs.view().unwrap()), expected, "{rung}");
+        let rootfs = world.layer(entries, isolation).unwrap();
+        assert_eq!(paths(&rootfs.view().unwrap()), expected, "{isolation}");
         world.is_untouched();
     }
 }
@@ -68,7 +68,7 @@ fn a_path_of_many_parts_takes_no_longer_than_it_is_long() {
     let deep = "d/".repeat(2000) + "f";
     let world = World::new();
     let entries: Vec<Raw> = (0..20).map(|n| file(format!("{deep}{n}"), "x")).collect();
-    let rootfs = world.layer(&entries, Rung::Ns).unwrap();
+    let rootfs = world.layer(&entries, Isolation::Ns).unwrap();
     let found = rootfs.view().unwrap().find(&("/d".repeat(500)), gondola::rootfs::Follow::Last);
     assert!(found.unwrap().unwrap().entry.is_directory());
     world.is_untouched();
@@ -79,10 +79,10 @@ fn a_link_out_of_the_image_leads_to_a_place_inside() {
     let world = World::new();
     let outside = world.outside().display().to_string();
     for target in [outside.as_str(), "../../../../../../../../outside", "/proc/self/root"] {
-        for rung in RUNGS {
+        for isolation in RUNGS {
             let world = World::new();
             let entries = [symlink("link", target), file("link/new", "x"), folder("link/kept")];
-            let rootfs = world.layer(&entries, rung).unwrap();
+            let rootfs = world.layer(&entries, isolation).unwrap();
             let inside = target.trim_start_matches("../").trim_start_matches('/');
             let view = rootfs.view().unwrap();
             assert_eq!(read(&view, &format!("/{inside}/new")).as_deref(), Some("x"));
@@ -105,8 +105,8 @@ fn a_second_entry_replaces_a_link_and_does_not_follow_it() {
         device(b'3', "x", 1, 3),
     ];
     for entry in second {
-        for rung in RUNGS {
-            let rootfs = world.layer(&[symlink("x", &outside), entry.clone()], rung).unwrap();
+        for isolation in RUNGS {
+            let rootfs = world.layer(&[symlink("x", &outside), entry.clone()], isolation).unwrap();
             let listing = listing(&rootfs.view().unwrap());
             assert_eq!(listing.len(), 1);
             assert!(!listing[0].contains("kept"), "{listing:?}");
@@ -115,7 +115,8 @@ fn a_second_entry_replaces_a_link_and_does_not_follow_it() {
     }
     // A folder is no reason to follow the link that stands for one, nor is its mode.
     let outside = world.outside().display().to_string();
-    let rootfs = world.layer(&[symlink("x", &outside), folder("x"), file("x/y", "")], Rung::Ns);
+    let rootfs =
+        world.layer(&[symlink("x", &outside), folder("x"), file("x/y", "")], Isolation::Ns);
     assert_eq!(paths(&rootfs.unwrap().view().unwrap()), ["x", "x/y"]);
     world.is_untouched();
 }
@@ -140,9 +141,9 @@ fn hard_links_stay_inside() {
     holds(&[symlink("a", &kept), hard_link("b", "a")], &["a", "b"]);
     let entries =
         [file("a", "same"), hard_link("b", "/a"), symlink("d", "."), hard_link("c", "d/a")];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let view = world.layer(&entries, rung).unwrap().view().unwrap();
+        let view = world.layer(&entries, isolation).unwrap().view().unwrap();
         let lines = listing(&view).join("\n");
         assert!(lines.contains(" b => a") && lines.contains(" c => a"), "{lines}");
     }
@@ -152,7 +153,7 @@ fn hard_links_stay_inside() {
 #[test]
 fn a_hard_link_to_itself_changes_nothing() {
     let world = World::new();
-    let view = world.layer(&[file("a", "x"), hard_link("a", "a")], Rung::Ns).unwrap().view();
+    let view = world.layer(&[file("a", "x"), hard_link("a", "a")], Isolation::Ns).unwrap().view();
     assert_eq!(read(&view.unwrap(), "/a").as_deref(), Some("x"));
 }
 
@@ -166,18 +167,18 @@ fn devices_and_pipes_are_described_and_never_opened() {
         file("pipe2", "x"),
         fifo("pipe2"),
     ];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.layer(&entries, rung).unwrap();
+        let rootfs = world.layer(&entries, isolation).unwrap();
         let expected = [
             "b 0660 0:0 1000 disk 8 17",
             "c 0666 0:5 1000 null 1 3",
             "p 0640 3:4 1000 pipe",
             "p 0644 0:0 1000 pipe2",
         ];
-        assert_eq!(listing(&rootfs.view().unwrap()), expected, "{rung}");
+        assert_eq!(listing(&rootfs.view().unwrap()), expected, "{isolation}");
         let null = fs::symlink_metadata(rootfs.layers()[0].join("null")).unwrap();
-        assert_eq!(null.file_type().is_file(), rung != Rung::NsRoot, "{rung}");
+        assert_eq!(null.file_type().is_file(), isolation != Isolation::NsRoot, "{isolation}");
     }
     refused(&[device(b'3', "x", 1, 3).record("uid", b"99999999999")], "32 bits");
 }
@@ -193,9 +194,9 @@ fn modes_of_every_sort_are_kept_and_hinder_nobody() {
         file("su", "x").mode(0o6755).owner(0, 7),
         folder("tmp").mode(0o1777).mtime(5),
     ];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.layer(&entries, rung).unwrap();
+        let rootfs = world.layer(&entries, isolation).unwrap();
         let expected = [
             "d 0000 0:0 1000 closed",
             "d 0500 0:0 1000 closed/in",
@@ -204,7 +205,7 @@ fn modes_of_every_sort_are_kept_and_hinder_nobody() {
             "f 6755 0:7 1000 su <1 bytes>",
             "d 1777 0:0 5 tmp",
         ];
-        assert_eq!(listing(&rootfs.view().unwrap()), expected, "{rung}");
+        assert_eq!(listing(&rootfs.view().unwrap()), expected, "{isolation}");
     }
 }
 
@@ -225,12 +226,12 @@ fn whiteouts_without_a_name_and_with_contents_are_refused() {
 
 #[test]
 fn a_whiteout_behind_a_link_hides_nothing_outside() {
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
         let outside = world.outside().display().to_string();
         let hostile: &[Raw] =
             &[symlink("out", &outside), file("out/.wh.kept", ""), file("out/.wh..wh..opq", "")];
-        world.unpack(&image(&[&[file("a", "")], hostile]), rung).unwrap();
+        world.unpack(&image(&[&[file("a", "")], hostile]), isolation).unwrap();
         world.is_untouched();
     }
 }
@@ -241,9 +242,9 @@ fn records_override_paths_links_and_sizes() {
         file("short", "x").record("path", "records/say"),
         symlink("link", "wrong").record("linkpath", "right"),
     ];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let lines = listing(&world.layer(&entries, rung).unwrap().view().unwrap());
+        let lines = listing(&world.layer(&entries, isolation).unwrap().view().unwrap());
         assert!(lines.iter().any(|line| line.ends_with("records/say <1 bytes>")), "{lines:?}");
         assert!(lines.iter().any(|line| line.ends_with("link -> right")), "{lines:?}");
     }
@@ -262,7 +263,7 @@ fn owners_and_times_beyond_the_system_are_refused_or_kept() {
     let world = World::new();
     let entries =
         [file("x", "").record("mtime", "-5"), file("y", "").record("mtime", "99999999999")];
-    let lines = listing(&world.layer(&entries, Rung::Ns).unwrap().view().unwrap());
+    let lines = listing(&world.layer(&entries, Isolation::Ns).unwrap().view().unwrap());
     assert!(lines[0].starts_with("f 0644 0:0 -5 x"), "{lines:?}");
 }
 
@@ -286,28 +287,28 @@ fn attributes_of_the_system_an_overlay_or_ours_are_left_out() {
         entries.push(entry);
     }
     let base: &[Raw] = &[file("folder/below", "x"), file("file", "old")];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.unpack(&image(&[base, &entries]), rung).unwrap();
+        let rootfs = world.unpack(&image(&[base, &entries]), isolation).unwrap();
         for path in ["file", "folder"] {
             let found = rootfs.layers()[1].join(path);
             let mut names = vec![0; 4096];
             let length = rustix::fs::listxattr(&found, names.as_mut_slice()).unwrap();
-            assert_eq!(&names[..length], b"user.mine\0", "{rung} {path}");
+            assert_eq!(&names[..length], b"user.mine\0", "{isolation} {path}");
         }
         let view = rootfs.view().unwrap();
-        assert_eq!(read(&view, "/folder/below").as_deref(), Some("x"), "{rung}");
-        assert_eq!(read(&view, "/file").as_deref(), Some(""), "{rung}");
+        assert_eq!(read(&view, "/folder/below").as_deref(), Some("x"), "{isolation}");
+        assert_eq!(read(&view, "/file").as_deref(), Some(""), "{isolation}");
     }
 }
 
 #[test]
 fn a_device_of_an_overlay_hides_only_what_lies_below() {
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
         holds(&[device(b'3', "x", 0, 0)], &[]);
         let hostile: &[Raw] = &[device(b'3', "x", 0, 0)];
-        let rootfs = world.unpack(&image(&[&[file("x", ""), file("y", "")], hostile]), rung);
+        let rootfs = world.unpack(&image(&[&[file("x", ""), file("y", "")], hostile]), isolation);
         assert_eq!(paths(&rootfs.unwrap().view().unwrap()), ["y"]);
     }
 }
@@ -338,7 +339,7 @@ fn truncated_and_wrong_blobs_are_refused() {
     for (bytes, diff_id, why) in cases {
         let world = World::new();
         let image = image_of_blobs([(bytes, diff_id)]);
-        let error = refusal(world.unpack(&image, Rung::Ns)).to_string();
+        let error = refusal(world.unpack(&image, Isolation::Ns)).to_string();
         assert!(error.contains(why), "{error}");
         assert!(!world.path("store/gondola/rootfs/recorded").exists());
         world.is_untouched();
@@ -348,7 +349,7 @@ fn truncated_and_wrong_blobs_are_refused() {
     let members = [gzip(first), gzip(second)].concat();
     let world = World::new();
     let image = image_of_blobs([(members, Digest::of(&whole))]);
-    let view = world.unpack(&image, Rung::Ns).unwrap().view().unwrap();
+    let view = world.unpack(&image, Isolation::Ns).unwrap().view().unwrap();
     assert_eq!(paths(&view), ["a", "b"]);
 }
 
@@ -359,7 +360,7 @@ fn a_blob_that_is_not_what_its_digest_names_is_refused() {
     let mut image = image_of(&[whole]);
     image.layers[0].source =
         gondola::image::BlobLocation::Memory(gzip(&archive(&[file("b", "")])).into());
-    let error = refusal(world.unpack(&image, Rung::Ns));
+    let error = refusal(world.unpack(&image, Isolation::Ns));
     assert!(error.to_string().contains("content of sha256:"), "{error}");
     assert!(!world.path("store/gondola/rootfs/recorded").exists());
 }
@@ -369,7 +370,7 @@ fn a_failed_layer_leaves_the_others_and_no_rest() {
     let world = World::new();
     let good = archive(&[file("a", "content")]);
     let bad = archive(&[file("../b", "content")]);
-    let error = refusal(world.unpack(&image_of(&[good, bad]), Rung::Ns));
+    let error = refusal(world.unpack(&image_of(&[good, bad]), Isolation::Ns));
     assert_eq!(error.kind(), ErrorKind::Invalid);
     world.is_untouched();
     // The end of the process takes everything that was unfinished with it.
@@ -391,9 +392,9 @@ fn an_entry_that_replaces_a_folder_takes_what_was_in_it() {
         file("d/e", ""),
         symlink("d", "a"),
     ];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.layer(&entries, rung).unwrap();
+        let rootfs = world.layer(&entries, isolation).unwrap();
         assert_eq!(paths(&rootfs.view().unwrap()), ["a", "d"]);
         let outer = rootfs.layers()[0].parent().unwrap().to_owned();
         assert!(!list(&outer).iter().any(|name| name.contains("removed")), "{:?}", list(&outer));

@@ -6,19 +6,19 @@ use std::collections::BTreeMap;
 use fs_err as fs;
 use gondola::layer::EntryKind;
 use gondola::rootfs::{Follow, Rootfs};
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 
 use super::archive::{Raw, file, folder, hard_link, image, symlink};
 use super::support::{need, program, root};
 use super::world::{World, line, listing, paths, read, refusal, shell};
 
-const RUNGS: [Rung; 3] = [Rung::NsRoot, Rung::Chroot, Rung::Ns];
+const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::Chroot, Isolation::Ns];
 
 fn merged(layers: &[&[Raw]], expected: &[&str]) {
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.unpack(&image(layers), rung).unwrap();
-        assert_eq!(paths(&rootfs.view().unwrap()), expected, "{rung}");
+        let rootfs = world.unpack(&image(layers), isolation).unwrap();
+        assert_eq!(paths(&rootfs.view().unwrap()), expected, "{isolation}");
     }
 }
 
@@ -58,9 +58,9 @@ fn folders_that_a_layer_does_not_name_look_like_the_ones_below() {
         symlink("var/run", "/run"),
     ];
     let top: &[Raw] = &[file("srv/www/x", ""), file("var/run/x", "")];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.unpack(&image(&[base, top]), rung).unwrap();
+        let rootfs = world.unpack(&image(&[base, top]), isolation).unwrap();
         let view = rootfs.view().unwrap();
         let expected = [
             "d 2770 33:33 60 srv user.mark",
@@ -71,9 +71,9 @@ fn folders_that_a_layer_does_not_name_look_like_the_ones_below() {
             "d 0755 0:0 0 var/run",
             "f 0644 0:0 1000 var/run/x <0 bytes>",
         ];
-        assert_eq!(listing(&view), expected, "{rung}");
+        assert_eq!(listing(&view), expected, "{isolation}");
         let top = view.find("/", Follow::Last).unwrap().unwrap();
-        assert_eq!(line("/", &top.entry), "d 0711 1:2 50 /", "{rung}");
+        assert_eq!(line("/", &top.entry), "d 0711 1:2 50 /", "{isolation}");
     }
 }
 
@@ -94,9 +94,9 @@ fn a_hard_link_to_a_file_below_makes_both_names_one_file() {
         file("x", "later"),
         hard_link("d/a", "d/a"),
     ];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         let world = World::new();
-        let rootfs = world.unpack(&image(&[base, top]), rung).unwrap();
+        let rootfs = world.unpack(&image(&[base, top]), isolation).unwrap();
         let view = rootfs.view().unwrap();
         let expected = [
             "f 0640 5:6 1000 b <5 bytes>",
@@ -110,12 +110,12 @@ fn a_hard_link_to_a_file_below_makes_both_names_one_file() {
             "l 0777 0:0 1000 s -> d",
             "f 0644 0:0 1000 x <5 bytes>",
         ];
-        assert_eq!(listing(&view), expected, "{rung}");
-        assert_eq!(read(&view, "/e/f").as_deref(), Some("below"), "{rung}");
-        assert_eq!(read(&view, "/x").as_deref(), Some("later"), "{rung}");
+        assert_eq!(listing(&view), expected, "{isolation}");
+        assert_eq!(read(&view, "/e/f").as_deref(), Some("below"), "{isolation}");
+        assert_eq!(read(&view, "/x").as_deref(), Some("later"), "{isolation}");
         // What is below is as it was.
-        let below = world.unpack(&image(&[base]), rung).unwrap();
-        assert_eq!(listing(&below.view().unwrap()).len(), 4, "{rung}");
+        let below = world.unpack(&image(&[base]), isolation).unwrap();
+        assert_eq!(listing(&below.view().unwrap()).len(), 4, "{isolation}");
     }
 }
 
@@ -130,17 +130,17 @@ fn a_hard_link_to_what_its_layer_removes_is_refused() {
         (&[file(".wh.d", ""), hard_link("b", "d/a")], "the same layer removes that file"),
         (&[file("d", ""), hard_link("b", "d/a")], "the same layer removes that file"),
     ];
-    for rung in RUNGS {
+    for isolation in RUNGS {
         for (top, why) in cases {
             let world = World::new();
-            let error = refusal(world.unpack(&image(&[base, top]), rung)).to_string();
-            assert!(error.contains(why), "{rung} {top:?}: {error}");
+            let error = refusal(world.unpack(&image(&[base, top]), isolation)).to_string();
+            assert!(error.contains(why), "{isolation} {top:?}: {error}");
         }
         // Removed after the link it was renamed.
         let world = World::new();
         let top: &[Raw] = &[hard_link("b", "a"), file(".wh.a", "")];
-        let view = world.unpack(&image(&[base, top]), rung).unwrap().view().unwrap();
-        assert_eq!(paths(&view), ["b", "d", "d/a"], "{rung}");
+        let view = world.unpack(&image(&[base, top]), isolation).unwrap().view().unwrap();
+        assert_eq!(paths(&view), ["b", "d", "d/a"], "{isolation}");
         assert_eq!(read(&view, "/b").as_deref(), Some("x"));
     }
 }
@@ -158,7 +158,7 @@ fn a_view_follows_links_as_the_kernel_does_and_stays_inside() {
         symlink("bin", "usr/bin"),
     ];
     let top: &[Raw] = &[file("usr/bin/.wh.sh", ""), file("usr/bin/bash", "bash")];
-    let rootfs = world.unpack(&image(&[base, top]), Rung::Ns).unwrap();
+    let rootfs = world.unpack(&image(&[base, top]), Isolation::Ns).unwrap();
     let view = rootfs.view().unwrap();
     let real = |path: &str, follow| {
         let found = view.find(path, follow).unwrap();
@@ -196,7 +196,7 @@ fn a_view_follows_links_as_the_kernel_does_and_stays_inside() {
 fn a_part_of_a_view_is_a_tree_with_its_hard_links() {
     let world = World::new();
     let entries = [file("a/b/x", "same"), hard_link("a/y", "a/b/x"), hard_link("z", "a/b/x")];
-    let view = world.layer(&entries, Rung::Ns).unwrap().view().unwrap();
+    let view = world.layer(&entries, Isolation::Ns).unwrap().view().unwrap();
     let tree = view.tree(Some(&"a".parse().unwrap())).unwrap();
     let names: Vec<String> = tree.iter().map(|(path, _)| path.to_string()).collect();
     assert_eq!(names, ["b", "b/x", "y"]);
@@ -238,12 +238,12 @@ fn odd_layers(busybox: &[u8]) -> Vec<Vec<Raw>> {
 }
 
 /// The kernel's merge of a root file system: a path and a content or kind on each line.
-fn as_mounted(rootfs: &Rootfs, rung: Rung) -> BTreeMap<String, String> {
+fn as_mounted(rootfs: &Rootfs, isolation: Isolation) -> BTreeMap<String, String> {
     let fork = rootfs.fork().unwrap();
     let script = "cd /; /bin/busybox find keep gone dir opaque again file-to-dir dir-to-file \
         dir-to-file-too link 2>/dev/null | while read f; do if [ -d $f ]; then echo $f dir; \
         else echo $f $(/bin/busybox cat $f); fi; done > /result";
-    shell(fork.root(), rung, script);
+    shell(fork.root(), isolation, script);
     let result = read(&fork.view().unwrap(), "/result").unwrap();
     let lines = result.lines().map(|line| line.split_once(' ').unwrap());
     lines.map(|(path, what)| (path.to_owned(), what.to_owned())).collect()
@@ -255,15 +255,15 @@ fn the_kernel_merges_the_layers_to_what_the_view_shows() {
     let busybox = fs::read(need!(program("busybox"))).unwrap();
     let layers = odd_layers(&busybox);
     let layers: Vec<&[Raw]> = layers.iter().map(Vec::as_slice).collect();
-    for rung in [Rung::NsRoot, Rung::Chroot, Rung::Ns, Rung::NsCopy] {
+    for isolation in [Isolation::NsRoot, Isolation::Chroot, Isolation::Ns, Isolation::NsCopy] {
         let world = World::new();
-        let rootfs = world.unpack(&image(&layers), rung).unwrap();
+        let rootfs = world.unpack(&image(&layers), isolation).unwrap();
         let view = rootfs.view().unwrap();
         let mut expected = BTreeMap::new();
         for path in paths(&view).into_iter().filter(|path| !path.starts_with("bin")) {
             let what = read(&view, &path).unwrap_or_else(|| "dir".to_owned());
             expected.insert(path, what);
         }
-        assert_eq!(as_mounted(&rootfs, rung), expected, "{rung}");
+        assert_eq!(as_mounted(&rootfs, isolation), expected, "{isolation}");
     }
 }

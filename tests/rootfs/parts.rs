@@ -7,7 +7,7 @@ use fs_err as fs;
 use gondola::error::{ErrorKind, Result};
 use gondola::image::{Blob, Image};
 use gondola::rootfs::Part;
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 use gondola::store::Store;
 
 use super::archive::{Raw, device, fifo, file, folder, hard_link, image, symlink};
@@ -23,7 +23,7 @@ fn go() -> Part {
 }
 
 fn unpack(world: &World, image: &Image) -> Result<Option<PathBuf>> {
-    block_on(world.unpacker(Rung::Toolchain).unpack_part(image, &go()))
+    block_on(world.unpacker(Isolation::Toolchain).unpack_part(image, &go()))
 }
 
 /// Unpacks layers, the base first, and lists what comes out: `path: contents`.
@@ -156,7 +156,7 @@ fn layers_that_do_not_count_are_not_fetched_and_none_is_twice() {
     ];
     let image = pushed(&world, &registry, image(&layers));
     let digest = image.manifest.digest();
-    let unpacker = world.unpacker(Rung::Toolchain);
+    let unpacker = world.unpacker(Isolation::Toolchain);
     assert_eq!(unpacker.kept_part(digest, &go()).unwrap(), None);
     let found = block_on(async {
         let (one, other) = (unpacker.clone(), unpacker.clone());

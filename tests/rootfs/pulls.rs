@@ -8,7 +8,7 @@ use gondola::cache::{self, CACHES, Policy, Usage, View};
 use gondola::image::{Artifact, Image, TaggedArtifact};
 use gondola::oci::PlatformSet;
 use gondola::rootfs::Unpacker;
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 use gondola::store::Store;
 use gondola::transport::{self, Location};
 
@@ -18,7 +18,7 @@ use super::world::{World, block_on, list, paths, read, refusal};
 
 /// Puts an image into a registry and reads it back from there: its layers stay there.
 pub fn pushed(world: &World, registry: &Registry, image: Image) -> Image {
-    let context = world.unpacker(Rung::Ns).context;
+    let context = world.unpacker(Isolation::Ns).context;
     let name = registry.image("test:latest");
     let references = vec![name.parse().unwrap()];
     let named = TaggedArtifact { artifact: Artifact::Image(image), references };
@@ -39,7 +39,7 @@ fn layers_go_straight_from_a_registry_into_folders_once() {
     let layers: [&[Raw]; 3] =
         [&[file("a", &big)], &[file("b", "x"), file(".wh.a", "")], &[file("c", "y")]];
     let image = pushed(&world, &registry, image(&layers));
-    let unpacker = world.unpacker(Rung::Ns);
+    let unpacker = world.unpacker(Isolation::Ns);
     let rootfs = block_on(unpacker.unpack(&image)).unwrap();
     assert_eq!(paths(&rootfs.view().unwrap()), ["b", "c"]);
     let digest = &image.layers[0].descriptor.digest;
@@ -49,10 +49,10 @@ fn layers_go_straight_from_a_registry_into_folders_once() {
     block_on(unpacker.unpack(&image)).unwrap();
     assert_eq!(registry.count("GET", digest.as_str(), &[200]), 1);
     // Another form takes them once more, and keeps them where that is asked for.
-    let other = Unpacker { rung: Rung::Chroot, ..unpacker };
+    let other = Unpacker { isolation: Isolation::Chroot, ..unpacker };
     block_on(other.unpack_and_store(&image)).unwrap();
     assert!(world.store.holds(&image.layers[0].descriptor).unwrap());
-    let third = Unpacker { rung: Rung::NsRoot, ..other };
+    let third = Unpacker { isolation: Isolation::NsRoot, ..other };
     block_on(third.unpack(&image)).unwrap();
     assert_eq!(registry.count("GET", digest.as_str(), &[200]), 2);
 }
@@ -68,7 +68,7 @@ fn a_blob_that_the_registry_spoiled_is_refused() {
     let last = bytes.len() - 9;
     bytes[last] ^= 1;
     fs::write(&blob, bytes).unwrap();
-    let error = refusal(block_on(world.unpacker(Rung::Ns).unpack(&image)));
+    let error = refusal(block_on(world.unpacker(Isolation::Ns).unpack(&image)));
     assert!(error.to_string().contains("sha256:"), "{error}");
     assert!(!world.path("store/gondola/rootfs/recorded").exists());
 }
@@ -84,7 +84,7 @@ fn of_several_that_want_the_same_image_one_unpacks_it() {
         let unpackers: Vec<_> = (0..6)
             .map(|_| {
                 // A handle of its own, as another process has.
-                let mut unpacker = world.unpacker(Rung::Ns);
+                let mut unpacker = world.unpacker(Isolation::Ns);
                 unpacker.context.store = Store::open(world.store.root()).unwrap();
                 unpacker
             })
@@ -154,7 +154,7 @@ pub fn now() -> SystemTime {
 fn unpacked_layers_are_counted_and_pruned_unless_somebody_uses_them() {
     let world = World::new();
     let layers: [&[Raw]; 2] = [&[file("a", "x"), folder("closed").mode(0)], &[file("b", "y")]];
-    let rootfs = world.unpack(&image(&layers), Rung::Ns).unwrap();
+    let rootfs = world.unpack(&image(&layers), Isolation::Ns).unwrap();
     let usage = unpacked(&world.store);
     assert_eq!(usage.count, 2);
     assert!(usage.bytes >= 8192, "{usage:?}");
@@ -190,15 +190,15 @@ fn unpacked_layers_are_counted_and_pruned_unless_somebody_uses_them() {
 fn a_layer_that_is_gone_is_unpacked_again_and_a_step_over_it_is_gone_with_it() {
     let world = World::new();
     let image = image(&[&[file("a", "x")], &[file("b", "y")]]);
-    let rootfs = world.unpack(&image, Rung::Ns).unwrap();
+    let rootfs = world.unpack(&image, Isolation::Ns).unwrap();
     let (_, id) = rootfs.fork().unwrap().keep(None).unwrap();
-    assert!(world.unpacker(Rung::Ns).kept(&id).unwrap().is_some());
+    assert!(world.unpacker(Isolation::Ns).kept(&id).unwrap().is_some());
     let base = rootfs.layers()[0].parent().unwrap().to_owned();
     gondola::store::remove_tree(&base).unwrap();
-    assert!(world.unpacker(Rung::Ns).kept(&id).unwrap().is_none());
-    let again = world.unpack(&image, Rung::Ns).unwrap();
+    assert!(world.unpacker(Isolation::Ns).kept(&id).unwrap().is_none());
+    let again = world.unpack(&image, Isolation::Ns).unwrap();
     assert_eq!(read(&again.view().unwrap(), "/a").as_deref(), Some("x"));
-    assert!(world.unpacker(Rung::Ns).kept(&id).unwrap().is_some());
+    assert!(world.unpacker(Isolation::Ns).kept(&id).unwrap().is_some());
 }
 
 #[test]

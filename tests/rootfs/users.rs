@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use fs_err as fs;
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 
 use super::archive::{device, file, folder, image, symlink};
 use super::forks::{STEP, base, expected, lines};
@@ -59,7 +59,7 @@ fn unpack_as_this_user() {
         ),
     ];
     let top = [file("suid", "y"), file("read-only/.wh.x", ""), file("read-only/y", "")];
-    let rootfs = world.unpack(&image(&[&entries, &top]), Rung::Ns).unwrap();
+    let rootfs = world.unpack(&image(&[&entries, &top]), Isolation::Ns).unwrap();
     let view = rootfs.view().unwrap();
     assert_eq!(read(&view, "/shadow").as_deref(), Some("top secret"));
     let expected = [
@@ -74,7 +74,7 @@ fn unpack_as_this_user() {
         "f 0644 0:0 1000 suid <1 bytes>",
     ];
     assert_eq!(listing(&view), expected);
-    let copy = Rung::NsCopy;
+    let copy = Isolation::NsCopy;
     let rootfs = world.unpack(&image(&[&entries]), copy).unwrap();
     let fork = rootfs.fork().unwrap();
     assert_eq!(listing(&fork.view().unwrap()), listing(&rootfs.view().unwrap()));
@@ -97,17 +97,17 @@ fn a_user_with_one_id_reads_the_changes_of_a_step() {
 #[ignore = "run as another user by the test above"]
 fn change_as_this_user() {
     let busybox = program("busybox").unwrap();
-    for rung in [Rung::Ns, Rung::NsCopy] {
+    for isolation in [Isolation::Ns, Isolation::NsCopy] {
         let world = World::new();
-        let rootfs = world.layer(&base(&busybox), rung).unwrap();
+        let rootfs = world.layer(&base(&busybox), isolation).unwrap();
         let fork = rootfs.fork().unwrap();
-        let stubs = shell(fork.root(), rung, STEP);
-        assert_eq!(lines(&fork.changes(&stubs).unwrap()), expected(rung), "{rung}");
+        let stubs = shell(fork.root(), isolation, STEP);
+        assert_eq!(lines(&fork.changes(&stubs).unwrap()), expected(isolation), "{isolation}");
         let before = paths(&fork.view().unwrap());
         let (kept, _) = fork.keep(None).unwrap();
-        assert_eq!(paths(&kept.view().unwrap()), before, "{rung}");
+        assert_eq!(paths(&kept.view().unwrap()), before, "{isolation}");
         let fork = kept.fork().unwrap();
-        let stubs = shell(fork.root(), rung, "/bin/busybox true");
-        assert!(fork.changes(&stubs).unwrap().is_empty(), "{rung}");
+        let stubs = shell(fork.root(), isolation, "/bin/busybox true");
+        assert!(fork.changes(&stubs).unwrap().is_empty(), "{isolation}");
     }
 }

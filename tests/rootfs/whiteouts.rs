@@ -6,7 +6,7 @@ use std::process::Command;
 
 use fs_err as fs;
 use gondola::image::Image;
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 use gondola::store::Store;
 use serde_json::Value;
 
@@ -73,27 +73,36 @@ fn attributes_hide_where_devices_are_refused() {
     let sandbox = Sandbox::new();
     let injected = [NO_DEVICES];
     let doctor = run_with((&strace, &sandbox), &injected, &["doctor", "--json"]).success();
-    let rungs = working(&doctor);
-    assert!(rungs.contains(&"ns-copy".to_owned()), "{rungs:?}");
+    let isolations = working(&doctor);
+    assert!(isolations.contains(&"ns-copy".to_owned()), "{isolations:?}");
     let script =
         "cd /; B=/bin/busybox; $B ls etc/conf.d tree srv; $B rm etc/conf.d/b; $B ls etc/conf.d";
     let name = registry.image("test:latest");
-    for rung in [Rung::NsRoot, Rung::Ns, Rung::NsCopy, Rung::Chroot] {
-        if !rungs.contains(&rung.to_string()) {
+    for isolation in [Isolation::NsRoot, Isolation::Ns, Isolation::NsCopy, Isolation::Chroot] {
+        if !isolations.contains(&isolation.to_string()) {
             continue;
         }
-        let arguments =
-            ["run", "--rm", "--sandbox", rung.as_str(), &name, "/bin/busybox", "sh", "-ec", script];
+        let arguments = [
+            "run",
+            "--rm",
+            "--sandbox",
+            isolation.as_str(),
+            &name,
+            "/bin/busybox",
+            "sh",
+            "-ec",
+            script,
+        ];
         let run = run_with((&strace, &sandbox), &injected, &arguments).success();
         let expected = "etc/conf.d:\nb\n\nsrv:\nnew\n\ntree:\nz\nz2\n";
-        assert_eq!(run.stdout, expected, "{rung}");
-        let mut unpacker = world.unpacker(rung);
+        assert_eq!(run.stdout, expected, "{isolation}");
+        let mut unpacker = world.unpacker(isolation);
         unpacker.context.store = Store::open(&sandbox.store()).unwrap();
         let rootfs = block_on(unpacker.unpack(&image)).unwrap();
-        assert_eq!(hidden_by_attributes(&rootfs.layers()[1]).len(), 2, "{rung}");
+        assert_eq!(hidden_by_attributes(&rootfs.layers()[1]).len(), 2, "{isolation}");
         let found = paths(&rootfs.view().unwrap());
         for gone in ["etc/conf.d/a", "tree/x", "tree/x/y", "srv/data", "srv/link"] {
-            assert!(!found.iter().any(|path| path == gone), "{rung}: {gone} in {found:?}");
+            assert!(!found.iter().any(|path| path == gone), "{isolation}: {gone} in {found:?}");
         }
     }
 }
@@ -107,10 +116,10 @@ fn what_the_kernel_would_not_hide_takes_a_copy() {
     let doctor = run_with((&strace, &sandbox), &injected, &["doctor", "--json"]).success();
     let (before, now) =
         (working(&sandbox.gondola(&["doctor", "--json"]).success()), working(&doctor));
-    for rung in [Rung::NsRoot, Rung::NsSubuid, Rung::Ns] {
-        assert!(!now.contains(&rung.to_string()), "{now:?}");
+    for isolation in [Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns] {
+        assert!(!now.contains(&isolation.to_string()), "{now:?}");
     }
-    let copy = Rung::NsCopy.to_string();
+    let copy = Isolation::NsCopy.to_string();
     assert_eq!(now.contains(&copy), before.contains(&copy), "{now:?}");
     let summary = "layers cannot be mounted: whiteouts can be made in the store's folder as extended \
                    attributes alone, and this kernel does not understand those";

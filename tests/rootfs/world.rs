@@ -10,7 +10,7 @@ use gondola::layer::{Entry, EntryKind};
 use gondola::oci::Platform;
 use gondola::progress::Reporter;
 use gondola::rootfs::{Rootfs, Unpacker, View};
-use gondola::sandbox::{Exit, Launcher, Rung, Spec, Streams};
+use gondola::sandbox::{Exit, Isolation, Launcher, Spec, Streams};
 use gondola::store::Store;
 use gondola::transport::Context;
 
@@ -43,7 +43,7 @@ impl World {
         self.path(OUTSIDE)
     }
 
-    pub fn unpacker(&self, rung: Rung) -> Unpacker {
+    pub fn unpacker(&self, isolation: Isolation) -> Unpacker {
         let context = Context {
             store: self.store.clone(),
             client: client(),
@@ -51,17 +51,17 @@ impl World {
             host: Platform::host(),
             jobs: 4,
         };
-        Unpacker { context, rung, cores: 2 }
+        Unpacker { context, isolation, cores: 2 }
     }
 
-    /// Unpacks an image for a rung.
-    pub fn unpack(&self, image: &Image, rung: Rung) -> Result<Rootfs> {
-        block_on(self.unpacker(rung).unpack(image))
+    /// Unpacks an image for an isolation.
+    pub fn unpack(&self, image: &Image, isolation: Isolation) -> Result<Rootfs> {
+        block_on(self.unpacker(isolation).unpack(image))
     }
 
     /// Unpacks one layer with these entries.
-    pub fn layer(&self, entries: &[Raw], rung: Rung) -> Result<Rootfs> {
-        self.unpack(&image(&[entries]), rung)
+    pub fn layer(&self, entries: &[Raw], isolation: Isolation) -> Result<Rootfs> {
+        self.unpack(&image(&[entries]), isolation)
     }
 
     /// Ends the lease, as the end of a process does, and keeps the folder.
@@ -139,13 +139,13 @@ pub fn refusal<T>(result: Result<T>) -> Error {
 /// left for mounts.
 pub fn shell(
     root: gondola::sandbox::Root,
-    rung: Rung,
+    isolation: Isolation,
     script: &str,
 ) -> Vec<gondola::sandbox::Stub> {
     let launcher = Launcher::new("/usr/bin:/bin").with_helper(helper());
     let mut spec = Spec::new(root, ["/bin/busybox", "sh", "-ec", script]);
     spec.network = gondola::sandbox::Network::None;
-    let mut child = launcher.spawn(&spec, rung, Streams::inherit().unwrap()).unwrap();
+    let mut child = launcher.spawn(&spec, isolation, Streams::inherit().unwrap()).unwrap();
     assert_eq!(child.wait().unwrap(), Exit::Code(0), "{script}");
     child.stubs().to_vec()
 }

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use fs_err as fs;
-use gondola::sandbox::{Rung, Streams};
+use gondola::sandbox::{Isolation, Streams};
 
 use super::context::Context;
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
+type Row = (&'static str, &'static [Isolation], fn(&Context));
 
 pub const CASES: &[Row] =
     &[("starting_true_takes_ten_milliseconds_of_processor_at_most", super::NAMESPACES, start_up)];
@@ -23,7 +23,7 @@ fn start_up(context: &Context) {
     let once = || {
         let begin = Instant::now();
         let streams = Streams::null().unwrap();
-        let mut child = context.launcher.spawn(&spec, context.rung, streams).unwrap();
+        let mut child = context.launcher.spawn(&spec, context.isolation, streams).unwrap();
         assert!(child.wait().unwrap().is_success());
         begin.elapsed()
     };
@@ -32,7 +32,7 @@ fn start_up(context: &Context) {
     let mean = (processor_milliseconds() - before) / STARTS;
     times.sort();
     let (least, median) = (times[0], times[times.len() / 2]);
-    println!("{}: processor {mean} ms, passed min {least:?} median {median:?}", context.rung);
+    println!("{}: processor {mean} ms, passed min {least:?} median {median:?}", context.isolation);
     assert!(mean <= LIMIT_MILLISECONDS, "{mean} ms");
 }
 

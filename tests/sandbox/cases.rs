@@ -7,12 +7,12 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use fs_err as fs;
-use gondola::sandbox::{Network, Rung};
+use gondola::sandbox::{Isolation, Network};
 
 use super::context::{Context, lines};
 use super::{NAMESPACES, ROOTED};
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
+type Row = (&'static str, &'static [Isolation], fn(&Context));
 
 pub const CASES: &[Row] = &[
     ("capabilities_are_dockers_and_no_program_adds_to_them", NAMESPACES, capabilities),
@@ -82,7 +82,7 @@ fn file_capability(context: &Context) {
     let mut spec = context.spec(&[]);
     spec.argv = ["/ping", "true"].map(str::to_owned).into();
     assert_eq!(context.run_spec(&spec).exit.code(), 126);
-    if context.rung != Rung::Chroot {
+    if context.isolation != Isolation::Chroot {
         spec.network = Network::None;
         assert_eq!(context.run_spec(&spec).exit.code(), 0);
     }
@@ -92,7 +92,7 @@ fn user_capabilities(context: &Context) {
     let mut spec = context.spec(&FIELDS);
     spec.user = "app".to_owned();
     // A changed root directory could be left again.
-    let bound = if context.rung == Rung::Chroot { NO_CHROOT } else { ON_HOST };
+    let bound = if context.isolation == Isolation::Chroot { NO_CHROOT } else { ON_HOST };
     assert_eq!(context.output_of(&spec), expected(NONE, bound));
 }
 
@@ -158,7 +158,7 @@ fn descriptors(context: &Context) {
         let outcome = context.run_spec(&spec);
         let inside = outcome.output == format!("/proc/self/fd/{candidate}\n");
         assert!(
-            outcome.exit.code() == 126 || (context.rung == Rung::Chroot && inside),
+            outcome.exit.code() == 126 || (context.isolation == Isolation::Chroot && inside),
             "{outcome:?}"
         );
     }
@@ -197,14 +197,14 @@ fn block_device(context: &Context) {
     use std::os::linux::fs::MetadataExt as _;
     let device = fs::metadata(&context.base).unwrap().st_dev().to_string();
     let output = context.output(&["block-device", &device]);
-    let expected = match context.rung {
-        Rung::NsRoot => "mknod ok\nopen EACCES\n",
+    let expected = match context.isolation {
+        Isolation::NsRoot => "mknod ok\nopen EACCES\n",
         // An empty file that stands for the device in the layer.
-        Rung::Ns | Rung::NsCopy => "mknod ok\nopen ok\n",
+        Isolation::Ns | Isolation::NsCopy => "mknod ok\nopen ok\n",
         _ => "mknod EPERM\n",
     };
     assert_eq!(output, expected);
-    if matches!(context.rung, Rung::Ns | Rung::NsCopy) {
+    if matches!(context.isolation, Isolation::Ns | Isolation::NsCopy) {
         assert_eq!(context.output(&["probe", "r:/disk"]), "r:/disk empty\n");
     }
 }

@@ -5,14 +5,14 @@ use std::process::{Command, ExitCode};
 
 use fs_err as fs;
 use gondola::sandbox::{
-    Access, Findings, Launcher, Mount, Network, ProbeOptions, Root, Rung, Spec, probe,
+    Access, Findings, Isolation, Launcher, Mount, Network, ProbeOptions, Root, Spec, probe,
 };
 
 use super::LAYERED;
 use super::context::Context;
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
-const HOST: &[Rung] = &[Rung::Toolchain];
+type Row = (&'static str, &'static [Isolation], fn(&Context));
+const HOST: &[Isolation] = &[Isolation::Toolchain];
 
 pub const CASES: &[Row] = &[
     ("only_listed_files_of_the_host_can_be_used", HOST, files),
@@ -20,7 +20,11 @@ pub const CASES: &[Row] = &[
     ("a_confined_process_has_no_rights_and_no_variables", HOST, rights),
     ("a_confined_process_leaves_no_orphans", HOST, orphans),
     ("go_builds_under_confinement", HOST, go_build),
-    ("the_probe_says_what_works_and_why_not", &[Rung::Ns, Rung::NsRoot, Rung::NsSubuid], probes),
+    (
+        "the_probe_says_what_works_and_why_not",
+        &[Isolation::Ns, Isolation::NsRoot, Isolation::NsSubuid],
+        probes,
+    ),
     ("the_probe_explains_a_locked_down_container", LAYERED, locked_down),
 ];
 
@@ -152,25 +156,29 @@ fn findings(context: &Context) -> Findings {
     probe(&ProbeOptions { launcher: &context.launcher, folder: &context.folder }).unwrap()
 }
 
-fn works(findings: &Findings, rung: Rung) -> bool {
-    findings.0.iter().find(|finding| finding.rung == rung).unwrap().works
+fn works(findings: &Findings, isolation: Isolation) -> bool {
+    findings.0.iter().find(|finding| finding.isolation == isolation).unwrap().works
 }
 
 fn probes(context: &Context) {
     let before = fs::read_dir(&context.folder).unwrap().count();
     let findings = findings(context);
-    assert!(works(&findings, context.rung), "{findings:?}");
-    assert!(works(&findings, Rung::Toolchain), "{findings:?}");
-    let root = context.rung == Rung::NsRoot;
-    assert_eq!((works(&findings, Rung::NsRoot), works(&findings, Rung::Chroot)), (root, root));
+    assert!(works(&findings, context.isolation), "{findings:?}");
+    assert!(works(&findings, Isolation::Toolchain), "{findings:?}");
+    let root = context.isolation == Isolation::NsRoot;
+    assert_eq!(
+        (works(&findings, Isolation::NsRoot), works(&findings, Isolation::Chroot)),
+        (root, root)
+    );
     for finding in findings.0.iter().filter(|finding| !finding.works) {
         assert!(finding.reason.as_ref().is_some_and(|reason| !reason.is_empty()), "{finding:?}");
     }
-    if context.rung == Rung::Ns {
-        let ranges = findings.0.iter().find(|finding| finding.rung == Rung::NsSubuid).unwrap();
+    if context.isolation == Isolation::Ns {
+        let ranges =
+            findings.0.iter().find(|finding| finding.isolation == Isolation::NsSubuid).unwrap();
         assert!(ranges.reason.as_ref().unwrap().contains("has no range for"), "{ranges:?}");
         assert!(ranges.fix.as_ref().unwrap().contains("usermod --add-subuids"), "{ranges:?}");
-        assert_eq!(findings.best(), Some(Rung::Ns));
+        assert_eq!(findings.best(), Some(Isolation::Ns));
     }
     assert_eq!(fs::read_dir(&context.folder).unwrap().count(), before);
 }
@@ -196,9 +204,9 @@ fn locked_down(context: &Context) {
     }
     let output = context.output_of(&spec);
     let findings: serde_json::Value = serde_json::from_str(&output).unwrap();
-    let finding = |rung: &str| {
+    let finding = |isolation: &str| {
         let mut all = findings.as_array().unwrap().iter();
-        all.find(|finding| finding["rung"] == rung).unwrap().clone()
+        all.find(|finding| finding["rung"] == isolation).unwrap().clone()
     };
     let blocked = finding("ns");
     assert_eq!(blocked["works"], false);

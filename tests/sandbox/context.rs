@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
-use gondola::sandbox::{Child, Exit, Launcher, Root, Rung, Spec, Streams};
+use gondola::sandbox::{Child, Exit, Isolation, Launcher, Root, Spec, Streams};
 
 /// Folders and programs that the host's `PATH` leads to.
 pub const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -14,7 +14,7 @@ pub const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 const LIMIT: Duration = Duration::from_mins(1);
 
 pub struct Context {
-    pub rung: Rung,
+    pub isolation: Isolation,
     pub launcher: Launcher,
     /// This case's own folder.
     pub folder: PathBuf,
@@ -31,7 +31,7 @@ pub struct Outcome {
 }
 
 impl Context {
-    pub fn new(rung: Rung, folder: &str) -> Self {
+    pub fn new(isolation: Isolation, folder: &str) -> Self {
         let folder = PathBuf::from(folder);
         let base = folder.join("base");
         if !base.exists() {
@@ -44,12 +44,12 @@ impl Context {
             fs::write(base.join("etc/group"), GROUP).unwrap();
         }
         let launcher = Launcher::new(HOST_PATH);
-        Self { rung, launcher, folder, base }
+        Self { isolation, launcher, folder, base }
     }
 
-    /// The root file system of the rung.
+    /// The root file system of the isolation.
     pub fn root(&self) -> Root {
-        if matches!(self.rung, Rung::NsRoot | Rung::NsSubuid | Rung::Ns) {
+        if matches!(self.isolation, Isolation::NsRoot | Isolation::NsSubuid | Isolation::Ns) {
             let layers = vec![self.base.clone(), self.folder.join("layer")];
             Root::overlay(layers, self.folder.join("upper"), self.folder.join("work"))
         } else {
@@ -97,13 +97,13 @@ impl Context {
         let (error, error_end) = pipe().unwrap();
         let null = Streams::null().unwrap();
         let streams = Streams { output: output_end.into(), error: error_end.into(), ..null };
-        let child = self.launcher.spawn(spec, self.rung, streams).unwrap();
+        let child = self.launcher.spawn(spec, self.isolation, streams).unwrap();
         (child, output, error)
     }
 
     /// The message with which the sandbox refuses to run this.
     pub fn refusal(&self, spec: &Spec) -> String {
-        self.launcher.spawn(spec, self.rung, Streams::null().unwrap()).unwrap_err().to_string()
+        self.launcher.spawn(spec, self.isolation, Streams::null().unwrap()).unwrap_err().to_string()
     }
 
     /// A file outside the root file system that only this test knows.

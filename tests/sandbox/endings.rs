@@ -6,18 +6,20 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use fs_err as fs;
-use gondola::sandbox::{Access, Child, Exit, Lifetime, Mount, Rung, Spec, Streams, WindowSize};
+use gondola::sandbox::{
+    Access, Child, Exit, Isolation, Lifetime, Mount, Spec, Streams, WindowSize,
+};
 use rustix::fs::FlockOperation;
 
 use super::context::Context;
 use super::{NAMESPACES, ROOTED};
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
+type Row = (&'static str, &'static [Isolation], fn(&Context));
 
 pub const CASES: &[Row] = &[
     ("exit_codes_are_dockers", ROOTED, exit_codes),
     ("a_daemonised_child_ends_with_the_step_and_holds_no_stream", NAMESPACES, orphans),
-    ("orphans_end_without_a_process_namespace_too", &[Rung::Chroot], chroot_orphans),
+    ("orphans_end_without_a_process_namespace_too", &[Isolation::Chroot], chroot_orphans),
     ("time_that_is_over_ends_everything", ROOTED, timeout),
     ("ctrl_c_asks_first_and_kills_the_second_time", ROOTED, interrupt),
     ("a_signal_reaches_the_program_which_ends_as_it_likes", ROOTED, signals),
@@ -31,7 +33,7 @@ pub const CASES: &[Row] = &[
 /// A file that a process in the sandbox locks for as long as it lives.
 fn lock_file(context: &Context, spec: &mut Spec) -> PathBuf {
     let path = context.host_file("lock", "");
-    if context.rung == Rung::Chroot {
+    if context.isolation == Isolation::Chroot {
         // There are no mounts: the file is in the root file system.
         let inside = context.base.join("lock");
         fs::write(&inside, "").unwrap();
@@ -163,7 +165,7 @@ pub fn start_and_stay(context: &Context, lifetime: &str) -> ExitCode {
 fn start_and_kill_starter(context: &Context, lifetime: &str) -> i32 {
     let folder = context.folder.to_str().unwrap();
     let mut starter = Command::new("/proc/self/exe")
-        .args(["--starter", context.rung.as_str(), folder, lifetime])
+        .args(["--starter", context.isolation.as_str(), folder, lifetime])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -204,9 +206,9 @@ fn terminal(context: &Context) {
     let start = |arguments: &[&str]| {
         let mut spec = context.spec(arguments);
         spec.terminal = Some(size);
-        context.launcher.spawn(&spec, context.rung, Streams::null().unwrap()).unwrap()
+        context.launcher.spawn(&spec, context.isolation, Streams::null().unwrap()).unwrap()
     };
-    if context.rung != Rung::Chroot {
+    if context.isolation != Isolation::Chroot {
         let mut child = start(&["tty"]);
         assert_eq!(read_terminal(&child), "/dev/pts/0 33 101 true xterm\r\n");
         assert!(child.wait().unwrap().is_success());

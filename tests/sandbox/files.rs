@@ -4,12 +4,12 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
 use fs_err as fs;
-use gondola::sandbox::{Access, Mount, Root, Rung, Secret, Spec};
+use gondola::sandbox::{Access, Isolation, Mount, Root, Secret, Spec};
 
 use super::context::{Context, lines};
 use super::{LAYERED, NAMESPACES, ROOTED};
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
+type Row = (&'static str, &'static [Isolation], fn(&Context));
 
 pub const CASES: &[Row] = &[
     ("no_file_of_the_host_is_seen", NAMESPACES, no_host_files),
@@ -25,10 +25,14 @@ pub const CASES: &[Row] = &[
     ("a_link_in_place_of_proc_dev_or_sys_is_refused", NAMESPACES, hostile_system_links),
     ("a_mount_over_proc_or_sys_is_refused", NAMESPACES, mount_over_proc),
     ("a_working_directory_is_made_and_followed_inside", ROOTED, working_directory),
-    ("folders_of_others_are_not_mounted_where_nothing_can_be", &[Rung::Chroot], no_mounts),
-    ("what_cannot_be_mounted_is_there_for_the_program_and_gone_after_it", &[Rung::Chroot], staged),
-    ("devices_are_everybodys_where_nothing_can_be_mounted", &[Rung::Chroot], staged_devices),
-    ("proc_is_answered_for_where_it_cannot_be_mounted", &[Rung::Chroot], answered),
+    ("folders_of_others_are_not_mounted_where_nothing_can_be", &[Isolation::Chroot], no_mounts),
+    (
+        "what_cannot_be_mounted_is_there_for_the_program_and_gone_after_it",
+        &[Isolation::Chroot],
+        staged,
+    ),
+    ("devices_are_everybodys_where_nothing_can_be_mounted", &[Isolation::Chroot], staged_devices),
+    ("proc_is_answered_for_where_it_cannot_be_mounted", &[Isolation::Chroot], answered),
 ];
 
 fn bind(source: &Path, target: &str, access: Access) -> Mount {
@@ -127,8 +131,8 @@ fn secrets(context: &Context) {
     child.kill();
     child.wait().unwrap();
     // What is left on disk is an empty place to mount on.
-    let place = match context.rung {
-        Rung::NsCopy => context.base.join("run/secrets/token"),
+    let place = match context.isolation {
+        Isolation::NsCopy => context.base.join("run/secrets/token"),
         _ => context.folder.join("upper/run/secrets/token"),
     };
     assert_eq!(fs::read(place).unwrap(), b"");
@@ -204,7 +208,7 @@ fn hostile_links(context: &Context) {
     spec.mounts.push(secret("/magic/token"));
     // The way through /proc may be refused; it never leads outside.
     if let Ok(mut child) =
-        context.launcher.spawn(&spec, context.rung, gondola::sandbox::Streams::null().unwrap())
+        context.launcher.spawn(&spec, context.isolation, gondola::sandbox::Streams::null().unwrap())
     {
         child.wait().unwrap();
     }

@@ -1,4 +1,4 @@
-//! What the sandbox guarantees, checked from inside it: each case runs on every rung that it is
+//! What the sandbox guarantees, checked from inside it: each case runs on every isolation that it is
 //! about, as an unprivileged user without and with ranges of ids, and as root.
 //!
 //! Has no test harness, because this binary is also the sandbox's helper and runs its own cases as
@@ -28,19 +28,21 @@ mod slow;
 use std::process::{Command, ExitCode, Stdio};
 
 use context::Context;
-use gondola::sandbox::{Launcher, Rung};
+use gondola::sandbox::{Isolation, Launcher};
 use settings::{ENTER, Setting, World};
 
 /// One thing that must hold.
 struct Case {
     name: &'static str,
-    rungs: &'static [Rung],
+    isolations: &'static [Isolation],
     check: fn(&Context),
 }
 
-const NAMESPACES: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy];
-const LAYERED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns];
-const ROOTED: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy, Rung::Chroot];
+const NAMESPACES: &[Isolation] =
+    &[Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns, Isolation::NsCopy];
+const LAYERED: &[Isolation] = &[Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns];
+const ROOTED: &[Isolation] =
+    &[Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns, Isolation::NsCopy, Isolation::Chroot];
 
 fn all() -> Vec<Case> {
     let lists = [
@@ -55,7 +57,7 @@ fn all() -> Vec<Case> {
         bench::CASES,
     ];
     let rows = lists.into_iter().flatten();
-    rows.map(|(name, rungs, check)| Case { name, rungs, check: *check }).collect()
+    rows.map(|(name, isolations, check)| Case { name, isolations, check: *check }).collect()
 }
 
 fn main() -> ExitCode {
@@ -72,13 +74,13 @@ fn main() -> ExitCode {
     let words: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|word| *word != ENTER).collect();
     match words.as_slice() {
-        ["--case", name, rung, folder] => {
+        ["--case", name, isolation, folder] => {
             let case = all().into_iter().find(|case| case.name == *name).unwrap();
-            (case.check)(&Context::new(rung.parse().unwrap(), folder));
+            (case.check)(&Context::new(isolation.parse().unwrap(), folder));
             ExitCode::SUCCESS
         }
-        ["--starter", rung, folder, lifetime] => {
-            endings::start_and_stay(&Context::new(rung.parse().unwrap(), folder), lifetime)
+        ["--starter", isolation, folder, lifetime] => {
+            endings::start_and_stay(&Context::new(isolation.parse().unwrap(), folder), lifetime)
         }
         ["--inside", arguments @ ..] => range::act(arguments),
         ["--probe", folder] => confined::print_findings(folder),
@@ -102,8 +104,8 @@ fn run(words: &[&str]) -> ExitCode {
     let mut failed = 0;
     let mut passed = 0;
     for setting in world.settings() {
-        for case in chosen.iter().filter(|case| case.rungs.contains(&setting.rung)) {
-            let name = format!("{} ({}, {})", case.name, setting.rung, setting.user);
+        for case in chosen.iter().filter(|case| case.isolations.contains(&setting.isolation)) {
+            let name = format!("{} ({}, {})", case.name, setting.isolation, setting.user);
             let watched = slow::Slow::watch(&name);
             let outcome = outcome(&world, case, &setting);
             drop(watched);
@@ -149,7 +151,7 @@ fn outcome(world: &World, case: &Case, setting: &Setting) -> Outcome {
     }
     let folder = world.scratch(setting);
     let mut command: Command = setting.command(world);
-    command.args(["--case", case.name, setting.rung.as_str(), folder.to_str().unwrap()]);
+    command.args(["--case", case.name, setting.isolation.as_str(), folder.to_str().unwrap()]);
     if own_host {
         command = network::on_own_host(&command, &world.payload(), &world.tunnels());
     }

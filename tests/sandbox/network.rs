@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fs_err as fs;
-use gondola::sandbox::{Child, Launcher, Network, Rung};
+use gondola::sandbox::{Child, Isolation, Launcher, Network};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -19,7 +19,7 @@ use super::NAMESPACES;
 use super::context::{Context, HOST_PATH};
 use super::endings::wait_for_word;
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
+type Row = (&'static str, &'static [Isolation], fn(&Context));
 
 pub const CASES: &[Row] = &[
     ("a_private_network_leads_past_this_machine", NAMESPACES, leads_out),
@@ -27,7 +27,7 @@ pub const CASES: &[Row] = &[
     ("a_private_network_keeps_dockers_rights", NAMESPACES, rights),
     ("a_way_out_ends_with_its_sandbox", NAMESPACES, ends),
     ("what_a_private_network_lacks_is_named", NAMESPACES, lacks),
-    ("without_namespaces_no_network_is_private", &[Rung::Chroot], refused),
+    ("without_namespaces_no_network_is_private", &[Isolation::Chroot], refused),
 ];
 
 const PROGRAMS: [&str; 2] = ["pasta", "slirp4netns"];
@@ -109,7 +109,7 @@ fn with(context: &Context, program: &str) -> (Context, PathBuf) {
     let path = if program.is_empty() { PathBuf::new() } else { link(program) };
     let launcher = Launcher::new(folder.to_str().unwrap());
     let (folder, base) = (context.folder.clone(), context.base.clone());
-    (Context { rung: context.rung, launcher, folder, base }, path)
+    (Context { isolation: context.isolation, launcher, folder, base }, path)
 }
 
 /// Listens on the host, and counts whoever comes.

@@ -8,14 +8,15 @@ use std::time::Instant;
 
 use fs_err as fs;
 use gondola::sandbox::owner::{Kept, Owner, SideTable, capability_of_path};
-use gondola::sandbox::{Exit, Root, Rung};
+use gondola::sandbox::{Exit, Isolation, Root};
 
 use super::context::{Context, Outcome};
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
-const RECORDED: &[Rung] = &[Rung::Ns, Rung::NsCopy];
+type Row = (&'static str, &'static [Isolation], fn(&Context));
+const RECORDED: &[Isolation] = &[Isolation::Ns, Isolation::NsCopy];
 /// Rungs that tell the same to programs, by recording or by truth.
-const TELLING: &[Rung] = &[Rung::NsRoot, Rung::NsSubuid, Rung::Ns, Rung::NsCopy];
+const TELLING: &[Isolation] =
+    &[Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns, Isolation::NsCopy];
 
 pub const PACKAGES: &str = "packages_install_with_the_owners_of_real_root";
 
@@ -28,15 +29,15 @@ pub const CASES: &[Row] = &[
     ("owners_are_kept_for_the_layer", RECORDED, kept),
     ("owners_kept_by_unpacking_are_told", RECORDED, unpacked),
     ("no_owner_is_written_outside_the_root", RECORDED, contained),
-    ("a_tree_changes_hands_quickly", &[Rung::Ns], quick),
-    (PACKAGES, &[Rung::Ns, Rung::NsRoot], packages),
+    ("a_tree_changes_hands_quickly", &[Isolation::Ns], quick),
+    (PACKAGES, &[Isolation::Ns, Isolation::NsRoot], packages),
 ];
 
 fn told(context: &Context) {
     let expected = "file 7 8 100644\nopen 7 8\nstatx 7 8\ngroup-only 7 9\nlink 5 6\ntarget 0 0\n\
         setuid 104755\nchowned 3 4 100755\nfolder 10 11\nback 0 0\nmissing ENOENT\n";
     assert_eq!(context.output(&["owners"]), expected);
-    if context.rung == Rung::NsSubuid {
+    if context.isolation == Isolation::NsSubuid {
         // The kernel makes devices for nobody in a user namespace.
         return;
     }
@@ -51,7 +52,7 @@ fn users(context: &Context) {
 fn made_by_user(context: &Context) {
     let expected = "file 7 8\nagain 7 8\nexclusive EEXIST\nfolder 7 8\nlink 7 8\n";
     assert_eq!(context.output(&["make-as-user", "/made"]), expected);
-    if context.rung == Rung::Ns || context.rung == Rung::NsCopy {
+    if context.isolation == Isolation::Ns || context.isolation == Isolation::NsCopy {
         let mut spec = context.spec(&["write", "/by-app", "text"]);
         spec.user = "app".to_owned();
         context.output_of(&spec);
@@ -74,7 +75,7 @@ fn passed_on(context: &Context) {
     let expected = "file 0 8 100644\nfolder 0 8 42755\ninside 0 8 100600\nlink 0 8 120777\n\
         later 0 0 100644\n";
     assert_eq!(context.output(&["pass-group-on"]), expected);
-    if context.rung == Rung::Ns || context.rung == Rung::NsCopy {
+    if context.isolation == Isolation::Ns || context.isolation == Isolation::NsCopy {
         let owner = |name: &str| Kept::of_path(&changed_file(context, name)).unwrap().owner;
         let of_group = |gid| Some(Owner { uid: 0, gid });
         assert_eq!(owner("passing/file"), of_group(8));
@@ -85,7 +86,11 @@ fn passed_on(context: &Context) {
 
 /// The folder that holds what was written.
 fn changes(context: &Context) -> std::path::PathBuf {
-    if context.rung == Rung::Ns { context.folder.join("upper") } else { context.base.clone() }
+    if context.isolation == Isolation::Ns {
+        context.folder.join("upper")
+    } else {
+        context.base.clone()
+    }
 }
 
 fn changed_file(context: &Context, name: &str) -> std::path::PathBuf {
@@ -139,7 +144,7 @@ fn quick(context: &Context) {
     let begin = Instant::now();
     context.output(&["chown-tree", "/tree"]);
     let time = begin.elapsed();
-    println!("{}: chown of 10000 files {time:?}", context.rung);
+    println!("{}: chown of 10000 files {time:?}", context.isolation);
     let limit = if cfg!(debug_assertions) { 8000 } else { 1200 };
     assert!(time.as_millis() < limit, "{time:?}");
 }
@@ -152,7 +157,7 @@ const INSTALL: &str = "set -e; export DEBIAN_FRONTEND=noninteractive; apt-get up
 /// The same packages by a user and by root, compared file by file. The user's turn is the first.
 fn packages(context: &Context) {
     let shared = context.folder.parent().unwrap().parent().unwrap().join("packages");
-    let base = shared.join(if context.rung == Rung::Ns { "recorded" } else { "real" });
+    let base = shared.join(if context.isolation == Isolation::Ns { "recorded" } else { "real" });
     let folder = |name: &str| context.folder.join(name);
     let mut spec = context.spec(&[]);
     spec.root = Root::overlay(vec![base], folder("upper"), folder("work"));
@@ -165,9 +170,9 @@ fn packages(context: &Context) {
     }
     let Outcome { exit, output, error } = context.run_spec(&spec);
     assert_eq!(exit, Exit::Code(0), "{output}\n{error}");
-    let listing = list(&folder("upper"), context.rung == Rung::Ns);
+    let listing = list(&folder("upper"), context.isolation == Isolation::Ns);
     assert!(listing.contains(" postfix") || listing.contains("/postfix"), "{listing}");
-    if context.rung == Rung::Ns {
+    if context.isolation == Isolation::Ns {
         fs::write(shared.join("listing"), listing).unwrap();
         return;
     }

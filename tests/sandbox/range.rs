@@ -5,22 +5,22 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use fs_err as fs;
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::context::Context;
 use super::settings::ENTER;
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
-const RANGE: &[Rung] = &[Rung::NsSubuid];
+type Row = (&'static str, &'static [Isolation], fn(&Context));
+const RANGE: &[Isolation] = &[Isolation::NsSubuid];
 
 pub const CASES: &[Row] = &[
     ("a_range_of_ids_is_entered_once", RANGE, entered_once),
     ("files_inside_a_range_have_real_owners", RANGE, owners),
     ("the_end_inside_a_range_is_the_end_outside", RANGE, endings),
     ("a_killed_program_takes_the_one_inside_along", RANGE, killed),
-    ("a_user_without_ranges_is_told_what_is_missing", &[Rung::Ns], refused),
+    ("a_user_without_ranges_is_told_what_is_missing", &[Isolation::Ns], refused),
 ];
 
 /// Starts this binary inside a range, to do something there.

@@ -4,22 +4,28 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use gondola::error::ErrorKind;
-use gondola::sandbox::{Child, Connector, Exit, Join, Network, Rung, Spec, Streams, WindowSize};
+use gondola::sandbox::{
+    Child, Connector, Exit, Isolation, Join, Network, Spec, Streams, WindowSize,
+};
 
 use super::NAMESPACES;
 use super::context::{Context, Outcome};
 use super::endings::{read_terminal, wait_for_word};
 
-type Row = (&'static str, &'static [Rung], fn(&Context));
+type Row = (&'static str, &'static [Isolation], fn(&Context));
 
 pub const CASES: &[Row] = &[
     ("a_further_program_is_among_the_others", NAMESPACES, joins),
     ("a_further_program_is_hardened_as_the_first", NAMESPACES, joins_hardened),
     ("a_further_program_has_its_own_terminal_and_end", NAMESPACES, joins_and_ends),
     ("a_sandbox_that_has_ended_is_not_joined", NAMESPACES, ended),
-    ("without_namespaces_there_is_nothing_to_join", &[Rung::Chroot], not_joined),
+    ("without_namespaces_there_is_nothing_to_join", &[Isolation::Chroot], not_joined),
     ("a_port_of_a_private_network_is_reached", NAMESPACES, connects),
-    ("a_port_of_the_hosts_network_is_reached", &[Rung::Ns, Rung::Chroot], connects_on_host),
+    (
+        "a_port_of_the_hosts_network_is_reached",
+        &[Isolation::Ns, Isolation::Chroot],
+        connects_on_host,
+    ),
 ];
 
 /// Starts the payload where others can reach it, and waits for its word.

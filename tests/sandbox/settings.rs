@@ -1,4 +1,4 @@
-//! The users and rungs under which cases run.
+//! The users and isolations under which cases run.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err as fs;
-use gondola::sandbox::Rung;
+use gondola::sandbox::Isolation;
 use gondola::sandbox::owner::{Kept, Owner};
 
 /// An id that no distribution gives to anybody: a user without a name and without ranges.
@@ -28,9 +28,9 @@ pub struct World {
     debian: OnceLock<Result<(), String>>,
 }
 
-/// A user on a rung.
+/// A user on an isolation.
 pub struct Setting {
-    pub rung: Rung,
+    pub isolation: Isolation,
     pub user: &'static str,
     /// What the machine lacks for it.
     pub missing: Option<String>,
@@ -54,8 +54,11 @@ impl World {
 
     pub fn settings(&self) -> Vec<Setting> {
         if !is_root() {
-            let own = |rung| Setting { become_user: vec![], ..Setting::new(rung, "own user", &[]) };
-            return [Rung::Ns, Rung::NsCopy, Rung::Toolchain].map(own).into();
+            let own = |isolation| Setting {
+                become_user: vec![],
+                ..Setting::new(isolation, "own user", &[])
+            };
+            return [Isolation::Ns, Isolation::NsCopy, Isolation::Toolchain].map(own).into();
         }
         let nobody = ["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID, "--clear-groups"];
         let (name, missing) = match &self.ranged_user {
@@ -68,20 +71,20 @@ impl World {
         let capabilities = "-all,+chown,+dac_override,+fsetid,+fowner,+mknod,+net_raw,+setgid,\
             +setuid,+setfcap,+setpcap,+net_bind_service,+sys_chroot,+kill,+audit_write";
         let contained = ["--bounding-set", capabilities];
-        let mut with_ranges = Setting::new(Rung::NsSubuid, "user with ranges", &ranged);
+        let mut with_ranges = Setting::new(Isolation::NsSubuid, "user with ranges", &ranged);
         with_ranges.missing = missing;
-        let mut inside = Setting::new(Rung::NsSubuid, "root of a range", &ranged);
+        let mut inside = Setting::new(Isolation::NsSubuid, "root of a range", &ranged);
         inside.missing.clone_from(&with_ranges.missing);
         inside.inside = true;
         vec![
-            Setting::new(Rung::Ns, "user", &nobody),
-            Setting::new(Rung::NsCopy, "user", &nobody),
-            Setting::new(Rung::Toolchain, "user", &nobody),
+            Setting::new(Isolation::Ns, "user", &nobody),
+            Setting::new(Isolation::NsCopy, "user", &nobody),
+            Setting::new(Isolation::Toolchain, "user", &nobody),
             with_ranges,
             inside,
-            Setting::new(Rung::NsRoot, "root", &[]),
-            Setting::new(Rung::Toolchain, "root", &[]),
-            Setting::new(Rung::Chroot, "a container's root", &contained),
+            Setting::new(Isolation::NsRoot, "root", &[]),
+            Setting::new(Isolation::Toolchain, "root", &[]),
+            Setting::new(Isolation::Chroot, "a container's root", &contained),
         ]
     }
 
@@ -130,9 +133,9 @@ impl Drop for World {
 }
 
 impl Setting {
-    fn new(rung: Rung, user: &'static str, become_user: &[&str]) -> Self {
+    fn new(isolation: Isolation, user: &'static str, become_user: &[&str]) -> Self {
         let become_user = become_user.iter().map(|word| (*word).to_owned()).collect();
-        Self { rung, user, missing: None, required: true, become_user, inside: false }
+        Self { isolation, user, missing: None, required: true, become_user, inside: false }
     }
 
     /// The test binary, run as this setting's user.

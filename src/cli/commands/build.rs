@@ -13,7 +13,7 @@ use crate::cli::session::{Session, check_streams, print_lines};
 use crate::disk::ResultFile;
 use crate::error::{Cannot as _, Result};
 use crate::pipeline;
-use crate::sandbox::{Preference, Rung};
+use crate::sandbox::{Isolation, Preference};
 use crate::transport::Location;
 
 impl Runs for Noted<BuildArgs> {
@@ -25,19 +25,23 @@ impl Runs for Noted<BuildArgs> {
         let front_end = gondola::front_end(self, &environment.folder).ok();
         Ok(if front_end == Some(FrontEnd::Dockerfile) && !self.args.dockerfile.check {
             Need::Perhaps(request, of_root())
-        } else if request.preference == Preference::Only(Rung::NsSubuid) {
+        } else if request.preference == Preference::Only(Isolation::NsSubuid) {
             Need::IdRange
         } else {
             Need::Nothing
         })
     }
 
-    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode> {
-        session.wait(build(session, *self, rung))
+    fn run(self: Box<Self>, session: &Session, isolation: Option<Isolation>) -> Result<ExitCode> {
+        session.wait(build(session, *self, isolation))
     }
 }
 
-async fn build(session: &Session, build: Noted<BuildArgs>, rung: Option<Rung>) -> Result<()> {
+async fn build(
+    session: &Session,
+    build: Noted<BuildArgs>,
+    isolation: Option<Isolation>,
+) -> Result<()> {
     let args = &build.args;
     check_streams(&args.result.output)?;
     // Before anything is built: bad input changes nothing.
@@ -54,7 +58,7 @@ async fn build(session: &Session, build: Noted<BuildArgs>, rung: Option<Rung>) -
     if args.dockerfile.check {
         return pipeline::check(&engine, asked.request).await;
     }
-    let published = pipeline::build(&engine, asked.request, rung).await;
+    let published = pipeline::build(&engine, asked.request, isolation).await;
     if let Some(path) = &args.result.timings {
         // The page is of most use when a build took long to fail.
         session.write_timings(&session.environment.resolve(path))?;

@@ -8,7 +8,7 @@ use super::Runs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::Environment;
 use crate::cli::id_range::Need;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -71,7 +71,7 @@ impl Runs for CacheArgs {
         if self.removes() { Need::of_removal(global, environment) } else { Ok(Need::Nothing) }
     }
 
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(async { run(session, &self) })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Cli, Runs};
 use crate::cli::session::Session;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub struct CompletionsArgs {
 }
 
 impl Runs for CompletionsArgs {
-    fn run(self: Box<Self>, _: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, _: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(&self)?;
         Ok(ExitCode::SUCCESS)
     }

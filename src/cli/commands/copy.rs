@@ -1,7 +1,7 @@
 //! `gondola copy`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ pub struct CopyArgs {
 }
 
 impl Runs for CopyArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(run(session, *self))
     }
 }

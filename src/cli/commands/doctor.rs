@@ -2,7 +2,7 @@
 //! to do about it.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,13 +36,13 @@ struct NoStore {
 const STORE_FIX: &str = "set GONDOLA_HOME, or --store, to a folder that can be written to";
 
 impl Runs for DoctorArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(session, &self)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Tries every rung of the sandbox once, in the store's folder; where there can be none, in a
+/// Tries every isolation of the sandbox once, in the store's folder; where there can be none, in a
 /// temporary one.
 fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
     let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
@@ -92,10 +92,11 @@ fn store_row(found: &NoStore) -> String {
     )
 }
 
-/// One rung: its state and what runs there, and below it the reason and the fix.
+/// One isolation: its state and what runs there, and below it the reason and the fix.
 fn row(finding: &Finding) -> String {
     let state = if finding.works { "works" } else { "no" };
-    let mut text = format!("{:<10} {state:<6} {}\n", finding.rung.as_str(), finding.rung.runs());
+    let mut text =
+        format!("{:<10} {state:<6} {}\n", finding.isolation.as_str(), finding.isolation.runs());
     if let Some(reason) = &finding.reason {
         text = format!("{text}{:18}{reason}\n", "");
     }

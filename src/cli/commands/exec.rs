@@ -1,7 +1,7 @@
 //! `gondola exec`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -23,7 +23,7 @@ pub struct ExecArgs {
 }
 
 impl Runs for ExecArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.finish(run(session, *self))
     }
 }

@@ -1,7 +1,7 @@
 //! `gondola images`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ pub struct ImagesArgs {
 }
 
 impl Runs for ImagesArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(async { run(session, &self) })
     }
 }

@@ -1,7 +1,7 @@
 //! `gondola inspect`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -34,7 +34,7 @@ pub struct InspectArgs {
 }
 
 impl Runs for InspectArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(run(session, *self))
     }
 }

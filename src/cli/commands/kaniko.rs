@@ -17,7 +17,7 @@ use crate::cli::session::{Session, print_lines};
 use crate::error::{Cannot as _, Result};
 use crate::pipeline::{self, BuildContext, KanikoFiles};
 use crate::registry::Client;
-use crate::sandbox::{IsolationRequest, Rung};
+use crate::sandbox::{Isolation, IsolationRequest};
 
 impl Runs for Noted<KanikoArgs> {
     fn need(&self, _: &GlobalArgs, environment: &Environment) -> Result<Need> {
@@ -34,12 +34,16 @@ impl Runs for Noted<KanikoArgs> {
         kaniko::progress(&self.args, otherwise)
     }
 
-    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode> {
-        session.wait(build(session, *self, rung))
+    fn run(self: Box<Self>, session: &Session, isolation: Option<Isolation>) -> Result<ExitCode> {
+        session.wait(build(session, *self, isolation))
     }
 }
 
-async fn build(session: &Session, args: Noted<KanikoArgs>, rung: Option<Rung>) -> Result<()> {
+async fn build(
+    session: &Session,
+    args: Noted<KanikoArgs>,
+    isolation: Option<Isolation>,
+) -> Result<()> {
     let build = kaniko::read(session, &args)?;
     for note in &build.notes {
         session.reporter.warn(note);
@@ -51,7 +55,7 @@ async fn build(session: &Session, args: Noted<KanikoArgs>, rung: Option<Rung>) -
     }
     make_folders(&build.request.outputs.kaniko)?;
     let keep = session.environment.store_keep()?;
-    let published = pipeline::build(&engine, build.request, rung).await?;
+    let published = pipeline::build(&engine, build.request, isolation).await?;
     session.keep_store_within(keep);
     session.view.close();
     print_lines(published.iter().map(|image| &image.pinned))

@@ -1,7 +1,7 @@
 //! `gondola login`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ pub struct LoginArgs {
 }
 
 impl Runs for LoginArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(run(session, *self))
     }
 }

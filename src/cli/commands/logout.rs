@@ -1,7 +1,7 @@
 //! `gondola logout`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ pub struct LogoutArgs {
 }
 
 impl Runs for LogoutArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(run(session, *self))
     }
 }

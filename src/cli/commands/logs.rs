@@ -1,7 +1,7 @@
 //! `gondola logs`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ pub struct LogsArgs {
 }
 
 impl Runs for LogsArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(session, &self)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -46,7 +46,7 @@ use super::output::ProgressMode;
 use super::passing_store::WithoutStore;
 use super::session::Session;
 use crate::error::Result;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 
 /// From Go source to an OCI image: no Docker, no daemon, no root.
 #[derive(Debug, Parser)]
@@ -75,8 +75,8 @@ pub(super) trait Runs {
         otherwise
     }
 
-    /// Does it; answers the exit code. `rung` is the isolation that it needed.
-    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode>;
+    /// Does it; answers the exit code. `isolation` is the isolation that it needed.
+    fn run(self: Box<Self>, session: &Session, isolation: Option<Isolation>) -> Result<ExitCode>;
 }
 
 /// Commands that end with the exit code of a program, which any code but one may be.

@@ -1,7 +1,7 @@
 //! `gondola ps`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct PsArgs {
 const LONGEST_COMMAND: usize = 20;
 
 impl Runs for PsArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(session, &self)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -142,7 +142,7 @@ fn to_json(seen: &ContainerInfo) -> Value {
         "started": started.map(|time| time.to_string()),
         "finished": finished.map(|time| time.to_string()),
         "ports": ports(seen),
-        "sandbox": seen.config.rung,
+        "sandbox": seen.config.isolation,
         "labels": seen.config.labels,
     })
 }

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::image::TaggedArtifact;
 use crate::oci::{PlatformSet, Reference};
 use crate::rootfs::Unpacker;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use crate::transport::{self, Location};
 
 /// Arguments of `gondola pull`.
@@ -39,18 +39,19 @@ impl Runs for PullArgs {
         })
     }
 
-    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode> {
-        session.wait(run(session, *self, rung))
+    fn run(self: Box<Self>, session: &Session, isolation: Option<Isolation>) -> Result<ExitCode> {
+        session.wait(run(session, *self, isolation))
     }
 }
 
 /// Pulls images, and unpacks them for an isolation where one was chosen.
-async fn run(session: &Session, args: PullArgs, rung: Option<Rung>) -> Result<()> {
+async fn run(session: &Session, args: PullArgs, isolation: Option<Isolation>) -> Result<()> {
     let context = session.transport()?;
     let host = PlatformSet::Listed(vec![context.host.clone()]);
     let platforms = args.platform.platform.unwrap_or(host);
     let cores = session.environment.cores;
-    let unpacker = rung.map(|rung| Unpacker { context: context.clone(), rung, cores });
+    let unpacker =
+        isolation.map(|isolation| Unpacker { context: context.clone(), isolation, cores });
     for image in args.images {
         let artifact =
             transport::read(&Location::Registry(image.clone()), &platforms, &context).await?;

@@ -1,7 +1,7 @@
 //! `gondola push`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ pub struct PushArgs {
 }
 
 impl Runs for PushArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(run(session, *self))
     }
 }

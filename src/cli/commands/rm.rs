@@ -4,7 +4,7 @@ use super::Runs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::Environment;
 use crate::cli::id_range::Need;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ impl Runs for RmArgs {
         Need::of_containers(&self.containers, global, environment)
     }
 
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(session, &self)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -30,7 +30,7 @@ use crate::literal;
 use crate::oci::{ContainerConfig, Platform, PlatformSet, Reference};
 use crate::pipeline;
 use crate::rootfs::{Rootfs, Unpacker};
-use crate::sandbox::{Exit, Limit, Root, Rung};
+use crate::sandbox::{Exit, Isolation, Limit, Root};
 use crate::transport::{self, Context, Location, find_in_store};
 
 /// Arguments of `gondola run`.
@@ -183,13 +183,13 @@ impl Runs for Noted<RunArgs> {
         }
     }
 
-    fn run(self: Box<Self>, session: &Session, rung: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, isolation: Option<Isolation>) -> Result<ExitCode> {
         let notes = table::check(&FLAGS, &self.typed, self.args.front_end())?;
         for note in notes {
             session.reporter.warn(note);
         }
-        let rung = rung.expect("chosen before anything else");
-        session.finish(run(session, self.args, rung))
+        let isolation = isolation.expect("chosen before anything else");
+        session.finish(run(session, self.args, isolation))
     }
 }
 
@@ -253,13 +253,13 @@ impl RunArgs {
     }
 }
 
-/// Runs a container on a rung; answers the program's exit code.
-async fn run(session: &Session, args: RunArgs, rung: Rung) -> Result<ExitCode> {
+/// Runs a container on an isolation; answers the program's exit code.
+async fn run(session: &Session, args: RunArgs, isolation: Isolation) -> Result<ExitCode> {
     if !args.detach {
         args.program.process.check_terminal(session);
     }
     let (locked, foreign) =
-        until_interrupted(session, Box::pin(prepare(session, &args, rung))).await?;
+        until_interrupted(session, Box::pin(prepare(session, &args, isolation))).await?;
     session.view.close();
     let name = locked.container().name().to_owned();
     let exit = if args.detach {
@@ -316,7 +316,7 @@ pub(in crate::cli) fn report(
 async fn prepare(
     session: &Session,
     args: &RunArgs,
-    rung: Rung,
+    isolation: Isolation,
 ) -> Result<(LockedContainer, Option<Platform>)> {
     let options = options(args, session)?;
     session.note_passing_store();
@@ -324,20 +324,20 @@ async fn prepare(
     // A name that is taken is told before anything is pulled.
     let containers = Containers::open(context.store.root());
     let new = containers.reserve(args.name.as_deref())?;
-    if !rung.has_namespaces() {
+    if !isolation.has_namespaces() {
         session.reporter.warn(format!(
-            "sandbox {rung}: the program has no processes, network or mounts of its own, and no \
+            "sandbox {isolation}: the program has no processes, network or mounts of its own, and no \
              boundary keeps it in; gondola doctor says why"
         ));
     }
     if args.rootfs {
         let folder = session.environment.resolve(&args.words[0]);
-        let made = folder_container(session, (new, rung), &folder, &options)?;
+        let made = folder_container(session, (new, isolation), &folder, &options)?;
         return Ok((made, None));
     }
     let image = find(session, args, &context).await?;
     let cores = session.environment.cores;
-    let unpacker = Unpacker { context: context.clone(), rung, cores };
+    let unpacker = Unpacker { context: context.clone(), isolation, cores };
     let rootfs = if image.pulled {
         let rootfs = unpacker.unpack_and_store(&image.image).await?;
         image.name_in_store(&context).await?;
@@ -347,7 +347,7 @@ async fn prepare(
     };
     let platform = image.image.platform().clone();
     let foreign = (!platform.satisfies(&context.host)).then_some(platform);
-    let made = image_container(session, (new, rung), (&image, &rootfs), &options)?;
+    let made = image_container(session, (new, isolation), (&image, &rootfs), &options)?;
     Ok((made, foreign))
 }
 
@@ -455,7 +455,7 @@ async fn build(session: &Session, package: &str, platform: Option<&Platform>) ->
 /// A container of an unpacked image.
 fn image_container(
     session: &Session,
-    (new, rung): (NewContainer, Rung),
+    (new, isolation): (NewContainer, Isolation),
     (found, rootfs): (&Found, &Rootfs),
     options: &Options,
 ) -> Result<LockedContainer> {
@@ -473,7 +473,7 @@ fn image_container(
         image: found.called.clone(),
         digest: Some(found.image.manifest.descriptor().digest.clone()),
         root,
-        rung,
+        isolation,
         now: environment::clock(),
     };
     let copy_up = |path: &str, target: &Path| rootfs.copy_out(path, target);
@@ -483,7 +483,7 @@ fn image_container(
 /// A container in a folder that somebody unpacked.
 fn folder_container(
     session: &Session,
-    (new, rung): (NewContainer, Rung),
+    (new, isolation): (NewContainer, Isolation),
     folder: &Path,
     options: &Options,
 ) -> Result<LockedContainer> {
@@ -497,7 +497,7 @@ fn folder_container(
         image: folder.display().to_string(),
         digest: None,
         root: Root::Folder(folder.to_owned()),
-        rung,
+        isolation,
         now: environment::clock(),
     };
     new.make(origin, &plan, options, &|_, _| Ok(false))

@@ -11,7 +11,7 @@ use super::run::supervisor;
 use crate::cli::session::Session;
 use crate::container::{Containers, LockedContainer};
 use crate::error::{Cannot as _, Result};
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 
 /// Arguments of `gondola shim`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub struct ShimArgs {
 }
 
 impl Runs for ShimArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.finish(run(session, *self))?;
         Ok(ExitCode::SUCCESS)
     }

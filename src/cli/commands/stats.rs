@@ -1,7 +1,7 @@
 //! `gondola stats`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,7 +37,7 @@ const GLANCE: Duration = Duration::from_millis(250);
 const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 
 impl Runs for StatsArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(session, &self)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,7 +1,7 @@
 //! `gondola stop`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl HowArgs {
 }
 
 impl Runs for StopArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(session, &self)?;
         Ok(ExitCode::SUCCESS)
     }

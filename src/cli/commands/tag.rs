@@ -1,7 +1,7 @@
 //! `gondola tag`.
 
 use super::Runs;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ pub struct TagArgs {
 }
 
 impl Runs for TagArgs {
-    fn run(self: Box<Self>, session: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.wait(async { run(session, &self) })
     }
 }

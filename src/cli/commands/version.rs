@@ -2,7 +2,7 @@
 
 use super::Runs;
 use crate::cli::session::Session;
-use crate::sandbox::Rung;
+use crate::sandbox::Isolation;
 use clap::Args;
 use serde_json::json;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ pub struct VersionArgs {
 }
 
 impl Runs for VersionArgs {
-    fn run(self: Box<Self>, _: &Session, _: Option<Rung>) -> Result<ExitCode> {
+    fn run(self: Box<Self>, _: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         run(&self)?;
         Ok(ExitCode::SUCCESS)
     }

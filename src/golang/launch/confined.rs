@@ -13,7 +13,7 @@ use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::scope::source_folders;
 use crate::sandbox::{
-    Access, Child, Exit, Launcher, Network, Root, Rung, Signaller, Spec, Streams,
+    Access, Child, Exit, Isolation, Launcher, Network, Root, Signaller, Spec, Streams,
 };
 
 /// What programs and their libraries, and the settings of the network, are found in. git and ssh are
@@ -39,7 +39,7 @@ pub(in crate::golang) struct Confined {
 
 impl Launch for Confined {
     fn start(&self, call: &Call<'_>) -> Result<Running> {
-        start(&self.launcher, self.spec(call)?, Rung::Toolchain, ())
+        start(&self.launcher, self.spec(call)?, Isolation::Toolchain, ())
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) fn text(path: &Path) -> Result<String> {
 pub(super) fn start(
     launcher: &Launcher,
     spec: Spec,
-    rung: Rung,
+    isolation: Isolation,
     needs: impl Send + 'static,
 ) -> Result<Running> {
     let action = || "make a pipe for go";
@@ -107,7 +107,7 @@ pub(super) fn start(
     let kill_on_drop = KillOnDrop::default();
     let (launcher, watched) = (launcher.clone(), kill_on_drop.0.clone());
     let thread = tokio::task::spawn_blocking(move || {
-        let mut child = launcher.spawn(&spec, rung, streams)?;
+        let mut child = launcher.spawn(&spec, isolation, streams)?;
         if !watch(&watched, &child) {
             child.kill();
         }

@@ -8,7 +8,7 @@ use super::{CREDENTIALS, Call, Launch, Phase, Running};
 use crate::error::Result;
 use crate::golang::scope::source_folders;
 use crate::rootfs::{Fork, Rootfs};
-use crate::sandbox::{Access, Launcher, Mount, Rung};
+use crate::sandbox::{Access, Isolation, Launcher, Mount};
 
 /// Where ssh looks for keys, whatever `HOME` says.
 const SSH: &str = "/root/.ssh";
@@ -17,9 +17,9 @@ const SSH: &str = "/root/.ssh";
 /// paths mean the same on both sides.
 pub(in crate::golang) struct Inside {
     pub launcher: Launcher,
-    pub rung: Rung,
+    pub isolation: Isolation,
     pub rootfs: Rootfs,
-    /// The one copy for all processes, on rungs that have no overlays: nothing of it is kept.
+    /// The one copy for all processes, on isolations that have no overlays: nothing of it is kept.
     pub copy: Option<Arc<Fork>>,
     /// Written by every process: GOCACHE, and the temporary folder.
     pub scratch: Vec<PathBuf>,
@@ -33,7 +33,7 @@ pub(in crate::golang) struct Inside {
 
 impl std::fmt::Debug for Inside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inside").field("rung", &self.rung).finish_non_exhaustive()
+        f.debug_struct("Inside").field("isolation", &self.isolation).finish_non_exhaustive()
     }
 }
 
@@ -46,7 +46,7 @@ impl Launch for Inside {
         };
         let mut spec = spec(call, fork.root())?;
         spec.mounts = self.mounts(call)?;
-        start(&self.launcher, spec, self.rung, fork)
+        start(&self.launcher, spec, self.isolation, fork)
     }
 }
 

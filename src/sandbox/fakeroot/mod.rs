@@ -52,7 +52,7 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 
 /// Whether a job's owners are recorded.
 pub(super) fn is_needed(job: &Job) -> bool {
-    job.rung.has_namespaces() && job.id_map == IdMap::Single
+    job.isolation.has_namespaces() && job.id_map == IdMap::Single
 }
 
 /// Whether `/proc` numbers processes as this one does: not where it had to be the outer one's.

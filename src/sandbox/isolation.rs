@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
-/// A way to isolate a process. Better rungs compare as smaller.
+/// A way to isolate a process. Better isolations compare as smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rung {
+pub enum Isolation {
     /// Real root with `CAP_SYS_ADMIN`: every namespace but the user namespace.
     NsRoot,
     /// A user namespace that holds a range of ids, given by `newuidmap`.
@@ -27,8 +27,8 @@ pub enum Rung {
     Toolchain,
 }
 
-impl Rung {
-    /// Every rung, best first.
+impl Isolation {
+    /// Every isolation, best first.
     pub const ALL: [Self; 7] = [
         Self::NsRoot,
         Self::NsSubuid,
@@ -74,23 +74,23 @@ impl Rung {
         matches!(self, Self::NsRoot | Self::NsSubuid | Self::Ns)
     }
 
-    /// Whether the rung has a user namespace.
+    /// Whether the isolation has a user namespace.
     pub(super) fn has_user_namespace(self) -> bool {
         matches!(self, Self::NsSubuid | Self::Ns | Self::NsCopy)
     }
 }
 
-impl fmt::Display for Rung {
+impl fmt::Display for Isolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for Rung {
+impl FromStr for Isolation {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|rung| rung.as_str() == text).ok_or_else(|| {
+        Self::ALL.into_iter().find(|isolation| isolation.as_str() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
             Error::new(ErrorKind::Usage, format!("use sandbox {text:?}"))
                 .because(format!("expected one of {names}"))
@@ -103,13 +103,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_rung_is_found_by_its_name_and_better_ones_compare_as_smaller() {
-        for rung in Rung::ALL {
-            assert_eq!(rung.as_str().parse::<Rung>().unwrap(), rung);
-            assert_eq!(serde_json::to_value(rung).unwrap(), rung.as_str());
+    fn every_isolation_is_found_by_its_name_and_better_ones_compare_as_smaller() {
+        for isolation in Isolation::ALL {
+            assert_eq!(isolation.as_str().parse::<Isolation>().unwrap(), isolation);
+            assert_eq!(serde_json::to_value(isolation).unwrap(), isolation.as_str());
         }
-        assert!(Rung::ALL.is_sorted());
-        let error = "jail".parse::<Rung>().unwrap_err();
+        assert!(Isolation::ALL.is_sorted());
+        let error = "jail".parse::<Isolation>().unwrap_err();
         assert!(
             error.to_string().starts_with("cannot use sandbox \"jail\": expected one of ns-root")
         );
