@@ -144,7 +144,6 @@ commands! {
     /// Pull images into the local store
     Pull(pull::PullArgs),
     /// Copy an image between registries, layouts, archives and engines
-    #[command(alias = "cp")]
     Copy(copy::CopyArgs),
     /// Give an image of the local store another name
     Tag(tag::TagArgs),
