@@ -20,13 +20,13 @@ const LONGEST_PASSWORD: u64 = 64 << 10;
 /// Arguments of `gondola login`.
 #[derive(Debug, Args)]
 pub struct LoginArgs {
-    /// The registry, Docker Hub where none is given
+    /// Registry to log in to
     #[arg(default_value = docker_hub::NAME)]
     registry: String,
-    /// The user name
+    /// User name
     #[arg(short, long)]
     username: Option<String>,
-    /// The password or token; --password-stdin keeps it out of the process list
+    /// Password or token; other users may see it in the list of processes, so prefer --password-stdin
     #[arg(short, long, conflicts_with = "password_stdin", value_parser = secret())]
     password: Option<Secret>,
     /// Read the password or token from stdin
