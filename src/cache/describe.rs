@@ -23,7 +23,7 @@ pub struct Known {
     pub images: BTreeMap<Digest, String>,
     /// The names of bases, likewise.
     pub bases: BTreeMap<Digest, String>,
-    /// The instructions of steps, and images, by their layers.
+    /// The instructions of steps, and what other layers hold, by the layers.
     pub layers: BTreeMap<Digest, String>,
     /// Steps and images, by the names of the folders in which they are unpacked.
     pub folders: BTreeMap<String, String>,
@@ -110,13 +110,18 @@ impl Known {
         }
     }
 
-    /// Takes from a record of a step, or of a base, what it says.
+    /// Takes from a record of a step, a layer or a base what it says.
     fn add_record(&mut self, store: &Store, record: &Value) {
         if let Some(instruction) = text(record, "instruction")
             && let Some(layer) = record.get("layer").and_then(|layer| text(layer, "digest"))
         {
             self.layers.extend(layer.parse().ok().map(|digest| (digest, instruction.clone())));
             self.folders.extend(text(record, "kept").map(|id| (id, instruction)));
+        }
+        if let (Some(of), Some(layer)) = (text(record, "of"), text(record, "digest"))
+            && let Ok(digest) = layer.parse()
+        {
+            self.layers.entry(digest).or_insert(of);
         }
         let of = record.get("manifest").and_then(|manifest| text(manifest, "digest"));
         if let (Some(name), Some(Ok(digest))) = (text(record, "name"), of.map(|d| d.parse())) {
