@@ -89,7 +89,7 @@ pub use read::BlobReader;
 pub use scope::{CacheScope, ScopeName};
 pub use tree::remove_tree;
 pub use verify::Verification;
-pub use walk::{SharedFile, Size, names, size_below, walk};
+pub use walk::{SharedFile, Size, names, size_below, walk, walk_on};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Index, canonical_json};
