@@ -93,7 +93,7 @@ pub use walk::{SharedFile, Size, names, size_below, walk, walk_on};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Index, canonical_json};
-use lock::Held;
+use lock::ProcessFolder;
 
 /// The only version of the image layout specification.
 const LAYOUT_VERSION: &str = "1.0.0";
@@ -116,7 +116,7 @@ enum Session {
     /// Nothing was used yet.
     Unstarted,
     /// The handle has a lease.
-    Leased(Arc<Held>),
+    Leased(Arc<ProcessFolder>),
     /// The store can only be read, so nobody like us can remove anything either.
     Unwritable,
 }
@@ -259,7 +259,7 @@ impl Store {
     }
 
     /// The lease of this handle, which begins here if it has not yet.
-    fn held(&self) -> Result<Arc<Held>> {
+    fn held(&self) -> Result<Arc<ProcessFolder>> {
         let mut session = self.session();
         if let Session::Leased(held) = &*session {
             return Ok(held.clone());
@@ -268,14 +268,14 @@ impl Store {
             let raised = self.raise_format(self.0.ours)?;
             self.0.found.store(raised, Ordering::Relaxed);
         }
-        let held = Held::begin(&self.place(StorePlace::Work), &self.collect_lock());
+        let held = ProcessFolder::begin(&self.place(StorePlace::Work), &self.collect_lock());
         let held = Arc::new(held.map_err(|error| self.cannot_write(error))?);
         *session = Session::Leased(held.clone());
         Ok(held)
     }
 
     /// The lease of this handle, or `None` where the store can only be read.
-    fn held_if_writable(&self) -> Result<Option<Arc<Held>>> {
+    fn held_if_writable(&self) -> Result<Option<Arc<ProcessFolder>>> {
         if matches!(*self.session(), Session::Unwritable) {
             return Ok(None);
         }
