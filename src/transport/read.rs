@@ -1,7 +1,7 @@
 //! Reading from any place.
 
 use super::archive::{self, Archive};
-use super::entries::Wanted;
+use super::entries::Selector;
 use super::files::{Files, Folder};
 use super::layout::Layout;
 use super::watch::{Watch, blocking};
@@ -72,16 +72,16 @@ fn read_local(
         Location::Layout { folder, tag } => {
             let folder = Folder(folder.clone());
             let mut layout = open_layout(&folder)?;
-            let whole = layout.read(tag.as_ref().map_or(Wanted::Only, Wanted::Tag), platforms)?;
+            let whole = layout.read(tag.as_ref().map_or(Selector::Only, Selector::Tag), platforms)?;
             select::select(whole, platforms, &place.to_string())
         }
         Location::OciArchive { file, tag } => {
             let archive = Archive::open(file.clone(), &context.store, watch)?;
-            archive::read(&archive, tag.as_ref().map_or(Wanted::Only, Wanted::Tag), platforms)
+            archive::read(&archive, tag.as_ref().map_or(Selector::Only, Selector::Tag), platforms)
         }
         Location::DockerArchive { file, name } => {
             let archive = Archive::open(file.clone(), &context.store, watch)?;
-            archive::read(&archive, name.as_ref().map_or(Wanted::Only, Wanted::Name), platforms)
+            archive::read(&archive, name.as_ref().map_or(Selector::Only, Selector::Name), platforms)
         }
         Location::Store(None) => Err(Error::new(ErrorKind::Usage, "read from the local store")
             .because("it was not said which image")

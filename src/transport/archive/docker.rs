@@ -12,7 +12,7 @@ use crate::oci::{
     MediaType, Reference,
 };
 use crate::transport::docker_item::Item;
-use crate::transport::entries::{Wanted, claimed_digest};
+use crate::transport::entries::{Selector, claimed_digest};
 use crate::transport::files::Files;
 
 const LARGEST_MANIFEST: u64 = 64 << 20;
@@ -35,7 +35,7 @@ impl<'a> Images<'a> {
     }
 
     /// Reads the image that is wanted.
-    pub(super) fn read(&self, wanted: Wanted<'_>) -> Result<Artifact> {
+    pub(super) fn read(&self, wanted: Selector<'_>) -> Result<Artifact> {
         let found: Vec<&Item> = self.items.iter().filter(|item| item.is(wanted)).collect();
         match found[..] {
             [only] => self.image(only),
@@ -112,16 +112,16 @@ impl<'a> Images<'a> {
 }
 
 impl Item {
-    fn is(&self, wanted: Wanted<'_>) -> bool {
+    fn is(&self, wanted: Selector<'_>) -> bool {
         let tags = &self.repo_tags;
         match wanted {
-            Wanted::Only => true,
-            Wanted::Tag(tag) => {
+            Selector::Only => true,
+            Selector::Tag(tag) => {
                 let is_tag =
                     |name: &String| name.rsplit_once(':').is_some_and(|(_, t)| t == tag.as_str());
                 tags.iter().any(|name| name == tag.as_str() || is_tag(name))
             }
-            Wanted::Name(name) => self.names().contains(name) || tags.contains(&name.to_string()),
+            Selector::Name(name) => self.names().contains(name) || tags.contains(&name.to_string()),
         }
     }
 
@@ -131,11 +131,11 @@ impl Item {
     }
 }
 
-fn shown(wanted: Wanted<'_>) -> String {
+fn shown(wanted: Selector<'_>) -> String {
     match wanted {
-        Wanted::Only => "an image".to_owned(),
-        Wanted::Tag(tag) => tag.to_string(),
-        Wanted::Name(name) => name.to_string(),
+        Selector::Only => "an image".to_owned(),
+        Selector::Tag(tag) => tag.to_string(),
+        Selector::Name(name) => name.to_string(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Archive, docker};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, TaggedArtifact};
 use crate::oci::PlatformSet;
-use crate::transport::entries::Wanted;
+use crate::transport::entries::Selector;
 use crate::transport::files::Files;
 use crate::transport::layout::Layout;
 use crate::transport::select::{select, select_each};
@@ -12,7 +12,7 @@ use crate::transport::select::{select, select_each};
 /// Reads one image, from the layout if there is one: it has everything.
 pub(in crate::transport) fn read(
     archive: &Archive,
-    wanted: Wanted<'_>,
+    wanted: Selector<'_>,
     platforms: &PlatformSet,
 ) -> Result<Artifact> {
     let whole = match Layout::open(archive)? {

@@ -11,7 +11,7 @@ use crate::oci::{
     Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
 };
 use crate::transport::assemble::{Contents, assemble};
-use crate::transport::entries::{REF_NAME, Wanted, blob_name, name_of, shown};
+use crate::transport::entries::{REF_NAME, Selector, blob_name, name_of, shown};
 use crate::transport::files::Files;
 
 /// `index.json` may be larger than a manifest: it has every name there is.
@@ -52,7 +52,7 @@ impl<'a> Layout<'a> {
     /// Reads the image that is wanted, but for what is known to be for other platforms.
     pub(in crate::transport) fn read(
         &mut self,
-        wanted: Wanted<'_>,
+        wanted: Selector<'_>,
         platforms: &PlatformSet,
     ) -> Result<Artifact> {
         let root = self.find(wanted)?;
@@ -60,11 +60,11 @@ impl<'a> Layout<'a> {
     }
 
     /// The entry that is wanted.
-    fn find(&mut self, wanted: Wanted<'_>) -> Result<Descriptor> {
+    fn find(&mut self, wanted: Selector<'_>) -> Result<Descriptor> {
         match wanted.among(&self.index.manifests)[..] {
             [only] => Ok(only.clone()),
             [] => Err(self.not_found(wanted)),
-            _ if matches!(wanted, Wanted::Only) && self.is_nameless_index() => {
+            _ if matches!(wanted, Selector::Only) && self.is_nameless_index() => {
                 Ok(self.make_index())
             }
             _ => Err(self.ambiguous()),
@@ -76,7 +76,7 @@ impl<'a> Layout<'a> {
         if self.index.manifests.len() > 1 && self.is_nameless_index() {
             return vec![(self.make_index(), Vec::new())];
         }
-        let distinct = Wanted::Only.among(&self.index.manifests).into_iter();
+        let distinct = Selector::Only.among(&self.index.manifests).into_iter();
         let with_names = distinct.map(|root| {
             let same = self.index.manifests.iter().filter(|entry| entry.digest == root.digest);
             (root.clone(), same.filter_map(name_of).collect())
@@ -119,16 +119,16 @@ impl<'a> Layout<'a> {
         descriptor
     }
 
-    fn not_found(&self, wanted: Wanted<'_>) -> Error {
+    fn not_found(&self, wanted: Selector<'_>) -> Error {
         let found = self.names();
         let place = self.files.shown();
         let error = match wanted {
-            Wanted::Only => {
+            Selector::Only => {
                 return Error::new(ErrorKind::NotFound, format!("read {place}"))
                     .because("its index.json lists nothing");
             }
-            Wanted::Tag(tag) => Error::new(ErrorKind::NotFound, format!("find {tag} in {place}")),
-            Wanted::Name(name) => {
+            Selector::Tag(tag) => Error::new(ErrorKind::NotFound, format!("find {tag} in {place}")),
+            Selector::Name(name) => {
                 Error::new(ErrorKind::NotFound, format!("find {name} in {place}"))
             }
         };
