@@ -49,14 +49,14 @@ struct Progress {
     /// The bytes that were seen, less those that were removed.
     total: u64,
     /// The entry that the walk is in.
-    open: Option<Seen>,
+    open: Option<Candidate>,
     /// The oldest entries.
-    oldest: Vec<Seen>,
+    oldest: Vec<Candidate>,
 }
 
 /// An entry, as the walk saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+struct Candidate {
     path: PathBuf,
     cache: String,
     bytes: u64,
@@ -148,7 +148,7 @@ impl Progress {
                 };
                 let used = used.and_then(|used| used.duration_since(UNIX_EPOCH).ok());
                 let cache = cache.name().to_owned();
-                self.open = used.map(|used| Seen { path: of.path, cache, bytes, used });
+                self.open = used.map(|used| Candidate { path: of.path, cache, bytes, used });
             }
         }
     }
@@ -172,15 +172,15 @@ impl Progress {
         let is_late = is_over();
         self.sort();
         let mut next = 0;
-        while let Some(seen) = self.oldest.get(next) {
+        while let Some(candidate) = self.oldest.get(next) {
             let is_enough = if is_late { next >= LEAST_REMOVED } else { is_over() };
             if self.total <= keep || is_enough {
                 break;
             }
             next += 1;
-            let used = UNIX_EPOCH + seen.used;
-            if !keepers.keep(&seen.path, used) && remove(&mut collector, store, seen)? {
-                self.total = self.total.saturating_sub(seen.bytes);
+            let used = UNIX_EPOCH + candidate.used;
+            if !keepers.keep(&candidate.path, used) && remove(&mut collector, store, candidate)? {
+                self.total = self.total.saturating_sub(candidate.bytes);
             }
         }
         self.oldest.drain(..next);
@@ -190,21 +190,21 @@ impl Progress {
 }
 
 /// Removes an entry unless it was used since the walk saw it.
-fn remove(collector: &mut Collector, store: &Store, seen: &Seen) -> Result<bool> {
-    let (Some(cache), used) = (named(&seen.cache), UNIX_EPOCH + seen.used) else {
+fn remove(collector: &mut Collector, store: &Store, candidate: &Candidate) -> Result<bool> {
+    let (Some(cache), used) = (named(&candidate.cache), UNIX_EPOCH + candidate.used) else {
         return Ok(false);
     };
-    let of = cache.entry_of(&seen.path, &Facts::default());
+    let of = cache.entry_of(&candidate.path, &Facts::default());
     // A folder is not among its own files.
-    let of = of.or_else(|| cache.entry_of(&seen.path.join("x"), &Facts::default()));
-    if of.is_none_or(|of| of.path != seen.path || last_use(store, &of) != Some(used)) {
+    let of = of.or_else(|| cache.entry_of(&candidate.path.join("x"), &Facts::default()));
+    if of.is_none_or(|of| of.path != candidate.path || last_use(store, &of) != Some(used)) {
         return Ok(false);
     }
-    if is_of_others(&seen.path) || cache.standing(store, &seen.path) != Standing::Useful {
+    if is_of_others(&candidate.path) || cache.standing(store, &candidate.path) != Standing::Useful {
         return Ok(false);
     }
-    let size = Size::of_bytes(seen.bytes);
-    let (path, standing) = (seen.path.clone(), Standing::Useful);
+    let size = Size::of_bytes(candidate.bytes);
+    let (path, standing) = (candidate.path.clone(), Standing::Useful);
     cache.remove(collector, store, &Entry { cache: cache.name(), path, size, used, standing })
 }
 
