@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::describe::Known;
+use super::describe::Names;
 use super::{Cache, Entry, EntryPath, Facts, modified};
 use crate::disk::is_absence;
 use crate::error::{Cannot as _, Result};
@@ -159,7 +159,7 @@ impl Cache for CacheMounts {
         Ok(true)
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, _: &Names) -> String {
         let about = super::about(&store.root().join(&entry.path).with_extension(ABOUT));
         about.unwrap_or_else(|| "a cache of steps".to_owned())
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::describe::Known;
+use super::describe::Names;
 use super::{Cache, Entry, EntryPath, Facts};
 use crate::error::Result;
 use crate::store::{Collector, Standing, Store, StorePlace};
@@ -39,7 +39,7 @@ impl Cache for Temporary {
         collector.remove(&entry.path).map(|()| true)
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, _: &Names) -> String {
         let is_used = self.standing(store, &entry.path) == Standing::InUse;
         if is_used { "being written" } else { "left behind" }.to_owned()
     }
