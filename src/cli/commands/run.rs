@@ -155,7 +155,7 @@ async fn prepare(
 }
 
 /// An image to run.
-struct Found {
+struct FoundImage {
     image: Image,
     /// What tables call it.
     called: String,
@@ -165,7 +165,7 @@ struct Found {
     pulled: bool,
 }
 
-impl Found {
+impl FoundImage {
     fn new(artifact: &Artifact, called: &str) -> Result<Self> {
         match artifact.images()[..] {
             [image] => Ok(Self {
@@ -204,11 +204,11 @@ async fn build_and_find(
     word: &str,
     platform: Option<&Platform>,
     context: &Context,
-) -> Result<Found> {
+) -> Result<FoundImage> {
     let built = build(session, word, platform).await?;
     let place = Location::Store(Some(built.clone()));
     let artifact = transport::read(&place, &platforms(platform, context), context).await?;
-    Found::new(&artifact, &built.without_digest().unwrap_or(built).familiar())
+    FoundImage::new(&artifact, &built.without_digest().unwrap_or(built).familiar())
 }
 
 /// Finds an image: in the local store, in a registry, or wherever it was said to be.
@@ -217,11 +217,11 @@ async fn find(
     word: &str,
     (platform, pull): (Option<&Platform>, Pull),
     context: &Context,
-) -> Result<Found> {
+) -> Result<FoundImage> {
     let platforms = platforms(platform, context);
     let place = word.parse::<Location>()?.in_folder(&session.environment.folder);
     let Location::Registry(reference) = place else {
-        return Found::new(&transport::read(&place, &platforms, context).await?, word);
+        return FoundImage::new(&transport::read(&place, &platforms, context).await?, word);
     };
     // A store that cannot be read has nothing for us.
     let own = session.store_to_read().ok().flatten();
@@ -242,13 +242,13 @@ async fn find(
         match transport::read(&place, &platforms, own).await {
             // The store may have it for another platform alone.
             Err(error) if error.kind() == ErrorKind::NotFound && pull == Pull::Missing => {}
-            found => return Found::new(&found?, word),
+            found => return FoundImage::new(&found?, word),
         }
     }
     let artifact =
         transport::read(&Location::Registry(reference.clone()), &platforms, context).await?;
-    let found = Found::new(&artifact, word)?;
-    Ok(Found { reference: Some(reference), pulled: true, ..found })
+    let found = FoundImage::new(&artifact, word)?;
+    Ok(FoundImage { reference: Some(reference), pulled: true, ..found })
 }
 
 /// Builds one package as `gondola build` does, and answers the image's name in the store.
@@ -267,7 +267,7 @@ async fn build(session: &Session, package: &str, platform: Option<&Platform>) ->
 fn image_container(
     session: &Session,
     (new, isolation): (NewContainer, Isolation),
-    (found, rootfs): (&Found, &Rootfs),
+    (found, rootfs): (&FoundImage, &Rootfs),
     options: &Options,
 ) -> Result<LockedContainer> {
     let plan = Plan::make(&found.image.config.value().config, options)?;
