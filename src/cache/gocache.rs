@@ -63,7 +63,7 @@ impl GoCache {
             return Ok(Self { folder, about: None, _scratch: Some(Arc::new(scratch)) });
         };
         let folder = store.place(StorePlace::GoCaches).join(name.as_str());
-        Ok(Self { folder, about: Some(scope.shown().to_owned()), _scratch: None })
+        Ok(Self { folder, about: Some(scope.display().to_owned()), _scratch: None })
     }
 
     /// The build cache.

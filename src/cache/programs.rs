@@ -34,7 +34,7 @@ pub(super) struct Programs;
 /// Says whose programs a folder has, where it is kept.
 pub fn write_about(programs: &Path, scope: &CacheScope) {
     if programs.is_dir() {
-        super::write_about(&programs.join(ABOUT), scope.shown());
+        super::write_about(&programs.join(ABOUT), scope.display());
     }
 }
 

@@ -9,7 +9,7 @@ use crate::progress::TaskKind;
 
 use super::Builder;
 use super::freshness::{Recorded, Trace};
-use super::group::{Group, shown};
+use super::group::{Group, display};
 use super::packages::Package;
 use super::programs::{LastPrograms, Program, Run};
 
@@ -105,7 +105,7 @@ impl Builder {
     ) -> Result<(Vec<(PathBuf, Program)>, Option<Trace>)> {
         let Group { packages, platform, folder } = *group;
         let workdir = &packages[0].workdir;
-        let shown = shown(packages, Package::program_name, "programs");
+        let shown = display(packages, Package::program_name, "programs");
         let task = format!("{shown} for {platform}");
         let task = self.reporter.start(TaskKind::Compile, task, None);
 

@@ -159,7 +159,7 @@ impl FileContent {
     pub fn path(&self) -> PathBuf {
         match &self.place {
             FileLocation::Path(path) => path.clone(),
-            FileLocation::Beneath { folder, relative, .. } => folder.shown(relative),
+            FileLocation::Beneath { folder, relative, .. } => folder.display(relative),
         }
     }
 

@@ -214,7 +214,10 @@ mod tests {
         let path = folder.path().join(".docker/config.json");
         assert!(!erase(&home, "ghcr.io").await.unwrap());
         assert!(!path.exists());
-        assert_eq!(store(&home, "ghcr.io", &password()).await.unwrap(), StoredIn::File(path.clone()));
+        assert_eq!(
+            store(&home, "ghcr.io", &password()).await.unwrap(),
+            StoredIn::File(path.clone())
+        );
         store(&home, "docker.io", &Login::IdentityToken(Secret::new("i"))).await.unwrap();
         let expect = json!({"auths": {
             "ghcr.io": {"auth": "bWU6cDp3"},

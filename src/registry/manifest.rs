@@ -54,7 +54,9 @@ impl Client {
     /// The digest counts. Size and type are what the registry says of them.
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         match self.find(reference).await? {
-            FoundManifest::Named(descriptor) | FoundManifest::Whole(Pulled { descriptor, .. }) => Ok(descriptor),
+            FoundManifest::Named(descriptor) | FoundManifest::Whole(Pulled { descriptor, .. }) => {
+                Ok(descriptor)
+            }
         }
     }
 

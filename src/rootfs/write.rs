@@ -14,7 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Keeper, OWNERS, Target, shown};
+use super::attributes::{Attributes, Keeper, OWNERS, Target, display};
 use super::folders::Folders;
 use super::hiding::{Name, whiteout};
 use super::links::LinkBelow;
@@ -71,7 +71,7 @@ pub(super) fn write_layer(
     let mut writer = Writer::new(folder, options)?;
     while let Some(entry) = archive.next_entry()? {
         let written = writer.write(&entry, &mut archive);
-        written.cannot(|| format!("unpack {}", shown(&entry.path)))?;
+        written.cannot(|| format!("unpack {}", display(&entry.path)))?;
     }
     writer.finish()
 }
@@ -210,7 +210,7 @@ impl<'a> Writer<'a> {
             return Err(Error::new(ErrorKind::Invalid, "make its folder")
                 .because("the layer has more entries than allowed"));
         }
-        folder.cannot(|| format!("open its folder {}", shown(path)))
+        folder.cannot(|| format!("open its folder {}", display(path)))
     }
 
     fn write_root(&mut self, entry: &ListedEntry) -> Result<()> {

@@ -126,7 +126,7 @@ impl Store {
     /// Looks at everything that the store holds. Without a [`Collector`] it may change meanwhile.
     pub fn survey(&self) -> Result<Survey> {
         let named = self.index()?.manifests.into_iter().map(|entry| entry.digest).collect();
-        Survey::take(self, named).cannot(|| format!("look through the store {}", self.shown()))
+        Survey::take(self, named).cannot(|| format!("look through the store {}", self.display()))
     }
 
     /// What must stay, whatever it is: [`Keepers`] are found without a look at records.
@@ -140,7 +140,7 @@ impl Store {
             let folders = needed_by_containers(self)?;
             Ok(Keepers { root: self.root().to_owned(), blobs, folders, oldest_lease })
         };
-        find().cannot(|| format!("look through the store {}", self.shown()))
+        find().cannot(|| format!("look through the store {}", self.display()))
     }
 }
 
@@ -267,7 +267,7 @@ impl Survey {
             }
             graph::reachable(store, documents)
         };
-        find().cannot(|| format!("look through the store {}", store.shown()))
+        find().cannot(|| format!("look through the store {}", store.display()))
     }
 
     /// The digests that stand in records of a kind.

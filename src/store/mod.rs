@@ -322,12 +322,12 @@ impl Store {
 
     fn has_layout_file(&self) -> Result<bool> {
         let path = self.place(StorePlace::LayoutFile);
-        let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.shown()));
+        let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.display()));
         let refused = |error| failed().caused_by(error).hint("set GONDOLA_HOME to another folder");
         let Some(bytes) = absent_as_none(fs_err::read(&path)).map_err(refused)? else {
             return Ok(false);
         };
-        let corrupt = Error::new(ErrorKind::Corrupt, format!("open the store {}", self.shown()));
+        let corrupt = Error::new(ErrorKind::Corrupt, format!("open the store {}", self.display()));
         match serde_json::from_slice::<LayoutFile>(&bytes) {
             Ok(LayoutFile { version }) if version == LAYOUT_VERSION => Ok(true),
             Ok(LayoutFile { version }) => Err(corrupt
@@ -386,12 +386,12 @@ impl Store {
         written.map_err(|error| self.cannot_write(error))
     }
 
-    fn shown(&self) -> std::path::Display<'_> {
+    fn display(&self) -> std::path::Display<'_> {
         self.root().display()
     }
 
     fn unwritten(&self, error: io::Error) -> Error {
-        let action = format!("write to the store {}", self.shown());
+        let action = format!("write to the store {}", self.display());
         Error::new(ErrorKind::Io, action).caused_by(error)
     }
 

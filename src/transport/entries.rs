@@ -69,7 +69,7 @@ pub(super) fn name_of(entry: &Descriptor) -> Option<Reference> {
 }
 
 /// How an entry is called in messages.
-pub(super) fn shown(entry: &Descriptor) -> &str {
+pub(super) fn display(entry: &Descriptor) -> &str {
     let name = [IMAGE_NAME, REF_NAME].iter().find_map(|key| entry.annotations.get(*key));
     name.map_or(entry.digest.as_str(), String::as_str)
 }

@@ -58,7 +58,7 @@ pub async fn read_all(
 
 fn read_all_of_layout(folder: &Folder, platforms: &PlatformSet) -> Result<Vec<TaggedArtifact>> {
     let images = open_layout(folder)?.read_all(platforms)?;
-    select::select_each(images, platforms, &folder.shown())
+    select::select_each(images, platforms, &folder.display())
 }
 
 fn read_local(
@@ -72,7 +72,8 @@ fn read_local(
         Location::Layout { folder, tag } => {
             let folder = Folder(folder.clone());
             let mut layout = open_layout(&folder)?;
-            let whole = layout.read(tag.as_ref().map_or(Selector::Only, Selector::Tag), platforms)?;
+            let whole =
+                layout.read(tag.as_ref().map_or(Selector::Only, Selector::Tag), platforms)?;
             select::select(whole, platforms, &place.to_string())
         }
         Location::OciArchive { file, tag } => {
@@ -98,7 +99,7 @@ fn read_local(
 
 fn open_layout(folder: &Folder) -> Result<Layout<'_>> {
     Layout::open(folder)?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("read {}", folder.shown()))
+        Error::new(ErrorKind::NotFound, format!("read {}", folder.display()))
             .because("it is no image layout: there is no file oci-layout in it")
     })
 }

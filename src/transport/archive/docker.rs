@@ -28,7 +28,7 @@ impl<'a> Images<'a> {
     pub(super) fn open(archive: &'a Archive) -> Result<Option<Self>> {
         let Some(bytes) = archive.read("manifest.json", LARGEST_MANIFEST)? else { return Ok(None) };
         let items = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::new(ErrorKind::Invalid, format!("read {}", archive.shown()))
+            Error::new(ErrorKind::Invalid, format!("read {}", archive.display()))
                 .because(format!("its manifest.json is broken: {error}"))
         })?;
         Ok(Some(Self { archive, items }))
@@ -39,9 +39,9 @@ impl<'a> Images<'a> {
         let found: Vec<&Item> = self.items.iter().filter(|item| item.is(wanted)).collect();
         match found[..] {
             [only] => self.image(only),
-            [] => Err(Error::new(ErrorKind::NotFound, format!("find {}", shown(wanted)))
-                .because(format!("{} holds {}", self.archive.shown(), self.names()))),
-            _ => Err(Error::new(ErrorKind::Usage, format!("read {}", self.archive.shown()))
+            [] => Err(Error::new(ErrorKind::NotFound, format!("find {}", display(wanted)))
+                .because(format!("{} holds {}", self.archive.display(), self.names()))),
+            _ => Err(Error::new(ErrorKind::Usage, format!("read {}", self.archive.display()))
                 .because(format!("it holds several images: {}", self.names()))
                 .hint("write one of the names after the path and a colon")),
         }
@@ -65,7 +65,7 @@ impl<'a> Images<'a> {
 
     /// Makes a manifest for what has none. Many readers of layouts take OCI types alone.
     fn image(&self, item: &Item) -> Result<Artifact> {
-        let action = || format!("read an image of {}", self.archive.shown());
+        let action = || format!("read an image of {}", self.archive.display());
         let bytes = self.archive.read(&item.config, LARGEST_DOCUMENT)?;
         let bytes = bytes.ok_or_else(|| self.missing(&item.config))?;
         let config: Document<ImageConfig> =
@@ -91,7 +91,7 @@ impl<'a> Images<'a> {
     fn layer(&self, member: &str, diff_id: &Digest) -> Result<Blob> {
         let found = self.archive.locate(member)?;
         let (source, size) = found.ok_or_else(|| self.missing(member))?;
-        let action = || format!("read {} in {}", member.escape_debug(), self.archive.shown());
+        let action = || format!("read {} in {}", member.escape_debug(), self.archive.display());
         let mut start = Vec::new();
         content(&source, size).and_then(|r| r.take(4).read_to_end(&mut start)).cannot(action)?;
         let compression = layer::detect(&start);
@@ -106,7 +106,7 @@ impl<'a> Images<'a> {
     }
 
     fn missing(&self, member: &str) -> Error {
-        let what = format!("read {} in {}", member.escape_debug(), self.archive.shown());
+        let what = format!("read {} in {}", member.escape_debug(), self.archive.display());
         Error::new(ErrorKind::NotFound, what).because("the archive has no such member")
     }
 }
@@ -131,7 +131,7 @@ impl Item {
     }
 }
 
-fn shown(wanted: Selector<'_>) -> String {
+fn display(wanted: Selector<'_>) -> String {
     match wanted {
         Selector::Only => "an image".to_owned(),
         Selector::Tag(tag) => tag.to_string(),

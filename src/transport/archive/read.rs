@@ -19,7 +19,7 @@ pub(in crate::transport) fn read(
         Some(mut layout) => layout.read(wanted, platforms)?,
         None => docker_images(archive)?.read(wanted)?,
     };
-    select(whole, platforms, &archive.shown())
+    select(whole, platforms, &archive.display())
 }
 
 /// Reads every image with its names.
@@ -31,12 +31,12 @@ pub(in crate::transport) fn read_all(
         Some(mut layout) => layout.read_all(platforms)?,
         None => docker_images(archive)?.read_all()?,
     };
-    select_each(all, platforms, &archive.shown())
+    select_each(all, platforms, &archive.display())
 }
 
 fn docker_images(archive: &Archive) -> Result<docker::Images<'_>> {
     docker::Images::open(archive)?.ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, format!("read {}", archive.shown()))
+        Error::new(ErrorKind::Invalid, format!("read {}", archive.display()))
             .because("it has neither an oci-layout nor a manifest.json")
     })
 }

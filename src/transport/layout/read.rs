@@ -11,7 +11,7 @@ use crate::oci::{
     Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
 };
 use crate::transport::assemble::{Contents, assemble};
-use crate::transport::entries::{REF_NAME, Selector, blob_name, name_of, shown};
+use crate::transport::entries::{REF_NAME, Selector, blob_name, display, name_of};
 use crate::transport::files::Files;
 
 /// `index.json` may be larger than a manifest: it has every name there is.
@@ -32,7 +32,7 @@ impl<'a> Layout<'a> {
     /// Opens the layout among `files`; `None` where there is no `oci-layout`.
     pub(in crate::transport) fn open(files: &'a dyn Files) -> Result<Option<Self>> {
         let Some(bytes) = files.read("oci-layout", LARGEST_LAYOUT_FILE)? else { return Ok(None) };
-        let invalid = || Error::new(ErrorKind::Invalid, format!("read {}", files.shown()));
+        let invalid = || Error::new(ErrorKind::Invalid, format!("read {}", files.display()));
         let LayoutFile { version } = serde_json::from_slice(&bytes).map_err(|error| {
             invalid().because(format!("its oci-layout file is broken: {error}"))
         })?;
@@ -121,7 +121,7 @@ impl<'a> Layout<'a> {
 
     fn not_found(&self, wanted: Selector<'_>) -> Error {
         let found = self.names();
-        let place = self.files.shown();
+        let place = self.files.display();
         let error = match wanted {
             Selector::Only => {
                 return Error::new(ErrorKind::NotFound, format!("read {place}"))
@@ -136,7 +136,7 @@ impl<'a> Layout<'a> {
     }
 
     fn ambiguous(&self) -> Error {
-        Error::new(ErrorKind::Usage, format!("read {}", self.files.shown()))
+        Error::new(ErrorKind::Usage, format!("read {}", self.files.display()))
             .because(format!("it holds several images: {}", self.names()))
             .hint("write one of the names after the path and a colon")
     }
@@ -156,7 +156,7 @@ impl<'a> Layout<'a> {
     }
 
     fn missing(&self, descriptor: &Descriptor) -> Error {
-        let (place, what) = (self.files.shown(), &descriptor.digest);
+        let (place, what) = (self.files.display(), &descriptor.digest);
         let error = Error::new(ErrorKind::NotFound, format!("read {what} in {place}"));
         let error = error.because(format!("{} is missing", blob_name(descriptor)));
         match &descriptor.platform {
@@ -184,7 +184,7 @@ impl Contents for Layout<'_> {
         if size == descriptor.size {
             return Ok(source);
         }
-        let action = format!("read {} in {}", descriptor.digest, self.files.shown());
+        let action = format!("read {} in {}", descriptor.digest, self.files.display());
         Err(Error::new(ErrorKind::Corrupt, action)
             .because(format!("found {size} bytes, expected {}", descriptor.size)))
     }
