@@ -272,7 +272,7 @@ fn image_container(
 ) -> Result<LockedContainer> {
     let plan = Plan::make(&found.image.config.value().config, options)?;
     plan.warnings.iter().for_each(|warning| session.reporter.warn(warning));
-    let mut root = rootfs.fork()?.settle(&new.make_folder("root")?)?;
+    let mut root = rootfs.fork()?.move_to(&new.make_folder("root")?)?;
     if options.remove {
         root = root.volatile();
     }
