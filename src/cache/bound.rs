@@ -229,18 +229,22 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// A store with ten records, the first of which is the oldest, and a named blob that is older.
+    /// A store with ten records, the last of which is the oldest.
     fn store() -> (tempfile::TempDir, Store) {
+        store_of(10)
+    }
+
+    fn store_of(count: u32) -> (tempfile::TempDir, Store) {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        for number in 0..10_u32 {
+        for number in 0..count {
             store.put_record("kind", &number.to_string(), &"x".repeat(1000)).unwrap();
         }
         let root = home.path().to_owned();
         drop(store);
         let records = StorePlace::Records.of(&root).join("kind");
         for (age, name) in (0..).zip(crate::store::names(&records)) {
-            let time = UNIX_EPOCH + Duration::from_secs(1000 - age * 10);
+            let time = UNIX_EPOCH + Duration::from_secs(100_000 - age * 10);
             let file = fs_err::OpenOptions::new().write(true).open(records.join(name)).unwrap();
             file.file().set_modified(time).unwrap();
         }
@@ -267,7 +271,7 @@ mod tests {
         let oldest = times.min().unwrap();
         assert_eq!(
             oldest,
-            UNIX_EPOCH + Duration::from_mins(16),
+            UNIX_EPOCH + Duration::from_secs(100_000 - 40),
             "the last ones in the list were old"
         );
         assert!(!store.place(StorePlace::Bound).exists());
@@ -296,6 +300,23 @@ mod tests {
         }
         assert_eq!(left(&store), 3);
         assert!(times > 3, "{times}");
+    }
+
+    #[test]
+    fn it_comes_to_an_end_where_listing_takes_all_the_time() {
+        let (_home, store) = store_of(700);
+        let mut times = 0;
+        loop {
+            times += 1;
+            let asked = Cell::new(false);
+            // There was time when it began, and none since.
+            if keep_within(&store, 100_000, &|| asked.replace(true)).unwrap() {
+                break;
+            }
+            assert!(times < 80, "it comes to no end: {} are left", left(&store));
+        }
+        assert!((80..100).contains(&left(&store)), "{}", left(&store));
+        assert!(times > 60, "{times}: more was done than there was time for");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn walk(
     walk_on(folder, after, is_one, &mut |_, found| visit(found.0, found.1))
 }
 
-/// As [`walk`], and says beside each file how many there were to choose from in its folder: listing them
+/// As [`walk`], and says with each file how many there are in its folder: listing them
 /// is what takes long in a folder of a hundred thousand.
 pub fn walk_on(
     folder: &Path,
@@ -82,8 +82,7 @@ impl Walk<'_> {
     fn inside(&mut self, folder: &Path, after: Option<VecDeque<OsString>>) -> ControlFlow<()> {
         let mut after = after.unwrap_or_default();
         let first = after.pop_front();
-        let names = names_from(&self.top.join(folder), first.as_deref());
-        let listed = names.len();
+        let (names, listed) = names_from(&self.top.join(folder), first.as_deref());
         for name in LazilySorted::new(names) {
             let path = folder.join(&name);
             let is_on_the_way = first.as_ref() == Some(&name);
@@ -134,11 +133,14 @@ impl Iterator for LazilySorted {
     }
 }
 
-/// The names in a folder that do not come before `first`; none where it cannot be read.
-fn names_from(folder: &Path, first: Option<&OsStr>) -> Vec<OsString> {
+/// The names in a folder that do not come before `first`, and how many there are in all; none where it
+/// cannot be read.
+fn names_from(folder: &Path, first: Option<&OsStr>) -> (Vec<OsString>, usize) {
     let entries = fs_err::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let names = entries.map(|entry| entry.file_name());
-    names.filter(|name| first.is_none_or(|first| name.as_os_str() >= first)).collect()
+    let mut listed = 0;
+    let names = entries.map(|entry| entry.file_name()).inspect(|_| listed += 1);
+    let names = names.filter(|name| first.is_none_or(|first| name.as_os_str() >= first)).collect();
+    (names, listed)
 }
 
 /// The names in a folder, sorted; none where it cannot be read.
