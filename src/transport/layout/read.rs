@@ -146,7 +146,7 @@ impl<'a> Layout<'a> {
         if entries.is_empty() {
             return "nothing".to_owned();
         }
-        let shown: Vec<&str> = entries.iter().map(shown).take(NAMES_SHOWN).collect();
+        let shown: Vec<&str> = entries.iter().map(display).take(NAMES_SHOWN).collect();
         let mut text = shown.join(", ").escape_debug().to_string();
         if entries.len() > NAMES_SHOWN {
             // Writing to a string cannot fail.
