@@ -17,7 +17,7 @@ use crate::store::Store;
 /// Arguments of `gondola doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
