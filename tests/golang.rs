@@ -392,6 +392,7 @@ async fn an_abandoned_build_interrupts_go() {
         folder: bench.dir(),
         workdir: bench.dir(),
         module: None,
+        files: Vec::new(),
     };
     tokio::select! {
         built = bench.builder.compile(std::slice::from_ref(&package), &bench.platform) => {

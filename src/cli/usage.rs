@@ -113,7 +113,7 @@ mod tests {
             (&["build", "-L", "."], "--output docker:"),
             (&["-q", "build", "--cache-from=type=gha"], "--cache-repo REPOSITORY"),
             (&["run", "--gpus", "all", "image"], "gondola doctor"),
-            (&["start", "web"], "gondola restart NAME"),
+            (&["pause", "web"], "gondola start NAME"),
             (&["resolve", "-f", "x.yaml"], "gondola build --push"),
         ];
         for (words, expected) in cases {

@@ -18,8 +18,10 @@ use crate::sandbox::{Child, Streams};
 /// Where a program's output goes, beside the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// The standard streams of this process show it.
+    /// The standard streams of this process show it, and its input is this process's.
     Foreground,
+    /// The standard streams of this process show it; its input, where it has one, stays open.
+    Output,
     /// The log alone has it.
     Detached,
 }
@@ -28,8 +30,8 @@ impl Attachment {
     fn output(self, stream: Stream) -> Option<BorrowedFd<'static>> {
         match (self, stream) {
             (Self::Detached, _) => None,
-            (Self::Foreground, Stream::Output) => Some(rustix::stdio::stdout()),
-            (Self::Foreground, Stream::Error) => Some(rustix::stdio::stderr()),
+            (Self::Foreground | Self::Output, Stream::Output) => Some(rustix::stdio::stdout()),
+            (Self::Foreground | Self::Output, Stream::Error) => Some(rustix::stdio::stderr()),
         }
     }
 }

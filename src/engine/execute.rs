@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::cancel::CancelToken;
@@ -182,6 +183,12 @@ pub trait Prepared: Send + Sync {
 
     /// The files that were read, for explanations.
     fn files(&self) -> Vec<ReadFile>;
+
+    /// Whether the files that it works on ask for the variable of [`super::op::Alternative`]. Equal keys
+    /// give equal answers.
+    fn wants_alternative(&self) -> BoxFuture<'_, Result<bool, OpError>> {
+        async { Ok(false) }.boxed()
+    }
 
     /// Executes it on the very files that were read.
     fn execute(self: Box<Self>, run: Run) -> BoxFuture<'static, Result<Executed, OpError>>;

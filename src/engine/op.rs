@@ -99,12 +99,25 @@ pub struct ExecOp {
     pub limits: Vec<String>,
     /// What it sees besides its files, in order.
     pub mounts: Vec<Mount>,
+    /// A variable that it gets besides, where its files ask for that. No part of the key: the variable is.
+    pub alternative: Option<Alternative>,
     /// Which caches it gets without asking.
     pub caches: UnaskedCaches,
     /// The platform of its base. The files say it, so that it is no part of the key.
     pub platform: Platform,
     /// The program that reads commands, for whoever looks at a failure. No part of the key.
     pub shell: Vec<String>,
+}
+
+/// A variable that a program gets where its files ask for it, which whoever executes it finds out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// What is said once where a program got it.
+    pub note: Option<String>,
 }
 
 /// A script for a step to execute.
@@ -314,6 +327,15 @@ impl Op {
             Action::MakeFolder { .. } => true,
             Action::Copy(_) | Action::Take(_) => false,
         }
+    }
+
+    /// The op whose program has the variable that files may ask for.
+    pub fn with_alternative(&self) -> Option<Self> {
+        let Action::Exec(exec) = &self.action else { return None };
+        let mut exec = exec.clone();
+        let Alternative { name, value, .. } = exec.alternative.take()?;
+        exec.environment.push((name, value));
+        Some(Self { action: Action::Exec(exec), ..self.clone() })
     }
 
     /// What it is called before files are read, where the files that it reads have a key: another

@@ -1,6 +1,9 @@
 //! Looks ops up, has each executed once, and packs what it made while others are executed.
 
+mod settle;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -95,6 +98,8 @@ pub struct Solver {
     turn: Arc<Semaphore>,
     /// What steps were made of before; none where the store keeps no notes.
     notebook: OnceLock<Option<Arc<Notebook>>>,
+    /// Whether it was said that a program has a variable that nobody wrote.
+    noted: AtomicBool,
 }
 
 /// Cells by the keys of what is in them.
@@ -184,6 +189,7 @@ impl Solver {
             began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
             notebook: OnceLock::new(),
+            noted: AtomicBool::new(false),
         }
     }
 
@@ -240,7 +246,13 @@ impl Solver {
         {
             return Ok(found);
         }
-        let prepared = self.executor.prepare(job.op.clone(), job.inputs.clone()).await?;
+        let mut prepared = self.executor.prepare(job.op.clone(), job.inputs.clone()).await?;
+        let mut job = Job { op: job.op.clone(), ..*job };
+        if let Some(op) = self.settled(&job, prepared.as_ref()).await? {
+            prepared = self.executor.prepare(op.clone(), job.inputs.clone()).await?;
+            job.op = op;
+        }
+        let job = &job;
         let key = job.op.key(&prepared.digests());
         if let Some(definition) = &definition {
             self.put_alias(definition, &key)?;

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::mounts::{self, Mounted};
 use super::shell::{self, Failed, FirstFailed};
-use super::{Chosen, Workshop, files, go_cache};
+use super::{Chosen, Workshop, files, go_cache, go_modules};
 use crate::blocking::blocking_or;
 use crate::engine::op::{self, Action, ExecOp};
 use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, ReadFile, Run};
@@ -57,6 +57,11 @@ impl Prepared for Exec {
 
     fn files(&self) -> Vec<ReadFile> {
         self.binds.files()
+    }
+
+    fn wants_alternative(&self) -> BoxFuture<'_, Result<bool, OpError>> {
+        let op = exec_of(&self.op);
+        async { Ok(go_modules::are_optional(&self.workshop, op, &self.inputs).await?) }.boxed()
     }
 
     fn execute(self: Box<Self>, run: Run) -> BoxFuture<'static, Result<Executed, OpError>> {

@@ -137,10 +137,7 @@ impl Step {
     }
 
     fn has_go(&self) -> Result<bool> {
-        Ok(self.variables.contains_key("GOLANG_VERSION")
-            || self.exists("usr/local/go/bin/go")?
-            || self.exists("usr/bin/go")?
-            || self.exists("usr/lib/go/bin/go")?)
+        has_go(self.files.as_ref(), |name| self.variables.contains_key(name))
     }
 
     fn exists(&self, path: &str) -> Result<bool> {
@@ -311,7 +308,21 @@ impl Step {
     }
 }
 
-fn text(kind: &EntryKind) -> Option<String> {
+/// Whether an image carries Go.
+pub(super) fn has_go(files: &dyn Files, is_set: impl Fn(&str) -> bool) -> Result<bool> {
+    if is_set("GOLANG_VERSION") {
+        return Ok(true);
+    }
+    for program in [&b"usr/local/go/bin/go"[..], b"usr/bin/go", b"usr/lib/go/bin/go"] {
+        if resolve(files, program, LastLink::Follow)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The content of a file.
+pub(super) fn text(kind: &EntryKind) -> Option<String> {
     match kind {
         EntryKind::File(content) => {
             let bytes = content.bytes().ok()?;

@@ -14,6 +14,7 @@ mod exec;
 mod file_op;
 mod files;
 mod go_cache;
+mod go_modules;
 mod levels;
 mod merged;
 mod mounts;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Builder;
 use super::command::Output;
+use super::compile::program_file;
 use super::freshness::{Before, Recorded, Sources, StartedAt, Trace};
 use super::gocache::Ongoing;
 use super::group::Group;
@@ -152,10 +153,17 @@ impl Builder {
     /// Runs `go build` once. A locked file stays locked for as long.
     async fn go_build(&self, group: &Group<'_>, lock: Option<&File>) -> Result<Output> {
         let mut arguments = vec!["build".to_owned(), "-o".to_owned()];
-        arguments.push(format!("{}/", group.folder.display()));
+        // A package of files has no name for the go command.
+        arguments.push(match group.packages {
+            [only] if !only.files.is_empty() => {
+                let program = program_file(only, group.platform);
+                group.folder.join(program).display().to_string()
+            }
+            _ => format!("{}/", group.folder.display()),
+        });
         arguments.extend(self.flags.arguments());
         arguments.push("--".to_owned());
-        arguments.extend(group.packages.iter().map(|package| package.import_path.clone()));
+        arguments.extend(group.packages.iter().flat_map(|package| package.arguments()).cloned());
         self.go_locked(&group.packages[0].workdir, &arguments, group.platform, lock).await
     }
 

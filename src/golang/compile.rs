@@ -146,7 +146,7 @@ impl Builder {
     }
 }
 
-fn program_file(package: &Package, platform: &Platform) -> String {
+pub(super) fn program_file(package: &Package, platform: &Platform) -> String {
     let end = if platform.os == "windows" { ".exe" } else { "" };
     format!("{}{end}", package.program_name())
 }
@@ -158,7 +158,10 @@ fn groups(packages: &[Package]) -> Vec<Vec<usize>> {
         let accepts = |group: &&mut Vec<usize>| {
             group.iter().all(|&other| {
                 let other = &packages[other];
-                other.workdir == package.workdir && other.program_name() != package.program_name()
+                other.workdir == package.workdir
+                    && other.program_name() != package.program_name()
+                    && other.files.is_empty()
+                    && package.files.is_empty()
             })
         };
         match groups.iter_mut().find(accepts) {
@@ -179,6 +182,7 @@ mod tests {
             folder: PathBuf::from(workdir).join(import_path),
             workdir: workdir.into(),
             module: None,
+            files: Vec::new(),
         }
     }
 

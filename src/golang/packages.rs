@@ -1,5 +1,6 @@
 //! Which main packages a command line means.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,8 @@ use super::Builder;
 use super::command::Output;
 use super::documents;
 use super::name::program_name;
-use super::scope::{Scope, is_wildcard};
+use super::presence::program_files;
+use super::scope::{Scope, absolute, is_wildcard};
 
 /// A main package of some module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,12 +27,20 @@ pub struct Package {
     pub workdir: PathBuf,
     /// Its module's path, if it has one.
     pub module: Option<String>,
+    /// Its files, where it is known by them alone: it is in no module.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 impl Package {
     /// The base name that `go build` gives the program, without the `.exe` of Windows.
     pub fn program_name(&self) -> &str {
         program_name(&self.import_path)
+    }
+
+    /// What names it to the go command.
+    pub(super) fn arguments(&self) -> &[String] {
+        if self.files.is_empty() { std::slice::from_ref(&self.import_path) } else { &self.files }
     }
 }
 
@@ -101,7 +111,14 @@ impl Builder {
         for pattern in patterns {
             let (workdir, pattern) = scope.place(pattern)?;
             documents::check(&workdir, workspace)?;
-            documents::check_sources(&scope.module_of(&workdir).unwrap_or(workdir.clone()))?;
+            let module = scope.module_of(&workdir);
+            documents::check_sources(&module.clone().unwrap_or(workdir.clone()))?;
+            if module.is_none()
+                && let Some(lone) = lone(&workdir, &pattern)
+            {
+                questions.push(lone);
+                continue;
+            }
             match questions.iter_mut().find(|question| question.workdir == workdir) {
                 Some(question) => question.patterns.push(pattern),
                 None => questions.push(Question { workdir, patterns: vec![pattern] }),
@@ -123,12 +140,22 @@ impl Builder {
         }
         let mut packages = Vec::new();
         for listed in parse::<Listed>(&stdout)? {
-            if listed.name == "main" {
+            if listed.import_path == OF_FILES && listed.name == "main" {
+                let name = question.workdir.file_name().map(|name| name.to_string_lossy());
+                packages.push(Package {
+                    import_path: name.map_or_else(|| "app".to_owned(), Cow::into_owned),
+                    folder: question.workdir.clone(),
+                    workdir: question.workdir.clone(),
+                    module: None,
+                    files: question.patterns.clone(),
+                });
+            } else if listed.name == "main" {
                 packages.push(Package {
                     import_path: listed.import_path,
                     folder: listed.dir,
                     workdir: question.workdir.clone(),
                     module: listed.module.map(|module| module.path),
+                    files: Vec::new(),
                 });
             } else if listed.matches.iter().any(|pattern| !is_wildcard(pattern)) {
                 return Err(not_main(&listed));
@@ -136,6 +163,21 @@ impl Builder {
         }
         Ok(packages)
     }
+}
+
+/// What the go command calls a package that is known by its files.
+const OF_FILES: &str = "command-line-arguments";
+
+/// The program in a folder that is in no module: Go builds that of its files, as `go run main.go` does.
+fn lone(workdir: &Path, pattern: &str) -> Option<Question> {
+    let is_folder =
+        matches!(pattern, "." | "..") || pattern.starts_with("./") || pattern.starts_with('/');
+    if !is_folder || is_wildcard(pattern) {
+        return None;
+    }
+    let workdir = absolute(workdir, pattern);
+    let patterns = program_files(&workdir);
+    (!patterns.is_empty()).then_some(Question { workdir, patterns })
 }
 
 /// Reads the JSON documents that `go list` prints one after another.

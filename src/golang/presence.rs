@@ -8,15 +8,31 @@ const LONGEST_HEADER: u64 = 1 << 20;
 
 /// Whether a folder itself holds a file of `package main`.
 pub fn has_program(folder: &Path) -> bool {
-    let Ok(entries) = fs_err::read_dir(folder) else { return false };
-    entries.flatten().any(|entry| {
-        let path = entry.path();
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let counts =
-            name.ends_with(".go") && !name.ends_with("_test.go") && !name.starts_with(['_', '.']);
-        counts && header(&path).is_some_and(|text| is_main(&text))
+    files(folder).any(|name| is_of_program(&folder.join(name)))
+}
+
+/// The files of a folder that the go command looks at for a program, sorted; none where it holds no
+/// program.
+pub(super) fn program_files(folder: &Path) -> Vec<String> {
+    if !has_program(folder) {
+        return Vec::new();
+    }
+    let mut names: Vec<String> = files(folder).collect();
+    names.sort();
+    names
+}
+
+/// The names of the files that belong to a folder's package.
+fn files(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| {
+        name.ends_with(".go") && !name.ends_with("_test.go") && !name.starts_with(['_', '.'])
     })
+}
+
+fn is_of_program(file: &Path) -> bool {
+    header(file).is_some_and(|text| is_main(&text))
 }
 
 /// How a file begins.

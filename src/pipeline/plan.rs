@@ -321,6 +321,7 @@ mod tests {
             folder: base.join("cmd/server"),
             workdir: base.to_owned(),
             module: Some("example.com/shop".to_owned()),
+            files: Vec::new(),
         };
         let absolute = base.join("cmd/server").display().to_string();
         let (named, matched) = (Some(Fit::Named), Some(Fit::Matched));

@@ -22,8 +22,9 @@ impl Runs for Noted<BuildArgs> {
     fn need(&self, _: &GlobalArgs, environment: &Environment) -> Result<Need> {
         let request = self.args.sandbox.request();
         // What is wrong with the flags is told later.
-        let front_end = gondola::front_end(self, &environment.folder).ok();
-        Ok(if front_end == Some(FrontEnd::Dockerfile) && !self.args.dockerfile.check {
+        let choice = gondola::choose(self, &environment.folder).ok();
+        let is_dockerfile = choice.is_some_and(|choice| choice.front_end == FrontEnd::Dockerfile);
+        Ok(if is_dockerfile && !self.args.dockerfile.check {
             Need::Perhaps(request, of_root())
         } else if request.preference == Preference::Only(Isolation::NsSubuid) {
             Need::IdRange
@@ -55,6 +56,9 @@ async fn build(
     for note in &asked.notes {
         session.reporter.warn(note);
     }
+    if let Some(note) = &asked.choice.note {
+        session.reporter.note(note);
+    }
     if args.dockerfile.check {
         return pipeline::check(&engine, asked.request).await;
     }
@@ -63,7 +67,10 @@ async fn build(
         // The page is of most use when a build took long to fail.
         session.write_timings(&session.environment.resolve(path))?;
     }
-    let published = published?;
+    let published = published.map_err(|error| match isolation {
+        Some(_) => error,
+        None => asked.choice.explain(error),
+    })?;
     session.keep_store_within(keep);
     if args.result.output.iter().any(Location::is_stream) {
         return Ok(());

@@ -27,6 +27,7 @@ mod rm;
 mod rmi;
 mod run;
 mod shim;
+mod start;
 mod stats;
 mod stop;
 mod tag;
@@ -119,7 +120,9 @@ commands! {
     Logs(logs::LogsArgs),
     /// Stop containers
     Stop(stop::StopArgs),
-    /// Start containers again
+    /// Start containers that have ended, with their files
+    Start(start::StartArgs),
+    /// Stop containers, and start them again
     Restart(restart::RestartArgs),
     /// Run a command in a running container
     Exec(exec::ExecArgs),

@@ -1,40 +1,44 @@
 //! `gondola build`: what may be typed, what each flag does for each front end, and the request that it
 //! comes to.
 //!
-//! Which front end is meant is decided like this. A flag that only one knows decides. Standard input, a
-//! repository or an address as the context: a Dockerfile. Else a folder that has a Dockerfile and no Go
-//! program of its own: the Dockerfile in it. Else Go packages.
+//! Which front end is meant is decided in [`front_end`].
 
 mod dockerfile;
+mod front_end;
 mod packages;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, ValueHint};
 
 use crate::cli::environment::Environment;
-use crate::cli::flags::context;
 use crate::cli::flags::platform;
 use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::Session;
 use crate::error::Result;
-use crate::golang::{self, ModuleMode};
+use crate::golang::ModuleMode;
 use crate::literal;
 use crate::oci::{Platform, PlatformSet};
 use crate::pipeline::{Caches, Outputs, Request, Source};
 use crate::sandbox::{IsolationRequest, Limit};
 use crate::transport::Location;
 
+pub use front_end::{Choice, choose};
+
 /// Arguments of `gondola build`.
 #[derive(Clone, Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct BuildArgs {
-    /// Go packages (import paths, folders, patterns such as ./cmd/...), or the context of a Dockerfile
-    #[arg(value_name = "PACKAGE|CONTEXT", value_hint = ValueHint::DirPath)]
+    /// Folder with a Dockerfile, or another context; or Go packages (folders, import paths, patterns such
+    /// as ./cmd/...). Without one: the Go package here, else the Dockerfile here
+    #[arg(value_name = "CONTEXT|PACKAGE", value_hint = ValueHint::DirPath)]
     pub packages: Vec<String>,
+    /// Build the Go package in a folder that has a Dockerfile, too
+    #[arg(long)]
+    pub package: bool,
     /// Package whose binary goes into one image with those of the other --bin; repeatable
     #[arg(long, value_name = "PACKAGE", conflicts_with = "packages")]
     pub bin: Vec<String>,
@@ -313,12 +317,12 @@ const fn all(name: &'static str) -> Flag {
 
 /// How Go packages are compiled.
 const fn go(name: &'static str) -> Flag {
-    all(name).on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED).on(FrontEnd::Dockerfile, SAYS_IT_ITSELF)
+    programs(name).on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED)
 }
 
 /// What the image of a program is like.
 const fn programs(name: &'static str) -> Flag {
-    all(name).on(FrontEnd::Dockerfile, SAYS_IT_ITSELF)
+    all(name).on(FrontEnd::Dockerfile, SAYS_IT_ITSELF).deciding()
 }
 
 /// How a Dockerfile is built.
@@ -327,17 +331,19 @@ const fn dockerfile(name: &'static str) -> Flag {
 }
 
 /// What each flag does.
-pub static FLAGS: [Flag; 74] = [
-    go("packages").on(FrontEnd::Dockerfile, Effect::Applies),
-    go("bin").deciding(),
-    go("one-image"),
-    programs("prebuilt")
-        .on(
-            FrontEnd::Packages,
-            Effect::Refused("packages are compiled", "leave one of the two out"),
-        )
+pub static FLAGS: [Flag; 75] = [
+    all("packages").on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED),
+    Flag::new("package", Effect::Fulfilled)
+        .on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED)
+        .on(FrontEnd::Dockerfile, SAYS_IT_ITSELF)
         .deciding(),
-    programs("config").deciding(),
+    go("bin"),
+    go("one-image"),
+    programs("prebuilt").on(
+        FrontEnd::Packages,
+        Effect::Refused("packages are compiled", "leave one of the two out"),
+    ),
+    programs("config"),
     all("no-cache"),
     all("cache-scope").on(FrontEnd::Prebuilt, NO_BUILD),
     all("no-shared-caches").on(FrontEnd::Prebuilt, NO_BUILD),
@@ -351,7 +357,7 @@ pub static FLAGS: [Flag; 74] = [
     all("image-refs"),
     all("timings"),
     all("explain"),
-    go("go").deciding(),
+    go("go"),
     go("build-tags"),
     go("ldflags"),
     go("gcflags"),
@@ -419,44 +425,17 @@ pub const FRONT_ENDS: [FrontEnd; 3] =
 pub struct Asked {
     /// The build.
     pub request: Request,
+    /// Which front end makes it.
+    pub choice: Choice,
     /// What is said about flags that change nothing.
     pub notes: Vec<String>,
-}
-
-/// The front end that is meant.
-pub fn front_end(build: &Noted<BuildArgs>, folder: &Path) -> Result<FrontEnd> {
-    let left = table::meant(&FLAGS, &build.typed, &FRONT_ENDS)?;
-    let args = &build.args;
-    if !args.prebuilt.is_empty() && left.contains(&FrontEnd::Prebuilt) {
-        return Ok(FrontEnd::Prebuilt);
-    }
-    let can_be = |front_end| left.contains(&front_end);
-    Ok(match (can_be(FrontEnd::Packages), can_be(FrontEnd::Dockerfile)) {
-        (true, true) if names_dockerfile(&args.packages, folder) => FrontEnd::Dockerfile,
-        (true, _) => FrontEnd::Packages,
-        (false, _) => FrontEnd::Dockerfile,
-    })
-}
-
-/// Whether the words without a flag are the context of a Dockerfile.
-fn names_dockerfile(words: &[String], folder: &Path) -> bool {
-    let context = match words {
-        [] => ".",
-        [only] => only.as_str(),
-        _ => return false,
-    };
-    if context::is_remote(context) {
-        return true;
-    }
-    let context = folder.join(context);
-    let has_file = dockerfile::USUAL_NAMES.iter().any(|name| context.join(name).is_file());
-    has_file && !context.join("gondola.yaml").exists() && !golang::has_program(&context)
 }
 
 /// What a command line asks for.
 pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
     let environment = &session.environment;
-    let front_end = front_end(build, &environment.folder)?;
+    let choice = choose(build, &environment.folder)?;
+    let front_end = choice.front_end;
     let notes = table::check(&FLAGS, &build.typed, front_end)?;
     let args = &build.args;
     let source = match front_end {
@@ -464,7 +443,7 @@ pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
         FrontEnd::Prebuilt => Source::Prebuilt(packages::programs(args, environment)?),
         _ => Source::GoPackages(packages::programs(args, environment)?),
     };
-    Ok(Asked { request: request(args, source, environment)?, notes })
+    Ok(Asked { request: request(args, source, environment)?, choice, notes })
 }
 
 /// A build of one Go package, as `gondola run` asks for.

@@ -357,7 +357,6 @@ const FLAGS: &[Words] = &[
 
 const COMMANDS: &[Words] = &[
     // docker's containers
-    words(&[], "start", "a container that has ended is started again", "gondola restart NAME"),
     words(&[], "kill", "it is a way to stop", "gondola stop --time 0 NAME"),
     words(&[], "wait", "its log ends with the container", "gondola logs --follow NAME"),
     words(&[], "create", "a container is made when it is run", "gondola run --detach IMAGE"),
@@ -371,7 +370,7 @@ const COMMANDS: &[Words] = &[
         &[],
         "pause unpause",
         "containers cannot be frozen",
-        "gondola stop NAME, and gondola restart NAME",
+        "gondola stop NAME, and gondola start NAME",
     ),
     words(
         &[],
@@ -409,7 +408,7 @@ const COMMANDS: &[Words] = &[
         &[],
         "container",
         "its commands stand alone here",
-        "gondola ps, run, logs, stop, restart, exec, rm or stats",
+        "gondola ps, run, logs, start, stop, restart, exec, rm or stats",
     ),
     // docker's images
     words(

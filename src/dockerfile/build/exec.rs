@@ -8,19 +8,22 @@ use super::reads;
 use super::stage::Stage;
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
-use crate::dockerfile::instruction::{CommandLine, Run, RunNetwork, Security};
+use crate::dockerfile::instruction::{CommandLine, Kind, Run, RunNetwork, Security};
 use crate::dockerfile::mount::{self, MountFlag, SecretMount};
 use crate::dockerfile::scope;
 use crate::dockerfile::source::Span;
 use crate::engine::Provider;
 use crate::engine::op::{
-    self, Access, Action, ExecOp, Input, Mount, MountKind, Script, Sharing, UnaskedCaches,
+    self, Access, Action, Alternative, ExecOp, Input, Mount, MountKind, Script, Sharing,
+    UnaskedCaches,
 };
 use crate::oci::ContainerConfig;
 use crate::sandbox::Network;
 
 /// Where a heredoc that begins with `#!` appears, as in BuildKit.
 const SCRIPTS: &str = "/dev/pipes";
+/// The variable that says whether Go wants a module.
+const MODULE_MODE: &str = "GO111MODULE";
 /// Where secrets appear.
 const SECRETS: &str = "/run/secrets";
 
@@ -37,6 +40,7 @@ pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Fail
         in_image: reads::is_on(stage, stage.build.target),
     };
     let container = &stage.config.config;
+    let alternative = without_module(stage, &argv, script.as_ref());
     let op = ExecOp {
         argv,
         script,
@@ -48,6 +52,7 @@ pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Fail
         shared_memory_bytes: job.recipe.shared_memory_bytes,
         limits: job.recipe.limits.iter().map(ToString::to_string).collect(),
         mounts,
+        alternative,
         caches,
         platform: stage.platform.clone(),
         shell: shell(container),
@@ -106,6 +111,44 @@ fn command(stage: &Stage<'_>, run: &Run) -> (Vec<String>, Option<Script>) {
         }
     };
     (argv, script)
+}
+
+/// What a step of an image with Go gets where no `go.mod` is there: Go builds the folder all the same. It
+/// is nothing where the file or the base says how modules are used.
+fn without_module(
+    stage: &Stage<'_>,
+    argv: &[String],
+    script: Option<&Script>,
+) -> Option<Alternative> {
+    let is_set = stage.scope.run_environment().iter().any(|(name, _)| name == MODULE_MODE);
+    let written = stage.build.common.file.stages.iter().flat_map(|stage| &stage.instructions);
+    let mut all = written.chain(stage.build.triggers());
+    let is_named = all.any(|instruction| match &instruction.kind {
+        Kind::Run(run) => {
+            instruction.code.contains(MODULE_MODE)
+                || run.heredocs.iter().any(|heredoc| heredoc.body.contains(MODULE_MODE))
+        }
+        _ => false,
+    });
+    if is_set || is_named {
+        return None;
+    }
+    let folder = &stage.config.config.working_dir;
+    let texts = argv.iter().chain(script.map(|script| &script.text));
+    let note = texts.into_iter().any(|text| names_go(text)).then(|| {
+        format!(
+            "no go.mod is in {folder} or above it: steps without one get {MODULE_MODE}=auto and build \
+             there all the same, which Docker's do not; \"go mod init NAME\" makes one"
+        )
+    });
+    Some(Alternative { name: MODULE_MODE.to_owned(), value: "auto".to_owned(), note })
+}
+
+/// Whether a command has the word `go`, or one that may lead to it.
+fn names_go(text: &str) -> bool {
+    let is_word = |letter: char| letter.is_ascii_alphanumeric() || "/._-".contains(letter);
+    let mut words = text.split(|letter| !is_word(letter));
+    words.any(|word| matches!(word.rsplit('/').next(), Some("go" | "make")))
 }
 
 /// Whether a command is `<<NAME` and nothing else.
@@ -234,6 +277,19 @@ mod tests {
             [("<<EOF", true), (" <<-'E' ", true), ("cat <<EOF", false), ("<<A <<B", false)]
         {
             assert_eq!(is_heredoc_alone(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_may_run_go_is_told() {
+        for (text, expected) in [
+            ("go build -o main .", true),
+            ("cd x&&/usr/local/go/bin/go vet", true),
+            ("make all", true),
+            ("apt-get install -y golang-go", false),
+            ("echo good.go", false),
+        ] {
+            assert_eq!(names_go(text), expected, "{text}");
         }
     }
 

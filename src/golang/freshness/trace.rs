@@ -184,7 +184,7 @@ impl Builder {
     ) -> Result<Vec<Dependency>> {
         let mut by_workdir: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
         for package in packages {
-            by_workdir.entry(&package.workdir).or_default().push(package.import_path.clone());
+            by_workdir.entry(&package.workdir).or_default().extend_from_slice(package.arguments());
         }
         let mut dependencies = Vec::new();
         for (workdir, import_paths) in by_workdir {

@@ -19,7 +19,7 @@ use crate::pipeline::{
 use crate::transport::Location;
 
 /// The configuration file that is read when it exists.
-const DEFAULT_FILE: &str = "gondola.yaml";
+pub(super) const DEFAULT_FILE: &str = "gondola.yaml";
 
 /// The programs that `args` name.
 pub fn programs(args: &BuildArgs, environment: &Environment) -> Result<Programs> {
