@@ -40,7 +40,7 @@ enum User {
 
 /// A folder with the tutorial's files, and a registry that has the image of the first line.
 struct Tutorial {
-    bases: Bases,
+    _bases: Bases,
     sandbox: Sandbox,
     user: User,
 }
@@ -55,7 +55,7 @@ impl Tutorial {
         sandbox.set("CONTAINERS_REGISTRIES_CONF", registries.to_str().unwrap());
         sandbox.write("main.go", MAIN);
         sandbox.write("Dockerfile", DOCKERFILE);
-        let tutorial = Self { bases, sandbox, user };
+        let tutorial = Self { _bases: bases, sandbox, user };
         if user == User::Unprivileged {
             root("becoming another user")?;
             program("setpriv")?;
@@ -114,7 +114,7 @@ fn as_typed(user: User) {
     let built = tutorial.type_in("build -t my-go-app .").success();
     let built = built.says(". is built by its Dockerfile; --package builds its Go program");
     let built = built.says("GO111MODULE=auto").says("go mod init");
-    assert!(built.line().contains("my-go-app@sha256:"), "{built:?}");
+    assert!(built.line().starts_with("docker.io/library/my-go-app:latest@sha256:"), "{built:?}");
     let again = tutorial.type_in("build -t my-go-app .").success();
     assert_eq!(again.stdout, built.stdout);
 
