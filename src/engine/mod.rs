@@ -16,9 +16,10 @@
 //! executed again, or executed elsewhere.
 //!
 //! An op has two names. Its *definition* is known before any file is read: all that the op says, and
-//! the keys of what it works on. Its *key* is known once the inputs are read: the definition's fields
-//! and the digests of what was read. Equal keys mean equal results. Where the definition alone leads
-//! to a key that an earlier build found, nothing is unpacked to find it again.
+//! the names of what it works on and reads. Its *key* is known once the inputs are read: the
+//! definition's fields and the digests of what was read. Equal keys mean equal results. An op that
+//! reads no files has one name for both. Where the definition of a copy decides, it leads to the key
+//! that an earlier build found, and nothing is unpacked to find it again.
 //!
 //! The graph grows while it is solved: an instruction becomes an op when the configuration of its base
 //! is known, for that decides on its user, its folder and its variables.

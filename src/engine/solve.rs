@@ -120,7 +120,9 @@ struct Wanted<'a> {
     on_cached: bool,
 }
 
-/// The definition of an op that reads what has a key.
+/// The definition of a copy of what has a key: it is known by its content in the end, which is not
+/// looked at again where the answer is remembered. Other ops have a key without a look at files, or
+/// none.
 struct Definition {
     key: String,
     /// Whether what it reads came of a cache.
@@ -133,7 +135,7 @@ impl Definition {
     fn of(op: &Op, inputs: &Inputs) -> Option<Self> {
         let Action::Copy(copy) = &op.action else { return None };
         let Ok(Provider::Snapshot(from)) = inputs.get(&copy.from) else { return None };
-        let key = op.definition()?;
+        let key = op.is_decided().then(|| op.definition())?;
         let record = from.record_key(&key);
         Some(Self { on_cached: from.has_cached(), record, key })
     }
