@@ -33,7 +33,8 @@ mod cancel;
 mod execute;
 pub mod files;
 mod key;
-mod materials;
+pub mod materials;
+mod notebook;
 pub mod op;
 mod output;
 mod pack;
@@ -47,7 +48,8 @@ pub use cancel::CancelToken;
 pub use execute::{
     Execute, InPart, Inputs, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
 };
-pub use materials::Place;
+pub use materials::Materials;
+pub use notebook::Place;
 pub use op::{Op, StepKind};
 pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
 pub use pack::{LayerRecord, Packer, Reuse};

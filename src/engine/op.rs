@@ -369,7 +369,7 @@ fn add(key: Key, digests: &[Vec<u8>]) -> Key {
 
 impl ExecOp {
     /// The files that mounts show, in order.
-    fn binds(&self) -> impl Iterator<Item = &Input> {
+    pub(super) fn binds(&self) -> impl Iterator<Item = &Input> {
         self.mounts.iter().filter_map(|mount| match &mount.kind {
             MountKind::Bind { from, .. } => Some(from),
             _ => None,

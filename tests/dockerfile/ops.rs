@@ -14,7 +14,9 @@ use gondola::dockerfile::build::{
     StatedPlatform, Tools, build,
 };
 use gondola::engine::op::{Action, Input, MountKind};
-use gondola::engine::{Execute, Executed, Inputs, Op, OpError, Prepared, ReadFile, Run, Snapshot};
+use gondola::engine::{
+    Execute, Executed, Inputs, Materials, Op, OpError, Prepared, ReadFile, Run, Snapshot,
+};
 use gondola::error::Result;
 use gondola::image::Image;
 use gondola::layer::Encoding;
@@ -133,6 +135,11 @@ fn job(scratch: &Path) -> Job {
 
 /// What the Dockerfile of the fixture becomes.
 fn ops(scratch: &Path) -> Vec<Value> {
+    recorded(scratch).0
+}
+
+/// What the Dockerfile of the fixture becomes, and what that was made of.
+fn recorded(scratch: &Path) -> (Vec<Value>, Materials) {
     let transport = Context {
         store: Store::open(&scratch.join("store")).unwrap(),
         client: Client::new(Options::default()).unwrap(),
@@ -145,11 +152,11 @@ fn ops(scratch: &Path) -> Vec<Value> {
     let found = recorder.0.clone();
     let platforms = ["linux/amd64".parse().unwrap()];
     let built = build(&tools, Arc::new(recorder), job(scratch), &platforms);
-    tokio::runtime::Runtime::new().unwrap().block_on(built).unwrap();
+    let built = tokio::runtime::Runtime::new().unwrap().block_on(built).unwrap();
     let mut found = std::mem::take(&mut *found.lock().unwrap());
     // Stages are executed side by side.
     found.sort_by_key(|op| op["op"].to_string());
-    found
+    (found, built.materials)
 }
 
 #[test]
@@ -180,4 +187,20 @@ fn an_op_that_reads_no_files_has_its_definition_for_a_key() {
             || !op["decided"].as_bool().unwrap();
         assert_eq!(op["definition"] != op["key"], reads, "{op}");
     }
+}
+
+#[test]
+fn the_materials_name_contexts_and_caches_and_no_path_of_this_machine() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (_, materials) = recorded(scratch.path());
+    let contexts: Vec<&String> = materials.contexts.keys().collect();
+    assert_eq!(contexts, ["local:context", "local:files"]);
+    assert!(materials.contexts.values().all(|digest| digest.starts_with("blake3:")));
+    assert_eq!(materials.caches.iter().collect::<Vec<_>>(), ["/cache", "seeded"]);
+    assert!(materials.bases.is_empty() && materials.toolchain.is_none());
+    let text = serde_json::to_string(&materials).unwrap();
+    for hidden in [scratch.path().to_str().unwrap(), env!("CARGO_MANIFEST_DIR"), "hunter2"] {
+        assert!(!text.contains(hidden), "{hidden} in {text}");
+    }
+    assert_eq!(serde_json::from_str::<Materials>(&text).unwrap(), materials);
 }
