@@ -6,9 +6,11 @@ mod support;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use support::{
-    BaseImage, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need, root, run,
+    BaseImage, HttpServer, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need, root,
+    run,
 };
 
 /// The names in a folder, hidden ones too.
@@ -26,6 +28,34 @@ fn fails(ran: Run, code: i32, says: &[&str]) {
     assert_eq!(ran.stdout, "");
     assert!(ran.stderr.contains("cannot ") || code == 2, "{}", ran.stderr);
     says.iter().fold(ran, |ran, text| ran.says(text));
+}
+
+#[test]
+fn an_image_without_a_name_is_pushed_nowhere() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    // Whatever leaves the program has to pass by here.
+    let proxy = HttpServer::start(None, move |request| {
+        seen.lock().unwrap().push(request.uri().to_string());
+        async { Err(std::io::Error::other("there is nothing behind")) }
+    });
+    let mut sandbox = Sandbox::new();
+    for name in ["HTTP_PROXY", "HTTPS_PROXY"] {
+        sandbox.set(name, &format!("http://{}", proxy.address()));
+    }
+    sandbox.write("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    sandbox.write("module/go.mod", "module example.com/module\n\ngo 1.21\n");
+    sandbox.write("module/main.go", "package main\n\nfunc main() {}\n");
+    for (words, name) in [
+        (&["-f", "context/Dockerfile", "context"][..], "context"),
+        (&["--base", "scratch", "./module"], "module"),
+    ] {
+        let words = [&["build", "--push"], words].concat();
+        let says = format!("cannot push {name}: no name says which registry it goes to");
+        let hint = format!("add --tag REGISTRY/{name}");
+        fails(sandbox.gondola(&words), 2, &[&says, &hint]);
+    }
+    assert_eq!(*asked.lock().unwrap(), [""; 0]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn doctor_tells_of_every_isolation_why_it_does_not_work_and_what_to_do() {
         findings.iter().map(|found| found["rung"].as_str().unwrap()).collect();
     assert_eq!(
         isolations,
-        ["ns-root", "ns-subuid", "ns", "ns-copy", "chroot", "proot", "toolchain"]
+        ["ns-root", "ns-subuid", "ns", "ns-copy", "in-container", "proot", "toolchain"]
     );
     for found in findings {
         let isolation = found["rung"].as_str().unwrap();
@@ -50,7 +50,7 @@ fn a_store_that_cannot_be_written_to_is_a_finding() {
         command
     };
     let text = Run::of(&mut doctor(&[])).success().stdout;
-    assert!(text.contains("\nstore      no     "), "{text}");
+    assert!(text.contains("\nstore        no     "), "{text}");
     assert!(text.contains("Permission denied") && text.contains("fix: set GONDOLA_HOME"), "{text}");
     assert!(text.contains("\ntoolchain "), "{text}");
     let json = Run::of(&mut doctor(&["--json"])).success().stdout;
@@ -90,7 +90,7 @@ fn a_user_with_a_range_of_ids_unpacks_what_he_pulls_and_runs_it() {
         command.args(arguments).env_clear().envs(sandbox.environment()).current_dir("/");
         Run::of(&mut command)
     };
-    if !gondola(&["doctor"]).success().stdout.contains("ns-subuid  works") {
+    if !gondola(&["doctor"]).success().stdout.contains("ns-subuid    works") {
         return support::Missing::because("a range of ids cannot be entered here").skip();
     }
     let pulled = gondola(&["pull", "--unpack", &name]).success();

@@ -148,7 +148,7 @@ fn what_a_build_of_a_dockerfile_reads() {
         &[
             "build",
             "--sandbox",
-            "chroot",
+            "in-container",
             "--secret",
             "id=s,src=doc",
             "-f",
@@ -195,7 +195,7 @@ fn what_images_and_containers_are_made_of() {
     sandbox.write("app", "x");
     sandbox.gondola(&["build", "--prebuilt", "app", "-o", "oci:layout"]).success();
     let documents = [
-        read_by("doc", &["run", "--sandbox", "chroot", "--env-file", "doc", "oci:layout"]),
+        read_by("doc", &["run", "--sandbox", "in-container", "--env-file", "doc", "oci:layout"]),
         read_by("doc", &["copy", "docker-archive:doc", "oci:out"]).except(&["sparse"]),
         read_by("doc", &["copy", "oci-archive:doc", "oci:out"]).except(&["sparse"]),
         read_by("doc", &["build", "--prebuilt", "doc"]).except(&["folder", "sparse"]),

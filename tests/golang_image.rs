@@ -114,8 +114,9 @@ fn a_user_without_any_right_builds_the_same_in_a_read_only_system() {
 fn sandboxes(sandbox: &Sandbox) -> Vec<String> {
     let said = sandbox.gondola(&["doctor", "--json"]).success().stdout;
     let findings: serde_json::Value = serde_json::from_str(&said).unwrap();
-    let works =
-        |finding: &&serde_json::Value| finding["works"] == true && finding["rung"] != "chroot";
+    let works = |finding: &&serde_json::Value| {
+        finding["works"] == true && finding["rung"] != "in-container"
+    };
     let names = findings.as_array().unwrap().iter().filter(works);
     names.map(|finding| finding["rung"].as_str().unwrap().to_owned()).collect()
 }
@@ -131,7 +132,7 @@ fn every_sandbox_gives_the_same_digest() {
         let arguments = ["--go", "oci:../golang", "--no-cache", "--sandbox", isolation];
         assert_eq!(build(&sandbox, &arguments).success().line(), expect.line(), "{isolation}");
     }
-    let refused = build(&sandbox, &["--go", "oci:../golang", "--sandbox", "chroot"]).code(2);
+    let refused = build(&sandbox, &["--go", "oci:../golang", "--sandbox", "in-container"]).code(2);
     assert!(refused.stderr.contains("hint: use --sandbox auto"), "{}", refused.stderr);
     build(&sandbox, &["--go", "host", "--sandbox", "auto"]).code(2).says("a sandbox is the root");
     build(&sandbox, &["--sandbox", "jail"]).code(2).says("expected one of ns-root");

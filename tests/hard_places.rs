@@ -63,9 +63,9 @@ fn a_container_under_dockers_profile_is_told_what_works_and_why_not() {
         docker.docker(&[&["run", "--rm"], options, &[image.as_str()], &doctor].concat())
     };
     let as_root = run(&["--network=none", "--env=GONDOLA_HOME=/tmp/store", "--env=HOME=/tmp"]);
-    assert_eq!(finding(&as_root, "chroot")["works"], true, "{as_root}");
+    assert_eq!(finding(&as_root, "in-container")["works"], true, "{as_root}");
     let as_nobody = run(&LOCKED_DOWN);
-    assert_eq!(finding(&as_nobody, "chroot")["works"], false, "{as_nobody}");
+    assert_eq!(finding(&as_nobody, "in-container")["works"], false, "{as_nobody}");
     for said in [as_root, as_nobody] {
         assert_eq!(finding(&said, "toolchain")["works"], true, "{said}");
         for isolation in ["ns-root", "ns-subuid", "ns", "ns-copy"] {

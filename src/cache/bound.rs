@@ -4,10 +4,12 @@
 //! STORE/gondola/bound     how far the walk has come, its sum, and the oldest entries that it has seen
 //! ```
 //! Nobody waits for this: it ends when its time is up, wherever it is, and the next build goes on there.
+//! Only listing the blobs cannot be ended, which takes longer than that where there are many hundred thousand.
 //! So what is added up was not all there at one moment, and a file that was used since the walk passed
 //! it is left alone. Sums are about right, removing is exact: whatever a lease holds, a container needs
 //! or a name leads to stays, as with every pruning.
 
+use std::fs::Metadata;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, EntryPath, Facts, modified, named, owner};
 use crate::error::Result;
-use crate::store::{Collector, Size, Standing, Store, StorePlace, unpacked_bytes, walk};
+use crate::store::{Collector, Size, Standing, Store, StorePlace, unpacked_bytes, walk_on};
 
 /// What is walked through, in the order of the paths.
 const PLACES: [StorePlace; 6] = [
@@ -30,6 +32,10 @@ const PLACES: [StorePlace; 6] = [
 /// So many of the oldest entries are remembered; when they are gone and too much is left, the walk
 /// begins anew.
 const MOST_REMEMBERED: usize = 4096;
+/// Of what had to be listed, at least this part is looked at, and so many entries are removed, however long
+/// the listing took: else a store that is large enough would never come to an end.
+const LEAST_PART: usize = 64;
+const LEAST_REMOVED: usize = 256;
 /// The longest that is read of the note: each entry takes some hundred bytes.
 const LONGEST_NOTE: u64 = 8 << 20;
 
@@ -43,14 +49,14 @@ struct Progress {
     /// The bytes that were seen, less those that were removed.
     total: u64,
     /// The entry that the walk is in.
-    open: Option<Seen>,
+    open: Option<Candidate>,
     /// The oldest entries.
-    oldest: Vec<Seen>,
+    oldest: Vec<Candidate>,
 }
 
 /// An entry, as the walk saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+struct Candidate {
     path: PathBuf,
     cache: String,
     bytes: u64,
@@ -92,7 +98,11 @@ impl Progress {
 
     /// Goes on with the walk.
     fn scan(&mut self, store: &Store, is_over: &dyn Fn() -> bool) {
+        if self.is_whole {
+            return;
+        }
         let is_unpacked = |path: &Path| path.iter().count() == 2;
+        let mut looked_at = 0;
         for place in PLACES {
             let top = Path::new(place.path());
             let after = match &self.after {
@@ -102,22 +112,18 @@ impl Progress {
             };
             let after = after.map(Path::to_owned);
             let is_one = |path: &Path| place == StorePlace::Unpacked && is_unpacked(path);
-            let ended =
-                walk(&place.of(store.root()), after.as_deref(), &is_one, &mut |file, found| {
-                    if is_over() {
-                        return ControlFlow::Break(());
-                    }
-                    let file = top.join(file);
-                    let size = if found.is_dir() {
-                        unpacked_bytes(&store.root().join(&file))
-                    } else {
-                        share(found)
-                    };
-                    self.see(store, &file, size);
-                    self.after = Some(file);
-                    ControlFlow::Continue(())
-                });
-            if ended.is_break() {
+            let folder = place.of(store.root());
+            let visit = &mut |listed: usize, (file, found): (&Path, &Metadata)| {
+                if looked_at >= listed / LEAST_PART && is_over() {
+                    return ControlFlow::Break(());
+                }
+                looked_at += 1;
+                let file = top.join(file);
+                self.see(store, &file, found);
+                self.after = Some(file);
+                ControlFlow::Continue(())
+            };
+            if walk_on(&folder, after.as_deref(), &is_one, visit).is_break() {
                 return;
             }
         }
@@ -125,17 +131,24 @@ impl Progress {
         self.is_whole = true;
     }
 
-    fn see(&mut self, store: &Store, file: &Path, bytes: u64) {
+    fn see(&mut self, store: &Store, file: &Path, found: &Metadata) {
         let Some((cache, of)) = owner(file, &Facts::default()) else { return };
+        let bytes = match found.is_dir() {
+            true => unpacked_bytes(&store.root().join(file)),
+            false => share(found),
+        };
         self.total += bytes;
         match &mut self.open {
             Some(open) if open.path == of.path => open.bytes += bytes,
             _ => {
                 self.close();
-                let used =
-                    last_use(store, &of).and_then(|used| used.duration_since(UNIX_EPOCH).ok());
+                let used = match &of.used {
+                    None if of.path == file => found.modified().ok(),
+                    _ => last_use(store, &of),
+                };
+                let used = used.and_then(|used| used.duration_since(UNIX_EPOCH).ok());
                 let cache = cache.name().to_owned();
-                self.open = used.map(|used| Seen { path: of.path, cache, bytes, used });
+                self.open = used.map(|used| Candidate { path: of.path, cache, bytes, used });
             }
         }
     }
@@ -156,16 +169,18 @@ impl Progress {
     fn remove(&mut self, store: &Store, keep: u64, is_over: &dyn Fn() -> bool) -> Result<()> {
         let Some(mut collector) = store.try_collect()? else { return Ok(()) };
         let keepers = store.keepers()?;
+        let is_late = is_over();
         self.sort();
         let mut next = 0;
-        while let Some(seen) = self.oldest.get(next) {
-            if self.total <= keep || is_over() {
+        while let Some(candidate) = self.oldest.get(next) {
+            let is_enough = if is_late { next >= LEAST_REMOVED } else { is_over() };
+            if self.total <= keep || is_enough {
                 break;
             }
             next += 1;
-            let used = UNIX_EPOCH + seen.used;
-            if !keepers.keep(&seen.path, used) && remove(&mut collector, store, seen)? {
-                self.total = self.total.saturating_sub(seen.bytes);
+            let used = UNIX_EPOCH + candidate.used;
+            if !keepers.keep(&candidate.path, used) && remove(&mut collector, store, candidate)? {
+                self.total = self.total.saturating_sub(candidate.bytes);
             }
         }
         self.oldest.drain(..next);
@@ -175,21 +190,21 @@ impl Progress {
 }
 
 /// Removes an entry unless it was used since the walk saw it.
-fn remove(collector: &mut Collector, store: &Store, seen: &Seen) -> Result<bool> {
-    let (Some(cache), used) = (named(&seen.cache), UNIX_EPOCH + seen.used) else {
+fn remove(collector: &mut Collector, store: &Store, candidate: &Candidate) -> Result<bool> {
+    let (Some(cache), used) = (named(&candidate.cache), UNIX_EPOCH + candidate.used) else {
         return Ok(false);
     };
-    let of = cache.entry_of(&seen.path, &Facts::default());
+    let of = cache.entry_of(&candidate.path, &Facts::default());
     // A folder is not among its own files.
-    let of = of.or_else(|| cache.entry_of(&seen.path.join("x"), &Facts::default()));
-    if of.is_none_or(|of| of.path != seen.path || last_use(store, &of) != Some(used)) {
+    let of = of.or_else(|| cache.entry_of(&candidate.path.join("x"), &Facts::default()));
+    if of.is_none_or(|of| of.path != candidate.path || last_use(store, &of) != Some(used)) {
         return Ok(false);
     }
-    if is_of_others(&seen.path) || cache.standing(store, &seen.path) != Standing::Useful {
+    if is_of_others(&candidate.path) || cache.standing(store, &candidate.path) != Standing::Useful {
         return Ok(false);
     }
-    let size = Size::of_bytes(seen.bytes);
-    let (path, standing) = (seen.path.clone(), Standing::Useful);
+    let size = Size::of_bytes(candidate.bytes);
+    let (path, standing) = (candidate.path.clone(), Standing::Useful);
     cache.remove(collector, store, &Entry { cache: cache.name(), path, size, used, standing })
 }
 
@@ -204,7 +219,7 @@ fn is_of_others(entry: &Path) -> bool {
 }
 
 /// A file's bytes, divided among its names.
-fn share(found: &std::fs::Metadata) -> u64 {
+fn share(found: &Metadata) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     found.len() / found.nlink().max(1)
 }
@@ -214,18 +229,22 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// A store with ten records, the first of which is the oldest, and a named blob that is older.
+    /// A store with ten records, the last of which is the oldest.
     fn store() -> (tempfile::TempDir, Store) {
+        store_of(10)
+    }
+
+    fn store_of(count: u32) -> (tempfile::TempDir, Store) {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        for number in 0..10_u32 {
+        for number in 0..count {
             store.put_record("kind", &number.to_string(), &"x".repeat(1000)).unwrap();
         }
         let root = home.path().to_owned();
         drop(store);
         let records = StorePlace::Records.of(&root).join("kind");
         for (age, name) in (0..).zip(crate::store::names(&records)) {
-            let time = UNIX_EPOCH + Duration::from_secs(1000 - age * 10);
+            let time = UNIX_EPOCH + Duration::from_secs(100_000 - age * 10);
             let file = fs_err::OpenOptions::new().write(true).open(records.join(name)).unwrap();
             file.file().set_modified(time).unwrap();
         }
@@ -252,7 +271,7 @@ mod tests {
         let oldest = times.min().unwrap();
         assert_eq!(
             oldest,
-            UNIX_EPOCH + Duration::from_mins(16),
+            UNIX_EPOCH + Duration::from_secs(100_000 - 40),
             "the last ones in the list were old"
         );
         assert!(!store.place(StorePlace::Bound).exists());
@@ -281,6 +300,23 @@ mod tests {
         }
         assert_eq!(left(&store), 3);
         assert!(times > 3, "{times}");
+    }
+
+    #[test]
+    fn it_comes_to_an_end_where_listing_takes_all_the_time() {
+        let (_home, store) = store_of(700);
+        let mut times = 0;
+        loop {
+            times += 1;
+            let asked = Cell::new(false);
+            // There was time when it began, and none since.
+            if keep_within(&store, 100_000, &|| asked.replace(true)).unwrap() {
+                break;
+            }
+            assert!(times < 80, "it comes to no end: {} are left", left(&store));
+        }
+        assert!((80..100).contains(&left(&store)), "{}", left(&store));
+        assert!(times > 60, "{times}: more was done than there was time for");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::describe::{Known, short, text};
+use super::describe::{Names, short, text};
 use super::{Cache, Entry, EntryPath, Facts, kind_of};
 use crate::oci::Digest;
 use crate::store::{Store, digest_of};
@@ -32,8 +32,8 @@ impl Cache for Images {
         Some(EntryPath::alone(file))
     }
 
-    fn describe(&self, _: &Store, entry: &Entry, known: &Known) -> String {
-        blob(entry, |digest| known.images.get(digest))
+    fn describe(&self, _: &Store, entry: &Entry, names: &Names) -> String {
+        blob(entry, |digest| names.images.get(digest))
     }
 }
 
@@ -47,8 +47,8 @@ impl Cache for Bases {
         Some(EntryPath::alone(file))
     }
 
-    fn describe(&self, _: &Store, entry: &Entry, known: &Known) -> String {
-        blob(entry, |digest| known.bases.get(digest).or_else(|| known.images.get(digest)))
+    fn describe(&self, _: &Store, entry: &Entry, names: &Names) -> String {
+        blob(entry, |digest| names.bases.get(digest).or_else(|| names.images.get(digest)))
     }
 }
 
@@ -62,9 +62,9 @@ impl Cache for Layers {
         is_one.then(|| EntryPath::alone(file))
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, known: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, names: &Names) -> String {
         if digest_of(&entry.path).is_some() {
-            return blob(entry, |digest| known.layers.get(digest));
+            return blob(entry, |digest| names.layers.get(digest));
         }
         let of = store.record_value(&entry.path).and_then(|value| text(&value, "of"));
         of.unwrap_or_else(|| "which files a layer has".to_owned())
@@ -81,7 +81,7 @@ impl Cache for LookUps {
         Some(EntryPath::alone(file))
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, _: &Names) -> String {
         let kind = kind_of(&entry.path).unwrap_or_default();
         let value = store.record_value(&entry.path);
         let said = |name: &str| value.as_ref().and_then(|value| text(value, name));

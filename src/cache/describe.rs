@@ -16,14 +16,14 @@ use crate::store::{Store, digest_of};
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
-/// What is known of digests and folders.
+/// The names of digests and folders.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct Names {
     /// The names of images, by everything that they are made of.
     pub images: BTreeMap<Digest, String>,
     /// The names of bases, likewise.
     pub bases: BTreeMap<Digest, String>,
-    /// The instructions of steps, and images, by their layers.
+    /// The instructions of steps, and what other layers hold, by the layers.
     pub layers: BTreeMap<Digest, String>,
     /// Steps and images, by the names of the folders in which they are unpacked.
     pub folders: BTreeMap<String, String>,
@@ -34,32 +34,32 @@ pub struct Known {
 /// Says what entries are.
 pub struct Describer<'a> {
     store: &'a Store,
-    known: Known,
+    names: Names,
 }
 
 impl<'a> Describer<'a> {
     /// Reads what is known of the entries of a view. This reads every record and manifest.
     pub fn new(store: &'a Store, view: &View) -> Result<Self> {
-        let mut known = Known::default();
+        let mut names = Names::default();
         for (name, descriptor) in store.names()? {
-            known.add_image(store, &descriptor.digest, &name.familiar(), Kind::Named);
+            names.add_image(store, &descriptor.digest, &name.familiar(), Kind::Named);
         }
         for entry in view.entries() {
             let is_record = kind_of(&entry.path).is_some();
             if let Some(value) = is_record.then(|| store.record_value(&entry.path)).flatten() {
-                known.add_record(store, &value);
+                names.add_record(store, &value);
             }
             if let Some(digest) = digest_of(&entry.path) {
-                known.add_base_of(store, &digest);
+                names.add_base_of(store, &digest);
             }
         }
-        Ok(Self { store, known })
+        Ok(Self { store, names })
     }
 
     /// What an entry is.
     pub fn describe(&self, entry: &Entry) -> String {
         let cache = named(entry.cache).expect("entries have the name of their cache");
-        cache.describe(self.store, entry, &self.known)
+        cache.describe(self.store, entry, &self.names)
     }
 }
 
@@ -69,7 +69,7 @@ enum Kind {
     Base,
 }
 
-impl Known {
+impl Names {
     /// What a file beside an entry says, which is read once for all entries that it is about.
     pub(super) fn about(&self, path: PathBuf) -> Option<String> {
         let mut abouts = self.abouts.borrow_mut();
@@ -110,13 +110,18 @@ impl Known {
         }
     }
 
-    /// Takes from a record of a step, or of a base, what it says.
+    /// Takes from a record of a step, a layer or a base what it says.
     fn add_record(&mut self, store: &Store, record: &Value) {
         if let Some(instruction) = text(record, "instruction")
             && let Some(layer) = record.get("layer").and_then(|layer| text(layer, "digest"))
         {
             self.layers.extend(layer.parse().ok().map(|digest| (digest, instruction.clone())));
             self.folders.extend(text(record, "kept").map(|id| (id, instruction)));
+        }
+        if let (Some(of), Some(layer)) = (text(record, "of"), text(record, "digest"))
+            && let Ok(digest) = layer.parse()
+        {
+            self.layers.entry(digest).or_insert(of);
         }
         let of = record.get("manifest").and_then(|manifest| text(manifest, "digest"));
         if let (Some(name), Some(Ok(digest))) = (text(record, "name"), of.map(|d| d.parse())) {

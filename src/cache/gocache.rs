@@ -24,7 +24,7 @@ use std::time::SystemTime;
 
 use fs_err::{File, OpenOptions};
 
-use super::describe::Known;
+use super::describe::Names;
 use super::{Cache, Entry, EntryPath, Facts, modified};
 use crate::error::{Cannot, Result};
 use crate::oci::Digest;
@@ -63,7 +63,7 @@ impl GoCache {
             return Ok(Self { folder, about: None, _scratch: Some(Arc::new(scratch)) });
         };
         let folder = store.place(StorePlace::GoCaches).join(name.as_str());
-        Ok(Self { folder, about: Some(scope.shown().to_owned()), _scratch: None })
+        Ok(Self { folder, about: Some(scope.display().to_owned()), _scratch: None })
     }
 
     /// The build cache.
@@ -174,14 +174,14 @@ impl Cache for GoCaches {
         collector.remove(&entry.path).map(|()| true)
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, known: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, names: &Names) -> String {
         let what = match entry.path.components().count() {
             2 => "notes",
             3 => "modules",
             _ => "compiled packages",
         };
         let about = scope_of(&entry.path).map(|scope| store.root().join(scope).join(ABOUT));
-        match about.and_then(|about| known.about(about)) {
+        match about.and_then(|about| names.about(about)) {
             Some(whose) => format!("{what} of {whose}"),
             None => what.to_owned(),
         }

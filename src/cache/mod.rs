@@ -83,7 +83,7 @@ pub trait Cache {
     }
 
     /// What an entry is, in the user's words.
-    fn describe(&self, store: &Store, entry: &Entry, known: &describe::Known) -> String;
+    fn describe(&self, store: &Store, entry: &Entry, names: &describe::Names) -> String;
 
     /// Everything that it keeps.
     fn entries(&self, view: &View) -> Vec<Entry> {

@@ -3,11 +3,11 @@
 //! ```text
 //! STORE/build-caches/<form>/<hash>/        one cache, with the files as steps left them, or else the
 //!                                          folders of one that lies over another, see
-//!                                          `dockerfile::build::levels`
+//!                                          `execute::levels`
 //! STORE/build-caches/<form>/<hash>.lock    held by whoever uses the cache; its mtime = the last use
 //! STORE/build-caches/<form>/<hash>.about   what it is, for people
 //! STORE/build-caches/<form>/<hash>.steps   the keys of the steps that filled a cache of modules
-//! STORE/build-caches/<form>/<hash>.gate, .readers, .writers    locks, see `levels`
+//! STORE/build-caches/<form>/<hash>.gate, .readers, .writers, .alone    locks, see `execute::levels`
 //! ```
 //!
 //! A hash stands for the scope of a build and what else tells one cache from others. Caches that a
@@ -17,13 +17,22 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::describe::Known;
+use super::describe::Names;
 use super::{Cache, Entry, EntryPath, Facts, modified};
+use crate::disk::is_absence;
 use crate::error::{Cannot as _, Result};
 use crate::store::{Collector, Lock, Standing, Store, StorePlace, names};
 
 /// What the lock of a cache ends with.
 const LOCK: &str = "lock";
+/// What the lock ends with that is held while one of the next is asked for.
+pub const GATE: &str = "gate";
+/// What the lock of steps ends with that write to a cache.
+pub const WRITERS: &str = "writers";
+/// What the lock of steps ends with whose own cache lies over another.
+pub const READERS: &str = "readers";
+/// What the lock of a step ends with that moves a cache into its root file system.
+pub const ALONE: &str = "alone";
 /// What the lists of steps end with.
 const STEPS: &str = "steps";
 /// What the notes of what a cache is end with.
@@ -104,8 +113,9 @@ impl Cache for CacheMounts {
         let (form, name) = (parts.next()?, Path::new(parts.next()?));
         let is_inside = parts.next().is_some();
         let end = name.extension().and_then(|end| end.to_str());
-        // Locks stay: others may be about to take them.
-        if !is_inside && !matches!(end, Some(STEPS | ABOUT)) {
+        let is_beside =
+            matches!(end, Some(STEPS | ABOUT | LOCK | GATE | WRITERS | READERS | ALONE));
+        if !is_inside && !is_beside {
             return None;
         }
         let name = if is_inside { name.to_owned() } else { name.with_extension("") };
@@ -121,19 +131,35 @@ impl Cache for CacheMounts {
     }
 
     fn remove(&self, collector: &mut Collector, store: &Store, entry: &Entry) -> Result<bool> {
-        let lock = store.root().join(&entry.path).with_extension(LOCK);
-        let held = Lock::try_exclusive(&lock).cannot(|| "remove a cache of steps")?;
-        if held.is_none() || modified(&lock) > Some(entry.used) {
+        let action = || "remove a cache of steps";
+        let place = store.root().join(&entry.path);
+        // In the order of those who use it, none of whom is waited for.
+        let gate = Lock::try_exclusive(&place.with_extension(GATE)).cannot(action)?;
+        let lock = place.with_extension(LOCK);
+        // One that is made here and now says nothing of a use.
+        let was_there = lock.exists();
+        let held = Lock::try_exclusive(&lock).cannot(action)?;
+        let is_used = was_there && modified(&lock) > Some(entry.used);
+        if gate.is_none() || held.is_none() || is_used {
             return Ok(false);
         }
         // The list first: a cache without it is one of which nothing is known.
         for path in [STEPS, ABOUT].map(|end| entry.path.with_extension(end)) {
             collector.remove(&path)?;
         }
-        collector.remove(&entry.path).map(|()| true)
+        collector.remove(&entry.path)?;
+        // Nobody has these without the first two, whose own files go last: who waits for them makes
+        // others, and finds no cache.
+        for end in [WRITERS, READERS, ALONE, GATE, LOCK] {
+            match fs_err::remove_file(place.with_extension(end)) {
+                Err(error) if !is_absence(&error) => return Err(error).cannot(action),
+                _ => {}
+            }
+        }
+        Ok(true)
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, _: &Names) -> String {
         let about = super::about(&store.root().join(&entry.path).with_extension(ABOUT));
         about.unwrap_or_else(|| "a cache of steps".to_owned())
     }
@@ -166,10 +192,34 @@ mod tests {
         assert_eq!(prune(&store, &Policy { dry_run: true, ..old }, later).unwrap().bytes, 5);
         assert_eq!(freed(later), 5);
         assert!(caches.join("used/file").exists());
-        assert!(!caches.join("idle").exists() && !caches.join("idle.about").exists());
+        assert!(
+            crate::store::names(&caches).iter().all(|name| name != "idle" && name != "idle.about")
+        );
         drop(lock);
         assert_eq!(freed(later), 5);
         assert_eq!(freed(later), 0);
+        assert_eq!(crate::store::names(&caches).len(), 0, "no lock is left either");
+    }
+
+    #[test]
+    fn locks_of_a_cache_that_is_gone_go_unless_a_step_has_one() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let caches = store.place(StorePlace::CacheMounts).join("recorded");
+        fs_err::create_dir_all(&caches).unwrap();
+        for name in ["gone.lock", "gone.gate", "gone.writers", "gone.readers", "asked.lock"] {
+            fs_err::write(caches.join(name), "").unwrap();
+        }
+        let gate = Lock::exclusive(&caches.join("asked.gate")).unwrap();
+        let all = Policy { all: true, ..Policy::default() };
+        let now = fs_err::metadata(caches.join("gone.lock")).unwrap().modified().unwrap();
+        let pruned = prune(&store, &all, now + Duration::from_mins(1)).unwrap();
+        assert_eq!(pruned.bytes, 0);
+        let left = || crate::store::names(&caches).into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(left(), ["asked.gate", "asked.lock"].map(Into::into).into());
+        drop(gate);
+        prune(&store, &all, now + Duration::from_mins(1)).unwrap();
+        assert_eq!(left(), BTreeSet::new());
     }
 
     #[test]

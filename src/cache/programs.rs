@@ -13,7 +13,7 @@ use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::describe::Known;
+use super::describe::Names;
 use super::{Cache, Entry, EntryPath, Facts, modified, note_use};
 use crate::error::Result;
 use crate::store::{CacheScope, Collector, Lock, Standing, Store, StorePlace, names};
@@ -34,7 +34,7 @@ pub(super) struct Programs;
 /// Says whose programs a folder has, where it is kept.
 pub fn write_about(programs: &Path, scope: &CacheScope) {
     if programs.is_dir() {
-        super::write_about(&programs.join(ABOUT), scope.shown());
+        super::write_about(&programs.join(ABOUT), scope.display());
     }
 }
 
@@ -95,13 +95,13 @@ impl Cache for Programs {
         collector.remove(&entry.path).map(|()| true)
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, known: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, names: &Names) -> String {
         let name = match entry.path.components().count() {
             2 => "notes".to_owned(),
             _ => entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let scope = scope_of(&entry.path).map(|scope| store.root().join(scope).join(ABOUT));
-        match scope.and_then(|about| known.about(about)) {
+        match scope.and_then(|about| names.about(about)) {
             Some(whose) => format!("{name} of {whose}"),
             None => name,
         }

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use super::describe::{Known, short, text};
+use super::describe::{Names, short, text};
 use super::{Cache, Entry, EntryPath, Facts, kind_of};
 use crate::store::{Store, StorePlace, digest_of};
 
@@ -32,10 +32,10 @@ impl Cache for Steps {
         is_one.then(|| EntryPath::alone(file))
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, known: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, names: &Names) -> String {
         let digest = digest_of(&entry.path);
-        let of_blob = digest.as_ref().and_then(|digest| known.layers.get(digest).cloned());
-        let of_folder = || folder_of(&entry.path).and_then(|id| known.folders.get(id).cloned());
+        let of_blob = digest.as_ref().and_then(|digest| names.layers.get(digest).cloned());
+        let of_folder = || folder_of(&entry.path).and_then(|id| names.folders.get(id).cloned());
         let of_record = || text(&store.record_value(&entry.path)?, "instruction");
         let said = of_blob.or_else(of_folder).or_else(of_record);
         said.unwrap_or_else(|| match (digest, kind_of(&entry.path)) {

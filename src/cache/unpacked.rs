@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::describe::Known;
+use super::describe::Names;
 use super::{Cache, Entry, EntryPath, Facts};
 use crate::store::{Store, StorePlace};
 
@@ -24,9 +24,9 @@ impl Cache for Unpacked {
         file.starts_with(StorePlace::Unpacked.path()).then(|| EntryPath::alone(file))
     }
 
-    fn describe(&self, _: &Store, entry: &Entry, known: &Known) -> String {
+    fn describe(&self, _: &Store, entry: &Entry, names: &Names) -> String {
         let key = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let of = known.folders.get(key).cloned();
+        let of = names.folders.get(key).cloned();
         of.unwrap_or_else(|| format!("layers {}", key.get(..12).unwrap_or(key)))
     }
 }
@@ -41,7 +41,7 @@ impl Cache for Toolchains {
         file.starts_with(folder).then(|| EntryPath::alone(file))
     }
 
-    fn describe(&self, store: &Store, entry: &Entry, _: &Known) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, _: &Names) -> String {
         let version = store.root().join(&entry.path).join("fs/VERSION");
         let text = super::about(&version).unwrap_or_default();
         text.lines().next().map_or_else(|| "the Go of an image".to_owned(), str::to_owned)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::describe::Known;
+use super::describe::Names;
 use super::{Cache, Entry, EntryPath, Facts};
 use crate::error::Result;
 use crate::store::{Collector, Lock, Standing, Store, StorePlace};
@@ -42,7 +42,7 @@ impl Cache for Unused {
         collector.remove(&entry.path).map(|()| true)
     }
 
-    fn describe(&self, _: &Store, entry: &Entry, _: &Known) -> String {
+    fn describe(&self, _: &Store, entry: &Entry, _: &Names) -> String {
         format!("{} of an earlier version", entry.path.display())
     }
 }

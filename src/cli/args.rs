@@ -24,13 +24,13 @@ pub struct GlobalArgs {
         help_heading = "Output"
     )]
     pub progress: ProgressMode,
-    /// Show errors and warnings only
+    /// Show only errors and warnings
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
     /// Allow plain http, or https with an unknown certificate, for this registry; repeatable
     #[arg(long, global = true, value_name = "HOST[:PORT]", help_heading = "Registries")]
     pub insecure_registry: Vec<String>,
-    /// Pull from TO what is named FROM…; repeatable
+    /// Pull names that begin with FROM from TO first; repeatable
     #[arg(long, global = true, value_name = "FROM=TO", help_heading = "Registries")]
     pub mirror: Vec<String>,
     /// Number of transfers at once
@@ -51,7 +51,7 @@ impl GlobalArgs {
 /// Which platforms of a multi-platform image are meant.
 #[derive(Clone, Debug, Args)]
 pub struct PlatformArgs {
-    /// Platforms such as linux/amd64,linux/arm64, or "all"
+    /// Platforms, such as linux/amd64,linux/arm64, or "all"
     #[arg(long, value_name = "LIST")]
     pub platform: Option<PlatformSet>,
 }

@@ -22,35 +22,35 @@ pub(super) struct ProcessArgs {
     /// Keep standard input open
     #[arg(short, long)]
     pub interactive: bool,
-    /// Give the program a terminal
+    /// Allocate a terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Set a variable, or pass one on; repeatable
+    /// Set a variable; without a value, it is the caller's; repeatable
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Read variables from a file, NAME=VALUE or NAME on each line; repeatable
+    /// Read variables from a file, one NAME=VALUE or NAME on each line; repeatable
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     env_file: Vec<PathBuf>,
-    /// The working folder
+    /// Working folder of the program
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
-    /// The user
+    /// User that runs the program
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
 }
 
 impl ProcessArgs {
-    /// Warns where keys were to be carried and nobody can press any. The program gets its terminal
-    /// all the same: a command that is typed by hand works in a script, too.
-    pub fn check_terminal(&self, session: &Session) {
-        if self.interactive && self.tty && !std::io::stdin().is_terminal() {
-            session.reporter.warn("standard input is no terminal: nobody types on the one that -t gives; -i alone has none");
-        }
-    }
-
     /// The variables: of the files, and on top those that were typed.
     pub fn variables(&self, environment: &Environment) -> Result<BTreeMap<String, Option<String>>> {
         variables(&self.env, &self.env_file, environment)
+    }
+}
+
+/// Warns where keys were to be carried and nobody can press any. The program gets its terminal
+/// all the same: a command that is typed by hand works in a script, too.
+pub(super) fn check_terminal(session: &Session, interactive: bool, tty: bool) {
+    if interactive && tty && !std::io::stdin().is_terminal() {
+        session.reporter.warn("standard input is no terminal: nobody types on the one that -t gives; -i alone has none");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::entry::{ContainerInfo, Status};
-use super::streams::{Attachment, ProgramStreams, Wanted};
+use super::streams::{Attachment, ProgramStreams, StreamOptions};
 use super::supervise::{Program, Supervisor, listen_to_signals};
 use super::terminal;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +36,7 @@ impl Supervisor {
                 .hint(format!("gondola restart {name}")));
         }
         let (attachment, input) = (Attachment::Foreground, request.input);
-        let wanted = Wanted { attachment, input, terminal: request.terminal };
+        let wanted = StreamOptions { attachment, input, terminal: request.terminal };
         let signals = listen_to_signals()?;
         let (streams, ours) = ProgramStreams::new(wanted)?;
         let size = request.terminal.then(terminal::current_size);

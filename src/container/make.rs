@@ -92,7 +92,7 @@ impl NewContainer {
         let mut mounts = Vec::new();
         for (number, volume) in volumes.iter().enumerate() {
             mounts.push(match volume.clone() {
-                Volume::Host { source, target, .. } if isolation == Isolation::Chroot => {
+                Volume::Host { source, target, .. } if isolation == Isolation::InContainer => {
                     let action = format!("mount {} at {target}", source.display());
                     return Err(Error::new(ErrorKind::Unsupported, action)
                         .because(format!("nothing can be mounted in the sandbox {isolation}"))
@@ -106,7 +106,7 @@ impl NewContainer {
                     Mount::Bind { source, subpath: None, target, access }
                 }
                 // Its root file system is the container's own, too, and cannot be mounted into.
-                Volume::Own { .. } if isolation == Isolation::Chroot => continue,
+                Volume::Own { .. } if isolation == Isolation::InContainer => continue,
                 Volume::Own { target } => {
                     let source = self.make_folder("volumes")?.join(number.to_string());
                     if !copy_up(&target, &source)? {

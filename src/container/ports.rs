@@ -131,7 +131,7 @@ fn refused(port: &Published, error: std::io::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn shown(text: &str) -> Vec<String> {
+    fn display(text: &str) -> Vec<String> {
         let publish: Publish = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         publish.ports().iter().map(ToString::to_string).collect()
     }
@@ -148,7 +148,7 @@ mod tests {
             ("80", &["0.0.0.0:0->80/tcp"]),
             ("81-82:91-92", &["0.0.0.0:81->91/tcp", "0.0.0.0:82->92/tcp"]),
         ] {
-            assert_eq!(shown(text), expect, "{text}");
+            assert_eq!(display(text), expect, "{text}");
         }
         for bad in
             ["", "x", "0", "8080:", "65536", "1:2:3", "80:81-82", "82-81:1", "53:53/udp", "a:1:2"]

@@ -42,7 +42,7 @@ pub(super) struct ProgramStreams {
 
 /// Which streams a program gets, and who is at their other ends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct StreamOptions {
     pub(super) attachment: Attachment,
     /// Whether its standard input stays open.
     pub(super) input: bool,
@@ -65,7 +65,7 @@ impl Recorder {
 
 impl ProgramStreams {
     /// Makes the streams that a program gets, and this side of them. One with a terminal needs none.
-    pub(super) fn new(wanted: Wanted) -> Result<(Streams, Self)> {
+    pub(super) fn new(wanted: StreamOptions) -> Result<(Streams, Self)> {
         let action = || "connect the program's streams";
         let mut streams = Streams::null()?;
         let mut ours = Self { input: None, outputs: Vec::new() };
@@ -89,7 +89,7 @@ impl ProgramStreams {
     pub(super) fn connect(
         mut self,
         child: &Child,
-        wanted: Wanted,
+        wanted: StreamOptions,
         recorder: Option<&Recorder>,
     ) -> Result<Copiers> {
         let attachment = wanted.attachment;

@@ -19,7 +19,7 @@ use super::ports;
 use super::process::Process;
 use super::relay::{Connect, Relay};
 use super::state::{Exited, Running, State};
-use super::streams::{Attachment, Copiers, ProgramStreams, Recorder, Wanted};
+use super::streams::{Attachment, Copiers, ProgramStreams, Recorder, StreamOptions};
 use super::terminal;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::sandbox::{Child, Exit, Launcher, keep_descriptors};
@@ -64,7 +64,7 @@ impl Program {
     pub(super) fn new(
         child: Child,
         ours: ProgramStreams,
-        (wanted, recorder): (Wanted, Option<&Recorder>),
+        (wanted, recorder): (StreamOptions, Option<&Recorder>),
     ) -> Result<Self> {
         let terminal = child.terminal().map(|fd| fd.try_clone_to_owned()).transpose();
         let terminal = terminal.cannot(|| "connect the program's terminal")?;
@@ -98,7 +98,7 @@ impl Program {
 }
 
 impl Supervisor {
-    /// Runs a container to its end; calls `tell` when its program runs. Signals to this process go
+    /// Runs a container to its end; calls `report` when its program runs. Signals to this process go
     /// to the program.
     ///
     /// # Errors
@@ -109,12 +109,12 @@ impl Supervisor {
         &self,
         locked: LockedContainer,
         attachment: Attachment,
-        tell: impl FnOnce(),
+        report: impl FnOnce(),
     ) -> Result<Exit> {
         let container = locked.container().clone();
         let fresh = matches!(State::read(&container.state_path())?, State::Created);
         let began = (self.clock)();
-        let outcome = self.start_and_wait(&locked, attachment, tell).await;
+        let outcome = self.start_and_wait(&locked, attachment, report).await;
         let exit = match outcome {
             Ok(exit) => exit,
             Err(error) => {
@@ -148,7 +148,7 @@ impl Supervisor {
         &self,
         locked: &LockedContainer,
         attachment: Attachment,
-        tell: impl FnOnce(),
+        report: impl FnOnce(),
     ) -> Result<Exit> {
         let signals = listen_to_signals()?;
         let Started { program, running, _relay } = match self.start(locked, attachment)? {
@@ -156,7 +156,7 @@ impl Supervisor {
             Err(exit) => return Ok(exit),
         };
         locked.write(&State::Running(running))?;
-        tell();
+        report();
         program.attend(signals).await
     }
 
@@ -172,7 +172,7 @@ impl Supervisor {
             return Err(Error::new(ErrorKind::NotFound, action()).because("it was removed"));
         };
         let config = seen.config;
-        let wanted = Wanted { attachment, input: config.input, terminal: config.terminal };
+        let wanted = StreamOptions { attachment, input: config.input, terminal: config.terminal };
         let listening = ports::listen(&config.ports)?;
         let published = listening.iter().map(|(port, _)| *port).collect();
         let log = Arc::new(Log::open(&container.log_path())?);
@@ -209,7 +209,7 @@ pub(super) fn listen_to_signals() -> Result<UnboundedReceiver<SignalKind>> {
 
 /// How the process that was started to keep a container tells how that went.
 #[derive(Serialize, Deserialize)]
-enum Told {
+enum StartReport {
     Started,
     /// The program is not there or cannot be executed.
     Refused(Exit),
@@ -234,9 +234,9 @@ pub fn start_detached(locked: &LockedContainer, arguments: &[String]) -> Result<
         BufReader::new(output).read_line(&mut line).cannot(action)?;
     }
     match serde_json::from_str(&line) {
-        Ok(Told::Started) => Ok(None),
-        Ok(Told::Refused(exit)) => Ok(Some(exit)),
-        Ok(Told::Failed(reason)) => {
+        Ok(StartReport::Started) => Ok(None),
+        Ok(StartReport::Refused(exit)) => Ok(Some(exit)),
+        Ok(StartReport::Failed(reason)) => {
             let reason = reason.strip_prefix("cannot ").unwrap_or(&reason);
             Err(Error::new(ErrorKind::Io, reason))
         }
@@ -252,18 +252,18 @@ impl Supervisor {
         // Only the leader of a group of processes cannot begin a session, which this is not.
         let _ = rustix::process::setsid();
         let output = std::cell::RefCell::new(Some(std::fs::File::from(output)));
-        let tell = |told: &Told| {
+        let report = |said: &StartReport| {
             if let Some(mut output) = output.take() {
-                let line = serde_json::to_string(told).expect("it is plain data");
+                let line = serde_json::to_string(said).expect("it is plain data");
                 // Whoever asked may have gone away meanwhile; the container stays.
                 let _ = writeln!(output, "{line}");
             }
         };
-        let kept = self.run(locked, Attachment::Detached, || tell(&Told::Started)).await;
+        let kept = self.run(locked, Attachment::Detached, || report(&StartReport::Started)).await;
         match kept {
-            Ok(exit) => tell(&Told::Refused(exit)),
+            Ok(exit) => report(&StartReport::Refused(exit)),
             Err(error) => {
-                tell(&Told::Failed(error.to_string()));
+                report(&StartReport::Failed(error.to_string()));
                 return Err(error);
             }
         }

@@ -26,6 +26,14 @@ pub struct LayerRecord {
     pub diff_id: Digest,
 }
 
+/// What is remembered of a layer that is found by its content, and what it holds, for people.
+#[derive(Serialize)]
+struct FoundByContent<'a> {
+    #[serde(flatten)]
+    layer: &'a LayerRecord,
+    of: &'a str,
+}
+
 impl LayerRecord {
     fn of(info: LayerInfo) -> Self {
         Self {
@@ -92,7 +100,7 @@ impl Packer {
             return Ok(record);
         }
         let record = self.pack(name, &tree)?;
-        store.put_record(LAYERS, &key, &record)?;
+        store.put_record(LAYERS, &key, &FoundByContent { layer: &record, of: name })?;
         Ok(record)
     }
 }

@@ -229,7 +229,7 @@ impl Step {
         } else {
             levels::open_over(&self.folder, &own, &below, &create)?
         };
-        let whose = self.scope.shown();
+        let whose = self.scope.display();
         cache_mounts::write_about(&opened.place, &format!("{kind} of {whose} for {platform}"));
         let target = self.lead(kind, target, mounted)?;
         let Opened { place, files, over, held } = opened;

@@ -22,16 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::cache::mounts;
+use crate::cache::mounts::{self, ALONE, GATE, READERS, WRITERS};
 use crate::engine::Guard;
 use crate::engine::op::Sharing;
 use crate::error::{Cannot as _, Result};
 use crate::store::Lock;
-
-/// What the files of locks end with.
-const WRITERS: &str = "writers";
-const READERS: &str = "readers";
-const ALONE: &str = "alone";
 
 /// A cache to mount.
 pub(super) struct Opened {
@@ -143,7 +138,7 @@ fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, Vec<Guard>)>> {
 /// Uses a cache in one way, unless a step uses it in the other.
 fn hold(place: &Path, as_one: &str, not_with: &str) -> Result<Option<Vec<Guard>>> {
     let action = || "open a cache";
-    let _gate = Lock::exclusive(&place.with_extension("gate")).cannot(action)?;
+    let _gate = Lock::exclusive(&place.with_extension(GATE)).cannot(action)?;
     let used = Lock::shared(&place.with_extension("lock")).cannot(action)?;
     let others = Lock::try_exclusive(&place.with_extension(not_with)).cannot(action)?;
     if others.is_none() {

@@ -116,7 +116,7 @@ pub(super) async fn mount(
 /// How a cache is shared: where nothing can be mounted it is moved, and there is but one place for it.
 pub(super) fn sharing_on(isolation: Isolation, asked: Sharing) -> Sharing {
     match (isolation, asked) {
-        (Isolation::Chroot, Sharing::Shared) => Sharing::Private,
+        (Isolation::InContainer, Sharing::Shared) => Sharing::Private,
         _ => asked,
     }
 }

@@ -179,7 +179,8 @@ impl Walk<'_> {
                 FileType::CharacterDevice | FileType::BlockDevice => "a device",
                 _ => "something else",
             };
-            let action = format!("put {} into a layer as a file", self.held.shown(path).display());
+            let action =
+                format!("put {} into a layer as a file", self.held.display(path).display());
             return Err(Error::new(ErrorKind::Invalid, action)
                 .because(format!("it is {what} and not a regular file")));
         }
@@ -198,7 +199,7 @@ impl Walk<'_> {
         if !stays_inside(Path::new(folder), Path::new(leads_to_path)) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("keep the link {}", self.held.shown(path).display()),
+                format!("keep the link {}", self.held.display(path).display()),
             )
             .because(format!("it leads out of the folder, to {}", leads_to_path.display()))
             .hint("make it relative and within the folder, or add its target by itself"));
@@ -208,7 +209,7 @@ impl Walk<'_> {
 
     /// The error about a file that changed since it was looked at.
     fn changed(&self, path: &[u8], error: Option<std::io::Error>) -> Error {
-        let action = format!("read {}", self.held.shown(path).display());
+        let action = format!("read {}", self.held.display(path).display());
         let changed = Error::new(ErrorKind::Changed, action)
             .because("it changed meanwhile")
             .hint("build again when nothing writes there");

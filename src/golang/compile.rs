@@ -9,9 +9,9 @@ use crate::progress::TaskKind;
 
 use super::Builder;
 use super::freshness::{Recorded, Trace};
-use super::group::{Group, shown};
+use super::group::{Group, display};
 use super::packages::Package;
-use super::programs::{Kept, Program, Run};
+use super::programs::{LastPrograms, Program, Run};
 
 /// A compiled program.
 #[derive(Clone, Debug)]
@@ -105,21 +105,21 @@ impl Builder {
     ) -> Result<(Vec<(PathBuf, Program)>, Option<Trace>)> {
         let Group { packages, platform, folder } = *group;
         let workdir = &packages[0].workdir;
-        let shown = shown(packages, Package::program_name, "programs");
+        let shown = display(packages, Package::program_name, "programs");
         let task = format!("{shown} for {platform}");
         let task = self.reporter.start(TaskKind::Compile, task, None);
 
-        let kept = Kept::open(&self.out_dir, &self.key(workdir, platform)?).await?;
+        let last = LastPrograms::open(&self.out_dir, &self.key(workdir, platform)?).await?;
         let names = packages.iter().map(|package| program_file(package, platform));
         let made: Vec<PathBuf> = names.map(|name| folder.join(name)).collect();
         let lend = || {
             for (package, made) in packages.iter().zip(&made) {
-                kept.lend(&package.import_path, made);
+                last.restore(&package.import_path, made);
             }
         };
         let trace = self.compile_until_settled(group, recorded, lend).await?;
         let keep = |(package, made): (&&Package, PathBuf)| {
-            let program = kept.keep(&package.import_path, &made)?;
+            let program = last.save(&package.import_path, &made)?;
             Ok((made, program))
         };
         let made = packages.iter().zip(made).map(keep).collect::<Result<_>>()?;

@@ -139,7 +139,7 @@ impl Ongoing {
 
     /// Writes down what is read in the build that began at `since`.
     pub(super) fn note(&self, sources: &Sources, since: &StartedAt) -> Result<()> {
-        let (seconds, nanoseconds, clock) = since.told();
+        let (seconds, nanoseconds, clock) = since.parts();
         let note = Note {
             since: (seconds, nanoseconds),
             is_kernels: clock == Clock::Kernel,
@@ -243,7 +243,7 @@ fn verdict(path: &Path) -> Verdict {
     let Some(text) = text.strip_suffix(b"\n") else { return Verdict::Unknown };
     let Ok(note) = serde_json::from_slice::<Note>(text) else { return Verdict::Unknown };
     let clock = if note.is_kernels { Clock::Kernel } else { Clock::Foreign };
-    let since = StartedAt::retold(note.since.0, note.since.1, clock);
+    let since = StartedAt::from_parts(note.since.0, note.since.1, clock);
     match note.sources.changed_since(&since, &Before::default()) {
         None => Verdict::Harmless,
         Some(_) => Verdict::Harmful,

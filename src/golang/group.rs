@@ -40,7 +40,7 @@ impl Group<'_> {
 
     /// What is being done, for an error.
     pub(super) fn action(&self) -> String {
-        let what = shown(self.packages, |package| &package.import_path, "packages");
+        let what = display(self.packages, |package| &package.import_path, "packages");
         format!("compile {what} for {}", self.platform)
     }
 
@@ -53,7 +53,7 @@ impl Group<'_> {
 }
 
 /// Names the packages, or counts them if there are many.
-pub(super) fn shown(packages: &[&Package], name: fn(&Package) -> &str, many: &str) -> String {
+pub(super) fn display(packages: &[&Package], name: fn(&Package) -> &str, many: &str) -> String {
     let names: Vec<&str> = packages.iter().map(|package| name(package)).collect();
     if names.len() > 4 { format!("{} {many}", names.len()) } else { names.join(", ") }
 }

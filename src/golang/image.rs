@@ -90,7 +90,7 @@ impl Images {
             if let Some(toolchain) = self.unpacked(&unpacked)? {
                 return Ok((unpacked, toolchain));
             }
-            if let Some(root) = self.bring(image, folder, name).await? {
+            if let Some(root) = self.unpack_distribution(image, folder, name).await? {
                 return Ok((unpacked, self.toolchain(root, &digest)?));
             }
         }
@@ -175,7 +175,12 @@ impl Images {
     }
 
     /// Unpacks one folder, if Go is there.
-    async fn bring(&self, image: &Image, folder: &str, name: &str) -> Result<Option<PathBuf>> {
+    async fn unpack_distribution(
+        &self,
+        image: &Image,
+        folder: &str,
+        name: &str,
+    ) -> Result<Option<PathBuf>> {
         let task = self.context.reporter.start(TaskKind::Download, format!("Go of {name}"), None);
         let part = Part::new(folder, &DISTRIBUTION)?;
         let root = self.unpacker(Isolation::Toolchain).unpack_part(image, &part).await;

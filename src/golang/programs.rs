@@ -71,12 +71,12 @@ fn sweep(programs: &Path) {
 }
 
 /// The kept programs of one folder, platform and flags. No other process builds them meanwhile.
-pub(super) struct Kept {
+pub(super) struct LastPrograms {
     folder: PathBuf,
     _lock: Option<fs_err::File>,
 }
 
-impl Kept {
+impl LastPrograms {
     /// Waits until no other process builds the same programs.
     ///
     /// The lock saves work and guards nothing, so a file system that has no locks does without.
@@ -104,13 +104,13 @@ impl Kept {
     }
 
     /// Puts the last program of a package where `go` is going to write the next one.
-    pub(super) fn lend(&self, package: &str, program: &Path) {
+    pub(super) fn restore(&self, package: &str, program: &Path) {
         // Without an old program, go links a new one.
         let _ = link_or_copy(&self.place(package, program), program);
     }
 
     /// Makes a program the last one of its package.
-    pub(super) fn keep(&self, package: &str, program: &Path) -> Result<Program> {
+    pub(super) fn save(&self, package: &str, program: &Path) -> Result<Program> {
         let place = self.place(package, program);
         let kept = replace(program, &place).and_then(|()| Program::read(place.clone(), program));
         kept.cannot(|| format!("keep the program {}", place.display()))

@@ -94,7 +94,7 @@ impl HeldFolder {
     }
 
     /// What messages call something in it.
-    pub fn shown(&self, relative: &[u8]) -> PathBuf {
+    pub fn display(&self, relative: &[u8]) -> PathBuf {
         if relative.is_empty() {
             self.path.clone()
         } else {

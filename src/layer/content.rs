@@ -35,13 +35,13 @@ pub enum Content {
 /// the kind [`ErrorKind::Changed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileContent {
-    place: Place,
+    place: FileLocation,
     size: u64,
     hash: Option<ContentHash>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum FileLocation {
     /// At a path, whatever that leads through.
     Path(PathBuf),
     /// In a folder, and nowhere else.
@@ -68,7 +68,7 @@ impl Content {
 
     /// Stands for the file at `path`, which must be no link and have `size` bytes.
     pub fn file(path: impl Into<PathBuf>, size: u64) -> Self {
-        Self::File(FileContent { place: Place::Path(path.into()), size, hash: None })
+        Self::File(FileContent { place: FileLocation::Path(path.into()), size, hash: None })
     }
 
     /// Stands for the file at a path below a folder that is held open, as a look at it found it.
@@ -76,7 +76,7 @@ impl Content {
         let (folder, relative, seen) = (folder.clone(), relative.into(), FileState::of(seen));
         let size = seen.size;
         Self::File(FileContent {
-            place: Place::Beneath { folder, relative, seen },
+            place: FileLocation::Beneath { folder, relative, seen },
             size,
             hash: None,
         })
@@ -158,22 +158,22 @@ impl FileContent {
     /// Where it is. What was found in a folder that is held open is read through that, not by this.
     pub fn path(&self) -> PathBuf {
         match &self.place {
-            Place::Path(path) => path.clone(),
-            Place::Beneath { folder, relative, .. } => folder.shown(relative),
+            FileLocation::Path(path) => path.clone(),
+            FileLocation::Beneath { folder, relative, .. } => folder.display(relative),
         }
     }
 
     /// In which state it was when it was found, where it is in a folder that is held open.
     pub fn seen(&self) -> Option<&FileState> {
         match &self.place {
-            Place::Path(_) => None,
-            Place::Beneath { seen, .. } => Some(seen),
+            FileLocation::Path(_) => None,
+            FileLocation::Beneath { seen, .. } => Some(seen),
         }
     }
 
     /// Reads from below `to` what is below `from`, whence it was moved.
     pub(super) fn relocate(&mut self, from: &Path, to: &Path) {
-        if let Place::Path(path) = &mut self.place
+        if let FileLocation::Path(path) = &mut self.place
             && let Ok(inside) = path.strip_prefix(from)
         {
             *path = to.join(inside);
@@ -185,8 +185,8 @@ impl FileContent {
     pub fn open(&self) -> Result<FileReader> {
         let action = || format!("read {}", self.path().display());
         let opened = match &self.place {
-            Place::Path(path) => open_path(path),
-            Place::Beneath { folder, relative, .. } => folder.file(relative),
+            FileLocation::Path(path) => open_path(path),
+            FileLocation::Beneath { folder, relative, .. } => folder.file(relative),
         };
         let file = opened.map_err(|error| self.unopened(error))?;
         let stat = rustix::fs::fstat(&file).cannot(action)?;
@@ -208,7 +208,7 @@ impl FileContent {
     /// Says why it could not be opened. In a folder that is held open it was there, and no link.
     fn unopened(&self, error: io::Error) -> Error {
         let action = format!("read {}", self.path().display());
-        let is_held = matches!(self.place, Place::Beneath { .. });
+        let is_held = matches!(self.place, FileLocation::Beneath { .. });
         if !is_held || error.kind() == io::ErrorKind::PermissionDenied {
             return Error::new(ErrorKind::Io, action).caused_by(error);
         }

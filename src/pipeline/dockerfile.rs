@@ -26,7 +26,7 @@ pub(super) async fn build(
     let mut access = outputs.ask_for_access(context, &source.packaging.tags);
     let (name, annotations) = (source.name.clone(), source.packaging.annotations.clone());
     let revision = match &source.recipe.context {
-        ContextSource::Folder(folder) => super::revision(folder),
+        ContextSource::Folder(folder) => super::materials::revision(folder),
         _ => None,
     };
     let (tools, job) = (tools(context), job(source, caches, outputs));

@@ -45,7 +45,7 @@ use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
 use compile::{Compiled, GoBuild};
-use materials::{materials, revision};
+use materials::materials;
 use plan::{ImagePlan, Plan};
 use toolchain::Toolchains;
 

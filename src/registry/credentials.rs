@@ -32,11 +32,11 @@ const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 pub struct Credentials {
     given: Vec<(String, Login)>,
     environment: BTreeMap<String, String>,
-    known: Arc<Known>,
+    known: Arc<Sources>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Sources {
     files: OnceCell<Vec<Source>>,
     /// What helpers said, by program and server.
     helpers: Mutex<BTreeMap<(String, String), Option<Login>>>,
@@ -51,7 +51,7 @@ struct Source {
 
 /// What was found, and what went wrong on the way.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct FoundLogin {
     pub login: Login,
     /// What the user should know when access is denied, such as why a place that should have had
     /// credentials did not.
@@ -88,10 +88,10 @@ impl Credentials {
 
     /// Finds the credentials for a repository. A helper that fails is no error: most of what is
     /// pulled needs no credentials.
-    pub(super) async fn find(&self, registry: &str, path: &str) -> Result<Found> {
+    pub(super) async fn find(&self, registry: &str, path: &str) -> Result<FoundLogin> {
         if let Some((_, login)) = self.given.iter().rev().find(|(name, _)| name == registry) {
             let note = "check the user name and the password or token that were given".to_owned();
-            return Ok(Found { login: login.clone(), note: Some(note), of_job: false });
+            return Ok(FoundLogin { login: login.clone(), note: Some(note), of_job: false });
         }
         let mut note = None;
         for source in self.files().await? {
@@ -110,17 +110,17 @@ impl Credentials {
                 }
             };
             if let Some(login) = login {
-                return Ok(Found { login, note, of_job: false });
+                return Ok(FoundLogin { login, note, of_job: false });
             }
         }
         let Some((login, names)) = job_login(&self.environment, registry) else {
-            return Ok(Found { login: Login::Anonymous, note, of_job: false });
+            return Ok(FoundLogin { login: Login::Anonymous, note, of_job: false });
         };
         let [user, password] = names;
         let note = note.unwrap_or_else(|| {
             format!("check {user} and {password}, which were used, or: gondola login {registry}")
         });
-        Ok(Found { login, note: Some(note), of_job: true })
+        Ok(FoundLogin { login, note: Some(note), of_job: true })
     }
 
     /// Whether there may be credentials for a repository; helpers are not asked for that.

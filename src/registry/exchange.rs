@@ -58,8 +58,9 @@ impl Exchange {
         let mut attempt = 1;
         loop {
             let outcome = self.send_authorized(host, request).await;
-            if let Some(settled) = self.sender.settle(request, outcome, &mut attempt).await {
-                return settled;
+            if let Some(answer) = self.sender.answer_or_retry(request, outcome, &mut attempt).await
+            {
+                return answer;
             }
         }
     }

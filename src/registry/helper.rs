@@ -40,7 +40,7 @@ struct Given<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Kept {
+struct HelperAnswer {
     #[serde(default)]
     username: String,
     secret: String,
@@ -63,7 +63,7 @@ impl<'a> Helper<'a> {
         if !succeeded {
             return self.complaint(&answer).map(|()| None);
         }
-        let kept: Kept = serde_json::from_slice(&answer)
+        let kept: HelperAnswer = serde_json::from_slice(&answer)
             .map_err(|_| self.fail("its answer is not the JSON expected"))?;
         if kept.secret.is_empty() {
             return Ok(None);

@@ -23,7 +23,7 @@ const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 
 /// Where credentials were put.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum StoredIn {
     /// In this file, readable for the user alone but not encrypted.
     File(PathBuf),
     /// With the program of this name.
@@ -60,7 +60,7 @@ pub async fn store(
     environment: &BTreeMap<String, String>,
     registry: &str,
     login: &Login,
-) -> Result<Kept> {
+) -> Result<StoredIn> {
     let path = config_path(environment)?;
     let (mut document, config) = read(&path)?;
     let server = server_key(registry);
@@ -70,7 +70,7 @@ pub async fn store(
         // The empty entry tells docker that there is something with the helper.
         set_entry(&mut document, registry, json!({}), &path)?;
         write(&path, &document)?;
-        return Ok(Kept::Helper(format!("docker-credential-{name}")));
+        return Ok(StoredIn::Helper(format!("docker-credential-{name}")));
     }
     let entry = match login {
         Login::Password { user, password } => {
@@ -82,7 +82,7 @@ pub async fn store(
     };
     set_entry(&mut document, registry, entry, &path)?;
     write(&path, &document)?;
-    Ok(Kept::File(path))
+    Ok(StoredIn::File(path))
 }
 
 /// Removes the credentials for a registry; gives whether there were any.
@@ -214,7 +214,10 @@ mod tests {
         let path = folder.path().join(".docker/config.json");
         assert!(!erase(&home, "ghcr.io").await.unwrap());
         assert!(!path.exists());
-        assert_eq!(store(&home, "ghcr.io", &password()).await.unwrap(), Kept::File(path.clone()));
+        assert_eq!(
+            store(&home, "ghcr.io", &password()).await.unwrap(),
+            StoredIn::File(path.clone())
+        );
         store(&home, "docker.io", &Login::IdentityToken(Secret::new("i"))).await.unwrap();
         let expect = json!({"auths": {
             "ghcr.io": {"auth": "bWU6cDp3"},
@@ -279,7 +282,7 @@ mod tests {
         fs_err::write(&path, r#"{"credHelpers":{"ghcr.io":"ring"}}"#).unwrap();
         assert!(!erase(&home, "ghcr.io").await.unwrap());
         let kept = store(&home, "ghcr.io", &password()).await.unwrap();
-        assert_eq!(kept, Kept::Helper("docker-credential-ring".to_owned()));
+        assert_eq!(kept, StoredIn::Helper("docker-credential-ring".to_owned()));
         let expect = json!({"ServerURL": "ghcr.io", "Username": "me", "Secret": "p:w"});
         assert_eq!(json_of(&at.join("kept")), expect);
         assert_eq!(json_of(&path)["auths"], json!({"ghcr.io": {}}));

@@ -39,7 +39,7 @@ pub struct Pulled {
 
 /// What a reference stands for.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum FoundManifest {
     /// What the registry says of the document, which was not fetched. The digest counts; size and
     /// type may be wrong.
     Named(Descriptor),
@@ -54,12 +54,14 @@ impl Client {
     /// The digest counts. Size and type are what the registry says of them.
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         match self.find(reference).await? {
-            Found::Named(descriptor) | Found::Whole(Pulled { descriptor, .. }) => Ok(descriptor),
+            FoundManifest::Named(descriptor) | FoundManifest::Whole(Pulled { descriptor, .. }) => {
+                Ok(descriptor)
+            }
         }
     }
 
     /// The same, with the whole document where it had to be fetched for that.
-    pub async fn find(&self, reference: &Reference) -> Result<Found> {
+    pub async fn find(&self, reference: &Reference) -> Result<FoundManifest> {
         let outcome = async {
             let sources = self.manifest_sources(reference)?;
             let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
@@ -138,15 +140,15 @@ impl Client {
         Ok(sources.into_iter().map(|source| reference.in_repository(source)).collect())
     }
 
-    async fn find_at(&self, reference: &Reference, repeat: Repeat) -> Outcome<Found> {
+    async fn find_at(&self, reference: &Reference, repeat: Repeat) -> Outcome<FoundManifest> {
         let repeat = match self.head_manifest(reference, repeat).await {
-            Ok(Some(descriptor)) => return Ok(Found::Named(descriptor)),
+            Ok(Some(descriptor)) => return Ok(FoundManifest::Named(descriptor)),
             Err(failure) if !worth_a_get(&failure) => return Err(failure),
             // The pauses were made.
             Err(failure) if failure.is_temporary() => Repeat::Never,
             Ok(None) | Err(_) => repeat,
         };
-        self.get_manifest(reference, repeat).await.map(Found::Whole)
+        self.get_manifest(reference, repeat).await.map(FoundManifest::Whole)
     }
 
     /// What a tag stands for now; `None` where it does not exist, or the question is refused.

@@ -62,7 +62,7 @@ pub use container_proxies::container_proxies;
 pub use credentials::Credentials;
 pub use download::Downloaded;
 pub use identity::Login;
-pub use manifest::{Found, Pulled};
+pub use manifest::{FoundManifest, Pulled};
 pub use mirrors::{MirrorRule, Mirrors};
 pub use options::{Options, Timeouts};
 pub use push::Pushed;

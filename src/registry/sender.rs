@@ -113,15 +113,15 @@ impl Sender {
         let mut attempt = 1;
         loop {
             let outcome = self.send_once(to, request, header).await;
-            if let Some(settled) = self.settle(request, outcome, &mut attempt).await {
-                return settled;
+            if let Some(answer) = self.answer_or_retry(request, outcome, &mut attempt).await {
+                return answer;
             }
         }
     }
 
     /// Gives the answer, or the failure that is final. Gives nothing where another attempt is due, for
     /// which this has waited; attempts are counted from 1.
-    pub(super) async fn settle(
+    pub(super) async fn answer_or_retry(
         &self,
         request: &Request,
         outcome: Outcome<Response>,

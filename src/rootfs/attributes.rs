@@ -179,7 +179,7 @@ impl Keeper {
         attributes: &Attributes<'_>,
         target: Target,
     ) -> Result<()> {
-        let action = || format!("set the owner, mode and attributes of {}", shown(path));
+        let action = || format!("set the owner, mode and attributes of {}", display(path));
         if self.storage != OwnerStorage::Recorded && attributes.owner != self.own {
             // Before the mode and the capabilities, which a change of the owner takes away.
             let (uid, gid) = ids(attributes.owner);
@@ -242,7 +242,7 @@ impl Keeper {
         attributes: &Attributes<'_>,
         is_link: bool,
     ) -> Result<()> {
-        let action = || format!("set the owner and mode of {}", shown(path));
+        let action = || format!("set the owner and mode of {}", display(path));
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
         let (uid, gid) = ids(attributes.owner);
         if self.storage == OwnerStorage::Recorded {
@@ -283,12 +283,12 @@ fn ids(owner: Owner) -> (Uid, Gid) {
 }
 
 fn beyond(path: &[u8], owner: Owner) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("give {} to {owner}", shown(path)))
+    Error::new(ErrorKind::Unsupported, format!("give {} to {owner}", display(path)))
         .because("this user has no such id")
         .hint("add ids to /etc/subuid and /etc/subgid, or use --sandbox ns")
 }
 
 /// A path from an archive, fit to be printed.
-pub(super) fn shown(path: &[u8]) -> String {
+pub(super) fn display(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path).escape_debug())
 }

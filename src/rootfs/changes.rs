@@ -319,7 +319,7 @@ pub(super) struct Snapshot {
 type State = [u8; 32];
 
 /// One line of a snapshot.
-struct Known {
+struct SnapshotLine {
     path: Vec<u8>,
     state: State,
     identity: [u8; 16],
@@ -369,8 +369,8 @@ impl Snapshot {
 struct Lines(BufReader<File>);
 
 impl Lines {
-    fn next(&mut self) -> Result<Option<Known>> {
-        let mut read = || -> io::Result<Option<Known>> {
+    fn next(&mut self) -> Result<Option<SnapshotLine>> {
+        let mut read = || -> io::Result<Option<SnapshotLine>> {
             if self.0.fill_buf()?.is_empty() {
                 return Ok(None);
             }
@@ -379,7 +379,7 @@ impl Lines {
             self.0.read_exact(&mut identity)?;
             self.0.read_until(0, &mut path)?;
             path.pop();
-            Ok(Some(Known { path, state, identity }))
+            Ok(Some(SnapshotLine { path, state, identity }))
         };
         read().cannot(|| "read what a copy looked like")
     }

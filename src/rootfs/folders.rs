@@ -20,7 +20,7 @@ const KEPT_OPEN: usize = 8;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Told the real path of each folder that is made.
-type Made<'a> = dyn FnMut(&[u8]) + 'a;
+type OnMade<'a> = dyn FnMut(&[u8]) + 'a;
 
 /// The folders of one layer.
 pub(super) struct Folders {
@@ -57,7 +57,7 @@ impl Folders {
 
     /// Opens a folder, and makes what is missing or hidden on the way to it; tells the real path of
     /// each folder that it made.
-    pub(super) fn ensure(&mut self, path: &[u8], made: &mut Made<'_>) -> Result<Rc<OwnedFd>> {
+    pub(super) fn ensure(&mut self, path: &[u8], made: &mut OnMade<'_>) -> Result<Rc<OwnedFd>> {
         match self.get(path) {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             result => return result,
@@ -94,7 +94,7 @@ impl Folders {
     }
 
     /// Follows a path part by part; makes what is missing or hidden where `made` is to hear of it.
-    fn walk(&self, path: &[u8], mut made: Option<&mut Made<'_>>) -> Result<Rc<OwnedFd>> {
+    fn walk(&self, path: &[u8], mut made: Option<&mut OnMade<'_>>) -> Result<Rc<OwnedFd>> {
         let mut pending = parts(path);
         let (mut real, mut folder) = (Vec::new(), self.root.clone());
         let mut links = 0;

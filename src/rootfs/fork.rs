@@ -184,7 +184,7 @@ impl Fork {
     /// Moves the fork into `folder`, which outlives this process and is on the store's file system, and
     /// gives what to run a sandbox on there. Whoever keeps the folder must keep the layers below it in
     /// the store, too: see [`Rootfs::kept_folders`].
-    pub fn settle(self, folder: &Path) -> Result<Root> {
+    pub fn move_to(self, folder: &Path) -> Result<Root> {
         for name in ["fs", "fs.owners", "work"] {
             let path = self.scratch.path().join(name);
             if path.exists() {

@@ -113,7 +113,7 @@ impl OwnerStorage {
     pub fn of(isolation: Isolation) -> Self {
         match isolation {
             Isolation::NsRoot => Self::Trusted,
-            Isolation::NsSubuid | Isolation::Chroot => Self::Mapped,
+            Isolation::NsSubuid | Isolation::InContainer => Self::Mapped,
             Isolation::Ns | Isolation::NsCopy | Isolation::Proot | Isolation::Toolchain => {
                 Self::Recorded
             }

@@ -139,7 +139,7 @@ impl Unpacker {
                     storage,
                     &super::view_of(below, storage)?,
                 )?;
-                settle(&fs, storage, &written.implied, below)?;
+                copy_implied_folders(&fs, storage, &written.implied, below)?;
                 if written.hides_all {
                     KeptLayer::mark_hiding(folder.path())?;
                 }
@@ -247,7 +247,7 @@ pub(super) fn make_layer_folder(folder: &Path) -> Result<()> {
 ///
 /// containerd does the same; Docker gives them to root, with mode 0755. A symbolic link or file of a
 /// lower layer in their place is hidden by them, in both.
-fn settle(
+fn copy_implied_folders(
     folder: &Path,
     storage: OwnerStorage,
     implied: &BTreeSet<Vec<u8>>,

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Keeper, OWNERS, Target, shown};
+use super::attributes::{Attributes, Keeper, OWNERS, Target, display};
 use super::folders::Folders;
 use super::hiding::{Name, whiteout};
 use super::links::LinkBelow;
@@ -71,7 +71,7 @@ pub(super) fn write_layer(
     let mut writer = Writer::new(folder, options)?;
     while let Some(entry) = archive.next_entry()? {
         let written = writer.write(&entry, &mut archive);
-        written.cannot(|| format!("unpack {}", shown(&entry.path)))?;
+        written.cannot(|| format!("unpack {}", display(&entry.path)))?;
     }
     writer.finish()
 }
@@ -139,7 +139,7 @@ impl<'a> Writer<'a> {
         };
         let parent = path.parent();
         let folder = self.folder_at(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
-        let place = Place { folder, path: path.as_bytes(), name: path.name() };
+        let place = Destination { folder, path: path.as_bytes(), name: path.name() };
         match &entry.kind {
             ListedKind::File if entry.sparse => {
                 Err(Error::new(ErrorKind::Unsupported, "read a sparse file")
@@ -210,7 +210,7 @@ impl<'a> Writer<'a> {
             return Err(Error::new(ErrorKind::Invalid, "make its folder")
                 .because("the layer has more entries than allowed"));
         }
-        folder.cannot(|| format!("open its folder {}", shown(path)))
+        folder.cannot(|| format!("open its folder {}", display(path)))
     }
 
     fn write_root(&mut self, entry: &ListedEntry) -> Result<()> {
@@ -223,7 +223,7 @@ impl<'a> Writer<'a> {
 
     fn write_file(
         &mut self,
-        place: &Place<'_>,
+        place: &Destination<'_>,
         attributes: &Attributes<'_>,
         archive: &mut ArchiveReader<&mut (dyn Read + Send)>,
     ) -> Result<()> {
@@ -243,7 +243,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes a new file; what this layer had in its place goes.
-    fn create(&mut self, place: &Place<'_>) -> Result<File> {
+    fn create(&mut self, place: &Destination<'_>) -> Result<File> {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&*place.folder, place.name, flags, Mode::from(0o600));
@@ -258,7 +258,7 @@ impl<'a> Writer<'a> {
         .map(File::from)
     }
 
-    fn write_folder(&mut self, place: &Place<'_>, attributes: &Attributes<'_>) -> Result<()> {
+    fn write_folder(&mut self, place: &Destination<'_>, attributes: &Attributes<'_>) -> Result<()> {
         let make = || rustix::fs::mkdirat(&*place.folder, place.name, Mode::from(OWNERS));
         let mut hides = false;
         match make() {
@@ -308,7 +308,7 @@ impl<'a> Writer<'a> {
 
     fn write_link(
         &mut self,
-        place: &Place<'_>,
+        place: &Destination<'_>,
         attributes: &Attributes<'_>,
         target: &[u8],
     ) -> Result<()> {
@@ -317,7 +317,7 @@ impl<'a> Writer<'a> {
         self.keeper.set_unopened(&*place.folder, place.path, attributes, true)
     }
 
-    fn write_hard_link(&mut self, place: &Place<'_>, target: &[u8]) -> Result<()> {
+    fn write_hard_link(&mut self, place: &Destination<'_>, target: &[u8]) -> Result<()> {
         let target = TreePath::normalized(target)?;
         let action = || format!("link it to {target}");
         let parent = target.parent();
@@ -362,7 +362,7 @@ impl<'a> Writer<'a> {
         self.make_anew(place, make)
     }
 
-    fn write_pipe(&mut self, place: &Place<'_>, attributes: &Attributes<'_>) -> Result<()> {
+    fn write_pipe(&mut self, place: &Destination<'_>, attributes: &Attributes<'_>) -> Result<()> {
         let make = || rustix::fs::mkfifoat(&*place.folder, place.name, Mode::from(0o600));
         self.make_anew(place, make)?;
         self.keeper.set_unopened(&*place.folder, place.path, attributes, false)
@@ -371,7 +371,7 @@ impl<'a> Writer<'a> {
     /// Makes a device node, or where that is not allowed a file that stands for it.
     fn write_device(
         &mut self,
-        place: &Place<'_>,
+        place: &Destination<'_>,
         attributes: &Attributes<'_>,
         device: Device,
     ) -> Result<()> {
@@ -416,7 +416,7 @@ impl<'a> Writer<'a> {
             Whiteout::Removed(path) => {
                 let parent = path.parent();
                 let folder = self.folder_at(parent.as_ref().map_or(b"", TreePath::as_bytes))?;
-                let place = Place { folder, path: path.as_bytes(), name: path.name() };
+                let place = Destination { folder, path: path.as_bytes(), name: path.name() };
                 self.whiteout_at(&place)
             }
         }
@@ -424,7 +424,7 @@ impl<'a> Writer<'a> {
 
     /// Hides a name. What this layer has there stays, and then hides by itself, or as a folder does
     /// after this.
-    fn whiteout_at(&mut self, place: &Place<'_>) -> Result<()> {
+    fn whiteout_at(&mut self, place: &Destination<'_>) -> Result<()> {
         if self.options.is_base {
             return Ok(());
         }
@@ -442,7 +442,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn is_whiteout(&self, place: &Place<'_>) -> Result<bool> {
+    fn is_whiteout(&self, place: &Destination<'_>) -> Result<bool> {
         let Some(stat) = marks::look(&*place.folder, place.name).cannot(|| "look at it")? else {
             return Ok(false);
         };
@@ -452,7 +452,7 @@ impl<'a> Writer<'a> {
 
     fn make_anew(
         &mut self,
-        place: &Place<'_>,
+        place: &Destination<'_>,
         make: impl Fn() -> rustix::io::Result<()>,
     ) -> Result<()> {
         match make() {
@@ -465,7 +465,7 @@ impl<'a> Writer<'a> {
         .cannot(|| "make it")
     }
 
-    fn make_room(&mut self, place: &Place<'_>) -> Result<()> {
+    fn make_room(&mut self, place: &Destination<'_>) -> Result<()> {
         match marks::look(&*place.folder, place.name).cannot(|| "look at it")? {
             Some(_) => self.remove(place),
             None => Ok(()),
@@ -473,7 +473,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Removes what this layer has in a place, whatever it is.
-    fn remove(&mut self, place: &Place<'_>) -> Result<()> {
+    fn remove(&mut self, place: &Destination<'_>) -> Result<()> {
         let action = || "remove what was there before";
         self.folders.forget();
         match rustix::fs::unlinkat(&*place.folder, place.name, AtFlags::empty()) {
@@ -520,7 +520,7 @@ impl<'a> Writer<'a> {
 }
 
 /// Where an entry goes.
-struct Place<'a> {
+struct Destination<'a> {
     folder: Rc<OwnedFd>,
     path: &'a [u8],
     name: &'a [u8],

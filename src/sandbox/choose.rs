@@ -110,10 +110,10 @@ impl Needs {
             Isolation::Toolchain if self.files == Files::OwnRoot => {
                 Some("it has no root file system")
             }
-            Isolation::Chroot if self.host_folders => {
+            Isolation::InContainer if self.host_folders => {
                 Some("it can show no sources, caches and programs of this machine")
             }
-            Isolation::Chroot | Isolation::Proot if self.network => {
+            Isolation::InContainer | Isolation::Proot if self.network => {
                 Some("it has no network of its own")
             }
             // The host's own files need no mounts.
@@ -318,10 +318,10 @@ mod tests {
         let hosts = Needs::new(Files::Hosts);
         let nothing = IsolationRequest::default();
         let cases = [
-            (steps, nothing, "ns-root ns-subuid ns ns-copy chroot proot"),
+            (steps, nothing, "ns-root ns-subuid ns ns-copy in-container proot"),
             (steps.with_own_network(), nothing, "ns-root ns-subuid ns ns-copy"),
             (steps, at_least(Isolation::Ns), "ns-root ns-subuid ns"),
-            (steps, only(Isolation::Chroot), "chroot"),
+            (steps, only(Isolation::InContainer), "in-container"),
             (go, nothing, "ns-root ns ns-copy proot"),
             (go, only(Isolation::NsSubuid), "ns-subuid"),
             (either, nothing, "ns-root ns ns-copy proot toolchain"),
@@ -332,9 +332,10 @@ mod tests {
             let found: Vec<_> = found.iter().map(|isolation| isolation.as_str()).collect();
             assert_eq!(found.join(" "), expected, "{needs:?} {request:?}");
         }
-        let both = IsolationRequest { minimum: Some(Isolation::Ns), ..only(Isolation::Chroot) };
+        let both =
+            IsolationRequest { minimum: Some(Isolation::Ns), ..only(Isolation::InContainer) };
         assert!(chooser(both, steps).candidates(Moment::Start).unwrap().is_empty());
-        for (needs, isolation) in [(steps, Isolation::Toolchain), (go, Isolation::Chroot)] {
+        for (needs, isolation) in [(steps, Isolation::Toolchain), (go, Isolation::InContainer)] {
             let error = chooser(only(isolation), needs).candidates(Moment::Start).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
         }
@@ -354,7 +355,8 @@ mod tests {
             why_not(request, needs, &findings(working)).to_string()
         };
         let plain = IsolationRequest::default();
-        let both = IsolationRequest { minimum: Some(Isolation::Ns), ..only(Isolation::Chroot) };
+        let both =
+            IsolationRequest { minimum: Some(Isolation::Ns), ..only(Isolation::InContainer) };
         let go = Needs::new(Files::OwnRoot).with_host_folders();
         let cases = [
             (only(Isolation::Ns), steps, &[][..], "use the sandbox ns: no ns; hint: switch it on"),
@@ -362,8 +364,8 @@ mod tests {
             (
                 both,
                 steps,
-                &[Isolation::Chroot],
-                "use the sandbox chroot: --sandbox-min=ns asks for",
+                &[Isolation::InContainer],
+                "use the sandbox in-container: --sandbox-min=ns asks for",
             ),
             (
                 plain,
@@ -374,8 +376,8 @@ mod tests {
             (
                 plain,
                 go,
-                &[Isolation::Chroot],
-                "isolate a process here: of the sandboxes chroot alone",
+                &[Isolation::InContainer],
+                "isolate a process here: of the sandboxes in-container alone",
             ),
         ];
         for (request, needs, working, expected) in cases {

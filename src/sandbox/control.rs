@@ -36,12 +36,15 @@ pub(super) enum Request {
     Connect(u16),
 }
 
-/// What a further program has to know; the namespaces come along.
+/// What a further program has to know; the namespaces come along. A container outlives the program that
+/// started it, so these are words that programs of several versions say to each other.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Place {
+    #[serde(rename = "rung")]
     pub(super) isolation: Isolation,
     pub(super) id_map: IdMap,
     pub(super) network: Network,
+    #[serde(default)]
     pub(super) low_ports: LowPorts,
     pub(super) hostname: String,
     #[serde(default)]
@@ -166,5 +169,29 @@ pub(super) fn serve_connect_request(port: u16, reply: &UnixStream, requests: Opt
             let _ = channel::send(requests, &connect::ConnectRequest { port }, &[reply.as_fd()]);
         }
         None => connect::serve(port, reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_of_an_earlier_version_is_understood_and_understands() {
+        let said =
+            r#"{"rung":"ns-root","id_map":"None","network":"Host","hostname":"1525d878e346"}"#;
+        let place: Place = serde_json::from_str(said).unwrap();
+        assert_eq!(place.isolation, Isolation::NsRoot);
+        let says = serde_json::to_value(&place).unwrap();
+        assert_eq!(says["rung"], "ns-root");
+        let said: serde_json::Value = serde_json::from_str(said).unwrap();
+        for (name, value) in said.as_object().unwrap() {
+            assert_eq!(says[name], *value, "{name}");
+        }
+        let join = serde_json::to_value(Request::Join).unwrap();
+        assert_eq!(
+            (join, serde_json::to_value(Request::Connect(80)).unwrap()),
+            ("Join".into(), serde_json::json!({"Connect": 80}))
+        );
     }
 }

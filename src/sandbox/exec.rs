@@ -108,7 +108,7 @@ fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal>
 }
 
 fn has_own_root(job: &Job) -> bool {
-    job.isolation.has_namespaces() || job.isolation == Isolation::Chroot
+    job.isolation.has_namespaces() || job.isolation == Isolation::InContainer
 }
 
 fn connect_streams(exec: &Exec<'_>, streams: &StreamFds) -> Attempt<()> {
@@ -158,7 +158,7 @@ fn become_user(exec: &Exec<'_>) -> Attempt<()> {
 
 fn kept_capabilities(job: &Job) -> CapabilitySet {
     let mut kept = privileges::DOCKER_CAPABILITIES;
-    if job.isolation == Isolation::Chroot {
+    if job.isolation == Isolation::InContainer {
         // With it, a changed root directory can be left again.
         kept -= CapabilitySet::SYS_CHROOT;
     }
@@ -235,7 +235,7 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
             }
         }
         // Without a network namespace of one's own, no socket is all that can be promised.
-        (_, Isolation::Chroot | Isolation::Proot) if network == Network::None => Sockets::None,
+        (_, Isolation::InContainer | Isolation::Proot) if network == Network::None => Sockets::None,
         _ => {
             if network == Network::Host {
                 confinement = privileges::scope_sockets()?;

@@ -114,7 +114,8 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     }
     let deadline = job.spec.timeout.map(|timeout| Instant::now() + timeout);
     let detached = job.spec.lifetime == Lifetime::Detached;
-    let staging = (job.isolation == Isolation::Chroot).then(|| Staging::put(&job)).transpose()?;
+    let staging =
+        (job.isolation == Isolation::InContainer).then(|| Staging::put(&job)).transpose()?;
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
     let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
     let mut socket = control_path.map(|path| ControlSocket::open(path, &job)).transpose()?;

@@ -177,7 +177,7 @@ fn enter(job: &Job, staging: Option<&Staging>) -> Attempt<(Vec<Stub>, Identity)>
             stubs
         }
         // The root is changed by the program's process alone: this one answers for /proc.
-        Isolation::Chroot => {
+        Isolation::InContainer => {
             let staging = staging.expect("the helper put everything into place");
             let root = staging.root();
             let identity = find_identity(job, |path| root.open_inside(path, account_flags()))?;

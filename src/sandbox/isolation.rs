@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
+/// Names that are still understood, and are not written any more.
+const OLD_NAMES: [(&str, Isolation); 1] = [("chroot", Isolation::InContainer)];
+
 /// A way to isolate a process. Better isolations compare as smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -19,8 +22,10 @@ pub enum Isolation {
     Ns,
     /// Namespaces and mounts, but no overlay: the root file system is a private copy.
     NsCopy,
-    /// Root inside a container: a changed root directory. No boundary.
-    Chroot,
+    /// Root of the container that this process is in: a changed root directory. No boundary. Read by its
+    /// old name as well.
+    #[serde(alias = "chroot")]
+    InContainer,
     /// A `proot` program that pretends by tracing. No boundary.
     Proot,
     /// A process on the host's own files, confined by Landlock where the kernel has it.
@@ -34,7 +39,7 @@ impl Isolation {
         Self::NsSubuid,
         Self::Ns,
         Self::NsCopy,
-        Self::Chroot,
+        Self::InContainer,
         Self::Proot,
         Self::Toolchain,
     ];
@@ -46,7 +51,7 @@ impl Isolation {
             Self::NsSubuid => "ns-subuid",
             Self::Ns => "ns",
             Self::NsCopy => "ns-copy",
-            Self::Chroot => "chroot",
+            Self::InContainer => "in-container",
             Self::Proot => "proot",
             Self::Toolchain => "toolchain",
         }
@@ -58,7 +63,9 @@ impl Isolation {
             Self::NsRoot | Self::NsSubuid => "everything",
             Self::Ns => "everything; file owners are recorded",
             Self::NsCopy => "everything, on a copy of the root file system",
-            Self::Chroot => "most steps, as root of this container; not a boundary",
+            Self::InContainer => {
+                "most steps, as root of the container that gondola runs in; steps are no boundary"
+            }
             Self::Proot => "most steps; not a boundary",
             Self::Toolchain => "go build alone",
         }
@@ -90,7 +97,9 @@ impl FromStr for Isolation {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|isolation| isolation.as_str() == text).ok_or_else(|| {
+        let named = Self::ALL.map(|isolation| (isolation.as_str(), isolation));
+        let found = named.iter().chain(&OLD_NAMES).find(|(name, _)| *name == text);
+        found.map(|(_, isolation)| *isolation).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
             Error::new(ErrorKind::Usage, format!("use sandbox {text:?}"))
                 .because(format!("expected one of {names}"))
@@ -101,6 +110,16 @@ impl FromStr for Isolation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_name_is_read_and_not_written() {
+        for (old, isolation) in OLD_NAMES {
+            assert_eq!(old.parse::<Isolation>().unwrap(), isolation);
+            let read: Isolation = serde_json::from_value(old.into()).unwrap();
+            assert_eq!(read, isolation);
+            assert_ne!(isolation.as_str(), old);
+        }
+    }
 
     #[test]
     fn every_isolation_is_found_by_its_name_and_better_ones_compare_as_smaller() {

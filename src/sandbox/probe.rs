@@ -203,7 +203,7 @@ fn rehearse_proot(launcher: &Launcher, scratch: &Path) -> Attempt<()> {
 /// An isolation that works, with what Landlock could not add.
 fn weakness(isolation: Isolation, confinement: Confinement) -> Finding {
     let reason = match (isolation, confinement) {
-        (_, Confinement::Full) | (Isolation::Chroot | Isolation::Proot, _) => None,
+        (_, Confinement::Full) | (Isolation::InContainer | Isolation::Proot, _) => None,
         (Isolation::Toolchain, Confinement::Partial) => {
             Some("Landlock here lacks rules that newer kernels have")
         }
@@ -227,10 +227,10 @@ fn explain(isolation: Isolation, fault: Fault) -> Finding {
         (Isolation::NsRoot, Stage::Overlay) if !rustix::process::geteuid().is_root() => {
             ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
         }
-        (Isolation::Chroot, Stage::Mounts) if !rustix::process::geteuid().is_root() => {
+        (Isolation::InContainer, Stage::Mounts) if !rustix::process::geteuid().is_root() => {
             ("it needs root, at least a container's".to_owned(), None)
         }
-        (Isolation::Chroot, Stage::Mounts) if missing_capability().is_some() => {
+        (Isolation::InContainer, Stage::Mounts) if missing_capability().is_some() => {
             explain_capability(missing_capability().unwrap_or_default())
         }
         (Isolation::Proot, Stage::IdMap) => {

@@ -179,9 +179,10 @@ impl Launcher {
                 let reason = "this is root of a user namespace alone";
                 Err(Fault::new(Stage::Namespaces, "be real root", reason))
             }
-            Isolation::NsRoot | Isolation::Chroot | Isolation::Proot | Isolation::Toolchain => {
-                Ok(IdMap::None)
-            }
+            Isolation::NsRoot
+            | Isolation::InContainer
+            | Isolation::Proot
+            | Isolation::Toolchain => Ok(IdMap::None),
         }
     }
 
@@ -419,7 +420,7 @@ mod tests {
         let launcher = Launcher::new("").with_helper("/nonexistent");
         let spec = Spec::new(Root::Overlay { layers: vec![], changes: None }, ["true"]);
         for isolation in
-            [Isolation::NsCopy, Isolation::Chroot, Isolation::Proot, Isolation::Toolchain]
+            [Isolation::NsCopy, Isolation::InContainer, Isolation::Proot, Isolation::Toolchain]
         {
             let error = launcher.spawn(&spec, isolation, Streams::null().unwrap()).unwrap_err();
             assert!(error.to_string().contains("it has no such root"), "{error}");

@@ -7,7 +7,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
 
 use super::file_lock::Lock;
 use super::folders::{KeptFolder, kept_folders, needed_by_containers, steps_in};
@@ -123,7 +126,7 @@ impl Store {
     /// Looks at everything that the store holds. Without a [`Collector`] it may change meanwhile.
     pub fn survey(&self) -> Result<Survey> {
         let named = self.index()?.manifests.into_iter().map(|entry| entry.digest).collect();
-        Survey::take(self, named).cannot(|| format!("look through the store {}", self.shown()))
+        Survey::take(self, named).cannot(|| format!("look through the store {}", self.display()))
     }
 
     /// What must stay, whatever it is: [`Keepers`] are found without a look at records.
@@ -131,13 +134,13 @@ impl Store {
         let named: Vec<Digest> = self.index()?.manifests.into_iter().map(|e| e.digest).collect();
         let find = || -> io::Result<Keepers> {
             let oldest_lease = Census::take(&self.place(StorePlace::Work))?.oldest;
-            let in_use = |used: SystemTime| oldest_lease.is_some_and(|began| used >= began);
-            let used = blobs(self)?.into_iter().filter(|b| in_use(b.used)).map(|b| b.digest);
+            let used = oldest_lease.map(|began| blobs_used_since(self, began)).transpose()?;
+            let used = used.into_iter().flatten();
             let blobs = graph::reachable(self, named.into_iter().chain(used))?;
             let folders = needed_by_containers(self)?;
             Ok(Keepers { root: self.root().to_owned(), blobs, folders, oldest_lease })
         };
-        find().cannot(|| format!("look through the store {}", self.shown()))
+        find().cannot(|| format!("look through the store {}", self.display()))
     }
 }
 
@@ -264,7 +267,7 @@ impl Survey {
             }
             graph::reachable(store, documents)
         };
-        find().cannot(|| format!("look through the store {}", store.shown()))
+        find().cannot(|| format!("look through the store {}", store.display()))
     }
 
     /// The digests that stand in records of a kind.
@@ -358,6 +361,42 @@ pub(super) fn blobs(store: &Store) -> io::Result<Vec<Blob>> {
         }
     }
     Ok(blobs)
+}
+
+/// The blobs that were used since a time. Nothing is built of the names and paths of all others: there
+/// may be hundreds of thousands.
+fn blobs_used_since(store: &Store, time: SystemTime) -> io::Result<Vec<Digest>> {
+    let mut used = Vec::new();
+    for algorithm in ["sha256", "sha512"] {
+        let folder = store.place(StorePlace::Blobs).join(algorithm);
+        let Some(folder) = absent_as_none(fs_err::File::open(folder))? else { continue };
+        let folder = folder.file();
+        for entry in rustix::fs::Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // It may vanish meanwhile.
+            let found = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                found => found?,
+            };
+            let is_file = FileType::from_raw_mode(found.st_mode).is_file();
+            if is_file
+                && modified(&found).is_none_or(|used| used >= time)
+                && let Ok(name) = name.to_str()
+                && let Ok(digest) = format!("{algorithm}:{name}").parse()
+            {
+                used.push(digest);
+            }
+        }
+    }
+    Ok(used)
+}
+
+/// When a file was changed; nothing is said of one from before 1970.
+fn modified(found: &rustix::fs::Stat) -> Option<SystemTime> {
+    let seconds = u64::try_from(found.st_mtime).ok()?;
+    let nanos = u32::try_from(found.st_mtime_nsec).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
 }
 
 fn records(store: &Store) -> io::Result<Vec<RecordFile>> {

@@ -9,8 +9,11 @@ use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::{FlockOperation, OFlags, Timespec, Timestamps, UTIME_NOW};
 
+/// How often the file of a lock may be another one once it is locked.
+const MOST_REPLACED: u32 = 1000;
+
 /// A lock on a file, held until every copy of its descriptor is closed: it can be handed to a child,
-/// and the kernel takes it away from whoever dies.
+/// and the kernel takes it away from whoever dies. Whoever holds it alone may remove the file.
 ///
 /// Each has its own file description, so threads of one process exclude each other as well.
 #[derive(Debug)]
@@ -101,9 +104,27 @@ impl Lock {
         let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).expect("a flag is a small number");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).custom_flags(no_link).open(path)?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(file.file(), operation))?;
-        Ok(Self(file.into_parts().0.into()))
+        options.mode(0o600).custom_flags(no_link);
+        for _ in 0..MOST_REPLACED {
+            let file: OwnedFd = options.open(path)?.into_parts().0.into();
+            boundary::opened(path);
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;
+            // Whoever had it may have removed the file before: then others lock the next one.
+            if is_at(&file, path)? {
+                return Ok(Self(file));
+            }
+        }
+        Err(io::Error::other("the file of the lock is replaced again and again"))
+    }
+}
+
+/// Whether an open file is still the one at a path.
+fn is_at(file: &OwnedFd, path: &Path) -> io::Result<bool> {
+    let own = rustix::fs::fstat(file)?;
+    match rustix::fs::lstat(path) {
+        Ok(there) => Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -118,9 +139,50 @@ fn none_if_held(taken: io::Result<Lock>) -> io::Result<Option<Lock>> {
     }
 }
 
+/// Between the opening of a lock's file and the locking.
+mod boundary {
+    use std::path::Path;
+
+    #[cfg(test)]
+    thread_local! {
+        static HOOK: std::cell::RefCell<Option<Box<dyn FnOnce(&Path)>>> = const {
+            std::cell::RefCell::new(None)
+        };
+    }
+
+    /// What a test does there, once.
+    #[cfg(test)]
+    pub(super) fn hook(then: impl FnOnce(&Path) + 'static) {
+        HOOK.with(|hook| *hook.borrow_mut() = Some(Box::new(then)));
+    }
+
+    pub(super) fn opened(path: &Path) {
+        #[cfg(test)]
+        if let Some(then) = HOOK.with(|hook| hook.borrow_mut().take()) {
+            then(path);
+        }
+        let _ = path;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_taken_at_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        boundary::hook(|path| {
+            let lock = Lock::try_exclusive(path).unwrap().unwrap();
+            fs_err::remove_file(path).unwrap();
+            drop(lock);
+        });
+        let lock = Lock::exclusive(&path).unwrap();
+        assert!(Lock::is_held(&path).unwrap(), "others see another lock");
+        drop(lock);
+        assert!(!Lock::is_held(&path).unwrap());
+    }
 
     #[test]
     fn a_lock_lives_as_long_as_any_copy_of_its_descriptor() {

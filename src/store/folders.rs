@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::file_lock::Lock;
-use super::lock::Held;
+use super::lock::ProcessFolder;
 use super::{Store, StorePlace, absent_as_none, touch};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -30,7 +30,7 @@ const LOCKS: u8 = 64;
 #[derive(Debug)]
 pub struct ScratchFolder {
     path: Option<PathBuf>,
-    held: Arc<Held>,
+    held: Arc<ProcessFolder>,
 }
 
 impl ScratchFolder {

@@ -27,7 +27,7 @@ impl Store {
     /// Reads the form of the store, which may be absent yet; errs where it is not for `ours`.
     pub(super) fn read_format(&self, ours: u32) -> Result<u32> {
         let path = self.place(StorePlace::Format);
-        let action = || format!("open the store {}", self.shown());
+        let action = || format!("open the store {}", self.display());
         let bytes = absent_as_none(fs_err::read(&path)).map_err(|error| {
             Error::new(ErrorKind::Io, action())
                 .caused_by(error)

@@ -28,17 +28,17 @@ pub(super) const LEASE: &str = "lease";
 /// all content that such a blob refers to. A lease lives and dies with its process: it is a lock
 /// on a file.
 #[derive(Clone, Debug)]
-pub struct Lease(#[expect(dead_code, reason = "kept for its drop")] Arc<Held>);
+pub struct Lease(#[expect(dead_code, reason = "kept for its drop")] Arc<ProcessFolder>);
 
 impl Lease {
-    pub(super) fn new(held: Arc<Held>) -> Self {
+    pub(super) fn new(held: Arc<ProcessFolder>) -> Self {
         Self(held)
     }
 }
 
 /// A process's folder in `work/`, with the lock that says that the process lives.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct ProcessFolder {
     // Fields are dropped in this order: the folder goes before the lock on it.
     folder: TempDir,
     _lease: Lock,
@@ -46,7 +46,7 @@ pub(super) struct Held {
     next: AtomicU64,
 }
 
-impl Held {
+impl ProcessFolder {
     /// Makes a folder and locks its lease, then removes what dead processes left behind.
     pub(super) fn begin(work: &Path, collect_lock: &Path) -> io::Result<Self> {
         let held = {
@@ -121,7 +121,7 @@ impl Held {
 pub(super) struct Scratch {
     path: Option<PathBuf>,
     file: File,
-    held: Arc<Held>,
+    held: Arc<ProcessFolder>,
 }
 
 impl Scratch {

@@ -89,11 +89,11 @@ pub use read::BlobReader;
 pub use scope::{CacheScope, ScopeName};
 pub use tree::remove_tree;
 pub use verify::Verification;
-pub use walk::{SharedFile, Size, names, size_below, walk};
+pub use walk::{SharedFile, Size, names, size_below, walk, walk_on};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Index, canonical_json};
-use lock::Held;
+use lock::ProcessFolder;
 
 /// The only version of the image layout specification.
 const LAYOUT_VERSION: &str = "1.0.0";
@@ -116,7 +116,7 @@ enum Session {
     /// Nothing was used yet.
     Unstarted,
     /// The handle has a lease.
-    Leased(Arc<Held>),
+    Leased(Arc<ProcessFolder>),
     /// The store can only be read, so nobody like us can remove anything either.
     Unwritable,
 }
@@ -259,7 +259,7 @@ impl Store {
     }
 
     /// The lease of this handle, which begins here if it has not yet.
-    fn held(&self) -> Result<Arc<Held>> {
+    fn held(&self) -> Result<Arc<ProcessFolder>> {
         let mut session = self.session();
         if let Session::Leased(held) = &*session {
             return Ok(held.clone());
@@ -268,14 +268,14 @@ impl Store {
             let raised = self.raise_format(self.0.ours)?;
             self.0.found.store(raised, Ordering::Relaxed);
         }
-        let held = Held::begin(&self.place(StorePlace::Work), &self.collect_lock());
+        let held = ProcessFolder::begin(&self.place(StorePlace::Work), &self.collect_lock());
         let held = Arc::new(held.map_err(|error| self.cannot_write(error))?);
         *session = Session::Leased(held.clone());
         Ok(held)
     }
 
     /// The lease of this handle, or `None` where the store can only be read.
-    fn held_if_writable(&self) -> Result<Option<Arc<Held>>> {
+    fn held_if_writable(&self) -> Result<Option<Arc<ProcessFolder>>> {
         if matches!(*self.session(), Session::Unwritable) {
             return Ok(None);
         }
@@ -322,12 +322,12 @@ impl Store {
 
     fn has_layout_file(&self) -> Result<bool> {
         let path = self.place(StorePlace::LayoutFile);
-        let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.shown()));
+        let failed = || Error::new(ErrorKind::Io, format!("open the store {}", self.display()));
         let refused = |error| failed().caused_by(error).hint("set GONDOLA_HOME to another folder");
         let Some(bytes) = absent_as_none(fs_err::read(&path)).map_err(refused)? else {
             return Ok(false);
         };
-        let corrupt = Error::new(ErrorKind::Corrupt, format!("open the store {}", self.shown()));
+        let corrupt = Error::new(ErrorKind::Corrupt, format!("open the store {}", self.display()));
         match serde_json::from_slice::<LayoutFile>(&bytes) {
             Ok(LayoutFile { version }) if version == LAYOUT_VERSION => Ok(true),
             Ok(LayoutFile { version }) => Err(corrupt
@@ -386,12 +386,12 @@ impl Store {
         written.map_err(|error| self.cannot_write(error))
     }
 
-    fn shown(&self) -> std::path::Display<'_> {
+    fn display(&self) -> std::path::Display<'_> {
         self.root().display()
     }
 
     fn unwritten(&self, error: io::Error) -> Error {
-        let action = format!("write to the store {}", self.shown());
+        let action = format!("write to the store {}", self.display());
         Error::new(ErrorKind::Io, action).caused_by(error)
     }
 

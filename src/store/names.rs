@@ -85,7 +85,7 @@ impl Store {
             return Ok(());
         }
         Err(Error::new(ErrorKind::NotFound, format!("give the name {reference} to {digest}"))
-            .because(format!("the manifest is not in the store {}", self.shown())))
+            .because(format!("the manifest is not in the store {}", self.display())))
     }
 
     /// Replaces `index.json` by an edited one, alone among all processes.
@@ -106,7 +106,7 @@ impl Store {
     /// Reads `index.json`.
     pub(super) fn index(&self) -> Result<Index> {
         let bytes = self.index_bytes().map_err(|error| {
-            let action = format!("read the names in the store {}", self.shown());
+            let action = format!("read the names in the store {}", self.display());
             Error::new(ErrorKind::Io, action).caused_by(error)
         })?;
         let Some(bytes) = bytes else {
@@ -136,7 +136,7 @@ impl Store {
     }
 
     fn corrupt_index(&self, why: impl std::fmt::Display) -> Error {
-        let (root, index) = (self.shown(), self.place(StorePlace::Index));
+        let (root, index) = (self.display(), self.place(StorePlace::Index));
         Error::new(ErrorKind::Corrupt, format!("read the names in {}", index.display()))
             .because(why)
             .hint(format!(

@@ -117,7 +117,7 @@ pub(super) fn whole(store: &Store, descriptor: &Descriptor, limit: u64) -> Resul
 
 fn not_found(store: &Store, digest: &Digest) -> Error {
     Error::new(ErrorKind::NotFound, format!("read blob {digest}"))
-        .because(format!("it is not in the store {}", store.shown()))
+        .because(format!("it is not in the store {}", store.display()))
         .hint(READ_AGAIN)
 }
 

@@ -33,7 +33,7 @@ impl Store {
     /// Layers that are still in a registry are not missing: an image needs them when it is run.
     pub fn verify(&self) -> Result<Verification> {
         let missing = self.missing()?;
-        let blobs = blobs(self).cannot(|| format!("scan the store {}", self.shown()))?;
+        let blobs = blobs(self).cannot(|| format!("scan the store {}", self.display()))?;
         let mut found = self.scan(&blobs)?;
         found.corrupt.sort();
         found.missing = missing;

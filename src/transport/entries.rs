@@ -12,7 +12,7 @@ pub(super) const REF_NAME: &str = annotation::ANNOTATION_REF_NAME;
 
 /// Which image of a layout or archive is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wanted<'a> {
+pub(super) enum Selector<'a> {
     /// The only one.
     Only,
     /// The one that its layout calls so.
@@ -21,7 +21,7 @@ pub(super) enum Wanted<'a> {
     Name(&'a Reference),
 }
 
-impl Wanted<'_> {
+impl Selector<'_> {
     /// Whether an entry is wanted.
     fn is(self, entry: &Descriptor) -> bool {
         match self {
@@ -43,7 +43,7 @@ impl Wanted<'_> {
         match self {
             // `hello` may stand for `docker.io/library/hello:latest`.
             Self::Tag(tag) if found.is_empty() => match tag.as_str().parse::<Reference>() {
-                Ok(name) => distinct(entries, |entry| Wanted::Name(&name).is(entry)),
+                Ok(name) => distinct(entries, |entry| Selector::Name(&name).is(entry)),
                 Err(_) => found,
             },
             _ => found,
@@ -69,7 +69,7 @@ pub(super) fn name_of(entry: &Descriptor) -> Option<Reference> {
 }
 
 /// How an entry is called in messages.
-pub(super) fn shown(entry: &Descriptor) -> &str {
+pub(super) fn display(entry: &Descriptor) -> &str {
     let name = [IMAGE_NAME, REF_NAME].iter().find_map(|key| entry.annotations.get(*key));
     name.map_or(entry.digest.as_str(), String::as_str)
 }

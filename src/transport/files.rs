@@ -12,7 +12,7 @@ use crate::image::BlobLocation;
 /// Files by their names inside a folder or an archive.
 pub(super) trait Files {
     /// What holds the files, for messages.
-    fn shown(&self) -> String;
+    fn display(&self) -> String;
 
     /// Reads a file of at most `limit` bytes; `None` where there is no such file.
     fn read(&self, name: &str, limit: u64) -> Result<Option<Bytes>>;
@@ -42,7 +42,7 @@ impl Folder {
 }
 
 impl Files for Folder {
-    fn shown(&self) -> String {
+    fn display(&self) -> String {
         self.0.display().to_string()
     }
 

@@ -1,7 +1,7 @@
 //! Reading from any place.
 
 use super::archive::{self, Archive};
-use super::entries::Wanted;
+use super::entries::Selector;
 use super::files::{Files, Folder};
 use super::layout::Layout;
 use super::watch::{Watch, blocking};
@@ -58,7 +58,7 @@ pub async fn read_all(
 
 fn read_all_of_layout(folder: &Folder, platforms: &PlatformSet) -> Result<Vec<TaggedArtifact>> {
     let images = open_layout(folder)?.read_all(platforms)?;
-    select::select_each(images, platforms, &folder.shown())
+    select::select_each(images, platforms, &folder.display())
 }
 
 fn read_local(
@@ -72,16 +72,17 @@ fn read_local(
         Location::Layout { folder, tag } => {
             let folder = Folder(folder.clone());
             let mut layout = open_layout(&folder)?;
-            let whole = layout.read(tag.as_ref().map_or(Wanted::Only, Wanted::Tag), platforms)?;
+            let whole =
+                layout.read(tag.as_ref().map_or(Selector::Only, Selector::Tag), platforms)?;
             select::select(whole, platforms, &place.to_string())
         }
         Location::OciArchive { file, tag } => {
             let archive = Archive::open(file.clone(), &context.store, watch)?;
-            archive::read(&archive, tag.as_ref().map_or(Wanted::Only, Wanted::Tag), platforms)
+            archive::read(&archive, tag.as_ref().map_or(Selector::Only, Selector::Tag), platforms)
         }
         Location::DockerArchive { file, name } => {
             let archive = Archive::open(file.clone(), &context.store, watch)?;
-            archive::read(&archive, name.as_ref().map_or(Wanted::Only, Wanted::Name), platforms)
+            archive::read(&archive, name.as_ref().map_or(Selector::Only, Selector::Name), platforms)
         }
         Location::Store(None) => Err(Error::new(ErrorKind::Usage, "read from the local store")
             .because("it was not said which image")
@@ -98,7 +99,7 @@ fn read_local(
 
 fn open_layout(folder: &Folder) -> Result<Layout<'_>> {
     Layout::open(folder)?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("read {}", folder.shown()))
+        Error::new(ErrorKind::NotFound, format!("read {}", folder.display()))
             .because("it is no image layout: there is no file oci-layout in it")
     })
 }

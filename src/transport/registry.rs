@@ -16,7 +16,7 @@ use crate::oci::{
     Descriptor, Digest, Index, LARGEST_DOCUMENT, Manifest, MediaType, PlatformSet, Reference,
     Repository,
 };
-use crate::registry::Found;
+use crate::registry::FoundManifest;
 
 /// Reads the image called `reference` from its registry.
 pub(super) async fn read(
@@ -70,10 +70,10 @@ impl Source<'_> {
         }
         let client = &self.context.client;
         let pulled = match client.find(reference).await? {
-            Found::Whole(pulled) => pulled,
+            FoundManifest::Whole(pulled) => pulled,
             // Of what the registry says the digest alone can be checked: size and type are those of
             // the bytes.
-            Found::Named(named) => match self.known(&named.digest)? {
+            FoundManifest::Named(named) => match self.known(&named.digest)? {
                 Some(known) => return Ok((known, None)),
                 None => client.manifest(&self.repository.at_digest(named.digest)).await?,
             },

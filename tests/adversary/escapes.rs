@@ -141,7 +141,7 @@ const PLANS: [(&str, &str); 20] = [
 ];
 
 fn links(session: &Session, findings: &mut Findings) -> Need<()> {
-    for isolation in ["ns-root", "ns", "ns-copy", "chroot"] {
+    for isolation in ["ns-root", "ns", "ns-copy", "in-container"] {
         let bench = Bench::new(session)?;
         let outside = bench.sandbox.path("outside");
         fs::create_dir(&outside).unwrap();
@@ -253,7 +253,7 @@ fn outliving(session: &Session, findings: &mut Findings) -> Need<()> {
     let number = 700_000_000 + u64::from(std::process::id());
     let daemon = format!("sh -c 'trap \"\" HUP INT TERM; setsid sleep {number} >/dev/null 2>&1 &'");
     bench.sandbox.write("ctx/Dockerfile", format!("FROM busybox\nRUN {daemon}\nCMD [\"sh\"]\n"));
-    for isolation in ["ns-root", "ns", "ns-copy", "chroot"] {
+    for isolation in ["ns-root", "ns", "ns-copy", "in-container"] {
         let ended = run(&mut bench.build("ctx", &["--sandbox", isolation, "--no-cache"]));
         findings.judge(&format!("a step, {isolation}"), ended.and_then(|_| nobody(number)));
         let words = ["run", "--rm", "--sandbox", isolation, "oci:out:t", "sh", "-c", &daemon];

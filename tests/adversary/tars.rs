@@ -302,7 +302,7 @@ fn make(number: usize, out: &str) -> Option<Kind> {
 }
 
 /// A way to read a layer: unpacked in each form, and otherwise.
-const WAYS: [&str; 6] = ["ns-root", "ns", "chroot", "ADD", "inspect", "copy"];
+const WAYS: [&str; 6] = ["ns-root", "ns", "in-container", "ADD", "inspect", "copy"];
 
 fn hostile(session: &Session, findings: &mut Findings) -> Need<()> {
     session.base()?;

@@ -151,6 +151,52 @@ fn no_file_is_longer_than_one_concept_needs() {
     assert!(too_long.is_empty(), "longer than {LONGEST_FILE} lines before the tests: {too_long:?}");
 }
 
+/// The paths that a text names between backticks and in links, as far as they can be files of this
+/// project: placeholders and other people's paths cannot.
+fn named_paths(text: &str) -> BTreeSet<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    let is_path = |word: &&str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_./-".contains(&b);
+        word.contains(['/', '.']) && word.bytes().all(|b| plain(b) || b.is_ascii_uppercase())
+    };
+    let is_ours = |word: &&str| {
+        let first = word.split('/').next().unwrap_or_default();
+        let is_placeholder = |part: &str| part.starts_with("NAME");
+        !matches!(first, "" | "." | "..")
+            && word.contains('/')
+            && !word.split('/').any(is_placeholder)
+            && bases().iter().any(|base| base.join(first).is_dir())
+    };
+    let links: BTreeSet<String> =
+        links.filter(|link| is_path(link) && !link.contains("..")).map(str::to_owned).collect();
+    let words = quoted.flat_map(|quoted| quoted.split([' ', ',', ';'])).filter(is_path);
+    words.filter(is_ours).map(str::to_owned).chain(links).collect()
+}
+
+/// Where named paths begin.
+fn bases() -> [PathBuf; 3] {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    [root.to_owned(), root.join("src"), root.join(".github")]
+}
+
+#[test]
+fn each_path_that_the_documents_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for document in ["README.md", ".github/CONTRIBUTING.md"] {
+        let named = named_paths(&fs::read_to_string(root.join(document)).unwrap());
+        count += named.len();
+        let is_there = |path: &&String| bases().iter().any(|base| base.join(path).exists());
+        let missing: Vec<_> = named.iter().filter(|path| !is_there(path)).collect();
+        assert!(missing.is_empty(), "{document} names what is not there: {missing:?}");
+    }
+    assert!(count > 40, "only {count} paths were found");
+    let named =
+        named_paths("`cli/mod.rs` `tests/NAME.rs` `cmd/server` `/proc/x` [log](CHANGELOG.md)");
+    assert_eq!(named, ["CHANGELOG.md", "cli/mod.rs"].map(str::to_owned).into());
+}
+
 /// A dependency that turns on serde_json's `preserve_order` would change every canonical document.
 #[test]
 fn json_objects_come_out_with_sorted_keys() {

@@ -8,6 +8,7 @@
 mod support;
 
 mod background;
+mod earlier;
 mod endings;
 mod names;
 mod network;

@@ -161,6 +161,7 @@ fn a_container_has_the_proxies_of_dockers_configuration() {
         "HTTP_PROXY=http://me:hunter2@p:1\nhttp_proxy=http://me:hunter2@p:1\nno_proxy=mine\n";
     assert_eq!(ran.stdout, expected);
     assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
-    let ran = world.script(&["--network", "private", "--sandbox", "chroot"], "true").code(125);
+    let ran =
+        world.script(&["--network", "private", "--sandbox", "in-container"], "true").code(125);
     assert!(ran.stderr.contains("has no network of its own"), "{}", ran.stderr);
 }

@@ -280,11 +280,11 @@ fn an_image_of_a_registry_is_pulled_once_and_kept() {
 fn root_in_a_container_is_told_what_is_missing_and_runs_the_rest() {
     let world = need!(World::new(User::Contained));
     let script = |options: &[&str], script: &str| {
-        world.script(&[&["--sandbox", "chroot"], options].concat(), script)
+        world.script(&[&["--sandbox", "in-container"], options].concat(), script)
     };
     let ran = script(&[], "id -u; pwd; cat /data/seed").success();
     assert_eq!(ran.stdout, "1000\n/work\nseed\n");
-    assert!(ran.stderr.contains("sandbox chroot: the program has no processes"), "{ran:?}");
+    assert!(ran.stderr.contains("sandbox in-container: the program has no processes"), "{ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
     script(&["-p", "0:8080"], "true").code(125).says("no network of its own; hint");
     script(&["--read-only"], "true").code(125).says("no mounts of its own");
@@ -292,7 +292,7 @@ fn root_in_a_container_is_told_what_is_missing_and_runs_the_rest() {
         .gondola(&[
             "run",
             "--sandbox",
-            "chroot",
+            "in-container",
             "-d",
             "--name",
             "bg",

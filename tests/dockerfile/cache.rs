@@ -240,3 +240,18 @@ fn folders_that_caches_need_belong_to_the_steps_user() {
     let expected = ["home/joe/.cache", "home/joe/.cache/lint", "home/joe/.cache/lint/f"];
     assert_eq!(inside.collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn without_an_account_the_caches_are_where_the_steps_home_is() {
+    let bench = need!(Bench::new());
+    bench.file(&format!(
+        "FROM busybox\n{GO}RUN rm /etc/passwd\nRUN echo at $HOME > /where; mkdir -p $HOME/.cache/go-build && echo x > $HOME/.cache/go-build/f\n\
+         COPY a /\nRUN cp $HOME/.cache/go-build/f /kept\n"
+    ));
+    bench.write("a", "1");
+    let image = bench.build(&[]);
+    let files = image.files();
+    assert_eq!(text(&image, "where"), "at /\n");
+    assert!(!files.contains_key(".cache/go-build/f"), "{:?}", files.keys());
+    assert_eq!(text(&image, "kept"), "x\n");
+}

@@ -111,7 +111,7 @@ pub fn expected(isolation: Isolation) -> Vec<&'static str> {
 fn what_a_step_wrote_becomes_a_tree() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
-    for isolation in [Isolation::NsRoot, Isolation::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::InContainer] {
         let world = World::new();
         let rootfs = world.layer(&base(&busybox), isolation).unwrap();
         let fork = rootfs.fork().unwrap();
@@ -124,7 +124,7 @@ fn what_a_step_wrote_becomes_a_tree() {
 fn a_step_that_changes_nothing_leaves_an_empty_tree() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
-    for isolation in [Isolation::NsRoot, Isolation::NsCopy, Isolation::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::NsCopy, Isolation::InContainer] {
         let world = World::new();
         let rootfs = world.layer(&base(&busybox), isolation).unwrap();
         let fork = rootfs.fork().unwrap();
@@ -166,7 +166,7 @@ fn several_whiteouts_of_one_device_are_whiteouts_and_no_links() {
 fn kept_changes_are_a_layer_that_is_found_again() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
-    for isolation in [Isolation::NsRoot, Isolation::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::InContainer] {
         let world = World::new();
         let rootfs = world.layer(&base(&busybox), isolation).unwrap();
         let fork = rootfs.fork().unwrap();
@@ -218,7 +218,7 @@ fn applied(entries: &[Raw], change: impl Fn(&mut Tree), check: impl Fn(&View, &s
         Isolation::NsRoot,
         Isolation::NsSubuid,
         Isolation::Ns,
-        Isolation::Chroot,
+        Isolation::InContainer,
         Isolation::NsCopy,
     ] {
         let world = World::new();
@@ -418,7 +418,7 @@ fn compare(docker: &Docker, world: &World, base: &Image, fork: Fork, tree: &Tree
 fn docker_sees_what_the_sandbox_saw() {
     let docker = need!(Docker::start());
     let busybox = need!(program("busybox"));
-    for isolation in [Isolation::NsRoot, Isolation::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::InContainer] {
         let world = World::new();
         let mut entries = base(&busybox);
         entries.push(device(b'3', "srv/null", 1, 3).owner(0, 33));

@@ -19,7 +19,7 @@ use super::support::{need, root};
 use super::world::{World, list, listing, paths, read, refusal};
 
 /// One isolation for each form.
-const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::Chroot, Isolation::Ns];
+const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::InContainer, Isolation::Ns];
 
 /// A layer is refused, in every form, and leaves nothing.
 #[track_caller]

@@ -12,7 +12,7 @@ use super::archive::{Raw, file, folder, hard_link, image, symlink};
 use super::support::{need, program, root};
 use super::world::{World, line, listing, paths, read, refusal, shell};
 
-const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::Chroot, Isolation::Ns];
+const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::InContainer, Isolation::Ns];
 
 fn merged(layers: &[&[Raw]], expected: &[&str]) {
     for isolation in RUNGS {
@@ -255,7 +255,7 @@ fn the_kernel_merges_the_layers_to_what_the_view_shows() {
     let busybox = fs::read(need!(program("busybox"))).unwrap();
     let layers = odd_layers(&busybox);
     let layers: Vec<&[Raw]> = layers.iter().map(Vec::as_slice).collect();
-    for isolation in [Isolation::NsRoot, Isolation::Chroot, Isolation::Ns, Isolation::NsCopy] {
+    for isolation in [Isolation::NsRoot, Isolation::InContainer, Isolation::Ns, Isolation::NsCopy] {
         let world = World::new();
         let rootfs = world.unpack(&image(&layers), isolation).unwrap();
         let view = rootfs.view().unwrap();

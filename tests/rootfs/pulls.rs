@@ -49,7 +49,7 @@ fn layers_go_straight_from_a_registry_into_folders_once() {
     block_on(unpacker.unpack(&image)).unwrap();
     assert_eq!(registry.count("GET", digest.as_str(), &[200]), 1);
     // Another form takes them once more, and keeps them where that is asked for.
-    let other = Unpacker { isolation: Isolation::Chroot, ..unpacker };
+    let other = Unpacker { isolation: Isolation::InContainer, ..unpacker };
     block_on(other.unpack_and_store(&image)).unwrap();
     assert!(world.store.holds(&image.layers[0].descriptor).unwrap());
     let third = Unpacker { isolation: Isolation::NsRoot, ..other };

@@ -78,7 +78,7 @@ fn attributes_hide_where_devices_are_refused() {
     let script =
         "cd /; B=/bin/busybox; $B ls etc/conf.d tree srv; $B rm etc/conf.d/b; $B ls etc/conf.d";
     let name = registry.image("test:latest");
-    for isolation in [Isolation::NsRoot, Isolation::Ns, Isolation::NsCopy, Isolation::Chroot] {
+    for isolation in [Isolation::NsRoot, Isolation::Ns, Isolation::NsCopy, Isolation::InContainer] {
         if !isolations.contains(&isolation.to_string()) {
             continue;
         }

@@ -82,7 +82,7 @@ fn file_capability(context: &Context) {
     let mut spec = context.spec(&[]);
     spec.argv = ["/ping", "true"].map(str::to_owned).into();
     assert_eq!(context.run_spec(&spec).exit.code(), 126);
-    if context.isolation != Isolation::Chroot {
+    if context.isolation != Isolation::InContainer {
         spec.network = Network::None;
         assert_eq!(context.run_spec(&spec).exit.code(), 0);
     }
@@ -92,7 +92,7 @@ fn user_capabilities(context: &Context) {
     let mut spec = context.spec(&FIELDS);
     spec.user = "app".to_owned();
     // A changed root directory could be left again.
-    let bound = if context.isolation == Isolation::Chroot { NO_CHROOT } else { ON_HOST };
+    let bound = if context.isolation == Isolation::InContainer { NO_CHROOT } else { ON_HOST };
     assert_eq!(context.output_of(&spec), expected(NONE, bound));
 }
 
@@ -158,7 +158,7 @@ fn descriptors(context: &Context) {
         let outcome = context.run_spec(&spec);
         let inside = outcome.output == format!("/proc/self/fd/{candidate}\n");
         assert!(
-            outcome.exit.code() == 126 || (context.isolation == Isolation::Chroot && inside),
+            outcome.exit.code() == 126 || (context.isolation == Isolation::InContainer && inside),
             "{outcome:?}"
         );
     }

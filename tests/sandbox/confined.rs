@@ -167,7 +167,7 @@ fn probes(context: &Context) {
     assert!(works(&findings, Isolation::Toolchain), "{findings:?}");
     let root = context.isolation == Isolation::NsRoot;
     assert_eq!(
-        (works(&findings, Isolation::NsRoot), works(&findings, Isolation::Chroot)),
+        (works(&findings, Isolation::NsRoot), works(&findings, Isolation::InContainer)),
         (root, root)
     );
     for finding in findings.0.iter().filter(|finding| !finding.works) {

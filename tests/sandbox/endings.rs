@@ -19,7 +19,7 @@ type Row = (&'static str, &'static [Isolation], fn(&Context));
 pub const CASES: &[Row] = &[
     ("exit_codes_are_dockers", ROOTED, exit_codes),
     ("a_daemonised_child_ends_with_the_step_and_holds_no_stream", NAMESPACES, orphans),
-    ("orphans_end_without_a_process_namespace_too", &[Isolation::Chroot], chroot_orphans),
+    ("orphans_end_without_a_process_namespace_too", &[Isolation::InContainer], chroot_orphans),
     ("time_that_is_over_ends_everything", ROOTED, timeout),
     ("ctrl_c_asks_first_and_kills_the_second_time", ROOTED, interrupt),
     ("a_signal_reaches_the_program_which_ends_as_it_likes", ROOTED, signals),
@@ -33,7 +33,7 @@ pub const CASES: &[Row] = &[
 /// A file that a process in the sandbox locks for as long as it lives.
 fn lock_file(context: &Context, spec: &mut Spec) -> PathBuf {
     let path = context.host_file("lock", "");
-    if context.isolation == Isolation::Chroot {
+    if context.isolation == Isolation::InContainer {
         // There are no mounts: the file is in the root file system.
         let inside = context.base.join("lock");
         fs::write(&inside, "").unwrap();
@@ -208,7 +208,7 @@ fn terminal(context: &Context) {
         spec.terminal = Some(size);
         context.launcher.spawn(&spec, context.isolation, Streams::null().unwrap()).unwrap()
     };
-    if context.isolation != Isolation::Chroot {
+    if context.isolation != Isolation::InContainer {
         let mut child = start(&["tty"]);
         assert_eq!(read_terminal(&child), "/dev/pts/0 33 101 true xterm\r\n");
         assert!(child.wait().unwrap().is_success());

@@ -25,14 +25,22 @@ pub const CASES: &[Row] = &[
     ("a_link_in_place_of_proc_dev_or_sys_is_refused", NAMESPACES, hostile_system_links),
     ("a_mount_over_proc_or_sys_is_refused", NAMESPACES, mount_over_proc),
     ("a_working_directory_is_made_and_followed_inside", ROOTED, working_directory),
-    ("folders_of_others_are_not_mounted_where_nothing_can_be", &[Isolation::Chroot], no_mounts),
+    (
+        "folders_of_others_are_not_mounted_where_nothing_can_be",
+        &[Isolation::InContainer],
+        no_mounts,
+    ),
     (
         "what_cannot_be_mounted_is_there_for_the_program_and_gone_after_it",
-        &[Isolation::Chroot],
+        &[Isolation::InContainer],
         staged,
     ),
-    ("devices_are_everybodys_where_nothing_can_be_mounted", &[Isolation::Chroot], staged_devices),
-    ("proc_is_answered_for_where_it_cannot_be_mounted", &[Isolation::Chroot], answered),
+    (
+        "devices_are_everybodys_where_nothing_can_be_mounted",
+        &[Isolation::InContainer],
+        staged_devices,
+    ),
+    ("proc_is_answered_for_where_it_cannot_be_mounted", &[Isolation::InContainer], answered),
 ];
 
 fn bind(source: &Path, target: &str, access: Access) -> Mount {

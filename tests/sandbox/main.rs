@@ -41,8 +41,13 @@ struct Case {
 const NAMESPACES: &[Isolation] =
     &[Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns, Isolation::NsCopy];
 const LAYERED: &[Isolation] = &[Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns];
-const ROOTED: &[Isolation] =
-    &[Isolation::NsRoot, Isolation::NsSubuid, Isolation::Ns, Isolation::NsCopy, Isolation::Chroot];
+const ROOTED: &[Isolation] = &[
+    Isolation::NsRoot,
+    Isolation::NsSubuid,
+    Isolation::Ns,
+    Isolation::NsCopy,
+    Isolation::InContainer,
+];
 
 fn all() -> Vec<Case> {
     let lists = [

@@ -19,11 +19,11 @@ pub const CASES: &[Row] = &[
     ("a_further_program_is_hardened_as_the_first", NAMESPACES, joins_hardened),
     ("a_further_program_has_its_own_terminal_and_end", NAMESPACES, joins_and_ends),
     ("a_sandbox_that_has_ended_is_not_joined", NAMESPACES, ended),
-    ("without_namespaces_there_is_nothing_to_join", &[Isolation::Chroot], not_joined),
+    ("without_namespaces_there_is_nothing_to_join", &[Isolation::InContainer], not_joined),
     ("a_port_of_a_private_network_is_reached", NAMESPACES, connects),
     (
         "a_port_of_the_hosts_network_is_reached",
-        &[Isolation::Ns, Isolation::Chroot],
+        &[Isolation::Ns, Isolation::InContainer],
         connects_on_host,
     ),
 ];

@@ -84,7 +84,7 @@ impl World {
             inside,
             Setting::new(Isolation::NsRoot, "root", &[]),
             Setting::new(Isolation::Toolchain, "root", &[]),
-            Setting::new(Isolation::Chroot, "a container's root", &contained),
+            Setting::new(Isolation::InContainer, "a container's root", &contained),
         ]
     }
 

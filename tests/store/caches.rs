@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use gondola::store::{FolderInfo, StorePlace};
 
-use super::support::{Run, Sandbox};
+use super::support::{Run, Sandbox, install, need, program};
 use super::*;
 
 /// Hours since an entry was last used.
@@ -248,6 +248,32 @@ fn the_json_of_cache_du_has_this_form() {
     for part in ["CACHE", "LAST USED", "cache-mounts", "go-caches", "reclaimable"] {
         assert!(table.contains(part), "no {part} in {table}");
     }
+}
+
+#[test]
+fn the_layer_of_a_program_is_called_by_it_and_what_is_being_written_is_not_left_behind() {
+    let busybox = need!(program("busybox"));
+    let sandbox = Sandbox::new();
+    install(busybox, sandbox.path("tool"));
+    let build = ["build", "--base", "scratch", "--prebuilt", "tool", "-o", "oci:out"];
+    sandbox.gondola(&build).success();
+    let table = sandbox.gondola(&["cache", "du", "-v"]).success().stdout;
+    let rows: Vec<Vec<&str>> =
+        table.lines().map(|row| row.split_whitespace().take(3).collect()).collect();
+    let platform = gondola::oci::Platform::host().to_string();
+    assert!(rows.contains(&vec!["layers", "tool", &platform]), "{table}");
+    assert_eq!(rows.iter().filter(|row| row[0] == "layers").count(), 1, "{table}");
+    assert!(!table.contains("left behind"), "{table}");
+    // A record of an earlier version says nothing of it.
+    let records = sandbox.store().join("gondola/records/layer");
+    for record in fs_err::read_dir(records).unwrap() {
+        let path = record.unwrap().path();
+        let text = fs_err::read_to_string(&path).unwrap();
+        assert!(text.contains("\"of\":"), "{text}");
+        fs_err::write(&path, text.replace("\"of\":", "\"not\":")).unwrap();
+    }
+    let again = sandbox.gondola(&build).success();
+    assert!(again.stderr.contains("cached"), "{}", again.stderr);
 }
 
 #[test]

@@ -1,36 +1,10 @@
 //! Stores of other versions of the program: an older one is used, a newer one is left alone.
 
-use std::os::unix::fs::DirBuilderExt;
-
-use base64::Engine as _;
-
-use super::support::Sandbox;
+use super::support::{Sandbox, make_recipe};
 use super::*;
 
 /// A store as the program of the first form left it.
 const FIRST: &str = include_str!("first_format.txt");
-
-/// Makes the folders and files of a recipe.
-fn make(recipe: &str, root: &Path) {
-    std::fs::DirBuilder::new().mode(0o700).create(root).unwrap();
-    for line in recipe.lines().filter(|line| !line.starts_with('#')) {
-        let mut words = line.splitn(4, ' ');
-        let mut word = || words.next().unwrap_or_default();
-        let (kind, mode, path, content) = (word(), word(), root.join(word()), word());
-        let content = content.replace("ROOT", root.to_str().unwrap());
-        match kind {
-            "d" => std::fs::DirBuilder::new().create(&path).unwrap(),
-            "f" => fs_err::write(&path, content).unwrap(),
-            "b" => {
-                let bytes = base64::engine::general_purpose::STANDARD.decode(content).unwrap();
-                fs_err::write(&path, bytes).unwrap();
-            }
-            other => panic!("{other} is no kind of entry"),
-        }
-        let mode = u32::from_str_radix(mode, 8).unwrap();
-        fs_err::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-    }
-}
 
 /// Every file below a folder with its content, but for locks.
 fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
@@ -48,7 +22,7 @@ fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec
 
 fn with_first_format() -> Sandbox {
     let sandbox = Sandbox::new();
-    make(FIRST, &sandbox.store());
+    make_recipe(FIRST, &sandbox.store(), &[]);
     sandbox
 }
 

@@ -30,6 +30,7 @@ mod image;
 mod need;
 mod programs;
 mod ranged;
+mod recipe;
 mod registry;
 mod sandbox;
 mod service;
@@ -54,6 +55,7 @@ pub use need::{
 };
 pub use programs::{install, install_script};
 pub use ranged::Ranged;
+pub use recipe::make_recipe;
 pub use registry::{Logged, Registry, RegistryAuth, RegistryOptions};
 pub use sandbox::{Run, Sandbox, go};
 pub use service::Service;

@@ -28,33 +28,33 @@ pub struct CacheArgs {
 
 #[derive(Debug, Subcommand)]
 enum CacheCommand {
-    /// Show what is kept, how large it is and when it was last used
+    /// Show disk usage: what is kept, its size and its last use
     Du {
-        /// Show each entry: which image, step, mount or folder it belongs to
+        /// Show each entry, and the image, step, mount or folder that it belongs to
         #[arg(short, long)]
         verbose: bool,
-        /// Write JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove what no named image needs; never what a running build uses
+    /// Remove unused data; never what a named image, a container or a running build needs
     Prune(PruneArgs),
-    /// Read every blob and check its digest
+    /// Check the digest of every blob
     Verify,
 }
 
 #[derive(Debug, Args)]
 struct PruneArgs {
-    /// Remove only what was last used longer ago than this: 30m, 12h, 7d
+    /// Remove only what was not used for this long, such as 30m, 12h or 7d
     #[arg(long, value_name = "TIME", value_parser = crate::literal::duration)]
     older_than: Option<Duration>,
-    /// Remove the longest unused of all caches first, until this much is left: 500MB, 10GB
+    /// Remove the least recently used first, until this much is left, such as 500MB or 10GB
     #[arg(long, value_name = "SIZE", value_parser = crate::literal::size)]
     keep: Option<u64>,
-    /// Remove everything that no named image needs, not only what nothing can find again
+    /// Remove caches and unnamed images, too, not only what nothing can find again
     #[arg(short, long)]
     all: bool,
-    /// Only say what would be removed
+    /// Print what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Arguments of `gondola completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell; the script goes to stdout
+    /// Shell that the script is for
     shell: Shell,
 }
 

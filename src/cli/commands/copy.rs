@@ -14,9 +14,9 @@ use crate::transport::{self, Location};
 /// Arguments of `gondola copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// Where from: an image name, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, store:NAME
+    /// Image to copy: a name in a registry, oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or store:NAME
     source: Location,
-    /// Where to: the same, or docker:[NAME] and podman:[NAME]
+    /// Place to copy it to: any of the same, docker:[NAME] or podman:[NAME]; several get the same image
     #[arg(required = true, value_name = "DESTINATION")]
     destinations: Vec<Location>,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::store::Store;
 /// Arguments of `gondola doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -87,7 +87,7 @@ fn store_row(found: &NoStore) -> String {
     let folder = folder.unwrap_or_else(|| "no folder for it".to_owned());
     let blank = "";
     format!(
-        "{:<10} {:<6} {folder}\n{blank:18}{}\n{blank:18}fix: {}\n",
+        "{:<12} {:<6} {folder}\n{blank:20}{}\n{blank:20}fix: {}\n",
         "store", "no", found.reason, found.fix
     )
 }
@@ -96,12 +96,12 @@ fn store_row(found: &NoStore) -> String {
 fn row(finding: &Finding) -> String {
     let state = if finding.works { "works" } else { "no" };
     let mut text =
-        format!("{:<10} {state:<6} {}\n", finding.isolation.as_str(), finding.isolation.runs());
+        format!("{:<12} {state:<6} {}\n", finding.isolation.as_str(), finding.isolation.runs());
     if let Some(reason) = &finding.reason {
-        text = format!("{text}{:18}{reason}\n", "");
+        text = format!("{text}{:20}{reason}\n", "");
     }
     if let Some(fix) = &finding.fix {
-        text = format!("{text}{:18}fix: {fix}\n", "");
+        text = format!("{text}{:20}fix: {fix}\n", "");
     }
     text
 }

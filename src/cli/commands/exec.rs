@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::run::{report, supervisor};
-use crate::cli::process::ProcessArgs;
+use crate::cli::process::{ProcessArgs, check_terminal};
 use crate::cli::session::Session;
 use crate::container::{Containers, ExecRequest};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Arguments of `gondola exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// The container, the program and its arguments
+    /// Container, program to run in it, and its arguments
     #[arg(required = true, trailing_var_arg = true, value_names = ["CONTAINER", "PROGRAM", "ARG"])]
     words: Vec<String>,
     #[command(flatten)]
@@ -37,7 +37,7 @@ async fn run(session: &Session, args: ExecArgs) -> Result<ExitCode> {
         return Err(Error::new(ErrorKind::Usage, format!("run in container {name}"))
             .because("no program was named"));
     }
-    args.process.check_terminal(session);
+    check_terminal(session, args.process.interactive, args.process.tty);
     let seen = Containers::open(session.store()?.root()).find(name)?;
     let process = args.process;
     let request = ExecRequest {

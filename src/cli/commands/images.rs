@@ -17,12 +17,12 @@ use crate::transport::read_from_store;
 /// Arguments of `gondola images`.
 #[derive(Debug, Args)]
 pub struct ImagesArgs {
-    /// Show names that contain this text
+    /// Show only names that contain this text
     filter: Option<String>,
-    /// Write JSON, one array
+    /// Print JSON, one array
     #[arg(long)]
     json: bool,
-    /// Write whole digests
+    /// Print whole digests
     #[arg(long)]
     digests: bool,
 }

@@ -21,9 +21,9 @@ use crate::transport::{self, Context, Location};
 /// Arguments of `gondola inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The image: a name (the local store first, then its registry), oci:DIR[:TAG], …
+    /// Image to show: a name (in the local store, else in its registry), oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE
     image: String,
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     /// List the files of each layer

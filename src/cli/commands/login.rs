@@ -11,7 +11,7 @@ use clap::builder::{StringValueParser, TypedValueParser};
 use crate::cli::session::Session;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::docker_hub;
-use crate::registry::login::{self, Kept};
+use crate::registry::login::{self, StoredIn};
 use crate::registry::{Login, Secret};
 
 /// The longest password or token that is read.
@@ -20,13 +20,13 @@ const LONGEST_PASSWORD: u64 = 64 << 10;
 /// Arguments of `gondola login`.
 #[derive(Debug, Args)]
 pub struct LoginArgs {
-    /// The registry, Docker Hub where none is given
+    /// Registry to log in to
     #[arg(default_value = docker_hub::NAME)]
     registry: String,
-    /// The user name
+    /// User name
     #[arg(short, long)]
     username: Option<String>,
-    /// The password or token; --password-stdin keeps it out of the process list
+    /// Password or token; other users may see it in the list of processes, so prefer --password-stdin
     #[arg(short, long, conflicts_with = "password_stdin", value_parser = secret())]
     password: Option<Secret>,
     /// Read the password or token from stdin
@@ -55,13 +55,13 @@ async fn run(session: &Session, args: LoginArgs) -> Result<()> {
     login::verify(&session.registry_options()?, &registry, &login).await?;
     let kept = login::store(&session.environment.variables, &registry, &login).await?;
     session.reporter.note(match kept {
-        Kept::File(path) => {
+        StoredIn::File(path) => {
             format!(
                 "logged in to {registry}; the credentials are in {}, not encrypted",
                 path.display()
             )
         }
-        Kept::Helper(name) => format!("logged in to {registry}; {name} keeps the credentials"),
+        StoredIn::Helper(name) => format!("logged in to {registry}; {name} keeps the credentials"),
     });
     Ok(())
 }

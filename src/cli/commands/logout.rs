@@ -13,7 +13,7 @@ use crate::registry::login;
 /// Arguments of `gondola logout`.
 #[derive(Debug, Args)]
 pub struct LogoutArgs {
-    /// The registry, Docker Hub where none is given
+    /// Registry to log out of
     #[arg(default_value = docker_hub::NAME)]
     registry: String,
 }

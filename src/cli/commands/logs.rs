@@ -15,18 +15,18 @@ use crate::literal;
 /// Arguments of `gondola logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// The container
+    /// Container to show
     container: String,
     /// Follow the output until the container ends
     #[arg(short, long)]
     follow: bool,
-    /// Number of lines to show from the end, or all
+    /// Number of lines to show from the end of the logs, or all
     #[arg(short = 'n', long, value_name = "LINES", default_value = "all")]
     tail: String,
     /// Show output since a time, such as 10m or 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Show output until a time
+    /// Show output until a time, such as 10m or 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Show the time of each line

@@ -19,13 +19,13 @@ use crate::error::Result;
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct PsArgs {
-    /// Show stopped containers, too
+    /// Show all containers, not only running ones
     #[arg(short, long)]
     all: bool,
-    /// Print only ids
+    /// Print ids only
     #[arg(short, long = "ids")]
     quiet: bool,
-    /// Write JSON, one array
+    /// Print JSON, one array
     #[arg(long)]
     json: bool,
     /// Do not shorten ids and commands

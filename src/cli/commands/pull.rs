@@ -20,10 +20,10 @@ use crate::transport::{self, Location};
 /// Arguments of `gondola pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// Images to bring into the local store
+    /// Images to pull
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<Reference>,
-    /// Unpack them on the way, for the best sandbox that works here: what runs them then starts at once
+    /// Unpack the images, too, so that the first run starts at once
     #[arg(long)]
     unpack: bool,
     #[command(flatten)]

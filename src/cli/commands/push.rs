@@ -14,7 +14,7 @@ use crate::transport::{self, Location};
 /// Arguments of `gondola push`.
 #[derive(Debug, Args)]
 pub struct PushArgs {
-    /// Images of the local store, each of which goes to the registry that its name has
+    /// Images of the local store to push; each goes to the registry in its name
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<Reference>,
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Arguments of `gondola restart`.
 #[derive(Debug, Args)]
 pub struct RestartArgs {
-    /// The containers; one that has ended is started
+    /// Containers to restart; one that has ended is started
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
     #[command(flatten)]

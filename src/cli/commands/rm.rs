@@ -15,10 +15,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// Arguments of `gondola rm`.
 #[derive(Debug, Args)]
 pub struct RmArgs {
-    /// The containers
+    /// Containers to remove
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Kill running containers; ignore missing ones
+    /// Kill running containers, and ignore missing ones
     #[arg(short, long)]
     force: bool,
     /// Has no effect: volumes are always removed with their container

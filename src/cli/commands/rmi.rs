@@ -12,10 +12,10 @@ use crate::oci::Reference;
 /// Arguments of `gondola rmi`.
 #[derive(Debug, Args)]
 pub struct RmiArgs {
-    /// Names to remove; content that no name leads to is freed by `gondola cache prune`
+    /// Names to remove; `gondola cache prune` then frees what no name leads to
     #[arg(required_unless_present = "all", value_name = "NAME")]
     names: Vec<Reference>,
-    /// Remove every name
+    /// Remove all names
     #[arg(short, long, conflicts_with = "names")]
     all: bool,
 }

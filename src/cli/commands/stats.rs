@@ -17,13 +17,13 @@ use crate::error::Result;
 /// Arguments of `gondola stats`.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
-    /// Containers; all running ones where none is named
+    /// Containers to show [default: all running ones]
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// Show one result and exit
+    /// Print one result and exit
     #[arg(long)]
     no_stream: bool,
-    /// Write JSON, one array for each result
+    /// Print JSON, one array for each result
     #[arg(long)]
     json: bool,
 }

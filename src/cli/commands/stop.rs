@@ -14,7 +14,7 @@ use crate::error::Result;
 /// Arguments of `gondola stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// The containers
+    /// Containers to stop
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub struct StopArgs {
 /// How a program is ended.
 #[derive(Debug, Args)]
 pub struct HowArgs {
-    /// Seconds from the stop signal to the kill; -1 for never
+    /// Seconds to wait before killing the container; -1 for ever
     #[arg(
         short,
         long,
@@ -33,7 +33,7 @@ pub struct HowArgs {
         allow_negative_numbers = true
     )]
     time: Option<i64>,
-    /// Signal to send instead of the container's own
+    /// Signal to send instead of the container's stop signal
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<StopSignal>,
 }

@@ -13,9 +13,9 @@ use crate::transport::find_in_store;
 /// Arguments of `gondola tag`.
 #[derive(Debug, Args)]
 pub struct TagArgs {
-    /// An image of the local store: a name, or the first digits of its digest
+    /// Image of the local store: a name, or the first digits of its digest
     image: String,
-    /// The names that it gets
+    /// Names to give to it
     #[arg(required = true, value_name = "NAME")]
     names: Vec<Reference>,
 }

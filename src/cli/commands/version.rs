@@ -15,7 +15,7 @@ use crate::oci::Platform;
 /// Arguments of `gondola version`.
 #[derive(Debug, Args)]
 pub struct VersionArgs {
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

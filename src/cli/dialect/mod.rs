@@ -10,6 +10,7 @@
 pub mod gondola;
 mod input;
 pub mod kaniko;
+pub mod run;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -11,12 +11,14 @@ use crate::cli::environment::Environment;
 use crate::cli::flags::switch;
 use crate::cli::flags::table::{Effect, Flag, FrontEnd};
 use crate::cli::flags::typed::Noted;
+use crate::cli::output::ProgressMode;
 use crate::cli::session::Session;
 use crate::error::ErrorKind;
 
 /// What was typed, of the commands with a table.
 pub(super) enum Typed {
     Build(Box<Noted<gondola::BuildArgs>>),
+    Run(Box<Noted<run::RunArgs>>),
     Kaniko(Box<Noted<kaniko::KanikoArgs>>),
 }
 
@@ -26,6 +28,7 @@ pub(super) fn typed(verb: &str, words: &[&str]) -> Result<Typed, clap::Error> {
     let matches = switch::with_values(Cli::command()).try_get_matches_from(words)?;
     match Cli::from_arg_matches(&matches)?.command {
         Command::Build(args) => Ok(Typed::Build(args)),
+        Command::Run(args) => Ok(Typed::Run(args)),
         Command::Kaniko(args) => Ok(Typed::Kaniko(args)),
         other => panic!("{other:?} has no table here"),
     }
@@ -65,6 +68,7 @@ fn project() -> tempfile::TempDir {
     write("program", "a program\n");
     write("context/Dockerfile", "FROM scratch\n");
     write("other.yaml", "image: {env: {OTHER: file}}\n");
+    write("variables", "OF_A_FILE=1\n");
     folder
 }
 
@@ -126,7 +130,11 @@ fn argument<'a>(command: &'a ClapCommand, name: &str) -> &'a clap::Arg {
 fn arguments_of(verb: &str) -> Vec<String> {
     let program = Cli::command();
     let command = program.find_subcommand(verb).unwrap();
+    let is_help = |argument: &&clap::Arg| matches!(argument.get_action(), ArgAction::Help);
     let own = command.get_arguments().filter(|argument| {
+        if is_help(argument) {
+            return false;
+        }
         let name = argument.get_id().as_str().replace('_', "-");
         let long = argument.get_long().map(str::to_owned);
         assert!(long.is_none_or(|long| long == name), "{name} is another word on the command line");
@@ -137,11 +145,8 @@ fn arguments_of(verb: &str) -> Vec<String> {
 
 #[test]
 fn every_argument_has_one_row() {
-    let tables = [
-        ("build", &gondola::FLAGS[..]),
-        ("kaniko", &kaniko::FLAGS[..]),
-        ("run", &crate::cli::commands::run_flags()[..]),
-    ];
+    let tables =
+        [("build", &gondola::FLAGS[..]), ("kaniko", &kaniko::FLAGS[..]), ("run", &run::FLAGS[..])];
     for (verb, flags) in tables {
         let rows: Vec<&str> = flags.iter().map(|flag| flag.name).collect();
         let arguments = arguments_of(verb);
@@ -212,6 +217,205 @@ fn every_flag_does_for_every_front_end_what_its_row_says() {
                 (effect, found) => panic!("{case}: {effect:?}, but {found:?}"),
             }
         }
+    }
+}
+
+/// A value of a flag of `gondola run`, and what the request says then.
+fn run_value(name: &str) -> (&'static str, &'static str) {
+    match name {
+        "words" => ("word", "arguments: [\"word\"]"),
+        "detach" => ("", "detach: true"),
+        "name" => ("x1", "name: Some(\"x1\")"),
+        "rm" => ("", "remove: true"),
+        "label" => ("A=b", "labels: {\"A\": \"b\"}"),
+        "pull" => ("always", "pull: Always"),
+        "platform" => ("linux/s390x", "architecture: \"s390x\""),
+        "rootfs" => ("", "what: Folder("),
+        "entrypoint" => ("x", "entrypoint: Some(\"x\")"),
+        "interactive" => ("", "input: true"),
+        "tty" => ("", "terminal: true"),
+        "env" => ("A=b", "env: {\"A\": Some(\"b\")}"),
+        "env-file" => ("variables", "env: {\"OF_A_FILE\": Some(\"1\")}"),
+        "workdir" => ("/x", "workdir: Some(\"/x\")"),
+        "user" => ("x", "user: Some(\"x\")"),
+        "stop-signal" => ("USR1", "stop_signal: Some(StopSignal(10))"),
+        "stop-timeout" => ("7", "stop_timeout: Some(Some(7s))"),
+        "volume" => ("/v", "volumes: [Own { target: \"/v\" }]"),
+        "mount" => ("type=tmpfs,target=/m", "volumes: [Tmpfs { target: \"/m\""),
+        "tmpfs" => ("/t", "volumes: [Tmpfs { target: \"/t\""),
+        "shm-size" => ("1m", "shared_memory_bytes: Some(1048576)"),
+        "read-only" => ("", "read_only: true"),
+        "network" => ("none", "network: Some(None)"),
+        "publish" => ("81:80", "host: 0.0.0.0:81, container: 80"),
+        "publish-all" => ("", "publish_all: true"),
+        "hostname" => ("x", "hostname: Some(\"x\")"),
+        "add-host" => ("a:10.0.0.1", "hosts: [(\"a\", 10.0.0.1)]"),
+        "dns" => ("10.0.0.1", "name_servers: [10.0.0.1]"),
+        "sandbox" => ("chroot", "preference: Exactly(Chroot)"),
+        "sandbox-min" => ("chroot", "minimum: Some(Chroot)"),
+        "timeout" => ("7", " timeout: Some(7s)"),
+        "pids-limit" => ("7", "processes: Some(7)"),
+        "ulimit" => ("nofile=7", "limits: [Limit {"),
+        "init" => ("", ""),
+        other => panic!("{other} has no value here"),
+    }
+}
+
+/// The words of a flag that has this value.
+fn with_value(name: &str, is_positional: bool, value: &str) -> String {
+    match value {
+        _ if is_positional => value.to_owned(),
+        "" => format!("--{name}"),
+        value => format!("--{name}={value}"),
+    }
+}
+
+/// What a command line of `gondola run` comes to: a request, how it is isolated, and notes.
+fn run_outcome(
+    folder: &Path,
+    words: &[&str],
+) -> Result<(String, Vec<String>), crate::error::Error> {
+    let Typed::Run(run) = typed("run", words).unwrap() else { unreachable!() };
+    let environment = Environment { folder: folder.to_owned(), ..Environment::with(&[]) };
+    let (request, notes) = run::read(&session(environment), &run)?;
+    Ok((format!("{request:?} {:?}", run.args.isolation()), notes))
+}
+
+#[test]
+fn every_flag_of_run_does_for_what_is_run_what_its_row_says() {
+    let project = project();
+    let program = Cli::command();
+    let command = program.find_subcommand("run").unwrap();
+    let beginnings: [(FrontEnd, &[&str]); 3] = [
+        (FrontEnd::Image, &["image"]),
+        (FrontEnd::Packages, &["./package"]),
+        (FrontEnd::Folder, &["--rootfs", "context"]),
+    ];
+    for (front_end, words) in beginnings {
+        for flag in &run::FLAGS {
+            let (value, says) = run_value(flag.name);
+            let is_positional = argument(command, flag.name).is_positional();
+            let added = with_value(flag.name, is_positional, value);
+            // The flag that means a folder is there already.
+            let without = if added == words[0] { &words[1..] } else { words };
+            let with = match is_positional {
+                true => [without, &[&added]].concat(),
+                false => [&[added.as_str()], without].concat(),
+            };
+            let case = format!("{front_end:?} {with:?}");
+            let (plain, _) = run_outcome(project.path(), without).unwrap();
+            match (flag.effect(front_end), run_outcome(project.path(), &with)) {
+                (Effect::Applies, Ok((request, notes))) => {
+                    assert!(!plain.contains(says), "{case}: {says} in {plain}");
+                    assert!(request.contains(says), "{case}: no {says} in {request}");
+                    assert_eq!(notes, [""; 0], "{case}");
+                }
+                (Effect::Fulfilled, Ok((request, notes))) => {
+                    assert_eq!((request, notes), (plain, Vec::new()), "{case}");
+                }
+                (Effect::Refused(why, instead), Err(error)) => {
+                    let expected = format!("cannot use --{}: {why}; hint: {instead}", flag.name);
+                    assert_eq!(error.to_string(), expected, "{case}");
+                    assert_eq!(error.kind(), ErrorKind::Usage, "{case}");
+                }
+                (effect, found) => panic!("{case}: {effect:?}, but {found:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_letter_h_is_the_host_name_of_run_and_help_of_the_others() {
+    let project = project();
+    let (request, _) = run_outcome(project.path(), &["-h", "db", "image"]).unwrap();
+    assert!(request.contains("hostname: Some(\"db\")"), "{request}");
+    for words in [&["run", "--help"][..], &["exec", "-h"], &["build", "-h"], &["-h"]] {
+        let error = Cli::command().try_get_matches_from([&["gondola"], words].concat());
+        assert_eq!(error.unwrap_err().kind(), clap::error::ErrorKind::DisplayHelp, "{words:?}");
+    }
+}
+
+/// A value of a flag of kaniko's that applies, what it needs beside it, and what the build says then.
+fn kaniko_value(name: &str) -> (&'static str, &'static [&'static str], &'static str) {
+    const CACHE: &[&str] = &["--cache", "--cache-repo=r.test/c"];
+    const PUSH: &[&str] = &["--no-push=false", "--destination=r.test/a:1"];
+    match name {
+        "cache" => ("", &["--cache-repo=r.test/c"], "cache: Some(CacheRepository"),
+        "cache-copy-layers" => ("false", CACHE, "without: {Copy}"),
+        "cache-run-layers" => ("false", CACHE, "without: {Run}"),
+        "cache-repo" => ("r.test/c", &["--cache"], "\"r.test\""),
+        "cache-ttl" => ("2h", CACHE, "longest_age: Some(7200s)"),
+        "cache-scope" => ("x", &[], "scope: Some("),
+        "dryrun" => ("", &[], "purpose: Check"),
+        "insecure" | "skip-tls-verify" => ("", PUSH, "insecure: {\"r.test\"}"),
+        "insecure-pull" | "skip-tls-verify-pull" => ("", &[], "insecure_pull: true"),
+        "no-push" => ("true", PUSH, "push: false"),
+        "no-push-cache" => ("", CACHE, "push: false, longest_age"),
+        "no-shared-caches" => ("", &[], "are_shared: false"),
+        "push-ignore-immutable-tag-errors" => ("", &[], "immutable_tags: Keep"),
+        "reproducible" => ("", &[], "epoch: Some(0)"),
+        "skip-default-registry-fallback" => {
+            ("", &["--registry-map=a.test=b.test"], "location: \"b.test\"")
+        }
+        "bucket" => ("tar://a.tar", &["--context="], "Archive {"),
+        "compression" => ("zstd", &[], "Zstd"),
+        "compression-level" => ("3", &[], "3"),
+        "context" => ("package", &[], "/package\")"),
+        "context-sub-path" => ("below", &[], "context/below\")"),
+        "custom-platform" => ("linux/s390x", &[], "\"s390x\""),
+        "digest-file" => ("/d", &[], "digest: Some(\"/d\")"),
+        "dockerfile" => ("context/Dockerfile", &[], "context/Dockerfile\")"),
+        "image-download-retry" | "push-retry" => ("2", &[], "attempts: Some(3)"),
+        "image-format" => ("docker", &[], "docker.distribution.manifest"),
+        "image-name-with-digest-file" => ("/n", &["-d=r.test/a"], " names: Some(\"/n\")"),
+        "image-name-tag-with-digest-file" => ("/n", &["-d=r.test/a"], "tagged_names: Some(\"/n\")"),
+        "log-format" => ("json", &[], "shown as Json"),
+        "verbosity" => ("error", &[], "shown as Quiet"),
+        "oci-layout-path" => ("/o", &[], "Layout { folder: \"/o\""),
+        "tar-path" => ("/t", &[], "DockerArchive { file: \"/t\""),
+        "annotation" => ("A=b", &[], "annotations: {\"A\": \"b\"}"),
+        "label" => ("A=b", &[], "labels: {\"A\": \"b\"}"),
+        "build-arg" => ("A=b", &[], "\"A\": \"b\""),
+        "destination" => ("r.test/a:1", &[], "tags: [\"r.test/a:1\"]"),
+        "git" => ("branch=x", &["--context=git://r.test/a.git"], "\"x\""),
+        "insecure-registry" | "skip-tls-verify-registry" => {
+            ("i.test", &[], "insecure: {\"i.test\"}")
+        }
+        "registry-certificate" => ("r.test=/c", &[], "certificates: {\"r.test\": \"/c\"}"),
+        "registry-client-cert" => ("r.test=/c,/k", &[], "certificate: \"/c\", key: \"/k\""),
+        "registry-map" => ("a.test=b.test", &[], "\"b.test\""),
+        "registry-mirror" => ("m.test", &[], "\"m.test\""),
+        "secret" => ("id=a,src=/s", &[], "secrets: {\"a\":"),
+        "target" => ("x", &[], "target: Some(\"x\")"),
+        other => panic!("{other} has no value here"),
+    }
+}
+
+#[test]
+fn every_flag_of_kaniko_that_applies_comes_into_its_build() {
+    let project = project();
+    let read = |words: &[&str]| {
+        let usual = ["--no-push", "--context=context"];
+        let words: Vec<&str> = usual.into_iter().chain(words.iter().copied()).collect();
+        let Typed::Kaniko(build) = typed("kaniko", &words).unwrap() else { unreachable!() };
+        let environment =
+            Environment { folder: project.path().to_owned(), ..Environment::with(&[]) };
+        let read = kaniko::read(&session(environment), &build);
+        let read = read.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let shown = kaniko::progress(&build.args, ProgressMode::Auto);
+        (format!("{read:?} shown as {shown:?}"), read.notes)
+    };
+    for flag in &kaniko::FLAGS {
+        if matches!(flag.effect(FrontEnd::Dockerfile), Effect::Ignored(_)) {
+            continue;
+        }
+        let (value, others, says) = kaniko_value(flag.name);
+        let typed = with_value(flag.name, false, value);
+        let (without, _) = read(others);
+        let (with, notes) = read(&[others, &[&typed]].concat());
+        assert_eq!(notes, [""; 0], "{typed}");
+        assert!(!without.contains(says), "{typed}: {says} in {without}");
+        assert!(with.contains(says), "{typed}: no {says} in {with}");
     }
 }
 

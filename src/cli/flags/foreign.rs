@@ -388,6 +388,12 @@ const COMMANDS: &[Words] = &[
     words(&[], "port", "ports stand in the list", "gondola ps"),
     words(
         &[],
+        "cp",
+        "files of a container are reached from inside; images are copied by \"gondola copy\"",
+        "gondola exec NAME cat PATH > FILE, or gondola exec -i NAME sh -c 'cat > PATH' < FILE",
+    ),
+    words(
+        &[],
         "diff export",
         "files of a container are reached from inside",
         "gondola exec NAME tar -c / > FILE",

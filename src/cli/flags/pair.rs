@@ -10,7 +10,7 @@ use crate::secret;
 pub fn with_values(flag: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match split(text) {
         Some((name, Some(value))) => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(refuse(&shown(flag, text), "expected NAME=VALUE")),
+        _ => Err(refuse(&display(flag, text), "expected NAME=VALUE")),
     };
     items.iter().map(pair).collect()
 }
@@ -19,7 +19,7 @@ pub fn with_values(flag: &str, items: &[String]) -> Result<BTreeMap<String, Stri
 pub fn labels(flag: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match split(text) {
         Some((name, value)) => Ok((name.to_owned(), value.unwrap_or_default().to_owned())),
-        None => Err(refuse(&shown(flag, text), "expected NAME or NAME=VALUE")),
+        None => Err(refuse(&display(flag, text), "expected NAME or NAME=VALUE")),
     };
     items.iter().map(pair).collect()
 }
@@ -33,7 +33,7 @@ pub fn variables(
     let pair = |text: &String| match split(text) {
         Some((name, Some(value))) => Ok((name.to_owned(), Some(value.to_owned()))),
         Some((name, None)) => Ok((name.to_owned(), caller.get(name).cloned())),
-        None => Err(refuse(&shown(flag, text), "expected NAME or NAME=VALUE")),
+        None => Err(refuse(&display(flag, text), "expected NAME or NAME=VALUE")),
     };
     items.iter().map(pair).collect()
 }
@@ -48,7 +48,7 @@ fn split(text: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// Values are not shown.
-fn shown(flag: &str, text: &str) -> String {
+fn display(flag: &str, text: &str) -> String {
     format!("{flag} {}", secret::pair(text))
 }
 

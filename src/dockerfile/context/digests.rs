@@ -40,7 +40,7 @@ const SMALLEST_SHARE: usize = 32;
 const FLUSHING: &str = "/proc/sys/vm";
 
 /// What is known of one file: the state in which it was read, and its digest.
-type Known = (u64, ContentHash);
+type KnownDigest = (u64, ContentHash);
 
 /// The digests of a folder's files.
 pub struct Digests {
@@ -53,7 +53,7 @@ pub struct Digests {
 
 #[derive(Default)]
 struct Inner {
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, KnownDigest>,
     /// Which file systems are trusted, by their numbers.
     trusted: BTreeMap<u64, bool>,
     loaded: bool,
@@ -126,7 +126,7 @@ impl Digests {
         (inner.loaded, inner.changed) = (true, true);
     }
 
-    fn load(&self) -> BTreeMap<String, Known> {
+    fn load(&self) -> BTreeMap<String, KnownDigest> {
         let record: Record = self.store.get_record(RECORDS, &self.key).unwrap_or_default();
         let known = |(name, (state, hex)): (String, (u64, String))| {
             let digest = blake3::Hash::from_hex(hex).ok()?;

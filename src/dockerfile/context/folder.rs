@@ -109,7 +109,7 @@ impl Folder {
     }
 
     fn action(&self, path: &[u8]) -> String {
-        format!("read {}", self.root.shown(path).display())
+        format!("read {}", self.root.display(path).display())
     }
 
     /// Says why something could not be opened that was there a moment ago.

@@ -436,7 +436,7 @@ mod tests {
         TreeFiles::new(tree)
     }
 
-    fn shown(selection: &Selection) -> Result<Vec<String>> {
+    fn display(selection: &Selection) -> Result<Vec<String>> {
         let mut all = Vec::new();
         for source in select(&context(), selection)? {
             all.push(String::from_utf8(source.name).unwrap());
@@ -467,29 +467,29 @@ mod tests {
             ("e", &["e", "  f", "  f/g"]),
             ("dir", &["dir", "  kept", "  sub", "  sub/y.txt", "  sub/z.md", "  x.txt"]),
         ] {
-            assert_eq!(shown(&plain(&[source])).unwrap(), expected, "{source}");
+            assert_eq!(display(&plain(&[source])).unwrap(), expected, "{source}");
         }
     }
 
     #[test]
     fn a_missing_source_is_an_error_that_names_the_nearest() {
-        let error = shown(&plain(&["a.tyt"])).unwrap_err().to_string();
+        let error = display(&plain(&["a.tyt"])).unwrap_err().to_string();
         assert!(error.contains("cannot copy a.tyt: "), "{error}");
         assert!(error.ends_with("did you mean a.txt?"), "{error}");
-        let error = shown(&plain(&["../../a.tyt"])).unwrap_err().to_string();
+        let error = display(&plain(&["../../a.tyt"])).unwrap_err().to_string();
         assert!(error.ends_with("this one means /a.tyt"), "{error}");
-        assert!(shown(&plain(&["nowhere/*.txt"])).is_err());
-        assert!(shown(&plain(&["[a"])).is_err());
+        assert!(display(&plain(&["nowhere/*.txt"])).is_err());
+        assert!(display(&plain(&["[a"])).is_err());
     }
 
     #[test]
     fn excludes_leave_out_what_is_in_folders() {
         let excludes = Patterns::new(["**/*.md", "kept"]).unwrap();
         let selection = Selection { excludes, ..plain(&["dir"]) };
-        assert_eq!(shown(&selection).unwrap(), ["dir", "  sub", "  sub/y.txt", "  x.txt"]);
+        assert_eq!(display(&selection).unwrap(), ["dir", "  sub", "  sub/y.txt", "  x.txt"]);
         let excludes = Patterns::new(["*", "!sub/z.md"]).unwrap();
         let selection = Selection { excludes, ..plain(&["dir"]) };
-        assert_eq!(shown(&selection).unwrap(), ["dir", "  sub", "  sub/z.md"]);
+        assert_eq!(display(&selection).unwrap(), ["dir", "  sub", "  sub/z.md"]);
     }
 
     #[test]
@@ -501,10 +501,10 @@ mod tests {
             ("e/f", &["", "  e", "  e/f", "  e/f/g"]),
         ] {
             let selection = Selection { parents: true, ..plain(&[source]) };
-            assert_eq!(shown(&selection).unwrap(), expected, "{source}");
+            assert_eq!(display(&selection).unwrap(), expected, "{source}");
         }
         let selection = Selection { parents: true, ..plain(&["dir/nothing"]) };
-        assert!(shown(&selection).is_err());
+        assert!(display(&selection).is_err());
     }
 
     #[test]

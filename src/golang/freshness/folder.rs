@@ -154,7 +154,7 @@ impl Folder {
     }
 
     /// Reads the folder again, by the same rules.
-    pub(super) fn again(&self, since: &StartedAt) -> io::Result<(Self, bool)> {
+    pub(super) fn reread(&self, since: &StartedAt) -> io::Result<(Self, bool)> {
         Self::read(&self.path, self.rules.clone(), since)
     }
 

@@ -161,7 +161,7 @@ impl Record {
         let mut settled = Settled::new(since);
         let mut folders = Vec::with_capacity(self.folders.len());
         for folder in &self.folders {
-            let again = settled.take(&folder.path, folder.again(since)).ok()?;
+            let again = settled.take(&folder.path, folder.reread(since)).ok()?;
             if !again.has_the_outline_of(folder) {
                 return None;
             }

@@ -45,12 +45,12 @@ impl StartedAt {
     }
 
     /// The same moment, told later or by another process: devices may have other numbers by then.
-    pub(in crate::golang) fn retold(seconds: i64, nanoseconds: i64, clock: Clock) -> Self {
+    pub(in crate::golang) fn from_parts(seconds: i64, nanoseconds: i64, clock: Clock) -> Self {
         Self { device: None, clock, seconds, nanoseconds }
     }
 
     /// Seconds and nanoseconds since 1970, and by which clock.
-    pub(in crate::golang) fn told(&self) -> (i64, i64, Clock) {
+    pub(in crate::golang) fn parts(&self) -> (i64, i64, Clock) {
         (self.seconds, self.nanoseconds, self.clock)
     }
 

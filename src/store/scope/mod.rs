@@ -164,7 +164,7 @@ impl CacheScope {
     }
 
     /// What it is, for people: a folder, a repository and a ref, or a name.
-    pub fn shown(&self) -> &str {
+    pub fn display(&self) -> &str {
         &self.shown
     }
 

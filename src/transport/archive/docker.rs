@@ -12,7 +12,7 @@ use crate::oci::{
     MediaType, Reference,
 };
 use crate::transport::docker_item::Item;
-use crate::transport::entries::{Wanted, claimed_digest};
+use crate::transport::entries::{Selector, claimed_digest};
 use crate::transport::files::Files;
 
 const LARGEST_MANIFEST: u64 = 64 << 20;
@@ -28,20 +28,20 @@ impl<'a> Images<'a> {
     pub(super) fn open(archive: &'a Archive) -> Result<Option<Self>> {
         let Some(bytes) = archive.read("manifest.json", LARGEST_MANIFEST)? else { return Ok(None) };
         let items = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::new(ErrorKind::Invalid, format!("read {}", archive.shown()))
+            Error::new(ErrorKind::Invalid, format!("read {}", archive.display()))
                 .because(format!("its manifest.json is broken: {error}"))
         })?;
         Ok(Some(Self { archive, items }))
     }
 
     /// Reads the image that is wanted.
-    pub(super) fn read(&self, wanted: Wanted<'_>) -> Result<Artifact> {
+    pub(super) fn read(&self, wanted: Selector<'_>) -> Result<Artifact> {
         let found: Vec<&Item> = self.items.iter().filter(|item| item.is(wanted)).collect();
         match found[..] {
             [only] => self.image(only),
-            [] => Err(Error::new(ErrorKind::NotFound, format!("find {}", shown(wanted)))
-                .because(format!("{} holds {}", self.archive.shown(), self.names()))),
-            _ => Err(Error::new(ErrorKind::Usage, format!("read {}", self.archive.shown()))
+            [] => Err(Error::new(ErrorKind::NotFound, format!("find {}", display(wanted)))
+                .because(format!("{} holds {}", self.archive.display(), self.names()))),
+            _ => Err(Error::new(ErrorKind::Usage, format!("read {}", self.archive.display()))
                 .because(format!("it holds several images: {}", self.names()))
                 .hint("write one of the names after the path and a colon")),
         }
@@ -65,7 +65,7 @@ impl<'a> Images<'a> {
 
     /// Makes a manifest for what has none. Many readers of layouts take OCI types alone.
     fn image(&self, item: &Item) -> Result<Artifact> {
-        let action = || format!("read an image of {}", self.archive.shown());
+        let action = || format!("read an image of {}", self.archive.display());
         let bytes = self.archive.read(&item.config, LARGEST_DOCUMENT)?;
         let bytes = bytes.ok_or_else(|| self.missing(&item.config))?;
         let config: Document<ImageConfig> =
@@ -91,7 +91,7 @@ impl<'a> Images<'a> {
     fn layer(&self, member: &str, diff_id: &Digest) -> Result<Blob> {
         let found = self.archive.locate(member)?;
         let (source, size) = found.ok_or_else(|| self.missing(member))?;
-        let action = || format!("read {} in {}", member.escape_debug(), self.archive.shown());
+        let action = || format!("read {} in {}", member.escape_debug(), self.archive.display());
         let mut start = Vec::new();
         content(&source, size).and_then(|r| r.take(4).read_to_end(&mut start)).cannot(action)?;
         let compression = layer::detect(&start);
@@ -106,22 +106,22 @@ impl<'a> Images<'a> {
     }
 
     fn missing(&self, member: &str) -> Error {
-        let what = format!("read {} in {}", member.escape_debug(), self.archive.shown());
+        let what = format!("read {} in {}", member.escape_debug(), self.archive.display());
         Error::new(ErrorKind::NotFound, what).because("the archive has no such member")
     }
 }
 
 impl Item {
-    fn is(&self, wanted: Wanted<'_>) -> bool {
+    fn is(&self, wanted: Selector<'_>) -> bool {
         let tags = &self.repo_tags;
         match wanted {
-            Wanted::Only => true,
-            Wanted::Tag(tag) => {
+            Selector::Only => true,
+            Selector::Tag(tag) => {
                 let is_tag =
                     |name: &String| name.rsplit_once(':').is_some_and(|(_, t)| t == tag.as_str());
                 tags.iter().any(|name| name == tag.as_str() || is_tag(name))
             }
-            Wanted::Name(name) => self.names().contains(name) || tags.contains(&name.to_string()),
+            Selector::Name(name) => self.names().contains(name) || tags.contains(&name.to_string()),
         }
     }
 
@@ -131,11 +131,11 @@ impl Item {
     }
 }
 
-fn shown(wanted: Wanted<'_>) -> String {
+fn display(wanted: Selector<'_>) -> String {
     match wanted {
-        Wanted::Only => "an image".to_owned(),
-        Wanted::Tag(tag) => tag.to_string(),
-        Wanted::Name(name) => name.to_string(),
+        Selector::Only => "an image".to_owned(),
+        Selector::Tag(tag) => tag.to_string(),
+        Selector::Name(name) => name.to_string(),
     }
 }
 

@@ -60,13 +60,13 @@ impl Archive {
                 other => return Ok(other),
             }
         }
-        Err(Error::new(ErrorKind::Invalid, format!("read {}", self.shown()))
+        Err(Error::new(ErrorKind::Invalid, format!("read {}", self.display()))
             .because(format!("member {} is a link to itself", name.escape_debug())))
     }
 }
 
 impl Files for Archive {
-    fn shown(&self) -> String {
+    fn display(&self) -> String {
         if is_stream(&self.file) {
             return "standard input".to_owned();
         }
@@ -74,7 +74,7 @@ impl Files for Archive {
     }
 
     fn read(&self, name: &str, limit: u64) -> Result<Option<Bytes>> {
-        let action = || format!("read {} in {}", name.escape_debug(), self.shown());
+        let action = || format!("read {} in {}", name.escape_debug(), self.display());
         let Some(member) = self.resolve(name)? else { return Ok(None) };
         let bytes = match member {
             Member::Slice { offset, size } => {

@@ -11,7 +11,7 @@ use crate::oci::{
     Descriptor, Document, Index, LARGEST_DOCUMENT, MediaType, PlatformSet, Reference,
 };
 use crate::transport::assemble::{Contents, assemble};
-use crate::transport::entries::{REF_NAME, Wanted, blob_name, name_of, shown};
+use crate::transport::entries::{REF_NAME, Selector, blob_name, display, name_of};
 use crate::transport::files::Files;
 
 /// `index.json` may be larger than a manifest: it has every name there is.
@@ -32,7 +32,7 @@ impl<'a> Layout<'a> {
     /// Opens the layout among `files`; `None` where there is no `oci-layout`.
     pub(in crate::transport) fn open(files: &'a dyn Files) -> Result<Option<Self>> {
         let Some(bytes) = files.read("oci-layout", LARGEST_LAYOUT_FILE)? else { return Ok(None) };
-        let invalid = || Error::new(ErrorKind::Invalid, format!("read {}", files.shown()));
+        let invalid = || Error::new(ErrorKind::Invalid, format!("read {}", files.display()));
         let LayoutFile { version } = serde_json::from_slice(&bytes).map_err(|error| {
             invalid().because(format!("its oci-layout file is broken: {error}"))
         })?;
@@ -52,7 +52,7 @@ impl<'a> Layout<'a> {
     /// Reads the image that is wanted, but for what is known to be for other platforms.
     pub(in crate::transport) fn read(
         &mut self,
-        wanted: Wanted<'_>,
+        wanted: Selector<'_>,
         platforms: &PlatformSet,
     ) -> Result<Artifact> {
         let root = self.find(wanted)?;
@@ -60,11 +60,11 @@ impl<'a> Layout<'a> {
     }
 
     /// The entry that is wanted.
-    fn find(&mut self, wanted: Wanted<'_>) -> Result<Descriptor> {
+    fn find(&mut self, wanted: Selector<'_>) -> Result<Descriptor> {
         match wanted.among(&self.index.manifests)[..] {
             [only] => Ok(only.clone()),
             [] => Err(self.not_found(wanted)),
-            _ if matches!(wanted, Wanted::Only) && self.is_nameless_index() => {
+            _ if matches!(wanted, Selector::Only) && self.is_nameless_index() => {
                 Ok(self.make_index())
             }
             _ => Err(self.ambiguous()),
@@ -76,7 +76,7 @@ impl<'a> Layout<'a> {
         if self.index.manifests.len() > 1 && self.is_nameless_index() {
             return vec![(self.make_index(), Vec::new())];
         }
-        let distinct = Wanted::Only.among(&self.index.manifests).into_iter();
+        let distinct = Selector::Only.among(&self.index.manifests).into_iter();
         let with_names = distinct.map(|root| {
             let same = self.index.manifests.iter().filter(|entry| entry.digest == root.digest);
             (root.clone(), same.filter_map(name_of).collect())
@@ -119,16 +119,16 @@ impl<'a> Layout<'a> {
         descriptor
     }
 
-    fn not_found(&self, wanted: Wanted<'_>) -> Error {
+    fn not_found(&self, wanted: Selector<'_>) -> Error {
         let found = self.names();
-        let place = self.files.shown();
+        let place = self.files.display();
         let error = match wanted {
-            Wanted::Only => {
+            Selector::Only => {
                 return Error::new(ErrorKind::NotFound, format!("read {place}"))
                     .because("its index.json lists nothing");
             }
-            Wanted::Tag(tag) => Error::new(ErrorKind::NotFound, format!("find {tag} in {place}")),
-            Wanted::Name(name) => {
+            Selector::Tag(tag) => Error::new(ErrorKind::NotFound, format!("find {tag} in {place}")),
+            Selector::Name(name) => {
                 Error::new(ErrorKind::NotFound, format!("find {name} in {place}"))
             }
         };
@@ -136,7 +136,7 @@ impl<'a> Layout<'a> {
     }
 
     fn ambiguous(&self) -> Error {
-        Error::new(ErrorKind::Usage, format!("read {}", self.files.shown()))
+        Error::new(ErrorKind::Usage, format!("read {}", self.files.display()))
             .because(format!("it holds several images: {}", self.names()))
             .hint("write one of the names after the path and a colon")
     }
@@ -146,7 +146,7 @@ impl<'a> Layout<'a> {
         if entries.is_empty() {
             return "nothing".to_owned();
         }
-        let shown: Vec<&str> = entries.iter().map(shown).take(NAMES_SHOWN).collect();
+        let shown: Vec<&str> = entries.iter().map(display).take(NAMES_SHOWN).collect();
         let mut text = shown.join(", ").escape_debug().to_string();
         if entries.len() > NAMES_SHOWN {
             // Writing to a string cannot fail.
@@ -156,7 +156,7 @@ impl<'a> Layout<'a> {
     }
 
     fn missing(&self, descriptor: &Descriptor) -> Error {
-        let (place, what) = (self.files.shown(), &descriptor.digest);
+        let (place, what) = (self.files.display(), &descriptor.digest);
         let error = Error::new(ErrorKind::NotFound, format!("read {what} in {place}"));
         let error = error.because(format!("{} is missing", blob_name(descriptor)));
         match &descriptor.platform {
@@ -184,7 +184,7 @@ impl Contents for Layout<'_> {
         if size == descriptor.size {
             return Ok(source);
         }
-        let action = format!("read {} in {}", descriptor.digest, self.files.shown());
+        let action = format!("read {} in {}", descriptor.digest, self.files.display());
         Err(Error::new(ErrorKind::Corrupt, action)
             .because(format!("found {size} bytes, expected {}", descriptor.size)))
     }

@@ -30,7 +30,7 @@ pub(in crate::transport) fn write(
     folder: &Path,
     progress: Progress<'_>,
 ) -> Result<()> {
-    let mut made = Made::default();
+    let mut made = Created::default();
     let written = write_into(export, folder, &mut made, progress);
     if written.is_err() {
         made.remove();
@@ -41,7 +41,7 @@ pub(in crate::transport) fn write(
 fn write_into(
     export: &Export,
     folder: &Path,
-    made: &mut Made,
+    made: &mut Created,
     progress: Progress<'_>,
 ) -> Result<()> {
     check_folder(folder)?;
@@ -73,12 +73,12 @@ fn write_into(
 
 /// What was made on the way, and goes again after a failure.
 #[derive(Default)]
-struct Made {
+struct Created {
     folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
-impl Made {
+impl Created {
     fn folder(&mut self, folder: &Path) -> Result<()> {
         let missing = folder.ancestors().take_while(|f| !f.as_os_str().is_empty() && !f.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();

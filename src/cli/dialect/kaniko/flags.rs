@@ -37,143 +37,143 @@ flags! {
     /// Arguments of `gondola kaniko`, and of gondola when it is called `executor`.
     pub struct KanikoArgs {
         switches {
-            /// Use results of earlier builds, and share them through --cache-repo; false uses none
+            /// Reuse results of earlier builds, and share them through --cache-repo; false reuses none
             cache,
             /// With --cache, share the results of COPY and ADD; false leaves them out
             cache_copy_layers,
             /// With --cache, share the results of RUN; false leaves them out
             cache_run_layers,
-            /// Compress kept results
+            /// Has no effect: memory does not grow with the layers
             compressed_caching,
-            /// Clean the file system at the end
+            /// Has no effect: the build happens in folders of its own
             cleanup,
-            /// Clean the file system before the build
+            /// Has no effect: the build happens in folders of its own
             pre_cleanup,
-            /// Show what would be done
+            /// Check the Dockerfile, and build nothing
             dryrun,
-            /// Build outside of a container
+            /// Has no effect: builds need no container around them
             force,
-            /// Does nothing
+            /// Has no effect: metadata is always kept
             force_build_metadata,
-            /// Leave /var/run out of the image
+            /// Has no effect: /var/run belongs to the image
             ignore_var_run,
-            /// The old name of --ignore-var-run
+            /// Has no effect: the old name of --ignore-var-run
             whitelist_var_run,
-            /// Push over plain http
+            /// Push over plain http, or https with an unknown certificate
             insecure,
-            /// Pull over plain http
+            /// Pull over plain http, or https with an unknown certificate
             insecure_pull,
-            /// Put the time into log lines
+            /// Has no effect: lines carry the time since the start
             log_timestamp,
-            /// Unpack everything at the end
+            /// Has no effect: the build does not touch this file system
             materialize,
-            /// Do not push the image
+            /// Build the image, and do not push it
             no_push,
-            /// Look up in --cache-repo, and put nothing there
+            /// Read from --cache-repo, and write nothing to it
             no_push_cache,
-            /// For strangers' code: use and keep no cache that is not found by its content (gondola's own flag)
+            /// For untrusted code: use and keep no cache that builds share, such as Go's or cache mounts (gondola's own flag)
             no_shared_caches,
-            /// Keep the context between stages
+            /// Has no effect: the build does not touch the context
             preserve_context,
-            /// A tag that cannot be moved is no failure
+            /// Succeed where a tag exists and the registry does not let it be moved
             push_ignore_immutable_tag_errors,
-            /// Leave times out of the image
+            /// Set all times in the image to 1970-01-01
             reproducible,
-            /// Make one layer
+            /// Has no effect: every instruction has a layer of its own
             single_snapshot,
-            /// Ask no registry but the mirrors
+            /// Pull from the mirrors only, and never from the registry behind them
             skip_default_registry_fallback,
-            /// Do not check whether pushing is allowed before the build
+            /// Has no effect: the push itself finds out
             skip_push_permission_check,
-            /// Push to whoever answers
+            /// Push without checking certificates
             skip_tls_verify,
-            /// Pull from whoever answers
+            /// Pull without checking certificates
             skip_tls_verify_pull,
-            /// Does nothing
+            /// Has no effect: unused stages are never built
             skip_unused_stages,
-            /// Find changes in another way
+            /// Has no effect: changes are read from the file system's own record
             use_new_run,
         }
         values {
-            /// A bucket with the context
+            /// Bucket of the context, where --context is not given
             bucket(short = 'b'),
-            /// A folder with base images
+            /// Has no effect: base images are kept in the local store
             cache_dir,
-            /// The repository that shares results of steps; DESTINATION/cache unless named
+            /// Repository through which results of steps are shared [default: DESTINATION/cache]
             cache_repo,
-            /// Whose Go caches steps use, instead of those of the CI's ref or of the context's folder (gondola's own flag)
+            /// Share Go caches with builds that give the same name, instead of those of the same CI ref or folder (gondola's own flag)
             cache_scope,
-            /// How long results of the repository are used, 336h unless said otherwise
+            /// Reuse shared results for this long, such as 6h [default: 336h]
             cache_ttl,
-            /// gzip or zstd
+            /// Compression of new layers: gzip or zstd
             compression,
-            /// How hard is compressed
+            /// Level of compression: 1-9 for gzip, 1-19 for zstd
             compression_level,
-            /// The context: a folder, dir://, tar://, git://, or tar://stdin
+            /// Context: a folder, dir://PATH, tar://FILE, tar://stdin or git://HOST/REPOSITORY
             context(short = 'c'),
-            /// A folder in the context
+            /// Folder below the context to use instead of it
             context_sub_path,
-            /// The platform to build for
+            /// Platform to build for, such as linux/arm64
             custom_platform(alias = "customPlatform"),
-            /// Write the digest to a file
+            /// Write the image's digest to a file
             digest_file,
-            /// The Dockerfile
+            /// Dockerfile to build [default: Dockerfile]
             dockerfile(short = 'f'),
-            /// How often an image is downloaded again
+            /// Number of retries of each request of a pull
             image_download_retry,
-            /// docker or oci
+            /// Format of the manifest: docker or oci
             image_format,
-            /// How often an image is unpacked again
+            /// Has no effect: unpacking a verified layer again changes nothing
             image_fs_extract_retry,
-            /// Write NAME@DIGEST of every destination to a file
+            /// Write NAME@DIGEST of each destination to a file
             image_name_with_digest_file,
-            /// Write NAME:TAG@DIGEST of every destination to a file
+            /// Write NAME:TAG@DIGEST of each destination to a file
             image_name_tag_with_digest_file,
-            /// A folder for kaniko itself
+            /// Has no effect: --store names the folder of gondola
             kaniko_dir,
-            /// text, color or json
+            /// Format of the log: text, color or json
             log_format,
-            /// Write an OCI layout
+            /// Write an OCI image layout to a folder
             oci_layout_path,
-            /// How often a push is repeated
+            /// Number of retries of each request of a push
             push_retry,
-            /// How changes are found
+            /// Has no effect: changes are read from the file system's own record
             snapshot_mode(alias = "snapshotMode"),
-            /// Write an archive for docker load
+            /// Write an archive for docker load to a file
             tar_path(alias = "tarPath"),
-            /// trace, debug, info, warn, error, fatal or panic
+            /// Level of the log: trace, debug, info, warn, error, fatal or panic
             verbosity(short = 'v'),
         }
         lists {
-            /// An annotation of the manifest; repeatable
+            /// Add an annotation to the manifest, NAME=VALUE; repeatable
             annotation,
-            /// A value of an ARG; repeatable
+            /// Set an ARG, NAME=VALUE; without a value, it is the environment's; repeatable
             build_arg,
-            /// Where credentials come from; repeatable
+            /// Has no effect: helpers are those that docker's config.json names; repeatable
             credential_helpers,
-            /// Where to push; repeatable
+            /// Push to this name; repeatable
             destination(short = 'd'),
-            /// How a git context is fetched: branch=, single-branch=, depth=, recurse-submodules=, insecure-skip-tls=
+            /// Option for a git context: branch=NAME; single-branch=, depth= and recurse-submodules= have no effect; repeatable
             git,
-            /// A path that stays out of layers; repeatable
+            /// Has no effect: a layer holds only what its step wrote; repeatable
             ignore_path,
-            /// A registry without TLS; repeatable
+            /// Allow plain http, or https with an unknown certificate, for this registry; repeatable
             insecure_registry,
-            /// A label; repeatable
+            /// Add a label to the configuration, NAME=VALUE; repeatable
             label,
-            /// REGISTRY=FILE: a certificate to trust; repeatable
+            /// Trust this certificate of a registry, REGISTRY=FILE; repeatable
             registry_certificate,
-            /// REGISTRY=CERTIFICATE,KEY: a certificate to show; repeatable
+            /// Show this certificate to a registry, REGISTRY=CERTIFICATE,KEY; repeatable
             registry_client_cert,
-            /// REGISTRY=OTHER;…: pull from there first; repeatable
+            /// Pull from OTHER before REGISTRY, REGISTRY=OTHER[;…]; repeatable
             registry_map,
-            /// A mirror of docker.io; repeatable
+            /// Pull from this mirror before docker.io; repeatable
             registry_mirror,
-            /// id=NAME[,src=FILE|,env=NAME]; repeatable
+            /// Give a secret to steps that mount it, id=NAME,src=FILE or id=NAME,env=VARIABLE; repeatable
             secret,
-            /// A registry with any certificate; repeatable
+            /// Do not check the certificate of this registry; repeatable
             skip_tls_verify_registry,
-            /// The stage to build
+            /// Build this stage instead of the last one
             target(value_delimiter = ','),
         }
     }
