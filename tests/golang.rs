@@ -5,6 +5,7 @@
 #[path = "support/go.rs"]
 mod go;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -12,9 +13,19 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use go::{Bench, copy, environment, fixture, output};
+use gondola::engine::materials::ToolchainOrigin;
 use gondola::error::ErrorKind;
-use gondola::golang::{BuildInfo, Built, Package, Toolchain, build_id, checkout};
+use gondola::golang::{BuildFlags, BuildInfo, Built, Package, Toolchain, build_id, checkout};
+use gondola::oci::{Digest, Platform};
+use gondola::pipeline::{
+    self, BaseChoice, BuildContext, Caches, Grouping, ImageSettings, Outputs, Packaging, Programs,
+    Request, Settings, Source, Target, ToolchainChoice,
+};
 use gondola::progress::{Event, Progress, Reporter};
+use gondola::registry::{Client, Options};
+use gondola::sandbox::{IsolationRequest, Launcher};
+use gondola::store::Store;
+use gondola::transport::Context;
 
 fn import_paths(packages: &[Package]) -> Vec<&str> {
     packages.iter().map(|package| package.import_path.as_str()).collect()
@@ -410,4 +421,66 @@ async fn an_abandoned_build_interrupts_go() {
         .filter(|path| !path.ends_with("kept"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What says how an image of `./cmd/server` of a folder is built, and with what.
+fn request(folder: PathBuf, variables: &BTreeMap<String, String>) -> (BuildContext, Request) {
+    let transport = Context {
+        store: Store::open(&folder.join("../store")).unwrap(),
+        client: Client::new(Options::default()).unwrap(),
+        reporter: Reporter::silent(),
+        host: Platform::host(),
+        jobs: 1,
+    };
+    let launcher = Launcher::new(&variables["PATH"]);
+    let (variables, programs) = (variables.clone(), folder.join("../programs"));
+    let context = BuildContext { transport, variables, programs, launcher, cores: 2 };
+    let settings = Settings {
+        base: BaseChoice::Static,
+        packaging: Packaging::default(),
+        toolchain: ToolchainChoice::Host,
+        go: BuildFlags::default(),
+        image: ImageSettings::default(),
+    };
+    let patterns = vec!["./cmd/server".to_owned()];
+    let target = Target { patterns, prebuilt: Vec::new(), grouping: Grouping::Separate, settings };
+    let programs = Programs { folder, targets: vec![target], overrides: Vec::new(), created: 0 };
+    let caches = Caches { off: false, pull: false, explain: false, scope: None, are_shared: true };
+    let source = Source::GoPackages(programs);
+    let isolation = IsolationRequest::default();
+    (context, Request { source, caches, isolation, outputs: Outputs::default() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_materials_of_an_image_are_its_toolchain_revision_and_modules() {
+    let bench = Bench::new("multi");
+    let folder = fs_err::canonicalize(bench.dir()).unwrap();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=n", "-c", "user.email=e@example.com"]).args(arguments);
+        let ran = git.current_dir(&folder).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+    };
+    git(&["init", "-q"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "m"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    fs_err::write(folder.join("go.sum"), "").unwrap();
+    let variables = environment();
+    let (context, request) = request(folder.clone(), &variables);
+    let published = pipeline::build(&context, request.clone(), None).await.unwrap();
+    let [image] = &published[..] else { panic!("{published:?}") };
+    let materials = &image.materials;
+    assert_eq!(materials.revision.as_ref().unwrap().revision, commit);
+    let toolchain = materials.toolchain.as_ref().unwrap();
+    assert_eq!(toolchain.version, Toolchain::find(&variables, &folder).unwrap().version());
+    assert_eq!(toolchain.origin, ToolchainOrigin::Host("go".to_owned()));
+    let modules = BTreeMap::from([("example.com/multi".to_owned(), Some(Digest::of(b"")))]);
+    assert_eq!(materials.modules, modules);
+    assert!(materials.caches.contains("Go's caches") && materials.bases.is_empty());
+    let text = serde_json::to_string(materials).unwrap();
+    assert!(!text.contains(folder.parent().unwrap().to_str().unwrap()), "{text}");
+    // A build that finds everything knows as much.
+    let again = pipeline::build(&context, request, None).await.unwrap();
+    assert_eq!(again, published);
 }

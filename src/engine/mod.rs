@@ -16,9 +16,10 @@
 //! executed again, or executed elsewhere.
 //!
 //! An op has two names. Its *definition* is known before any file is read: all that the op says, and
-//! the keys of what it works on. Its *key* is known once the inputs are read: the definition's fields
-//! and the digests of what was read. Equal keys mean equal results. Where the definition alone leads
-//! to a key that an earlier build found, nothing is unpacked to find it again.
+//! the names of what it works on and reads. Its *key* is known once the inputs are read: the
+//! definition's fields and the digests of what was read. Equal keys mean equal results. An op that
+//! reads no files has one name for both. Where the definition of a copy decides, it leads to the key
+//! that an earlier build found, and nothing is unpacked to find it again.
 //!
 //! The graph grows while it is solved: an instruction becomes an op when the configuration of its base
 //! is known, for that decides on its user, its folder and its variables.
@@ -32,7 +33,8 @@ mod cancel;
 mod execute;
 pub mod files;
 mod key;
-mod materials;
+pub mod materials;
+mod notebook;
 pub mod op;
 mod output;
 mod pack;
@@ -46,7 +48,8 @@ pub use cancel::CancelToken;
 pub use execute::{
     Execute, InPart, Inputs, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
 };
-pub use materials::Place;
+pub use materials::Materials;
+pub use notebook::Place;
 pub use op::{Op, StepKind};
 pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
 pub use pack::{LayerRecord, Packer, Reuse};

@@ -22,6 +22,18 @@ pub enum Input {
     Local(String),
 }
 
+impl Input {
+    /// Whether the name says what the files are.
+    fn has_key(&self) -> bool {
+        matches!(self, Self::Snapshot(_))
+    }
+
+    fn name(&self) -> &str {
+        let (Self::Snapshot(name) | Self::Local(name)) = self;
+        name
+    }
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Op {
@@ -317,15 +329,15 @@ impl Op {
         }
     }
 
-    /// Whether its key is known without a look at files.
-    pub fn reads_nothing(&self) -> bool {
+    /// Whether its definition decides on what comes out: all that it reads has a key.
+    ///
+    /// A folder is known by its files alone, and so is what an address leads to.
+    pub fn is_decided(&self) -> bool {
         match &self.action {
-            Action::Exec(exec) => exec
-                .mounts
-                .iter()
-                .all(|mount| !matches!(mount.kind, MountKind::Bind { from: Input::Local(_), .. })),
+            Action::Copy(copy) => copy.add.is_none() && copy.from.has_key(),
+            Action::Exec(exec) => exec.binds().all(Input::has_key),
+            Action::Take(from) => from.has_key(),
             Action::MakeFolder { .. } => true,
-            Action::Copy(_) | Action::Take(_) => false,
         }
     }
 
@@ -338,16 +350,22 @@ impl Op {
         Some(Self { action: Action::Exec(exec), ..self.clone() })
     }
 
-    /// What it is called before files are read, where the files that it reads have a key: another
-    /// op with this definition comes out the same.
-    pub fn definition(&self) -> Option<String> {
-        match &self.action {
-            Action::Copy(copy) if copy.add.is_none() => match &copy.from {
-                Input::Snapshot(from) => Some(copy.fields(self.start("copy")).text(from).finish()),
-                Input::Local(_) => None,
-            },
-            _ => None,
-        }
+    /// What it is called before files are read: all that it says, and the names of what it reads. Two
+    /// ops with one definition come out the same where it decides, see [`Op::is_decided`].
+    ///
+    /// An op that reads no files has its definition for a key.
+    pub fn definition(&self) -> String {
+        let key = match &self.action {
+            Action::Take(from) => self.start("context").text(from.name()),
+            Action::Exec(exec) => {
+                let folders = exec.binds().filter(|from| !from.has_key());
+                let names: Vec<_> = folders.map(|from| from.name().as_bytes().to_vec()).collect();
+                exec.fields(self.start("run"), &names)
+            }
+            Action::Copy(copy) => copy.fields(self.start("copy")).text(copy.from.name()),
+            Action::MakeFolder { .. } => return self.key(&[]),
+        };
+        key.finish()
     }
 
     /// Its key, with the digests of what was read for it, in the order in which the op names it.
@@ -372,6 +390,14 @@ fn add(key: Key, digests: &[Vec<u8>]) -> Key {
 }
 
 impl ExecOp {
+    /// The files that mounts show, in order.
+    pub(super) fn binds(&self) -> impl Iterator<Item = &Input> {
+        self.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Bind { from, .. } => Some(from),
+            _ => None,
+        })
+    }
+
     fn fields(&self, key: Key, digests: &[Vec<u8>]) -> Key {
         let environment = self.environment.iter().flat_map(|(name, value)| [name, value]);
         let hosts = self.hosts.iter().map(|(name, address)| format!("{name} {address}"));

@@ -15,7 +15,8 @@ use super::backend::{Backend, Entry};
 use super::basis::Basis;
 use super::cancel::Waiting;
 use super::execute::{Execute, Inputs, OpError, Prepared, Provider, Run, Table};
-use super::materials::{Notebook, Place};
+use super::materials::{BaseImage, Collected, GO_CACHES, Materials};
+use super::notebook::{Notebook, Place};
 use super::op::{Action, Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
@@ -42,8 +43,8 @@ pub struct Step {
     pub inputs: Inputs,
     /// What messages call it.
     pub label: String,
-    /// Whether results of earlier builds may be used.
-    pub use_cache: bool,
+    /// The flag that says that results of earlier builds are passed over, where one does.
+    pub passed_over: Option<&'static str>,
     /// Where it is in the build, for explanations.
     pub place: Place,
 }
@@ -100,6 +101,8 @@ pub struct Solver {
     notebook: OnceLock<Option<Arc<Notebook>>>,
     /// Whether it was said that a program has a variable that nobody wrote.
     noted: AtomicBool,
+    /// What the build is made of.
+    collected: Collected,
 }
 
 /// Cells by the keys of what is in them.
@@ -125,7 +128,9 @@ struct Wanted<'a> {
     on_cached: bool,
 }
 
-/// The definition of an op that reads what has a key.
+/// The definition of a copy of what has a key: it is known by its content in the end, which is not
+/// looked at again where the answer is remembered. Other ops have a key without a look at files, or
+/// none.
 struct Definition {
     key: String,
     /// Whether what it reads came of a cache.
@@ -138,7 +143,7 @@ impl Definition {
     fn of(op: &Op, inputs: &Inputs) -> Option<Self> {
         let Action::Copy(copy) = &op.action else { return None };
         let Ok(Provider::Snapshot(from)) = inputs.get(&copy.from) else { return None };
-        let key = op.definition()?;
+        let key = op.is_decided().then(|| op.definition())?;
         let record = from.record_key(&key);
         Some(Self { on_cached: from.has_cached(), record, key })
     }
@@ -149,7 +154,7 @@ struct Job<'a> {
     op: Arc<Op>,
     inputs: &'a Inputs,
     label: &'a str,
-    use_cache: bool,
+    passed_over: Option<&'static str>,
     /// None where nothing is noted or told.
     place: Option<&'a Place>,
     task: &'a Arc<Task>,
@@ -163,7 +168,7 @@ impl Job<'_> {
             definition,
             label: self.label,
             kind: self.op.kind(),
-            use_cache: self.use_cache,
+            use_cache: self.passed_over.is_none(),
             on_cached: works_on_cached(&self.op, self.inputs),
         }
     }
@@ -190,6 +195,7 @@ impl Solver {
             turn: Arc::new(Semaphore::new(1)),
             notebook: OnceLock::new(),
             noted: AtomicBool::new(false),
+            collected: Collected::default(),
         }
     }
 
@@ -210,18 +216,22 @@ impl Solver {
 
     /// The output of a step: found, or made by executing it.
     pub async fn solve(&self, step: Step) -> Result<Arc<StepOutput>, OpError> {
-        let Step { op, inputs, label, use_cache, place } = step;
+        let Step { op, inputs, label, passed_over, place } = step;
+        self.collected.op(&op);
         let reporter = &self.options.transport.reporter;
         let task = Arc::new(reporter.start(TaskKind::Step, label.clone(), None));
         let waiting = Waiting::new(&task);
         let label_of = label.clone();
         let (op, inputs, label) = (Arc::new(op), &inputs, label.as_str());
-        let place = Some(&place);
-        let job = Job { op, inputs, label, use_cache, place, task: &task, waiting: &waiting };
+        let (place, task_of, waiting_of) = (Some(&place), &task, &waiting);
+        let job = Job { op, inputs, label, passed_over, place, task: task_of, waiting: waiting_of };
         let outcome = self.output(&job).await;
         drop(job);
         waiting.finish();
         let (output, origin) = outcome?;
+        if output.basis != Basis::Key {
+            self.collected.cache(GO_CACHES);
+        }
         if origin != Origin::Executed {
             self.explain(&label_of, origin, Vec::new());
         }
@@ -240,7 +250,7 @@ impl Solver {
         let definition = Definition::of(&job.op, job.inputs);
         let given_away = definition.as_ref().filter(|known| self.gives_away(known.on_cached));
         let given_away = given_away.map(|definition| definition.key.as_str());
-        if let Some(definition) = definition.as_ref().filter(|_| job.use_cache)
+        if let Some(definition) = definition.as_ref().filter(|_| job.passed_over.is_none())
             && let Some(key) = self.alias(definition, job.op.kind()).await?
             && let Some(found) = self.known(&job.wanted(&key, given_away)).await?
         {
@@ -253,7 +263,9 @@ impl Solver {
             job.op = op;
         }
         let job = &job;
-        let key = job.op.key(&prepared.digests());
+        let digests = prepared.digests();
+        self.collected.read(&job.op, &digests);
+        let key = job.op.key(&digests);
         if let Some(definition) = &definition {
             self.put_alias(definition, &key)?;
         }
@@ -369,10 +381,9 @@ impl Solver {
         let files = prepared.files();
         let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), &files);
         if self.options.explain {
-            let why = if job.use_cache {
-                notebook.why(&place, &materials)
-            } else {
-                vec!["--no-cache".to_owned()]
+            let why = match job.passed_over {
+                None => notebook.why(&place, &materials),
+                Some(flag) => vec![flag.to_owned()],
             };
             self.explain(job.label, Origin::Executed, why);
         }
@@ -403,7 +414,7 @@ impl Solver {
                 op,
                 inputs,
                 label,
-                use_cache: false,
+                passed_over: Some(LOST),
                 place: None,
                 task: task_of,
                 waiting: &waiting,
@@ -529,6 +540,16 @@ impl Solver {
     pub async fn finish_packing(&self) {
         let mut all = std::mem::take(&mut *lock(&self.packing));
         while all.join_next().await.is_some() {}
+    }
+
+    /// Takes note of an image that the build uses.
+    pub fn note_base(&self, base: BaseImage) {
+        self.collected.base(base);
+    }
+
+    /// What the build is made of, as far as it was solved.
+    pub fn materials(&self) -> Materials {
+        self.collected.materials()
     }
 
     /// An image in the making on a snapshot's files, its layers packed.

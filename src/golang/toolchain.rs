@@ -123,6 +123,14 @@ impl Toolchain {
         &self.version
     }
 
+    /// The image that it comes from, if it does.
+    pub fn image(&self) -> Option<&Digest> {
+        match &self.origin {
+            Origin::Image { digest, .. } => Some(digest),
+            Origin::Installed => None,
+        }
+    }
+
     pub(super) fn launch(&self) -> &dyn Launch {
         &*self.launch
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{BaseChoice, BuildContext, ProgramRequest, Settings};
+use crate::engine::materials::BaseImage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
 use crate::oci::{Digest, Platform, PlatformSet, annotation};
@@ -133,6 +134,16 @@ fn needed(settings: &Settings, context: &BuildContext) -> PlatformSet {
 }
 
 impl Base {
+    /// What it is and is called, where it is an image.
+    pub(super) fn image(&self) -> Option<BaseImage> {
+        let Self::Found(found) = self else { return None };
+        let name = match &found.place {
+            Location::Registry(name) | Location::Store(Some(name)) => Some(name.familiar()),
+            _ => None,
+        };
+        Some(BaseImage { name, digest: found.artifact.digest().clone() })
+    }
+
     /// Looks `choice` up. Only documents are fetched; layers stay where they are.
     async fn find(
         context: &BuildContext,

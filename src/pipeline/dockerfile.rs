@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{BuildContext, Built, Caches, DockerfileSource, Outputs, Published};
-use crate::dockerfile::build::{self, CachePolicy, Job, StatedPlatform, Tools};
+use crate::dockerfile::build::{
+    self, CachePolicy, ContextSource, Job, Outcome, StatedPlatform, Tools,
+};
+use crate::engine::Materials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, Executor};
 use crate::image::Artifact;
@@ -22,14 +25,18 @@ pub(super) async fn build(
     let platforms = platforms(context, source.packaging.platforms.as_ref())?;
     let mut access = outputs.ask_for_access(context, &source.packaging.tags);
     let (name, annotations) = (source.name.clone(), source.packaging.annotations.clone());
+    let revision = match &source.recipe.context {
+        ContextSource::Folder(folder) => super::materials::revision(folder),
+        _ => None,
+    };
     let (tools, job) = (tools(context), job(source, caches, outputs));
     let building = build::build(&tools, Arc::new(executor), job, &platforms);
     tokio::pin!(building);
-    let images = loop {
+    let Outcome { images, materials } = loop {
         tokio::select! {
             biased;
             Some(granted) = access.join_next() => crate::blocking::joined(granted)?,
-            images = &mut building => break images?,
+            outcome = &mut building => break outcome?,
         }
     };
     while let Some(granted) = access.join_next().await {
@@ -39,7 +46,8 @@ pub(super) async fn build(
         Ok([only]) => Artifact::Image(only),
         Err(several) => Artifact::index(several, annotations),
     };
-    outputs.publish(context, &[Built { name, artifact, references }]).await
+    let materials = Materials { revision, ..materials };
+    outputs.publish(context, &[Built { name, artifact, references, materials }]).await
 }
 
 /// Looks for problems of a Dockerfile without building it.

@@ -14,6 +14,7 @@ mod compile;
 mod dockerfile;
 mod freshness;
 mod lock;
+mod materials;
 mod plan;
 mod publish;
 mod request;
@@ -33,6 +34,7 @@ pub use request::{
 };
 
 use crate::blocking::joined;
+use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
@@ -43,6 +45,7 @@ use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
 use compile::{Compiled, GoBuild};
+use materials::materials;
 use plan::{ImagePlan, Plan};
 use toolchain::Toolchains;
 
@@ -75,6 +78,8 @@ struct Built {
     name: String,
     artifact: Artifact,
     references: Vec<Reference>,
+    /// What it was made of.
+    materials: Materials,
 }
 
 /// Programs to make images of, and whose caches that uses.
@@ -187,7 +192,7 @@ async fn build_programs(
             else => break,
         }
     }
-    let built = assembling.finish()?;
+    let built = assembling.finish(&toolchains)?;
     if scope.is_some() {
         crate::cache::programs::write_about(&context.programs, &request.scope);
     }
@@ -267,7 +272,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Puts the images of each unit together, in the order in which platforms were asked for.
-    fn finish(mut self) -> Result<Vec<Built>> {
+    fn finish(mut self, toolchains: &Toolchains) -> Result<Vec<Built>> {
         let mut all = Vec::new();
         for (index, image_plan) in self.image_plans.iter().enumerate() {
             let base = self.bases.get(&image_plan.settings.base);
@@ -294,7 +299,8 @@ impl<'a> Assembly<'a> {
                 }
             };
             let references = image_plan.references.clone();
-            all.push(Built { name: image_plan.name.clone(), artifact, references });
+            let materials = materials(image_plan, base, toolchains);
+            all.push(Built { name: image_plan.name.clone(), artifact, references, materials });
         }
         Ok(all)
     }

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{BuildContext, Built};
 use crate::disk::ResultFile;
+use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
 use crate::oci::{Reference, canonical_json};
@@ -59,6 +60,8 @@ pub enum ImmutableTags {
 pub struct Published {
     /// The name pinned by digest.
     pub pinned: Reference,
+    /// What it was made of.
+    pub materials: Materials,
 }
 
 impl Outputs {
@@ -135,7 +138,10 @@ impl Outputs {
         for (path, file, bytes) in descriptions {
             file.finish(&bytes).cannot(|| format!("write {}", path.display()))?;
         }
-        Ok(built.iter().filter_map(Built::pinned).map(|pinned| Published { pinned }).collect())
+        let published = built.iter().filter_map(|built| {
+            Some(Published { pinned: built.pinned()?, materials: built.materials.clone() })
+        });
+        Ok(published.collect())
     }
 
     async fn push_all(&self, images: &[TaggedArtifact], context: &BuildContext) -> Result<()> {

@@ -42,7 +42,7 @@ fn flags_for_control_groups_are_accepted_and_said_to_have_no_effect() {
 fn arguments_that_no_stage_takes_are_warned_of() {
     let onbuild = json!(["ARG TRIGGERED"]);
     let config = [("OnBuild".to_owned(), onbuild)].into();
-    let bench = need!(Bench::with_base(&Busybox { config }));
+    let bench = need!(Bench::with_base(&Busybox { config, ..Busybox::default() }));
     bench
         .file("ARG GLOBAL\nFROM scratch AS unneeded\nARG ELSEWHERE\nFROM busybox\nARG VERSION=1\n");
     let used = ["GLOBAL=1", "ELSEWHERE=1", "VERSION=2", "TRIGGERED=1"];

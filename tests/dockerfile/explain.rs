@@ -1,7 +1,7 @@
 //! `--explain`: why a step is executed again, without a value.
 
 use super::bench::Bench;
-use super::support::{Run, need};
+use super::support::{Busybox, Run, need};
 
 /// The explanations of a build, each after its `explain: `.
 #[track_caller]
@@ -81,7 +81,34 @@ fn a_base_that_moved_is_named_by_both_digests() {
     let bench = need!(Bench::new());
     bench.file("FROM busybox\nCOPY a /\n");
     bench.write("a", "1");
+    let image = bench.registry.image("library/busybox:latest");
+    let before = need!(Busybox::default().push(&bench.sandbox.path("same"), &image));
     explained(&bench, &[]);
     let again = explained(&bench, &["--pull"]);
     assert!(again[0].ends_with("found in the registry: it was looked up again"), "{again:#?}");
+
+    let other = Busybox { issue: Some("moved".to_owned()), ..Busybox::default() };
+    let after = need!(other.push(&bench.sandbox.path("moved"), &image));
+    assert_ne!(before, after);
+    let kept = explained(&bench, &[]);
+    assert!(kept[0].ends_with("found in the store: it was looked up before"), "{kept:#?}");
+    assert_eq!(step(&kept, "COPY"), "found in the store");
+    let moved = explained(&bench, &["--pull"]);
+    let resolved = format!("which is {after}: found in the registry: it moved from {before}");
+    assert!(moved[0].ends_with(&resolved), "{moved:#?}");
+    let why = format!("executed: the base moved from {before} to {after}");
+    assert_eq!(step(&moved, "COPY"), why);
+}
+
+#[test]
+fn the_flag_that_passes_over_earlier_results_is_told_as_it_was_given() {
+    let bench = need!(Bench::new());
+    bench.file("FROM busybox AS one\nRUN true\nFROM one\nRUN echo two\n");
+    explained(&bench, &[]);
+    let filtered = explained(&bench, &["--no-cache-filter", "one"]);
+    assert_eq!(step(&filtered, "RUN true"), "executed: --no-cache-filter");
+    assert_eq!(step(&filtered, "RUN echo two"), "found in the store");
+    let all = explained(&bench, &["--no-cache", "--no-cache-filter", "one"]);
+    assert_eq!(step(&all, "RUN true"), "executed: --no-cache");
+    assert_eq!(step(&all, "RUN echo two"), "executed: --no-cache");
 }

@@ -17,6 +17,7 @@ mod failures;
 mod files;
 mod foreign;
 mod network;
+mod ops;
 mod races;
 mod remote_cache;
 mod scopes;

@@ -151,7 +151,7 @@ fn secrets_and_mounts_leave_nothing_behind() {
 fn triggers_of_a_base_are_executed_first() {
     let onbuild = json!(["COPY a.txt /triggered", "RUN echo ran >> /order", "ENV T=1"]);
     let config = [("OnBuild".to_owned(), onbuild)].into();
-    let bench = need!(Bench::with_base(&Busybox { config }));
+    let bench = need!(Bench::with_base(&Busybox { config, ..Busybox::default() }));
     bench.write("a.txt", "a");
     bench.file("FROM busybox\nRUN echo own >> /order\n");
     let image = bench.build(&[]);

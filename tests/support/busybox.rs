@@ -21,12 +21,14 @@ const GROUP: &str = "root:x:0:\napp:x:1001:\nweb:x:33:app\nnogroup:x:65534:\n";
 pub struct Busybox {
     /// Changes of the configuration's `config`.
     pub config: BTreeMap<String, Value>,
+    /// The text of `/etc/issue`, where there is one.
+    pub issue: Option<String>,
 }
 
 impl Busybox {
     /// Writes it into `folder` as an image layout, tagged `latest`.
     pub fn write(&self, folder: &Path) -> Need<Digest> {
-        let tar = layer()?;
+        let tar = layer(self.issue.as_deref())?;
         let blobs = folder.join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
         let put = |media_type: &str, bytes: &[u8]| {
@@ -75,7 +77,7 @@ impl Busybox {
     }
 }
 
-fn layer() -> Need<Vec<u8>> {
+fn layer(issue: Option<&str>) -> Need<Vec<u8>> {
     let busybox = program("busybox")?;
     let bytes = fs::read(&busybox).unwrap();
     if !is_static(&bytes) {
@@ -97,6 +99,10 @@ fn layer() -> Need<Vec<u8>> {
     }
     entry(&mut archive, tar::EntryType::Directory, "home/app", 0o750, (1000, 1001), b"");
     entry(&mut archive, tar::EntryType::Regular, "bin/busybox", 0o755, (0, 0), &bytes);
+    if let Some(issue) = issue {
+        let (file, bytes) = (tar::EntryType::Regular, issue.as_bytes());
+        entry(&mut archive, file, "etc/issue", 0o644, (0, 0), bytes);
+    }
     entry(&mut archive, tar::EntryType::Regular, "etc/passwd", 0o644, (0, 0), PASSWD.as_bytes());
     entry(&mut archive, tar::EntryType::Regular, "etc/group", 0o644, (0, 0), GROUP.as_bytes());
     link(&mut archive, "sbin", "bin");

@@ -44,7 +44,7 @@ use super::instruction::Dockerfile;
 use super::lint::{self, LintContext};
 use super::source::Source;
 use super::{Diagnostic, Level};
-use crate::engine::{Backend, Execute, Solver};
+use crate::engine::{Backend, Execute, Materials, Solver};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::oci::Platform;
@@ -53,7 +53,16 @@ use platform::PlatformBuild;
 use remote::Remote;
 use sources::Opened;
 
-/// Builds a Dockerfile for each of `platforms`; answers the images in their order.
+/// What a build comes to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The images, in the order of their platforms.
+    pub images: Vec<Image>,
+    /// What they were made of, all together.
+    pub materials: Materials,
+}
+
+/// Builds a Dockerfile for each of `platforms`.
 ///
 /// Errs with every problem of the file that can be found without executing it, each with its line;
 /// then with the first step that fails.
@@ -62,7 +71,7 @@ pub async fn build(
     executor: Arc<dyn Execute>,
     job: Job,
     platforms: &[Platform],
-) -> Result<Vec<Image>> {
+) -> Result<Outcome> {
     let job = Arc::new(job);
     let (context, source) = sources::open_main(tools, &job).await?;
     let file = super::parse(&source).map_err(Diagnostics::into_error)?;
@@ -109,7 +118,7 @@ pub async fn build(
     if images.is_err() {
         executor.after_failure().await?;
     }
-    images
+    Ok(Outcome { images: images?, materials: common.solver.materials() })
 }
 
 /// How often a build begins again because files changed while they were read. What came out before

@@ -17,11 +17,13 @@ use crate::dockerfile::parse;
 use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin, Scope};
 use crate::engine::files::{Files, TreeFiles};
+use crate::engine::materials::BaseImage;
 use crate::engine::op::Input;
 use crate::engine::{Provider, Snapshot};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::oci::{ImageConfig, Platform};
+use crate::oci::{ImageConfig, Platform, Reference};
+use crate::transport::Location;
 
 /// What a stage begins with.
 #[derive(Clone)]
@@ -150,6 +152,29 @@ impl<'a> PlatformBuild<'a> {
     /// What comes from outside of the file; `written` is shown instead of an image's name that is made
     /// of values from the command line.
     async fn outside(
+        &self,
+        origin: &Origin,
+        written: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Outside> {
+        let found = self.find_outside(origin, written, platform).await?;
+        if let Outside::Image(image) = &found {
+            let place = match origin {
+                Origin::Context(name) => self.common.job.recipe.contexts.get(name),
+                _ => None,
+            };
+            let name = match (origin, place) {
+                (Origin::Image(name), _)
+                | (_, Some(NamedContext::Image(Location::Registry(name)))) => Some(name),
+                _ => None,
+            };
+            let (name, digest) = (name.map(Reference::familiar), image.manifest.digest().clone());
+            self.common.solver.note_base(BaseImage { name, digest });
+        }
+        Ok(found)
+    }
+
+    async fn find_outside(
         &self,
         origin: &Origin,
         written: Option<&str>,

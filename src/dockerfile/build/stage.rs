@@ -28,8 +28,8 @@ pub(super) struct Stage<'a> {
     pub snapshot: Snapshot,
     pub scope: Scope,
     pub config: ImageConfig,
-    /// Whether results of earlier builds may be used.
-    pub use_cache: bool,
+    /// The flag that says that results of earlier builds are passed over, where one does.
+    pub passed_over: Option<&'static str>,
     /// `CMD` was set in this stage.
     pub cmd_is_ours: bool,
     /// When the last step was executed, as histories write it.
@@ -45,7 +45,11 @@ impl<'a> Stage<'a> {
         let node = &build.graph.nodes()[index];
         let name = node.name.clone().unwrap_or_else(|| index.to_string());
         let off_here = [name, index.to_string()].iter().any(|it| job.cache.off_in.contains(it));
-        let use_cache = !job.cache.off && !off_here;
+        let passed_over = match (job.cache.off, off_here) {
+            (true, _) => Some("--no-cache"),
+            (false, true) => Some("--no-cache-filter"),
+            (false, false) => None,
+        };
         let platform = build.platform_of(index);
         let escape = build.common.file.directives.escape;
         let scratch = || {
@@ -82,7 +86,7 @@ impl<'a> Stage<'a> {
             snapshot,
             scope,
             config,
-            use_cache,
+            passed_over,
             cmd_is_ours: false,
             time,
             number: 1,
@@ -121,8 +125,8 @@ impl<'a> Stage<'a> {
         let solver = &self.build.common.solver;
         let (op, base, table) = (self.op(action), self.snapshot.clone(), solver.table().clone());
         let inputs = Inputs { base, files, variables, table };
-        let (use_cache, place) = (self.use_cache, self.place(written));
-        let step = Step { op, inputs, label, use_cache, place };
+        let (passed_over, place) = (self.passed_over, self.place(written));
+        let step = Step { op, inputs, label, passed_over, place };
         let output = Box::pin(solver.solve(step)).await.map_err(|wrong| spans.place(wrong))?;
         self.add(output, text);
         Ok(())

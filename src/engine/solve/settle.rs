@@ -29,8 +29,8 @@ impl Solver {
         let noted = record.as_ref().and_then(|record| store.get_record::<String>(ALIASES, record));
         let takes_other = match noted {
             Some(noted) => noted == key,
-            None if job.use_cache && self.has_output(job, &key).await? => true,
-            None if job.use_cache && self.has_output(job, &plain).await? => return Ok(None),
+            None if job.passed_over.is_none() && self.has_output(job, &key).await? => true,
+            None if job.passed_over.is_none() && self.has_output(job, &plain).await? => return Ok(None),
             None => {
                 self.began.send_replace(true);
                 let takes_other = prepared.wants_alternative().await?;

@@ -140,7 +140,7 @@ impl Progress for Timings {
 mod tests {
     use super::super::tests::HandClock;
     use super::*;
-    use crate::progress::{Reporter, TaskKind};
+    use crate::progress::{Explanation, Origin, Reporter, TaskKind};
     use std::sync::Arc;
 
     fn about() -> About {
@@ -231,6 +231,20 @@ mod tests {
         ] {
             assert!(page.contains(present), "{present}");
         }
+    }
+
+    #[test]
+    fn a_page_says_why_a_step_was_executed() {
+        let (_, timings) = sample();
+        Reporter::new(timings.clone()).explain(Explanation {
+            kind: TaskKind::Step,
+            name: "[1/2] COPY <a> /".to_owned(),
+            origin: Origin::Executed,
+            why: vec!["a changed".to_owned(), "b was added".to_owned()],
+        });
+        let text = "explain: step [1/2] COPY &lt;a&gt; /: executed: a changed; b was added";
+        let page = timings.page(&about());
+        assert!(page.contains(text), "{page}");
     }
 
     #[test]

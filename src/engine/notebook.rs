@@ -1,0 +1,335 @@
+//! What a step was made of, and why it is executed: what differs from the time before.
+//!
+//! ```text
+//! records/step-materials/<hash of the place and the instruction>   what it was made of, last time
+//! records/step-materials/<hash of the place and the number>        which instruction was there then
+//! records/explain-secret                                           the key of all hashes in them
+//! ```
+//! No value of an argument or variable and no content of a file is kept: they are hashed with a key
+//! that no other store has, so that nobody can find out by trying. Names and paths are kept as they
+//! are. The records say nothing of what a step comes out as, and nothing is looked up by them.
+
+use std::collections::BTreeMap;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+
+use super::execute::Inputs;
+use super::op::{Action, ExecOp, MountKind, Op};
+use super::read_file::ReadFile;
+use crate::error::{Cannot as _, Result};
+use crate::oci::Digest;
+use crate::store::Store;
+
+/// The kind of the store's records that hold materials.
+const RECORDS: &str = "step-materials";
+/// The kind and key of the one that holds the key of hashes.
+const SECRET: &str = "explain-secret";
+/// A step that reads more files than this is explained without their names.
+const MOST_FILES: usize = 20_000;
+/// How many names of one kind are told.
+const MOST_NAMES: usize = 10;
+/// How many digits of a hash are kept: enough to tell two values apart.
+const HASH_DIGITS: usize = 16;
+
+/// Where in a build a step is: what stays the same when its own text or files change.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The build, the stage and the platform.
+    pub stage: String,
+    /// The step's number in the stage.
+    pub number: usize,
+    /// The instruction as it is written.
+    pub written: String,
+}
+
+/// What a step was made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepMaterials {
+    /// The key of the files that it worked on.
+    base: String,
+    /// The manifest of the image at the bottom of them.
+    image: Option<Digest>,
+    /// What the op says, by what it is called.
+    fields: BTreeMap<String, String>,
+    /// The files that it read, where they are few enough to be named.
+    files: Option<BTreeMap<String, String>>,
+    /// What stands for all that it read.
+    read: String,
+}
+
+/// Which instruction was at a place: the key of its materials.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    key: String,
+}
+
+/// The materials of earlier builds.
+pub(super) struct Notebook {
+    store: Store,
+    secret: [u8; 32],
+}
+
+impl Notebook {
+    /// Opens the notebook of a store.
+    pub(super) fn open(store: &Store) -> Result<Self> {
+        let known = store.get_record::<String>(SECRET, SECRET);
+        let known = known.and_then(|text| blake3::Hash::from_hex(text).ok());
+        let secret = match known {
+            Some(secret) => secret.into(),
+            None => Self::begin(store)?,
+        };
+        Ok(Self { store: store.clone(), secret })
+    }
+
+    fn begin(store: &Store) -> Result<[u8; 32]> {
+        let mut secret = [0; 32];
+        let mut filled = 0;
+        while filled < secret.len() {
+            let got = getrandom(&mut secret[filled..], GetRandomFlags::empty());
+            filled += got.map_err(std::io::Error::from).cannot(|| "get random bytes")?;
+        }
+        store.put_record(SECRET, SECRET, &blake3::Hash::from(secret).to_hex().to_string())?;
+        Ok(secret)
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finalize().to_hex()[..HASH_DIGITS].to_owned()
+    }
+
+    /// What an op is made of.
+    pub(super) fn materials(
+        &self,
+        op: &Op,
+        inputs: &Inputs,
+        digests: &[Vec<u8>],
+        files: &[ReadFile],
+    ) -> StepMaterials {
+        let fields = fields(op).into_iter();
+        let named = files.iter().map(|file| {
+            let content = file.content.as_ref().map_or(&[][..], |hash| hash.as_slice());
+            (file.path.clone(), self.hash(&[&file.state, content]))
+        });
+        let all: Vec<&[u8]> = digests.iter().map(Vec::as_slice).collect();
+        StepMaterials {
+            base: op.base.clone(),
+            image: inputs.base.base.as_ref().map(|image| image.manifest.digest().clone()),
+            fields: fields.map(|(name, value)| (name, self.hash(&[value.as_bytes()]))).collect(),
+            files: (files.len() <= MOST_FILES).then(|| named.collect()),
+            read: self.hash(&all),
+        }
+    }
+
+    /// Says why a step is executed that is made of `now`, going by the nearest one before it: the same
+    /// instruction, or else what was in its place.
+    pub(super) fn why(&self, place: &Place, now: &StepMaterials) -> Vec<String> {
+        let of = |key: &str| self.store.get_record::<StepMaterials>(RECORDS, key);
+        if let Some(before) = of(&self.key(place)) {
+            return now.differences(&before);
+        }
+        let other = self.store.get_record::<Written>(RECORDS, &self.number_key(place));
+        match other.and_then(|other| of(&other.key)) {
+            Some(before) => {
+                let mut all = now.differences(&before);
+                all.insert(0, "the instruction is another one".to_owned());
+                all.retain(|why| why != LOST);
+                all
+            }
+            None => vec!["it is executed for the first time".to_owned()],
+        }
+    }
+
+    /// Takes note of what a step is made of.
+    pub(super) fn keep(&self, place: &Place, now: &StepMaterials) -> Result<()> {
+        let key = self.key(place);
+        self.store.put_record(RECORDS, &key, now)?;
+        self.store.put_record(RECORDS, &self.number_key(place), &Written { key })
+    }
+
+    /// Instructions and addresses of contexts may hold passwords: keys are hashes of them.
+    fn key(&self, place: &Place) -> String {
+        self.hash(&[b"instruction", place.stage.as_bytes(), place.written.as_bytes()])
+    }
+
+    fn number_key(&self, place: &Place) -> String {
+        self.hash(&[b"number", place.stage.as_bytes(), &place.number.to_le_bytes()])
+    }
+}
+
+/// Why a step is executed whose files are not told apart.
+const UNNAMED: &str = "what it reads changed";
+/// Why a step is executed that is made of the same as before.
+const LOST: &str = "nothing it is made of changed, but its result is not in the store";
+
+impl StepMaterials {
+    /// What differs from another time, for people.
+    fn differences(&self, before: &Self) -> Vec<String> {
+        let mut all = Vec::new();
+        match (&before.image, &self.image) {
+            (Some(from), Some(to)) if from != to => {
+                all.push(format!("the base moved from {from} to {to}"));
+            }
+            _ if self.base != before.base => all.push("a step below it changed".to_owned()),
+            _ => {}
+        }
+        all.extend(changes(&before.fields, &self.fields));
+        let none = BTreeMap::new();
+        let named = match (&before.files, &self.files) {
+            (Some(before), Some(now)) => changes(before, now),
+            _ => changes(&none, &none),
+        };
+        if named.is_empty() && self.read != before.read {
+            let is_named = before.files.is_some() && self.files.is_some();
+            let unnamed = format!("{UNNAMED}: of more than {MOST_FILES} files no names are kept");
+            all.push(if is_named { UNNAMED.to_owned() } else { unnamed });
+        }
+        all.extend(named);
+        if all.is_empty() {
+            all.push(LOST.to_owned());
+        }
+        all
+    }
+}
+
+/// Names what changed, was added and was removed, a few of each.
+fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+    let changed = now.iter().filter(|(name, hash)| before.get(*name).is_some_and(|b| b != *hash));
+    let added = now.keys().filter(|name| !before.contains_key(*name));
+    let removed = before.keys().filter(|name| !now.contains_key(*name));
+    let mut all = Vec::new();
+    tell(&mut all, changed.map(|(name, _)| name), "changed");
+    tell(&mut all, added, "was added");
+    tell(&mut all, removed, "was removed");
+    all
+}
+
+fn tell<'a>(all: &mut Vec<String>, names: impl Iterator<Item = &'a String>, what: &str) {
+    let names: Vec<&String> = names.collect();
+    all.extend(names.iter().take(MOST_NAMES).map(|name| format!("{name} {what}")));
+    if let Some(more) = names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
+        all.push(format!("{more} more like that"));
+    }
+}
+
+/// What an op says, by what people call it.
+fn fields(op: &Op) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, value: String| all.push((name.to_owned(), value));
+    if let Some(epoch) = op.epoch {
+        add("SOURCE_DATE_EPOCH", epoch.to_string());
+    }
+    add("the compression", op.encoding.to_string());
+    match &op.action {
+        Action::Exec(exec) => all.extend(exec_fields(exec)),
+        Action::Copy(copy) => {
+            add("the list of sources", copy.sources.join("\0"));
+            add("the destination", copy.path.clone());
+            add("--chown", format!("{:?}", copy.owner));
+            add("--chmod", format!("{:?}", copy.mode));
+            add("--exclude", copy.excludes.join("\0"));
+            add("--link", copy.link.to_string());
+            add("--parents", copy.parents.to_string());
+            add("what ADD unpacks", format!("{:?}", copy.add.as_ref().map(|add| add.unpack)));
+            for (name, text) in &copy.inline {
+                all.push((format!("the text <<{name}"), text.clone()));
+            }
+        }
+        Action::MakeFolder { path, user } => {
+            add("the folder", path.clone());
+            add("the user", user.clone());
+        }
+        Action::Take(_) => {}
+    }
+    all
+}
+
+fn exec_fields(exec: &ExecOp) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut add = |name: &str, value: String| all.push((name.to_owned(), value));
+    add("the command", exec.argv.join("\0"));
+    add("the script", exec.script.as_ref().map(|script| script.text.clone()).unwrap_or_default());
+    add("the working folder", exec.folder.clone());
+    add("the user", exec.user.clone());
+    add("the network", format!("{:?}", exec.network));
+    add("--add-host", format!("{:?}", exec.hosts));
+    add("--shm-size", format!("{:?}", exec.shared_memory_bytes));
+    add("--ulimit", exec.limits.join("\0"));
+    add("the use of Go's caches", format!("{:?}", (exec.caches.wanted, &exec.caches.read_later)));
+    for (name, value) in &exec.environment {
+        all.push((format!("the argument or variable {name}"), value.clone()));
+    }
+    for mount in &exec.mounts {
+        let what = match &mount.kind {
+            MountKind::Secret { id, variable, .. } => format!("secret {id} {variable:?}"),
+            kind => format!("{kind:?}"),
+        };
+        all.push((format!("the mount at {}", mount.target), format!("{what} {}", mount.read_only)));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn materials(base: &str, fields: &[(&str, &str)], files: &[(&str, &str)]) -> StepMaterials {
+        let map = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned())).collect()
+        };
+        StepMaterials {
+            base: base.to_owned(),
+            image: None,
+            fields: map(fields),
+            files: Some(map(files)),
+            read: format!("{files:?}"),
+        }
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let before = materials("1", &[("A", "x"), ("B", "x")], &[("a", "1"), ("b", "1")]);
+        for (now, expected) in [
+            (before.clone(), &[LOST][..]),
+            (
+                materials("2", &[("A", "x"), ("B", "x")], &[("a", "1"), ("b", "1")]),
+                &["a step below it changed"],
+            ),
+            (
+                materials("1", &[("A", "y"), ("C", "x")], &[("a", "1"), ("b", "2"), ("c", "1")]),
+                &["A changed", "C was added", "B was removed", "b changed", "c was added"],
+            ),
+        ] {
+            assert_eq!(now.differences(&before), expected);
+        }
+        let (mut many, mut none) = (before.clone(), before.clone());
+        many.files = Some((0..25).map(|n| (format!("{n:02}"), String::new())).collect());
+        none.files = Some(BTreeMap::new());
+        let told = many.differences(&none);
+        assert_eq!((told.len(), told[10].as_str()), (11, "15 more like that"));
+        let mut unnamed = before.clone();
+        (unnamed.files, unnamed.read) = (None, "other".to_owned());
+        let many = "what it reads changed: of more than 20000 files no names are kept";
+        assert_eq!(unnamed.differences(&before), [many]);
+        assert_eq!(before.differences(&unnamed), [many]);
+        let mut inside = before.clone();
+        inside.read = "other".to_owned();
+        assert_eq!(inside.differences(&before), ["what it reads changed"]);
+    }
+
+    #[test]
+    fn hashes_of_two_stores_cannot_be_compared_and_no_value_is_kept() {
+        let hashes = [(); 2].map(|()| {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            let one = Notebook::open(&store).unwrap().hash(&[b"hunter2"]);
+            assert_eq!(Notebook::open(&store).unwrap().hash(&[b"hunter2"]), one);
+            one
+        });
+        assert_ne!(hashes[0], hashes[1]);
+    }
+}

@@ -1,0 +1,206 @@
+//! Steps as data: what each instruction becomes, without a word of the machine that executes it.
+//!
+//! The golden file is `fixtures/ops/ops.json`; `BLESS=1` writes it anew. A change of a key in it means
+//! that all caches are cold once: the version of keys goes up with it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use gondola::dockerfile::build::{
+    CachePolicy, ContextSource, FileSource, Job, NamedContext, Recipe, SecretSource,
+    StatedPlatform, Tools, build,
+};
+use gondola::engine::op::{Action, Input, MountKind};
+use gondola::engine::{
+    Execute, Executed, Inputs, Materials, Op, OpError, Prepared, ReadFile, Run, Snapshot,
+};
+use gondola::error::Result;
+use gondola::image::Image;
+use gondola::layer::Encoding;
+use gondola::progress::Reporter;
+use gondola::registry::{Client, Options};
+use gondola::sandbox::Network;
+use gondola::store::{CacheScope, Store};
+use gondola::transport::Context;
+use serde_json::{Value, json};
+
+/// An executor that reads and runs nothing, and notes what it was asked for.
+#[derive(Default)]
+struct Recorder(Arc<Mutex<Vec<Value>>>);
+
+/// An op that was noted.
+struct Noted(usize);
+
+impl Execute for Recorder {
+    fn prepare(&self, op: Arc<Op>, _: Inputs) -> BoxFuture<'_, Result<Box<dyn Prepared>, OpError>> {
+        let noted = Noted(folders(&op));
+        let (definition, key) = (op.definition(), op.key(&noted.digests()));
+        let entry = json!({
+            "decided": op.is_decided(), "definition": definition, "key": key, "op": *op,
+        });
+        self.0.lock().unwrap().push(entry);
+        let written = serde_json::to_string(&*op).unwrap();
+        assert_eq!(serde_json::from_str::<Op>(&written).unwrap(), *op, "it can be read again");
+        std::future::ready(Ok(Box::new(noted) as Box<dyn Prepared>)).boxed()
+    }
+
+    fn warm_up<'a>(&'a self, _: &'a Snapshot) -> BoxFuture<'a, ()> {
+        std::future::ready(()).boxed()
+    }
+
+    fn store_layers_of(&self, _: &Image) {}
+
+    fn forget(&self) {}
+
+    fn after_failure(&self) -> BoxFuture<'_, Result<()>> {
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// How many digests an op's key takes.
+fn folders(op: &Op) -> usize {
+    let is_folder = |from: &Input| matches!(from, Input::Local(_));
+    match &op.action {
+        Action::Copy(_) | Action::Take(_) => 1,
+        Action::MakeFolder { .. } => 0,
+        Action::Exec(exec) => {
+            let binds = exec.mounts.iter().filter(
+                |mount| matches!(&mount.kind, MountKind::Bind { from, .. } if is_folder(from)),
+            );
+            binds.count()
+        }
+    }
+}
+
+impl Prepared for Noted {
+    fn digests(&self) -> Vec<Vec<u8>> {
+        vec![b"what was read".to_vec(); self.0]
+    }
+
+    fn files(&self) -> Vec<ReadFile> {
+        Vec::new()
+    }
+
+    fn execute(self: Box<Self>, _: Run) -> BoxFuture<'static, Result<Executed, OpError>> {
+        std::future::ready(Ok(Executed::default())).boxed()
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/ops").join(name)
+}
+
+fn job(scratch: &Path) -> Job {
+    let secret = scratch.join("secret");
+    let recipe = Recipe {
+        file: FileSource::InContext("Dockerfile".to_owned()),
+        context: ContextSource::Folder(fixture("context")),
+        contexts: BTreeMap::from([(
+            "files".to_owned(),
+            NamedContext::Files(ContextSource::Folder(fixture("other"))),
+        )]),
+        target: None,
+        arguments: BTreeMap::new(),
+        secrets: BTreeMap::from([
+            ("token".to_owned(), SecretSource::Value("hunter2".to_owned())),
+            ("key".to_owned(), SecretSource::File(secret)),
+        ]),
+        agents: BTreeMap::from([("agent".to_owned(), scratch.join("agent.sock"))]),
+        hosts: vec![("host".to_owned(), "10.0.0.1".parse().unwrap())],
+        network: Network::Private,
+        limits: vec!["nofile=100:200".parse().unwrap()],
+        shared_memory_bytes: Some(1 << 20),
+        go_cache: true,
+        epoch: Some(1_700_000_000),
+        now: 1_700_000_001,
+        manifest_format: None,
+        shell_on_failure: false,
+    };
+    Job {
+        recipe,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        cache: CachePolicy::default(),
+        scope: Some(CacheScope::of_this_build()),
+        shares_caches: true,
+        encoding: Encoding::default(),
+        is_kept_here: true,
+        stated: StatedPlatform::Asked,
+        explain: false,
+    }
+}
+
+/// What the Dockerfile of the fixture becomes.
+fn ops(scratch: &Path) -> Vec<Value> {
+    recorded(scratch).0
+}
+
+/// What the Dockerfile of the fixture becomes, and what that was made of.
+fn recorded(scratch: &Path) -> (Vec<Value>, Materials) {
+    let transport = Context {
+        store: Store::open(&scratch.join("store")).unwrap(),
+        client: Client::new(Options::default()).unwrap(),
+        reporter: Reporter::silent(),
+        host: "linux/amd64".parse().unwrap(),
+        jobs: 2,
+    };
+    let tools = Tools { transport, variables: BTreeMap::new(), cores: 2 };
+    let recorder = Recorder::default();
+    let found = recorder.0.clone();
+    let platforms = ["linux/amd64".parse().unwrap()];
+    let built = build(&tools, Arc::new(recorder), job(scratch), &platforms);
+    let built = tokio::runtime::Runtime::new().unwrap().block_on(built).unwrap();
+    let mut found = std::mem::take(&mut *found.lock().unwrap());
+    // Stages are executed side by side.
+    found.sort_by_key(|op| op["op"].to_string());
+    (found, built.materials)
+}
+
+#[test]
+fn every_instruction_becomes_the_ops_of_the_golden_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ops = ops(scratch.path());
+    let text = serde_json::to_string_pretty(&ops).unwrap() + "\n";
+    for hidden in
+        [scratch.path().to_str().unwrap(), env!("CARGO_MANIFEST_DIR"), "hunter2", "agent.sock"]
+    {
+        assert!(!text.contains(hidden), "{hidden} is written in an op");
+    }
+    let golden = fixture("ops.json");
+    if std::env::var_os("BLESS").is_some() {
+        fs_err::write(&golden, &text).unwrap();
+    }
+    assert_eq!(text, fs_err::read_to_string(golden).unwrap());
+}
+
+#[test]
+fn an_op_that_reads_no_files_has_its_definition_for_a_key() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ops = ops(scratch.path());
+    let mut definitions = std::collections::BTreeSet::new();
+    for op in &ops {
+        assert!(definitions.insert(op["definition"].as_str().unwrap()), "{op}");
+        let reads = op["op"]["action"].as_object().unwrap().contains_key("copy")
+            || !op["decided"].as_bool().unwrap();
+        assert_eq!(op["definition"] != op["key"], reads, "{op}");
+    }
+}
+
+#[test]
+fn the_materials_name_contexts_and_caches_and_no_path_of_this_machine() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (_, materials) = recorded(scratch.path());
+    let contexts: Vec<&String> = materials.contexts.keys().collect();
+    assert_eq!(contexts, ["local:context", "local:files"]);
+    assert!(materials.contexts.values().all(|digest| digest.starts_with("blake3:")));
+    assert_eq!(materials.caches.iter().collect::<Vec<_>>(), ["/cache", "seeded"]);
+    assert!(materials.bases.is_empty() && materials.toolchain.is_none());
+    let text = serde_json::to_string(&materials).unwrap();
+    for hidden in [scratch.path().to_str().unwrap(), env!("CARGO_MANIFEST_DIR"), "hunter2"] {
+        assert!(!text.contains(hidden), "{hidden} in {text}");
+    }
+    assert_eq!(serde_json::from_str::<Materials>(&text).unwrap(), materials);
+}
