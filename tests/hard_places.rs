@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Docker, Sandbox, go, need, program, root};
+use support::{Docker, Run, Sandbox, go, need, program, root};
 
 /// A container image with the program, what it is linked to, and nothing else.
 fn image_with_gondola(docker: &Docker, sandbox: &Sandbox) -> String {
@@ -95,6 +95,37 @@ fn a_locked_down_container_builds_the_same_image_as_the_host() {
     let there = docker.docker(&[&options[..], &build].concat());
     let digest = |line: &str| line.trim().rsplit_once('@').unwrap().1.to_owned();
     assert_eq!(digest(&there), digest(here.line()));
+}
+
+/// What steps look at where nothing can be mounted.
+const LOOK: &str = "set -e; test \"$(readlink /proc/self/exe)\" = /bin/busybox; \
+    grep -q ^Name: /proc/self/status; echo error >/dev/stderr; echo output >/dev/stdout; \
+    test \"$(echo input | cat /dev/fd/0)\" = input; echo gone >/dev/null; ls /proc/self/fd/0; \
+    test \"$(stat -c %a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty | sort -u)\" = 666; \
+    test $(stat -c %a /dev/shm) = 1777; echo x >/dev/shm/x; test -s /etc/resolv.conf; \
+    grep -q localhost /etc/hosts; test \"$(cat /etc/hostname)\" = \"$(hostname)\"";
+
+#[test]
+fn steps_in_a_container_under_dockers_profile_find_what_every_step_does() {
+    let busybox = need!(program("busybox"));
+    let docker = need!(Docker::start());
+    let sandbox = Sandbox::new();
+    let image = image_with_gondola(&docker, &sandbox);
+    let context = sandbox.path("context");
+    fs::create_dir_all(&context).unwrap();
+    fs::copy(busybox, context.join("busybox")).unwrap();
+    let steps = format!(
+        "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
+         RUN {LOOK}\nUSER 1000:1000\nRUN {LOOK}\n"
+    );
+    fs::write(context.join("Dockerfile"), steps).unwrap();
+    let source = format!("--volume={}:/context:ro", context.display());
+    let options = ["run", "--rm", "--network=none", "--env=HOME=/tmp", &source, &image];
+    let build = ["/usr/bin/gondola", "build", "-f", "/context/Dockerfile", "-t", "x", "/context"];
+    let run = Run::of(&mut docker.command(&[&options[..], &build].concat())).success();
+    let said = run.stderr.matches("sandbox in-container: most steps").count();
+    assert_eq!(said, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("steps are no boundary"), "{}", run.stderr);
 }
 
 /// A Dockerfile whose one step runs a command of busybox.

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 
 use seccompiler::sock_filter;
 
@@ -147,6 +148,39 @@ fn respond_with_descriptor(listener: &OwnedFd, call: &Call, fd: &OwnedFd, close_
 
 /// Reads memory of another process; less than asked for where the rest does not exist.
 pub(super) fn read_memory(thread: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
+    or_by_file(read_directly(thread, address, into), || {
+        let memory = fs_err::File::open(format!("/proc/{thread}/mem"))?;
+        memory.file().read_at(into, address)
+    })
+}
+
+/// Writes memory of another process, the whole slice.
+pub(super) fn write_memory(thread: u32, address: u64, from: &[u8]) -> io::Result<()> {
+    or_by_file(write_directly(thread, address, from), || {
+        let memory = fs_err::OpenOptions::new().write(true).open(format!("/proc/{thread}/mem"))?;
+        memory.file().write_all_at(from, address)
+    })
+}
+
+/// The filters of some containers refuse the calls that reach memory directly to everybody, while the
+/// file of it is refused to other users alone.
+fn or_by_file<T>(
+    directly: io::Result<T>,
+    by_file: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    let refused = [Some(libc::EPERM), Some(libc::ENOSYS)];
+    match directly {
+        Err(error) if refused.contains(&error.raw_os_error()) => {}
+        result => return result,
+    }
+    // What the file says of an address where there is nothing.
+    by_file().map_err(|error| match error.raw_os_error() {
+        Some(libc::EIO) => io::Error::from_raw_os_error(libc::EFAULT),
+        _ => error,
+    })
+}
+
+fn read_directly(thread: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = remote(address, into.len())?;
     let pid = thread.cast_signed();
@@ -157,8 +191,7 @@ pub(super) fn read_memory(thread: u32, address: u64, into: &mut [u8]) -> io::Res
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes memory of another process, the whole slice.
-pub(super) fn write_memory(thread: u32, address: u64, from: &[u8]) -> io::Result<()> {
+fn write_directly(thread: u32, address: u64, from: &[u8]) -> io::Result<()> {
     let local = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
     let remote = remote(address, from.len())?;
     let pid = thread.cast_signed();
@@ -236,4 +269,28 @@ pub(super) fn set_realtime_limit(thread: u32, current: u64, greatest: u64) -> io
         libc::prlimit64(pid, libc::RLIMIT_RTTIME, &raw const wanted, std::ptr::null_mut())
     };
     answer(i64::from(result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_reached_by_its_file_where_the_direct_way_is_refused() {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+        let refused = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        let here = b"text".to_vec();
+        let address = here.as_ptr() as u64;
+        let mut found = [0; 4];
+        let memory = || fs_err::File::open(format!("/proc/{thread}/mem"));
+        let count = or_by_file(refused(), || memory()?.file().read_at(&mut found, address));
+        assert_eq!((count.unwrap(), &found), (4, b"text"));
+        let mut byte = [0];
+        let nowhere = or_by_file(refused(), || memory()?.file().read_at(&mut byte, 0));
+        assert_eq!(nowhere.unwrap_err().raw_os_error(), Some(libc::EFAULT));
+        // Any other failure is the answer.
+        let failed = || Err::<(), _>(io::Error::from_raw_os_error(libc::ESRCH));
+        let other = or_by_file(failed(), || panic!("it is not asked"));
+        assert_eq!(other.unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
 }
