@@ -68,7 +68,8 @@ fn packages_that_cannot_be_built() {
     sandbox.write("broken/main.go", "package main\n\nfunc main() {}\n");
     sandbox.write("typo/go.mod", "module example.com/typo\n\ngo 1.21\n");
     sandbox.write("typo/main.go", "package main\n\nfunc main() { undefinedName() }\n");
-    sandbox.write("bare/main.go", "package main\n\nfunc main() {}\n");
+    let outside = "package main\n\nimport _ \"example.com/outside\"\n\nfunc main() {}\n";
+    sandbox.write("bare/main.go", outside);
     sandbox.write("empty/go.mod", "module example.com/empty\n\ngo 1.21\n");
     for (arguments, says) in [
         (&["./nowhere"][..], &["nowhere"][..]),
@@ -76,7 +77,7 @@ fn packages_that_cannot_be_built() {
         (&["./lib/..."], &["no main package"]),
         (&["./broken"], &["malformed module path"]),
         (&["./typo"], &["undefined: undefinedName", "example.com/typo"]),
-        (&["./bare"], &["go.mod", "go mod init"]),
+        (&["./bare"], &["example.com/outside", "go mod init"]),
         (&["./empty"], &["no Go files"]),
         (&["example.com/unknown"], &["example.com/unknown"]),
     ] {

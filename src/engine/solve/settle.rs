@@ -30,7 +30,9 @@ impl Solver {
         let takes_other = match noted {
             Some(noted) => noted == key,
             None if job.passed_over.is_none() && self.has_output(job, &key).await? => true,
-            None if job.passed_over.is_none() && self.has_output(job, &plain).await? => return Ok(None),
+            None if job.passed_over.is_none() && self.has_output(job, &plain).await? => {
+                return Ok(None);
+            }
             None => {
                 self.began.send_replace(true);
                 let takes_other = prepared.wants_alternative().await?;
