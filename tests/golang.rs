@@ -226,9 +226,9 @@ async fn what_is_wrong_is_said_in_the_words_of_go_with_the_package_and_the_next_
         assert!(text.contains(expect), "{fixture} {pattern}: {text}");
     }
     let bench = Bench::empty();
-    bench.write("main.go", "package main\n\nfunc main() {}\n");
+    bench.write("main.go", "package main\n\nimport _ \"example.com/outside\"\n\nfunc main() {}\n");
     let text = bench.failure(&["."]).await;
-    assert!(text.contains("go.mod file not found") && text.contains("go mod init"), "{text}");
+    assert!(text.contains("example.com/outside") && text.contains("go mod init"), "{text}");
     bench.write("go.mod", "module x\n\ngo 1.999\n");
     let text = bench.failure(&["."]).await;
     assert!(text.contains("requires go >= 1.999") && text.contains("GOTOOLCHAIN=auto"), "{text}");

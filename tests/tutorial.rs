@@ -59,7 +59,7 @@ impl Tutorial {
         if user == User::Unprivileged {
             root("becoming another user")?;
             program("setpriv")?;
-            install(env!("CARGO_BIN_EXE_gondola"), &tutorial.copy());
+            install(env!("CARGO_BIN_EXE_gondola"), tutorial.copy());
             tutorial.hand_over();
         }
         Ok(tutorial)

@@ -133,10 +133,8 @@ impl Progress {
 
     fn see(&mut self, store: &Store, file: &Path, found: &Metadata) {
         let Some((cache, of)) = owner(file, &Facts::default()) else { return };
-        let bytes = match found.is_dir() {
-            true => unpacked_bytes(&store.root().join(file)),
-            false => share(found),
-        };
+        let bytes =
+            if found.is_dir() { unpacked_bytes(&store.root().join(file)) } else { share(found) };
         self.total += bytes;
         match &mut self.open {
             Some(open) if open.path == of.path => open.bytes += bytes,
@@ -271,7 +269,7 @@ mod tests {
         let oldest = times.min().unwrap();
         assert_eq!(
             oldest,
-            UNIX_EPOCH + Duration::from_secs(100_000 - 40),
+            UNIX_EPOCH + Duration::from_mins(1666),
             "the last ones in the list were old"
         );
         assert!(!store.place(StorePlace::Bound).exists());

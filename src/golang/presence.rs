@@ -27,7 +27,9 @@ fn files(folder: &Path) -> impl Iterator<Item = String> {
     let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| {
-        name.ends_with(".go") && !name.ends_with("_test.go") && !name.starts_with(['_', '.'])
+        Path::new(name).extension().is_some_and(|extension| extension == "go")
+            && !name.ends_with("_test.go")
+            && !name.starts_with(['_', '.'])
     })
 }
 

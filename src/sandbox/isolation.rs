@@ -97,8 +97,8 @@ impl FromStr for Isolation {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let named = Self::ALL.map(|isolation| (isolation.as_str(), isolation));
-        let found = named.iter().chain(&OLD_NAMES).find(|(name, _)| *name == text);
+        let current = Self::ALL.map(|isolation| (isolation.as_str(), isolation));
+        let found = current.iter().chain(&OLD_NAMES).find(|(name, _)| *name == text);
         found.map(|(_, isolation)| *isolation).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
             Error::new(ErrorKind::Usage, format!("use sandbox {text:?}"))

@@ -144,8 +144,11 @@ mod boundary {
     use std::path::Path;
 
     #[cfg(test)]
+    type Hook = Box<dyn FnOnce(&Path)>;
+
+    #[cfg(test)]
     thread_local! {
-        static HOOK: std::cell::RefCell<Option<Box<dyn FnOnce(&Path)>>> = const {
+        static HOOK: std::cell::RefCell<Option<Hook>> = const {
             std::cell::RefCell::new(None)
         };
     }

@@ -60,13 +60,16 @@ pub fn walk(
     walk_on(folder, after, is_one, &mut |_, found| visit(found.0, found.1))
 }
 
+/// What is done with the number of files in a folder and each of them.
+type VisitListed<'a> = dyn FnMut(usize, (&Path, &Metadata)) -> ControlFlow<()> + 'a;
+
 /// As [`walk`], and says with each file how many there are in its folder: listing them
 /// is what takes long in a folder of a hundred thousand.
 pub fn walk_on(
     folder: &Path,
     after: Option<&Path>,
     is_one: &dyn Fn(&Path) -> bool,
-    visit: &mut dyn FnMut(usize, (&Path, &Metadata)) -> ControlFlow<()>,
+    visit: &mut VisitListed<'_>,
 ) -> ControlFlow<()> {
     let after = after.map(|path| path.iter().map(OsString::from).collect());
     Walk { top: folder, is_one, visit }.inside(Path::new(""), after)
@@ -75,7 +78,7 @@ pub fn walk_on(
 struct Walk<'a> {
     top: &'a Path,
     is_one: &'a dyn Fn(&Path) -> bool,
-    visit: &'a mut dyn FnMut(usize, (&Path, &Metadata)) -> ControlFlow<()>,
+    visit: &'a mut VisitListed<'a>,
 }
 
 impl Walk<'_> {
@@ -213,7 +216,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut expected: Vec<_> =
                 (0..count).map(|n: u32| format!("{:08x}", n.wrapping_mul(2_654_435_761))).collect();
-            expected.iter().for_each(|name| fs_err::write(folder.path().join(name), "").unwrap());
+            for name in &expected {
+                fs_err::write(folder.path().join(name), "").unwrap();
+            }
             expected.sort();
             for after in [None, expected.get(count as usize / 2)] {
                 let mut found = Vec::new();

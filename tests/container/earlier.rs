@@ -32,7 +32,7 @@ fn make_store(world: &World) -> Option<PathBuf> {
     make_recipe(EARLIER, &root, &[("RUNG", isolation), ("FORM", form)]);
     let layers = fs::read_dir(root.join("gondola/rootfs").join(form)).unwrap();
     let programs = layers.map(|entry| entry.unwrap().path().join("fs/bin")).next().unwrap();
-    install(&program("busybox").unwrap(), &programs.join("busybox"));
+    install(program("busybox").unwrap(), programs.join("busybox"));
     for applet in ["sh", "echo", "sleep"] {
         symlink("busybox", programs.join(applet)).unwrap();
     }
@@ -45,7 +45,9 @@ fn give(path: &Path, world: &World) {
     use std::os::unix::fs::MetadataExt as _;
     let home = fs::metadata(world.home()).unwrap();
     if path.is_dir() && !path.is_symlink() {
-        fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), world));
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), world);
+        }
     }
     if !path.is_symlink() {
         chown(path, Some(home.uid()), Some(home.gid())).unwrap();

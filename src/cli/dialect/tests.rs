@@ -298,9 +298,10 @@ fn every_flag_of_run_does_for_what_is_run_what_its_row_says() {
             let added = with_value(flag.name, is_positional, value);
             // The flag that means a folder is there already.
             let without = if added == words[0] { &words[1..] } else { words };
-            let with = match is_positional {
-                true => [without, &[&added]].concat(),
-                false => [&[added.as_str()], without].concat(),
+            let with = if is_positional {
+                [without, &[&added]].concat()
+            } else {
+                [&[added.as_str()], without].concat()
             };
             let case = format!("{front_end:?} {with:?}");
             let (plain, _) = run_outcome(project.path(), without).unwrap();
