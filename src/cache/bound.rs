@@ -3,6 +3,8 @@
 //! ```text
 //! STORE/gondola/bound     how far the walk has come, its sum, and the oldest entries that it has seen
 //! ```
+//! Images that have a name are no cache: they are neither counted nor removed.
+//!
 //! Nobody waits for this: it ends when its time is up, wherever it is, and the next build goes on there.
 //! Only listing the blobs cannot be ended, which takes longer than that where there are many hundred thousand.
 //! So what is added up was not all there at one moment, and a file that was used since the walk passed
@@ -16,7 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, EntryPath, Facts, modified, named, owner};
+use super::content::Images;
+use super::{Cache as _, Entry, EntryPath, Facts, modified, named, owner};
 use crate::error::Result;
 use crate::store::{Collector, Size, Standing, Store, StorePlace, unpacked_bytes, walk_on};
 
@@ -69,7 +72,7 @@ struct Candidate {
 pub fn keep_within(store: &Store, keep: u64, is_over: &dyn Fn() -> bool) -> Result<bool> {
     let note = store.place(StorePlace::Bound);
     let mut progress = Progress::read(&note);
-    progress.scan(store, is_over);
+    progress.scan(store, is_over)?;
     if progress.is_whole && progress.total > keep && !is_over() {
         progress.remove(store, keep, is_over)?;
     }
@@ -97,10 +100,11 @@ impl Progress {
     }
 
     /// Goes on with the walk.
-    fn scan(&mut self, store: &Store, is_over: &dyn Fn() -> bool) {
+    fn scan(&mut self, store: &Store, is_over: &dyn Fn() -> bool) -> Result<()> {
         if self.is_whole {
-            return;
+            return Ok(());
         }
+        let facts = Facts { named: store.named_blobs()?, ..Facts::default() };
         let is_unpacked = |path: &Path| path.iter().count() == 2;
         let mut looked_at = 0;
         for place in PLACES {
@@ -119,20 +123,24 @@ impl Progress {
                 }
                 looked_at += 1;
                 let file = top.join(file);
-                self.see(store, &file, found);
+                self.see(store, &file, found, &facts);
                 self.after = Some(file);
                 ControlFlow::Continue(())
             };
             if walk_on(&folder, after.as_deref(), &is_one, visit).is_break() {
-                return;
+                return Ok(());
             }
         }
         self.close();
         self.is_whole = true;
+        Ok(())
     }
 
-    fn see(&mut self, store: &Store, file: &Path, found: &Metadata) {
-        let Some((cache, of)) = owner(file, &Facts::default()) else { return };
+    fn see(&mut self, store: &Store, file: &Path, found: &Metadata, facts: &Facts) {
+        let Some((cache, of)) = owner(file, facts) else { return };
+        if cache.name() == Images.name() {
+            return;
+        }
         let bytes =
             if found.is_dir() { unpacked_bytes(&store.root().join(file)) } else { share(found) };
         self.total += bytes;
@@ -227,6 +235,8 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
+    use crate::oci::{Descriptor, MediaType};
+
     /// A store with ten records, the last of which is the oldest.
     fn store() -> (tempfile::TempDir, Store) {
         store_of(10)
@@ -315,6 +325,19 @@ mod tests {
         }
         assert!((80..100).contains(&left(&store)), "{}", left(&store));
         assert!(times > 60, "{times}: more was done than there was time for");
+    }
+
+    #[test]
+    fn a_named_image_is_not_counted() {
+        let (_home, store) = store();
+        let image = store.put(&[b'x'; 100_000]).unwrap();
+        let named = Descriptor::new(MediaType::OCI_MANIFEST, image.clone(), 100_000);
+        store.set_names(&[("large:1".parse().unwrap(), named)]).unwrap();
+        let never = || false;
+        assert!(keep_within(&store, 20_000, &never).unwrap());
+        assert_eq!(left(&store), 10, "what an image has was taken from the caches");
+        assert!(!keep_within(&store, 10, &never).unwrap() || left(&store) == 0);
+        assert!(store.blob_path(&image).exists());
     }
 
     #[test]

@@ -56,8 +56,20 @@ fn foreign_word(error: &clap::Error, verb: Option<&str>) -> Option<Error> {
         (ErrorKind::InvalidSubcommand, None) => {
             foreign::command(word(ContextKind::InvalidSubcommand)?)
         }
+        (ErrorKind::InvalidSubcommand, Some(verb)) => {
+            foreign::subcommand(verb, word(ContextKind::InvalidSubcommand)?)
+        }
         _ => None,
     }
+}
+
+/// Whether the help of a command has a flag.
+fn is_shown(flag: &str, verb: Option<&str>) -> bool {
+    let program = Cli::command();
+    let command = verb.and_then(|verb| program.find_subcommand(verb)).unwrap_or(&program);
+    let name = flag.trim_start_matches('-').split(['=', ' ', '[']).next().unwrap_or_default();
+    let mut own = command.get_arguments();
+    own.any(|argument| argument.get_long() == Some(name) && !argument.is_hide_set())
 }
 
 /// Lets clap print its message: help and versions to stdout, mistakes to stderr. What it quotes has no
@@ -68,6 +80,14 @@ fn show(mut error: clap::Error, arguments: &[OsString], verb: Option<&str>) -> E
         && plain.kind() == ErrorKind::DisplayHelp
     {
         error = plain;
+    }
+    // "To pass it as a value" is good advice for programs that take such values, and none for these; of
+    // flags that are spelled nearly like it, the parser names hidden ones, too.
+    error.remove(ContextKind::Suggested);
+    if let Some(ContextValue::String(near)) = error.get(ContextKind::SuggestedArg)
+        && !is_shown(near, verb)
+    {
+        error.remove(ContextKind::SuggestedArg);
     }
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
         if let Some(ContextValue::String(quoted)) = error.get(kind) {
@@ -108,7 +128,9 @@ mod tests {
 
     #[test]
     fn words_of_other_tools_are_answered() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 8] = [
+            (&["cache", "prune", "-f"], "leave it out"),
+            (&["cache", "ls"], "gondola cache du"),
             (&["build", "--load", "."], "--output docker:"),
             (&["build", "-L", "."], "--output docker:"),
             (&["-q", "build", "--cache-from=type=gha"], "--cache-repo REPOSITORY"),

@@ -16,8 +16,8 @@ use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::OFlags;
 
-pub use result::ResultFile;
-pub use unfinished::Unfinished;
+pub use result::{ResultFile, WrittenResult};
+pub use unfinished::{Unfinished, is_unfinished};
 
 /// Opens a regular file for reading.
 pub fn open(path: &Path) -> io::Result<File> {

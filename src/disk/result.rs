@@ -16,6 +16,11 @@ use super::{Unfinished, is_descriptor, refusal};
 #[derive(Debug)]
 pub struct ResultFile(Target);
 
+/// A file that holds its result already, or a stream that waits for it: there is nothing left to do that
+/// a full disk could stop.
+#[derive(Debug)]
+pub struct WrittenResult(Target, Vec<u8>);
+
 #[derive(Debug)]
 enum Target {
     Replaced { unfinished: Unfinished, path: PathBuf },
@@ -54,14 +59,27 @@ impl ResultFile {
         Self::open(path).map(drop)
     }
 
+    /// Writes the result beside its place. A stream gets it at the end: what is in it stays.
+    pub fn write(mut self, bytes: Vec<u8>) -> io::Result<WrittenResult> {
+        if let Target::Replaced { unfinished, .. } = &mut self.0 {
+            unfinished.write_all(&bytes)?;
+            unfinished.flush()?;
+        }
+        Ok(WrittenResult(self.0, bytes))
+    }
+
     /// Writes the result: from now on it is there.
     pub fn finish(self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes.to_vec())?.show()
+    }
+}
+
+impl WrittenResult {
+    /// Puts the result into its place.
+    pub fn show(self) -> io::Result<()> {
         match self.0 {
-            Target::Opened(mut file) => file.write_all(bytes),
-            Target::Replaced { mut unfinished, path } => {
-                unfinished.write_all(bytes)?;
-                unfinished.persist(&path)
-            }
+            Target::Opened(mut file) => file.write_all(&self.1),
+            Target::Replaced { unfinished, path } => unfinished.persist(&path),
         }
     }
 }

@@ -10,6 +10,11 @@ use tempfile::TempPath;
 
 /// How names begin that files have until they are whole.
 const PREFIX: &str = ".gondola-";
+/// Whether a name is one that files have until they are whole.
+pub fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(PREFIX)
+}
+
 /// How often a name is made anew that somebody took for a dead process's.
 const ATTEMPTS: usize = 8;
 
@@ -119,7 +124,7 @@ fn lock(file: &File) -> bool {
 fn remove_dead(folder: &Path) {
     let Ok(entries) = fs_err::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let is_ours = is_unfinished(&entry.file_name());
         if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }

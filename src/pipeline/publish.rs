@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::{BuildContext, Built};
-use crate::disk::ResultFile;
+use crate::disk::{ResultFile, WrittenResult};
 use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
@@ -115,7 +115,7 @@ impl Outputs {
 
     /// Sends `built` to every place, the local store where no other is named.
     ///
-    /// What can fail without a trace comes first: files are opened, and layouts and archives moved into
+    /// What can fail without a trace comes first: files are written beside their places, and layouts and archives moved into
     /// place, before the first tag on a registry moves.
     pub(super) async fn publish(
         &self,
@@ -123,7 +123,7 @@ impl Outputs {
         built: &[Built],
     ) -> Result<Vec<Published>> {
         let named: Vec<TaggedArtifact> = built.iter().map(Built::named).collect();
-        let descriptions = self.open_descriptions(built)?;
+        let descriptions = self.write_descriptions(built)?;
         let is_registry = |place: &&Location| matches!(place, Location::Registry(_));
         let (last, first): (Vec<_>, Vec<_>) = self.places.iter().partition(is_registry);
         for place in first.into_iter().chain(last) {
@@ -135,8 +135,8 @@ impl Outputs {
         if !self.push && self.places.is_empty() {
             transport::write(&Location::Store(None), &named, &context.transport).await?;
         }
-        for (path, file, bytes) in descriptions {
-            file.finish(&bytes).cannot(|| format!("write {}", path.display()))?;
+        for (path, file) in descriptions {
+            file.show().cannot(|| format!("write {}", path.display()))?;
         }
         let published = built.iter().filter_map(|built| {
             Some(Published { pinned: built.pinned()?, materials: built.materials.clone() })
@@ -169,8 +169,8 @@ impl Outputs {
         all.into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Opens the files that describe what was built, each with what it will hold.
-    fn open_descriptions(&self, built: &[Built]) -> Result<Vec<(&Path, ResultFile, Vec<u8>)>> {
+    /// Writes the files that describe what was built, each beside its place.
+    fn write_descriptions(&self, built: &[Built]) -> Result<Vec<(&Path, WrittenResult)>> {
         let digests = || lines(built.iter().map(|image| image.artifact.digest().to_string()));
         let pinned = || lines(built.iter().filter_map(Built::pinned).map(|it| it.to_string()));
         let KanikoFiles { digest, names, tagged_names } = &self.kaniko;
@@ -184,11 +184,11 @@ impl Outputs {
         ];
         let described =
             described.into_iter().filter_map(|(path, text)| Some((path.as_ref()?, text)));
-        let opened = described.map(|(path, text)| {
-            let file = ResultFile::open(path).cannot(|| format!("write {}", path.display()))?;
-            Ok((path.as_path(), file, text()))
+        let written = described.map(|(path, text)| {
+            let file = ResultFile::open(path).and_then(|file| file.write(text()));
+            Ok((path.as_path(), file.cannot(|| format!("write {}", path.display()))?))
         });
-        opened.collect()
+        written.collect()
     }
 }
 

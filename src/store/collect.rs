@@ -129,6 +129,13 @@ impl Store {
         Survey::take(self, named).cannot(|| format!("look through the store {}", self.display()))
     }
 
+    /// The blobs that names lead to.
+    pub fn named_blobs(&self) -> Result<BTreeSet<Digest>> {
+        let named = self.index()?.manifests.into_iter().map(|entry| entry.digest);
+        graph::reachable(self, named)
+            .cannot(|| format!("look through the store {}", self.display()))
+    }
+
     /// What must stay, whatever it is: [`Keepers`] are found without a look at records.
     pub fn keepers(&self) -> Result<Keepers> {
         let named: Vec<Digest> = self.index()?.manifests.into_iter().map(|e| e.digest).collect();

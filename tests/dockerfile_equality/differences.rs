@@ -84,6 +84,8 @@ const DIFFERENCES: &[Difference] = &[
     ("apt-as-in-real-files", "/var/lib/apt/lists", Some("d 0755 0:0 /var/lib/apt/lists"), "buildah removes the folders that it mounted over"),
     ("apt-as-in-real-files", "/var/lib/apt/lists/partial", Some("d 0755 0:0 /var/lib/apt/lists/partial"), "buildah removes the folders that it mounted over"),
     ("go-without-module", "/found", Some(r"f 0644 0:0 /found main\n"), "Go builds a folder of no module, as before there were any"),
+    ("go-without-module", "/go/pkg", None, "the module cache is mounted aside"),
+    ("go-without-module", "/go/pkg/mod", None, "the module cache is mounted aside"),
     ("go-without-module", "/mode", Some(r"f 0644 0:0 /mode GO111MODULE=auto\n"), "Go builds a folder of no module, as before there were any"),
     ("tutorial", "/root/.config*", None, "what Go counts about itself is no part of the image"),
 ];

@@ -1,5 +1,6 @@
 //! `gondola start`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,7 +13,7 @@ use crate::cli::id_range::Need;
 use crate::cli::session::{Session, print_lines};
 use crate::container::{Attachment, ContainerInfo, Containers, start_detached};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sandbox::Isolation;
+use crate::sandbox::{Exit, Isolation};
 
 /// Arguments of `gondola start`.
 #[derive(Debug, Args)]
@@ -60,18 +61,31 @@ impl Runs for StartArgs {
 }
 
 /// Starts containers in the background; their files are as they left them.
+///
+/// One that cannot be started keeps no other from it.
 fn start_all(session: &Session, seen: &[ContainerInfo], names: &[String]) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    let mut begun = BTreeSet::new();
     for (seen, name) in seen.iter().zip(names) {
-        if !seen.status.is_alive() {
-            let locked = seen.container.claim()?;
-            let id = seen.container.id().as_str();
-            if let Some(exit) = start_detached(&locked, &shim_arguments(session, id)?)? {
-                return Ok(report(session, name, &exit, None));
+        let is_idle = !seen.status.is_alive() && begun.insert(seen.container.id().as_str());
+        match if is_idle { begin(session, seen) } else { Ok(None) } {
+            Ok(None) => print_lines([name])?,
+            Ok(Some(exit)) => code = report(session, name, &exit, None),
+            Err(error) if names.len() == 1 => return Err(error),
+            Err(error) => {
+                session.view.fail(&error);
+                code = ExitCode::FAILURE;
             }
         }
-        print_lines([name])?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// Starts a container in the background; answers how it ended where it did not even begin.
+fn begin(session: &Session, seen: &ContainerInfo) -> Result<Option<Exit>> {
+    let locked = seen.container.claim()?;
+    let arguments = shim_arguments(session, seen.container.id().as_str())?;
+    start_detached(&locked, &arguments)
 }
 
 /// Starts a container and stays with it to its end.

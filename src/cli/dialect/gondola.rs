@@ -18,7 +18,7 @@ use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::Session;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::golang::ModuleMode;
 use crate::literal;
 use crate::oci::{Platform, PlatformSet};
@@ -55,9 +55,9 @@ pub struct BuildArgs {
     #[arg(long)]
     pub no_cache: bool,
     /// Share caches with builds that give the same name, instead of those of the same CI ref or folder
-    #[arg(long, value_name = "NAME", conflicts_with = "no_shared_caches")]
+    #[arg(long, value_name = "NAME")]
     pub cache_scope: Option<String>,
-    /// For untrusted code: use and keep no cache that builds share, such as Go's or cache mounts
+    /// For untrusted code: share no caches with other builds, but what is found by its content
     #[arg(long)]
     pub no_shared_caches: bool,
     /// Look up the tags of bases, and those in gondola.lock, again
@@ -496,6 +496,11 @@ fn request(args: &BuildArgs, source: Source, environment: &Environment) -> Resul
 
 /// What is used of earlier builds.
 fn caches(args: &BuildArgs, environment: &Environment) -> Result<Caches> {
+    if args.no_shared_caches && args.cache_scope.is_some() {
+        return Err(Error::new(ErrorKind::Usage, "use --cache-scope with --no-shared-caches")
+            .because("no caches are shared then")
+            .hint("leave one of them out"));
+    }
     Ok(Caches {
         explain: args.result.explain,
         off: args.no_cache,

@@ -138,9 +138,9 @@ struct LimitArgs {
     /// Kill the container after this many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Largest number of processes and threads
-    #[arg(long, value_name = "N")]
-    pids_limit: Option<u64>,
+    /// Largest number of processes and threads; -1 for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
     /// Limit each process, such as nofile=1024:4096; repeatable
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<Limit>,
@@ -313,7 +313,8 @@ fn options(args: &RunArgs, session: &Session) -> Result<Options> {
         stop_signal: program.stop_signal,
         stop_timeout: stop_timeout.map(|seconds| seconds.map(Duration::from_secs)),
         timeout: args.limits.timeout.map(Duration::from_secs),
-        processes: args.limits.pids_limit,
+        // As for docker, none and less than none are no limit.
+        processes: args.limits.pids_limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0),
         limits: args.limits.ulimit.clone(),
         shared_memory_bytes: files.shm_size,
         name_servers: network.dns.clone(),

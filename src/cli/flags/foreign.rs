@@ -35,6 +35,12 @@ pub fn command(word: &str) -> Option<Error> {
     answer(COMMANDS.iter(), word, format!("run \"gondola {word}\""))
 }
 
+/// The same for a word behind a command that has commands of its own.
+pub fn subcommand(command: &str, word: &str) -> Option<Error> {
+    let fits = |words: &&Words| words.behind.contains(&command);
+    answer(SUBCOMMANDS.iter().filter(fits), word, format!("run \"gondola {command} {word}\""))
+}
+
 fn answer(
     mut table: impl Iterator<Item = &'static Words>,
     word: &str,
@@ -353,6 +359,32 @@ const FLAGS: &[Words] = &[
         "leave it out; a name with @sha256:… pins an image",
     ),
     words(&["logs"], "--details", "there is no more to show", "leave it out"),
+    words(&["cache"], "-f --force", "nobody is asked before", "leave it out"),
+    words(
+        &["cache"],
+        "--keep-storage --max-used-space --min-free-space --reserved-space",
+        "there is one bound",
+        "write --keep SIZE",
+    ),
+    words(
+        &["cache"],
+        "--filter --until",
+        "what goes is chosen by its age and size",
+        "write --older-than TIME, or --keep SIZE",
+    ),
+    words(&["cache"], "--format", "the output has a form for people, and JSON", "write --json"),
+    words(
+        &["cache"],
+        "--volumes",
+        "what containers have of their own goes with them",
+        "gondola rm NAME",
+    ),
+];
+
+const SUBCOMMANDS: &[Words] = &[
+    words(&["cache"], "ls list", "it is called du, as buildx calls it", "gondola cache du"),
+    words(&["cache"], "clean clear rm", "it is called prune", "gondola cache prune"),
+    words(&["cache"], "help", "every command explains itself", "gondola cache --help"),
 ];
 
 const COMMANDS: &[Words] = &[
@@ -595,11 +627,13 @@ mod tests {
     #[test]
     fn answers_name_commands_and_flags_that_there_are() {
         let program = program();
-        let all: BTreeSet<String> = program.get_subcommands().flat_map(flags_of).collect();
+        let below = program.get_subcommands().flat_map(Command::get_subcommands);
+        let all: BTreeSet<String> =
+            program.get_subcommands().chain(below).flat_map(flags_of).collect();
         let commands: BTreeSet<&str> = program.get_subcommands().map(Command::get_name).collect();
         // Of systemd-run, jq and COPY, which are not ours.
         let others = ["--scope", "--from=STAGE", "-p", "--version"];
-        for entry in FLAGS.iter().chain(COMMANDS) {
+        for entry in FLAGS.iter().chain(COMMANDS).chain(SUBCOMMANDS) {
             let words: Vec<&str> = entry.instead.split([' ', ',', ';', '"']).collect();
             for pair in words.windows(2).filter(|pair| pair[0] == "gondola") {
                 let known = commands.contains(pair[1]) || pair[1].starts_with("--");

@@ -133,7 +133,10 @@ fn without_module(
     if is_set || is_named {
         return None;
     }
-    let folder = &stage.config.config.working_dir;
+    let folder = match stage.config.config.working_dir.as_str() {
+        "" => "/",
+        folder => folder,
+    };
     let texts = argv.iter().chain(script.map(|script| &script.text));
     let note = texts.into_iter().any(|text| names_go(text)).then(|| {
         format!(

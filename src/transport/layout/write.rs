@@ -1,5 +1,6 @@
 //! Writing into a layout, new or old.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use fs_err::File;
 use rustix::fs::FlockOperation;
 
 use super::layout_file;
-use crate::disk::Unfinished;
+use crate::disk::{Unfinished, is_unfinished};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::Blob;
 use crate::oci::{Descriptor, Index, canonical_json};
@@ -97,15 +98,19 @@ impl Created {
     }
 }
 
-/// A folder with other things in it is somebody's by mistake.
 /// Finds out whether an image layout can be written there, as far as that can be told before.
+///
+/// A folder with other things in it is somebody's by mistake. Blobs alone are what a writer left that was
+/// killed before it said that this is a layout.
 pub(in crate::transport) fn check_folder(folder: &Path) -> Result<()> {
-    let mut entries = match fs_err::read_dir(folder) {
+    let entries = match fs_err::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).cannot(|| "list it"),
     };
-    if folder.join("oci-layout").exists() || entries.next().is_none() {
+    let is_of_a_layout = |name: &OsStr| name == "blobs" || is_unfinished(name);
+    let mut names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    if folder.join("oci-layout").exists() || names.all(|name| is_of_a_layout(&name)) {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Usage, format!("use {}", folder.display()))
