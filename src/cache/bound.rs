@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_named_image_is_not_counted() {
         let (_home, store) = store();
-        let image = store.put(&[b'x'; 100_000]).unwrap();
+        let image = store.put(&vec![b'x'; 100_000]).unwrap();
         let named = Descriptor::new(MediaType::OCI_MANIFEST, image.clone(), 100_000);
         store.set_names(&[("large:1".parse().unwrap(), named)]).unwrap();
         let never = || false;

@@ -25,11 +25,11 @@ pub const CASES: &[Row] = &[
 
 /// Starts this binary inside a range, to do something there.
 fn inside(arguments: &[&str]) -> Child {
-    // Where tests run in the background of a shell that is no terminal's, SIGINT is ignored.
+    // In the background of a shell that is no terminal's SIGINT is ignored, under nohup SIGHUP.
     let mut command = Command::new("/usr/bin/env");
     let own = std::env::current_exe().unwrap();
     command
-        .arg("--default-signal=INT")
+        .arg("--default-signal=INT,HUP,TERM")
         .arg(own)
         .args([ENTER, "--inside"])
         .args(arguments)
