@@ -3,9 +3,9 @@
 //! [`parse()`] gives typed instructions with spans; words stay unexpanded. [`stages`] says what the
 //! target needs, and [`scope`] holds the variables while a stage is executed, step by step.
 
-pub mod build;
 pub mod config;
 pub mod context;
+pub mod convert;
 pub mod copy;
 pub mod diagnostic;
 pub mod expand;

@@ -117,7 +117,7 @@ impl StepOutput {
 
     /// A step that messages call so.
     #[must_use]
-    pub fn called(self, label: &str) -> Self {
+    pub fn with_label(self, label: &str) -> Self {
         Self { label: Some(label.to_owned()), ..self }
     }
 

@@ -492,7 +492,7 @@ impl Solver {
         let own = kept.is_none().then(|| tree.clone());
         let created = self.options.created();
         let output = StepOutput::new(wanted.key.to_owned(), created, receiver, kept).on(basis);
-        let output = Arc::new(output.holding(own, guards).called(wanted.label));
+        let output = Arc::new(output.holding(own, guards).with_label(wanted.label));
         let packing = self.pack(tree, output.clone(), sender);
         let backend = self.backend.clone().filter(|backend| backend.keeps(wanted.kind));
         let backend = backend.filter(|_| self.gives_away(of_cache));

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::mounts::{self, Mounted};
 use super::shell::{self, Failed, FirstFailed};
-use super::{Chosen, Workshop, files, go_cache, go_modules};
+use super::{Chosen, Executor, files, go_cache, go_modules};
 use crate::blocking::blocking_or;
 use crate::engine::op::{self, Action, ExecOp};
 use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, ReadFile, Run};
@@ -27,7 +27,7 @@ const LONGEST_LINE: u64 = 64 << 10;
 
 /// A program whose mounts were read.
 pub(super) struct Exec {
-    workshop: Arc<Workshop>,
+    executor: Arc<Executor>,
     op: Arc<Op>,
     inputs: Inputs,
     binds: mounts::Binds,
@@ -35,12 +35,12 @@ pub(super) struct Exec {
 
 /// Reads the files that mounts show, and that only their contents name.
 pub(super) async fn prepare(
-    workshop: Arc<Workshop>,
+    executor: Arc<Executor>,
     op: Arc<Op>,
     inputs: Inputs,
 ) -> Result<Exec, OpError> {
     let binds = mounts::read(exec_of(&op), &inputs).await?;
-    Ok(Exec { workshop, op, inputs, binds })
+    Ok(Exec { executor, op, inputs, binds })
 }
 
 fn exec_of(op: &Op) -> &ExecOp {
@@ -61,7 +61,7 @@ impl Prepared for Exec {
 
     fn wants_alternative(&self) -> BoxFuture<'_, Result<bool, OpError>> {
         let op = exec_of(&self.op);
-        async { Ok(go_modules::are_optional(&self.workshop, op, &self.inputs).await?) }.boxed()
+        async { Ok(go_modules::are_optional(&self.executor, op, &self.inputs).await?) }.boxed()
     }
 
     fn execute(self: Box<Self>, run: Run) -> BoxFuture<'static, Result<Executed, OpError>> {
@@ -71,18 +71,18 @@ impl Prepared for Exec {
 
 impl Exec {
     async fn in_sandbox(&self, run: Run) -> Result<Executed, OpError> {
-        let (workshop, op) = (&*self.workshop, exec_of(&self.op));
-        let isolated = workshop.isolated().await?;
-        let rootfs = workshop.rootfs(&self.inputs.base).await?;
-        let mut mounted = mounts::mount(workshop, op, &self.inputs, &self.binds).await?;
+        let (executor, op) = (&*self.executor, exec_of(&self.op));
+        let isolated = executor.isolated().await?;
+        let rootfs = executor.rootfs(&self.inputs.base).await?;
+        let mut mounted = mounts::mount(executor, op, &self.inputs, &self.binds).await?;
         if let Some(script) = &op.script {
             let (folder, fork) = mounts::script(&isolated.unpacker, &script.name, &script.text)?;
             mounted.bind(folder, SCRIPTS, Access::ReadOnly);
             mounted.guards.push(Arc::new(Mutex::new(fork)));
         }
-        go_cache::mount(workshop, op, &self.inputs, &mut mounted).await?;
+        go_cache::mount(executor, op, &self.inputs, &mut mounted).await?;
         let spec = spec(op, &self.inputs, &mut mounted)?;
-        let tools = &workshop.tools;
+        let tools = &executor.tools;
         let foreign = (!op.platform.satisfies(tools.host())).then(|| op.platform.to_string());
         let chosen = isolated.chosen.clone();
         let guards = std::mem::take(&mut mounted.guards);
@@ -90,7 +90,7 @@ impl Exec {
             .inputs
             .table
             .shell_on_failure
-            .then(|| Shell { command: op.shell.clone(), failed: workshop.failed.clone() });
+            .then(|| Shell { command: op.shell.clone(), failed: executor.failed.clone() });
         let links = std::mem::take(&mut mounted.links);
         let store = tools.transport.store.clone();
         let key = run.key.clone();
@@ -106,7 +106,7 @@ impl Exec {
         match (executed, &mounted.modules) {
             (Ok(executed), modules) => {
                 if let Some(modules) = modules {
-                    go_cache::filled(workshop, op, modules, &key)?;
+                    go_cache::filled(executor, op, modules, &key)?;
                 }
                 Ok(Executed { with_caches, ..executed })
             }

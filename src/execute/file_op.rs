@@ -8,11 +8,11 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::Workshop;
-use super::shown::read_files;
+use super::Executor;
+use super::context_files::read_files;
 use crate::blocking::blocking_or;
-use crate::dockerfile::build::download::{self, is_remote};
 use crate::dockerfile::context::{self, GitSource, Unpacked};
+use crate::dockerfile::convert::download::{self, is_remote};
 use crate::dockerfile::copy::{self, Chmod, Destination, Selected, Selection};
 use crate::dockerfile::ignore::Patterns;
 use crate::engine::files::{Files, Node, TreeFiles};
@@ -27,7 +27,7 @@ use crate::secret;
 
 /// A change of files whose sources were read.
 pub(super) struct FileChange {
-    workshop: Arc<Workshop>,
+    executor: Arc<Executor>,
     op: Arc<Op>,
     inputs: Inputs,
     read: Gathered,
@@ -81,24 +81,24 @@ impl Gathered {
 
 /// Reads what a change of files takes.
 pub(super) async fn prepare(
-    workshop: Arc<Workshop>,
+    executor: Arc<Executor>,
     op: Arc<Op>,
     inputs: Inputs,
 ) -> Result<FileChange, OpError> {
     let read = match &op.action {
         Action::Copy(copy) => {
             let mut read = match &copy.add {
-                Some(add) => added(&workshop, &inputs, copy, add).await?,
-                None => copied(&workshop, &inputs, copy).await?,
+                Some(add) => added(&executor, &inputs, copy, add).await?,
+                None => copied(&executor, &inputs, copy).await?,
             };
             let selected = inline_sources(copy)?;
             read.parts.push(Sources { selected, unpack: false });
             read
         }
-        Action::Take(from) => taken(&workshop, &inputs, from).await?,
+        Action::Take(from) => taken(&executor, &inputs, from).await?,
         Action::MakeFolder { .. } | Action::Exec(_) => Gathered::default(),
     };
-    Ok(FileChange { workshop, op, inputs, read })
+    Ok(FileChange { executor, op, inputs, read })
 }
 
 impl Prepared for FileChange {
@@ -112,13 +112,13 @@ impl Prepared for FileChange {
 
     fn execute(self: Box<Self>, _: Run) -> BoxFuture<'static, Result<Executed, OpError>> {
         async move {
-            let Self { workshop, op, inputs, read } = *self;
+            let Self { executor, op, inputs, read } = *self;
             match &op.action {
                 Action::MakeFolder { path, user } => {
-                    make_folder(&workshop, &inputs, path.clone(), user.clone()).await
+                    make_folder(&executor, &inputs, path.clone(), user.clone()).await
                 }
                 Action::Take(_) => take(&inputs, read).await,
-                Action::Copy(_) | Action::Exec(_) => place(&workshop, op, &inputs, read).await,
+                Action::Copy(_) | Action::Exec(_) => place(&executor, op, &inputs, read).await,
             }
         }
         .boxed()
@@ -126,12 +126,12 @@ impl Prepared for FileChange {
 }
 
 async fn make_folder(
-    workshop: &Workshop,
+    executor: &Executor,
     inputs: &Inputs,
     path: String,
     user: String,
 ) -> Result<Executed, OpError> {
-    let files = workshop.files(&inputs.base).await?;
+    let files = executor.files(&inputs.base).await?;
     let time = inputs.table.time;
     blocking_or(move || {
         let owner = copy::owner(&user, files.as_ref())?;
@@ -141,8 +141,8 @@ async fn make_folder(
 }
 
 /// Finds all files of a folder or archive.
-async fn taken(workshop: &Workshop, inputs: &Inputs, from: &Input) -> Result<Gathered> {
-    let files = workshop.files_of(inputs.get(from)?).await?;
+async fn taken(executor: &Executor, inputs: &Inputs, from: &Input) -> Result<Gathered> {
+    let files = executor.files_of(inputs.get(from)?).await?;
     let everything = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
     blocking_or(move || {
         let mut selected = copy::select(files.as_ref(), &everything)?;
@@ -167,8 +167,8 @@ async fn take(inputs: &Inputs, read: Gathered) -> Result<Executed, OpError> {
 }
 
 /// Finds what is copied.
-async fn copied(workshop: &Workshop, inputs: &Inputs, op: &CopyOp) -> Result<Gathered, OpError> {
-    let files = workshop.files_of(inputs.get(&op.from)?).await?;
+async fn copied(executor: &Executor, inputs: &Inputs, op: &CopyOp) -> Result<Gathered, OpError> {
+    let files = executor.files_of(inputs.get(&op.from)?).await?;
     let mut selection = selection(op, Vec::new())?;
     let sources = op.sources.clone();
     blocking_or(move || {
@@ -203,15 +203,15 @@ fn inline_sources(op: &CopyOp) -> Result<Vec<Selected>> {
 }
 
 async fn place(
-    workshop: &Workshop,
+    executor: &Executor,
     op: Arc<Op>,
     inputs: &Inputs,
     read: Gathered,
 ) -> Result<Executed, OpError> {
-    let files = workshop.files(&inputs.base).await?;
+    let files = executor.files(&inputs.base).await?;
     let time = inputs.table.time;
-    let programs = workshop.tools.path().to_owned();
-    let reporter = workshop.tools.transport.reporter.clone();
+    let programs = executor.tools.path().to_owned();
+    let reporter = executor.tools.transport.reporter.clone();
     blocking_or(move || {
         let Action::Copy(op) = &op.action else { unreachable!("others are executed elsewhere") };
         let (selected, guards) = read.unpack(&programs)?;
@@ -254,7 +254,7 @@ fn overwriting(op: &CopyOp, selected: &[Selected], tree: &Tree) -> Option<String
 
 /// Finds what is added, wherever it is.
 async fn added(
-    workshop: &Workshop,
+    executor: &Executor,
     inputs: &Inputs,
     op: &CopyOp,
     add: &AddOp,
@@ -262,11 +262,11 @@ async fn added(
     let mut all = Gathered::default();
     for (number, source) in op.sources.iter().enumerate() {
         let found = if let Some(git) = GitSource::parse(source) {
-            add_repository(workshop, op, &git, add).await
+            add_repository(executor, op, &git, add).await
         } else if is_remote(source) {
-            add_address(workshop, source, add).await.map_err(OpError::from)
+            add_address(executor, source, add).await.map_err(OpError::from)
         } else {
-            add_local(workshop, inputs, op, source, add.unpacks_local()).await
+            add_local(executor, inputs, op, source, add.unpacks_local()).await
         };
         let found = found.map_err(|wrong| match wrong.part {
             Part::Whole => OpError { part: Part::Source(number), ..wrong },
@@ -279,13 +279,13 @@ async fn added(
 
 /// Files of the context; archives are unpacked.
 async fn add_local(
-    workshop: &Workshop,
+    executor: &Executor,
     inputs: &Inputs,
     op: &CopyOp,
     source: &str,
     unpack: bool,
 ) -> Result<Gathered, OpError> {
-    let files = workshop.files_of(inputs.get(&op.from)?).await?;
+    let files = executor.files_of(inputs.get(&op.from)?).await?;
     let selection = selection(op, vec![source.to_owned()])?;
     blocking_or(move || {
         let mut selected = copy::select(files.as_ref(), &selection)?;
@@ -323,16 +323,16 @@ fn everything(archive: Unpacked) -> Result<Selected> {
 
 /// The files of a repository.
 async fn add_repository(
-    workshop: &Workshop,
+    executor: &Executor,
     op: &CopyOp,
     git: &GitSource,
     add: &AddOp,
 ) -> Result<Gathered, OpError> {
-    let checkout = git.check_out(&workshop.tools.variables, add.keep_git_dir).await?;
+    let checkout = git.check_out(&executor.tools.variables, add.keep_git_dir).await?;
     if let Some(wanted) = &add.checksum
         && !checkout.commit.starts_with(wanted)
     {
-        let error = Error::new(ErrorKind::Corrupt, format!("add {}", git.shown()));
+        let error = Error::new(ErrorKind::Corrupt, format!("add {}", git.display_name()));
         let why = format!("its commit is {}, --checksum says {wanted}", checkout.commit);
         return Err(error.because(why).into());
     }
@@ -348,8 +348,8 @@ async fn add_repository(
 }
 
 /// A file from a server.
-async fn add_address(workshop: &Workshop, url: &str, add: &AddOp) -> Result<Gathered> {
-    let transport = &workshop.tools.transport;
+async fn add_address(executor: &Executor, url: &str, add: &AddOp) -> Result<Gathered> {
+    let transport = &executor.tools.transport;
     let checksum = add.checksum.as_deref().map(str::parse::<Digest>).transpose()?;
     let download = download::download(transport, url, checksum.as_ref()).await?;
     if let Some(wanted) = &checksum

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::merged::{Merged, ViewFiles};
-use super::{Workshop, lock};
+use super::{Executor, lock};
 use crate::blocking::blocking_or;
 use crate::engine::files::{Files, TreeFiles};
 use crate::engine::{Executed, Provider, Snapshot};
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rootfs::{Fork, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
 
-impl Workshop {
+impl Executor {
     /// The files that an op reads. This is what unpacks.
     pub(super) async fn files_of(&self, provider: &Provider) -> Result<Arc<dyn Files>> {
         match provider {

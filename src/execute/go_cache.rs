@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Workshop;
+use super::Executor;
 use super::levels::{self, Opened};
 use super::mounts::{self, Mounted};
 use crate::blocking::blocking_or;
@@ -54,14 +54,14 @@ const MODULES: &str = "go-mod";
 
 /// Mounts what a step can use, unless it has mounted something there itself.
 pub(super) async fn mount(
-    workshop: &Workshop,
+    executor: &Executor,
     op: &ExecOp,
     inputs: &Inputs,
     mounted: &mut Mounted,
 ) -> Result<()> {
-    let files = workshop.files(&inputs.base).await?;
-    let unpacker = workshop.isolated().await?.unpacker.clone();
-    let caches = workshop.caches(&inputs.table);
+    let files = executor.files(&inputs.base).await?;
+    let unpacker = executor.isolated().await?.unpacker.clone();
+    let caches = executor.caches(&inputs.table);
     let step = Step {
         user: op.user.clone(),
         reads: op.caches.read_later.clone(),
@@ -87,10 +87,10 @@ pub(super) async fn mount(
 
 /// Takes note of a step that may have put modules into the cache, and says once that they are not in
 /// the image, where they would be by the letter of the file.
-pub(super) fn filled(workshop: &Workshop, op: &ExecOp, modules: &Modules, key: &str) -> Result<()> {
+pub(super) fn filled(executor: &Executor, op: &ExecOp, modules: &Modules, key: &str) -> Result<()> {
     let has_modules = cache_mounts::note_step(modules, key)?;
     if has_modules && op.caches.in_image {
-        workshop.note_once(
+        executor.note_once(
             "Go's caches are no part of the image; if it compiles when it runs, build with --no-go-cache",
         );
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::Workshop;
+use super::Executor;
 use super::go_cache::{has_go, text};
 use crate::blocking::blocking_or;
 use crate::dockerfile::config;
@@ -32,15 +32,15 @@ struct Bind {
 /// Whether a program runs in an image that carries Go, in a folder of no module, and nothing in the files
 /// says what is to be done about that.
 pub(super) async fn are_optional(
-    workshop: &Workshop,
+    executor: &Executor,
     op: &ExecOp,
     inputs: &Inputs,
 ) -> Result<bool> {
-    let files = workshop.files(&inputs.base).await?;
+    let files = executor.files(&inputs.base).await?;
     let mut binds = Vec::new();
     for mount in &op.mounts {
         if let MountKind::Bind { from, source } = &mount.kind {
-            let files = workshop.files_of(inputs.get(from)?).await?;
+            let files = executor.files_of(inputs.get(from)?).await?;
             binds.push(Bind { target: mount.target.clone(), source: source.clone(), files });
         }
     }

@@ -10,6 +10,7 @@
 
 mod agent;
 mod cache_mounts;
+mod context_files;
 mod exec;
 mod file_op;
 mod files;
@@ -19,7 +20,6 @@ mod levels;
 mod merged;
 mod mounts;
 mod shell;
-mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -38,8 +38,8 @@ use crate::rootfs::{Rootfs, Unpacker};
 use crate::sandbox::{Chooser, Isolation, Launcher};
 use crate::transport;
 use cache_mounts::Caches;
+use context_files::ContextFiles;
 use shell::FirstFailed;
-use shown::Shown;
 
 /// An isolation that works here, and what starts processes on it.
 #[derive(Clone, Debug)]
@@ -76,10 +76,10 @@ impl Tools {
 }
 
 /// Executes the ops of one build on this machine.
-pub struct Executor(Arc<Workshop>);
+pub struct LocalExecutor(Arc<Executor>);
 
 /// What executes ops.
-struct Workshop {
+struct Executor {
     tools: Tools,
     /// How programs are isolated, once that is known.
     isolated: OnceCell<Isolated>,
@@ -88,7 +88,7 @@ struct Workshop {
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
     /// Copies of files of contexts that steps see, by what stands for them in keys.
-    shown: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Shown>>>>>,
+    context_files: Mutex<BTreeMap<String, Arc<OnceCell<Arc<ContextFiles>>>>>,
     /// Bases whose layers become those of an image that is kept here.
     stored: Mutex<BTreeSet<Digest>>,
     /// The step that failed, if a shell is to be opened there.
@@ -105,15 +105,15 @@ struct Isolated {
     unpacker: Unpacker,
 }
 
-impl Executor {
+impl LocalExecutor {
     /// Makes an executor for one build.
     pub fn new(tools: Tools) -> Self {
-        Self(Arc::new(Workshop {
+        Self(Arc::new(Executor {
             tools,
             isolated: OnceCell::new(),
             caches: OnceLock::new(),
             roots: Mutex::default(),
-            shown: Mutex::default(),
+            context_files: Mutex::default(),
             stored: Mutex::default(),
             failed: FirstFailed::default(),
             noted: Mutex::default(),
@@ -121,18 +121,18 @@ impl Executor {
     }
 }
 
-impl Execute for Executor {
+impl Execute for LocalExecutor {
     fn prepare(
         &self,
         op: Arc<Op>,
         inputs: Inputs,
     ) -> BoxFuture<'_, Result<Box<dyn Prepared>, OpError>> {
-        let workshop = self.0.clone();
+        let executor = self.0.clone();
         async move {
             let prepared: Box<dyn Prepared> = match &op.action {
-                Action::Exec(_) => Box::new(exec::prepare(workshop, op, inputs).await?),
+                Action::Exec(_) => Box::new(exec::prepare(executor, op, inputs).await?),
                 Action::Copy(_) | Action::Take(_) | Action::MakeFolder { .. } => {
-                    Box::new(file_op::prepare(workshop, op, inputs).await?)
+                    Box::new(file_op::prepare(executor, op, inputs).await?)
                 }
             };
             Ok(prepared)
@@ -154,7 +154,7 @@ impl Execute for Executor {
 
     fn forget(&self) {
         lock(&self.0.roots).clear();
-        lock(&self.0.shown).clear();
+        lock(&self.0.context_files).clear();
         lock(&self.0.noted).clear();
         drop(lock(&self.0.failed).take());
     }
@@ -164,7 +164,7 @@ impl Execute for Executor {
     }
 }
 
-impl Workshop {
+impl Executor {
     /// The sandbox, which is chosen when it is first asked for.
     async fn isolated(&self) -> Result<&Isolated> {
         let begin = || async {

@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Workshop;
+use super::Executor;
 use super::agent::Agent;
+use super::context_files::{copied, folder_of, read_files};
 use super::lock;
-use super::shown::{folder_of, read_files, shown};
 use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
 use crate::dockerfile::copy::{self, Selected, Selection};
@@ -100,14 +100,14 @@ fn select(files: &dyn Files, source: &str) -> Result<Vec<Selected>> {
 
 /// Makes everything that a step mounts.
 pub(super) async fn mount(
-    workshop: &Workshop,
+    executor: &Executor,
     op: &ExecOp,
     inputs: &Inputs,
     binds: &Binds,
 ) -> Result<Mounted, OpError> {
     let mut mounted = Mounted::default();
     for (number, (mount, bind)) in op.mounts.iter().zip(&binds.0).enumerate() {
-        let added = mounted.add(workshop, inputs, mount, bind.as_ref()).await;
+        let added = mounted.add(executor, inputs, mount, bind.as_ref()).await;
         added.in_part(Part::Mount(number))?;
     }
     Ok(mounted)
@@ -128,7 +128,7 @@ fn access(read_only: bool) -> Access {
 impl Mounted {
     async fn add(
         &mut self,
-        workshop: &Workshop,
+        executor: &Executor,
         inputs: &Inputs,
         mount: &Mount,
         read: Option<&Arc<Bind>>,
@@ -138,10 +138,10 @@ impl Mounted {
         match &mount.kind {
             MountKind::Bind { from, source } => {
                 let provider = inputs.get(from)?;
-                self.show(workshop, mount, (provider, source), read).await?;
+                self.show(executor, mount, (provider, source), read).await?;
             }
             MountKind::Cache { .. } => {
-                let (folder, lock) = cache_of(workshop, inputs, &mount.kind).await?;
+                let (folder, lock) = cache_of(executor, inputs, &mount.kind).await?;
                 self.guards.push(lock);
                 self.own(folder, target, access(mount.read_only));
             }
@@ -165,7 +165,7 @@ impl Mounted {
             }
             MountKind::Agent { id, required, access } => match agents.get(id) {
                 Some(agent) => {
-                    let store = &workshop.tools.transport.store;
+                    let store = &executor.tools.transport.store;
                     self.agent(store, (agent, *access), target)?;
                 }
                 None if *required => return Err(no_agent(id)),
@@ -178,34 +178,34 @@ impl Mounted {
     /// Shows files: those that were read, or those of a step or an image.
     async fn show(
         &mut self,
-        workshop: &Workshop,
+        executor: &Executor,
         mount: &Mount,
         (provider, source): (&Provider, &str),
         read: Option<&Arc<Bind>>,
     ) -> Result<()> {
-        let unpacker = workshop.isolated().await?.unpacker.clone();
-        let shown = match read.cloned() {
+        let unpacker = executor.isolated().await?.unpacker.clone();
+        let files = match read.cloned() {
             // Nothing changes it: steps may share it.
             Some(bind) if mount.read_only => {
                 let key = format!("{} {}", bind.digest, bind.source);
-                let cell = lock(&workshop.shown).entry(key).or_default().clone();
-                let make = || blocking_or(move || shown(&unpacker, &bind.selected));
+                let cell = lock(&executor.context_files).entry(key).or_default().clone();
+                let make = || blocking_or(move || copied(&unpacker, &bind.selected));
                 cell.get_or_try_init(make).await?.clone()
             }
             // What a step writes to it goes away with the copy.
-            Some(bind) => blocking_or(move || shown(&unpacker, &bind.selected)).await?,
+            Some(bind) => blocking_or(move || copied(&unpacker, &bind.selected)).await?,
             None => {
-                let files = workshop.files_of(provider).await?;
+                let files = executor.files_of(provider).await?;
                 let source = source.to_owned();
-                blocking_or(move || shown(&unpacker, &select(files.as_ref(), &source)?)).await?
+                blocking_or(move || copied(&unpacker, &select(files.as_ref(), &source)?)).await?
             }
         };
         if mount.read_only {
-            self.bind(shown.path.clone(), &mount.target, Access::ReadOnly);
+            self.bind(files.path.clone(), &mount.target, Access::ReadOnly);
         } else {
-            self.own(shown.path.clone(), &mount.target, Access::ReadWrite);
+            self.own(files.path.clone(), &mount.target, Access::ReadWrite);
         }
-        self.guards.push(shown);
+        self.guards.push(files);
         Ok(())
     }
 
@@ -277,7 +277,7 @@ pub(super) fn script(unpacker: &Unpacker, name: &str, text: &str) -> Result<(Pat
 }
 
 async fn cache_of(
-    workshop: &Workshop,
+    executor: &Executor,
     inputs: &Inputs,
     kind: &MountKind,
 ) -> Result<(PathBuf, Guard)> {
@@ -285,13 +285,13 @@ async fn cache_of(
         unreachable!("it was asked which kind of mount it is")
     };
     let (seed, source) = match seed {
-        Some((from, source)) => (Some(workshop.files_of(inputs.get(from)?).await?), source.clone()),
+        Some((from, source)) => (Some(executor.files_of(inputs.get(from)?).await?), source.clone()),
         None => (None, String::new()),
     };
-    let unpacker = workshop.isolated().await?.unpacker.clone();
+    let unpacker = executor.isolated().await?.unpacker.clone();
     let sharing = sharing_on(unpacker.isolation, *sharing);
     let (owner, name) = (*access, format!("mount {id}"));
-    let folder = workshop.caches(&inputs.table).of_files(unpacker.isolation)?;
+    let folder = executor.caches(&inputs.table).of_files(unpacker.isolation)?;
     blocking_or(move || {
         let create = |place: &Path| {
             let files = seed.as_deref();

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{BuildContext, Built, Caches, DockerfileSource, Outputs, Published};
-use crate::dockerfile::build::{
-    self, CachePolicy, ContextSource, Job, Outcome, StatedPlatform, Tools,
+use crate::dockerfile::convert::{
+    self, CachePolicy, ContextSource, ImagePlatform, Job, Outcome, Tools,
 };
 use crate::engine::Materials;
 use crate::error::{Error, ErrorKind, Result};
-use crate::execute::{self, Executor};
+use crate::execute::{self, LocalExecutor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
 use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Needs};
@@ -16,7 +16,7 @@ use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Needs};
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub(super) async fn build(
     context: &BuildContext,
-    executor: Executor,
+    executor: LocalExecutor,
     (source, caches): (DockerfileSource, Caches),
     outputs: &Outputs,
 ) -> Result<Vec<Published>> {
@@ -30,7 +30,7 @@ pub(super) async fn build(
         _ => None,
     };
     let (tools, job) = (tools(context), job(source, caches, outputs));
-    let building = build::build(&tools, Arc::new(executor), job, &platforms);
+    let building = convert::build(&tools, Arc::new(executor), job, &platforms);
     tokio::pin!(building);
     let Outcome { images, materials } = loop {
         tokio::select! {
@@ -59,7 +59,7 @@ pub(super) async fn check(
     let platforms = platforms(context, source.packaging.platforms.as_ref())?;
     let tools = tools(context);
     let platform = platforms.first().unwrap_or(&context.transport.host);
-    let found = build::check(&tools, job(source, caches, outputs), platform).await?;
+    let found = convert::check(&tools, job(source, caches, outputs), platform).await?;
     let is_error = |(level, _): &&(crate::dockerfile::Level, String)| {
         *level == crate::dockerfile::Level::Error
     };
@@ -90,7 +90,7 @@ fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
         shares_caches: caches.are_shared,
         encoding: packaging.encoding,
         is_kept_here: !outputs.push || !outputs.places.is_empty(),
-        stated: StatedPlatform::of(packaging.platforms.as_ref()),
+        image_platform: ImagePlatform::of(packaging.platforms.as_ref()),
         explain: caches.explain,
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn executor(
     context: &BuildContext,
     request: IsolationRequest,
     chosen: Option<Isolation>,
-) -> Executor {
+) -> LocalExecutor {
     let isolation = Chooser {
         launcher: context.launcher.clone(),
         folder: context.transport.store.root().to_owned(),
@@ -108,7 +108,7 @@ pub(super) fn executor(
         needs: Needs::new(Files::OwnRoot).with_owners(),
         decided: chosen,
     };
-    Executor::new(execute::Tools {
+    LocalExecutor::new(execute::Tools {
         transport: context.transport.clone(),
         isolation,
         variables: context.variables.clone(),

@@ -96,7 +96,7 @@ impl LockFile {
     }
 
     /// The file, for people.
-    pub(super) fn shown(&self) -> std::path::Display<'_> {
+    pub(super) fn display(&self) -> std::path::Display<'_> {
         self.path.display()
     }
 

@@ -260,14 +260,17 @@ fn name_all(image_plans: &mut [ImagePlan]) -> Result<()> {
                         "its digest is what comes out, it cannot be {digest} by wish"
                     )));
             }
-            if let Some(other) = taken.insert(reference.clone(), image_plan.shown()) {
+            if let Some(other) = taken.insert(reference.clone(), image_plan.display_name()) {
                 let hint = if given.is_empty() || template.contains("{name}") {
                     "give each a name of its own, in gondola.yaml or by separate builds".to_owned()
                 } else {
                     format!("put {{name}} into it: {}", with_name(template))
                 };
                 return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
-                    .because(format!("{other} and {} would both get that name", image_plan.shown()))
+                    .because(format!(
+                        "{other} and {} would both get that name",
+                        image_plan.display_name()
+                    ))
                     .hint(hint));
             }
             image_plan.references.push(reference);
@@ -290,7 +293,7 @@ fn with_name(template: &str) -> String {
 
 impl ImagePlan {
     /// The image in messages: its first package where it has one.
-    fn shown(&self) -> String {
+    fn display_name(&self) -> String {
         let package = self.programs.packages().first();
         package.map_or_else(|| self.name.clone(), |package| package.import_path.clone())
     }

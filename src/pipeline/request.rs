@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::publish::Outputs;
-use crate::dockerfile::build::{CacheRepository, Recipe};
+use crate::dockerfile::convert::{CacheRepository, Recipe};
 use crate::golang::{Asset, BuildFlags};
 use crate::layer::Encoding;
 use crate::oci::{Platform, PlatformSet};

@@ -159,11 +159,14 @@ impl Search<'_> {
         let version = version.unwrap_or_else(|| "latest".to_owned());
         let place: Location = image.replace("{version}", &version).parse()?;
         let place = place.in_folder(&self.request.programs.folder);
-        self.context.transport.reporter.note(format!("using Go of {}: {why}", shown(&place)));
+        self.context
+            .transport
+            .reporter
+            .note(format!("using Go of {}: {why}", display_name(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {
             let hint = if host.is_some() { "a newer Go" } else { "Go" };
-            Error::new(error.kind(), format!("use Go of {}, as {why}", shown(&place)))
+            Error::new(error.kind(), format!("use Go of {}, as {why}", display_name(&place)))
                 .hint(format!("install {hint} from https://go.dev/dl/, or name an image by --go"))
                 .caused_by(error)
         })
@@ -201,9 +204,10 @@ impl Search<'_> {
                 .because("it is no image")
         })?;
         if let Some(isolation) = isolation {
-            return images.enter(image, &shown(place), (isolation, self.need)).await;
+            return images.enter(image, &display_name(place), (isolation, self.need)).await;
         }
-        let (Unpacked { image, folder }, toolchain) = images.unpack(image, &shown(place)).await?;
+        let (Unpacked { image, folder }, toolchain) =
+            images.unpack(image, &display_name(place)).await?;
         if let Some(key) = key {
             // Without it the next build reads the image's documents once more.
             let record = Record { image, folder };
@@ -232,7 +236,7 @@ impl Search<'_> {
             Need::Everything => ", with its C compiler and git",
         };
         let isolation =
-            chooser.choose().cannot(|| format!("build inside {}{with}", shown(place)))?;
+            chooser.choose().cannot(|| format!("build inside {}{with}", display_name(place)))?;
         if isolation == Isolation::Toolchain && files == Files::OwnRootOrHosts {
             self.context.transport.reporter.note(chooser.probe()?.summary());
         }
@@ -299,7 +303,7 @@ impl Search<'_> {
     fn keep(&self, lock: &LockFile, pinned: &Location) {
         let reporter = &self.context.transport.reporter;
         match lock.write() {
-            Ok(()) => reporter.note(format!("{} has {}", lock.shown(), shown(pinned))),
+            Ok(()) => reporter.note(format!("{} has {}", lock.display(), display_name(pinned))),
             Err(error) => reporter.warn(format!("{error}; the next build may use another image")),
         }
     }
@@ -313,7 +317,7 @@ struct Pinned {
 }
 
 /// A place as people write it.
-fn shown(place: &Location) -> String {
+fn display_name(place: &Location) -> String {
     match place {
         Location::Registry(name) => name.familiar(),
         other => other.to_string(),

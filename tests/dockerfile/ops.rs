@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use gondola::dockerfile::build::{
-    CachePolicy, ContextSource, FileSource, Job, NamedContext, Recipe, SecretSource,
-    StatedPlatform, Tools, build,
+use gondola::dockerfile::convert::{
+    CachePolicy, ContextSource, FileSource, ImagePlatform, Job, NamedContext, Recipe, SecretSource,
+    Tools, build,
 };
 use gondola::engine::op::{Action, Input, MountKind};
 use gondola::engine::{
@@ -128,7 +128,7 @@ fn job(scratch: &Path) -> Job {
         shares_caches: true,
         encoding: Encoding::default(),
         is_kept_here: true,
-        stated: StatedPlatform::Asked,
+        image_platform: ImagePlatform::AsRequested,
         explain: false,
     }
 }

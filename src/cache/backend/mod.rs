@@ -252,7 +252,7 @@ impl Changes {
 /// A place for records and layers.
 pub trait Backend: Send + Sync {
     /// What messages call it.
-    fn shown(&self) -> String;
+    fn display_name(&self) -> String;
 
     /// The list as it is now; an empty one where there is none yet. Errs with [`ErrorKind::Corrupt`] or
     /// [`ErrorKind::Invalid`] where something else is there.
@@ -427,7 +427,7 @@ mod tests {
     }
 
     impl Backend for Contended {
-        fn shown(&self) -> String {
+        fn display_name(&self) -> String {
             "memory".to_owned()
         }
 

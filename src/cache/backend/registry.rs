@@ -169,7 +169,7 @@ impl RegistryCache {
 }
 
 impl Backend for RegistryCache {
-    fn shown(&self) -> String {
+    fn display_name(&self) -> String {
         format!("{}:{TAG}", self.repository)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cli::environment::{Environment, parse_epoch};
 use crate::cli::session::Session;
-use crate::dockerfile::build::{ContextSource, FileSource};
+use crate::dockerfile::convert::{ContextSource, FileSource};
 use crate::error::{Cannot as _, Result};
 
 /// What may be in front of an archive's or a Dockerfile's bytes on standard input at most.

@@ -18,7 +18,7 @@ use crate::cli::flags::{self as grammars, pair};
 use crate::cli::output::ProgressMode;
 use crate::cli::proxies;
 use crate::cli::session::Session;
-use crate::dockerfile::build::{CacheRepository, ContextSource, FileSource, Recipe};
+use crate::dockerfile::convert::{CacheRepository, ContextSource, FileSource, Recipe};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang;
 use crate::layer::Encoding;

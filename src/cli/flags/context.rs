@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::refuse;
-use crate::dockerfile::build::{ContextSource, NamedContext};
 use crate::dockerfile::context::GitSource;
+use crate::dockerfile::convert::{ContextSource, NamedContext};
 use crate::error::{Error, Result};
 use crate::secret;
 use crate::transport::Location;

@@ -2,7 +2,7 @@
 
 use super::{fields, refuse};
 use crate::cli::environment::Environment;
-use crate::dockerfile::build::SecretSource;
+use crate::dockerfile::convert::SecretSource;
 use crate::error::{Error, Result};
 
 /// Reads `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`.

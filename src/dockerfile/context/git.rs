@@ -92,7 +92,7 @@ impl GitSource {
     ) -> Result<Checkout> {
         let wanted = self.reference.as_deref().unwrap_or("HEAD");
         if wanted.starts_with('-') {
-            return Err(Error::new(ErrorKind::Usage, format!("fetch {}", self.shown()))
+            return Err(Error::new(ErrorKind::Usage, format!("fetch {}", self.display_name()))
                 .because(format!("{wanted} is no name of a branch, tag or commit")));
         }
         let scratch = tempfile::tempdir().cannot(|| "make a folder for a checkout")?;
@@ -151,7 +151,7 @@ impl GitSource {
     fn root_in(&self, checkout: &Path) -> Result<PathBuf> {
         let Some(folder) = &self.folder else { return Ok(checkout.to_owned()) };
         let refuse = |why: &str| {
-            Error::new(ErrorKind::NotFound, format!("use {folder} of {}", self.shown()))
+            Error::new(ErrorKind::NotFound, format!("use {folder} of {}", self.display_name()))
                 .because(why)
         };
         let root = fs_err::canonicalize(checkout.join(folder.trim_start_matches('/')));
@@ -164,7 +164,7 @@ impl GitSource {
     }
 
     /// The remote as messages show it.
-    pub fn shown(&self) -> String {
+    pub fn display_name(&self) -> String {
         secret::address(&self.remote)
     }
 }
@@ -234,7 +234,7 @@ impl Git<'_> {
 
     /// Says that nothing in the repository, all of which was fetched, has a name.
     async fn absent(&self, wanted: &str) -> Error {
-        let action = format!("fetch {}", self.source.shown());
+        let action = format!("fetch {}", self.source.display_name());
         let why = format!("the repository has no branch, tag or commit {wanted}");
         let error = Error::new(ErrorKind::NotFound, action).because(why);
         let format = "--format=%(refname:lstrip=2)";
@@ -248,7 +248,7 @@ impl Git<'_> {
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let action = || format!("fetch {}", self.source.shown());
+        let action = || format!("fetch {}", self.source.display_name());
         let mut command = tokio::process::Command::new("git");
         if let Some(settings) = &self.settings {
             command.arg("-c").arg(format!("include.path={}", settings.display()));
@@ -325,6 +325,6 @@ mod tests {
     #[test]
     fn no_password_is_shown() {
         let source = GitSource::parse("https://me:secret@example.com/a.git").unwrap();
-        assert_eq!(source.shown(), "https://…@example.com/a.git");
+        assert_eq!(source.display_name(), "https://…@example.com/a.git");
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::dialect::input;
 use crate::cli::flags::{self, context, pair};
 use crate::cli::proxies;
 use crate::cli::session::Session;
-use crate::dockerfile::build::{CacheRepository, ContextSource, FileSource, Recipe};
+use crate::dockerfile::convert::{CacheRepository, ContextSource, FileSource, Recipe};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::{DockerfileSource, Packaging};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{KanikoArgs, usage};
-use crate::dockerfile::build::{CacheRepository, StepKind};
+use crate::dockerfile::convert::{CacheRepository, StepKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal;
 use crate::oci::Reference;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::{KanikoArgs, input, usage};
 use crate::cli::session::Session;
-use crate::dockerfile::build::ContextSource;
 use crate::dockerfile::context::GitSource;
+use crate::dockerfile::convert::ContextSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal;
 use crate::secret;

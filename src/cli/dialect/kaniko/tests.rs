@@ -5,7 +5,7 @@ use std::path::Path;
 use super::context::ContextChoice;
 use super::*;
 use crate::cli::dialect::tests::{Typed, session, typed};
-use crate::dockerfile::build::{SecretSource, StepKind};
+use crate::dockerfile::convert::{SecretSource, StepKind};
 use crate::registry::{MirrorRule, Mirrors};
 
 fn read_in(words: &[&str], variables: &[(&str, &str)]) -> Result<KanikoBuild> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::convert::{Converted, Spans, changes_files};
+use super::converted::{Converted, Spans, changes_files};
 use super::failure::Failure;
 use super::platform::{Base, PlatformBuild};
 use crate::dockerfile::Scope;

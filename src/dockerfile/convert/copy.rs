@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::convert::{Converted, Spans};
+use super::converted::{Converted, Spans};
 use super::download::is_remote;
 use super::failure::{At as _, Failure};
 use super::stage::Stage;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::convert::{Converted, Spans, changes_files};
+use super::converted::{Converted, Spans, changes_files};
 use super::failure::Failure;
 use super::platform::{PlatformBuild, StageEnd};
 use super::stage::Stage;
@@ -57,12 +57,12 @@ impl Stage<'_> {
             self.number += 1;
         }
         let executed = Box::pin(self.execute_kind(instruction)).await;
-        executed.map_err(|failure| self.told(failure, instruction, from))
+        executed.map_err(|failure| self.reported(failure, instruction, from))
     }
 
     /// Makes the error that is shown, with the lines that it is about: the instruction's, or those
     /// of the `FROM` that brought it.
-    fn told(&self, failure: Failure, instruction: &Instruction, from: Option<Span>) -> Error {
+    fn reported(&self, failure: Failure, instruction: &Instruction, from: Option<Span>) -> Error {
         let common = self.build.common;
         let whole = from.unwrap_or_else(|| instruction.first_line(common.source()));
         let (mut diagnostic, kind) = match failure {

@@ -13,7 +13,7 @@ use crate::rootfs::{Fork, Unpacker};
 use crate::sandbox::Root;
 
 /// Copies of files, for steps to see. They vanish when this is dropped.
-pub(super) struct Shown {
+pub(super) struct ContextFiles {
     /// Where they are.
     pub path: PathBuf,
     #[expect(dead_code, reason = "it holds the files")]
@@ -23,7 +23,7 @@ pub(super) struct Shown {
 /// Copies files for a step to see. Their owners are what they are in their image, and root in a
 /// context; and what the ignore file leaves out is not there. The contents of a context are compared
 /// with what the step's key was made of.
-pub(super) fn shown(unpacker: &Unpacker, selected: &[Selected]) -> Result<Arc<Shown>> {
+pub(super) fn copied(unpacker: &Unpacker, selected: &[Selected]) -> Result<Arc<ContextFiles>> {
     let nothing = TreeFiles::default();
     let destination =
         Destination { path: "/", files: &nothing, owner: None, chmod: None, link: false, time: 0 };
@@ -36,7 +36,7 @@ pub(super) fn shown(unpacker: &Unpacker, selected: &[Selected]) -> Result<Arc<Sh
     {
         path.push(OsStr::from_bytes(&one.name));
     }
-    Ok(Arc::new(Shown { path, fork: Mutex::new(fork) }))
+    Ok(Arc::new(ContextFiles { path, fork: Mutex::new(fork) }))
 }
 
 /// Where the files of a fork of nothing are.

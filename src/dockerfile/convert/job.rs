@@ -91,17 +91,17 @@ impl CacheRepository {
 
 /// Which platform an image is said to be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatedPlatform {
+pub enum ImagePlatform {
     /// That of its base: none was asked for.
-    Own,
+    OfBase,
     /// The one that was asked for, whatever its last stage is based on.
-    Asked,
+    AsRequested,
 }
 
-impl StatedPlatform {
+impl ImagePlatform {
     /// Where platforms may have been asked for.
     pub fn of<T>(asked: Option<&T>) -> Self {
-        if asked.is_some() { Self::Asked } else { Self::Own }
+        if asked.is_some() { Self::AsRequested } else { Self::OfBase }
     }
 }
 
@@ -164,7 +164,7 @@ pub struct Job {
     /// Whether the image needs all of its layers on this machine: it is not only pushed.
     pub is_kept_here: bool,
     /// Which platform an image is said to be for.
-    pub stated: StatedPlatform,
+    pub image_platform: ImagePlatform,
     /// Whether it is told how each step and base came to be.
     pub explain: bool,
 }

@@ -19,7 +19,7 @@ pub(super) async fn of(job: &Job, file: &Source) -> Result<CacheScope> {
     match &job.recipe.context {
         ContextSource::Folder(folder) => Ok(CacheScope::of_folder(folder)),
         ContextSource::Git(git) => {
-            Ok(CacheScope::of_repository(&git.shown(), git.reference.as_deref()))
+            Ok(CacheScope::of_repository(&git.display_name(), git.reference.as_deref()))
         }
         // What other contexts hold is no part of either.
         _ if !job.recipe.contexts.is_empty() => Ok(CacheScope::of_this_build()),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::convert::changes_files;
+use super::converted::changes_files;
 use super::failure::Failure;
-use super::job::{Job, NamedContext, StatedPlatform, Tools};
+use super::job::{ImagePlatform, Job, NamedContext, Tools};
 use super::{Common, base};
 use crate::dockerfile::config;
 use crate::dockerfile::diagnostic::{Diagnostics, nearest};
@@ -334,9 +334,9 @@ impl<'a> PlatformBuild<'a> {
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
         let mut config = end.config.clone();
-        let asked = match self.common.job.stated {
-            StatedPlatform::Own => None,
-            StatedPlatform::Asked => Some(&self.inputs.target),
+        let asked = match self.common.job.image_platform {
+            ImagePlatform::OfBase => None,
+            ImagePlatform::AsRequested => Some(&self.inputs.target),
         };
         config.platform = platform_of_result(&config.platform, asked);
         config.config.labels.extend(self.common.job.labels.clone());

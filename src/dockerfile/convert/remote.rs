@@ -177,7 +177,7 @@ impl Remote {
     }
 
     fn refuse(&self, why: impl std::fmt::Display) {
-        self.reporter.warn(format!("{} is not used: {why}", self.backend.shown()));
+        self.reporter.warn(format!("{} is not used: {why}", self.backend.display_name()));
     }
 
     fn stop_reading(&self, error: &Error) {

@@ -104,12 +104,12 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
         ContextSource::Git(git) => {
             let task = tools.transport.reporter.start(
                 crate::progress::TaskKind::Download,
-                git.shown(),
+                git.display_name(),
                 None,
             );
             let checkout = git.check_out(&tools.variables, false).await?;
             task.done();
-            let root = context::open_folder(checkout.root(), &shown(&git.shown()))?;
+            let root = context::open_folder(checkout.root(), &shown(&git.display_name()))?;
             let time = Some(checkout.time);
             Ok(Raw::Folder { root, time, held: Some(Arc::new(Held::Checkout(checkout))) })
         }
@@ -270,7 +270,7 @@ fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
         }
         (FileSource::Path(path), _) => {
             let bytes = read_on_disk(path)?.ok_or_else(|| missing(&path.display().to_string()))?;
-            let name = shown(path, raw);
+            let name = display_name(path, raw);
             (name, bytes, Some(Beside::Disk(path.clone())))
         }
         (FileSource::InContext(name), _) => {
@@ -294,7 +294,7 @@ fn read_dockerfile(job: &Job, raw: &Raw) -> Result<(Source, Option<Beside>)> {
 }
 
 /// A path as messages show it: relative to the context where it is in there.
-fn shown(path: &Path, raw: &Raw) -> String {
+fn display_name(path: &Path, raw: &Raw) -> String {
     let inside = match raw {
         Raw::Folder { root, .. } => path.strip_prefix(root.path()).ok(),
         Raw::Tree { .. } | Raw::File(_) => None,
@@ -335,7 +335,7 @@ fn ignored(raw: &Raw, beside: Option<&Beside>) -> Result<Patterns> {
             let mut name = path.clone().into_os_string();
             name.push(IGNORE_FILE);
             let name = PathBuf::from(name);
-            read_on_disk(&name)?.map(|bytes| (shown(&name, raw), bytes))
+            read_on_disk(&name)?.map(|bytes| (display_name(&name, raw), bytes))
         }
         Some(Beside::Context(name)) => {
             let name = format!("{name}{IGNORE_FILE}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::convert::{Converted, Spans};
+use super::converted::{Converted, Spans};
 use super::failure::Failure;
 use super::reads;
 use super::stage::Stage;

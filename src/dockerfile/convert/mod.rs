@@ -13,7 +13,7 @@
 
 mod backend;
 mod base;
-mod convert;
+mod converted;
 mod copy;
 pub(crate) mod download;
 mod exec;
@@ -32,8 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
-    CachePolicy, CacheRepository, ContextSource, FileSource, Job, NamedContext, Recipe,
-    StatedPlatform, Tools,
+    CachePolicy, CacheRepository, ContextSource, FileSource, ImagePlatform, Job, NamedContext,
+    Recipe, Tools,
 };
 
 pub use crate::engine::{SecretSource, StepKind};
