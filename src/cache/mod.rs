@@ -14,6 +14,7 @@
 
 pub mod backend;
 mod bound;
+mod choice;
 mod content;
 mod describe;
 pub mod gocache;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub use bound::keep_within;
+pub use choice::Caches;
 pub use describe::Describer;
 pub use policy::{Policy, Pruned, Usage};
 

@@ -25,6 +25,7 @@ mod name;
 mod packages;
 mod presence;
 mod programs;
+pub mod request;
 mod requirement;
 mod scope;
 mod session;

@@ -6,11 +6,13 @@
 mod artifact;
 mod blob;
 mod draft;
+mod packaging;
 pub mod static_base;
 
 pub use artifact::{Artifact, TaggedArtifact};
 pub use blob::{Blob, BlobLocation};
 pub use draft::{Draft, Layer};
+pub use packaging::Packaging;
 
 use crate::oci::{Document, ImageConfig, Manifest, Platform};
 

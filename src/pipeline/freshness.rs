@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::BuildContext;
-use super::ProgramRequest;
 use crate::error::Result;
+use crate::golang::request::ProgramRequest;
 use crate::golang::{Builder, Built, Check, Package, Program, Record, Recorded, StartedAt, Trace};
 use crate::oci::Platform;
 

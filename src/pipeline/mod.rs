@@ -36,11 +36,12 @@ pub use request::{
 use crate::blocking::joined;
 use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::request::ProgramRequest;
 use crate::golang::{BuildFlags, Builder, Toolchain};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
-use crate::sandbox::{Isolation, IsolationRequest, Launcher};
-use crate::store::{CacheScope, ScopeName};
+use crate::sandbox::{Isolation, Launcher};
+use crate::store::ScopeName;
 use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
@@ -80,26 +81,6 @@ struct Built {
     references: Vec<Reference>,
     /// What it was made of.
     materials: Materials,
-}
-
-/// Programs to make images of, and whose caches that uses.
-struct ProgramRequest {
-    programs: Programs,
-    caches: Caches,
-    isolation: IsolationRequest,
-    /// Whose caches a Go that comes from an image uses, and whose programs are kept.
-    scope: CacheScope,
-}
-
-impl ProgramRequest {
-    fn new(programs: Programs, caches: Caches, isolation: IsolationRequest) -> Self {
-        let scope = match &caches.scope {
-            _ if !caches.are_shared => CacheScope::of_this_build(),
-            Some(scope) => scope.clone(),
-            None => CacheScope::of_folder(&programs.folder),
-        };
-        Self { programs, caches, isolation, scope }
-    }
 }
 
 /// Builds every image that `request` asks for, and sends each where it says. `chosen` is how steps are

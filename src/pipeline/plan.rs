@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::ProgramRequest;
 use super::base::Bases;
 use super::freshness::Freshness;
 use super::request::{Grouping, Override, Prebuilt, Settings, Target};
 use super::toolchain::Toolchains;
 use super::{BaseChoice, BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
+use crate::golang::request::ProgramRequest;
 use crate::golang::{self, BuildFlags, Package};
 use crate::oci::{Platform, Reference, annotation};
 
