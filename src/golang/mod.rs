@@ -20,6 +20,7 @@ mod gocache;
 mod group;
 mod image;
 mod launch;
+mod lock;
 mod modfile;
 mod name;
 mod packages;
@@ -30,12 +31,16 @@ mod requirement;
 mod scope;
 mod session;
 mod toolchain;
+mod toolchains;
 mod vcs;
 mod version;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::progress::Reporter;
+use crate::sandbox::Launcher;
+use crate::transport::Context;
 
 pub use assets::Asset;
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
@@ -49,8 +54,24 @@ pub use presence::has_program;
 pub use programs::Program;
 pub use requirement::{Modules, Requirement};
 pub use toolchain::Toolchain;
+pub use toolchains::Toolchains;
 pub use vcs::{Checkout, checkout};
 pub use version::Version;
+
+/// What every build of Go packages has at its disposal.
+#[derive(Clone)]
+pub struct Tools {
+    /// The store, the registry client, and the reader of progress.
+    pub transport: Context,
+    /// The environment variables that builds may look at.
+    pub variables: BTreeMap<String, String>,
+    /// The folder that keeps programs between runs.
+    pub programs: PathBuf,
+    /// What starts sandboxes.
+    pub launcher: Launcher,
+    /// How many things can usefully run at once.
+    pub cores: usize,
+}
 
 /// A toolchain with everything that a build with it needs to know.
 #[derive(Clone)]

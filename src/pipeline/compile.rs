@@ -12,10 +12,9 @@ use super::freshness::Freshness;
 use super::freshness::distinct;
 use super::plan::{BuildGroup, ImagePlan, Plan, Programs, file_name};
 use super::request::Prebuilt;
-use super::toolchain::Toolchains;
 use super::{BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Built, Package};
+use crate::golang::{BuildFlags, Built, Package, Toolchains};
 use crate::oci::Platform;
 use crate::progress::{Explanation, Origin, TaskKind};
 

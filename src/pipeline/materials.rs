@@ -5,10 +5,9 @@ use std::path::Path;
 
 use super::base::Base;
 use super::plan::ImagePlan;
-use super::toolchain::Toolchains;
 use crate::engine::Materials;
 use crate::engine::materials::{GO_CACHES, Revision, Toolchain, ToolchainOrigin};
-use crate::golang::{self, Package};
+use crate::golang::{self, Package, Toolchains};
 use crate::oci::Digest;
 
 /// The file beside `go.mod` that fixes all modules that one needs.

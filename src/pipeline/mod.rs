@@ -13,12 +13,10 @@ mod base;
 mod compile;
 mod dockerfile;
 mod freshness;
-mod lock;
 mod materials;
 mod plan;
 mod publish;
 mod request;
-mod toolchain;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,7 +35,7 @@ use crate::blocking::joined;
 use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::request::ProgramRequest;
-use crate::golang::{BuildFlags, Builder, Toolchain};
+use crate::golang::{BuildFlags, Builder, Toolchain, Toolchains, Tools};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
 use crate::sandbox::{Isolation, Launcher};
@@ -48,7 +46,6 @@ use base::Bases;
 use compile::{Compiled, GoBuild};
 use materials::materials;
 use plan::{ImagePlan, Plan};
-use toolchain::Toolchains;
 
 /// What every build has at its disposal.
 #[derive(Clone)]
@@ -66,6 +63,12 @@ pub struct BuildContext {
 }
 
 impl BuildContext {
+    /// What a build of Go packages uses of it, with the folder that keeps its programs.
+    fn go_tools(&self, programs: PathBuf) -> Tools {
+        let Self { transport, variables, launcher, cores, .. } = self.clone();
+        Tools { transport, variables, programs, launcher, cores }
+    }
+
     /// What runs `go build` with these flags.
     fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
         let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());
@@ -131,6 +134,7 @@ async fn build_programs(
         (Some(fresh), _) => fresh.path().to_owned(),
         (None, scope) => context.programs.join(scope.map_or("", ScopeName::as_str)),
     };
+    let tools = &context.go_tools(programs.clone());
     let context = &BuildContext { programs, ..context.clone() };
     let mut access = outputs.ask_for_access(
         context,
@@ -139,7 +143,7 @@ async fn build_programs(
     let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
     tokio::try_join!(
         bases.find_those_that_offer_platforms(context, request),
-        toolchains.find_for_targets(context, request),
+        toolchains.find_for_targets(tools, request),
     )?;
     let plan = plan::make(context, request, &bases, &toolchains).await?;
     for image_plan in &plan.image_plans {
@@ -147,7 +151,7 @@ async fn build_programs(
     }
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
-    toolchains.find(context, request, compiled.map(|image_plan| &image_plan.settings)).await?;
+    toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
     let mut compiling =
         compile::start(context, &plan, &bases, &toolchains, request.caches.explain)?;
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;

@@ -6,11 +6,10 @@ use std::path::Path;
 use super::base::Bases;
 use super::freshness::Freshness;
 use super::request::{Grouping, Override, Prebuilt, Settings, Target};
-use super::toolchain::Toolchains;
 use super::{BaseChoice, BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::request::ProgramRequest;
-use crate::golang::{self, BuildFlags, Package};
+use crate::golang::{self, BuildFlags, Package, Toolchains};
 use crate::oci::{Platform, Reference, annotation};
 
 /// One image to make, for all its platforms.

@@ -4,11 +4,15 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::Tools;
+use super::flags::BuildFlags;
+use super::image::{Images, Need, Unpacked};
 use super::lock::LockFile;
-use super::{BuildContext, ProgramRequest, Settings, ToolchainChoice};
+use super::request::{ProgramRequest, Settings, ToolchainChoice};
+use super::requirement::Modules;
+use super::toolchain::Toolchain;
 use crate::cache::gocache::GoCache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Images, Modules, Need, Toolchain, Unpacked};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
 use crate::sandbox::{Chooser, Files, Isolation, Needs};
@@ -22,7 +26,7 @@ const DEFAULT_IMAGE: &str = "golang:{version}";
 
 /// The toolchains of a build, each found once.
 #[derive(Default)]
-pub(super) struct Toolchains {
+pub struct Toolchains {
     found: Vec<(Wanted, Toolchain)>,
     /// The caches of those that come from an image.
     go_cache: OnceLock<GoCache>,
@@ -50,27 +54,26 @@ struct Record {
 
 impl Toolchains {
     /// Finds what the targets are compiled with.
-    pub(super) async fn find_for_targets(
+    pub async fn find_for_targets(
         &mut self,
-        context: &BuildContext,
+        tools: &Tools,
         request: &ProgramRequest,
     ) -> Result<()> {
         let compiled = request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
-        self.find(context, request, compiled.map(|target| &target.settings)).await
+        self.find(tools, request, compiled.map(|target| &target.settings)).await
     }
 
     /// Finds what is not known yet of what these settings are compiled with.
-    pub(super) async fn find(
+    pub async fn find(
         &mut self,
-        context: &BuildContext,
+        tools: &Tools,
         request: &ProgramRequest,
         settings: impl Iterator<Item = &Settings>,
     ) -> Result<()> {
         for settings in settings {
             let wanted = Wanted::new(&settings.toolchain, &settings.go);
             if self.found.iter().all(|(known, _)| *known != wanted) {
-                let search =
-                    Search { context, request, need: wanted.need, go_cache: &self.go_cache };
+                let search = Search { tools, request, need: wanted.need, go_cache: &self.go_cache };
                 let found = search.find(&wanted.choice).await?;
                 self.found.push((wanted, found));
             }
@@ -79,7 +82,7 @@ impl Toolchains {
     }
 
     /// A toolchain that was found.
-    pub(super) fn get(&self, choice: &ToolchainChoice, flags: &BuildFlags) -> &Toolchain {
+    pub fn get(&self, choice: &ToolchainChoice, flags: &BuildFlags) -> &Toolchain {
         let wanted = Wanted::new(choice, flags);
         let found = self.found.iter().find(|(known, _)| *known == wanted);
         &found.expect("all toolchains were found before the first is asked for").1
@@ -87,7 +90,7 @@ impl Toolchains {
 }
 
 struct Search<'a> {
-    context: &'a BuildContext,
+    tools: &'a Tools,
     request: &'a ProgramRequest,
     need: Need,
     go_cache: &'a OnceLock<GoCache>,
@@ -95,7 +98,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     async fn find(&self, choice: &ToolchainChoice) -> Result<Toolchain> {
-        let (variables, folder) = (&self.context.variables, &self.request.programs.folder);
+        let (variables, folder) = (&self.tools.variables, &self.request.programs.folder);
         match choice {
             ToolchainChoice::Host | ToolchainChoice::Program(_)
                 if self.request.isolation.asks_for_root() =>
@@ -126,7 +129,7 @@ impl Search<'_> {
         let targets =
             self.request.programs.targets.iter().filter(|target| target.prebuilt.is_empty());
         let patterns: Vec<String> = targets.flat_map(|t| t.patterns.iter().cloned()).collect();
-        let workspace = self.context.variables.get("GOWORK").map(String::as_str);
+        let workspace = self.tools.variables.get("GOWORK").map(String::as_str);
         let workspace = workspace.filter(|value| !value.is_empty());
         Modules::of(&self.request.programs.folder, &patterns, workspace)
     }
@@ -135,7 +138,7 @@ impl Search<'_> {
     async fn choose(&self, image: &str) -> Result<Toolchain> {
         let modules = self.modules()?;
         let (host, why) =
-            match Toolchain::find(&self.context.variables, &self.request.programs.folder) {
+            match Toolchain::find(&self.tools.variables, &self.request.programs.folder) {
                 Ok(host) if self.request.isolation.asks_for_root() => {
                     (Some(host), "a sandbox needs an image".to_owned())
                 }
@@ -159,10 +162,7 @@ impl Search<'_> {
         let version = version.unwrap_or_else(|| "latest".to_owned());
         let place: Location = image.replace("{version}", &version).parse()?;
         let place = place.in_folder(&self.request.programs.folder);
-        self.context
-            .transport
-            .reporter
-            .note(format!("using Go of {}: {why}", display_name(&place)));
+        self.tools.transport.reporter.note(format!("using Go of {}: {why}", display_name(&place)));
         let found = self.of_image(&place, &modules).await;
         found.map_err(|error| {
             let hint = if host.is_some() { "a newer Go" } else { "Go" };
@@ -191,14 +191,14 @@ impl Search<'_> {
         isolation: Option<Isolation>,
     ) -> Result<Toolchain> {
         let key = place.reference().and_then(Reference::digest).filter(|_| isolation.is_none());
-        let key = key.map(|digest| format!("{digest} {}", self.context.transport.host));
+        let key = key.map(|digest| format!("{digest} {}", self.tools.transport.host));
         if let Some(key) = &key
             && let Some(found) = self.remembered(images, key)?
         {
             return Ok(found);
         }
-        let platform = PlatformSet::Listed(vec![self.context.transport.host.clone()]);
-        let artifact = transport::read(place, &platform, &self.context.transport).await?;
+        let platform = PlatformSet::Listed(vec![self.tools.transport.host.clone()]);
+        let artifact = transport::read(place, &platform, &self.tools.transport).await?;
         let image = artifact.as_image().ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("take Go out of {place}"))
                 .because("it is no image")
@@ -211,7 +211,7 @@ impl Search<'_> {
         if let Some(key) = key {
             // Without it the next build reads the image's documents once more.
             let record = Record { image, folder };
-            let _ = self.context.transport.store.put_record(RECORDS, &key, &record);
+            let _ = self.tools.transport.store.put_record(RECORDS, &key, &record);
         }
         Ok(toolchain)
     }
@@ -225,8 +225,8 @@ impl Search<'_> {
             (Need::Everything, _) => Files::OwnRoot,
         };
         let chooser = Chooser {
-            launcher: self.context.launcher.clone(),
-            folder: self.context.transport.store.root().to_owned(),
+            launcher: self.tools.launcher.clone(),
+            folder: self.tools.transport.store.root().to_owned(),
             request,
             needs: Needs::new(files).with_host_folders(),
             decided: None,
@@ -238,32 +238,32 @@ impl Search<'_> {
         let isolation =
             chooser.choose().cannot(|| format!("build inside {}{with}", display_name(place)))?;
         if isolation == Isolation::Toolchain && files == Files::OwnRootOrHosts {
-            self.context.transport.reporter.note(chooser.probe()?.summary());
+            self.tools.transport.reporter.note(chooser.probe()?.summary());
         }
         Ok((isolation != Isolation::Toolchain).then_some(isolation))
     }
 
     fn remembered(&self, images: &Images, key: &str) -> Result<Option<Toolchain>> {
-        let Some(record) = self.context.transport.store.get_record::<Record>(RECORDS, key) else {
+        let Some(record) = self.tools.transport.store.get_record::<Record>(RECORDS, key) else {
             return Ok(None);
         };
         images.unpacked(&Unpacked { image: record.image, folder: record.folder })
     }
 
     fn images(&self) -> Result<Images> {
-        let variables = self.context.variables.clone();
+        let variables = self.tools.variables.clone();
         let go_cache = if let Some(known) = self.go_cache.get() {
             known
         } else {
-            let made = GoCache::of_scope(&self.context.transport.store, &self.request.scope)?;
+            let made = GoCache::of_scope(&self.tools.transport.store, &self.request.scope)?;
             self.go_cache.get_or_init(|| made)
         };
         Ok(Images {
-            context: self.context.transport.clone(),
+            context: self.tools.transport.clone(),
             go_cache: go_cache.clone(),
             variables,
-            launcher: self.context.launcher.clone(),
-            cores: self.context.cores,
+            launcher: self.tools.launcher.clone(),
+            cores: self.tools.cores,
         })
     }
 
@@ -290,7 +290,7 @@ impl Search<'_> {
 
     /// Asks the registry what a tag stands for, and keeps the document that it names.
     async fn look_up(&self, name: &Reference) -> Result<Digest> {
-        let transport = &self.context.transport;
+        let transport = &self.tools.transport;
         let task = transport.reporter.start(TaskKind::Resolve, name.familiar(), None);
         let pulled = transport.client.manifest(name).await?;
         transport.store.put(&pulled.bytes).cannot(|| format!("keep the manifest of {name}"))?;
@@ -301,7 +301,7 @@ impl Search<'_> {
     /// Writes the lock file. Where that is not possible the build goes on: its sources may be
     /// somebody else's, or read-only.
     fn keep(&self, lock: &LockFile, pinned: &Location) {
-        let reporter = &self.context.transport.reporter;
+        let reporter = &self.tools.transport.reporter;
         match lock.write() {
             Ok(()) => reporter.note(format!("{} has {}", lock.display(), display_name(pinned))),
             Err(error) => reporter.warn(format!("{error}; the next build may use another image")),
