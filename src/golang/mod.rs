@@ -8,6 +8,7 @@
 
 mod assets;
 mod attempt;
+mod build_record;
 mod buildinfo;
 mod command;
 mod compile;
@@ -43,6 +44,7 @@ use crate::sandbox::Launcher;
 use crate::transport::Context;
 
 pub use assets::Asset;
+pub(crate) use build_record::{Freshness, distinct};
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
 pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModuleMode};
@@ -71,6 +73,14 @@ pub struct Tools {
     pub launcher: Launcher,
     /// How many things can usefully run at once.
     pub cores: usize,
+}
+
+impl Tools {
+    /// What runs `go build` with these flags.
+    pub fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
+        let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());
+        Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
+    }
 }
 
 /// A toolchain with everything that a build with it needs to know.

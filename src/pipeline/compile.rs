@@ -6,15 +6,13 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::ToolchainChoice;
 use super::assemble::Binary;
 use super::base::Bases;
-use super::freshness::Freshness;
-use super::freshness::distinct;
 use super::plan::{BuildGroup, ImagePlan, Plan, Programs, file_name};
 use super::request::Prebuilt;
-use super::{BuildContext, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang::{BuildFlags, Built, Package, Toolchains};
+use crate::golang::{BuildFlags, Built, Freshness, Package, Toolchains, Tools, distinct};
 use crate::oci::Platform;
 use crate::progress::{Explanation, Origin, TaskKind};
 
@@ -75,7 +73,7 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary>
 
 /// Starts every compilation that the plan needs.
 pub(super) fn start(
-    context: &BuildContext,
+    tools: &Tools,
     plan: &Plan,
     bases: &Bases,
     toolchains: &Toolchains,
@@ -83,8 +81,8 @@ pub(super) fn start(
 ) -> Result<JoinSet<Result<Arc<Compiled>>>> {
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
-    let turns = Arc::new(Semaphore::new(context.cores.max(1)));
-    for mut go_build in go_builds(context, &plan.image_plans, bases) {
+    let turns = Arc::new(Semaphore::new(tools.cores.max(1)));
+    for mut go_build in go_builds(tools, &plan.image_plans, bases) {
         check_platform(&go_build.platform)?;
         let compiles = |build_group: &BuildGroup| {
             build_group.toolchain == go_build.toolchain
@@ -94,20 +92,20 @@ pub(super) fn start(
         };
         go_build.build_group = plan.build_groups.iter().position(compiles);
         let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
-        if let Some(compiled) = known(context, plan, &go_build) {
+        if let Some(compiled) = known(tools, plan, &go_build) {
             if explain {
-                explanation(context, &go_build, Origin::Store, vec!["unchanged".to_owned()]);
+                explanation(tools, &go_build, Origin::Store, vec!["unchanged".to_owned()]);
             }
             running.spawn(std::future::ready(Ok(Arc::new(compiled))));
             continue;
         }
         if explain {
             let why = freshness.map(Freshness::why).unwrap_or_default();
-            explanation(context, &go_build, Origin::Executed, why);
+            explanation(tools, &go_build, Origin::Executed, why);
         }
         let recorded = freshness.and_then(|freshness| freshness.recorded(&go_build.packages));
         let toolchain = toolchains.get(&go_build.toolchain, &go_build.flags);
-        let builder = context.builder(toolchain, &go_build.flags);
+        let builder = tools.builder(toolchain, &go_build.flags);
         let turns = turns.clone();
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
@@ -120,18 +118,18 @@ pub(super) fn start(
 }
 
 /// Tells how the programs of a compilation came to be.
-fn explanation(context: &BuildContext, go_build: &GoBuild, origin: Origin, why: Vec<String>) {
+fn explanation(tools: &Tools, go_build: &GoBuild, origin: Origin, why: Vec<String>) {
     if go_build.packages.is_empty() {
         return;
     }
     let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
     let name = format!("{} for {}", names.join(", "), go_build.platform);
     let kind = TaskKind::Compile;
-    context.transport.reporter.explain(Explanation { kind, name, origin, why });
+    tools.transport.reporter.explain(Explanation { kind, name, origin, why });
 }
 
 /// What needs no compiler: nothing at all, or programs that are known to be current.
-fn known(context: &BuildContext, plan: &Plan, go_build: &GoBuild) -> Option<Compiled> {
+fn known(tools: &Tools, plan: &Plan, go_build: &GoBuild) -> Option<Compiled> {
     let go_build = go_build.clone();
     if go_build.packages.is_empty() {
         return Some(Compiled { go_build, built: None });
@@ -140,7 +138,7 @@ fn known(context: &BuildContext, plan: &Plan, go_build: &GoBuild) -> Option<Comp
     let built = freshness.programs(&go_build.packages, &go_build.platform)?;
     let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
     let name = format!("{} for {}", names.join(", "), go_build.platform);
-    context.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
+    tools.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
     Some(Compiled { go_build, built: Some(built) })
 }
 
@@ -154,14 +152,14 @@ fn check_platform(platform: &Platform) -> Result<()> {
 }
 
 /// Groups what is compiled with the same toolchain and flags for the same platform.
-fn go_builds(context: &BuildContext, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoBuild> {
+fn go_builds(tools: &Tools, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoBuild> {
     let mut all: BTreeMap<(String, Platform), GoBuild> = BTreeMap::new();
     for (index, image_plan) in image_plans.iter().enumerate() {
         let flags = &image_plan.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
         let key = format!("{key} {:?}", image_plan.settings.toolchain);
         let wanted = image_plan.settings.packaging.platforms.as_ref();
-        let platforms = bases.platforms(&image_plan.settings.base, wanted, &context.transport.host);
+        let platforms = bases.platforms(&image_plan.settings.base, wanted, &tools.transport.host);
         for platform in platforms {
             let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| GoBuild {
                 toolchain: image_plan.settings.toolchain.clone(),

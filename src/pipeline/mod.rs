@@ -12,7 +12,6 @@ mod assemble;
 mod base;
 mod compile;
 mod dockerfile;
-mod freshness;
 mod materials;
 mod plan;
 mod publish;
@@ -35,7 +34,7 @@ use crate::blocking::joined;
 use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::request::ProgramRequest;
-use crate::golang::{BuildFlags, Builder, Toolchain, Toolchains, Tools};
+use crate::golang::{Toolchains, Tools};
 use crate::image::{Artifact, Image};
 use crate::oci::{Platform, Reference};
 use crate::sandbox::{Isolation, Launcher};
@@ -67,12 +66,6 @@ impl BuildContext {
     fn go_tools(&self, programs: PathBuf) -> Tools {
         let Self { transport, variables, launcher, cores, .. } = self.clone();
         Tools { transport, variables, programs, launcher, cores }
-    }
-
-    /// What runs `go build` with these flags.
-    fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
-        let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());
-        Builder { toolchain: toolchain.clone(), flags: flags.clone(), out_dir, reporter }
     }
 }
 
@@ -134,8 +127,7 @@ async fn build_programs(
         (Some(fresh), _) => fresh.path().to_owned(),
         (None, scope) => context.programs.join(scope.map_or("", ScopeName::as_str)),
     };
-    let tools = &context.go_tools(programs.clone());
-    let context = &BuildContext { programs, ..context.clone() };
+    let tools = &context.go_tools(programs);
     let mut access = outputs.ask_for_access(
         context,
         request.programs.targets.iter().flat_map(|target| &target.settings.packaging.tags),
@@ -145,15 +137,14 @@ async fn build_programs(
         bases.find_those_that_offer_platforms(context, request),
         toolchains.find_for_targets(tools, request),
     )?;
-    let plan = plan::make(context, request, &bases, &toolchains).await?;
+    let plan = plan::make(tools, request, &bases, &toolchains).await?;
     for image_plan in &plan.image_plans {
         outputs.check_name(&image_plan.name, &image_plan.settings.packaging.tags)?;
     }
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
     toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
-    let mut compiling =
-        compile::start(context, &plan, &bases, &toolchains, request.caches.explain)?;
+    let mut compiling = compile::start(tools, &plan, &bases, &toolchains, request.caches.explain)?;
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
     if request.caches.explain {
         bases.explain(context);
@@ -179,11 +170,11 @@ async fn build_programs(
     }
     let built = assembling.finish(&toolchains)?;
     if scope.is_some() {
-        crate::cache::programs::write_about(&context.programs, &request.scope);
+        crate::cache::programs::write_about(&tools.programs, &request.scope);
     }
     // Before anything is written, maybe beside the sources.
     for build_group in build_groups {
-        build_group.freshness.keep(context, request, &build_group.packages);
+        build_group.freshness.keep(tools, request, &build_group.packages);
     }
     outputs.publish(context, &built).await
 }

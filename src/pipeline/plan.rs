@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::base::Bases;
-use super::freshness::Freshness;
 use super::request::{Grouping, Override, Prebuilt, Settings, Target};
-use super::{BaseChoice, BuildContext, ToolchainChoice};
+use super::{BaseChoice, ToolchainChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::request::ProgramRequest;
-use crate::golang::{self, BuildFlags, Package, Toolchains};
+use crate::golang::{self, BuildFlags, Freshness, Package, Toolchains, Tools};
 use crate::oci::{Platform, Reference, annotation};
 
 /// One image to make, for all its platforms.
@@ -53,12 +52,12 @@ pub(super) struct BuildGroup {
 
 /// Finds the packages that `request` means, and says which image each goes into.
 pub(super) async fn make(
-    context: &BuildContext,
+    tools: &Tools,
     request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
 ) -> Result<Plan> {
-    let build_groups = build_groups(context, request, bases, toolchains).await?;
+    let build_groups = build_groups(tools, request, bases, toolchains).await?;
     let mut image_plans = Vec::new();
     for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
@@ -81,7 +80,7 @@ pub(super) async fn make(
     for image_plan in
         image_plans.iter().filter(|image_plan| image_plan.settings.go.cgo).filter(has_no_c_library)
     {
-        context.transport.reporter.warn(format!(
+        tools.transport.reporter.warn(format!(
             "{} is built with cgo, and its base has no C library: it starts only if it is linked statically",
             image_plan.name
         ));
@@ -98,7 +97,7 @@ struct Common<'a> {
 }
 
 async fn build_groups(
-    context: &BuildContext,
+    tools: &Tools,
     request: &ProgramRequest,
     bases: &Bases,
     toolchains: &Toolchains,
@@ -110,7 +109,7 @@ async fn build_groups(
         }
         let settings = &target.settings;
         let wanted = settings.packaging.platforms.as_ref();
-        let platforms = bases.platforms(&settings.base, wanted, &context.transport.host);
+        let platforms = bases.platforms(&settings.base, wanted, &tools.transport.host);
         let common = Common { toolchain: &settings.toolchain, flags: &settings.go, platforms };
         match groups.iter_mut().find(|(other, _)| *other == common) {
             Some((_, targets)) => targets.push(index),
@@ -119,11 +118,11 @@ async fn build_groups(
     }
     let mut build_groups = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
-        let builder = context.builder(toolchains.get(toolchain, flags), flags);
+        let builder = tools.builder(toolchains.get(toolchain, flags), flags);
         let patterns =
             targets.iter().map(|&index| request.programs.targets[index].patterns.clone());
         let patterns = patterns.collect();
-        let freshness = Freshness::look_up(context, request, builder, patterns, platforms)?;
+        let freshness = Freshness::look_up(tools, request, builder, patterns, platforms)?;
         let packages = freshness.packages(request).await?;
         let toolchain = toolchain.clone();
         build_groups.push(BuildGroup { toolchain, freshness, packages, targets });

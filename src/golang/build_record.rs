@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::BuildContext;
+use super::compile::Built;
+use super::freshness::{Check, Record, Recorded, StartedAt, Trace};
+use super::packages::Package;
+use super::programs::Program;
+use super::request::ProgramRequest;
+use super::{Builder, Tools};
 use crate::error::Result;
-use crate::golang::request::ProgramRequest;
-use crate::golang::{Builder, Built, Check, Package, Program, Record, Recorded, StartedAt, Trace};
 use crate::oci::Platform;
 
 /// The kind of the store's records that hold a [`BuildRecord`].
@@ -30,7 +33,7 @@ struct BuildRecord {
 
 /// Packages that are compiled with the same flags for the same platforms, and what is known of
 /// them before anything is built.
-pub(super) struct Freshness {
+pub(crate) struct Freshness {
     pub builder: Builder,
     pub platforms: Vec<Platform>,
     /// Lists of patterns, one for each target.
@@ -58,8 +61,8 @@ enum Status {
 
 impl Freshness {
     /// Remembers an earlier build of the same, if it still says anything.
-    pub(super) fn look_up(
-        context: &BuildContext,
+    pub(crate) fn look_up(
+        tools: &Tools,
         request: &ProgramRequest,
         builder: Builder,
         patterns: Vec<Vec<String>>,
@@ -73,7 +76,7 @@ impl Freshness {
         );
         // What a scope that ends with the build knows is gone with its programs.
         let key = request.scope.name().map(|scope| format!("{key} in {scope}"));
-        let store = &context.transport.store;
+        let store = &tools.transport.store;
         let known = key.as_ref().filter(|_| !request.caches.off);
         let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
         let mut since = StartedAt::now(&builder.out_dir)?;
@@ -105,7 +108,7 @@ impl Freshness {
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
-    pub(super) async fn packages(&self, request: &ProgramRequest) -> Result<Vec<Vec<Package>>> {
+    pub(crate) async fn packages(&self, request: &ProgramRequest) -> Result<Vec<Vec<Package>>> {
         if let Status::Programs(record) | Status::Renew(record) | Status::Packages(record) =
             &self.known
         {
@@ -120,7 +123,7 @@ impl Freshness {
     }
 
     /// Why programs are compiled that are not kept: what changed since they were, where that is known.
-    pub(super) fn why(&self) -> Vec<String> {
+    pub(crate) fn why(&self) -> Vec<String> {
         if self.why.is_empty() {
             return vec!["what was kept of it is gone".to_owned()];
         }
@@ -128,7 +131,7 @@ impl Freshness {
     }
 
     /// What is known of what the compilation of `packages` reads.
-    pub(super) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
+    pub(crate) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
         let (Status::Programs(record) | Status::Renew(record) | Status::Packages(record)) =
             &self.known
         else {
@@ -139,7 +142,7 @@ impl Freshness {
     }
 
     /// The kept programs of `packages`, where a build would give nothing else.
-    pub(super) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
+    pub(crate) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
         let (Status::Programs(record) | Status::Renew(record)) = &self.known else { return None };
         if record.inputs.packages() != packages {
             return None;
@@ -149,15 +152,15 @@ impl Freshness {
     }
 
     /// Takes note of what was compiled, or found, for a platform.
-    pub(super) fn take(&mut self, platform: &Platform, built: &Built) {
+    pub(crate) fn take(&mut self, platform: &Platform, built: &Built) {
         self.made.push((platform.clone(), built.programs.clone()));
         self.traces.extend_from_slice(&built.traces);
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
-    pub(super) fn keep(
+    pub(crate) fn keep(
         mut self,
-        context: &BuildContext,
+        tools: &Tools,
         request: &ProgramRequest,
         packages: &[Vec<Package>],
     ) {
@@ -165,14 +168,14 @@ impl Freshness {
         if matches!(self.known, Status::Programs(_)) || self.made.len() != self.platforms.len() {
             return;
         }
-        if let Err(error) = self.record(context, request, packages, &key) {
-            context.transport.reporter.note(format!("the next build will ask go again: {error}"));
+        if let Err(error) = self.record(tools, request, packages, &key) {
+            tools.transport.reporter.note(format!("the next build will ask go again: {error}"));
         }
     }
 
     fn record(
         &mut self,
-        context: &BuildContext,
+        tools: &Tools,
         request: &ProgramRequest,
         packages: &[Vec<Package>],
         key: &str,
@@ -204,7 +207,7 @@ impl Freshness {
             packages: packages.to_vec(),
             programs: std::mem::take(&mut self.made),
         };
-        context.transport.store.put_record(RECORDS, key, &record)
+        tools.transport.store.put_record(RECORDS, key, &record)
     }
 }
 
@@ -228,7 +231,7 @@ fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Ch
 }
 
 /// Every package once, in the order in which lists name them.
-pub(super) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
+pub(crate) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
     let mut all: Vec<Package> = Vec::new();
     for package in lists.iter().flatten() {
         if !all.contains(package) {
