@@ -25,6 +25,7 @@ mod lock;
 mod modfile;
 mod name;
 mod packages;
+pub mod plan;
 mod presence;
 mod programs;
 pub mod request;

@@ -75,14 +75,10 @@ impl Bases {
         &found.expect("all bases were looked up before the first is asked for").1
     }
 
-    /// The platforms to build for on `choice`, which needs to be known only where it decides.
-    pub(super) fn platforms(
-        &self,
-        choice: &BaseChoice,
-        wanted: Option<&PlatformSet>,
-        host: &Platform,
-    ) -> Vec<Platform> {
-        match self.0.iter().find(|(known, _)| known == choice) {
+    /// The platforms to build for, for which the base needs to be known only where it decides.
+    pub(super) fn platforms(&self, settings: &Settings, host: &Platform) -> Vec<Platform> {
+        let wanted = settings.packaging.platforms.as_ref();
+        match self.0.iter().find(|(known, _)| *known == settings.base) {
             Some((_, base)) => base.platforms(wanted, host),
             None => Base::Static.platforms(wanted, host),
         }

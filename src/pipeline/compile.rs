@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::ToolchainChoice;
 use super::assemble::Binary;
 use super::base::Bases;
-use super::plan::{BuildGroup, ImagePlan, Plan, Programs, file_name};
 use super::request::Prebuilt;
 use crate::error::{Error, ErrorKind, Result};
+use crate::golang::plan::{Binaries, BuildGroup, ImagePlan, Plan, file_name};
 use crate::golang::{BuildFlags, Built, Freshness, Package, Toolchains, Tools, distinct};
 use crate::oci::Platform;
 use crate::progress::{Explanation, Origin, TaskKind};
@@ -38,11 +38,11 @@ pub(super) struct Compiled {
 impl Compiled {
     /// The files that `image_plan` wants, in its order.
     pub(super) fn binaries_of(&self, image_plan: &ImagePlan) -> Result<Vec<Binary>> {
-        match &image_plan.programs {
-            Programs::Packages(packages) => {
+        match &image_plan.binaries {
+            Binaries::Packages(packages) => {
                 Ok(packages.iter().map(|package| self.binary(package)).collect())
             }
-            Programs::Prebuilt(prebuilt) => {
+            Binaries::Prebuilt(prebuilt) => {
                 Ok(vec![prebuilt_binary(prebuilt, &self.go_build.platform)?])
             }
         }
@@ -158,8 +158,7 @@ fn go_builds(tools: &Tools, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoB
         let flags = &image_plan.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
         let key = format!("{key} {:?}", image_plan.settings.toolchain);
-        let wanted = image_plan.settings.packaging.platforms.as_ref();
-        let platforms = bases.platforms(&image_plan.settings.base, wanted, &tools.transport.host);
+        let platforms = bases.platforms(&image_plan.settings, &tools.transport.host);
         for platform in platforms {
             let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| GoBuild {
                 toolchain: image_plan.settings.toolchain.clone(),
@@ -170,7 +169,7 @@ fn go_builds(tools: &Tools, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoB
                 build_group: None,
             });
             group.image_plans.push(index);
-            for package in image_plan.programs.packages() {
+            for package in image_plan.binaries.packages() {
                 if !group.packages.contains(package) {
                     group.packages.push(package.clone());
                 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::base::Base;
-use super::plan::ImagePlan;
 use crate::engine::Materials;
 use crate::engine::materials::{GO_CACHES, Revision, Toolchain, ToolchainOrigin};
+use crate::golang::plan::ImagePlan;
 use crate::golang::{self, Package, Toolchains};
 use crate::oci::Digest;
 
@@ -15,7 +15,7 @@ const SUMS: &str = "go.sum";
 
 /// What the image of a plan is made of.
 pub(super) fn materials(image_plan: &ImagePlan, base: &Base, toolchains: &Toolchains) -> Materials {
-    let packages = image_plan.programs.packages();
+    let packages = image_plan.binaries.packages();
     let mut materials = Materials {
         bases: base.image().into_iter().collect(),
         modules: modules(packages),

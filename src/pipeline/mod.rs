@@ -13,7 +13,6 @@ mod base;
 mod compile;
 mod dockerfile;
 mod materials;
-mod plan;
 mod publish;
 mod request;
 
@@ -33,6 +32,7 @@ pub use request::{
 use crate::blocking::joined;
 use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::plan::{self, ImagePlan, Plan};
 use crate::golang::request::ProgramRequest;
 use crate::golang::{Toolchains, Tools};
 use crate::image::{Artifact, Image};
@@ -44,7 +44,6 @@ use assemble::Parts;
 use base::Bases;
 use compile::{Compiled, GoBuild};
 use materials::materials;
-use plan::{ImagePlan, Plan};
 
 /// What every build has at its disposal.
 #[derive(Clone)]
@@ -137,12 +136,13 @@ async fn build_programs(
         bases.find_those_that_offer_platforms(context, request),
         toolchains.find_for_targets(tools, request),
     )?;
-    let plan = plan::make(tools, request, &bases, &toolchains).await?;
+    let platforms = |settings: &Settings| bases.platforms(settings, &context.transport.host);
+    let plan = plan::make(tools, request, &platforms, &toolchains).await?;
     for image_plan in &plan.image_plans {
         outputs.check_name(&image_plan.name, &image_plan.settings.packaging.tags)?;
     }
     let compiled =
-        plan.image_plans.iter().filter(|image_plan| !image_plan.programs.packages().is_empty());
+        plan.image_plans.iter().filter(|image_plan| !image_plan.binaries.packages().is_empty());
     toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
     let mut compiling = compile::start(tools, &plan, &bases, &toolchains, request.caches.explain)?;
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;

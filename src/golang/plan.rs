@@ -3,21 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::base::Bases;
-use super::request::{Grouping, Override, Prebuilt, Settings, Target};
-use super::{BaseChoice, ToolchainChoice};
+use super::Tools;
+use super::build_record::Freshness;
+use super::flags::BuildFlags;
+use super::name::image_name;
+use super::packages::Package;
+use super::request::{
+    BaseChoice, Grouping, Override, Prebuilt, ProgramRequest, Settings, Target, ToolchainChoice,
+};
+use super::toolchains::Toolchains;
+use super::vcs::checkout;
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang::request::ProgramRequest;
-use crate::golang::{self, BuildFlags, Freshness, Package, Toolchains, Tools};
 use crate::oci::{Platform, Reference, annotation};
 
 /// One image to make, for all its platforms.
 #[derive(Clone, Debug)]
-pub(super) struct ImagePlan {
+pub struct ImagePlan {
     /// The short name, which `{name}` in a tag stands for.
     pub name: String,
     /// What its binaries are; the first is the entrypoint.
-    pub programs: Programs,
+    pub binaries: Binaries,
     /// How it is built.
     pub settings: Settings,
     /// The names that it gets.
@@ -28,7 +33,7 @@ pub(super) struct ImagePlan {
 
 /// Where an image's binaries come from.
 #[derive(Clone, Debug)]
-pub(super) enum Programs {
+pub enum Binaries {
     /// They are compiled.
     Packages(Vec<Package>),
     /// They were built elsewhere, one for each platform.
@@ -36,28 +41,33 @@ pub(super) enum Programs {
 }
 
 /// The images to make, and what is known of earlier builds.
-pub(super) struct Plan {
+pub struct Plan {
+    /// The images, in the order in which they were asked for.
     pub image_plans: Vec<ImagePlan>,
+    /// What is compiled for them.
     pub build_groups: Vec<BuildGroup>,
 }
 
 /// Targets whose packages are compiled with the same toolchain and flags for the same platforms.
-pub(super) struct BuildGroup {
-    pub toolchain: ToolchainChoice,
-    pub freshness: Freshness,
+pub struct BuildGroup {
+    pub(crate) toolchain: ToolchainChoice,
+    pub(crate) freshness: Freshness,
     /// The packages of each target.
-    pub packages: Vec<Vec<Package>>,
+    pub(crate) packages: Vec<Vec<Package>>,
     targets: Vec<usize>,
 }
 
+/// Says which platforms there are to build for: the base may decide that.
+pub type PlatformsOf<'a> = dyn Fn(&Settings) -> Vec<Platform> + Sync + 'a;
+
 /// Finds the packages that `request` means, and says which image each goes into.
-pub(super) async fn make(
+pub async fn make(
     tools: &Tools,
     request: &ProgramRequest,
-    bases: &Bases,
+    platforms: &PlatformsOf<'_>,
     toolchains: &Toolchains,
 ) -> Result<Plan> {
-    let build_groups = build_groups(tools, request, bases, toolchains).await?;
+    let build_groups = build_groups(tools, request, platforms, toolchains).await?;
     let mut image_plans = Vec::new();
     for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
@@ -99,7 +109,7 @@ struct Common<'a> {
 async fn build_groups(
     tools: &Tools,
     request: &ProgramRequest,
-    bases: &Bases,
+    platforms: &PlatformsOf<'_>,
     toolchains: &Toolchains,
 ) -> Result<Vec<BuildGroup>> {
     let mut groups: Vec<(Common<'_>, Vec<usize>)> = Vec::new();
@@ -108,8 +118,7 @@ async fn build_groups(
             continue;
         }
         let settings = &target.settings;
-        let wanted = settings.packaging.platforms.as_ref();
-        let platforms = bases.platforms(&settings.base, wanted, &tools.transport.host);
+        let platforms = platforms(settings);
         let common = Common { toolchain: &settings.toolchain, flags: &settings.go, platforms };
         match groups.iter_mut().find(|(other, _)| *other == common) {
             Some((_, targets)) => targets.push(index),
@@ -195,24 +204,24 @@ impl Fit {
 fn image_plan(packages: Vec<Package>, settings: Settings) -> ImagePlan {
     let origin = packages.first().map(|package| origin(&package.folder)).unwrap_or_default();
     let program = packages.first().map_or("app", Package::program_name);
-    let name = settings.image.name.clone().unwrap_or_else(|| golang::image_name(program));
-    let programs = Programs::Packages(packages);
-    ImagePlan { name, programs, settings, references: Vec::new(), origin }
+    let name = settings.image.name.clone().unwrap_or_else(|| image_name(program));
+    let binaries = Binaries::Packages(packages);
+    ImagePlan { name, binaries, settings, references: Vec::new(), origin }
 }
 
 fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<ImagePlan> {
     let first = target.prebuilt.first().map(|prebuilt| prebuilt.path.clone()).unwrap_or_default();
     let name = match &target.settings.image.name {
         Some(name) => name.clone(),
-        None => golang::image_name(&file_name(&first)?),
+        None => image_name(&file_name(&first)?),
     };
-    let programs = Programs::Prebuilt(target.prebuilt.clone());
+    let binaries = Binaries::Prebuilt(target.prebuilt.clone());
     let (settings, origin) = (target.settings.clone(), origin(&request.programs.folder));
-    Ok(ImagePlan { name, programs, settings, references: Vec::new(), origin })
+    Ok(ImagePlan { name, binaries, settings, references: Vec::new(), origin })
 }
 
 /// The last part of a path, as text.
-pub(super) fn file_name(path: &Path) -> Result<String> {
+pub(crate) fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().and_then(|name| name.to_str());
     name.map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("pack {}", path.display()))
@@ -221,7 +230,7 @@ pub(super) fn file_name(path: &Path) -> Result<String> {
 }
 
 fn origin(folder: &Path) -> Vec<(String, String)> {
-    let Some(checkout) = golang::checkout(folder) else { return Vec::new() };
+    let Some(checkout) = checkout(folder) else { return Vec::new() };
     let source = checkout.source.map(|url| (annotation::ANNOTATION_SOURCE.to_owned(), url));
     let revision = (annotation::ANNOTATION_REVISION.to_owned(), checkout.revision);
     source.into_iter().chain([revision]).collect()
@@ -292,14 +301,14 @@ fn with_name(template: &str) -> String {
 impl ImagePlan {
     /// The image in messages: its first package where it has one.
     fn display_name(&self) -> String {
-        let package = self.programs.packages().first();
+        let package = self.binaries.packages().first();
         package.map_or_else(|| self.name.clone(), |package| package.import_path.clone())
     }
 }
 
-impl Programs {
-    /// The folder that a single package is in.
-    pub(super) fn packages(&self) -> &[Package] {
+impl Binaries {
+    /// What is compiled.
+    pub fn packages(&self) -> &[Package] {
         match self {
             Self::Packages(packages) => packages,
             Self::Prebuilt(_) => &[],
