@@ -33,7 +33,7 @@ struct BuildRecord {
 
 /// Packages that are compiled with the same flags for the same platforms, and what is known of
 /// them before anything is built.
-pub(crate) struct Freshness {
+pub(super) struct Freshness {
     pub builder: Builder,
     pub platforms: Vec<Platform>,
     /// Lists of patterns, one for each target.
@@ -61,7 +61,7 @@ enum Status {
 
 impl Freshness {
     /// Remembers an earlier build of the same, if it still says anything.
-    pub(crate) fn look_up(
+    pub(super) fn look_up(
         tools: &Tools,
         request: &ProgramRequest,
         builder: Builder,
@@ -108,7 +108,7 @@ impl Freshness {
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
-    pub(crate) async fn packages(&self, request: &ProgramRequest) -> Result<Vec<Vec<Package>>> {
+    pub(super) async fn packages(&self, request: &ProgramRequest) -> Result<Vec<Vec<Package>>> {
         if let Status::Programs(record) | Status::Renew(record) | Status::Packages(record) =
             &self.known
         {
@@ -123,7 +123,7 @@ impl Freshness {
     }
 
     /// Why programs are compiled that are not kept: what changed since they were, where that is known.
-    pub(crate) fn why(&self) -> Vec<String> {
+    pub(super) fn why(&self) -> Vec<String> {
         if self.why.is_empty() {
             return vec!["what was kept of it is gone".to_owned()];
         }
@@ -131,7 +131,7 @@ impl Freshness {
     }
 
     /// What is known of what the compilation of `packages` reads.
-    pub(crate) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
+    pub(super) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
         let (Status::Programs(record) | Status::Renew(record) | Status::Packages(record)) =
             &self.known
         else {
@@ -142,7 +142,7 @@ impl Freshness {
     }
 
     /// The kept programs of `packages`, where a build would give nothing else.
-    pub(crate) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
+    pub(super) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
         let (Status::Programs(record) | Status::Renew(record)) = &self.known else { return None };
         if record.inputs.packages() != packages {
             return None;
@@ -152,13 +152,13 @@ impl Freshness {
     }
 
     /// Takes note of what was compiled, or found, for a platform.
-    pub(crate) fn take(&mut self, platform: &Platform, built: &Built) {
+    pub(super) fn take(&mut self, platform: &Platform, built: &Built) {
         self.made.push((platform.clone(), built.programs.clone()));
         self.traces.extend_from_slice(&built.traces);
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
-    pub(crate) fn keep(
+    pub(super) fn keep(
         mut self,
         tools: &Tools,
         request: &ProgramRequest,
@@ -231,7 +231,7 @@ fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Ch
 }
 
 /// Every package once, in the order in which lists name them.
-pub(crate) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
+pub(super) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
     let mut all: Vec<Package> = Vec::new();
     for package in lists.iter().flatten() {
         if !all.contains(package) {

@@ -17,6 +17,7 @@ mod environment;
 mod fetch;
 mod flags;
 mod freshness;
+pub mod go_build;
 mod gocache;
 mod group;
 mod image;
@@ -45,7 +46,6 @@ use crate::sandbox::Launcher;
 use crate::transport::Context;
 
 pub use assets::Asset;
-pub(crate) use build_record::{Freshness, distinct};
 pub use buildinfo::{BuildInfo, Dependency, Module, build_id};
 pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModuleMode};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Tools;
 use super::build_record::Freshness;
+use super::compile::Built;
 use super::flags::BuildFlags;
 use super::name::image_name;
 use super::packages::Package;
@@ -50,11 +51,23 @@ pub struct Plan {
 
 /// Targets whose packages are compiled with the same toolchain and flags for the same platforms.
 pub struct BuildGroup {
-    pub(crate) toolchain: ToolchainChoice,
-    pub(crate) freshness: Freshness,
+    pub(super) toolchain: ToolchainChoice,
+    pub(super) freshness: Freshness,
     /// The packages of each target.
-    pub(crate) packages: Vec<Vec<Package>>,
+    pub(super) packages: Vec<Vec<Package>>,
     targets: Vec<usize>,
+}
+
+impl BuildGroup {
+    /// Takes note of what was compiled, or found, for a platform.
+    pub fn take(&mut self, platform: &Platform, built: &Built) {
+        self.freshness.take(platform, built);
+    }
+
+    /// Keeps what the next build can use.
+    pub fn keep(self, tools: &Tools, request: &ProgramRequest) {
+        self.freshness.keep(tools, request, &self.packages);
+    }
 }
 
 /// Says which platforms there are to build for: the base may decide that.
@@ -221,7 +234,7 @@ fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<ImagePlan>
 }
 
 /// The last part of a path, as text.
-pub(crate) fn file_name(path: &Path) -> Result<String> {
+pub(super) fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().and_then(|name| name.to_str());
     name.map(str::to_owned).ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("pack {}", path.display()))

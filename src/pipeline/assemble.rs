@@ -6,6 +6,7 @@ use super::base::{Base, static_draft};
 use super::{BuildContext, Packaging, Settings};
 use crate::engine::{Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
+use crate::golang::go_build::ImageBinary;
 use crate::image::{Draft, Image, Layer, static_base};
 use crate::layer::{Content, Entry, Tree};
 use crate::oci::{History, Platform};
@@ -22,24 +23,13 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// How often a layer is made again because a file changed.
 const REPEATS: usize = 2;
 
-/// A compiled program, and the name it gets in the image.
-#[derive(Clone, Debug)]
-pub(super) struct Binary {
-    /// The file name in the image.
-    pub name: String,
-    /// What it was made from, for the history: an import path or `prebuilt`.
-    pub origin: String,
-    /// The file on this machine.
-    pub path: PathBuf,
-}
-
 /// Everything that one image is made of.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     pub name: String,
     pub platform: Platform,
     pub base: Base,
-    pub binaries: Vec<Binary>,
+    pub binaries: Vec<ImageBinary>,
     pub settings: Settings,
     /// Annotations that say where the source came from.
     pub origin: Vec<(String, String)>,
@@ -275,7 +265,7 @@ mod tests {
     /// An image of a prebuilt program, or of a folder that is added.
     fn parts(folder: &Path, is_added: bool) -> Parts {
         let added = if is_added { vec!["files:/srv".parse().unwrap()] } else { Vec::new() };
-        let binary = Binary {
+        let binary = ImageBinary {
             name: "app".to_owned(),
             origin: "prebuilt".to_owned(),
             path: folder.join("files/app"),

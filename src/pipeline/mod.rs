@@ -10,7 +10,6 @@
 
 mod assemble;
 mod base;
-mod compile;
 mod dockerfile;
 mod materials;
 mod publish;
@@ -32,6 +31,7 @@ pub use request::{
 use crate::blocking::joined;
 use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang::go_build::{self, Compiled, GoBuild};
 use crate::golang::plan::{self, ImagePlan, Plan};
 use crate::golang::request::ProgramRequest;
 use crate::golang::{Toolchains, Tools};
@@ -42,7 +42,6 @@ use crate::store::ScopeName;
 use crate::transport::Context;
 use assemble::Parts;
 use base::Bases;
-use compile::{Compiled, GoBuild};
 use materials::materials;
 
 /// What every build has at its disposal.
@@ -144,7 +143,8 @@ async fn build_programs(
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.binaries.packages().is_empty());
     toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
-    let mut compiling = compile::start(tools, &plan, &bases, &toolchains, request.caches.explain)?;
+    let mut compiling =
+        go_build::start(tools, &plan, &platforms, &toolchains, request.caches.explain)?;
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
     if request.caches.explain {
         bases.explain(context);
@@ -161,7 +161,7 @@ async fn build_programs(
                 assembling.start(&compiled)?;
                 let GoBuild { build_group, platform, .. } = &compiled.go_build;
                 if let (Some(index), Some(built)) = (build_group, &compiled.built) {
-                    build_groups[*index].freshness.take(platform, built);
+                    build_groups[*index].take(platform, built);
                 }
             }
             Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
@@ -174,7 +174,7 @@ async fn build_programs(
     }
     // Before anything is written, maybe beside the sources.
     for build_group in build_groups {
-        build_group.freshness.keep(tools, request, &build_group.packages);
+        build_group.keep(tools, request);
     }
     outputs.publish(context, &built).await
 }

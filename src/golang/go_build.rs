@@ -1,43 +1,60 @@
 //! Compiling: one `go build` per platform and set of flags, for all packages that share them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::ToolchainChoice;
-use super::assemble::Binary;
-use super::base::Bases;
-use super::request::Prebuilt;
+use super::Tools;
+use super::build_record::{Freshness, distinct};
+use super::compile::{Binary, Built};
+use super::flags::BuildFlags;
+use super::packages::Package;
+use super::plan::{Binaries, BuildGroup, ImagePlan, Plan, PlatformsOf, file_name};
+use super::request::{Prebuilt, ToolchainChoice};
+use super::toolchains::Toolchains;
 use crate::error::{Error, ErrorKind, Result};
-use crate::golang::plan::{Binaries, BuildGroup, ImagePlan, Plan, file_name};
-use crate::golang::{BuildFlags, Built, Freshness, Package, Toolchains, Tools, distinct};
 use crate::oci::Platform;
 use crate::progress::{Explanation, Origin, TaskKind};
 
 /// Packages that one `go build` compiles, and the images that wait for them.
 #[derive(Clone, Debug)]
-pub(super) struct GoBuild {
-    pub toolchain: ToolchainChoice,
-    pub flags: BuildFlags,
+pub struct GoBuild {
+    /// What it is compiled for.
     pub platform: Platform,
-    pub packages: Vec<Package>,
-    /// Indexes of the units whose binaries come from here.
+    /// Indexes of the plans of images whose binaries come from here.
     pub image_plans: Vec<usize>,
-    /// The workload that this is, where it is one.
+    /// The index of the build group that this is of, where it is of one.
     pub build_group: Option<usize>,
+    toolchain: ToolchainChoice,
+    flags: BuildFlags,
+    packages: Vec<Package>,
+}
+
+/// A program, and the name that it gets in an image.
+#[derive(Clone, Debug)]
+pub struct ImageBinary {
+    /// The file name in the image.
+    pub name: String,
+    /// What it was made from, for the history: an import path or `prebuilt`.
+    pub origin: String,
+    /// The file on this machine.
+    pub path: PathBuf,
 }
 
 /// The binaries of a compilation; they exist as long as this does.
-pub(super) struct Compiled {
+pub struct Compiled {
+    /// What was compiled.
     pub go_build: GoBuild,
+    /// What that gave; nothing where all programs were built elsewhere.
     pub built: Option<Built>,
 }
 
 impl Compiled {
     /// The files that `image_plan` wants, in its order.
-    pub(super) fn binaries_of(&self, image_plan: &ImagePlan) -> Result<Vec<Binary>> {
+    pub fn binaries_of(&self, image_plan: &ImagePlan) -> Result<Vec<ImageBinary>> {
         match &image_plan.binaries {
             Binaries::Packages(packages) => {
                 Ok(packages.iter().map(|package| self.binary(package)).collect())
@@ -48,11 +65,11 @@ impl Compiled {
         }
     }
 
-    fn binary(&self, package: &Package) -> Binary {
+    fn binary(&self, package: &Package) -> ImageBinary {
         let built = self.built.as_ref().expect("a unit of packages has a compilation");
-        let is_it = |binary: &&crate::golang::Binary| binary.package.folder == package.folder;
+        let is_it = |binary: &&Binary| binary.package.folder == package.folder;
         let binary = built.binaries.iter().find(is_it).expect("every package was compiled");
-        Binary {
+        ImageBinary {
             name: package.program_name().to_owned(),
             origin: package.import_path.clone(),
             path: binary.path.clone(),
@@ -60,7 +77,7 @@ impl Compiled {
     }
 }
 
-fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary> {
+fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<ImageBinary> {
     let fits = |one: &&Prebuilt| one.platform.as_ref().is_none_or(|p| p.satisfies(platform));
     let found = prebuilt.iter().find(fits).ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("pack a binary for {platform}"))
@@ -68,21 +85,21 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary>
             .hint(format!("--prebuilt {platform}=FILE"))
     })?;
     let name = file_name(&found.path)?;
-    Ok(Binary { name, origin: "prebuilt".to_owned(), path: found.path.clone() })
+    Ok(ImageBinary { name, origin: "prebuilt".to_owned(), path: found.path.clone() })
 }
 
 /// Starts every compilation that the plan needs.
-pub(super) fn start(
+pub fn start(
     tools: &Tools,
     plan: &Plan,
-    bases: &Bases,
+    platforms: &PlatformsOf<'_>,
     toolchains: &Toolchains,
     explain: bool,
 ) -> Result<JoinSet<Result<Arc<Compiled>>>> {
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
     let turns = Arc::new(Semaphore::new(tools.cores.max(1)));
-    for mut go_build in go_builds(tools, &plan.image_plans, bases) {
+    for mut go_build in go_builds(&plan.image_plans, platforms) {
         check_platform(&go_build.platform)?;
         let compiles = |build_group: &BuildGroup| {
             build_group.toolchain == go_build.toolchain
@@ -152,14 +169,13 @@ fn check_platform(platform: &Platform) -> Result<()> {
 }
 
 /// Groups what is compiled with the same toolchain and flags for the same platform.
-fn go_builds(tools: &Tools, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoBuild> {
+fn go_builds(image_plans: &[ImagePlan], platforms: &PlatformsOf<'_>) -> Vec<GoBuild> {
     let mut all: BTreeMap<(String, Platform), GoBuild> = BTreeMap::new();
     for (index, image_plan) in image_plans.iter().enumerate() {
         let flags = &image_plan.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
         let key = format!("{key} {:?}", image_plan.settings.toolchain);
-        let platforms = bases.platforms(&image_plan.settings, &tools.transport.host);
-        for platform in platforms {
+        for platform in platforms(&image_plan.settings) {
             let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| GoBuild {
                 toolchain: image_plan.settings.toolchain.clone(),
                 flags: flags.clone(),
