@@ -1,5 +1,9 @@
 //! Go programs, made by this machine's own `go` or by that of a golang image.
 //!
+//! ```text
+//! request ─► toolchains ─► plan ─► go_build, once per platform and set of flags ─► programs
+//!               (lock)       └─ build_record: what an earlier build read and gave (freshness)
+//! ```
 //! A [`Toolchain`] is found here or taken out of an image ([`Images`]); [`Builder`] asks it which
 //! packages are meant and has it compile them. Where it comes from an image, modules are fetched
 //! apart: only then it has the network and the user's credentials.

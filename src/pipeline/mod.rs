@@ -1,10 +1,5 @@
-//! From a request to published images.
+//! From a request to published images: joins the front ends with bases, registries and outputs.
 //!
-//! ```text
-//! find Go ─► plan ─► compile, once per platform ─┐
-//!               └──► look up bases ──────────────┼─► assemble, per image and platform ─► publish
-//! ask registries for access ─────────────────────┘
-//! ```
 //! Parts that do not need each other run side by side. Nothing is published before everything is built,
 //! and the error of a registry that refuses access comes while the compiler still works.
 
@@ -12,15 +7,12 @@ mod assemble;
 mod base;
 mod dockerfile;
 mod materials;
+mod programs;
 mod publish;
 mod request;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
@@ -28,21 +20,14 @@ pub use request::{
     Programs, Request, Settings, Source, Target, ToolchainChoice,
 };
 
-use crate::blocking::joined;
 use crate::engine::Materials;
-use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::go_build::{self, Compiled, GoBuild};
-use crate::golang::plan::{self, ImagePlan, Plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::golang::Tools;
 use crate::golang::request::ProgramRequest;
-use crate::golang::{Toolchains, Tools};
-use crate::image::{Artifact, Image};
-use crate::oci::{Platform, Reference};
+use crate::image::Artifact;
+use crate::oci::Reference;
 use crate::sandbox::{Isolation, Launcher};
-use crate::store::ScopeName;
 use crate::transport::Context;
-use assemble::Parts;
-use base::Bases;
-use materials::materials;
 
 /// What every build has at its disposal.
 #[derive(Clone)]
@@ -89,7 +74,7 @@ pub async fn build(
     match source {
         Source::GoPackages(programs) | Source::Prebuilt(programs) => {
             let request = ProgramRequest::new(programs, caches, isolation);
-            build_programs(context, &request, &outputs).await
+            programs::build(context, &request, &outputs).await
         }
         Source::Dockerfile(source) => {
             let executor = dockerfile::executor(context, isolation, chosen);
@@ -109,175 +94,5 @@ pub async fn check(context: &BuildContext, request: Request) -> Result<()> {
             Err(Error::new(ErrorKind::Usage, "check what is built")
                 .because("only Dockerfiles can be checked"))
         }
-    }
-}
-
-async fn build_programs(
-    context: &BuildContext,
-    request: &ProgramRequest,
-    outputs: &Outputs,
-) -> Result<Vec<Published>> {
-    // Without a cache even the linker starts from nothing.
-    let scope = request.scope.name().filter(|_| !request.caches.off);
-    let fresh = scope.is_none().then(tempfile::tempdir).transpose();
-    let fresh = fresh.cannot(|| "make a folder for programs")?;
-    let programs = match (&fresh, scope) {
-        (Some(fresh), _) => fresh.path().to_owned(),
-        (None, scope) => context.programs.join(scope.map_or("", ScopeName::as_str)),
-    };
-    let tools = &context.go_tools(programs);
-    let mut access = outputs.ask_for_access(
-        context,
-        request.programs.targets.iter().flat_map(|target| &target.settings.packaging.tags),
-    );
-    let (mut bases, mut toolchains) = (Bases::default(), Toolchains::default());
-    tokio::try_join!(
-        bases.find_those_that_offer_platforms(context, request),
-        toolchains.find_for_targets(tools, request),
-    )?;
-    let platforms = |settings: &Settings| bases.platforms(settings, &context.transport.host);
-    let plan = plan::make(tools, request, &platforms, &toolchains).await?;
-    for image_plan in &plan.image_plans {
-        outputs.check_name(&image_plan.name, &image_plan.settings.packaging.tags)?;
-    }
-    let compiled =
-        plan.image_plans.iter().filter(|image_plan| !image_plan.binaries.packages().is_empty());
-    toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
-    let mut compiling =
-        go_build::start(tools, &plan, &platforms, &toolchains, request.caches.explain)?;
-    bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
-    if request.caches.explain {
-        bases.explain(context);
-    }
-
-    let Plan { image_plans, mut build_groups } = plan;
-    let mut assembling = Assembly::new(context, request, &image_plans, bases);
-    loop {
-        tokio::select! {
-            biased;
-            Some(granted) = access.join_next() => joined(granted)?,
-            Some(compiled) = compiling.join_next() => {
-                let compiled = joined(compiled)?;
-                assembling.start(&compiled)?;
-                let GoBuild { build_group, platform, .. } = &compiled.go_build;
-                if let (Some(index), Some(built)) = (build_group, &compiled.built) {
-                    build_groups[*index].take(platform, built);
-                }
-            }
-            Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
-            else => break,
-        }
-    }
-    let built = assembling.finish(&toolchains)?;
-    if scope.is_some() {
-        crate::cache::programs::write_about(&tools.programs, &request.scope);
-    }
-    // Before anything is written, maybe beside the sources.
-    for build_group in build_groups {
-        build_group.keep(tools, request);
-    }
-    outputs.publish(context, &built).await
-}
-
-/// The images that are being put together.
-struct Assembly<'a> {
-    context: &'a BuildContext,
-    request: &'a ProgramRequest,
-    image_plans: &'a [ImagePlan],
-    bases: Bases,
-    /// Layers are made one after another, each on all cores: so the second of two equal ones is
-    /// found instead of made.
-    turn: Arc<Semaphore>,
-    running: JoinSet<Result<(usize, Platform, Image)>>,
-    done: BTreeMap<(usize, Platform), Image>,
-}
-
-impl<'a> Assembly<'a> {
-    fn new(
-        context: &'a BuildContext,
-        request: &'a ProgramRequest,
-        image_plans: &'a [ImagePlan],
-        bases: Bases,
-    ) -> Self {
-        let (running, done) = (JoinSet::new(), BTreeMap::new());
-        Self {
-            context,
-            request,
-            image_plans,
-            bases,
-            turn: Arc::new(Semaphore::new(1)),
-            running,
-            done,
-        }
-    }
-
-    /// Starts every image whose binaries are in `compiled`.
-    fn start(&mut self, compiled: &Arc<Compiled>) -> Result<()> {
-        let GoBuild { image_plans, platform, .. } = &compiled.go_build;
-        for &index in image_plans {
-            let image_plan = &self.image_plans[index];
-            let parts = Parts {
-                name: image_plan.name.clone(),
-                platform: platform.clone(),
-                base: self.bases.get(&image_plan.settings.base).clone(),
-                binaries: compiled.binaries_of(image_plan)?,
-                settings: image_plan.settings.clone(),
-                origin: image_plan.origin.clone(),
-                created: self.request.programs.created,
-                folder: self.request.programs.folder.clone(),
-                use_cache: !self.request.caches.off,
-            };
-            let (context, turn) = (self.context.clone(), self.turn.clone());
-            let (platform, compiled) = (platform.clone(), compiled.clone());
-            self.running.spawn(async move {
-                let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
-                let image = tokio::task::spawn_blocking(move || {
-                    let image = assemble::assemble(&context, &parts);
-                    // The binaries go away with the last that needs them.
-                    drop(compiled);
-                    image
-                });
-                Ok((index, platform, joined(image.await)?))
-            });
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, (image_plan, platform, image): (usize, Platform, Image)) {
-        self.done.insert((image_plan, platform), image);
-    }
-
-    /// Puts the images of each unit together, in the order in which platforms were asked for.
-    fn finish(mut self, toolchains: &Toolchains) -> Result<Vec<Built>> {
-        let mut all = Vec::new();
-        for (index, image_plan) in self.image_plans.iter().enumerate() {
-            let base = self.bases.get(&image_plan.settings.base);
-            let platforms = base.platforms(
-                image_plan.settings.packaging.platforms.as_ref(),
-                &self.context.transport.host,
-            );
-            let made = platforms.iter().filter_map(|p| self.done.remove(&(index, p.clone())));
-            let mut images: Vec<Image> = made.collect();
-            let artifact = match (images.len(), platforms.len()) {
-                (0, _) => {
-                    return Err(Error::new(
-                        ErrorKind::NotFound,
-                        format!("build {}", image_plan.name),
-                    )
-                    .because("the base offers no platform to build for"));
-                }
-                (1, 1) => Artifact::Image(images.remove(0)),
-                _ => {
-                    let mut annotations = base.index_annotations();
-                    annotations.extend(image_plan.origin.iter().cloned());
-                    annotations.extend(image_plan.settings.packaging.annotations.clone());
-                    Artifact::index(images, annotations)
-                }
-            };
-            let references = image_plan.references.clone();
-            let materials = materials(image_plan, base, toolchains);
-            all.push(Built { name: image_plan.name.clone(), artifact, references, materials });
-        }
-        Ok(all)
     }
 }
