@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fs_err as fs;
-use support::{Run, Sandbox, need, program, root};
+use support::{Run, Sandbox, install, need, program, root};
 
 /// A user without a name.
 const NOBODYS_ID: &str = "54321";
@@ -27,8 +27,7 @@ fn program_for_all(sandbox: &Sandbox) -> PathBuf {
     let folder = sandbox.work().parent().unwrap().to_owned();
     open_to_all(&folder, 0o755);
     let copy = folder.join("gondola");
-    fs::copy(env!("CARGO_BIN_EXE_gondola"), &copy).unwrap();
-    open_to_all(&copy, 0o755);
+    install(env!("CARGO_BIN_EXE_gondola"), &copy);
     copy
 }
 

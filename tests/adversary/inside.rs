@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use fs_err as fs;
 use serde_json::Value;
 
-use super::support::{Missing, Need, Sandbox, program, root, run as output};
+use super::support::{Missing, Need, Sandbox, install, program, root, run as output};
 use super::world::{Ended, Session, must, run};
 
 /// An id that no distribution gives to anybody.
@@ -79,7 +79,7 @@ impl Inside {
             root("becoming another user")?;
             program("setpriv")?;
             gondola = sandbox.path("gondola");
-            fs::copy(env!("CARGO_BIN_EXE_gondola"), &gondola).unwrap();
+            install(env!("CARGO_BIN_EXE_gondola"), &gondola);
             let folder = sandbox.work().parent().unwrap().to_owned();
             output("chown", &["-R", NOBODYS_ID, folder.to_str().unwrap()]);
             fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();

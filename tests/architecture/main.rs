@@ -197,6 +197,26 @@ fn each_path_that_the_documents_name_exists() {
     assert_eq!(named, ["CHANGELOG.md", "cli/mod.rs"].map(str::to_owned).into());
 }
 
+/// What a thread of the tests has open for writing while another forks cannot be started: see
+/// `install` of tests/support.
+#[test]
+fn tests_do_not_write_the_programs_that_they_start() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let (mut copies, mut wrong) = (0, Vec::new());
+    for file in source_files(&tests).iter().filter(|file| !file.ends_with("architecture/main.rs")) {
+        let text = fs::read_to_string(file).unwrap();
+        for line in text.lines().filter(|line| line.contains("fs::copy(")) {
+            copies += 1;
+            if ["CARGO_BIN_EXE", "current_exe", "payload"].iter().any(|name| line.contains(name))
+                && !line.contains("ctx/payload")
+            {
+                wrong.push(format!("{}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    assert!(copies > 0 && wrong.is_empty(), "{copies} copies, by fs::copy: {wrong:#?}");
+}
+
 /// A dependency that turns on serde_json's `preserve_order` would change every canonical document.
 #[test]
 fn json_objects_come_out_with_sorted_keys() {

@@ -10,6 +10,7 @@ use fs_err as fs;
 use gondola::sandbox::{Isolation, Network};
 
 use super::context::{Context, lines};
+use super::settings::install;
 use super::{NAMESPACES, ROOTED};
 
 type Row = (&'static str, &'static [Isolation], fn(&Context));
@@ -76,7 +77,7 @@ fn sniffing(context: &Context) {
 
 /// What a package's installation does for `ping` becomes part of a layer, whatever the step may do.
 fn file_capability(context: &Context) {
-    fs::copy(context.base.join("payload"), context.base.join("ping")).unwrap();
+    install(context.base.join("payload"), context.base.join("ping"));
     assert_eq!(context.output(&["setcap", "/ping"]), "setcap ok\n");
     // The kernel does not start what insists on a right that is out of reach.
     let mut spec = context.spec(&[]);

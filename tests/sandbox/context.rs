@@ -7,6 +7,8 @@ use std::time::Duration;
 use fs_err as fs;
 use gondola::sandbox::{Child, Exit, Isolation, Launcher, Root, Spec, Streams};
 
+use super::settings::install;
+
 /// Folders and programs that the host's `PATH` leads to.
 pub const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -39,7 +41,7 @@ impl Context {
             for name in ["base/etc", "layer", "upper", "work"] {
                 fs::create_dir_all(folder.join(name)).unwrap();
             }
-            fs::copy(world.join("payload"), base.join("payload")).unwrap();
+            install(world.join("payload"), base.join("payload"));
             fs::write(base.join("etc/passwd"), PASSWD).unwrap();
             fs::write(base.join("etc/group"), GROUP).unwrap();
         }

@@ -41,12 +41,20 @@ pub struct Setting {
     inside: bool,
 }
 
+/// Copies a program that is started here. Another process writes it: what this one has open for writing
+/// while one of its threads forks cannot be started.
+pub fn install(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let mut install = Command::new("install");
+    let status = install.args(["-m", "755"]).args([from.as_ref(), to.as_ref()]).status().unwrap();
+    assert!(status.success(), "{install:?}");
+}
+
 impl World {
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("gondola-sandbox-").tempdir().unwrap();
         let folder = folder.keep();
         fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(std::env::current_exe().unwrap(), folder.join("gondola-test")).unwrap();
+        install(std::env::current_exe().unwrap(), folder.join("gondola-test"));
         build_payload(&folder.join("payload"));
         let ranged_user = is_root().then(make_ranged_user);
         Self { folder, scratches: AtomicU64::new(0), ranged_user, debian: OnceLock::new() }
