@@ -1,5 +1,6 @@
 //! Records of earlier builds: packages that did not change are not compiled again, and not even listed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -131,14 +132,16 @@ impl Freshness {
     }
 
     /// What is known of what the compilation of `packages` reads.
-    pub(super) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
+    pub(super) fn recorded(&self, packages: &[Package], platform: &Platform) -> Option<Recorded> {
         let (Status::Programs(record) | Status::Renew(record) | Status::Packages(record)) =
             &self.known
         else {
             return None;
         };
         let is_of_these = record.inputs.packages() == packages;
-        is_of_these.then(|| Recorded::new(&record.inputs, self.since))
+        let programs = record.programs.iter().find(|(of, _)| of == platform);
+        let programs = programs.map(|(_, programs)| &programs[..]).unwrap_or_default();
+        is_of_these.then(|| Recorded::new(&record.inputs, self.since, programs))
     }
 
     /// The kept programs of `packages`, where a build would give nothing else.
@@ -232,11 +235,7 @@ fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Ch
 
 /// Every package once, in the order in which lists name them.
 pub(super) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
-    let mut all: Vec<Package> = Vec::new();
-    for package in lists.iter().flatten() {
-        if !all.contains(package) {
-            all.push(package.clone());
-        }
-    }
-    all
+    let mut seen = BTreeSet::new();
+    let all = lists.iter().flatten().filter(|package| seen.insert(*package));
+    all.cloned().collect()
 }

@@ -1,14 +1,17 @@
 //! One image for one platform: its base, its layers, its configuration.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use super::base::{Base, static_draft};
 use super::{BuildContext, Packaging, Settings};
 use crate::engine::{Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
+use crate::golang::Asset;
 use crate::golang::go_build::ImageBinary;
 use crate::image::{Draft, Image, Layer, static_base};
-use crate::layer::{Content, Entry, Tree};
+use crate::layer::{Content, Encoding, Entry, Tree};
 use crate::oci::{History, Platform};
 
 /// The folder of an image that binaries are put into.
@@ -40,19 +43,48 @@ pub(super) struct Parts {
     pub use_cache: bool,
 }
 
+/// Layers that several images of a build have; each is made, or looked up, once.
+#[derive(Default)]
+pub(super) struct SharedLayers {
+    bases: Mutex<Vec<(Encoding, Layer)>>,
+    assets: Mutex<Vec<(AssetsOf, AssetLayer)>>,
+}
+
+/// What decides what is in a layer of files that are added.
+#[derive(PartialEq)]
+struct AssetsOf {
+    assets: Vec<Asset>,
+    is_on_nothing: bool,
+    encoding: Encoding,
+}
+
+/// A layer of files that are added.
+struct AssetLayer {
+    places: Vec<Place>,
+    layer: Layer,
+}
+
+/// Where something is added.
+struct Place {
+    path: String,
+    is_directory: bool,
+}
+
 /// Puts one image together. Blocks: layers are compressed here.
-pub(super) fn assemble(context: &BuildContext, parts: &Parts) -> Result<Image> {
+pub(super) fn assemble(
+    context: &BuildContext,
+    parts: &Parts,
+    shared: &SharedLayers,
+) -> Result<Image> {
     let mut draft = parts.base.draft(&parts.platform, || {
-        let tree = static_base::tree(parts.created);
         let mut draft = static_draft(&parts.platform)?;
-        let layer = store_layer(context, parts, "static base", tree)?;
+        let layer = static_base_layer(context, parts, shared)?;
         draft.push_layer(layer, history(parts, "static base", "certificates, time zones, users"));
         Ok(draft)
     })?;
     let assets = &parts.settings.image.assets;
     if !assets.is_empty() {
-        let name = format!("{} files", parts.name);
-        let layer = settled_layer(context, parts, &name, || asset_tree(parts))?;
+        let layer = asset_layer(context, parts, shared)?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
@@ -67,16 +99,56 @@ pub(super) fn assemble(context: &BuildContext, parts: &Parts) -> Result<Image> {
     Ok(draft.finish())
 }
 
-/// The files that are added, without the folders that are the base's affair.
-fn asset_tree(parts: &Parts) -> Result<Tree> {
+fn static_base_layer(
+    context: &BuildContext,
+    parts: &Parts,
+    shared: &SharedLayers,
+) -> Result<Layer> {
+    let encoding = parts.settings.packaging.encoding;
+    let mut known = shared.bases.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, layer)) = known.iter().find(|(of, _)| *of == encoding) {
+        return Ok(layer.clone());
+    }
+    let layer = store_layer(context, parts, "static base", static_base::tree(parts.created))?;
+    known.push((encoding, layer.clone()));
+    Ok(layer)
+}
+
+fn asset_layer(context: &BuildContext, parts: &Parts, shared: &SharedLayers) -> Result<Layer> {
+    let of = AssetsOf {
+        assets: parts.settings.image.assets.clone(),
+        is_on_nothing: matches!(parts.base, Base::Scratch),
+        encoding: parts.settings.packaging.encoding,
+    };
+    let mut known = shared.assets.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, AssetLayer { places, layer })) = known.iter().find(|(other, _)| *other == of) {
+        places.iter().try_for_each(|place| check_place(place, parts))?;
+        return Ok(layer.clone());
+    }
+    let name = format!("{} files", parts.name);
+    let places = RefCell::default();
+    let layer = settled_layer(context, parts, &name, || {
+        let (tree, found) = asset_tree(parts)?;
+        places.replace(found);
+        Ok(tree)
+    })?;
+    let made = AssetLayer { places: places.into_inner(), layer: layer.clone() };
+    known.push((of, made));
+    Ok(layer)
+}
+
+/// The files that are added, without the folders that are the base's affair, and where all of it goes.
+fn asset_tree(parts: &Parts) -> Result<(Tree, Vec<Place>)> {
     let mut added = Tree::new();
     for asset in &parts.settings.image.assets {
         asset.add_to(&mut added, &parts.folder, parts.created)?;
     }
-    let mut tree = Tree::new();
+    let (mut tree, mut places) = (Tree::new(), Vec::new());
     for (path, entry) in &added {
         let name = path.to_str_lossy();
-        check_place(&name, entry, parts)?;
+        let place = Place { path: name.to_string(), is_directory: entry.is_directory() };
+        check_place(&place, parts)?;
+        places.push(place);
         let mut entry = entry.clone();
         if entry.is_directory() {
             if !matches!(parts.base, Base::Scratch) && belongs_to_the_base(&name) {
@@ -88,7 +160,7 @@ fn asset_tree(parts: &Parts) -> Result<Tree> {
         }
         tree.insert(path.clone(), entry)?;
     }
-    Ok(tree)
+    Ok((tree, places))
 }
 
 /// Whether a folder is a link in many bases, or has an owner and mode that an entry of ours would
@@ -101,7 +173,7 @@ fn belongs_to_the_base(path: &str) -> bool {
 }
 
 /// Refuses a file where every image has a folder, and anything where a binary goes.
-fn check_place(path: &str, entry: &Entry, parts: &Parts) -> Result<()> {
+fn check_place(Place { path, is_directory }: &Place, parts: &Parts) -> Result<()> {
     const FOLDERS: [&str; 19] = [
         "bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root",
         "run", "sbin", "srv", "sys", "tmp", "usr", "var",
@@ -109,7 +181,7 @@ fn check_place(path: &str, entry: &Entry, parts: &Parts) -> Result<()> {
     let refused =
         |why: String| Error::new(ErrorKind::Usage, format!("add a file as /{path}")).because(why);
     let leads_to_binaries = BINARY_FOLDER == path || BINARY_FOLDER.starts_with(&format!("{path}/"));
-    if !entry.is_directory() && (FOLDERS.contains(&path) || leads_to_binaries) {
+    if !is_directory && (FOLDERS.contains(&&**path) || leads_to_binaries) {
         return Err(refused("images have a folder there".to_owned())
             .hint(format!("write /{path}/ to put it into that folder")));
     }
@@ -123,7 +195,10 @@ fn check_place(path: &str, entry: &Entry, parts: &Parts) -> Result<()> {
 fn binary_tree(parts: &Parts) -> Result<Tree> {
     let mut tree = Tree::new();
     for binary in &parts.binaries {
-        let content = Content::from_file(&binary.path)?;
+        let content = match &binary.content {
+            Some(content) => content.clone(),
+            None => Content::from_file(&binary.path)?,
+        };
         let entry = Entry::file(content, 0o755).modified(parts.created);
         let path = format!("{BINARY_FOLDER}/{}", binary.name);
         // Some engines give folders that no layer mentions to root alone.
@@ -269,6 +344,7 @@ mod tests {
             name: "app".to_owned(),
             origin: "prebuilt".to_owned(),
             path: folder.join("files/app"),
+            content: None,
         };
         Parts {
             name: "app".to_owned(),
@@ -316,12 +392,13 @@ mod tests {
                     fs_err::write(&edited, AFTER).unwrap();
                 }
             };
-            let image = hooked(hook, || assemble(&context, &parts)).unwrap();
+            let image =
+                hooked(hook, || assemble(&context, &parts, &SharedLayers::default())).unwrap();
             assert!(count.get() > boundary, "there are {} boundaries", count.get());
             let bytes_then = bytes(&image);
             for (state, expect) in [(BEFORE, BEFORE), (AFTER, AFTER)] {
                 fs_err::write(&file, state).unwrap();
-                let text = bytes(&assemble(&context, &parts).unwrap());
+                let text = bytes(&assemble(&context, &parts, &SharedLayers::default()).unwrap());
                 assert!(text.contains(expect), "added {is_added}, edited at {boundary}");
             }
             // Only at the very last boundary its old bytes are packed already.
@@ -343,12 +420,15 @@ mod tests {
             count.set(count.get() + 1);
             fs_err::write(&edited, format!("{:018}", count.get())).unwrap();
         };
-        let error = hooked(hook, || assemble(&context, &parts)).unwrap_err();
+        let error =
+            hooked(hook, || assemble(&context, &parts, &SharedLayers::default())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Changed);
         let text = error.to_string();
         assert!(text.contains("files/app") && text.contains("changed meanwhile"), "{text}");
         fs_err::write(&file, BEFORE).unwrap();
-        assert!(bytes(&assemble(&context, &parts).unwrap()).contains(BEFORE));
+        assert!(
+            bytes(&assemble(&context, &parts, &SharedLayers::default()).unwrap()).contains(BEFORE)
+        );
     }
 
     #[test]

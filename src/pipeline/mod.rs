@@ -20,7 +20,6 @@ pub use request::{
     Programs, Request, Settings, Source, Target, ToolchainChoice,
 };
 
-use crate::engine::Materials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::Tools;
 use crate::golang::request::ProgramRequest;
@@ -28,6 +27,7 @@ use crate::image::Artifact;
 use crate::oci::Reference;
 use crate::sandbox::{Isolation, Launcher};
 use crate::transport::Context;
+use materials::MaterialsSource;
 
 /// What every build has at its disposal.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ struct Built {
     artifact: Artifact,
     references: Vec<Reference>,
     /// What it was made of.
-    materials: Materials,
+    materials: MaterialsSource,
 }
 
 /// Builds every image that `request` asks for, and sends each where it says. `chosen` is how steps are

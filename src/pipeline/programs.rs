@@ -12,9 +12,9 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::assemble::{self, Parts};
+use super::assemble::{self, Parts, SharedLayers};
 use super::base::Bases;
-use super::materials::materials;
+use super::materials::MaterialsSource;
 use super::{BuildContext, Built, Outputs, Published};
 use crate::blocking::joined;
 use crate::cache;
@@ -104,6 +104,7 @@ struct Assembly<'a> {
     /// Layers are made one after another, each on all cores: so the second of two equal ones is
     /// found instead of made.
     turn: Arc<Semaphore>,
+    shared: Arc<SharedLayers>,
     running: JoinSet<Result<(usize, Platform, Image)>>,
     done: BTreeMap<(usize, Platform), Image>,
 }
@@ -115,13 +116,14 @@ impl<'a> Assembly<'a> {
         image_plans: &'a [ImagePlan],
         bases: Bases,
     ) -> Self {
-        let (running, done) = (JoinSet::new(), BTreeMap::new());
+        let (shared, running, done) = Default::default();
         Self {
             context,
             request,
             image_plans,
             bases,
             turn: Arc::new(Semaphore::new(1)),
+            shared,
             running,
             done,
         }
@@ -138,17 +140,18 @@ impl<'a> Assembly<'a> {
                 base: self.bases.get(&image_plan.settings.base).clone(),
                 binaries: compiled.binaries_of(image_plan)?,
                 settings: image_plan.settings.clone(),
-                origin: image_plan.origin.clone(),
+                origin: image_plan.origin(),
                 created: self.request.programs.created,
                 folder: self.request.programs.folder.clone(),
                 use_cache: !self.request.caches.off,
             };
             let (context, turn) = (self.context.clone(), self.turn.clone());
+            let shared = self.shared.clone();
             let (platform, compiled) = (platform.clone(), compiled.clone());
             self.running.spawn(async move {
                 let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
                 let image = tokio::task::spawn_blocking(move || {
-                    let image = assemble::assemble(&context, &parts);
+                    let image = assemble::assemble(&context, &parts, &shared);
                     // The binaries go away with the last that needs them.
                     drop(compiled);
                     image
@@ -185,13 +188,13 @@ impl<'a> Assembly<'a> {
                 (1, 1) => Artifact::Image(images.remove(0)),
                 _ => {
                     let mut annotations = base.index_annotations();
-                    annotations.extend(image_plan.origin.iter().cloned());
+                    annotations.extend(image_plan.origin());
                     annotations.extend(image_plan.settings.packaging.annotations.clone());
                     Artifact::index(images, annotations)
                 }
             };
             let references = image_plan.references.clone();
-            let materials = materials(image_plan, base, toolchains);
+            let materials = MaterialsSource::of(image_plan, base, toolchains);
             all.push(Built { name: image_plan.name.clone(), artifact, references, materials });
         }
         Ok(all)
