@@ -124,7 +124,7 @@ impl LastPrograms {
         replace(program, &place).cannot(action)?;
         let state = State::of(program).cannot(action)?;
         let build_id = build_id(program).ok().flatten();
-        let known = before.get(&place).filter(|before| before.was_left_alone(&state, &build_id));
+        let known = before.get(&place).filter(|before| before.was_left_alone(&state, build_id.as_deref()));
         let contents = match known {
             Some(before) => before.contents,
             None => Content::file(program, state.size).hash().cannot(action)?,
@@ -173,10 +173,10 @@ impl State {
 
 impl Program {
     /// Whether the go command, which replaces a program by a new file, has set its time at most.
-    fn was_left_alone(&self, now: &State, build_id: &Option<String>) -> bool {
+    fn was_left_alone(&self, now: &State, build_id: Option<&str>) -> bool {
         (self.size, self.inode) == (now.size, now.inode)
             && self.names_its_bytes()
-            && self.build_id == *build_id
+            && self.build_id.as_deref() == build_id
     }
 
     /// Whether its build ID is of the linker's making. One that flags set says nothing of the bytes.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::base::{Base, static_draft};
+use super::early_push::EarlyPush;
 use super::{BuildContext, Packaging, Settings};
-use crate::engine::{Packer, Reuse};
+use crate::engine::{Follow, Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::Asset;
 use crate::golang::go_build::ImageBinary;
@@ -27,7 +28,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const REPEATS: usize = 2;
 
 /// Everything that one image is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Parts {
     pub name: String,
     pub platform: Platform,
@@ -41,6 +42,8 @@ pub(super) struct Parts {
     pub folder: PathBuf,
     /// Whether a layer that was made of an equal tree may be used again.
     pub use_cache: bool,
+    /// Where new layers go while they are made.
+    pub early_push: Option<EarlyPush>,
 }
 
 /// Layers that several images of a build have; each is made, or looked up, once.
@@ -301,7 +304,11 @@ fn store_layer(context: &BuildContext, parts: &Parts, name: &str, tree: Tree) ->
         encoding: parts.settings.packaging.encoding,
         threads: context.cores,
     };
-    let record = packer.find_or_pack(name, tree, Reuse::of(parts.use_cache))?;
+    let early_push = parts.early_push.as_ref();
+    let follow = early_push.map(|early| move |file| early.follow(file));
+    let follow = follow.as_ref().map(|follow| follow as Follow<'_>);
+    let reuse = Reuse::of(parts.use_cache);
+    let record = packer.find_or_pack_followed(name, tree, reuse, follow)?;
     Ok(record.layer(&context.transport.store))
 }
 
@@ -362,6 +369,7 @@ mod tests {
             created: 0,
             folder: folder.to_owned(),
             use_cache: true,
+            early_push: None,
         }
     }
 

@@ -1,11 +1,12 @@
 //! From a request to published images: joins the front ends with bases, registries and outputs.
 //!
-//! Parts that do not need each other run side by side. Nothing is published before everything is built,
-//! and the error of a registry that refuses access comes while the compiler still works.
+//! Parts that do not need each other run side by side. Nothing is published before everything is built
+//! (a registry may have layers by then that nothing names, see `early_push`), and the error of a registry that refuses access comes while the compiler still works.
 
 mod assemble;
 mod base;
 mod dockerfile;
+mod early_push;
 mod materials;
 mod programs;
 mod publish;

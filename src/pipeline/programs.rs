@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::assemble::{self, Parts, SharedLayers};
 use super::base::Bases;
+use super::early_push::EarlyPush;
 use super::materials::MaterialsSource;
 use super::{BuildContext, Built, Outputs, Published};
 use crate::blocking::joined;
@@ -67,7 +68,7 @@ pub(super) async fn build(
     }
 
     let Plan { image_plans, mut build_groups } = plan;
-    let mut assembling = Assembly::new(context, request, &image_plans, bases);
+    let mut assembling = Assembly::new(context, (request, outputs), &image_plans, bases);
     loop {
         tokio::select! {
             biased;
@@ -99,6 +100,7 @@ pub(super) async fn build(
 struct Assembly<'a> {
     context: &'a BuildContext,
     request: &'a ProgramRequest,
+    outputs: &'a Outputs,
     image_plans: &'a [ImagePlan],
     bases: Bases,
     /// Layers are made one after another, each on all cores: so the second of two equal ones is
@@ -112,7 +114,7 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn new(
         context: &'a BuildContext,
-        request: &'a ProgramRequest,
+        (request, outputs): (&'a ProgramRequest, &'a Outputs),
         image_plans: &'a [ImagePlan],
         bases: Bases,
     ) -> Self {
@@ -120,6 +122,7 @@ impl<'a> Assembly<'a> {
         Self {
             context,
             request,
+            outputs,
             image_plans,
             bases,
             turn: Arc::new(Semaphore::new(1)),
@@ -144,6 +147,7 @@ impl<'a> Assembly<'a> {
                 created: self.request.programs.created,
                 folder: self.request.programs.folder.clone(),
                 use_cache: !self.request.caches.off,
+                early_push: EarlyPush::new(self.context, self.outputs, &image_plan.references),
             };
             let (context, turn) = (self.context.clone(), self.turn.clone());
             let shared = self.shared.clone();
