@@ -124,7 +124,8 @@ impl LastPrograms {
         replace(program, &place).cannot(action)?;
         let state = State::of(program).cannot(action)?;
         let build_id = build_id(program).ok().flatten();
-        let known = before.get(&place).filter(|before| before.was_left_alone(&state, build_id.as_deref()));
+        let known =
+            before.get(&place).filter(|before| before.was_left_alone(&state, build_id.as_deref()));
         let contents = match known {
             Some(before) => before.contents,
             None => Content::file(program, state.size).hash().cannot(action)?,
@@ -181,7 +182,8 @@ impl Program {
 
     /// Whether its build ID is of the linker's making. One that flags set says nothing of the bytes.
     fn names_its_bytes(&self) -> bool {
-        self.build_id.as_ref().is_some_and(|id| id.contains('/'))
+        let hashes = |id: &String| id.contains('/') && id.split('/').all(|part| part.len() == 20);
+        self.build_id.as_ref().is_some_and(hashes)
     }
 
     /// Where it is kept.
