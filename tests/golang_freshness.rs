@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use go::{Bench, copy, environment, fixture};
-use gondola::golang::{Check, Record, StartedAt, Toolchain};
+use gondola::golang::{Built, Check, Record, Recorded, StartedAt, Toolchain};
 
 /// A module with everything that a build can read.
 const MODULE: &[(&str, &str)] = &[
@@ -249,6 +249,45 @@ async fn a_program_that_a_check_calls_current_is_what_go_would_build() {
     sh(&bench, "touch app/lib/*; echo '// x' >> app/lib/lib_test.go; echo > app/cmd/app/notes/a");
     assert_verdict(&inputs.check(), Touched, "touching");
     assert!(program().await == before, "the program changed");
+}
+
+fn assert_hashes(built: &Built, when: &str) {
+    for binary in &built.binaries {
+        let hash = blake3::hash(&fs_err::read(&binary.path).unwrap());
+        assert_eq!(binary.contents, Some(*hash.as_bytes()), "{when}: {}", binary.path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_program_has_the_hash_of_its_bytes_compiled_left_alone_or_recalled() {
+    // A build ID of the linker's making, and one that says nothing of the bytes.
+    for ldflags in [Vec::new(), vec!["-buildid=same/same".to_owned()]] {
+        let mut bench = Bench::new("multi");
+        bench.builder.flags.ldflags = ldflags;
+        let server = |text: &str| {
+            let main = format!("package main\n\nfunc main() {{ println(\"{text}\") }}\n");
+            bench.write("cmd/server/main.go", &main);
+        };
+        server("one");
+        let packages = bench.list(&["./cmd/..."]).await.unwrap();
+        let since = StartedAt::now(&bench.builder.out_dir).unwrap();
+        let built = bench.builder.compile(&packages, &bench.platform).await.unwrap();
+        assert_hashes(&built, "compiled");
+        let inputs = record_since(&bench, ".", &["./cmd/..."], &since).await;
+        let mut programs = built.programs.clone();
+        drop(built);
+        assert_hashes(&bench.builder.reuse(&packages, &programs).unwrap(), "recalled");
+        for text in ["two", "two", "six"] {
+            server(text);
+            let since = StartedAt::now(&bench.builder.out_dir).unwrap();
+            let recorded = Recorded::new(&inputs, since, &programs);
+            let built = bench.builder.compile_recorded(&packages, &bench.platform, Some(&recorded));
+            let built = built.await.unwrap();
+            assert_hashes(&built, text);
+            assert_eq!(go::output(&built.binaries[1].path), format!("{text}\n"));
+            programs.clone_from(&built.programs);
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! From a tree to a layer in the store: the only place where that is done.
 
+use std::fs::File;
+use std::io::{self, Write};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -7,7 +10,7 @@ use crate::image::{Blob, BlobLocation, Layer};
 use crate::layer::{self, Encoding, LayerInfo, Tree, WriteOptions};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::TaskKind;
-use crate::store::Store;
+use crate::store::{Ingest, Store};
 use crate::transport::Context;
 
 /// The kind of the store's records that hold layers by the keys of their contents.
@@ -64,6 +67,40 @@ impl LayerRecord {
     }
 }
 
+/// Is told of a layer while it is written. Where it is dropped before, there is no layer.
+pub trait Follower: Send {
+    /// So many bytes are there.
+    fn written(&mut self, bytes: u64);
+
+    /// The layer is whole, and in the store.
+    fn made(&mut self, digest: &Digest);
+}
+
+/// Begins to follow the layer that is written to a file.
+pub type Follow<'a> = &'a dyn Fn(File) -> Box<dyn Follower>;
+
+/// Writes to the store, and tells who follows.
+struct Followed<'a> {
+    ingest: &'a mut Ingest,
+    follower: Option<&'a mut (dyn Follower + 'static)>,
+    bytes: u64,
+}
+
+impl Write for Followed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.ingest.write(bytes)?;
+        self.bytes += count as u64;
+        if let Some(follower) = &mut self.follower {
+            follower.written(self.bytes);
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ingest.flush()
+    }
+}
+
 /// Makes layers of trees, and puts them into the store.
 #[derive(Clone)]
 pub struct Packer {
@@ -78,18 +115,44 @@ pub struct Packer {
 impl Packer {
     /// Makes a layer of a tree; `name` is what progress calls it.
     pub fn pack(&self, name: &str, tree: &Tree) -> Result<LayerRecord> {
+        self.pack_followed(name, tree, None)
+    }
+
+    fn pack_followed(
+        &self,
+        name: &str,
+        tree: &Tree,
+        follow: Option<Follow<'_>>,
+    ) -> Result<LayerRecord> {
         let Context { store, reporter, .. } = &self.transport;
         let task = reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
         let options = WriteOptions { encoding: self.encoding, threads: self.threads };
         let mut ingest = store.ingest_unhashed()?;
-        let info = layer::write(tree, &options, &|bytes| task.advance(bytes), &mut ingest)?;
+        // Without a second handle nobody reads along, and nothing else changes.
+        let mut follower = follow.and_then(|follow| Some(follow(ingest.shared_file().ok()?)));
+        let out = Followed { ingest: &mut ingest, follower: follower.as_deref_mut(), bytes: 0 };
+        let info = layer::write(tree, &options, &|bytes| task.advance(bytes), out)?;
         ingest.commit_as(&info.digest, info.size)?;
+        if let Some(follower) = &mut follower {
+            follower.made(&info.digest);
+        }
         task.done();
         Ok(LayerRecord::of(info))
     }
 
     /// Finds the layer that was made of an equal tree, or makes one. Files are read to tell.
-    pub fn find_or_pack(&self, name: &str, mut tree: Tree, reuse: Reuse) -> Result<LayerRecord> {
+    pub fn find_or_pack(&self, name: &str, tree: Tree, reuse: Reuse) -> Result<LayerRecord> {
+        self.find_or_pack_followed(name, tree, reuse, None)
+    }
+
+    /// The same; a layer that is made is told to who follows it.
+    pub fn find_or_pack_followed(
+        &self,
+        name: &str,
+        mut tree: Tree,
+        reuse: Reuse,
+        follow: Option<Follow<'_>>,
+    ) -> Result<LayerRecord> {
         let Context { store, reporter, .. } = &self.transport;
         let key = layer::content_key(&mut tree, &self.encoding)?;
         if reuse == Reuse::Found
@@ -99,7 +162,7 @@ impl Packer {
             reporter.start(TaskKind::Layer, name, None).skipped("cached");
             return Ok(record);
         }
-        let record = self.pack(name, &tree)?;
+        let record = self.pack_followed(name, &tree, follow)?;
         store.put_record(LAYERS, &key, &FoundByContent { layer: &record, of: name })?;
         Ok(record)
     }

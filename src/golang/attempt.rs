@@ -108,7 +108,7 @@ impl Builder {
     ) -> Result<Outcome> {
         let ongoing = self.build_cache().and_then(|cache| Ongoing::begin(&cache));
         let Ran { since, output, found, before } = match recorded {
-            Some(Recorded { sources, since }) => {
+            Some(Recorded { sources, since, .. }) => {
                 let sources = self.with_named_files(sources.clone(), group);
                 note(ongoing.as_ref(), &sources, since)?;
                 let before = sources.before();

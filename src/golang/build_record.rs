@@ -1,5 +1,6 @@
 //! Records of earlier builds: packages that did not change are not compiled again, and not even listed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(super) struct Freshness {
     /// Nothing that changes after this moment is missed.
     since: StartedAt,
     known: Status,
+    /// Whether there is a record of an earlier build, whatever it is worth.
+    has_record: bool,
     /// Why the programs are compiled, where they are.
     why: Vec<String>,
     traces: Vec<Trace>,
@@ -80,7 +83,7 @@ impl Freshness {
         let known = key.as_ref().filter(|_| !request.caches.off);
         let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
         let mut since = StartedAt::now(&builder.out_dir)?;
-        let mut why = Vec::new();
+        let (mut why, has_record) = (Vec::new(), record.is_some());
         let known = match record {
             None if !request.caches.off => {
                 why.push("it is compiled for the first time".to_owned());
@@ -104,7 +107,12 @@ impl Freshness {
             },
         };
         let (traces, made) = (Vec::new(), Vec::new());
-        Ok(Self { builder, platforms, patterns, key, since, known, why, traces, made })
+        Ok(Self { builder, platforms, patterns, key, since, known, has_record, why, traces, made })
+    }
+
+    /// Whether the same was built before, here.
+    pub(super) fn has_record(&self) -> bool {
+        self.has_record
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.
@@ -131,14 +139,16 @@ impl Freshness {
     }
 
     /// What is known of what the compilation of `packages` reads.
-    pub(super) fn recorded(&self, packages: &[Package]) -> Option<Recorded> {
+    pub(super) fn recorded(&self, packages: &[Package], platform: &Platform) -> Option<Recorded> {
         let (Status::Programs(record) | Status::Renew(record) | Status::Packages(record)) =
             &self.known
         else {
             return None;
         };
         let is_of_these = record.inputs.packages() == packages;
-        is_of_these.then(|| Recorded::new(&record.inputs, self.since))
+        let programs = record.programs.iter().find(|(of, _)| of == platform);
+        let programs = programs.map(|(_, programs)| &programs[..]).unwrap_or_default();
+        is_of_these.then(|| Recorded::new(&record.inputs, self.since, programs))
     }
 
     /// The kept programs of `packages`, where a build would give nothing else.
@@ -232,11 +242,7 @@ fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Ch
 
 /// Every package once, in the order in which lists name them.
 pub(super) fn distinct(lists: &[Vec<Package>]) -> Vec<Package> {
-    let mut all: Vec<Package> = Vec::new();
-    for package in lists.iter().flatten() {
-        if !all.contains(package) {
-            all.push(package.clone());
-        }
-    }
-    all
+    let mut seen = BTreeSet::new();
+    let all = lists.iter().flatten().filter(|package| seen.insert(*package));
+    all.cloned().collect()
 }

@@ -1,9 +1,12 @@
 //! One `go build` per platform.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::blocking::blocking;
 use crate::cache::programs::note_use_of;
 use crate::error::{Cannot, Result};
+use crate::layer::ContentHash;
 use crate::oci::Platform;
 use crate::progress::TaskKind;
 
@@ -22,6 +25,8 @@ pub struct Binary {
     pub path: PathBuf,
     /// Its length in bytes.
     pub size: u64,
+    /// The hash of its bytes, where that is known.
+    pub contents: Option<ContentHash>,
 }
 
 /// The programs of one platform, in the order of their packages. Dropping it removes them.
@@ -71,7 +76,13 @@ impl Builder {
         let (mut binaries, mut programs) = (Vec::new(), Vec::new());
         for (package, made) in packages.iter().zip(made) {
             let (path, program) = made.expect("every package is in one group");
-            binaries.push(Binary { package: package.clone(), path, size: program.size() });
+            let contents = Some(program.contents());
+            binaries.push(Binary {
+                package: package.clone(),
+                path,
+                size: program.size(),
+                contents,
+            });
             programs.push(program);
         }
         Ok(Built { binaries, programs, traces, _run: run })
@@ -84,9 +95,21 @@ impl Builder {
         }
         let run = Run::begin(&self.out_dir).ok()?;
         let mut binaries = Vec::new();
-        for (number, (package, program)) in packages.iter().zip(programs).enumerate() {
-            let path = program.borrow_into(&run.folder(number).ok()?)?;
-            binaries.push(Binary { package: package.clone(), path, size: program.size() });
+        // A folder for each program of a name.
+        let (mut folders, mut seen) = (Vec::new(), BTreeMap::new());
+        for (package, program) in packages.iter().zip(programs) {
+            let number: &mut usize = seen.entry(program.place().file_name()?).or_default();
+            if *number == folders.len() {
+                folders.push(run.folder(*number).ok()?);
+            }
+            let (path, contents) = program.borrow_into(&folders[*number])?;
+            *number += 1;
+            binaries.push(Binary {
+                package: package.clone(),
+                path,
+                size: program.size(),
+                contents,
+            });
         }
         if let (Some(program), Some(now)) = (programs.first(), run.began()) {
             note_use_of(program.place(), now);
@@ -118,11 +141,15 @@ impl Builder {
             }
         };
         let trace = self.compile_until_settled(group, recorded, lend).await?;
-        let keep = |(package, made): (&&Package, PathBuf)| {
-            let program = last.save(&package.import_path, &made)?;
+        let import_paths = packages.iter().map(|package| package.import_path.clone());
+        let made: Vec<(String, PathBuf)> = import_paths.zip(made).collect();
+        let before = recorded.map(|recorded| recorded.programs.clone()).unwrap_or_default();
+        let keep = move |(import_path, made): (String, PathBuf)| {
+            let program = last.save(&import_path, &made, &before)?;
             Ok((made, program))
         };
-        let made = packages.iter().zip(made).map(keep).collect::<Result<_>>()?;
+        // Programs are read for their hashes.
+        let made = blocking(move || made.into_iter().map(keep).collect::<Result<_>>()).await?;
         task.done();
         Ok((made, trace))
     }
@@ -153,23 +180,25 @@ pub(super) fn program_file(package: &Package, platform: &Platform) -> String {
 
 /// Splits packages into groups of one folder without equal names, as indices into `packages`.
 fn groups(packages: &[Package]) -> Vec<Vec<usize>> {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut groups: Vec<(Vec<usize>, BTreeSet<&str>)> = Vec::new();
     for (index, package) in packages.iter().enumerate() {
-        let accepts = |group: &&mut Vec<usize>| {
-            group.iter().all(|&other| {
-                let other = &packages[other];
-                other.workdir == package.workdir
-                    && other.program_name() != package.program_name()
-                    && other.files.is_empty()
-                    && package.files.is_empty()
-            })
+        let name = package.program_name();
+        let accepts = |(group, names): &&mut (Vec<usize>, BTreeSet<&str>)| {
+            let first = &packages[group[0]];
+            first.files.is_empty()
+                && package.files.is_empty()
+                && first.workdir == package.workdir
+                && !names.contains(name)
         };
         match groups.iter_mut().find(accepts) {
-            Some(group) => group.push(index),
-            None => groups.push(vec![index]),
+            Some((group, names)) => {
+                group.push(index);
+                names.insert(name);
+            }
+            None => groups.push((vec![index], BTreeSet::from([name]))),
         }
     }
-    groups
+    groups.into_iter().map(|(group, _)| group).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Compiling: one `go build` per platform and set of flags, for all packages that share them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use tokio::task::JoinSet;
 
 use super::Tools;
 use super::build_record::{Freshness, distinct};
-use super::compile::{Binary, Built};
+use super::compile::Built;
 use super::flags::BuildFlags;
 use super::packages::Package;
 use super::plan::{Binaries, BuildGroup, ImagePlan, Plan, PlatformsOf, file_name};
 use super::request::{Prebuilt, ToolchainChoice};
 use super::toolchains::Toolchains;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layer::Content;
 use crate::oci::Platform;
 use crate::progress::{Explanation, Origin, TaskKind};
 
@@ -42,6 +43,8 @@ pub struct ImageBinary {
     pub origin: String,
     /// The file on this machine.
     pub path: PathBuf,
+    /// Its content, pinned, where that is known without reading it.
+    pub content: Option<Content>,
 }
 
 /// The binaries of a compilation; they exist as long as this does.
@@ -50,9 +53,23 @@ pub struct Compiled {
     pub go_build: GoBuild,
     /// What that gave; nothing where all programs were built elsewhere.
     pub built: Option<Built>,
+    /// Whether `go` was asked.
+    pub was_compiled: bool,
+    /// Which of the programs is of which package.
+    by_package: BTreeMap<Package, usize>,
 }
 
 impl Compiled {
+    fn found(go_build: GoBuild, built: Option<Built>) -> Self {
+        let binaries = built.iter().flat_map(|built| &built.binaries).enumerate();
+        let by_package = binaries.map(|(index, binary)| (binary.package.clone(), index)).collect();
+        Self { go_build, built, was_compiled: false, by_package }
+    }
+
+    fn made(go_build: GoBuild, built: Built) -> Self {
+        Self { was_compiled: true, ..Self::found(go_build, Some(built)) }
+    }
+
     /// The files that `image_plan` wants, in its order.
     pub fn binaries_of(&self, image_plan: &ImagePlan) -> Result<Vec<ImageBinary>> {
         match &image_plan.binaries {
@@ -67,12 +84,17 @@ impl Compiled {
 
     fn binary(&self, package: &Package) -> ImageBinary {
         let built = self.built.as_ref().expect("a unit of packages has a compilation");
-        let is_it = |binary: &&Binary| binary.package.folder == package.folder;
-        let binary = built.binaries.iter().find(is_it).expect("every package was compiled");
+        let index = self.by_package.get(package).expect("every package was compiled");
+        let binary = &built.binaries[*index];
         ImageBinary {
             name: package.program_name().to_owned(),
             origin: package.import_path.clone(),
             path: binary.path.clone(),
+            content: binary.contents.map(|contents| {
+                let mut content = Content::file(&binary.path, binary.size);
+                content.pin_as(contents);
+                content
+            }),
         }
     }
 }
@@ -85,7 +107,7 @@ fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<ImageBi
             .hint(format!("--prebuilt {platform}=FILE"))
     })?;
     let name = file_name(&found.path)?;
-    Ok(ImageBinary { name, origin: "prebuilt".to_owned(), path: found.path.clone() })
+    Ok(ImageBinary { name, origin: "prebuilt".to_owned(), path: found.path.clone(), content: None })
 }
 
 /// Starts every compilation that the plan needs.
@@ -120,7 +142,8 @@ pub fn start(
             let why = freshness.map(Freshness::why).unwrap_or_default();
             explanation(tools, &go_build, Origin::Executed, why);
         }
-        let recorded = freshness.and_then(|freshness| freshness.recorded(&go_build.packages));
+        let recorded = freshness
+            .and_then(|freshness| freshness.recorded(&go_build.packages, &go_build.platform));
         let toolchain = toolchains.get(&go_build.toolchain, &go_build.flags);
         let builder = tools.builder(toolchain, &go_build.flags);
         let turns = turns.clone();
@@ -128,7 +151,7 @@ pub fn start(
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
             let GoBuild { packages, platform, .. } = &go_build;
             let built = builder.compile_recorded(packages, platform, recorded.as_ref()).await?;
-            Ok(Arc::new(Compiled { go_build, built: Some(built) }))
+            Ok(Arc::new(Compiled::made(go_build, built)))
         });
     }
     Ok(running)
@@ -149,14 +172,14 @@ fn explanation(tools: &Tools, go_build: &GoBuild, origin: Origin, why: Vec<Strin
 fn known(tools: &Tools, plan: &Plan, go_build: &GoBuild) -> Option<Compiled> {
     let go_build = go_build.clone();
     if go_build.packages.is_empty() {
-        return Some(Compiled { go_build, built: None });
+        return Some(Compiled::found(go_build, None));
     }
     let freshness = &plan.build_groups[go_build.build_group?].freshness;
     let built = freshness.programs(&go_build.packages, &go_build.platform)?;
     let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
     let name = format!("{} for {}", names.join(", "), go_build.platform);
     tools.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
-    Some(Compiled { go_build, built: Some(built) })
+    Some(Compiled::found(go_build, Some(built)))
 }
 
 fn check_platform(platform: &Platform) -> Result<()> {
@@ -171,12 +194,14 @@ fn check_platform(platform: &Platform) -> Result<()> {
 /// Groups what is compiled with the same toolchain and flags for the same platform.
 fn go_builds(image_plans: &[ImagePlan], platforms: &PlatformsOf<'_>) -> Vec<GoBuild> {
     let mut all: BTreeMap<(String, Platform), GoBuild> = BTreeMap::new();
+    let mut seen: BTreeSet<(&Package, (String, Platform))> = BTreeSet::new();
     for (index, image_plan) in image_plans.iter().enumerate() {
         let flags = &image_plan.settings.go;
         let key = serde_json::to_string(flags).expect("flags have string keys only");
         let key = format!("{key} {:?}", image_plan.settings.toolchain);
         for platform in platforms(&image_plan.settings) {
-            let group = all.entry((key.clone(), platform.clone())).or_insert_with(|| GoBuild {
+            let group_key = (key.clone(), platform.clone());
+            let group = all.entry(group_key.clone()).or_insert_with(|| GoBuild {
                 toolchain: image_plan.settings.toolchain.clone(),
                 flags: flags.clone(),
                 platform,
@@ -186,7 +211,7 @@ fn go_builds(image_plans: &[ImagePlan], platforms: &PlatformsOf<'_>) -> Vec<GoBu
             });
             group.image_plans.push(index);
             for package in image_plan.binaries.packages() {
-                if !group.packages.contains(package) {
+                if seen.insert((package, group_key.clone())) {
                     group.packages.push(package.clone());
                 }
             }

@@ -17,7 +17,7 @@ use super::presence::program_files;
 use super::scope::{Scope, absolute, is_wildcard};
 
 /// A main package of some module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
     /// Its import path.
     pub import_path: String,

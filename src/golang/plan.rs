@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Tools;
 use super::build_record::Freshness;
@@ -13,7 +14,7 @@ use super::request::{
     BaseChoice, Grouping, Override, Prebuilt, ProgramRequest, Settings, Target, ToolchainChoice,
 };
 use super::toolchains::Toolchains;
-use super::vcs::checkout;
+use super::vcs::{Checkout, Checkouts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Platform, Reference, annotation};
 
@@ -28,8 +29,8 @@ pub struct ImagePlan {
     pub settings: Settings,
     /// The names that it gets.
     pub references: Vec<Reference>,
-    /// Annotations that say where the source came from.
-    pub origin: Vec<(String, String)>,
+    /// What its sources, or for prebuilt programs the folder, have checked out.
+    pub checkout: Option<Arc<Checkout>>,
 }
 
 /// Where an image's binaries come from.
@@ -64,6 +65,11 @@ impl BuildGroup {
         self.freshness.take(platform, built);
     }
 
+    /// Whether the same was built before, here: then what is compiled is new to everybody.
+    pub fn was_built_before(&self) -> bool {
+        self.freshness.has_record()
+    }
+
     /// Keeps what the next build can use.
     pub fn keep(self, tools: &Tools, request: &ProgramRequest) {
         self.freshness.keep(tools, request, &self.packages);
@@ -81,10 +87,10 @@ pub async fn make(
     toolchains: &Toolchains,
 ) -> Result<Plan> {
     let build_groups = build_groups(tools, request, platforms, toolchains).await?;
-    let mut image_plans = Vec::new();
+    let (mut image_plans, mut checkouts) = (Vec::new(), Checkouts::default());
     for (index, target) in request.programs.targets.iter().enumerate() {
         if !target.prebuilt.is_empty() {
-            image_plans.push(prebuilt_unit(request, target)?);
+            image_plans.push(prebuilt_unit(request, target, &mut checkouts)?);
         }
         for build_group in &build_groups {
             if let Some(own) = build_group.targets.iter().position(|&of| of == index) {
@@ -92,6 +98,7 @@ pub async fn make(
                     request,
                     target,
                     build_group.packages[own].clone(),
+                    &mut checkouts,
                 )?);
             }
         }
@@ -156,17 +163,18 @@ fn compiled_units(
     request: &ProgramRequest,
     target: &Target,
     packages: Vec<Package>,
+    checkouts: &mut Checkouts,
 ) -> Result<Vec<ImagePlan>> {
     match target.grouping {
         Grouping::Together => {
             check_names_differ(&packages)?;
-            Ok(vec![image_plan(packages, target.settings.clone())])
+            Ok(vec![image_plan(packages, target.settings.clone(), checkouts)])
         }
         Grouping::Separate => Ok(packages
             .into_iter()
             .map(|package| {
                 let settings = settings_of(request, target, &package);
-                image_plan(vec![package], settings)
+                image_plan(vec![package], settings, checkouts)
             })
             .collect()),
     }
@@ -214,23 +222,27 @@ impl Fit {
     }
 }
 
-fn image_plan(packages: Vec<Package>, settings: Settings) -> ImagePlan {
-    let origin = packages.first().map(|package| origin(&package.folder)).unwrap_or_default();
+fn image_plan(packages: Vec<Package>, settings: Settings, checkouts: &mut Checkouts) -> ImagePlan {
+    let checkout = packages.first().and_then(|package| checkouts.of(&package.folder));
     let program = packages.first().map_or("app", Package::program_name);
     let name = settings.image.name.clone().unwrap_or_else(|| image_name(program));
     let binaries = Binaries::Packages(packages);
-    ImagePlan { name, binaries, settings, references: Vec::new(), origin }
+    ImagePlan { name, binaries, settings, references: Vec::new(), checkout }
 }
 
-fn prebuilt_unit(request: &ProgramRequest, target: &Target) -> Result<ImagePlan> {
+fn prebuilt_unit(
+    request: &ProgramRequest,
+    target: &Target,
+    checkouts: &mut Checkouts,
+) -> Result<ImagePlan> {
     let first = target.prebuilt.first().map(|prebuilt| prebuilt.path.clone()).unwrap_or_default();
     let name = match &target.settings.image.name {
         Some(name) => name.clone(),
         None => image_name(&file_name(&first)?),
     };
     let binaries = Binaries::Prebuilt(target.prebuilt.clone());
-    let (settings, origin) = (target.settings.clone(), origin(&request.programs.folder));
-    Ok(ImagePlan { name, binaries, settings, references: Vec::new(), origin })
+    let (settings, checkout) = (target.settings.clone(), checkouts.of(&request.programs.folder));
+    Ok(ImagePlan { name, binaries, settings, references: Vec::new(), checkout })
 }
 
 /// The last part of a path, as text.
@@ -240,13 +252,6 @@ pub(super) fn file_name(path: &Path) -> Result<String> {
         Error::new(ErrorKind::Usage, format!("pack {}", path.display()))
             .because("its name is not UTF-8, or it names no file")
     })
-}
-
-fn origin(folder: &Path) -> Vec<(String, String)> {
-    let Some(checkout) = checkout(folder) else { return Vec::new() };
-    let source = checkout.source.map(|url| (annotation::ANNOTATION_SOURCE.to_owned(), url));
-    let revision = (annotation::ANNOTATION_REVISION.to_owned(), checkout.revision);
-    source.into_iter().chain([revision]).collect()
 }
 
 fn check_names_differ(packages: &[Package]) -> Result<()> {
@@ -312,6 +317,15 @@ fn with_name(template: &str) -> String {
 }
 
 impl ImagePlan {
+    /// Annotations that say where the source came from.
+    pub fn origin(&self) -> Vec<(String, String)> {
+        let Some(checkout) = self.checkout.as_deref() else { return Vec::new() };
+        let source = checkout.source.clone();
+        let source = source.map(|url| (annotation::ANNOTATION_SOURCE.to_owned(), url));
+        let revision = (annotation::ANNOTATION_REVISION.to_owned(), checkout.revision.clone());
+        source.into_iter().chain([revision]).collect()
+    }
+
     /// The image in messages: its first package where it has one.
     fn display_name(&self) -> String {
         let package = self.binaries.packages().first();

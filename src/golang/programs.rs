@@ -5,6 +5,7 @@
 //! what it built, whatever others build meanwhile. What a killed process leaves is removed by the
 //! next one.
 
+use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::cache::programs::{ALIVE, KEPT, LOCK, RUN, is_dead};
 use crate::error::{Cannot, Result};
+use crate::layer::{Content, ContentHash};
 use crate::store::names;
 
 use super::buildinfo::build_id;
@@ -109,11 +111,27 @@ impl LastPrograms {
         let _ = link_or_copy(&self.place(package, program), program);
     }
 
-    /// Makes a program the last one of its package.
-    pub(super) fn save(&self, package: &str, program: &Path) -> Result<Program> {
+    /// Makes a program the last one of its package. `before` are programs that are known by their
+    /// places: one that `go` left alone is not read.
+    pub(super) fn save(
+        &self,
+        package: &str,
+        program: &Path,
+        before: &KnownPrograms,
+    ) -> Result<Program> {
         let place = self.place(package, program);
-        let kept = replace(program, &place).and_then(|()| Program::read(place.clone(), program));
-        kept.cannot(|| format!("keep the program {}", place.display()))
+        let action = || format!("keep the program {}", place.display());
+        replace(program, &place).cannot(action)?;
+        let state = State::of(program).cannot(action)?;
+        let build_id = build_id(program).ok().flatten();
+        let known =
+            before.get(&place).filter(|before| before.was_left_alone(&state, build_id.as_deref()));
+        let contents = match known {
+            Some(before) => before.contents,
+            None => Content::file(program, state.size).hash().cannot(action)?,
+        };
+        let State { size, inode, modified } = state;
+        Ok(Program { place, size, inode, modified, build_id, contents })
     }
 }
 
@@ -128,19 +146,44 @@ pub struct Program {
     /// The linker derives it from the program's bytes. It still tells when go has set the time of
     /// a program that it left alone.
     build_id: Option<String>,
+    /// The hash of its bytes: the layer that has it is found without reading it.
+    #[serde(with = "hexadecimal")]
+    contents: ContentHash,
+}
+
+/// Kept programs, by their places.
+pub(super) type KnownPrograms = BTreeMap<PathBuf, Program>;
+
+/// A file in a folder of ours, and the hash of its bytes where that is known.
+pub(super) type Borrowed = (PathBuf, Option<ContentHash>);
+
+/// What tells a program from the one that replaces it.
+struct State {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+}
+
+impl State {
+    fn of(file: &Path) -> io::Result<Self> {
+        let found = fs_err::metadata(file)?;
+        let modified = (found.mtime(), found.mtime_nsec());
+        Ok(Self { size: found.len(), inode: found.ino(), modified })
+    }
 }
 
 impl Program {
-    /// The state of `file`, which is kept in `place`.
-    fn read(place: PathBuf, file: &Path) -> io::Result<Self> {
-        let found = fs_err::metadata(file)?;
-        Ok(Self {
-            place,
-            size: found.len(),
-            inode: found.ino(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            build_id: build_id(file).ok().flatten(),
-        })
+    /// Whether the go command, which replaces a program by a new file, has set its time at most.
+    fn was_left_alone(&self, now: &State, build_id: Option<&str>) -> bool {
+        (self.size, self.inode) == (now.size, now.inode)
+            && self.names_its_bytes()
+            && self.build_id.as_deref() == build_id
+    }
+
+    /// Whether its build ID is of the linker's making. One that flags set says nothing of the bytes.
+    fn names_its_bytes(&self) -> bool {
+        let hashes = |id: &String| id.contains('/') && id.split('/').all(|part| part.len() == 20);
+        self.build_id.as_ref().is_some_and(hashes)
     }
 
     /// Where it is kept.
@@ -154,14 +197,38 @@ impl Program {
     }
 
     /// Gives the program a second name in a folder, if it is still the same.
-    pub(super) fn borrow_into(&self, folder: &Path) -> Option<PathBuf> {
+    pub(super) fn borrow_into(&self, folder: &Path) -> Option<Borrowed> {
         // The link is made first: what it leads to cannot be replaced any more.
         let path = folder.join(self.place.file_name()?);
         link_or_copy(&self.place, &path).ok()?;
-        let found = Self::read(self.place.clone(), &path).ok()?;
-        let same_file = (found.inode, found.modified) == (self.inode, self.modified);
-        let same_bytes = found.build_id.is_some() && found.build_id == self.build_id;
-        (found.size == self.size && (same_file || same_bytes)).then_some(path)
+        let found = State::of(&path).ok().filter(|found| found.size == self.size)?;
+        if (found.inode, found.modified) == (self.inode, self.modified) {
+            return Some((path, Some(self.contents)));
+        }
+        let is_same = self.build_id.is_some() && build_id(&path).ok()? == self.build_id;
+        is_same.then(|| (path, self.names_its_bytes().then_some(self.contents)))
+    }
+
+    /// The hash of its bytes.
+    pub(super) fn contents(&self) -> ContentHash {
+        self.contents
+    }
+}
+
+/// A hash as text.
+mod hexadecimal {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::layer::ContentHash;
+
+    pub(super) fn serialize<S: Serializer>(hash: &ContentHash, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&blake3::Hash::from_bytes(*hash).to_hex())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<ContentHash, D::Error> {
+        let text = String::deserialize(from)?;
+        blake3::Hash::from_hex(text).map(Into::into).map_err(D::Error::custom)
     }
 }
 

@@ -3,8 +3,10 @@
 //! Nothing here is worth failing a build for, so whatever cannot be read is not there. Whether
 //! files differ from the revision is not found out: that would take reading all of them.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::scope::absolute;
 use crate::disk;
@@ -31,7 +33,36 @@ pub struct Checkout {
 
 /// Finds the repository that a folder belongs to, and its revision.
 pub fn checkout(dir: &Path) -> Option<Checkout> {
-    let (root, git) = dir.ancestors().find_map(|root| Some((root, git_folder(root)?)))?;
+    dir.ancestors().find_map(|root| Some((root, git_folder(root)?))).and_then(read_checkout)
+}
+
+/// The repositories of several folders, each of which is looked at once.
+#[derive(Default)]
+pub(super) struct Checkouts(BTreeMap<PathBuf, Option<Arc<Checkout>>>);
+
+impl Checkouts {
+    /// The same as [`checkout()`].
+    pub(super) fn of(&mut self, dir: &Path) -> Option<Arc<Checkout>> {
+        let mut passed = Vec::new();
+        let mut found = None;
+        for root in dir.ancestors() {
+            if let Some(known) = self.0.get(root) {
+                found.clone_from(known);
+                break;
+            }
+            passed.push(root);
+            if let Some(git) = git_folder(root) {
+                found = read_checkout((root, git)).map(Arc::new);
+                break;
+            }
+        }
+        self.0.extend(passed.into_iter().map(|root| (root.to_owned(), found.clone())));
+        found
+    }
+}
+
+/// What the repository in a folder has checked out, by its `.git`.
+fn read_checkout((root, git): (&Path, PathBuf)) -> Option<Checkout> {
     let common = match read_line(&git.join("commondir")) {
         Some(folder) => absolute(&git, &folder),
         None => git.clone(),
@@ -223,6 +254,12 @@ mod tests {
             let folder = repository(&files);
             fs_err::create_dir_all(folder.path().join("top/deep/er")).unwrap();
             let found = checkout(&folder.path().join("top/deep/er")).unwrap();
+            let mut known = Checkouts::default();
+            for below in ["top/deep/er", "top/deep", "top", "top/deep/er/still"] {
+                let again = known.of(&folder.path().join(below)).unwrap();
+                assert_eq!(*again, found, "{below}");
+            }
+            assert!(known.of(folder.path()).is_none());
             assert_eq!(found.revision, COMMIT);
             assert_eq!(found.root, folder.path().join("top"));
             let has_remote = files.iter().any(|(path, _)| path.ends_with("config"));

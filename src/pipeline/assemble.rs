@@ -1,14 +1,18 @@
 //! One image for one platform: its base, its layers, its configuration.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use super::base::{Base, static_draft};
+use super::early_push::EarlyPush;
 use super::{BuildContext, Packaging, Settings};
-use crate::engine::{Packer, Reuse};
+use crate::engine::{Follow, Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
+use crate::golang::Asset;
 use crate::golang::go_build::ImageBinary;
 use crate::image::{Draft, Image, Layer, static_base};
-use crate::layer::{Content, Entry, Tree};
+use crate::layer::{Content, Encoding, Entry, Tree};
 use crate::oci::{History, Platform};
 
 /// The folder of an image that binaries are put into.
@@ -24,7 +28,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const REPEATS: usize = 2;
 
 /// Everything that one image is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Parts {
     pub name: String,
     pub platform: Platform,
@@ -38,26 +42,58 @@ pub(super) struct Parts {
     pub folder: PathBuf,
     /// Whether a layer that was made of an equal tree may be used again.
     pub use_cache: bool,
+    /// Where the layer of the binaries goes while it is made.
+    pub early_push: Option<EarlyPush>,
+}
+
+/// Layers that several images of a build have; each is made, or looked up, once.
+#[derive(Default)]
+pub(super) struct SharedLayers {
+    bases: Mutex<Vec<(Encoding, Layer)>>,
+    assets: Mutex<Vec<(AssetsOf, AssetLayer)>>,
+}
+
+/// What decides what is in a layer of files that are added.
+#[derive(PartialEq)]
+struct AssetsOf {
+    assets: Vec<Asset>,
+    is_on_nothing: bool,
+    encoding: Encoding,
+}
+
+/// A layer of files that are added.
+struct AssetLayer {
+    places: Vec<Place>,
+    layer: Layer,
+}
+
+/// Where something is added.
+struct Place {
+    path: String,
+    is_directory: bool,
 }
 
 /// Puts one image together. Blocks: layers are compressed here.
-pub(super) fn assemble(context: &BuildContext, parts: &Parts) -> Result<Image> {
+pub(super) fn assemble(
+    context: &BuildContext,
+    parts: &Parts,
+    shared: &SharedLayers,
+) -> Result<Image> {
     let mut draft = parts.base.draft(&parts.platform, || {
-        let tree = static_base::tree(parts.created);
         let mut draft = static_draft(&parts.platform)?;
-        let layer = store_layer(context, parts, "static base", tree)?;
+        let layer = static_base_layer(context, parts, shared)?;
         draft.push_layer(layer, history(parts, "static base", "certificates, time zones, users"));
         Ok(draft)
     })?;
     let assets = &parts.settings.image.assets;
     if !assets.is_empty() {
-        let name = format!("{} files", parts.name);
-        let layer = settled_layer(context, parts, &name, || asset_tree(parts))?;
+        let layer = asset_layer(context, parts, shared)?;
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
     let name = format!("{} {}", parts.name, parts.platform);
-    let layer = settled_layer(context, parts, &name, || binary_tree(parts))?;
+    let early_push = parts.early_push.as_ref();
+    let layer = settled_layer(context, parts, &name, || binary_tree(parts), early_push)?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -67,16 +103,58 @@ pub(super) fn assemble(context: &BuildContext, parts: &Parts) -> Result<Image> {
     Ok(draft.finish())
 }
 
-/// The files that are added, without the folders that are the base's affair.
-fn asset_tree(parts: &Parts) -> Result<Tree> {
+fn static_base_layer(
+    context: &BuildContext,
+    parts: &Parts,
+    shared: &SharedLayers,
+) -> Result<Layer> {
+    let encoding = parts.settings.packaging.encoding;
+    let mut known = shared.bases.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, layer)) = known.iter().find(|(of, _)| *of == encoding) {
+        return Ok(layer.clone());
+    }
+    let tree = static_base::tree(parts.created);
+    let layer = store_layer(context, parts, "static base", tree, None)?;
+    known.push((encoding, layer.clone()));
+    Ok(layer)
+}
+
+fn asset_layer(context: &BuildContext, parts: &Parts, shared: &SharedLayers) -> Result<Layer> {
+    let of = AssetsOf {
+        assets: parts.settings.image.assets.clone(),
+        is_on_nothing: matches!(parts.base, Base::Scratch),
+        encoding: parts.settings.packaging.encoding,
+    };
+    let mut known = shared.assets.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, AssetLayer { places, layer })) = known.iter().find(|(other, _)| *other == of) {
+        places.iter().try_for_each(|place| check_place(place, parts))?;
+        return Ok(layer.clone());
+    }
+    let name = format!("{} files", parts.name);
+    let places = RefCell::default();
+    let look = || {
+        let (tree, found) = asset_tree(parts)?;
+        places.replace(found);
+        Ok(tree)
+    };
+    let layer = settled_layer(context, parts, &name, look, None)?;
+    let made = AssetLayer { places: places.into_inner(), layer: layer.clone() };
+    known.push((of, made));
+    Ok(layer)
+}
+
+/// The files that are added, without the folders that are the base's affair, and where all of it goes.
+fn asset_tree(parts: &Parts) -> Result<(Tree, Vec<Place>)> {
     let mut added = Tree::new();
     for asset in &parts.settings.image.assets {
         asset.add_to(&mut added, &parts.folder, parts.created)?;
     }
-    let mut tree = Tree::new();
+    let (mut tree, mut places) = (Tree::new(), Vec::new());
     for (path, entry) in &added {
         let name = path.to_str_lossy();
-        check_place(&name, entry, parts)?;
+        let place = Place { path: name.to_string(), is_directory: entry.is_directory() };
+        check_place(&place, parts)?;
+        places.push(place);
         let mut entry = entry.clone();
         if entry.is_directory() {
             if !matches!(parts.base, Base::Scratch) && belongs_to_the_base(&name) {
@@ -88,7 +166,7 @@ fn asset_tree(parts: &Parts) -> Result<Tree> {
         }
         tree.insert(path.clone(), entry)?;
     }
-    Ok(tree)
+    Ok((tree, places))
 }
 
 /// Whether a folder is a link in many bases, or has an owner and mode that an entry of ours would
@@ -101,7 +179,7 @@ fn belongs_to_the_base(path: &str) -> bool {
 }
 
 /// Refuses a file where every image has a folder, and anything where a binary goes.
-fn check_place(path: &str, entry: &Entry, parts: &Parts) -> Result<()> {
+fn check_place(Place { path, is_directory }: &Place, parts: &Parts) -> Result<()> {
     const FOLDERS: [&str; 19] = [
         "bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root",
         "run", "sbin", "srv", "sys", "tmp", "usr", "var",
@@ -109,7 +187,7 @@ fn check_place(path: &str, entry: &Entry, parts: &Parts) -> Result<()> {
     let refused =
         |why: String| Error::new(ErrorKind::Usage, format!("add a file as /{path}")).because(why);
     let leads_to_binaries = BINARY_FOLDER == path || BINARY_FOLDER.starts_with(&format!("{path}/"));
-    if !entry.is_directory() && (FOLDERS.contains(&path) || leads_to_binaries) {
+    if !is_directory && (FOLDERS.contains(&&**path) || leads_to_binaries) {
         return Err(refused("images have a folder there".to_owned())
             .hint(format!("write /{path}/ to put it into that folder")));
     }
@@ -123,7 +201,10 @@ fn check_place(path: &str, entry: &Entry, parts: &Parts) -> Result<()> {
 fn binary_tree(parts: &Parts) -> Result<Tree> {
     let mut tree = Tree::new();
     for binary in &parts.binaries {
-        let content = Content::from_file(&binary.path)?;
+        let content = match &binary.content {
+            Some(content) => content.clone(),
+            None => Content::from_file(&binary.path)?,
+        };
         let entry = Entry::file(content, 0o755).modified(parts.created);
         let path = format!("{BINARY_FOLDER}/{}", binary.name);
         // Some engines give folders that no layer mentions to root alone.
@@ -209,10 +290,11 @@ fn settled_layer(
     parts: &Parts,
     name: &str,
     tree: impl Fn() -> Result<Tree>,
+    early_push: Option<&EarlyPush>,
 ) -> Result<Layer> {
     let mut repeats = REPEATS;
     loop {
-        match tree().and_then(|tree| store_layer(context, parts, name, tree)) {
+        match tree().and_then(|tree| store_layer(context, parts, name, tree, early_push)) {
             Err(error) if error.kind() == ErrorKind::Changed && repeats > 0 => repeats -= 1,
             made => return made,
         }
@@ -220,13 +302,22 @@ fn settled_layer(
 }
 
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
-fn store_layer(context: &BuildContext, parts: &Parts, name: &str, tree: Tree) -> Result<Layer> {
+fn store_layer(
+    context: &BuildContext,
+    parts: &Parts,
+    name: &str,
+    tree: Tree,
+    early_push: Option<&EarlyPush>,
+) -> Result<Layer> {
     let packer = Packer {
         transport: context.transport.clone(),
         encoding: parts.settings.packaging.encoding,
         threads: context.cores,
     };
-    let record = packer.find_or_pack(name, tree, Reuse::of(parts.use_cache))?;
+    let follow = early_push.map(|early| move |file| early.follow(file));
+    let follow = follow.as_ref().map(|follow| follow as Follow<'_>);
+    let reuse = Reuse::of(parts.use_cache);
+    let record = packer.find_or_pack_followed(name, tree, reuse, follow)?;
     Ok(record.layer(&context.transport.store))
 }
 
@@ -269,6 +360,7 @@ mod tests {
             name: "app".to_owned(),
             origin: "prebuilt".to_owned(),
             path: folder.join("files/app"),
+            content: None,
         };
         Parts {
             name: "app".to_owned(),
@@ -286,7 +378,13 @@ mod tests {
             created: 0,
             folder: folder.to_owned(),
             use_cache: true,
+            early_push: None,
         }
+    }
+
+    /// An image that shares nothing.
+    fn alone(context: &BuildContext, parts: &Parts) -> Result<Image> {
+        assemble(context, parts, &SharedLayers::default())
     }
 
     /// The bytes of all layers.
@@ -316,12 +414,12 @@ mod tests {
                     fs_err::write(&edited, AFTER).unwrap();
                 }
             };
-            let image = hooked(hook, || assemble(&context, &parts)).unwrap();
+            let image = hooked(hook, || alone(&context, &parts)).unwrap();
             assert!(count.get() > boundary, "there are {} boundaries", count.get());
             let bytes_then = bytes(&image);
             for (state, expect) in [(BEFORE, BEFORE), (AFTER, AFTER)] {
                 fs_err::write(&file, state).unwrap();
-                let text = bytes(&assemble(&context, &parts).unwrap());
+                let text = bytes(&alone(&context, &parts).unwrap());
                 assert!(text.contains(expect), "added {is_added}, edited at {boundary}");
             }
             // Only at the very last boundary its old bytes are packed already.
@@ -343,12 +441,33 @@ mod tests {
             count.set(count.get() + 1);
             fs_err::write(&edited, format!("{:018}", count.get())).unwrap();
         };
-        let error = hooked(hook, || assemble(&context, &parts)).unwrap_err();
+        let error = hooked(hook, || alone(&context, &parts)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Changed);
         let text = error.to_string();
         assert!(text.contains("files/app") && text.contains("changed meanwhile"), "{text}");
         fs_err::write(&file, BEFORE).unwrap();
-        assert!(bytes(&assemble(&context, &parts).unwrap()).contains(BEFORE));
+        assert!(bytes(&alone(&context, &parts).unwrap()).contains(BEFORE));
+    }
+
+    #[test]
+    fn files_that_images_share_are_looked_at_once_and_hide_no_program() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("files/tool");
+        fs_err::create_dir(scratch.path().join("files")).unwrap();
+        fs_err::write(&file, BEFORE).unwrap();
+        let context = context(scratch.path());
+        let mut one = parts(scratch.path(), true);
+        one.settings.image.assets = vec!["files:/usr/local/bin".parse().unwrap()];
+        let shared = SharedLayers::default();
+        let first = assemble(&context, &one, &shared).unwrap();
+        // What is saved meanwhile does not tear the images of a build apart.
+        fs_err::write(&file, AFTER).unwrap();
+        assert_eq!(bytes(&assemble(&context, &one, &shared).unwrap()), bytes(&first));
+        assert!(bytes(&alone(&context, &one).unwrap()).contains(AFTER));
+        let binary = parts(scratch.path(), false).binaries.remove(0);
+        one.binaries.push(ImageBinary { name: "tool".to_owned(), path: file, ..binary });
+        let error = assemble(&context, &one, &shared).unwrap_err().to_string();
+        assert!(error.contains("the program prebuilt goes there"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::materials::MaterialsSource;
 use super::{BuildContext, Built, Caches, DockerfileSource, Outputs, Published};
 use crate::dockerfile::convert::{
     self, CachePolicy, ContextSource, ImagePlatform, Job, Outcome, Tools,
@@ -46,7 +47,7 @@ pub(super) async fn build(
         Ok([only]) => Artifact::Image(only),
         Err(several) => Artifact::index(several, annotations),
     };
-    let materials = Materials { revision, ..materials };
+    let materials = MaterialsSource::Known(Materials { revision, ..materials });
     outputs.publish(context, &[Built { name, artifact, references, materials }]).await
 }
 

@@ -1,40 +1,78 @@
-//! What images of Go packages were made of, as the engine says it.
+//! What images were made of, as the engine says it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::base::Base;
 use crate::engine::Materials;
-use crate::engine::materials::{GO_CACHES, Revision, Toolchain, ToolchainOrigin};
+use crate::engine::materials::{BaseImage, GO_CACHES, Revision, Toolchain, ToolchainOrigin};
 use crate::golang::plan::ImagePlan;
-use crate::golang::{self, Package, Toolchains};
+use crate::golang::{self, Checkout, Package, Toolchains};
 use crate::oci::Digest;
 
 /// The file beside `go.mod` that fixes all modules that one needs.
 const SUMS: &str = "go.sum";
 
-/// What the image of a plan is made of.
-pub(super) fn materials(image_plan: &ImagePlan, base: &Base, toolchains: &Toolchains) -> Materials {
-    let packages = image_plan.binaries.packages();
-    let mut materials = Materials {
-        bases: base.image().into_iter().collect(),
-        modules: modules(packages),
-        ..Materials::default()
-    };
-    if let Some(first) = packages.first() {
+/// What an image was made of, or where that is read from when somebody asks.
+#[derive(Clone, Debug)]
+pub(super) enum MaterialsSource {
+    /// It is known.
+    Known(Materials),
+    /// The image is of Go packages or of prebuilt programs.
+    Programs(Box<ProgramSources>),
+}
+
+/// Where the materials of programs are read from.
+#[derive(Clone, Debug)]
+pub(super) struct ProgramSources {
+    base: Option<BaseImage>,
+    packages: Vec<Package>,
+    toolchain: Option<Toolchain>,
+    checkout: Option<Arc<Checkout>>,
+}
+
+impl MaterialsSource {
+    /// Where the materials of a plan's image are.
+    pub(super) fn of(image_plan: &ImagePlan, base: &Base, toolchains: &Toolchains) -> Self {
+        let packages = image_plan.binaries.packages().to_vec();
         let settings = &image_plan.settings;
-        let found = toolchains.get(&settings.toolchain, &settings.go);
-        materials.toolchain = Some(toolchain(found));
-        materials.revision = revision(&first.folder);
-        materials.caches.insert(GO_CACHES.to_owned());
+        let find = || toolchain(toolchains.get(&settings.toolchain, &settings.go));
+        Self::Programs(Box::new(ProgramSources {
+            base: base.image(),
+            toolchain: (!packages.is_empty()).then(find),
+            packages,
+            checkout: image_plan.checkout.clone(),
+        }))
     }
-    materials
+
+    /// What the image was made of. Files may be read for it.
+    pub(super) fn read(&self) -> Materials {
+        let sources = match self {
+            Self::Known(materials) => return materials.clone(),
+            Self::Programs(sources) => sources,
+        };
+        let mut materials = Materials {
+            bases: sources.base.iter().cloned().collect(),
+            toolchain: sources.toolchain.clone(),
+            modules: modules(&sources.packages),
+            ..Materials::default()
+        };
+        if !sources.packages.is_empty() {
+            materials.revision = sources.checkout.as_deref().map(revision_of);
+            materials.caches.insert(GO_CACHES.to_owned());
+        }
+        materials
+    }
 }
 
 /// What a folder has checked out.
 pub(super) fn revision(folder: &Path) -> Option<Revision> {
-    let golang::Checkout { revision, source, .. } = golang::checkout(folder)?;
-    Some(Revision { source, revision })
+    golang::checkout(folder).as_ref().map(revision_of)
+}
+
+fn revision_of(checkout: &Checkout) -> Revision {
+    Revision { source: checkout.source.clone(), revision: checkout.revision.clone() }
 }
 
 fn toolchain(found: &golang::Toolchain) -> Toolchain {

@@ -1,11 +1,12 @@
 //! From a request to published images: joins the front ends with bases, registries and outputs.
 //!
-//! Parts that do not need each other run side by side. Nothing is published before everything is built,
-//! and the error of a registry that refuses access comes while the compiler still works.
+//! Parts that do not need each other run side by side. Nothing is published before everything is built
+//! (a registry may have layers by then that nothing names, see `early_push`), and the error of a registry that refuses access comes while the compiler still works.
 
 mod assemble;
 mod base;
 mod dockerfile;
+mod early_push;
 mod materials;
 mod programs;
 mod publish;
@@ -20,7 +21,6 @@ pub use request::{
     Programs, Request, Settings, Source, Target, ToolchainChoice,
 };
 
-use crate::engine::Materials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::Tools;
 use crate::golang::request::ProgramRequest;
@@ -28,6 +28,7 @@ use crate::image::Artifact;
 use crate::oci::Reference;
 use crate::sandbox::{Isolation, Launcher};
 use crate::transport::Context;
+use materials::MaterialsSource;
 
 /// What every build has at its disposal.
 #[derive(Clone)]
@@ -59,7 +60,7 @@ struct Built {
     artifact: Artifact,
     references: Vec<Reference>,
     /// What it was made of.
-    materials: Materials,
+    materials: MaterialsSource,
 }
 
 /// Builds every image that `request` asks for, and sends each where it says. `chosen` is how steps are

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::assemble::{self, Parts};
+use super::assemble::{self, Parts, SharedLayers};
 use super::base::Bases;
-use super::materials::materials;
+use super::early_push::EarlyPush;
+use super::materials::MaterialsSource;
 use super::{BuildContext, Built, Outputs, Published};
 use crate::blocking::joined;
 use crate::cache;
@@ -67,17 +68,20 @@ pub(super) async fn build(
     }
 
     let Plan { image_plans, mut build_groups } = plan;
-    let mut assembling = Assembly::new(context, request, &image_plans, bases);
+    let mut assembling = Assembly::new(context, (request, outputs), &image_plans, bases);
     loop {
         tokio::select! {
             biased;
             Some(granted) = access.join_next() => joined(granted)?,
             Some(compiled) = compiling.join_next() => {
                 let compiled = joined(compiled)?;
-                assembling.start(&compiled)?;
                 let GoBuild { build_group, platform, .. } = &compiled.go_build;
-                if let (Some(index), Some(built)) = (build_group, &compiled.built) {
-                    build_groups[*index].take(platform, built);
+                let mut build_group = build_group.map(|index| &mut build_groups[index]);
+                let is_again = build_group.as_ref().is_some_and(|group| group.was_built_before());
+                let is_new = is_again && compiled.was_compiled;
+                assembling.start(&compiled, is_new)?;
+                if let (Some(group), Some(built)) = (&mut build_group, &compiled.built) {
+                    group.take(platform, built);
                 }
             }
             Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
@@ -99,11 +103,13 @@ pub(super) async fn build(
 struct Assembly<'a> {
     context: &'a BuildContext,
     request: &'a ProgramRequest,
+    outputs: &'a Outputs,
     image_plans: &'a [ImagePlan],
     bases: Bases,
     /// Layers are made one after another, each on all cores: so the second of two equal ones is
     /// found instead of made.
     turn: Arc<Semaphore>,
+    shared: Arc<SharedLayers>,
     running: JoinSet<Result<(usize, Platform, Image)>>,
     done: BTreeMap<(usize, Platform), Image>,
 }
@@ -111,44 +117,50 @@ struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     fn new(
         context: &'a BuildContext,
-        request: &'a ProgramRequest,
+        (request, outputs): (&'a ProgramRequest, &'a Outputs),
         image_plans: &'a [ImagePlan],
         bases: Bases,
     ) -> Self {
-        let (running, done) = (JoinSet::new(), BTreeMap::new());
+        let (shared, running, done) = Default::default();
         Self {
             context,
             request,
+            outputs,
             image_plans,
             bases,
             turn: Arc::new(Semaphore::new(1)),
+            shared,
             running,
             done,
         }
     }
 
-    /// Starts every image whose binaries are in `compiled`.
-    fn start(&mut self, compiled: &Arc<Compiled>) -> Result<()> {
+    /// Starts every image whose binaries are in `compiled`. Where these are new, no registry has them.
+    fn start(&mut self, compiled: &Arc<Compiled>, is_new: bool) -> Result<()> {
         let GoBuild { image_plans, platform, .. } = &compiled.go_build;
         for &index in image_plans {
             let image_plan = &self.image_plans[index];
+            let names = &image_plan.references;
+            let early_push = || EarlyPush::new(self.context, self.outputs, names);
             let parts = Parts {
                 name: image_plan.name.clone(),
                 platform: platform.clone(),
                 base: self.bases.get(&image_plan.settings.base).clone(),
                 binaries: compiled.binaries_of(image_plan)?,
                 settings: image_plan.settings.clone(),
-                origin: image_plan.origin.clone(),
+                origin: image_plan.origin(),
                 created: self.request.programs.created,
                 folder: self.request.programs.folder.clone(),
                 use_cache: !self.request.caches.off,
+                early_push: is_new.then(early_push).flatten(),
             };
             let (context, turn) = (self.context.clone(), self.turn.clone());
+            let shared = self.shared.clone();
             let (platform, compiled) = (platform.clone(), compiled.clone());
             self.running.spawn(async move {
                 let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
                 let image = tokio::task::spawn_blocking(move || {
-                    let image = assemble::assemble(&context, &parts);
+                    let image = assemble::assemble(&context, &parts, &shared);
                     // The binaries go away with the last that needs them.
                     drop(compiled);
                     image
@@ -185,13 +197,13 @@ impl<'a> Assembly<'a> {
                 (1, 1) => Artifact::Image(images.remove(0)),
                 _ => {
                     let mut annotations = base.index_annotations();
-                    annotations.extend(image_plan.origin.iter().cloned());
+                    annotations.extend(image_plan.origin());
                     annotations.extend(image_plan.settings.packaging.annotations.clone());
                     Artifact::index(images, annotations)
                 }
             };
             let references = image_plan.references.clone();
-            let materials = materials(image_plan, base, toolchains);
+            let materials = MaterialsSource::of(image_plan, base, toolchains);
             all.push(Built { name: image_plan.name.clone(), artifact, references, materials });
         }
         Ok(all)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
+use super::materials::MaterialsSource;
 use super::{BuildContext, Built};
 use crate::disk::{ResultFile, WrittenResult};
 use crate::engine::Materials;
@@ -56,12 +57,18 @@ pub enum ImmutableTags {
 }
 
 /// An image where it can be found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Published {
     /// The name pinned by digest.
     pub pinned: Reference,
-    /// What it was made of.
-    pub materials: Materials,
+    materials: MaterialsSource,
+}
+
+impl Published {
+    /// What it was made of. Files that say so are read now: nobody waits for them who does not ask.
+    pub fn materials(&self) -> Materials {
+        self.materials.read()
+    }
 }
 
 impl Outputs {
@@ -135,6 +142,8 @@ impl Outputs {
         if !self.push && self.places.is_empty() {
             transport::write(&Location::Store(None), &named, &context.transport).await?;
         }
+        // What was begun while layers were made, and is not needed, leaves nothing behind.
+        context.transport.client.end_early().await;
         for (path, file) in descriptions {
             file.show().cannot(|| format!("write {}", path.display()))?;
         }

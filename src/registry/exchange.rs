@@ -1,5 +1,7 @@
 //! One request to one registry, with what the registry demands of the one who asks.
 
+use std::sync::atomic::AtomicBool;
+
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 use tokio::sync::Semaphore;
@@ -21,6 +23,8 @@ pub(super) struct Host {
     pub auth: Authenticator,
     /// How blobs are sent to it.
     pub strategy: KnownStrategy,
+    /// Whether it refused a body whose length was not said before.
+    pub refuses_streams: AtomicBool,
 }
 
 impl Host {
@@ -30,6 +34,7 @@ impl Host {
             blobs: Semaphore::new(options.jobs.max(1)),
             auth: Authenticator::default(),
             strategy: KnownStrategy::default(),
+            refuses_streams: AtomicBool::new(false),
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::sync::watch;
+
+use super::growing::Growth;
 use crate::oci::{Digest, Repository};
 
 /// How many repositories a blob is asked to be mounted from before it is sent.
@@ -15,6 +18,16 @@ pub(super) struct KnownBlobs {
     /// One lock for each registry and digest: whoever pushes it holds it, so that the next one can
     /// have it mounted.
     in_flight: Mutex<BTreeMap<(String, Digest), Flight>>,
+    /// Blobs that are sent while they are made.
+    early: Mutex<Vec<Early>>,
+}
+
+/// A blob that is sent to a repository while it is made.
+struct Early {
+    repository: Repository,
+    growth: watch::Receiver<Growth>,
+    /// Turns to true when the sending has ended, in whichever way.
+    end: watch::Receiver<bool>,
 }
 
 type Flight = Arc<tokio::sync::Mutex<()>>;
@@ -49,6 +62,42 @@ impl KnownBlobs {
         }
         sources.truncate(MOST_MOUNTS);
         sources
+    }
+
+    pub(super) fn note_early(
+        &self,
+        repository: Repository,
+        growth: watch::Receiver<Growth>,
+        end: watch::Receiver<bool>,
+    ) {
+        self.early().push(Early { repository, growth, end });
+    }
+
+    /// Waits for the end of what was begun while the blob was made; answers whether it is there now for
+    /// that.
+    pub(super) async fn early_has_ended(&self, repository: &Repository, digest: &Digest) -> bool {
+        let is_it = |early: &Early| {
+            early.repository == *repository && early.growth.borrow().digest.as_ref() == Some(digest)
+        };
+        let end = self.early().iter().find(|early| is_it(early)).map(|early| early.end.clone());
+        let Some(mut end) = end else { return false };
+        // A sender that is gone has ended, too.
+        let _ = end.wait_for(|ended| *ended).await;
+        self.early().retain(|early| !is_it(early));
+        self.has(repository, digest)
+    }
+
+    /// Waits for the end of all that was begun while it was made.
+    pub(super) async fn end_early(&self) {
+        let all = std::mem::take(&mut *self.early());
+        for mut early in all {
+            // A sender that is gone has ended, too.
+            let _ = early.end.wait_for(|ended| *ended).await;
+        }
+    }
+
+    fn early(&self) -> MutexGuard<'_, Vec<Early>> {
+        self.early.lock().expect("no holder of this lock panics")
     }
 
     pub(super) fn flight(&self, repository: &Repository, digest: &Digest) -> Flight {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   manifest  pull ─ mirrors  push ─ upload  presence  listing  referrers     what callers ask for
+//!       │            │     └ early (while it is made)  │         │
 //!       └────────────┴────────────┴────────────┴──────────┴─────────┘
 //!                            exchange ─ auth ─ challenge, token, credentials  who asks
 //!                                └─────────┤
@@ -25,10 +26,12 @@ mod container_proxies;
 mod credentials;
 mod docker_config;
 mod download;
+mod early;
 mod exceptions;
 mod exchange;
 mod failure;
 mod folder;
+mod growing;
 mod helper;
 mod host_name;
 mod identity;
@@ -61,6 +64,7 @@ pub use client::Client;
 pub use container_proxies::container_proxies;
 pub use credentials::Credentials;
 pub use download::Downloaded;
+pub use growing::{GrowingBlob, Growth};
 pub use identity::Login;
 pub use manifest::{FoundManifest, Pulled};
 pub use mirrors::{MirrorRule, Mirrors};

@@ -1,6 +1,8 @@
 //! Request bodies: nothing, bytes, or a source that is read while it is sent.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use reqwest::Body;
 use tokio::sync::mpsc;
 
+use super::growing::{GrowingBlob, Growth};
 use super::{BlobSource, OnBytes};
 use crate::blocking::blocking;
 use crate::error::{Cannot, Error, ErrorKind, Result};
@@ -32,6 +35,16 @@ pub(super) enum Payload {
     Bytes(Bytes),
     /// A part of a source.
     Part(Part),
+    /// A blob that is being made.
+    Growing(Growing),
+}
+
+/// A blob that is sent while it is made: nobody knows its length before its end.
+#[derive(Clone)]
+pub(super) struct Growing {
+    pub blob: GrowingBlob,
+    pub meter: Arc<Meter>,
+    pub buffers: Buffers,
 }
 
 /// A part of a source.
@@ -74,19 +87,26 @@ impl Meter {
 }
 
 impl Payload {
-    /// The size in bytes, which becomes `Content-Length`.
-    pub(super) fn length(&self) -> u64 {
+    /// The size in bytes, which becomes `Content-Length`; `None` where it is not known yet.
+    pub(super) fn length(&self) -> Option<u64> {
         match self {
-            Self::Empty => 0,
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Part(part) => part.length,
+            Self::Empty => Some(0),
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Part(part) => Some(part.length),
+            Self::Growing(_) => None,
         }
+    }
+
+    /// Whether it is content as it is, of which nothing else is said.
+    pub(super) fn is_of_blob(&self) -> bool {
+        matches!(self, Self::Part(_) | Self::Growing(_))
     }
 
     /// The meter of a body that is read while it is sent.
     pub(super) fn meter(&self) -> Option<&Meter> {
         match self {
             Self::Part(part) => Some(&part.meter),
+            Self::Growing(growing) => Some(&growing.meter),
             _ => None,
         }
     }
@@ -99,6 +119,7 @@ impl Payload {
             Self::Bytes(bytes) => Some(Body::from(bytes.clone())),
             Self::Part(part) if part.length <= SMALL => Some(Body::from(part.read().await?)),
             Self::Part(part) => Some(part.stream(error.clone())),
+            Self::Growing(growing) => Some(growing.stream()),
         };
         Ok((body, error))
     }
@@ -176,6 +197,58 @@ impl Part {
                 .because(format!("it ends at byte {skipped}, expected {}", self.offset)));
         }
         Ok(Box::new(Exactly { reader, left: self.length }))
+    }
+}
+
+impl Growing {
+    /// Reads what is there as it comes.
+    fn stream(&self) -> Body {
+        let pieces =
+            futures_util::stream::unfold((self.clone(), 0), |(mut growing, at)| async move {
+                let piece = growing.next(at).await.transpose()?;
+                let count = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                growing.meter.reached(at + count, count);
+                Some((piece, (growing, at + count)))
+            });
+        Body::wrap_stream(pieces)
+    }
+
+    /// Waits for the next piece; there is none after the last byte.
+    async fn next(&mut self, at: u64) -> io::Result<Option<Bytes>> {
+        let there = |growth: &Growth| growth.bytes > at || growth.digest.is_some();
+        // The text is never shown.
+        let failed = |_| io::Error::other("it is not made");
+        let bytes = self.blob.growth.wait_for(there).await.map_err(failed)?.bytes;
+        if bytes <= at {
+            return Ok(None);
+        }
+        let (file, buffers) = (self.blob.file.clone(), self.buffers.clone());
+        let read = blocking(move || {
+            let mut reader = Written { file: &file, at, left: bytes - at };
+            buffers.read(&mut reader).cannot(|| READING)
+        });
+        let piece = read.await.map_err(io::Error::other)?;
+        if piece.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Some(piece))
+    }
+}
+
+/// Reads the bytes of a file that are there already.
+struct Written<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Written<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        self.at += count as u64;
+        self.left -= count as u64;
+        Ok(count)
     }
 }
 

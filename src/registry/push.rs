@@ -47,6 +47,9 @@ impl Client {
         progress: OnBytes,
     ) -> Result<Pushed> {
         let digest = &descriptor.digest;
+        if self.known_blobs().early_has_ended(repository, digest).await {
+            return Ok(Pushed::Uploaded);
+        }
         let flight = self.known_blobs().flight(repository, digest);
         let _flight = flight.lock().await;
         if self.known_blobs().has(repository, digest) {
@@ -121,7 +124,7 @@ impl Client {
     }
 
     /// Tells the registry that a session is not needed; it finds out anyhow.
-    async fn cancel(&self, repository: &Repository, session: Session) {
+    pub(super) async fn cancel(&self, repository: &Repository, session: Session) {
         let delete = Request::new(Method::DELETE, Target::Url(session.url)).once();
         let delete = delete.need(need(repository, Access::Push));
         if let Ok(answer) = self.send(repository, &delete).await {

@@ -66,7 +66,8 @@ impl Request {
     #[must_use]
     pub(super) fn payload(mut self, payload: Payload) -> Self {
         // A token that ends while a body is under way means sending it again.
-        let slow = Duration::from_secs(payload.length() / SLOW_BYTES_PER_SECOND);
+        let slow =
+            Duration::from_secs(payload.length().unwrap_or_default() / SLOW_BYTES_PER_SECOND);
         self.need.lasting = slow.min(LONGEST_NEED);
         self.payload = payload;
         self

@@ -241,10 +241,13 @@ impl Sender {
         if let Some(body) = body {
             builder = builder.body(body);
         }
-        if *method != Method::GET && *method != Method::HEAD {
-            builder = builder.header(CONTENT_LENGTH, payload.length());
+        if *method != Method::GET
+            && *method != Method::HEAD
+            && let Some(length) = payload.length()
+        {
+            builder = builder.header(CONTENT_LENGTH, length);
         }
-        if let Payload::Part(_) = payload {
+        if payload.is_of_blob() {
             builder = builder.header(CONTENT_TYPE, "application/octet-stream");
         }
         let through = || self.connections.proxy(url);

@@ -51,10 +51,15 @@ impl Session {
     }
 
     /// Takes in what an answer says about the session, after the bytes up to `sent` were sent.
-    fn go_on(&mut self, answer: &Response, sent: u64) -> Outcome<()> {
+    pub(super) fn go_on(&mut self, answer: &Response, sent: u64) -> Outcome<()> {
         self.url = location(answer)?;
         self.offset = answer.header("range").and_then(received).map_or(sent, |have| have.min(sent));
         Ok(())
+    }
+
+    /// Whether the registry has that many bytes.
+    pub(super) fn has_all(&self, size: u64) -> bool {
+        self.offset >= size
     }
 }
 
@@ -69,6 +74,39 @@ fn received(range: &str) -> Option<u64> {
         ("0", 0) => Some(0),
         ("0", end) => end.checked_add(1),
         _ => None,
+    }
+}
+
+/// Has a registry open an upload.
+pub(super) async fn open(client: &Client, repository: &Repository) -> Outcome<Session> {
+    let post = request(Method::POST, repository, "blobs/uploads/");
+    let answer = client.send(repository, &post).await?.expect(&[202]).await?;
+    let session = Session::of(&answer)?;
+    answer.discard().await;
+    Ok(session)
+}
+
+/// Ends an upload; the body is what the registry does not have yet.
+pub(super) async fn finish(
+    client: &Client,
+    repository: &Repository,
+    digest: &Digest,
+    session: &Session,
+    payload: Payload,
+) -> Outcome<()> {
+    let mut url = session.url.clone();
+    url.query_pairs_mut().append_pair("digest", digest.as_str());
+    let put = Request::new(Method::PUT, Target::Url(url)).once();
+    let put = put.need(need(repository, Access::Push)).payload(payload);
+    let answer = client.send(repository, &put).await?.expect(&[200, 201, 204]).await?;
+    let stored = answer.content_digest();
+    answer.discard().await;
+    match stored {
+        Some(stored) if stored.algorithm() == digest.algorithm() && stored != *digest => {
+            let why = format!("the registry stored {stored}, expected {digest}");
+            Err(Error::new(ErrorKind::Corrupt, "store the blob").because(why).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -115,7 +153,7 @@ impl Upload<'_> {
         loop {
             let current = match session.take() {
                 Some(session) => session,
-                None => self.open().await?,
+                None => open(self.client, self.repository).await?,
             };
             let Err((failure, left)) = self.send(strategy, current, chunk).await else {
                 host.strategy.set(strategy);
@@ -171,14 +209,6 @@ impl Upload<'_> {
         outcome.map_err(|failure| (failure, session))
     }
 
-    async fn open(&self) -> Outcome<Session> {
-        let post = request(Method::POST, self.repository, "blobs/uploads/");
-        let answer = self.client.send(self.repository, &post).await?.expect(&[202]).await?;
-        let session = Session::of(&answer)?;
-        answer.discard().await;
-        Ok(session)
-    }
-
     fn request(&self, method: Method, url: Url) -> Request {
         let request = Request::new(method, Target::Url(url)).once();
         request.need(need(self.repository, Access::Push))
@@ -200,22 +230,7 @@ impl Upload<'_> {
 
     /// Ends an upload; the body is what the registry does not have yet.
     async fn put(&self, session: &Session, payload: Payload) -> Outcome<()> {
-        let mut url = session.url.clone();
-        url.query_pairs_mut().append_pair("digest", self.digest.as_str());
-        let put = self.request(Method::PUT, url).payload(payload);
-        let answer =
-            self.client.send(self.repository, &put).await?.expect(&[200, 201, 204]).await?;
-        let stored = answer.content_digest();
-        answer.discard().await;
-        match stored {
-            Some(stored)
-                if stored.algorithm() == self.digest.algorithm() && stored != *self.digest =>
-            {
-                let why = format!("the registry stored {stored}, expected {}", self.digest);
-                Err(Error::new(ErrorKind::Corrupt, "store the blob").because(why).into())
-            }
-            _ => Ok(()),
-        }
+        finish(self.client, self.repository, self.digest, session, payload).await
     }
 
     async fn patch_and_put(&self, session: &mut Session) -> Outcome<()> {

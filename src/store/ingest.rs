@@ -74,6 +74,12 @@ impl Ingest {
         hash_again(self.scratch.file(), fresh).map_err(|error| self.store.cannot_write(error))
     }
 
+    /// The file that is written to, for one who reads along. It keeps its content when the blob is
+    /// moved to its place.
+    pub fn shared_file(&mut self) -> io::Result<std::fs::File> {
+        self.scratch.file().file().try_clone()
+    }
+
     fn place(self, digest: &Digest) -> Result<()> {
         place(&self.store, self.scratch, digest)
     }

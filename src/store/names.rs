@@ -1,5 +1,6 @@
 //! Names of images: the descriptors in `index.json`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use super::file_lock::Lock;
@@ -50,12 +51,15 @@ impl Store {
         for (reference, descriptor) in names {
             self.check_target(reference, descriptor)?;
         }
+        // The last one counts where a name is given twice.
+        let given =
+            names.iter().map(|(reference, descriptor)| (stored_name(reference), descriptor));
+        let given: BTreeMap<Reference, &Descriptor> = given.collect();
         self.edit_index(|index| {
-            for (reference, descriptor) in names {
-                let name = stored_name(reference);
-                index.manifests.retain(|entry| name_of(entry).as_ref() != Some(&name));
-                index.manifests.push(with_name(descriptor, &name));
-            }
+            let stays = |entry: &Descriptor| name_of(entry).is_none_or(|n| !given.contains_key(&n));
+            index.manifests.retain(stays);
+            let new = given.iter().map(|(name, descriptor)| with_name(descriptor, name));
+            index.manifests.extend(new);
         })
     }
 

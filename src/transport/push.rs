@@ -29,7 +29,7 @@ pub(super) async fn push(images: &[TaggedArtifact], context: &Context) -> Result
     Ok(())
 }
 
-/// One name that must be pushed. Those of one name are equal if their images are.
+/// One name that must be pushed.
 struct Target<'a> {
     artifact: &'a Artifact,
     name: &'a Reference,
@@ -37,7 +37,7 @@ struct Target<'a> {
 
 /// The names that do not stand for their image yet.
 async fn outdated<'a>(images: &'a [TaggedArtifact], context: &Context) -> Result<Vec<Target<'a>>> {
-    let mut targets = Vec::new();
+    let (mut targets, mut seen) = (Vec::new(), BTreeSet::new());
     for named in images {
         check_whole(&named.artifact)?;
         if named.references.is_empty() {
@@ -47,7 +47,7 @@ async fn outdated<'a>(images: &'a [TaggedArtifact], context: &Context) -> Result
         for name in &named.references {
             let target = Target { artifact: &named.artifact, name };
             target.check_digest()?;
-            if !targets.contains(&target) {
+            if seen.insert((name, named.artifact.digest())) {
                 targets.push(target);
             }
         }
@@ -56,12 +56,6 @@ async fn outdated<'a>(images: &'a [TaggedArtifact], context: &Context) -> Result
     let current = concurrently(current, context.jobs()).await?;
     let outdated = targets.into_iter().zip(current).filter(|(_, is_current)| !is_current);
     Ok(outdated.map(|(target, _)| target).collect())
-}
-
-impl PartialEq for Target<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.artifact.digest() == other.artifact.digest()
-    }
 }
 
 impl Target<'_> {

@@ -1,5 +1,6 @@
 //! The local store as a place.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use bytes::Bytes;
@@ -107,9 +108,13 @@ pub(super) async fn write(images: &[TaggedArtifact], context: &Context) -> Resul
     let context = context.clone();
     blocking(move |watch| {
         let store = &context.store;
+        // Images share layers.
+        let mut seen = BTreeSet::new();
         for named in &images {
             for blob in named.artifact.blobs() {
-                put(&blob, &context, watch)?;
+                if seen.insert(blob.descriptor.digest.clone()) {
+                    put(&blob, &context, watch)?;
+                }
             }
             for (_, bytes) in named.artifact.documents() {
                 store.put(&bytes)?;

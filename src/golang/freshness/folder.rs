@@ -132,6 +132,16 @@ pub(super) type Stale = String;
 impl Folder {
     /// Reads a folder; the flag tells whether something in it changed at or after `since`.
     pub(super) fn read(path: &Path, rules: Rules, since: &StartedAt) -> io::Result<(Self, bool)> {
+        Self::read_beside(path, rules, since, &[])
+    }
+
+    /// The same; files that are in the state of those in `earlier`, which are sorted, are not read.
+    fn read_beside(
+        path: &Path,
+        rules: Rules,
+        since: &StartedAt,
+        earlier: &[File],
+    ) -> io::Result<(Self, bool)> {
         let open = OpenFolder::open(path)?;
         let clock = open.clock();
         let (folders, names) = split(open.names(|name, kind| rules.matter(name, kind))?);
@@ -140,7 +150,13 @@ impl Folder {
         let mut unsettled = since.may_precede(&stat, clock);
         let mut files = Vec::with_capacity(names.len());
         for name in names {
-            let (file, stat) = File::read(&open, name)?;
+            let known = earlier.binary_search_by(|file| file.name.cmp(&name.name));
+            let known = known.ok().filter(|_| clock != Clock::Foreign);
+            let unchanged = known.and_then(|at| earlier[at].unchanged(&open, name.kind));
+            let (file, stat) = match unchanged {
+                Some((file, stat)) => (file, Some(stat)),
+                None => File::read(&open, name)?,
+            };
             unsettled |= stat.is_some_and(|stat| since.may_precede(&stat, clock));
             files.push(file);
         }
@@ -153,9 +169,9 @@ impl Folder {
         self.rules.are_read().then(|| self.rules.clone())
     }
 
-    /// Reads the folder again, by the same rules.
+    /// Reads the folder again, by the same rules, and what changed in it.
     pub(super) fn reread(&self, since: &StartedAt) -> io::Result<(Self, bool)> {
-        Self::read(&self.path, self.rules.clone(), since)
+        Self::read_beside(&self.path, self.rules.clone(), since, &self.files)
     }
 
     /// Whether an equal build would ask for the same files and packages.
@@ -256,6 +272,13 @@ impl File {
         let stat = stat();
         let fingerprint = stat.as_ref().map_or(Fingerprint::NONE, Fingerprint::of);
         Ok((Self { name: name.name, stat: fingerprint, is_link, contents, outline }, stat))
+    }
+
+    /// The same file, if it is in the same state: then its contents are the same, too.
+    fn unchanged(&self, open: &OpenFolder, kind: Kind) -> Option<(Self, Stat)> {
+        let stat = open.stat_file(&self.name).ok().filter(is_file)?;
+        let is_same = self.kind() == kind && self.stat == Fingerprint::of(&stat);
+        is_same.then(|| (self.clone(), stat))
     }
 
     fn kind(&self) -> Kind {
