@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
+pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published, check_file};
 pub use request::{
     BaseChoice, Caches, DockerfileSource, Grouping, ImageSettings, Override, Packaging, Prebuilt,
     Programs, Request, Settings, Source, Target, ToolchainChoice,

@@ -18,7 +18,7 @@ use crate::sandbox::{Exit, Isolation};
 /// Arguments of `gondola start`.
 #[derive(Debug, Args)]
 pub struct StartArgs {
-    /// The containers; one that runs goes on
+    /// Containers to start; one that is running goes on
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
     /// Show the program's output, and end with its exit code
