@@ -444,6 +444,7 @@ fn names_that_would_tear_a_file_are_refused() {
     let sandbox = Sandbox::new();
     sandbox.write("Dockerfile", "FROM scratch\n");
     sandbox.write("app", "x");
+    sandbox.write("odd.yaml", "image: {env: {\"A B\": c}}\n");
     for (words, code) in [
         (&["build", "--add-host", "a b:10.0.0.1", "."][..], 2),
         (&["build", "--add-host", "a\n10.0.0.2 c=10.0.0.1", "."], 2),
@@ -452,6 +453,7 @@ fn names_that_would_tear_a_file_are_refused() {
         (&["run", "--add-host", "a\tb:10.0.0.1", "image"], 125),
         (&["run", "--hostname", "a\nb", "image"], 125),
         (&["run", "-e", "A B=c", "image"], 125),
+        (&["build", "--prebuilt", "app", "--config", "odd.yaml"], 2),
         (&["login", "-u", "a\nb", "-p", "x", "127.0.0.1:1"], 2),
     ] {
         fails(
@@ -468,7 +470,7 @@ fn a_mirror_and_other_values_are_refused_by_their_own_grammar() {
     sandbox.write("Dockerfile", "FROM scratch\n");
     for (words, says) in [
         ("--mirror x", "cannot use --mirror x: expected FROM=TO"),
-        ("--add-host x", "cannot use --add-host x: expected NAME:IP"),
+        ("--add-host x", "cannot use --add-host: expected NAME:IP"),
         ("--build-context x", "cannot use --build-context x: expected NAME=PLACE"),
         ("--ulimit x", "cannot use --ulimit x: expected NAME=SOFT[:HARD]"),
         ("--jobs x", "cannot use --jobs x: expected a number"),

@@ -208,6 +208,15 @@ mod tests {
             (&["build", "--jobs=100"], "cannot use --jobs 100: expected a number from 1 to 64"),
             (&["run", "--dns=x", "y"], "cannot use --dns x: expected an IP address"),
             (&["run", "--pull=x", "y"], "cannot use --pull x: expected missing, always or never"),
+            (
+                &["run", "--mount=x", "y"],
+                "cannot use --mount x: \"x\" is not known, expected type=KIND,…",
+            ),
+            (
+                &["run", "--volume=x:y:z", "y"],
+                "cannot use --volume x:y:z: the path in the container does not begin with /, expected \
+                 [HOST:]CONTAINER[:ro]",
+            ),
             (&["build", "--tag"], "cannot use --tag: a value is missing, expected NAME"),
             (
                 &["build", "--ulimit=x"],

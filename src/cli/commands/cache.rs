@@ -54,7 +54,7 @@ struct PruneArgs {
     /// Remove the least recently used first, until this much is left, such as 500MB or 10GB
     #[arg(long, value_name = "SIZE", value_parser = crate::literal::size)]
     keep: Option<u64>,
-    /// Remove caches and unnamed images, too, not only what nothing can find again
+    /// Also remove caches and unnamed images, not only what nothing can find again
     #[arg(short, long)]
     all: bool,
     /// Print what would be removed, and remove nothing

@@ -16,7 +16,6 @@ use crate::transport::read_from_store;
 
 /// Arguments of `gondola images`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ImagesArgs {
     /// Show only names that contain this text
     filter: Option<String>,

@@ -24,7 +24,7 @@ pub struct StartArgs {
     /// Show the program's output, and end with its exit code
     #[arg(short, long)]
     attach: bool,
-    /// Give it this command's input, too, where it was run with -i
+    /// Also give it this command's input, if it was run with -i
     #[arg(short, long)]
     interactive: bool,
 }

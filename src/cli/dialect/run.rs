@@ -91,7 +91,7 @@ struct FileArgs {
     #[arg(short, long, value_name = "[HOST:]CONTAINER[:ro]")]
     volume: Vec<Volume>,
     /// Mount type=bind,source=…,target=…[,readonly], type=tmpfs,target=… or type=volume,target=…; repeatable
-    #[arg(long, value_name = "FIELDS", value_parser = Volume::mount)]
+    #[arg(long, value_name = "type=KIND,…", value_parser = Volume::mount)]
     mount: Vec<Volume>,
     /// Mount an empty tmpfs; repeatable
     #[arg(long, value_name = "PATH[:size=…,mode=…]", value_parser = Volume::tmpfs)]

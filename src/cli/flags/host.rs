@@ -5,17 +5,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::refuse;
 use crate::error::Result;
 
+/// How the flag is called in messages, which do not show its values.
+const FLAG: &str = "--add-host";
+
 /// Reads `NAME:IP` or `NAME=IP`. `host-gateway` is the host, as it is seen on its own network.
 pub fn parse(text: &str) -> Result<(String, IpAddr)> {
-    let flag = format!("--add-host {}", text.escape_debug());
-    let wrong = || refuse(&flag, "expected NAME:IP");
+    let wrong = || refuse(FLAG, "expected NAME:IP");
     // An address of IPv6 has colons of its own.
     let parts = text.split_once('=').or_else(|| text.split_once(':'));
     let (name, address) = parts.ok_or_else(wrong)?;
     if name.is_empty() || name.contains(':') {
         return Err(wrong());
     }
-    check_name(&flag, name)?;
+    check_name(FLAG, name)?;
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = match bare.unwrap_or(address) {
         "host-gateway" => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -55,7 +57,7 @@ mod tests {
         }
         for bad in ["", "db", "db:", ":1.2.3.4", "=1.2.3.4", "db:x", "a:b=1.2.3.4", "db:[1.2.3.4"] {
             let error = parse(bad).unwrap_err().to_string();
-            assert_eq!(error, format!("cannot use --add-host {bad}: expected NAME:IP"));
+            assert_eq!(error, "cannot use --add-host: expected NAME:IP", "{bad}");
         }
         for bad in ["a b:1.2.3.4", "a\nb=1.2.3.4", "a\t=::1", "a#b:1.2.3.4", "\u{85}:1.2.3.4"] {
             let error = parse(bad).unwrap_err().to_string();

@@ -18,7 +18,7 @@ pub fn with_values(flag: &str, items: &[String]) -> Result<BTreeMap<String, Stri
 /// The same for variables, whose names have a form.
 pub fn set_variables(flag: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
     let all = with_values(flag, items)?;
-    all.keys().try_for_each(|name| check_name(flag, name))?;
+    check_names(flag, &all)?;
     Ok(all)
 }
 
@@ -58,6 +58,11 @@ pub fn variables(
     let all: BTreeMap<_, _> = items.iter().map(pair).collect::<Result<_>>()?;
     all.keys().try_for_each(|name| check_name(flag, name))?;
     Ok(all)
+}
+
+/// Refuses names that no variable has; `flag` says where they stand.
+pub fn check_names(flag: &str, all: &BTreeMap<String, String>) -> Result<()> {
+    all.keys().try_for_each(|name| check_name(flag, name))
 }
 
 /// No program finds a variable whose name has blanks or ends of lines, and files of variables are torn by

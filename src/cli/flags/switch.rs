@@ -31,13 +31,15 @@ pub fn without_values(command: Command) -> Command {
         argument.is_require_equals_set()
             && argument.get_num_args().is_some_and(|count| count.min_values() == 0)
     };
-    let command = command.mut_args(|argument| match is_switch(&argument) {
-        true => argument
+    let command = command.mut_args(|argument| {
+        if !is_switch(&argument) {
+            return argument;
+        }
+        argument
             .action(ArgAction::SetTrue)
             .num_args(0)
             .require_equals(false)
-            .default_missing_value(Resettable::Reset),
-        false => argument,
+            .default_missing_value(Resettable::Reset)
     });
     command.mut_subcommands(without_values)
 }

@@ -79,7 +79,10 @@ fn reason(
             Some((before, why)) if before.starts_with("cannot ") => why.to_owned(),
             _ => message,
         };
-        return (why, error.next_move().map(str::to_owned));
+        return match error.next_move() {
+            Some(hint) => (why, Some(hint.to_owned())),
+            None => (with_grammar(why, argument), None),
+        };
     }
     let why = if source.is::<ParseIntError>() {
         "expected a number".to_owned()
@@ -88,10 +91,13 @@ fn reason(
     } else {
         in_range(&source.to_string()).unwrap_or_else(|| source.to_string())
     };
-    let names_grammar = why.contains("expected") || why.contains(argument.grammar);
-    let grammar =
-        if names_grammar { String::new() } else { format!(", expected {}", argument.grammar) };
-    (format!("{why}{grammar}"), None)
+    (with_grammar(why, argument), None)
+}
+
+/// What a value must look like, where the reason does not say it.
+fn with_grammar(why: String, argument: &Argument<'_>) -> String {
+    let is_said = why.contains("expected") || why.contains(argument.grammar);
+    if is_said { why } else { format!("{why}, expected {}", argument.grammar) }
 }
 
 /// `100 is not in 1..=64`, as the parser says it.

@@ -53,7 +53,9 @@ impl Choice {
         if let Place::Folder { folder, .. } = place
             && let Some(file) = usual_file(folder)
         {
-            check_dockerfile(&folder.join(file), choice.has_program)
+            // Without the dots that were typed.
+            let file = folder.join(file).components().collect::<PathBuf>();
+            check_dockerfile(&file, choice.has_program)
                 .map_err(|error| choice.with_way_out(error))?;
         }
         Ok(choice)
@@ -105,6 +107,13 @@ pub fn choose(build: &Noted<BuildArgs>, folder: &Path) -> Result<Choice> {
         return Ok(Choice::plain(FrontEnd::Prebuilt));
     }
     let place = Place::of(&args.packages, folder);
+    // Of a Dockerfile's context that is said later.
+    if left.contains(&FrontEnd::Packages)
+        && let Some(missing) = missing_folder(&args.packages, folder)
+    {
+        return Err(Error::new(ErrorKind::NotFound, format!("build {missing}"))
+            .because("there is no such folder"));
+    }
     let can_be = |front_end| left.contains(&front_end);
     let is_named = NAME_PROGRAMS.iter().any(|flag| build.typed.asks_for(flag));
     match (can_be(FrontEnd::Packages), can_be(FrontEnd::Dockerfile)) {
@@ -127,6 +136,14 @@ pub fn choose(build: &Noted<BuildArgs>, folder: &Path) -> Result<Choice> {
             Ok(choice.with_note(by_flag(build, &place, FrontEnd::Dockerfile)))
         }
     }
+}
+
+/// The one word that was typed, where it is the path of a folder that is not there.
+fn missing_folder<'a>(words: &'a [String], here: &Path) -> Option<&'a str> {
+    let [word] = words else { return None };
+    let is_path = ["./", "../", "/"].iter().any(|begin| word.starts_with(begin));
+    let is_one = is_path && !word.contains("...") && fs_err::metadata(here.join(word)).is_err();
+    is_one.then_some(word.as_str())
 }
 
 /// What is said where a flag decided that does not name what it decides for.
@@ -428,6 +445,11 @@ mod tests {
             fs_err::write(folder.path().join(name), text).unwrap();
             assert_eq!(chosen(folder.path(), &["."]).unwrap().front_end, FrontEnd::Packages);
         }
+        for word in ["./nowhere", "../nowhere/", "/nowhere/at/all"] {
+            let error = chosen(&all.path().join("p"), &[word]).unwrap_err().to_string();
+            assert_eq!(error, format!("cannot build {word}: there is no such folder"));
+        }
+        assert!(chosen(&all.path().join("p"), &["./nowhere/..."]).is_ok());
         let error = chosen(&all.path().join("dp"), &["--package=false", "."]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("-f FILE asks for a Dockerfile"), "{error}");
@@ -436,27 +458,28 @@ mod tests {
     #[test]
     fn what_has_a_dockerfile_s_name_and_is_no_file_is_not_passed_over() {
         use rustix::fs::{CWD, Mode, mkfifoat};
-        let make: [(&dyn Fn(&Path), &str); 3] = [
-            (&|path| fs_err::create_dir(path).unwrap(), "it is a folder, expected a file"),
-            (
-                &|path| mkfifoat(CWD, path, Mode::RUSR).unwrap(),
-                "it is a named pipe, expected a file",
-            ),
-            (
-                &|path| std::os::unix::fs::symlink("nowhere", path).unwrap(),
-                "it is a link that leads to no file",
-            ),
-        ];
-        for (make, why) in make {
+        let fifo = |path: &Path| mkfifoat(CWD, path, Mode::RUSR).unwrap();
+        for (number, why) in [
+            "it is a folder, expected a file",
+            "it is a named pipe, expected a file",
+            "it is a link that leads to no file",
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("Dockerfile");
-            make(&file);
+            match number {
+                0 => fs_err::create_dir(&file).unwrap(),
+                1 => fifo(&file),
+                _ => std::os::unix::fs::symlink("nowhere", &file).unwrap(),
+            }
             // What comes behind it in the list of names does not take its place.
             fs_err::write(folder.path().join("Containerfile"), "FROM scratch\n").unwrap();
             let said = |words: &[&str]| chosen(folder.path(), words).map_err(|e| e.to_string());
             let expected = format!("cannot read the Dockerfile {}: {why}", file.display());
-            assert_eq!(said(&[]).unwrap_err().replace("/./", "/"), expected);
-            assert_eq!(said(&["--target=x", "."]).unwrap_err().replace("/./", "/"), expected);
+            assert_eq!(said(&[]).unwrap_err(), expected);
+            assert_eq!(said(&["--target=x", "."]).unwrap_err(), expected);
             assert_eq!(said(&["-f", "Containerfile"]).unwrap().front_end, FrontEnd::Dockerfile);
             fs_err::write(folder.path().join("main.go"), "package main\n").unwrap();
             let with = said(&["."]).unwrap_err();

@@ -167,13 +167,14 @@ fn settings(mut given: config::Settings, name: Option<String>, folder: &Path) ->
             annotations: std::mem::take(&mut given.image.annotations),
         },
         toolchain: toolchain_choice(&given.go, folder)?,
-        go: build_flags(given.go),
+        go: build_flags(given.go)?,
         image: image_settings(given.image, name)?,
     })
 }
 
-fn build_flags(given: config::Go) -> BuildFlags {
-    BuildFlags {
+fn build_flags(given: config::Go) -> Result<BuildFlags> {
+    pair::check_names("go: env", &given.env)?;
+    Ok(BuildFlags {
         tags: given.tags.unwrap_or_default(),
         ldflags: given.ldflags.unwrap_or_default(),
         gcflags: given.gcflags.unwrap_or_default(),
@@ -184,10 +185,11 @@ fn build_flags(given: config::Go) -> BuildFlags {
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
         mod_mode: given.module_mode,
         ..BuildFlags::default()
-    }
+    })
 }
 
 fn image_settings(given: config::Image, name: Option<String>) -> Result<ImageSettings> {
+    pair::check_names("env", &given.env)?;
     let assets = given.add.unwrap_or_default();
     Ok(ImageSettings {
         name,

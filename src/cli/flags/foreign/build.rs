@@ -125,7 +125,7 @@ pub(super) const FLAGS: &[Words] = &[
     words(
         BUILD,
         "--arch --os --variant --os-version --os-feature",
-        "they are said together",
+        "the system and the architecture are said together",
         "write --platform OS/ARCHITECTURE[/VARIANT]",
     ),
     words(

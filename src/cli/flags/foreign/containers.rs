@@ -102,7 +102,7 @@ pub(super) const FLAGS: &[Words] = &[
     words(
         RUN,
         "--arch --os --variant",
-        "they are said together",
+        "the system and the architecture are said together",
         "write --platform OS/ARCHITECTURE[/VARIANT]",
     ),
     words(

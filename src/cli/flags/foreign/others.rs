@@ -70,7 +70,7 @@ pub(super) const FLAGS: &[Words] = &[
     words(
         &["pull", "copy", "inspect"],
         "--arch --os --variant --override-arch --override-os --override-variant",
-        "they are said together",
+        "the system and the architecture are said together",
         "write --platform OS/ARCHITECTURE[/VARIANT]",
     ),
     words(
