@@ -1,5 +1,7 @@
 //! The one error type: what was being done, to what, why it failed, and the next move.
 
+mod system;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -84,6 +86,29 @@ impl Error {
         self.0.kind
     }
 
+    /// The system's number for what went wrong, where the system refused something. The message leaves
+    /// it out, for it says nothing to people.
+    pub fn os_error(&self) -> Option<i32> {
+        match &self.0.cause {
+            None => None,
+            Some(Cause::Reason(reason)) => system::number(reason),
+            Some(Cause::Source(source)) => {
+                let mut next: Option<&(dyn StdError + 'static)> = Some(source.as_ref());
+                while let Some(error) = next {
+                    let found = match error.downcast_ref::<Error>() {
+                        Some(inner) => return inner.os_error(),
+                        None => system::number(&error.to_string()),
+                    };
+                    if found.is_some() {
+                        return found;
+                    }
+                    next = error.source();
+                }
+                None
+            }
+        }
+    }
+
     /// What failed and why, without the next move.
     pub fn message(&self) -> String {
         struct Message<'a>(&'a Error);
@@ -111,27 +136,31 @@ impl Error {
         match &self.0.cause {
             None => Ok(()),
             Some(Cause::Reason(reason)) if reason.starts_with('\n') => write!(f, ":{reason}"),
-            Some(Cause::Reason(reason)) => write!(f, ": {reason}"),
+            Some(Cause::Reason(reason)) => write!(f, ": {}", system::words(reason, &self.0.action)),
             Some(Cause::Source(source)) => match source.downcast_ref::<Error>() {
                 Some(inner) => {
                     f.write_str(": ")?;
                     inner.write_without_hint(f)
                 }
-                None => write_chain(f, source.as_ref()),
+                None => write_chain(f, source.as_ref(), &self.0.action),
             },
         }
     }
 }
 
 /// Writes a foreign error and its sources, leaving out a source that its parent already quotes.
-fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn StdError + 'static)) -> fmt::Result {
+fn write_chain(
+    f: &mut fmt::Formatter<'_>,
+    error: &(dyn StdError + 'static),
+    action: &str,
+) -> fmt::Result {
     let mut said = error.to_string();
-    write!(f, ": {said}")?;
+    write!(f, ": {}", system::words(&said, action))?;
     let mut next = error.source();
     while let Some(source) = next {
         let text = source.to_string();
         if !said.contains(&text) {
-            write!(f, ": {text}")?;
+            write!(f, ": {}", system::words(&text, action))?;
         }
         said = text;
         next = source.source();
@@ -259,6 +288,30 @@ mod tests {
         let outer = Err::<(), _>(inner).cannot(|| "push app").unwrap_err().hint("try again");
         assert_eq!(outer.kind(), ErrorKind::Corrupt);
         assert_eq!(outer.to_string(), "cannot push app: cannot read blob: short; hint: prune");
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_said_in_its_words_and_keeps_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let shown = path.display();
+        let absent = || fs_err::read(&path);
+        let error = absent().cannot(|| "use the settings").unwrap_err();
+        let expected = format!("cannot use the settings: {shown}: No such file or directory");
+        assert_eq!((error.to_string(), error.os_error()), (expected, Some(2)));
+        let error = absent().cannot(|| format!("read {shown}")).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read {shown}: No such file or directory"));
+        let outer = Err::<(), _>(error).cannot(|| "build").unwrap_err();
+        assert_eq!(outer.os_error(), Some(2));
+        let temporary = tempfile::Builder::new().tempfile_in(&path).map(drop);
+        let error = temporary.cannot(|| "keep it").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot keep it: {shown}: No such file or directory")
+        );
+        let reason = Error::new(ErrorKind::Io, "read").because(absent().unwrap_err());
+        assert_eq!(reason.to_string(), format!("cannot read: {shown}: No such file or directory"));
+        assert_eq!(reason.os_error(), Some(2));
     }
 
     #[test]

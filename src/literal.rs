@@ -1,13 +1,18 @@
-//! Sizes, durations and switches as people write them: docker's and Go's.
+//! Sizes, durations, switches and signals as people write them: docker's and Go's.
 //!
 //! ```text
 //! size            512   64m   1.5GB   2 GiB      powers of 1024, whichever way the unit is spelled
 //! Go's duration   90s   1h30m   1.5h   250ms
 //! duration        the same, and days: 7d, 1d12h
 //! switch          true, 1, t, TRUE …
+//! signal          SIGTERM, TERM, 15, SIGRTMIN+3
 //! ```
 
+mod signal;
+
 use std::time::Duration;
+
+pub use signal::{signal, signal_name};
 
 /// The letters of units, each 1024 times the one before.
 const SIZE_UNITS: [u8; 5] = *b"kmgtp";

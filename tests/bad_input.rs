@@ -354,3 +354,206 @@ fn two_builds_of_the_same_thing_at_once_agree() {
     let ended: Vec<String> = ended.collect();
     assert_eq!(ended[0], ended[1]);
 }
+
+#[test]
+fn files_for_results_are_refused_in_the_same_words_and_before_anything_is_built() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY app /\n");
+    fs_err::create_dir(sandbox.path("folder")).unwrap();
+    let folder = "cannot write {}: it is a folder, expected a file";
+    for (place, code, expected) in [
+        ("nowhere/x", 2, "cannot write {}: its folder does not exist"),
+        ("folder", 2, folder),
+        ("/proc/self/result", 1, "cannot write {}: No such file or directory"),
+    ] {
+        let path = sandbox.path(place);
+        let expected = expected.replace("{}", path.to_str().unwrap());
+        for flag in ["--iidfile", "--metadata-file", "--image-refs", "--timings"] {
+            for what in [&["--prebuilt", "app"][..], &["."]] {
+                let ran = sandbox.gondola(&[&["build", flag, place], what].concat());
+                assert!(!ran.stderr.contains(".gondola-"), "{}", ran.stderr);
+                fails(ran, code, &[&format!("error: {expected}\n")]);
+            }
+        }
+        if place != "nowhere/x" {
+            let words = ["kaniko", "--context", ".", "--no-push", "--digest-file", place];
+            fails(sandbox.gondola(&words), code, &[&format!("error: {expected}\n")]);
+        }
+    }
+    assert_eq!(sandbox.gondola(&["images", "-q"]).success().stdout, "");
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_told_though_no_step_asks_for_it() {
+    let sandbox = Sandbox::new();
+    sandbox.write("Dockerfile", "FROM scratch\nENV A=b\n");
+    fs_err::create_dir(sandbox.path("folder")).unwrap();
+    for (file, why) in
+        [("nowhere", "No such file or directory"), ("folder", "it is a folder, expected a file")]
+    {
+        let secret = format!("id=token,src={file}");
+        let path = sandbox.path(file);
+        let says = format!("cannot use --secret id=token,src={}: {why}", path.display());
+        for words in [
+            &["build", "--secret", &secret, "."][..],
+            &["build", "--check", "--secret", &secret, "."],
+            &["kaniko", "--context", ".", "--no-push", "--secret", &secret],
+        ] {
+            fails(sandbox.gondola(words), 1, &[&says]);
+        }
+    }
+    fails(sandbox.gondola(&["build", "--ssh", "a=nowhere", "."]), 1, &["cannot use --ssh a="]);
+    let unset = sandbox.gondola(&["build", "--secret", "id=token,env=NOT_SET", "."]).success();
+    unset.says("the secret token is empty: the variable NOT_SET is not set");
+}
+
+#[test]
+fn a_check_that_would_have_a_result_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write("Dockerfile", "FROM scratch\n");
+    for flag in [
+        &["--push"][..],
+        &["-o", "oci:out"],
+        &["--iidfile", "out"],
+        &["--metadata-file", "out"],
+        &["--image-refs", "out"],
+        &["--timings", "out"],
+    ] {
+        let ran = sandbox.gondola(&[&["build", "--check"], flag, &["."]].concat());
+        fails(ran, 2, &["with --check: ", "no image is built"]);
+        assert!(!sandbox.path("out").exists());
+    }
+    sandbox.gondola(&["build", "--check", "--push=false", "-t", "a", "."]).success();
+}
+
+#[test]
+fn a_stop_signal_that_there_is_none_of_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    for text in ["STOPSIGNAL SIGTREM", "ARG NAME=SIGTREM\nSTOPSIGNAL $NAME"] {
+        sandbox.write("Dockerfile", format!("FROM scratch\n{text}\n"));
+        fails(sandbox.gondola(&["build", "."]), 2, &["SIGTREM", "none of that name", "SIGTERM"]);
+    }
+    let words = ["build", "--prebuilt", "app", "--stop-signal", "SIGTREM"];
+    fails(sandbox.gondola(&words), 2, &["--stop-signal", "SIGTREM", "none of that name"]);
+}
+
+#[test]
+fn names_that_would_tear_a_file_are_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write("Dockerfile", "FROM scratch\n");
+    sandbox.write("app", "x");
+    sandbox.write("odd.yaml", "image: {env: {\"A B\": c}}\n");
+    for (words, code) in [
+        (&["build", "--add-host", "a b:10.0.0.1", "."][..], 2),
+        (&["build", "--add-host", "a\n10.0.0.2 c=10.0.0.1", "."], 2),
+        (&["build", "--build-arg", "A B=c", "."], 2),
+        (&["build", "--prebuilt", "app", "-e", "A\nB=c"], 2),
+        (&["run", "--add-host", "a\tb:10.0.0.1", "image"], 125),
+        (&["run", "--hostname", "a\nb", "image"], 125),
+        (&["run", "-e", "A B=c", "image"], 125),
+        (&["build", "--prebuilt", "app", "--config", "odd.yaml"], 2),
+        (&["login", "-u", "a\nb", "-p", "x", "127.0.0.1:1"], 2),
+    ] {
+        fails(
+            sandbox.gondola(words),
+            code,
+            &[" has no '"].map(|s| if words[0] == "login" { "user name" } else { s }),
+        );
+    }
+}
+
+#[test]
+fn a_mirror_and_other_values_are_refused_by_their_own_grammar() {
+    let sandbox = Sandbox::new();
+    sandbox.write("Dockerfile", "FROM scratch\n");
+    for (words, says) in [
+        ("--mirror x", "cannot use --mirror x: expected FROM=TO"),
+        ("--add-host x", "cannot use --add-host: expected NAME:IP"),
+        ("--build-context x", "cannot use --build-context x: expected NAME=PLACE"),
+        ("--ulimit x", "cannot use --ulimit x: expected NAME=SOFT[:HARD]"),
+        ("--jobs x", "cannot use --jobs x: expected a number"),
+        ("--push=perhaps", "cannot use --push perhaps: expected true or false"),
+        ("-t A:b", "error: cannot read image name \"A:b\": \"A\" has upper-case letters"),
+        ("--platform x", "cannot use --platform x: it is neither an operating system"),
+    ] {
+        let words: Vec<&str> = ["build"].into_iter().chain(words.split(' ')).chain(["."]).collect();
+        fails(sandbox.gondola(&words), 2, &[says]);
+    }
+    fails(sandbox.gondola(&["build", "--config", "none.yaml"]), 1, &["none.yaml: No such file"]);
+}
+
+#[test]
+fn quiet_lists_print_what_other_commands_take() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    for name in ["one", "two"] {
+        sandbox.gondola(&["build", "--prebuilt", "app", "-t", name]).success();
+    }
+    sandbox.gondola(&["build", "--prebuilt", "app", "-e", "A=b", "-t", "three"]).success();
+    let json = sandbox.gondola(&["images", "--json"]).success().stdout;
+    let listed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let whole: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|row| row["digest"].as_str().unwrap()).collect();
+    for words in [&["images", "-q", "--digests"][..], &["images", "--quiet", "--no-trunc"]] {
+        let said = sandbox.gondola(words).success().stdout;
+        assert_eq!(said.lines().collect::<Vec<_>>(), whole);
+    }
+    let short = sandbox.gondola(&["images", "-q"]).success().stdout;
+    let short: Vec<&str> = short.lines().collect();
+    assert!(short.iter().zip(&whole).all(|(short, whole)| whole[7..].starts_with(short)));
+    assert_eq!(short.len(), 3);
+    for words in [&["ps", "-q"][..], &["ps", "--quiet", "-a"]] {
+        assert_eq!(sandbox.gondola(words).success().stdout, "");
+    }
+    sandbox.gondola(&[&["rmi"], &short[..]].concat()).success();
+    assert_eq!(sandbox.gondola(&["images", "-q"]).success().stdout, "");
+    fails(sandbox.gondola(&["rmi", short[0]]), 1, &["cannot remove"]);
+}
+
+#[test]
+fn what_prune_removes_is_said_in_json() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    sandbox.gondola(&["build", "--prebuilt", "app", "-t", "one"]).success();
+    sandbox.gondola(&["rmi", "one"]).success();
+    let prune = |more: &[&str]| -> serde_json::Value {
+        let words = [&["cache", "prune", "--all", "--json"], more].concat();
+        serde_json::from_str(&sandbox.gondola(&words).success().stdout).unwrap()
+    };
+    let du = sandbox.gondola(&["cache", "du", "--json"]).success().stdout;
+    let du: serde_json::Value = serde_json::from_str(&du).unwrap();
+    assert!(du["unnamed"]["count"].as_u64().unwrap() > 0 && du.get("bases").is_none(), "{du}");
+    let mut would = prune(&["--dry-run"]);
+    assert_eq!((&would["version"], &would["dry_run"]), (&1.into(), &true.into()));
+    assert_eq!(would["unnamed"]["count"], du["unnamed"]["count"]);
+    assert!(would["bytes"].as_u64().unwrap() > 0);
+    would["dry_run"] = false.into();
+    assert_eq!(prune(&[]), would);
+    assert_eq!(prune(&[])["unnamed"]["count"], 0);
+}
+
+#[test]
+fn a_folder_without_a_module_is_a_program_wherever_it_is() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.write("lone/main.go", "package main\n\nfunc main() {}\n");
+    sandbox.write("lone/f.s", "");
+    sandbox.write("here/x.txt", "");
+    sandbox.write("several/main.go", "package main\n\nfunc main() { println(x) }\n");
+    sandbox.write("several/x_windows.go", "package main\n\nconst x = 1\n");
+    fs_err::create_dir(sandbox.path("empty")).unwrap();
+    let absolute = sandbox.path("lone").display().to_string();
+    let build = |word: &str| {
+        let mut command = sandbox.command(&["build", "-o", "oci:out", word]);
+        Run::of(command.current_dir(sandbox.path("here")))
+    };
+    for word in ["../lone", "../lone/", &absolute] {
+        build(word).success().says("f.s of").says("is not compiled");
+        fs_err::remove_dir_all(sandbox.path("here/out")).unwrap();
+    }
+    fails(build("../lone/..."), 1, &["go.mod"]);
+    fails(build("../several"), 2, &["x_windows.go is for some builds alone", "go mod init"]);
+    fails(build("../empty"), 1, &["neither a Dockerfile nor a Go program"]);
+}

@@ -38,6 +38,23 @@ fn doctor_tells_of_every_isolation_why_it_does_not_work_and_what_to_do() {
 }
 
 #[test]
+fn root_without_the_right_to_mount_is_told_which_one_it_lacks() {
+    need!(root("giving up a capability"));
+    let setpriv = need!(program("setpriv"));
+    let sandbox = Sandbox::new();
+    let mut command = std::process::Command::new(setpriv);
+    command.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
+    command.arg(env!("CARGO_BIN_EXE_gondola")).args(["doctor", "--json"]);
+    let json = Run::of(command.env_clear().envs(sandbox.environment())).success().stdout;
+    let findings: Value = serde_json::from_str(&json).unwrap();
+    let found = findings.as_array().unwrap().iter().find(|found| found["rung"] == "ns-root");
+    let found = found.unwrap();
+    assert_eq!(found["works"], false);
+    assert_eq!(found["reason"], "root of this container lacks CAP_SYS_ADMIN");
+    assert!(found["fix"].as_str().unwrap().contains("docker run --cap-add SYS_ADMIN"), "{found}");
+}
+
+#[test]
 fn a_store_that_cannot_be_written_to_is_a_finding() {
     need!(root("becoming another user"));
     let setpriv = need!(program("setpriv"));

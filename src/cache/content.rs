@@ -1,4 +1,4 @@
-//! Blobs and records: images, bases, layers, look-ups.
+//! Blobs and records: images, with and without a name, layers, look-ups.
 
 use std::path::Path;
 
@@ -13,8 +13,9 @@ const LAYERS: &str = "layer";
 /// What names lead to. It is no cache, and never goes.
 pub(super) struct Images;
 
-/// Images without a name: those that others are built on, and those whose name moved on.
-pub(super) struct Bases;
+/// Images without a name: those that others are built on, those that never had one, and those whose name
+/// moved on.
+pub(super) struct Unnamed;
 
 /// Layers that belong to no image here, and the notes of which files they are.
 pub(super) struct Layers;
@@ -37,9 +38,9 @@ impl Cache for Images {
     }
 }
 
-impl Cache for Bases {
+impl Cache for Unnamed {
     fn name(&self) -> &'static str {
-        "bases"
+        "unnamed"
     }
 
     fn entry_of(&self, file: &Path, facts: &Facts) -> Option<EntryPath> {

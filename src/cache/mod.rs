@@ -41,7 +41,7 @@ use crate::store::{Collector, Item, Size, Standing, Store, StorePlace};
 /// Every cache. A file belongs to the first that takes it.
 pub const CACHES: [&(dyn Cache + Sync); 12] = [
     &content::Images,
-    &content::Bases,
+    &content::Unnamed,
     &steps::Steps,
     &content::Layers,
     &content::LookUps,

@@ -13,7 +13,7 @@ use crate::oci::PlatformSet;
 #[derive(Clone, Debug, Args)]
 pub struct GlobalArgs {
     /// Folder for images and caches, instead of $GONDOLA_HOME
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, display_order = 900, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub store: Option<PathBuf>,
     /// How progress is shown on stderr
     #[arg(
@@ -30,7 +30,7 @@ pub struct GlobalArgs {
     /// Allow plain http, or https with an unknown certificate, for this registry; repeatable
     #[arg(long, global = true, value_name = "HOST[:PORT]", help_heading = "Registries")]
     pub insecure_registry: Vec<String>,
-    /// Pull names that begin with FROM from TO first; repeatable
+    /// Pull images whose names begin with FROM from TO instead; repeatable
     #[arg(long, global = true, value_name = "FROM=TO", help_heading = "Registries")]
     pub mirror: Vec<String>,
     /// Number of transfers at once

@@ -27,7 +27,7 @@ pub(super) fn check_threads() -> Result<()> {
 
 /// Adds to an error the limit that it comes from, and how that is lifted.
 pub(super) fn explain(error: Error) -> Error {
-    match errno(&error) {
+    match error.os_error().map(Errno::from_raw_os_error) {
         Some(Errno::FBIG) => with_limit(error, Resource::Fsize, ("bytes in a file", "-f")),
         Some(Errno::MFILE) => with_limit(error, Resource::Nofile, ("open files", "-n")),
         Some(Errno::AGAIN) => with_limit(error, Resource::Nproc, ("processes and threads", "-u")),
@@ -39,14 +39,6 @@ pub(super) fn explain(error: Error) -> Error {
 fn with_limit(error: Error, resource: Resource, (what, flag): (&str, &str)) -> Error {
     let Some(limit) = getrlimit(resource).current else { return error };
     error.hint(format!("this shell allows {limit} {what}: raise that with ulimit {flag}"))
-}
-
-/// The system's number for what went wrong, out of the text: not every error underneath gives it away.
-fn errno(error: &Error) -> Option<Errno> {
-    let message = error.message();
-    let (_, number) = message.rsplit_once("(os error ")?;
-    let (number, _) = number.split_once(')')?;
-    number.parse().ok().map(Errno::from_raw_os_error)
 }
 
 #[cfg(test)]

@@ -71,11 +71,5 @@ fn variables(
         lines.extend(text.lines().map(str::trim_start).filter(used).map(str::to_owned));
     }
     lines.extend_from_slice(typed);
-    let variables = pair::variables("--env", &lines, &environment.variables)?;
-    if variables.keys().any(|name| name.contains(char::is_whitespace)) {
-        return Err(
-            Error::new(ErrorKind::Usage, "set a variable").because("its name has a space in it")
-        );
-    }
-    Ok(variables)
+    pair::variables("--env", &lines, &environment.variables)
 }

@@ -114,7 +114,7 @@ impl Session {
 
     /// What `--mirror` says: places by those that they take the place of.
     fn mirrors(&self) -> Result<BTreeMap<String, String>> {
-        pair::with_values("--mirror", &self.global.mirror)
+        pair::replacements("--mirror", &self.global.mirror)
     }
 
     /// Store and client together, as transports take them.

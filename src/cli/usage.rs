@@ -1,7 +1,10 @@
 //! Reads the command line, and says what is wrong with one that cannot be read.
 
+mod value;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -25,7 +28,8 @@ pub(super) fn read(arguments: &[OsString]) -> Result<(String, Cli), ExitCode> {
     });
     read.map_err(|error| {
         let verb = verb(arguments);
-        match foreign_word(&error, verb.as_deref()) {
+        let said = foreign_word(&error, verb.as_deref()).or_else(|| value::explain(&error));
+        match said {
             Some(error) => {
                 let nothing = BTreeMap::new();
                 output::view(ProgressMode::Plain, false, &nothing, output::clock()).fail(&error);
@@ -72,14 +76,11 @@ fn is_shown(flag: &str, verb: Option<&str>) -> bool {
     own.any(|argument| argument.get_long() == Some(name) && !argument.is_hide_set())
 }
 
-/// Lets clap print its message: help and versions to stdout, mistakes to stderr. What it quotes has no
+/// Prints the message of the parser: help and versions to stdout, mistakes to stderr. What it quotes has no
 /// users and queries of addresses.
 fn show(mut error: clap::Error, arguments: &[OsString], verb: Option<&str>) -> ExitCode {
-    if error.kind() == ErrorKind::DisplayHelp
-        && let Err(plain) = Cli::command().try_get_matches_from(arguments)
-        && plain.kind() == ErrorKind::DisplayHelp
-    {
-        error = plain;
+    if error.kind() == ErrorKind::DisplayHelp {
+        error = help(arguments).unwrap_or(error);
     }
     // "To pass it as a value" is good advice for programs that take such values, and none for these; of
     // flags that are spelled nearly like it, the parser names hidden ones, too.
@@ -96,9 +97,42 @@ fn show(mut error: clap::Error, arguments: &[OsString], verb: Option<&str>) -> E
         }
     }
     // A closed pipe is no reason to fail: whoever reads has read enough.
-    let _ = error.print();
+    let _ = if error.use_stderr() {
+        let text = without_values_of_switches(&error.render().to_string());
+        std::io::stderr().lock().write_all(text.as_bytes())
+    } else {
+        error.print()
+    };
     let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
     ExitCode::from(if code == USAGE { usage_code(verb) } else { code })
+}
+
+/// The help that was asked for, in which switches stand without a value.
+fn help(arguments: &[OsString]) -> Option<clap::Error> {
+    let is_help = |word: &&OsString| *word == "--help" || *word == "-h";
+    let asked = arguments.iter().find(is_help)?;
+    let others = arguments.iter().filter(|word| !is_help(word));
+    let program = switch::with_values(Cli::command()).ignore_errors(true);
+    let matches = program.try_get_matches_from(others).ok()?;
+    let mut words = vec![OsString::from("gondola")];
+    let mut command = matches.subcommand();
+    while let Some((name, below)) = command {
+        words.push(name.into());
+        command = below.subcommand();
+    }
+    words.push(asked.clone());
+    switch::without_values(Cli::command()).try_get_matches_from(words).err()
+}
+
+/// A message in which switches stand as people write them: `--push` in the place of `--push[=<PUSH>]`.
+fn without_values_of_switches(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("[=<") {
+        plain.push_str(before);
+        rest = after.split_once(">]").map_or("", |(_, behind)| behind);
+    }
+    plain + rest
 }
 
 #[cfg(test)]
@@ -128,7 +162,15 @@ mod tests {
 
     #[test]
     fn words_of_other_tools_are_answered() {
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 16] = [
+            (&["build", "--trimpath", "."], "leave it out"),
+            (&["build", "-v", "."], "--progress plain"),
+            (&["build", "--race", "."], "--go-flag -race"),
+            (&["run", "--umask=027", "image"], "umask 027"),
+            (&["copy", "--all", "a", "oci:b"], "all platforms"),
+            (&["inspect", "--raw", "a"], "--json"),
+            (&["pull", "--policy=always", "a"], "--pull WHEN"),
+            (&["start", "--detach-keys", "a", "b"], "leave it out"),
             (&["cache", "prune", "-f"], "leave it out"),
             (&["cache", "ls"], "gondola cache du"),
             (&["build", "--load", "."], "--output docker:"),
@@ -147,6 +189,74 @@ mod tests {
                 said.as_ref().is_some_and(|said| said.contains(expected)),
                 "{words:?} {said:?}"
             );
+        }
+    }
+
+    fn wrong(words: &[&str]) -> String {
+        let program = switch::with_values(Cli::command());
+        let error = program.try_get_matches_from(arguments(words)).unwrap_err();
+        let said = value::explain(&error).map(|error| error.to_string());
+        said.unwrap_or_else(|| without_values_of_switches(&error.render().to_string()))
+    }
+
+    #[test]
+    fn a_wrong_value_is_explained_in_the_words_of_its_flag() {
+        for (words, expected) in [
+            (&["build", "--push=perhaps"][..], "cannot use --push perhaps: expected true or false"),
+            (&["kaniko", "--no-push=x"], "cannot use --no-push x: expected true or false"),
+            (&["build", "--jobs", "x"], "cannot use --jobs x: expected a number"),
+            (&["build", "--jobs=100"], "cannot use --jobs 100: expected a number from 1 to 64"),
+            (&["run", "--dns=x", "y"], "cannot use --dns x: expected an IP address"),
+            (&["run", "--pull=x", "y"], "cannot use --pull x: expected missing, always or never"),
+            (
+                &["run", "--mount=x", "y"],
+                "cannot use --mount x: \"x\" is not known, expected type=KIND,…",
+            ),
+            (
+                &["run", "--volume=x:y:z", "y"],
+                "cannot use --volume x:y:z: the path in the container does not begin with /, expected \
+                 [HOST:]CONTAINER[:ro]",
+            ),
+            (&["build", "--tag"], "cannot use --tag: a value is missing, expected NAME"),
+            (
+                &["build", "--ulimit=x"],
+                "cannot use --ulimit x: expected NAME=SOFT[:HARD], such as nofile=1024:4096",
+            ),
+            (
+                &["pull", "A:b"],
+                "cannot use \"A:b\" as IMAGE: \"A\" has upper-case letters, a repository must not; \
+                 hint: write [registry/]repository[:tag][@sha256:…]",
+            ),
+        ] {
+            assert_eq!(wrong(words), expected);
+        }
+    }
+
+    #[test]
+    fn no_message_and_no_help_shows_values_of_switches() {
+        for words in [
+            &["build", "--push", "--bogus"][..],
+            &["build", "--one-image", "--psh"],
+            &["cache", "prune", "--al"],
+            &["kaniko", "--no-push", "--bogus"],
+            &["build", "--push=perhaps"],
+        ] {
+            let said = wrong(words);
+            assert!(!said.contains("[=<") && !said.contains("<PUSH>"), "{said}");
+        }
+        for words in [
+            &["build", "--help"][..],
+            &["build", "--push=true", "--help"],
+            &["-q=1", "cache", "prune", "--all=1", "-h"],
+            &["kaniko", "--no-push=true", "--help"],
+            &["--help"],
+        ] {
+            let help = help(&arguments(words)).unwrap();
+            assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{words:?}");
+            let text = help.render().to_string();
+            assert!(!text.contains("[=<") && !text.contains("[default: false]"), "{text}");
+            let command = words.iter().find(|word| !word.starts_with('-'));
+            assert!(command.is_none_or(|name| text.contains(&format!("gondola {name}"))), "{text}");
         }
     }
 

@@ -65,6 +65,18 @@ pub fn open_named(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Finds out whether [`open_named`] would open a file of at most `limit` bytes, and opens nothing: what a
+/// pipe of the shell holds is read once.
+pub fn check_named(path: &Path, limit: u64) -> io::Result<()> {
+    let found = fs_err::metadata(path)?;
+    if is_descriptor(path) && !found.is_file() {
+        return Ok(());
+    }
+    expect_regular(&found, limit)?;
+    let access = rustix::fs::Access::READ_OK;
+    Ok(rustix::fs::accessat(rustix::fs::CWD, path, access, rustix::fs::AtFlags::EACCESS)?)
+}
+
 /// Reads what [`open_named`] opens, at most `limit` bytes.
 pub fn read_named(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_opened(open_named(path)?, limit)
@@ -170,7 +182,10 @@ mod tests {
             (&zero, "it is a device"),
             (folder.path(), "it is a folder"),
         ] {
-            for found in [read(path, 10), read_named(path, 10), open(path).map(|_| Vec::new())] {
+            let checked = check_named(path, 10).map(|()| Vec::new());
+            for found in
+                [read(path, 10), read_named(path, 10), open(path).map(|_| Vec::new()), checked]
+            {
                 let error = refused(&found.unwrap_err());
                 assert!(error.starts_with(what), "{error}");
             }
@@ -189,6 +204,7 @@ mod tests {
         let path = folder.path().join("file");
         fs_err::write(&path, "12345").unwrap();
         assert_eq!(read(&path, 5).unwrap(), b"12345");
+        assert!(check_named(&path, 5).is_ok() && check_named(&path, 4).is_err());
         let error = refused(&read(&path, 4).unwrap_err());
         assert_eq!(error, "it has 5 bytes, at most 4 are taken");
         // Its size is 0.

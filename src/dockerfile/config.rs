@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
+use crate::literal;
 use crate::oci::{ContainerConfig, History, ImageConfig};
 
 /// The shell of the shell form, unless `SHELL` says otherwise.
@@ -152,14 +153,10 @@ pub fn shell(config: &mut ImageConfig, words: &[String]) -> String {
 
 /// `STOPSIGNAL`
 pub fn stop_signal(config: &mut ImageConfig, signal: String) -> Result<String> {
-    let bare = signal.strip_prefix("SIG").unwrap_or(&signal);
-    let is_number = signal.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
-    let is_name = !bare.is_empty()
-        && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-".contains(&b))
-        && bare.starts_with(|c: char| c.is_ascii_alphabetic());
-    if !is_number && !is_name {
+    if literal::signal(&signal).is_none() {
         return Err(Error::new(ErrorKind::Usage, format!("use the signal {signal}"))
-            .because("expected a name such as SIGTERM, or a number"));
+            .because("there is none of that name")
+            .hint("write SIGTERM, SIGINT, SIGQUIT, SIGUSR1, … or a number"));
     }
     let text = format!("STOPSIGNAL {signal}");
     config.config.stop_signal = signal;
@@ -342,10 +339,10 @@ mod tests {
 
     #[test]
     fn signals_are_names_or_numbers() {
-        for good in ["SIGTERM", "KILL", "9", "SIGRTMIN+3"] {
+        for good in ["SIGTERM", "KILL", "term", "9", "SIGRTMIN+3", "SIGRTMAX-14"] {
             assert!(stop_signal(&mut config(), good.to_owned()).is_ok(), "{good}");
         }
-        for bad in ["", "0", "65", "a b", "$X"] {
+        for bad in ["", "0", "65", "a b", "$X", "SIGTREM", "SIG", "SIGRTMIN+31", "TERM "] {
             assert!(stop_signal(&mut config(), bad.to_owned()).is_err(), "{bad}");
         }
     }

@@ -44,6 +44,11 @@ pub enum SecretSource {
     Value(String),
 }
 
+impl SecretSource {
+    /// The most bytes that a file of a secret may have, as in BuildKit.
+    pub const LONGEST: u64 = 500 << 10;
+}
+
 impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

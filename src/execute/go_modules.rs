@@ -2,7 +2,8 @@
 //!
 //! Since Go 1.16 `go build` refuses a folder that belongs to no module, and every beginner's tutorial has
 //! one. With `GO111MODULE=auto` Go builds it as it did before, and everything that has a `go.mod` as it
-//! does now.
+//! does now. Where there is no Go file there is nothing to build, and `go list -m` or `go env GOMOD` answer
+//! what they answer elsewhere.
 
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ pub(super) async fn are_optional(
     blocking_or(move || {
         let value = |name: &str| variables.iter().find(|(own, _)| own == name).map(|(_, it)| it);
         Ok(has_go(files.as_ref(), |name| value(name).is_some())?
+            && holds_go(files.as_ref(), &binds, &folder)?
             && !is_in_module(files.as_ref(), &binds, &folder)?
             && !is_set(files.as_ref(), OF_GO)?
             && !is_set(files.as_ref(), &own_settings(&value))?)
@@ -72,6 +74,49 @@ fn is_set(files: &dyn Files, path: &str) -> Result<bool> {
     let sets =
         |line: &str| line.trim_start().strip_prefix(MODE).is_some_and(|it| it.starts_with('='));
     Ok(text.lines().any(sets))
+}
+
+/// Whether a folder itself holds a file of Go, its own or one that is mounted there.
+fn holds_go(files: &dyn Files, binds: &[Bind], folder: &str) -> Result<bool> {
+    let real = locate(files, folder.as_bytes(), LastLink::Follow)?;
+    let real = real.map_or_else(|| "/".to_owned(), |path| format!("/{path}"));
+    for folder in [config::in_folder("/", folder), real] {
+        let folder = folder.trim_end_matches('/');
+        for bind in binds {
+            let target = bind.target.trim_end_matches('/');
+            let is_file_there = target
+                .rsplit_once('/')
+                .is_some_and(|(above, name)| above == folder && is_go(name.as_bytes()));
+            if is_file_there && is_file(bind.files.as_ref(), &bind.source)? {
+                return Ok(true);
+            }
+            if let Some(rest) = folder.strip_prefix(target)
+                && (rest.is_empty() || rest.starts_with('/'))
+                && has_go_file(bind.files.as_ref(), &format!("{}{rest}", bind.source))?
+            {
+                return Ok(true);
+            }
+        }
+        if has_go_file(files, folder)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn has_go_file(files: &dyn Files, folder: &str) -> Result<bool> {
+    let Some(found) = resolve(files, folder.as_bytes(), LastLink::Follow)? else {
+        return Ok(false);
+    };
+    if !found.node.entry.is_directory() {
+        return Ok(false);
+    }
+    let children = files.children(found.path.as_ref())?;
+    Ok(children.iter().any(|(name, node)| is_go(name) && !node.entry.is_directory()))
+}
+
+fn is_go(name: &[u8]) -> bool {
+    name.ends_with(b".go")
 }
 
 /// Whether a folder, or one that it is in, as it is written or as its links lead, holds what makes a module.
@@ -158,6 +203,41 @@ mod tests {
             ("/application", bind("/app", "/"), false),
         ] {
             assert_eq!(is_in_module(&image, &binds, folder).unwrap(), expected, "{folder}");
+        }
+    }
+
+    #[test]
+    fn a_folder_holds_go_where_a_file_of_it_lies_or_is_mounted() {
+        let image = files(&[
+            ("app/main.go", file("package main\n")),
+            ("app/data/x.txt", file("")),
+            ("odd/x.go", Entry::directory(0o755)),
+            ("link", Entry::symlink("app")),
+        ]);
+        let context: Arc<dyn Files> =
+            Arc::new(files(&[("main.go", file("")), ("sub/x.txt", file(""))]));
+        let bind = |target: &str, source: &str| {
+            let (target, source) = (target.to_owned(), source.to_owned());
+            vec![Bind { target, source, files: context.clone() }]
+        };
+        for (folder, binds, expected) in [
+            ("/app", vec![], true),
+            ("/app/", vec![], true),
+            ("/link", vec![], true),
+            ("/app/data", vec![], false),
+            ("/odd", vec![], false),
+            ("/", vec![], false),
+            ("", vec![], false),
+            ("/nowhere", vec![], false),
+            ("/src", bind("/src", "/"), true),
+            ("/src", bind("/src/", "."), true),
+            ("/src/sub", bind("/src", "/"), false),
+            ("/src", bind("/src/a.go", "/main.go"), true),
+            ("/", bind("/a.go", "/main.go"), true),
+            ("/src", bind("/src/a.go", "/sub"), false),
+            ("/source", bind("/src", "/"), false),
+        ] {
+            assert_eq!(holds_go(&image, &binds, folder).unwrap(), expected, "{folder}");
         }
     }
 

@@ -24,9 +24,6 @@ use crate::rootfs::{Fork, Link, Unpacker};
 use crate::sandbox::{self, Access, Isolation, Secret};
 use crate::store::{Lock, Store};
 
-/// The longest that a secret may be, as in BuildKit.
-const LONGEST_SECRET: u64 = 500 << 10;
-
 /// The files of contexts that the mounts of a step show: those that its key was made of.
 pub(super) struct Binds(Vec<Option<Arc<Bind>>>);
 
@@ -263,7 +260,9 @@ fn read_secret(id: &str, source: &SecretSource) -> Result<Vec<u8>> {
     let action = || format!("read the secret {id}");
     match source {
         SecretSource::Value(value) => Ok(value.clone().into_bytes()),
-        SecretSource::File(path) => crate::disk::read_named(path, LONGEST_SECRET).cannot(action),
+        SecretSource::File(path) => {
+            crate::disk::read_named(path, SecretSource::LONGEST).cannot(action)
+        }
     }
 }
 

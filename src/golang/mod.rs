@@ -57,7 +57,7 @@ pub use freshness::{Check, Record, Recorded, StartedAt, Trace};
 pub use image::{Images, Need, Unpacked};
 pub use name::{image_name, program_name};
 pub use packages::Package;
-pub use presence::has_program;
+pub use presence::{has_program, has_sources};
 pub use programs::Program;
 pub use requirement::{Modules, Requirement};
 pub use toolchain::Toolchain;

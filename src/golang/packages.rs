@@ -13,7 +13,7 @@ use super::Builder;
 use super::command::Output;
 use super::documents;
 use super::name::program_name;
-use super::presence::program_files;
+use super::presence::{conditional, program_files, unnamed_sources};
 use super::scope::{Scope, absolute, is_wildcard};
 
 /// A main package of some module.
@@ -114,7 +114,7 @@ impl Builder {
             let module = scope.module_of(&workdir);
             documents::check_sources(&module.clone().unwrap_or(workdir.clone()))?;
             if module.is_none()
-                && let Some(lone) = lone(&workdir, &pattern)
+                && let Some(lone) = lone(&workdir, &pattern)?
             {
                 questions.push(lone);
                 continue;
@@ -141,6 +141,7 @@ impl Builder {
         let mut packages = Vec::new();
         for listed in parse::<Listed>(&stdout)? {
             if listed.import_path == OF_FILES && listed.name == "main" {
+                self.note_unnamed(&question.workdir);
                 let name = question.workdir.file_name().map(|name| name.to_string_lossy());
                 packages.push(Package {
                     import_path: name.map_or_else(|| "app".to_owned(), Cow::into_owned),
@@ -165,19 +166,45 @@ impl Builder {
     }
 }
 
+impl Builder {
+    /// Says which files of a folder that is in no module are no part of its program.
+    fn note_unnamed(&self, folder: &Path) {
+        let unnamed = unnamed_sources(folder);
+        if !unnamed.is_empty() {
+            let verb = if unnamed.len() == 1 { "is" } else { "are" };
+            self.reporter.warn(format!(
+                "{} of {} {verb} not compiled: without a go.mod the Go files alone are the program, as for \"go run\"",
+                unnamed.join(", "),
+                folder.display(),
+            ));
+        }
+    }
+}
+
 /// What the go command calls a package that is known by its files.
 const OF_FILES: &str = "command-line-arguments";
 
 /// The program in a folder that is in no module: Go builds that of its files, as `go run main.go` does.
-fn lone(workdir: &Path, pattern: &str) -> Option<Question> {
-    let is_folder =
-        matches!(pattern, "." | "..") || pattern.starts_with("./") || pattern.starts_with('/');
+/// Files that are named are all compiled, whatever their constraints say; with several that would not be
+/// the program that a module has.
+fn lone(workdir: &Path, pattern: &str) -> Result<Option<Question>> {
+    let is_folder = matches!(pattern, "." | "..")
+        || ["./", "../", "/"].iter().any(|begin| pattern.starts_with(begin));
     if !is_folder || is_wildcard(pattern) {
-        return None;
+        return Ok(None);
     }
     let workdir = absolute(workdir, pattern);
     let patterns = program_files(&workdir);
-    (!patterns.is_empty()).then_some(Question { workdir, patterns })
+    if patterns.len() > 1
+        && let Some(file) = conditional(&workdir, &patterns)
+    {
+        return Err(Error::new(ErrorKind::Usage, format!("build the Go files of {}", workdir.display()))
+            .because(format!(
+                "{file} is for some builds alone, and without a go.mod all files of a folder are compiled"
+            ))
+            .hint("start a module with \"go mod init NAME\", or take the file out of the folder"));
+    }
+    Ok((!patterns.is_empty()).then_some(Question { workdir, patterns }))
 }
 
 /// Reads the JSON documents that `go list` prints one after another.
@@ -215,7 +242,11 @@ pub(super) fn explain(action: String, said: &str) -> Error {
 }
 
 /// Where the go command says what is wrong, but not what to do.
-const HINTS: [(&str, &str); 15] = [
+const HINTS: [(&str, &str); 16] = [
+    (
+        "relative import paths are not supported",
+        "start a module with \"go mod init NAME\", and import NAME/FOLDER",
+    ),
     ("go.mod file not found", "start a module with \"go mod init NAME\", or name a folder of one"),
     ("is not in std", "write a folder as ./folder, or check the import path"),
     ("directory not found", "check the folder's name"),

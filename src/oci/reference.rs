@@ -132,15 +132,7 @@ impl FromStr for Repository {
 
     /// Parses a name that has neither tag nor digest.
     fn from_str(text: &str) -> Result<Self> {
-        let (registry, path) = split_registry(text);
-        let path = match registry {
-            docker_hub::NAME if !path.contains('/') => format!("library/{path}"),
-            _ => path.to_owned(),
-        };
-        check_registry(registry)
-            .and_then(|()| check_path(&path))
-            .map_err(|why| invalid(text, &why))?;
-        Ok(Self { registry: registry.into(), path: path.into() })
+        repository(text).map_err(|why| invalid(text, &why))
     }
 }
 
@@ -167,22 +159,25 @@ impl FromStr for Reference {
         if let Some(tag) = tag {
             check_tag(tag).map_err(|why| invalid(text, &why))?;
         }
-        let repository: Repository = name.parse().map_err(|error: Error| {
-            // The part that is wrong was named; name the whole as well.
-            if name == text {
-                error
-            } else {
-                let shown = secret::addresses(text);
-                Error::new(error.kind(), format!("read image name \"{}\"", shown.escape_debug()))
-                    .caused_by(error)
-            }
-        })?;
+        let repository = repository(name).map_err(|why| invalid(text, &why))?;
         let tag = match (tag, &digest) {
             (None, None) => Some("latest"),
             (tag, _) => tag,
         };
         Ok(Self { repository, tag: tag.map(Into::into), digest })
     }
+}
+
+/// Reads a repository; where it is none, says which part of it is wrong.
+fn repository(text: &str) -> Result<Repository, String> {
+    let (registry, path) = split_registry(text);
+    let path = match registry {
+        docker_hub::NAME if !path.contains('/') => format!("library/{path}"),
+        _ => path.to_owned(),
+    };
+    check_registry(registry)?;
+    check_path(&path)?;
+    Ok(Repository { registry: registry.into(), path: path.into() })
 }
 
 fn invalid(text: &str, why: &str) -> Error {
@@ -336,6 +331,7 @@ mod tests {
         for (text, part) in [
             ("", "empty"),
             ("App", "upper-case"),
+            ("App:v1", "upper-case"),
             ("ghcr.io/a//b", "empty"),
             ("ghcr.io/", "empty"),
             ("a..b", "separator \"..\""),
@@ -358,6 +354,7 @@ mod tests {
             let error = text.parse::<Reference>().expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
             assert!(error.starts_with("cannot read image name"), "{error}");
+            assert_eq!(error.matches("cannot ").count(), 1, "{error}");
         }
     }
 

@@ -15,7 +15,7 @@ mod request;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
+pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published, check_file};
 pub use request::{
     BaseChoice, Caches, DockerfileSource, Grouping, ImageSettings, Override, Packaging, Prebuilt,
     Programs, Request, Settings, Source, Target, ToolchainChoice,

@@ -107,12 +107,7 @@ impl Outputs {
     pub(super) fn check(&self) -> Result<()> {
         self.places.iter().try_for_each(transport::check)?;
         for path in self.files() {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if !folder.is_none_or(std::path::Path::is_dir) {
-                return Err(Error::new(ErrorKind::Usage, format!("write {}", path.display()))
-                    .because("its folder does not exist"));
-            }
-            ResultFile::check(path).cannot(|| format!("write {}", path.display()))?;
+            check_file(path)?;
             if fs_err::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
                 fs_err::remove_file(path).cannot(|| "remove what an earlier build wrote")?;
             }
@@ -199,6 +194,20 @@ impl Outputs {
         });
         written.collect()
     }
+}
+
+/// Finds out whether a file for a result can be written. A place that can never be one is wrong usage.
+pub fn check_file(path: &Path) -> Result<()> {
+    let action = || format!("write {}", path.display());
+    let wrong = |why: &str| Error::new(ErrorKind::Usage, action()).because(why);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(wrong("its folder does not exist"));
+    }
+    if path.is_dir() {
+        return Err(wrong("it is a folder, expected a file"));
+    }
+    ResultFile::check(path).cannot(action)
 }
 
 /// Whether names that are pinned by a digest keep their tags.

@@ -216,7 +216,7 @@ impl Walker<'_> {
         if let Some(device) = device {
             return self.make_device(&place, &path, &attributes, device).map(|()| None);
         }
-        self.bytes += entry.size().next_multiple_of(4096);
+        self.bytes += entry.size();
         if self.contents == Contents::Linked
             && let EntryKind::File(Content::File(original)) = &entry.kind
             && fs_err::hard_link(original.path(), &place).is_ok()
@@ -269,7 +269,6 @@ impl Walker<'_> {
         rustix::fs::mkdirat(CWD, &place, Mode::from(OWNERS)).cannot(action)?;
         let folder = fs_err::File::open(&place).cannot(action)?;
         self.keeper.set(&folder, &path, &Attributes::of_entry(entry), Target::OpenFolder)?;
-        self.bytes += 4096;
         self.folders.push((path, entry.mode, entry.mtime));
         Ok(())
     }

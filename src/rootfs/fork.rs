@@ -1,5 +1,6 @@
 //! Writable root file systems.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
@@ -172,8 +173,8 @@ impl Fork {
             Some(_) => Vec::new(),
         };
         let bytes = match changes.filter(|_| snapshot.is_none()) {
-            Some(changes) => changes.iter().map(|(_, entry)| blocks(entry)).sum(),
-            None => disk_usage(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
+            Some(changes) => changes.iter().map(|(_, entry)| length(entry)).sum(),
+            None => lengths(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
         };
         below.store.keep_folder(scratch, (storage.name(), &id), &FolderInfo { bytes, needs })?;
         let mut rootfs = below;
@@ -212,29 +213,30 @@ fn make_upper(files: &Path, storage: OwnerStorage, root: &Entry) -> Result<()> {
     rustix::fs::futimens(&folder, &attributes.times()).cannot(|| "make a root file system")
 }
 
-/// The bytes that a file takes on disk, in whole blocks as most file systems have them.
-fn blocks(entry: &Entry) -> u64 {
-    const BLOCK: u64 = 4096;
+/// The length of a file; nothing else has one.
+fn length(entry: &Entry) -> u64 {
     match &entry.kind {
-        EntryKind::File(content) => content.size().next_multiple_of(BLOCK),
-        EntryKind::Directory => BLOCK,
+        EntryKind::File(content) => content.size(),
         _ => 0,
     }
 }
 
-/// The bytes that a folder takes on disk. What cannot be looked into does not count.
-fn disk_usage(folder: &Path) -> std::io::Result<u64> {
+/// The lengths of the files of a folder. What cannot be looked into does not count.
+fn lengths(folder: &Path) -> std::io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut pending = vec![folder.to_owned()];
-    let mut bytes = 0;
+    let (mut bytes, mut seen) = (0, BTreeSet::new());
     while let Some(folder) = pending.pop() {
         let Ok(entries) = fs_err::read_dir(folder) else { continue };
         for entry in entries {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            bytes += metadata.blocks() * 512;
             if metadata.is_dir() {
                 pending.push(entry.path());
+            } else if metadata.is_file()
+                && (metadata.nlink() == 1 || seen.insert((metadata.dev(), metadata.ino())))
+            {
+                bytes += metadata.len();
             }
         }
     }

@@ -27,8 +27,6 @@ use crate::store::remove_tree;
 
 /// How much content is read and written at once.
 const PIECE: usize = 256 << 10;
-/// What a file takes on disk is a multiple of this.
-const DISK_BLOCK: u64 = 4096;
 
 /// How a layer is written.
 #[derive(Clone, Debug)]
@@ -204,7 +202,6 @@ impl<'a> Writer<'a> {
         let mut made = Vec::new();
         let folder = self.folders.ensure(path, &mut |path| made.push(path.to_vec()));
         self.written.entries += made.len() as u64;
-        self.written.bytes += DISK_BLOCK * made.len() as u64;
         self.written.implied.extend(made);
         if self.written.entries > self.options.limits.headers {
             return Err(Error::new(ErrorKind::Invalid, "make its folder")
@@ -237,7 +234,7 @@ impl<'a> Writer<'a> {
             (&file).write_all(&self.buffer[..count]).cannot(|| "write it")?;
             size += count as u64;
         }
-        self.written.bytes += size.next_multiple_of(DISK_BLOCK);
+        self.written.bytes += size;
         self.keeper.set(&file, place.path, attributes, Target::File)?;
         rustix::fs::futimens(&file, &attributes.times()).cannot(|| "set its time")
     }
@@ -280,7 +277,6 @@ impl<'a> Writer<'a> {
         if hides {
             marks::set_opaque(&*folder, self.options.storage).map_err(marks::unmarked)?;
         }
-        self.written.bytes += DISK_BLOCK;
         self.describe_folder(&folder, place.path, attributes)?;
         self.folders.remember(place.path, &folder);
         Ok(())

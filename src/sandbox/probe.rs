@@ -220,18 +220,23 @@ fn weakness(isolation: Isolation, confinement: Confinement) -> Finding {
 
 fn explain(isolation: Isolation, fault: Fault) -> Finding {
     let lasts = fault.lasts();
+    let is_root = rustix::process::geteuid().is_root();
     let (reason, fix) = match (isolation, fault.stage) {
+        // Whatever it was that failed first: without it nothing of this works.
+        (Isolation::NsRoot, _) if is_root && lacks(&[ADMIN]).is_some() => {
+            explain_capability(ADMIN.1)
+        }
         (Isolation::NsRoot, Stage::Namespaces) => {
             ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
         }
-        (Isolation::NsRoot, Stage::Overlay) if !rustix::process::geteuid().is_root() => {
+        (Isolation::NsRoot, Stage::Overlay) if !is_root => {
             ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
         }
-        (Isolation::InContainer, Stage::Mounts) if !rustix::process::geteuid().is_root() => {
+        (Isolation::InContainer, Stage::Mounts) if !is_root => {
             ("it needs root, at least a container's".to_owned(), None)
         }
-        (Isolation::InContainer, Stage::Mounts) if missing_capability().is_some() => {
-            explain_capability(missing_capability().unwrap_or_default())
+        (Isolation::InContainer, Stage::Mounts) if lacks(&OF_CONTAINER).is_some() => {
+            explain_capability(lacks(&OF_CONTAINER).unwrap_or_default())
         }
         (Isolation::Proot, Stage::IdMap) => {
             (fault.reason, Some("install proot 5.4 or newer".to_owned()))
@@ -250,11 +255,16 @@ fn explain(isolation: Isolation, fault: Fault) -> Finding {
     Finding { isolation, works: false, reason: Some(reason), fix, lasts }
 }
 
-/// What root of a container needs to change the root directory and to make devices, where it lacks it.
-fn missing_capability() -> Option<&'static str> {
-    let needed = [(CapabilitySet::SYS_CHROOT, "SYS_CHROOT"), (CapabilitySet::MKNOD, "MKNOD")];
+/// What root needs to make namespaces and to mount layers.
+const ADMIN: (CapabilitySet, &str) = (CapabilitySet::SYS_ADMIN, "SYS_ADMIN");
+/// What root of a container needs to change the root directory and to make devices.
+const OF_CONTAINER: [(CapabilitySet, &str); 2] =
+    [(CapabilitySet::SYS_CHROOT, "SYS_CHROOT"), (CapabilitySet::MKNOD, "MKNOD")];
+
+/// The first of these that this process lacks.
+fn lacks(needed: &[(CapabilitySet, &'static str)]) -> Option<&'static str> {
     let held = rustix::thread::capabilities(None).ok()?.effective;
-    needed.into_iter().find(|(one, _)| !held.contains(*one)).map(|(_, name)| name)
+    needed.iter().find(|(one, _)| !held.contains(*one)).map(|(_, name)| *name)
 }
 
 fn explain_capability(name: &str) -> (String, Option<String>) {

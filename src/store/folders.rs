@@ -51,7 +51,7 @@ impl Drop for ScratchFolder {
 /// What the store needs to know of a folder that is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FolderInfo {
-    /// The bytes that its files take.
+    /// The lengths of its files.
     pub bytes: u64,
     /// The keys of folders of the same kind that are useless without it, or it without them.
     pub needs: Vec<String>,

@@ -44,7 +44,10 @@ impl Store {
             Some(found) if found >= FIRST => Ok(found),
             _ => Err(Error::new(ErrorKind::Corrupt, action())
                 .because(format!("{} holds no number of a format", path.display()))
-                .hint("set GONDOLA_HOME to another folder, or remove it")),
+                .hint(format!(
+                    "set GONDOLA_HOME to another folder, or remove {} with all that it holds",
+                    self.display()
+                ))),
         }
     }
 

@@ -31,7 +31,7 @@ fn usage_counts_every_file_once_in_its_class() {
     let bytes = |all: &[Descriptor]| all.iter().map(|d| d.size).sum::<u64>();
     place.store.put_record("base", "name", &"what was looked up").unwrap();
     let [images, bases, layers, look_ups] =
-        ["images", "bases", "layers", "look-ups"].map(|name| usage(&place.store, name));
+        ["images", "unnamed", "layers", "look-ups"].map(|name| usage(&place.store, name));
     assert_eq!(images.count, 4);
     assert!(images.bytes > bytes(&named));
     assert_eq!((bases.count, bases.bytes), (3, bytes(&base)));

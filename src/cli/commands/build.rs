@@ -10,8 +10,7 @@ use crate::cli::flags::table::FrontEnd;
 use crate::cli::flags::typed::Noted;
 use crate::cli::id_range::{Need, of_root};
 use crate::cli::session::{Session, check_streams, print_lines};
-use crate::disk::ResultFile;
-use crate::error::{Cannot as _, Result};
+use crate::error::Result;
 use crate::pipeline;
 use crate::sandbox::{Isolation, Preference};
 use crate::transport::Location;
@@ -49,8 +48,7 @@ async fn build(
     let keep = session.environment.store_keep()?;
     let engine = session.build_context()?;
     if let Some(path) = &args.result.timings {
-        let path = session.environment.resolve(path);
-        ResultFile::check(&path).cannot(|| format!("write {}", path.display()))?;
+        pipeline::check_file(&session.environment.resolve(path))?;
     }
     let asked = gondola::read(session, &build)?;
     for note in &asked.notes {
@@ -69,7 +67,7 @@ async fn build(
     }
     let published = published.map_err(|error| match isolation {
         Some(_) => error,
-        None => asked.choice.explain(error),
+        None => asked.choice.explain(error, args.sandbox.request().preference),
     })?;
     session.keep_store_within(keep);
     if args.result.output.iter().any(Location::is_stream) {

@@ -13,7 +13,7 @@ use crate::sandbox::Isolation;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cache::{self, CACHES, Describer, Entry, Policy, Usage, View};
+use crate::cache::{self, CACHES, Describer, Entry, Policy, Pruned, Usage, View};
 use crate::cli::output::human;
 use crate::cli::session::{Session, print};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +29,9 @@ pub struct CacheArgs {
 #[derive(Debug, Subcommand)]
 enum CacheCommand {
     /// Show disk usage: what is kept, its size and its last use
+    ///
+    /// Sizes are the lengths of files. A file with several names counts once; what the file system adds to
+    /// fill its blocks does not count.
     Du {
         /// Show each entry, and the image, step, mount or folder that it belongs to
         #[arg(short, long)]
@@ -51,12 +54,15 @@ struct PruneArgs {
     /// Remove the least recently used first, until this much is left, such as 500MB or 10GB
     #[arg(long, value_name = "SIZE", value_parser = crate::literal::size)]
     keep: Option<u64>,
-    /// Remove caches and unnamed images, too, not only what nothing can find again
+    /// Also remove caches and unnamed images, not only what nothing can find again
     #[arg(short, long)]
     all: bool,
     /// Print what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl CacheArgs {
@@ -147,7 +153,7 @@ impl DiskUsage {
             (cache.name(), CacheUsage { count, bytes, last_used: last_used.and_then(time) })
         });
         Self {
-            version: 1,
+            version: 2,
             path: store.root().display().to_string(),
             bytes: Usage::of(view.entries()).bytes,
             reclaimable: reclaimable(view),
@@ -235,9 +241,47 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
         dry_run: args.dry_run,
     };
     let pruned = cache::prune(&store, &policy, session.environment.now)?;
+    if args.json {
+        let document = Removed::of(&store, &pruned, args.dry_run);
+        return print(&format!("{}\n", serde_json::to_string(&document).unwrap_or_default()));
+    }
     let verb = if args.dry_run { "would free" } else { "freed" };
     let (bytes, count) = (human::bytes(pruned.bytes), pruned.entries.len());
     print(&format!("{verb} {bytes} in {count} entries\n"))
+}
+
+/// What `cache prune --json` writes. The version goes up when a field changes its meaning or goes.
+#[derive(Serialize)]
+struct Removed {
+    version: u32,
+    /// The store's folder.
+    path: String,
+    /// Whether it would be removed, and is there still.
+    dry_run: bool,
+    /// How many entries.
+    count: u64,
+    /// The bytes that are free then.
+    bytes: u64,
+    /// By the names of the caches.
+    #[serde(flatten)]
+    caches: BTreeMap<&'static str, CacheUsage>,
+}
+
+impl Removed {
+    fn of(store: &Store, pruned: &Pruned, dry_run: bool) -> Self {
+        let caches = CACHES.iter().map(|cache| {
+            let Usage { count, bytes, last_used } = pruned.of(cache.name());
+            (cache.name(), CacheUsage { count, bytes, last_used: last_used.and_then(time) })
+        });
+        Self {
+            version: 1,
+            path: store.root().display().to_string(),
+            dry_run,
+            count: pruned.entries.len() as u64,
+            bytes: pruned.bytes,
+            caches: caches.collect(),
+        }
+    }
 }
 
 fn verify(session: &Session) -> Result<()> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::process::ExitCode;
 
 use crate::cli::output::human;
-use crate::cli::session::{Session, print};
+use crate::cli::session::{Session, print, print_lines};
 use crate::error::Result;
 use crate::image::Artifact;
 use crate::oci::{Descriptor, Reference};
@@ -23,8 +23,11 @@ pub struct ImagesArgs {
     #[arg(long)]
     json: bool,
     /// Print whole digests
-    #[arg(long)]
+    #[arg(long, alias = "no-trunc")]
     digests: bool,
+    /// Print digests only, one on a line
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 impl Runs for ImagesArgs {
@@ -45,6 +48,9 @@ fn run(session: &Session, args: &ImagesArgs) -> Result<()> {
     if args.json {
         let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
         return print(&format!("{}\n", Value::Array(rows)));
+    }
+    if args.quiet || session.global.quiet {
+        return print_lines(rows.iter().map(|row| row.digest(args.digests)));
     }
     print(&table(&rows, args.digests))
 }
@@ -67,6 +73,11 @@ impl Row {
         let contents =
             read_from_store(store, &descriptor).ok().map(|artifact| Contents::of(&artifact));
         Self { name, descriptor, contents }
+    }
+
+    fn digest(&self, whole: bool) -> &str {
+        let digest = &self.descriptor.digest;
+        if whole { digest.as_str() } else { digest.short() }
     }
 
     fn to_json(&self) -> Value {
@@ -96,13 +107,11 @@ impl Contents {
 fn table(rows: &[Row], digests: bool) -> String {
     let mut cells = vec![["NAME", "DIGEST", "PLATFORMS", "SIZE"].map(str::to_owned)];
     cells.extend(rows.iter().map(|row| {
-        let digest = &row.descriptor.digest;
-        let digest = if digests { digest.to_string() } else { digest.short().to_owned() };
         let (platforms, size) = match &row.contents {
             Some(contents) => (contents.platforms.join(","), human::bytes(contents.bytes)),
             None => ("incomplete".to_owned(), "-".to_owned()),
         };
-        [row.name.familiar(), digest, platforms, size]
+        [row.name.familiar(), row.digest(digests).to_owned(), platforms, size]
     }));
     human::columns(&cells)
 }

@@ -45,6 +45,10 @@ async fn run(session: &Session, args: LoginArgs) -> Result<()> {
         Some(name) => name,
         None => ask("Username: ", Echo::On)?,
     };
+    if let Some(odd) = username.chars().find(|letter| *letter == ':' || letter.is_control()) {
+        return Err(Error::new(ErrorKind::Usage, format!("log in as {}", username.escape_debug()))
+            .because(format!("no registry takes a user name with {odd:?}")));
+    }
     let password = match args.password {
         Some(password) => password,
         None if args.password_stdin => read_password()?,

@@ -22,8 +22,8 @@ pub struct PsArgs {
     /// Show all containers, not only running ones
     #[arg(short, long)]
     all: bool,
-    /// Print ids only
-    #[arg(short, long = "ids")]
+    /// Print ids only, one on a line
+    #[arg(short, long, alias = "ids")]
     quiet: bool,
     /// Print JSON, one array
     #[arg(long)]

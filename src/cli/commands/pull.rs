@@ -23,7 +23,7 @@ pub struct PullArgs {
     /// Images to pull
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<Reference>,
-    /// Unpack the images, too, so that the first run starts at once
+    /// Also unpack the images, so that the first run starts at once
     #[arg(long)]
     unpack: bool,
     #[command(flatten)]

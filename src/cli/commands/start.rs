@@ -18,13 +18,13 @@ use crate::sandbox::{Exit, Isolation};
 /// Arguments of `gondola start`.
 #[derive(Debug, Args)]
 pub struct StartArgs {
-    /// The containers; one that runs goes on
+    /// Containers to start; one that is running goes on
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
     /// Show the program's output, and end with its exit code
     #[arg(short, long)]
     attach: bool,
-    /// Give it this command's input, too, where it was run with -i
+    /// Also give it this command's input, if it was run with -i
     #[arg(short, long)]
     interactive: bool,
 }

@@ -36,10 +36,10 @@ pub struct BuildArgs {
     /// as ./cmd/...). Without one: the Go package here, else the Dockerfile here
     #[arg(value_name = "CONTEXT|PACKAGE", value_hint = ValueHint::DirPath)]
     pub packages: Vec<String>,
-    /// Build the Go package in a folder that has a Dockerfile, too
+    /// Build the Go package of a folder that also has a Dockerfile
     #[arg(long)]
     pub package: bool,
-    /// Package whose binary goes into one image with those of the other --bin; repeatable
+    /// Put this package's binary into one image with those of the other --bin; repeatable
     #[arg(long, value_name = "PACKAGE", conflicts_with = "packages")]
     pub bin: Vec<String>,
     /// Put all packages' binaries into one image; the first is the entrypoint
@@ -54,13 +54,13 @@ pub struct BuildArgs {
     /// Use no results of earlier builds
     #[arg(long)]
     pub no_cache: bool,
-    /// Share caches with builds that give the same name, instead of those of the same CI ref or folder
+    /// Share caches with builds that give the same name, not with those of the same CI ref or folder
     #[arg(long, value_name = "NAME")]
     pub cache_scope: Option<String>,
-    /// For untrusted code: share no caches with other builds, but what is found by its content
+    /// For untrusted code: share no caches with other builds, except what is found by its content
     #[arg(long)]
     pub no_shared_caches: bool,
-    /// Look up the tags of bases, and those in gondola.lock, again
+    /// Look up the tags of base images again, also those in gondola.lock
     #[arg(long)]
     pub pull: bool,
     #[command(flatten)]
@@ -88,7 +88,7 @@ pub struct ResultArgs {
     /// Write oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:TAG], or load into docker: or podman:; repeatable
     #[arg(short, long, value_name = "KIND:PATH")]
     pub output: Vec<Location>,
-    /// Platforms such as linux/amd64,linux/arm64, or "all" that the base offers
+    /// Platforms such as linux/amd64,linux/arm64, or "all" for those that the base offers
     #[arg(long, value_name = "LIST")]
     pub platform: Vec<PlatformSet>,
     /// Write the images' digests to a file
@@ -103,7 +103,7 @@ pub struct ResultArgs {
     /// Write an HTML page that shows what ran when
     #[arg(long, value_name = "FILE.html", value_hint = ValueHint::FilePath)]
     pub timings: Option<PathBuf>,
-    /// Say of each step, package and base where it came from, and why it was made again
+    /// Say where each step, package and base came from, and why it was made again
     #[arg(long)]
     pub explain: bool,
 }
@@ -127,7 +127,7 @@ pub struct GoArgs {
     /// Flags for the assembler; repeatable
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub asmflags: Vec<String>,
-    /// Module mode: mod, readonly or vendor
+    /// Module mode
     #[arg(long = "mod", id = "mod", value_name = "MODE", value_parser = module_mode())]
     pub mod_mode: Option<ModuleMode>,
     /// Any other flag for go build; repeatable
@@ -163,10 +163,10 @@ pub struct ImageArgs {
     /// Set a variable; repeatable
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// User, USER[:GROUP]
-    #[arg(short, long)]
+    /// User that runs the program
+    #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// Working folder
+    /// Working folder of the program
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
     /// Declare a port, PORT[/udp]; repeatable
@@ -176,7 +176,7 @@ pub struct ImageArgs {
     #[arg(long, value_name = "DIR")]
     pub volume: Vec<String>,
     /// Add a label to the configuration; repeatable
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME[=VALUE]")]
     pub label: Vec<String>,
     /// Add an annotation to manifests and index; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
@@ -225,7 +225,7 @@ pub struct DockerfileArgs {
     /// Add a line to the steps' /etc/hosts; repeatable
     #[arg(long, value_name = "NAME:IP")]
     pub add_host: Vec<String>,
-    /// Replace a name in FROM and --from: by a folder, docker-image://IMAGE, oci-layout://DIR, a repository, the address of an archive; repeatable
+    /// Replace a name in FROM and --from by a folder, docker-image://IMAGE, oci-layout://DIR, a repository or the address of an archive; repeatable
     #[arg(long, value_name = "NAME=PLACE")]
     pub build_context: Vec<String>,
     /// Limit each process of a step, such as nofile=1024:4096; repeatable
@@ -315,6 +315,18 @@ const fn all(name: &'static str) -> Flag {
     Flag::new(name, Effect::Applies)
 }
 
+/// What is made of an image: nothing, where the Dockerfile is only checked.
+const fn result(name: &'static str) -> Flag {
+    Flag::new(
+        name,
+        Effect::AppliesWithout(
+            "check",
+            "the Dockerfile is checked, and no image is built",
+            "leave one of the two out",
+        ),
+    )
+}
+
 /// How Go packages are compiled.
 const fn go(name: &'static str) -> Flag {
     programs(name).on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED)
@@ -349,13 +361,13 @@ pub static FLAGS: [Flag; 75] = [
     all("no-shared-caches").on(FrontEnd::Prebuilt, NO_BUILD),
     all("pull").on(FrontEnd::Prebuilt, Effect::Ignored("bases are looked up each time")),
     all("tag"),
-    all("push"),
-    all("output"),
+    result("push"),
+    result("output"),
     all("platform"),
-    all("iidfile"),
-    all("metadata-file"),
-    all("image-refs"),
-    all("timings"),
+    result("iidfile"),
+    result("metadata-file"),
+    result("image-refs"),
+    result("timings"),
     all("explain"),
     go("go"),
     go("build-tags"),

@@ -224,8 +224,8 @@ fn source(
     // As kaniko's own steps do, these see all that it sees of proxies.
     let mut arguments = input::with_epoch(session, proxies::of_environment(session));
     arguments.extend(self::arguments(&args.build_arg, &environment.variables)?);
-    let secrets = args.secret.iter().map(|text| grammars::secret::parse(environment, text));
-    let (secrets, packaging) = (secrets.collect::<Result<_>>()?, packaging(args, destinations)?);
+    let secrets = grammars::secret::all(environment, &session.reporter, &args.secret)?;
+    let packaging = packaging(args, destinations)?;
     let manifest_format = manifest_format(args)?;
     // Last, because it may read standard input.
     let context = context::choose(args, &environment.variables)?.open(session)?;

@@ -40,7 +40,7 @@ pub struct RunArgs {
     /// Add a label to the container; repeatable
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     label: Vec<String>,
-    /// When to pull the image: if it is missing, always or never
+    /// When to pull the image
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pull: Pull,
     /// Platform of an image that has several
@@ -91,7 +91,7 @@ struct FileArgs {
     #[arg(short, long, value_name = "[HOST:]CONTAINER[:ro]")]
     volume: Vec<Volume>,
     /// Mount type=bind,source=…,target=…[,readonly], type=tmpfs,target=… or type=volume,target=…; repeatable
-    #[arg(long, value_name = "FIELDS", value_parser = Volume::mount)]
+    #[arg(long, value_name = "type=KIND,…", value_parser = Volume::mount)]
     mount: Vec<Volume>,
     /// Mount an empty tmpfs; repeatable
     #[arg(long, value_name = "PATH[:size=…,mode=…]", value_parser = Volume::tmpfs)]
@@ -292,6 +292,9 @@ fn options(args: &RunArgs, session: &Session) -> Result<Options> {
     env.extend(proxies::for_container(session, &env));
     let volumes = files.volume.iter().chain(&files.mount).chain(&files.tmpfs);
     let choice = network.network.as_deref().filter(|word| *word != "default");
+    if let Some(name) = &network.hostname {
+        flags::host::check_name(&format!("--hostname {}", name.escape_debug()), name)?;
+    }
     let stop_timeout = program.stop_timeout.map(|seconds| u64::try_from(seconds).ok());
     Ok(Options {
         arguments: args.words[1..].to_vec(),

@@ -15,6 +15,26 @@ pub fn with_values(flag: &str, items: &[String]) -> Result<BTreeMap<String, Stri
     items.iter().map(pair).collect()
 }
 
+/// The same for variables, whose names have a form.
+pub fn set_variables(flag: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
+    let all = with_values(flag, items)?;
+    check_names(flag, &all)?;
+    Ok(all)
+}
+
+/// Reads lists of `FROM=TO`: places by those that they take the place of. Nothing of them is secret but
+/// the users of addresses.
+pub fn replacements(flag: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| match split(text) {
+        Some((from, Some(to))) if !to.is_empty() => Ok((from.to_owned(), to.to_owned())),
+        _ => {
+            let shown = secret::addresses(text);
+            Err(refuse(&format!("{flag} {}", shown.escape_debug()), "expected FROM=TO"))
+        }
+    };
+    items.iter().map(pair).collect()
+}
+
 /// Reads lists of labels: one without a value is a word alone.
 pub fn labels(flag: &str, items: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| match split(text) {
@@ -35,7 +55,26 @@ pub fn variables(
         Some((name, None)) => Ok((name.to_owned(), caller.get(name).cloned())),
         None => Err(refuse(&display(flag, text), "expected NAME or NAME=VALUE")),
     };
-    items.iter().map(pair).collect()
+    let all: BTreeMap<_, _> = items.iter().map(pair).collect::<Result<_>>()?;
+    all.keys().try_for_each(|name| check_name(flag, name))?;
+    Ok(all)
+}
+
+/// Refuses names that no variable has; `flag` says where they stand.
+pub fn check_names(flag: &str, all: &BTreeMap<String, String>) -> Result<()> {
+    all.keys().try_for_each(|name| check_name(flag, name))
+}
+
+/// No program finds a variable whose name has blanks or ends of lines, and files of variables are torn by
+/// them.
+fn check_name(flag: &str, name: &str) -> Result<()> {
+    match name.chars().find(|letter| letter.is_whitespace() || letter.is_control()) {
+        Some(odd) => {
+            let flag = format!("{flag} {}=…", name.escape_debug());
+            Err(refuse(&flag, format!("a variable's name has no {odd:?}")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Splits at the first equals sign. A name is never empty.
@@ -99,5 +138,32 @@ mod tests {
         let error = with_values("--env", &["=hunter2".to_owned()]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert_eq!(error.to_string(), "cannot use --env =…: expected NAME=VALUE");
+    }
+
+    #[test]
+    fn names_of_variables_have_no_blanks_and_those_of_labels_may() {
+        for text in ["A B=c", "A\n=c", " A=c", "A\u{1b}=c"] {
+            let items = [text.to_owned()];
+            let found = [
+                set_variables("--env", &items).map(drop),
+                variables("--env", &items, &BTreeMap::new()).map(drop),
+            ];
+            for error in found.map(Result::unwrap_err) {
+                let error = error.to_string();
+                assert!(error.starts_with("cannot use --env ") && !error.contains('\n'), "{error}");
+                assert!(error.contains("a variable's name has no '"), "{error}");
+            }
+            assert!(labels("--label", &items).is_ok() && with_values("-", &items).is_ok());
+        }
+        assert!(set_variables("--env", &["A=b\nc".to_owned()]).is_ok());
+    }
+
+    #[test]
+    fn a_replacement_that_is_none_is_refused_in_its_own_words() {
+        for text in ["x", "=x", "x=", ""] {
+            let error = replacements("--mirror", &[text.to_owned()]).unwrap_err().to_string();
+            assert_eq!(error, format!("cannot use --mirror {text}: expected FROM=TO"));
+        }
+        assert_eq!(replacements("--mirror", &["a=b".to_owned()]).unwrap()["a"], "b");
     }
 }

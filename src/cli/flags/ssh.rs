@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::refuse;
 use crate::cli::environment::Environment;
-use crate::error::Result;
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// Reads `NAME[=SOCKET]`; without a socket it is that of `SSH_AUTH_SOCK`.
 pub fn parse(environment: &Environment, text: &str) -> Result<(String, PathBuf)> {
@@ -15,15 +15,18 @@ pub fn parse(environment: &Environment, text: &str) -> Result<(String, PathBuf)>
     };
     let wrong = |why: &str| refuse(&format!("--ssh {text}"), why);
     if name.is_empty() {
-        return Err(wrong("expected default, or NAME=SOCKET"));
+        return Err(wrong("expected NAME or NAME=SOCKET, such as default"));
     }
     let of_environment = || environment.get("SSH_AUTH_SOCK");
     let socket = socket.filter(|socket| !socket.is_empty()).or_else(of_environment);
     let path = environment
         .resolve(socket.ok_or_else(|| wrong("SSH_AUTH_SOCK is not set: no agent runs"))?);
-    let is_socket = fs_err::metadata(&path).is_ok_and(|found| found.file_type().is_socket());
-    if !is_socket {
-        return Err(wrong("it is no socket").hint("add the key to an agent with ssh-add"));
+    let action = || format!("use --ssh {name}={}", path.display());
+    let found = fs_err::metadata(&path).cannot(action)?;
+    if !found.file_type().is_socket() {
+        return Err(Error::new(ErrorKind::Io, action())
+            .because("it is no socket")
+            .hint("add the key to an agent with ssh-add"));
     }
     Ok((name.to_owned(), path))
 }
@@ -50,9 +53,10 @@ mod tests {
         let nothing = Environment::with(&[]);
         for (environment, text, why) in [
             (&nothing, "default", "no agent runs"),
-            (&environment, "git=/dev/null", "it is no socket"),
-            (&environment, "", "expected default"),
-            (&environment, "=/x", "expected default"),
+            (&environment, "git=/dev/null", "cannot use --ssh git=/dev/null: it is no socket"),
+            (&environment, "git=/no/x", "cannot use --ssh git=/no/x: No such file or directory"),
+            (&environment, "", "expected NAME"),
+            (&environment, "=/x", "expected NAME"),
         ] {
             let error = parse(environment, text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

@@ -32,6 +32,8 @@ pub enum Effect {
     Ignored(&'static str),
     /// What its help says if this switch is on, else nothing, for this reason.
     AppliesWith(&'static str, &'static str),
+    /// What its help says, but an error beside this switch: why, and what to do instead.
+    AppliesWithout(&'static str, &'static str, &'static str),
     /// It is an error: why, and what to do instead.
     Refused(&'static str, &'static str),
 }
@@ -74,7 +76,7 @@ impl Flag {
     }
 
     /// The flag as it is typed.
-    fn display_name(&self) -> String {
+    pub fn display_name(&self) -> String {
         format!("--{}", self.name)
     }
 }
@@ -115,6 +117,12 @@ pub fn check(flags: &[Flag], typed: &Typed, front_end: FrontEnd) -> Result<Vec<S
                 let action = format!("use {}", flag.display_name());
                 return Err(Error::new(ErrorKind::Usage, action).because(why).hint(instead));
             }
+            Effect::AppliesWithout(switch, why, instead)
+                if typed.asks_for(flag.name) && typed.asks_for(switch) =>
+            {
+                let action = format!("use {} with --{switch}", flag.display_name());
+                return Err(Error::new(ErrorKind::Usage, action).because(why).hint(instead));
+            }
             Effect::Ignored(why) => why,
             Effect::AppliesWith(switch, why) if !typed.asks_for(switch) => why,
             _ => continue,
@@ -150,10 +158,12 @@ mod tests {
         cache: bool,
         #[arg(long, default_value = "1")]
         age: String,
+        #[arg(long)]
+        out: Option<String>,
     }
 
     const NOT_HERE: Effect = Effect::Refused("it is another's", "leave it out");
-    const FLAGS: [Flag; 7] = [
+    const FLAGS: [Flag; 8] = [
         Flag::new("file", Effect::Applies).on(FrontEnd::Packages, NOT_HERE).deciding(),
         Flag::new("bin", Effect::Applies).on(FrontEnd::Dockerfile, NOT_HERE).deciding(),
         Flag::new("check", Effect::Applies).on(FrontEnd::Packages, NOT_HERE),
@@ -161,6 +171,7 @@ mod tests {
         Flag::new("rm", Effect::Fulfilled),
         Flag::new("cache", Effect::Applies),
         Flag::new("age", Effect::AppliesWith("cache", "nothing ages")),
+        Flag::new("out", Effect::AppliesWithout("rm", "nothing is left", "leave it out")),
     ];
     const BOTH: [FrontEnd; 2] = [FrontEnd::Packages, FrontEnd::Dockerfile];
 
@@ -199,5 +210,17 @@ mod tests {
         let error = check(&["--memory", "--check"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert_eq!(error.to_string(), "cannot use --check: it is another's; hint: leave it out");
+    }
+
+    #[test]
+    fn a_flag_that_a_switch_excludes_is_refused_beside_it_alone() {
+        let check = |words: &[&str]| check(&FLAGS, &typed(words), FrontEnd::Packages);
+        for words in [&["--out=x"][..], &["--rm"], &["--out=x", "--rm=false"]] {
+            assert_eq!(check(words).unwrap(), [""; 0], "{words:?}");
+        }
+        let error = check(&["--rm", "--out=x"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let expected = "cannot use --out with --rm: nothing is left; hint: leave it out";
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -30,6 +30,11 @@ impl Typed {
         self.all.contains(name)
     }
 
+    /// Whether a switch was typed and turned off.
+    pub fn turns_off(&self, name: &str) -> bool {
+        self.has(name) && self.off.contains(name)
+    }
+
     /// Whether an argument was typed, and is no switch that was turned off.
     pub fn asks_for(&self, name: &str) -> bool {
         self.has(name) && !self.off.contains(name)

@@ -24,7 +24,6 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
     let own = &args.dockerfile;
     let (context, file) = context_and_file(session, args)?;
     let named = own.build_context.iter().map(|text| context::named(text, &environment.folder));
-    let secrets = own.secret.iter().map(|text| flags::secret::parse(environment, text));
     let agents = own.ssh.iter().map(|text| flags::ssh::parse(environment, text));
     let arguments = arguments(session, &own.build_arg)?;
     let name = golang::image_name(name(&context).as_deref().unwrap_or("app"));
@@ -35,7 +34,7 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
         target: own.target.clone(),
         epoch: input::epoch(&arguments)?,
         arguments,
-        secrets: secrets.collect::<Result<_>>()?,
+        secrets: flags::secret::all(environment, &session.reporter, &own.secret)?,
         agents: agents.collect::<Result<_>>()?,
         hosts: own.add_host.iter().map(|text| flags::host::parse(text)).collect::<Result<_>>()?,
         network: network(own.network.as_deref())?,

@@ -8,6 +8,7 @@ use super::{BuildArgs, GoArgs, ImageArgs, platform};
 use crate::cli::environment::Environment;
 use crate::cli::flags::pair;
 use crate::config::{self, GondolaYaml};
+use crate::container::StopSignal;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::BuildFlags;
 use crate::layer::Encoding;
@@ -103,7 +104,7 @@ fn typed_go(args: &GoArgs) -> Result<config::Go> {
         gcflags: listed(&args.gcflags),
         asmflags: listed(&args.asmflags),
         tags: listed(&args.build_tags),
-        env: pair::with_values("--go-env", &args.go_env)?,
+        env: pair::set_variables("--go-env", &args.go_env)?,
         cgo: args.cgo.then_some(true),
         vcs_stamp: args.vcs_stamp.then_some(true),
         module_mode: args.mod_mode,
@@ -116,16 +117,22 @@ fn typed_image(args: &ImageArgs) -> Result<config::Image> {
     Ok(config::Image {
         entrypoint: command("--entrypoint", &args.entrypoint)?,
         cmd: command("--cmd", &args.cmd)?,
-        env: pair::with_values("--env", &args.env)?,
+        env: pair::set_variables("--env", &args.env)?,
         user: args.user.clone(),
         workdir: args.workdir.clone(),
         ports: listed(&args.port),
         labels: pair::labels("--label", &args.label)?,
         annotations: pair::with_values("--annotation", &args.annotation)?,
-        stop_signal: args.stop_signal.clone(),
+        stop_signal: args.stop_signal.clone().map(signal).transpose()?,
         volumes: listed(&args.volume),
         add: listed(&args.add),
     })
+}
+
+/// A signal that there is, as it is written.
+fn signal(text: String) -> Result<String> {
+    text.parse::<StopSignal>().cannot(|| "use --stop-signal")?;
+    Ok(text)
 }
 
 fn listed(items: &[String]) -> Option<Vec<String>> {
@@ -160,13 +167,14 @@ fn settings(mut given: config::Settings, name: Option<String>, folder: &Path) ->
             annotations: std::mem::take(&mut given.image.annotations),
         },
         toolchain: toolchain_choice(&given.go, folder)?,
-        go: build_flags(given.go),
+        go: build_flags(given.go)?,
         image: image_settings(given.image, name)?,
     })
 }
 
-fn build_flags(given: config::Go) -> BuildFlags {
-    BuildFlags {
+fn build_flags(given: config::Go) -> Result<BuildFlags> {
+    pair::check_names("go: env", &given.env)?;
+    Ok(BuildFlags {
         tags: given.tags.unwrap_or_default(),
         ldflags: given.ldflags.unwrap_or_default(),
         gcflags: given.gcflags.unwrap_or_default(),
@@ -177,10 +185,11 @@ fn build_flags(given: config::Go) -> BuildFlags {
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
         mod_mode: given.module_mode,
         ..BuildFlags::default()
-    }
+    })
 }
 
 fn image_settings(given: config::Image, name: Option<String>) -> Result<ImageSettings> {
+    pair::check_names("env", &given.env)?;
     let assets = given.add.unwrap_or_default();
     Ok(ImageSettings {
         name,

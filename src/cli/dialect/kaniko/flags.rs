@@ -24,10 +24,10 @@ macro_rules! flags {
             )]
             pub $switch: Option<bool>,)*
             $($(#[$value_doc])*
-            #[arg(long, value_name = "VALUE", allow_hyphen_values = true $(, $($value_arg)*)?)]
+            #[arg(long, allow_hyphen_values = true $(, $($value_arg)*)?)]
             pub $value: Option<String>,)*
             $($(#[$list_doc])*
-            #[arg(long, value_name = "VALUE", allow_hyphen_values = true, action = ArgAction::Append $(, $($list_arg)*)?)]
+            #[arg(long, allow_hyphen_values = true, action = ArgAction::Append $(, $($list_arg)*)?)]
             pub $list: Vec<String>,)*
         }
     };
@@ -96,85 +96,85 @@ flags! {
         }
         values {
             /// Bucket of the context, where --context is not given
-            bucket(short = 'b'),
+            bucket(value_name = "BUCKET", short = 'b'),
             /// Has no effect: base images are kept in the local store
-            cache_dir,
+            cache_dir(value_name = "DIR"),
             /// Repository through which results of steps are shared [default: DESTINATION/cache]
-            cache_repo,
+            cache_repo(value_name = "REPOSITORY"),
             /// Share Go caches with builds that give the same name, instead of those of the same CI ref or folder (gondola's own flag)
-            cache_scope,
+            cache_scope(value_name = "NAME"),
             /// Reuse shared results for this long, such as 6h [default: 336h]
-            cache_ttl,
+            cache_ttl(value_name = "TIME"),
             /// Compression of new layers: gzip or zstd
-            compression,
+            compression(value_name = "HOW"),
             /// Level of compression: 1-9 for gzip, 1-19 for zstd
-            compression_level,
+            compression_level(value_name = "N"),
             /// Context: a folder, dir://PATH, tar://FILE, tar://stdin or git://HOST/REPOSITORY
-            context(short = 'c'),
+            context(value_name = "CONTEXT", short = 'c'),
             /// Folder below the context to use instead of it
-            context_sub_path,
+            context_sub_path(value_name = "DIR"),
             /// Platform to build for, such as linux/arm64
-            custom_platform(alias = "customPlatform"),
+            custom_platform(value_name = "PLATFORM", alias = "customPlatform"),
             /// Write the image's digest to a file
-            digest_file,
+            digest_file(value_name = "FILE"),
             /// Dockerfile to build [default: Dockerfile]
-            dockerfile(short = 'f'),
+            dockerfile(value_name = "FILE", short = 'f'),
             /// Number of retries of each request of a pull
-            image_download_retry,
+            image_download_retry(value_name = "N"),
             /// Format of the manifest: docker or oci
-            image_format,
+            image_format(value_name = "FORMAT"),
             /// Has no effect: unpacking a verified layer again changes nothing
-            image_fs_extract_retry,
+            image_fs_extract_retry(value_name = "N"),
             /// Write NAME@DIGEST of each destination to a file
-            image_name_with_digest_file,
+            image_name_with_digest_file(value_name = "FILE"),
             /// Write NAME:TAG@DIGEST of each destination to a file
-            image_name_tag_with_digest_file,
+            image_name_tag_with_digest_file(value_name = "FILE"),
             /// Has no effect: --store names the folder of gondola
-            kaniko_dir,
+            kaniko_dir(value_name = "DIR"),
             /// Format of the log: text, color or json
-            log_format,
+            log_format(value_name = "FORMAT"),
             /// Write an OCI image layout to a folder
-            oci_layout_path,
+            oci_layout_path(value_name = "DIR"),
             /// Number of retries of each request of a push
-            push_retry,
+            push_retry(value_name = "N"),
             /// Has no effect: changes are read from the file system's own record
-            snapshot_mode(alias = "snapshotMode"),
+            snapshot_mode(value_name = "MODE", alias = "snapshotMode"),
             /// Write an archive for docker load to a file
-            tar_path(alias = "tarPath"),
+            tar_path(value_name = "FILE", alias = "tarPath"),
             /// Level of the log: trace, debug, info, warn, error, fatal or panic
-            verbosity(short = 'v'),
+            verbosity(value_name = "LEVEL", short = 'v'),
         }
         lists {
-            /// Add an annotation to the manifest, NAME=VALUE; repeatable
-            annotation,
-            /// Set an ARG, NAME=VALUE; without a value, it is the environment's; repeatable
-            build_arg,
+            /// Add an annotation to the manifest; repeatable
+            annotation(value_name = "NAME=VALUE"),
+            /// Set an ARG; without a value, it is the environment's; repeatable
+            build_arg(value_name = "NAME[=VALUE]"),
             /// Has no effect: helpers are those that docker's config.json names; repeatable
-            credential_helpers,
+            credential_helpers(value_name = "NAME"),
             /// Push to this name; repeatable
-            destination(short = 'd'),
+            destination(value_name = "NAME", short = 'd'),
             /// Option for a git context: branch=NAME; single-branch=, depth= and recurse-submodules= have no effect; repeatable
-            git,
+            git(value_name = "OPTION"),
             /// Has no effect: a layer holds only what its step wrote; repeatable
-            ignore_path,
+            ignore_path(value_name = "PATH"),
             /// Allow plain http, or https with an unknown certificate, for this registry; repeatable
-            insecure_registry,
-            /// Add a label to the configuration, NAME=VALUE; repeatable
-            label,
-            /// Trust this certificate of a registry, REGISTRY=FILE; repeatable
-            registry_certificate,
-            /// Show this certificate to a registry, REGISTRY=CERTIFICATE,KEY; repeatable
-            registry_client_cert,
-            /// Pull from OTHER before REGISTRY, REGISTRY=OTHER[;…]; repeatable
-            registry_map,
+            insecure_registry(value_name = "HOST[:PORT]"),
+            /// Add a label to the configuration; repeatable
+            label(value_name = "NAME[=VALUE]"),
+            /// Trust this certificate of a registry; repeatable
+            registry_certificate(value_name = "REGISTRY=FILE"),
+            /// Show this certificate to a registry; repeatable
+            registry_client_cert(value_name = "REGISTRY=CERTIFICATE,KEY"),
+            /// Pull from OTHER before REGISTRY; repeatable
+            registry_map(value_name = "REGISTRY=OTHER[;…]"),
             /// Pull from this mirror before docker.io; repeatable
-            registry_mirror,
+            registry_mirror(value_name = "HOST[:PORT]"),
             /// Give a secret to steps that mount it, id=NAME,src=FILE or id=NAME,env=VARIABLE; repeatable
-            secret,
+            secret(value_name = "SECRET"),
             /// Do not check the certificate of this registry; repeatable
-            skip_tls_verify_registry,
+            skip_tls_verify_registry(value_name = "HOST[:PORT]"),
             /// Build this stage instead of the last one
-            target(value_delimiter = ','),
+            target(value_name = "STAGE", value_delimiter = ','),
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn translate(
         certificates: args
             .registry_certificate
             .iter()
-            .map(|text| by_host("--registry-certificate", text))
+            .map(|text| by_host(("--registry-certificate", "REGISTRY=FILE"), text))
             .map(|pair| pair.map(|(host, file)| (host, PathBuf::from(file))))
             .collect::<Result<_>>()?,
         client_certificates: args
@@ -75,22 +75,23 @@ fn attempts(flag: &str, text: Option<&str>) -> Result<Option<u32>> {
     Ok((number > 0).then(|| number.saturating_add(1)))
 }
 
-fn by_host(flag: &str, text: &str) -> Result<(String, String)> {
+fn by_host((flag, grammar): (&str, &str), text: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((host, value)) if !host.is_empty() && !value.is_empty() => {
             Ok((host.to_owned(), value.to_owned()))
         }
-        _ => Err(usage(format!("use {flag} {text}"), "expected REGISTRY=…")),
+        _ => {
+            Err(usage(format!("use {flag} {}", text.escape_debug()), format!("expected {grammar}")))
+        }
     }
 }
 
 fn client_certificate(text: &str) -> Result<(String, ClientCertificate)> {
-    let (host, files) = by_host("--registry-client-cert", text)?;
+    const FLAG: (&str, &str) = ("--registry-client-cert", "REGISTRY=CERTIFICATE,KEY");
+    let (host, files) = by_host(FLAG, text)?;
     let Some((certificate, key)) = files.split_once(',') else {
-        return Err(usage(
-            format!("use --registry-client-cert {text}"),
-            "expected REGISTRY=CERTIFICATE,KEY",
-        ));
+        let action = format!("use {} {}", FLAG.0, text.escape_debug());
+        return Err(usage(action, format!("expected {}", FLAG.1)));
     };
     let (certificate, key) = (PathBuf::from(certificate), PathBuf::from(key));
     Ok((host, ClientCertificate { certificate, key }))
@@ -102,7 +103,7 @@ fn mirrors(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<Mi
     let variable = variables.get("KANIKO_REGISTRY_MAP");
     for text in args.registry_map.iter().chain(variable) {
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
-            let (from, to) = by_host("--registry-map", pair)?;
+            let (from, to) = by_host(("--registry-map", "REGISTRY=OTHER"), pair)?;
             maps.entry(docker_hub::canonical(from.trim_end_matches('/')).to_owned())
                 .or_default()
                 .push(to);

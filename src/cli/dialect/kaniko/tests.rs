@@ -47,7 +47,7 @@ fn a_pipeline_of_today_is_understood() {
         "--label",
         "org.example.a=b c",
         "--secret",
-        "id=npm,src=/run/npmrc",
+        "id=npm,src=/proc/self/maps",
         "--digest-file=/dev/termination-log",
         "--custom-platform=linux/arm64",
     ]);
@@ -61,7 +61,7 @@ fn a_pipeline_of_today_is_understood() {
     assert_eq!(source.recipe.arguments["COMMIT"], "");
     assert_eq!(source.recipe.target.as_deref(), Some("final"));
     assert_eq!(source.packaging.labels["org.example.a"], "b c");
-    assert_eq!(source.recipe.secrets["npm"], SecretSource::File("/run/npmrc".into()));
+    assert_eq!(source.recipe.secrets["npm"], SecretSource::File("/proc/self/maps".into()));
     let digest = request.outputs.kaniko.digest.as_deref();
     assert_eq!(digest, Some(Path::new("/dev/termination-log")));
     assert_eq!(source.packaging.platforms, Some("linux/arm64".parse().unwrap()));
@@ -133,7 +133,7 @@ fn every_flag_of_kaniko_is_taken() {
         ("git", "branch=x"),
         ("ignore-path", "/x"),
         ("annotation", "a=b"),
-        ("secret", "id=a"),
+        ("secret", "id=/proc/self/maps"),
         ("insecure-registry", "r.test"),
         ("skip-tls-verify-registry", "r.test"),
         ("registry-certificate", "r.test=/c"),
@@ -352,7 +352,9 @@ fn secrets_are_files_or_variables() {
         build.source().recipe.secrets.values().next().cloned()
     };
     assert_eq!(secret("id=TOKEN"), Some(SecretSource::Value("t".to_owned())));
-    assert_eq!(secret("id=a"), Some(SecretSource::File("/work/a".into())));
+    let file = "/proc/self/maps";
+    assert_eq!(secret(&format!("id={file}")), Some(SecretSource::File(file.into())));
+    assert!(refused(&["--no-push", "--secret", "id=a"]).contains("src=/work/a: No such file"));
     assert!(refused(&["--no-push", "--secret", "src=/x"]).contains("id=NAME,src=FILE"));
 }
 

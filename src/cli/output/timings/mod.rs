@@ -88,7 +88,7 @@ impl Timings {
     /// Writes the page to `path`: all of it, or nothing. A device or pipe is written in place.
     pub fn write(&self, about: &About, path: &Path) -> Result<()> {
         let page = self.page(about);
-        let action = || format!("write the timings page {}", path.display());
+        let action = || format!("write {}", path.display());
         let file = ResultFile::open(path).cannot(action)?;
         file.finish(page.as_bytes()).cannot(action)
     }
@@ -273,6 +273,6 @@ mod tests {
         assert_eq!(fs_err::read_to_string(&path).unwrap(), timings.page(&about()));
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
         let error = timings.write(&about(), &folder.path().join("no/such/x.html")).unwrap_err();
-        assert!(error.to_string().starts_with("cannot write the timings page"), "{error}");
+        assert!(error.to_string().starts_with("cannot write /"), "{error}");
     }
 }
