@@ -68,7 +68,7 @@ pub(super) fn assemble(context: &BuildContext, parts: &Parts) -> Result<Image> {
 }
 
 /// The files that are added, without the folders that are the base's affair.
-fn asset_tree(parts: &Parts) -> Result<Tree> {
+pub(super) fn asset_tree(parts: &Parts) -> Result<Tree> {
     let mut added = Tree::new();
     for asset in &parts.settings.image.assets {
         asset.add_to(&mut added, &parts.folder, parts.created)?;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::assemble::{self, Parts};
 use super::base::Bases;
+use super::compatibility;
 use super::materials::materials;
 use super::{BuildContext, Built, Outputs, Published};
 use crate::blocking::joined;
@@ -146,6 +147,7 @@ impl<'a> Assembly<'a> {
             let (context, turn) = (self.context.clone(), self.turn.clone());
             let (platform, compiled) = (platform.clone(), compiled.clone());
             self.running.spawn(async move {
+                compatibility::check(&context, &parts).await?;
                 let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
                 let image = tokio::task::spawn_blocking(move || {
                     let image = assemble::assemble(&context, &parts);
