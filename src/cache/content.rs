@@ -90,6 +90,7 @@ impl Cache for LookUps {
             "base" => {
                 said("name").unwrap_or_else(|| "what the name of a base stands for".to_owned())
             }
+            "base-files" => "the loaders and libraries of a base".to_owned(),
             "build" => "what a build of Go packages reads".to_owned(),
             "toolchain" => "where the Go of an image is".to_owned(),
             other => other.to_owned(),

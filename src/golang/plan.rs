@@ -11,7 +11,7 @@ use super::flags::BuildFlags;
 use super::name::image_name;
 use super::packages::Package;
 use super::request::{
-    BaseChoice, Grouping, Override, Prebuilt, ProgramRequest, Settings, Target, ToolchainChoice,
+    Grouping, Override, Prebuilt, ProgramRequest, Settings, Target, ToolchainChoice,
 };
 use super::toolchains::Toolchains;
 use super::vcs::{Checkout, Checkouts};
@@ -104,17 +104,6 @@ pub async fn make(
         }
     }
     name_all(&mut image_plans)?;
-    let has_no_c_library = |image_plan: &&ImagePlan| {
-        matches!(image_plan.settings.base, BaseChoice::Static | BaseChoice::Scratch)
-    };
-    for image_plan in
-        image_plans.iter().filter(|image_plan| image_plan.settings.go.cgo).filter(has_no_c_library)
-    {
-        tools.transport.reporter.warn(format!(
-            "{} is built with cgo, and its base has no C library: it starts only if it is linked statically",
-            image_plan.name
-        ));
-    }
     Ok(Plan { image_plans, build_groups })
 }
 

@@ -7,6 +7,7 @@ mod artifact;
 mod blob;
 mod draft;
 mod packaging;
+pub mod program;
 pub mod static_base;
 
 pub use artifact::{Artifact, TaggedArtifact};

@@ -144,7 +144,7 @@ fn asset_layer(context: &BuildContext, parts: &Parts, shared: &SharedLayers) -> 
 }
 
 /// The files that are added, without the folders that are the base's affair, and where all of it goes.
-fn asset_tree(parts: &Parts) -> Result<(Tree, Vec<Place>)> {
+pub(super) fn asset_tree(parts: &Parts) -> Result<(Tree, Vec<Place>)> {
     let mut added = Tree::new();
     for asset in &parts.settings.image.assets {
         asset.add_to(&mut added, &parts.folder, parts.created)?;

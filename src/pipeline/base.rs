@@ -220,7 +220,8 @@ impl FoundBase {
         Some(tagged.unwrap_or_else(|| reference.repository().to_string()))
     }
 
-    fn image_for(&self, platform: &Platform) -> Result<&Image> {
+    /// The image of the base for a platform.
+    pub(super) fn image_for(&self, platform: &Platform) -> Result<&Image> {
         self.artifact.image_for(platform).ok_or_else(|| {
             let offered = self.artifact.images().into_iter().map(Image::platform);
             let offered: Vec<String> =

@@ -5,6 +5,8 @@
 
 mod assemble;
 mod base;
+mod base_files;
+mod compatibility;
 mod dockerfile;
 mod early_push;
 mod materials;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::assemble::{self, Parts, SharedLayers};
 use super::base::Bases;
+use super::compatibility;
 use super::early_push::EarlyPush;
 use super::materials::MaterialsSource;
 use super::{BuildContext, Built, Outputs, Published};
@@ -158,6 +159,7 @@ impl<'a> Assembly<'a> {
             let shared = self.shared.clone();
             let (platform, compiled) = (platform.clone(), compiled.clone());
             self.running.spawn(async move {
+                compatibility::check(&context, &parts).await?;
                 let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
                 let image = tokio::task::spawn_blocking(move || {
                     let image = assemble::assemble(&context, &parts, &shared);
