@@ -143,8 +143,13 @@ fn asset_layer(context: &BuildContext, parts: &Parts, shared: &SharedLayers) -> 
     Ok(layer)
 }
 
+/// The files that are added to an image.
+pub(super) fn added_files(parts: &Parts) -> Result<Tree> {
+    asset_tree(parts).map(|(tree, _)| tree)
+}
+
 /// The files that are added, without the folders that are the base's affair, and where all of it goes.
-pub(super) fn asset_tree(parts: &Parts) -> Result<(Tree, Vec<Place>)> {
+fn asset_tree(parts: &Parts) -> Result<(Tree, Vec<Place>)> {
     let mut added = Tree::new();
     for asset in &parts.settings.image.assets {
         asset.add_to(&mut added, &parts.folder, parts.created)?;

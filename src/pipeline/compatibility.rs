@@ -1,7 +1,7 @@
 //! A look at the programs of an image before it is made: whether they can start on its base.
 
 use super::BuildContext;
-use super::assemble::{Parts, asset_tree};
+use super::assemble::{Parts, added_files};
 use super::base::Base;
 use super::base_files::BaseFiles;
 use crate::blocking::joined;
@@ -90,9 +90,8 @@ async fn files_of(context: &BuildContext, parts: &Parts) -> Result<BaseFiles> {
         Base::Found(base) => BaseFiles::of_image(context, base.image_for(&parts.platform)?).await?,
     };
     let parts = parts.clone();
-    let added = tokio::task::spawn_blocking(move || asset_tree(&parts));
-    let (tree, _) = joined(added.await)?;
-    files.add(&BaseFiles::of_tree(&tree));
+    let added = tokio::task::spawn_blocking(move || added_files(&parts));
+    files.add(&BaseFiles::of_tree(&joined(added.await)?));
     Ok(files)
 }
 
