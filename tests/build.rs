@@ -441,6 +441,31 @@ fn progress_as_json_is_one_object_per_line() {
 }
 
 #[test]
+fn the_layer_of_a_program_that_changed_may_be_on_its_way_early_and_arrives_whole() {
+    need!(go());
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let name = registry.image("hello:v1");
+    let arguments = ["build", "-t", &name, "--push", "./hello"];
+    let streams = || registry.count("PATCH", "/blobs/uploads/", &[202]);
+    sandbox.gondola(&arguments).success();
+    // What this machine never built may be there already.
+    assert_eq!((streams(), registry.uploads()), (0, 3), "{:?}", registry.log());
+
+    sandbox.write("hello/main.go", "package main\n\nfunc main() { println(\"changed\") }\n");
+    let changed = sandbox.gondola(&arguments).success();
+    let sent = streams();
+    assert!(sent <= 1, "{:?}", registry.log());
+    assert_eq!(registry.uploads(), 5, "{:?}", registry.log());
+    let pulled = sandbox.gondola(&["pull", "--store", "elsewhere", &name]).success();
+    assert_eq!(pulled.stdout, changed.stdout);
+
+    sandbox.gondola(&arguments).success();
+    assert_eq!((streams(), registry.uploads()), (sent, 5), "{:?}", registry.log());
+}
+
+#[test]
 fn skopeo_reads_what_was_pushed() {
     let skopeo = need!(program("skopeo"));
     let registry = need!(Registry::plain());

@@ -43,6 +43,8 @@ pub(super) struct Freshness {
     /// Nothing that changes after this moment is missed.
     since: StartedAt,
     known: Status,
+    /// Whether there is a record of an earlier build, whatever it is worth.
+    has_record: bool,
     /// Why the programs are compiled, where they are.
     why: Vec<String>,
     traces: Vec<Trace>,
@@ -81,7 +83,7 @@ impl Freshness {
         let known = key.as_ref().filter(|_| !request.caches.off);
         let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
         let mut since = StartedAt::now(&builder.out_dir)?;
-        let mut why = Vec::new();
+        let (mut why, has_record) = (Vec::new(), record.is_some());
         let known = match record {
             None if !request.caches.off => {
                 why.push("it is compiled for the first time".to_owned());
@@ -105,7 +107,12 @@ impl Freshness {
             },
         };
         let (traces, made) = (Vec::new(), Vec::new());
-        Ok(Self { builder, platforms, patterns, key, since, known, why, traces, made })
+        Ok(Self { builder, platforms, patterns, key, since, known, has_record, why, traces, made })
+    }
+
+    /// Whether the same was built before, here.
+    pub(super) fn has_record(&self) -> bool {
+        self.has_record
     }
 
     /// The packages that each list of patterns stands for; `go` is asked only where it must be.

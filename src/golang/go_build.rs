@@ -53,15 +53,21 @@ pub struct Compiled {
     pub go_build: GoBuild,
     /// What that gave; nothing where all programs were built elsewhere.
     pub built: Option<Built>,
+    /// Whether `go` was asked.
+    pub was_compiled: bool,
     /// Which of the programs is of which package.
     by_package: BTreeMap<Package, usize>,
 }
 
 impl Compiled {
-    fn new(go_build: GoBuild, built: Option<Built>) -> Self {
+    fn found(go_build: GoBuild, built: Option<Built>) -> Self {
         let binaries = built.iter().flat_map(|built| &built.binaries).enumerate();
         let by_package = binaries.map(|(index, binary)| (binary.package.clone(), index)).collect();
-        Self { go_build, built, by_package }
+        Self { go_build, built, was_compiled: false, by_package }
+    }
+
+    fn made(go_build: GoBuild, built: Built) -> Self {
+        Self { was_compiled: true, ..Self::found(go_build, Some(built)) }
     }
 
     /// The files that `image_plan` wants, in its order.
@@ -145,7 +151,7 @@ pub fn start(
             let _turn = turns.acquire_owned().await.expect("the semaphore is never closed");
             let GoBuild { packages, platform, .. } = &go_build;
             let built = builder.compile_recorded(packages, platform, recorded.as_ref()).await?;
-            Ok(Arc::new(Compiled::new(go_build, Some(built))))
+            Ok(Arc::new(Compiled::made(go_build, built)))
         });
     }
     Ok(running)
@@ -166,14 +172,14 @@ fn explanation(tools: &Tools, go_build: &GoBuild, origin: Origin, why: Vec<Strin
 fn known(tools: &Tools, plan: &Plan, go_build: &GoBuild) -> Option<Compiled> {
     let go_build = go_build.clone();
     if go_build.packages.is_empty() {
-        return Some(Compiled::new(go_build, None));
+        return Some(Compiled::found(go_build, None));
     }
     let freshness = &plan.build_groups[go_build.build_group?].freshness;
     let built = freshness.programs(&go_build.packages, &go_build.platform)?;
     let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
     let name = format!("{} for {}", names.join(", "), go_build.platform);
     tools.transport.reporter.start(TaskKind::Compile, name, None).skipped("unchanged");
-    Some(Compiled::new(go_build, Some(built)))
+    Some(Compiled::found(go_build, Some(built)))
 }
 
 fn check_platform(platform: &Platform) -> Result<()> {

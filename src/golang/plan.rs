@@ -65,6 +65,11 @@ impl BuildGroup {
         self.freshness.take(platform, built);
     }
 
+    /// Whether the same was built before, here: then what is compiled is new to everybody.
+    pub fn was_built_before(&self) -> bool {
+        self.freshness.has_record()
+    }
+
     /// Keeps what the next build can use.
     pub fn keep(self, tools: &Tools, request: &ProgramRequest) {
         self.freshness.keep(tools, request, &self.packages);

@@ -42,7 +42,7 @@ pub(super) struct Parts {
     pub folder: PathBuf,
     /// Whether a layer that was made of an equal tree may be used again.
     pub use_cache: bool,
-    /// Where new layers go while they are made.
+    /// Where the layer of the binaries goes while it is made.
     pub early_push: Option<EarlyPush>,
 }
 
@@ -92,7 +92,8 @@ pub(super) fn assemble(
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
     let name = format!("{} {}", parts.name, parts.platform);
-    let layer = settled_layer(context, parts, &name, || binary_tree(parts))?;
+    let early_push = parts.early_push.as_ref();
+    let layer = settled_layer(context, parts, &name, || binary_tree(parts), early_push)?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -112,7 +113,8 @@ fn static_base_layer(
     if let Some((_, layer)) = known.iter().find(|(of, _)| *of == encoding) {
         return Ok(layer.clone());
     }
-    let layer = store_layer(context, parts, "static base", static_base::tree(parts.created))?;
+    let tree = static_base::tree(parts.created);
+    let layer = store_layer(context, parts, "static base", tree, None)?;
     known.push((encoding, layer.clone()));
     Ok(layer)
 }
@@ -130,11 +132,12 @@ fn asset_layer(context: &BuildContext, parts: &Parts, shared: &SharedLayers) -> 
     }
     let name = format!("{} files", parts.name);
     let places = RefCell::default();
-    let layer = settled_layer(context, parts, &name, || {
+    let look = || {
         let (tree, found) = asset_tree(parts)?;
         places.replace(found);
         Ok(tree)
-    })?;
+    };
+    let layer = settled_layer(context, parts, &name, look, None)?;
     let made = AssetLayer { places: places.into_inner(), layer: layer.clone() };
     known.push((of, made));
     Ok(layer)
@@ -287,10 +290,11 @@ fn settled_layer(
     parts: &Parts,
     name: &str,
     tree: impl Fn() -> Result<Tree>,
+    early_push: Option<&EarlyPush>,
 ) -> Result<Layer> {
     let mut repeats = REPEATS;
     loop {
-        match tree().and_then(|tree| store_layer(context, parts, name, tree)) {
+        match tree().and_then(|tree| store_layer(context, parts, name, tree, early_push)) {
             Err(error) if error.kind() == ErrorKind::Changed && repeats > 0 => repeats -= 1,
             made => return made,
         }
@@ -298,13 +302,18 @@ fn settled_layer(
 }
 
 /// Makes a layer of `tree`, or finds the one that was made of an equal tree.
-fn store_layer(context: &BuildContext, parts: &Parts, name: &str, tree: Tree) -> Result<Layer> {
+fn store_layer(
+    context: &BuildContext,
+    parts: &Parts,
+    name: &str,
+    tree: Tree,
+    early_push: Option<&EarlyPush>,
+) -> Result<Layer> {
     let packer = Packer {
         transport: context.transport.clone(),
         encoding: parts.settings.packaging.encoding,
         threads: context.cores,
     };
-    let early_push = parts.early_push.as_ref();
     let follow = early_push.map(|early| move |file| early.follow(file));
     let follow = follow.as_ref().map(|follow| follow as Follow<'_>);
     let reuse = Reuse::of(parts.use_cache);
@@ -373,6 +382,11 @@ mod tests {
         }
     }
 
+    /// An image that shares nothing.
+    fn alone(context: &BuildContext, parts: &Parts) -> Result<Image> {
+        assemble(context, parts, &SharedLayers::default())
+    }
+
     /// The bytes of all layers.
     fn bytes(image: &Image) -> String {
         let read = |layer: &Blob| match &layer.source {
@@ -400,13 +414,12 @@ mod tests {
                     fs_err::write(&edited, AFTER).unwrap();
                 }
             };
-            let image =
-                hooked(hook, || assemble(&context, &parts, &SharedLayers::default())).unwrap();
+            let image = hooked(hook, || alone(&context, &parts)).unwrap();
             assert!(count.get() > boundary, "there are {} boundaries", count.get());
             let bytes_then = bytes(&image);
             for (state, expect) in [(BEFORE, BEFORE), (AFTER, AFTER)] {
                 fs_err::write(&file, state).unwrap();
-                let text = bytes(&assemble(&context, &parts, &SharedLayers::default()).unwrap());
+                let text = bytes(&alone(&context, &parts).unwrap());
                 assert!(text.contains(expect), "added {is_added}, edited at {boundary}");
             }
             // Only at the very last boundary its old bytes are packed already.
@@ -428,15 +441,33 @@ mod tests {
             count.set(count.get() + 1);
             fs_err::write(&edited, format!("{:018}", count.get())).unwrap();
         };
-        let error =
-            hooked(hook, || assemble(&context, &parts, &SharedLayers::default())).unwrap_err();
+        let error = hooked(hook, || alone(&context, &parts)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Changed);
         let text = error.to_string();
         assert!(text.contains("files/app") && text.contains("changed meanwhile"), "{text}");
         fs_err::write(&file, BEFORE).unwrap();
-        assert!(
-            bytes(&assemble(&context, &parts, &SharedLayers::default()).unwrap()).contains(BEFORE)
-        );
+        assert!(bytes(&alone(&context, &parts).unwrap()).contains(BEFORE));
+    }
+
+    #[test]
+    fn files_that_images_share_are_looked_at_once_and_hide_no_program() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("files/tool");
+        fs_err::create_dir(scratch.path().join("files")).unwrap();
+        fs_err::write(&file, BEFORE).unwrap();
+        let context = context(scratch.path());
+        let mut one = parts(scratch.path(), true);
+        one.settings.image.assets = vec!["files:/usr/local/bin".parse().unwrap()];
+        let shared = SharedLayers::default();
+        let first = assemble(&context, &one, &shared).unwrap();
+        // What is saved meanwhile does not tear the images of a build apart.
+        fs_err::write(&file, AFTER).unwrap();
+        assert_eq!(bytes(&assemble(&context, &one, &shared).unwrap()), bytes(&first));
+        assert!(bytes(&alone(&context, &one).unwrap()).contains(AFTER));
+        let binary = parts(scratch.path(), false).binaries.remove(0);
+        one.binaries.push(ImageBinary { name: "tool".to_owned(), path: file, ..binary });
+        let error = assemble(&context, &one, &shared).unwrap_err().to_string();
+        assert!(error.contains("the program prebuilt goes there"), "{error}");
     }
 
     #[test]

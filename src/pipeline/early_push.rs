@@ -1,6 +1,8 @@
-//! Layers that are sent to registries while they are made.
+//! Layers of programs that are sent to registries while they are made.
 //!
-//! What names a layer is sent when everything is built, as ever: until then nobody sees it.
+//! That is done where the program was built before, here, and is another one now: what a machine builds
+//! for the first time is mostly where it goes already. What names a layer is sent when everything is
+//! built, as ever: until then nobody sees it.
 
 use std::fs::File;
 use std::sync::Arc;

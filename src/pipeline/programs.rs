@@ -75,10 +75,13 @@ pub(super) async fn build(
             Some(granted) = access.join_next() => joined(granted)?,
             Some(compiled) = compiling.join_next() => {
                 let compiled = joined(compiled)?;
-                assembling.start(&compiled)?;
                 let GoBuild { build_group, platform, .. } = &compiled.go_build;
-                if let (Some(index), Some(built)) = (build_group, &compiled.built) {
-                    build_groups[*index].take(platform, built);
+                let mut build_group = build_group.map(|index| &mut build_groups[index]);
+                let is_again = build_group.as_ref().is_some_and(|group| group.was_built_before());
+                let is_new = is_again && compiled.was_compiled;
+                assembling.start(&compiled, is_new)?;
+                if let (Some(group), Some(built)) = (&mut build_group, &compiled.built) {
+                    group.take(platform, built);
                 }
             }
             Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
@@ -132,11 +135,13 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Starts every image whose binaries are in `compiled`.
-    fn start(&mut self, compiled: &Arc<Compiled>) -> Result<()> {
+    /// Starts every image whose binaries are in `compiled`. Where these are new, no registry has them.
+    fn start(&mut self, compiled: &Arc<Compiled>, is_new: bool) -> Result<()> {
         let GoBuild { image_plans, platform, .. } = &compiled.go_build;
         for &index in image_plans {
             let image_plan = &self.image_plans[index];
+            let names = &image_plan.references;
+            let early_push = || EarlyPush::new(self.context, self.outputs, names);
             let parts = Parts {
                 name: image_plan.name.clone(),
                 platform: platform.clone(),
@@ -147,7 +152,7 @@ impl<'a> Assembly<'a> {
                 created: self.request.programs.created,
                 folder: self.request.programs.folder.clone(),
                 use_cache: !self.request.caches.off,
-                early_push: EarlyPush::new(self.context, self.outputs, &image_plan.references),
+                early_push: is_new.then(early_push).flatten(),
             };
             let (context, turn) = (self.context.clone(), self.turn.clone());
             let shared = self.shared.clone();

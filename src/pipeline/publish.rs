@@ -142,6 +142,8 @@ impl Outputs {
         if !self.push && self.places.is_empty() {
             transport::write(&Location::Store(None), &named, &context.transport).await?;
         }
+        // What was begun while layers were made, and is not needed, leaves nothing behind.
+        context.transport.client.end_early().await;
         for (path, file) in descriptions {
             file.show().cannot(|| format!("write {}", path.display()))?;
         }

@@ -58,6 +58,11 @@ impl Client {
             ended.send_replace(true);
         });
     }
+
+    /// Waits for the end of what was begun so.
+    pub async fn end_early(&self) {
+        self.known_blobs().end_early().await;
+    }
 }
 
 impl EarlyUpload {
@@ -124,7 +129,7 @@ impl EarlyUpload {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

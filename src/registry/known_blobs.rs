@@ -87,6 +87,15 @@ impl KnownBlobs {
         self.has(repository, digest)
     }
 
+    /// Waits for the end of all that was begun while it was made.
+    pub(super) async fn end_early(&self) {
+        let all = std::mem::take(&mut *self.early());
+        for mut early in all {
+            // A sender that is gone has ended, too.
+            let _ = early.end.wait_for(|ended| *ended).await;
+        }
+    }
+
     fn early(&self) -> MutexGuard<'_, Vec<Early>> {
         self.early.lock().expect("no holder of this lock panics")
     }
