@@ -444,7 +444,7 @@ fn progress_as_json_is_one_object_per_line() {
 fn the_layer_of_a_program_that_changed_may_be_on_its_way_early_and_arrives_whole() {
     need!(go());
     let registry = need!(Registry::plain());
-    let mut sandbox = Sandbox::new();
+    let sandbox = Sandbox::new();
     sandbox.go_module("hello", "hi");
     let name = registry.image("hello:v1");
     let arguments = ["build", "-t", &name, "--push", "./hello"];
