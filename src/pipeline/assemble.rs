@@ -86,7 +86,7 @@ fn asset_tree(parts: &Parts) -> Result<Tree> {
     let mut tree = Tree::new();
     for (path, entry) in &added {
         let name = path.to_str_lossy();
-        check_place(&name, entry, parts)?;
+        check_place(&name, &entry, parts)?;
         let mut entry = entry.clone();
         if entry.is_directory() {
             if !matches!(parts.base, Base::Scratch) && belongs_to_the_base(&name) {
