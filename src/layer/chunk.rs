@@ -61,6 +61,13 @@ pub(super) enum RowKind {
 }
 
 impl Chunk {
+    /// An empty chunk for what follows this one, with as much room: pieces of memory of one size take each
+    /// other's places.
+    pub(super) fn next(&self) -> Self {
+        let rows = Vec::with_capacity(MOST_ROWS);
+        Self { rows, text: Vec::with_capacity(self.text.len()), rare: Vec::new() }
+    }
+
     pub(super) fn path(&self, row: usize) -> &[u8] {
         self.text_of(&self.rows[row])
     }

@@ -34,7 +34,7 @@ pub use content::{Content, ContentHash, FileContent, FileReader};
 pub use encoding::Encoding;
 pub use entry::{Entry, EntryKind};
 pub use key::content_key;
-pub use packed::{IntoIter, Iter};
+pub use packed::{FindHashes, IntoIter, Iter};
 pub use path::{TreePath, Whiteout};
 pub use read::{
     ArchiveReader, Inside, Limits, ListedEntry, ListedKind, decompress, detect, diff_id, entries,

@@ -12,6 +12,9 @@ use super::chunk::{Chunk, FileRow, MOST_ROWS, Place, RowKind};
 use super::path::order;
 use super::{Content, ContentHash, Entry, EntryKind, FileContent, TreePath};
 
+/// Gives the hashes of the contents of files, in their order.
+pub type FindHashes<'a, E> = dyn FnMut(&[(TreePath, Entry)]) -> Result<Vec<ContentHash>, E> + 'a;
+
 /// Entries by path.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entries {
@@ -139,7 +142,8 @@ impl Entries {
         }
         if is_last && at.row == MOST_ROWS {
             chunk.text.shrink_to_fit();
-            self.chunks.push(Chunk::default());
+            let next = chunk.next();
+            self.chunks.push(next);
             return Position { chunk: at.chunk + 1, row: 0 };
         }
         let (first, second) = std::mem::take(chunk).split(MOST_ROWS / 2);
@@ -204,11 +208,7 @@ impl Entries {
     }
 
     /// Pins the files that are not: `find` gives the hashes of some of them, in their order.
-    pub(super) fn pin<E>(
-        &mut self,
-        at_once: usize,
-        find: &mut dyn FnMut(&[(TreePath, Entry)]) -> Result<Vec<ContentHash>, E>,
-    ) -> Result<(), E> {
+    pub(super) fn pin<E>(&mut self, at_once: usize, find: &mut FindHashes<'_, E>) -> Result<(), E> {
         let mut first = 0;
         while first < self.chunks.len() {
             let (mut last, mut files) = (first, Vec::new());
@@ -248,14 +248,13 @@ impl Entries {
     /// Each hard link, with the path that it leads to.
     pub(super) fn hard_links(&self) -> impl Iterator<Item = (&[u8], TreePath)> {
         self.chunks.iter().flat_map(move |chunk| {
-            let links = chunk.rows.iter().filter_map(|row| match row.kind {
+            chunk.rows.iter().filter_map(|row| match row.kind {
                 RowKind::HardLink | RowKind::Rare => match chunk.entry(row, &self.places).kind {
                     EntryKind::HardLink(target) => Some((chunk.text_of(row), target)),
                     _ => None,
                 },
                 _ => None,
-            });
-            links
+            })
         })
     }
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::packed::{Entries, IntoIter, Iter, Position};
+use super::packed::{Entries, FindHashes, IntoIter, Iter, Position};
 use super::path::{order, parent_of};
-use super::{ContentHash, Entry, EntryKind, TreePath};
+use super::{Entry, EntryKind, TreePath};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many files are looked at together to be pinned.
@@ -42,6 +42,7 @@ impl Tree {
     /// Puts `entry` at `path` and returns what was there before.
     ///
     /// Errs where something other than a directory would have entries below it.
+    #[expect(clippy::needless_pass_by_value, reason = "what a map takes is given to it")]
     pub fn insert(&mut self, path: TreePath, mut entry: Entry) -> Result<Option<Entry>> {
         if let Some(fault) = entry.fault() {
             return Err(refuse(&path).because(fault));
@@ -120,10 +121,7 @@ impl Tree {
     }
 
     /// The same with hashes that `find` gives, of some thousand files at once, in their order.
-    pub fn pin_by(
-        &mut self,
-        find: &mut dyn FnMut(&[(TreePath, Entry)]) -> Result<Vec<ContentHash>>,
-    ) -> Result<()> {
+    pub fn pin_by(&mut self, find: &mut FindHashes<'_, Error>) -> Result<()> {
         self.entries.pin(PINNED_AT_ONCE, find)
     }
 
