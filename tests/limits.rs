@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fs_err as fs;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use support::{Run, Sandbox, install, need, program, root};
 
 /// A user without a name.
@@ -246,5 +248,76 @@ fn killed_exports_leave_nothing_that_the_next_does_not_remove() {
             let blobs = listing(&sandbox.path("out/y/blobs/sha256"));
             assert!(blobs.iter().all(|name| name.len() == 64), "{blobs:?}");
         }
+    }
+}
+
+/// The most memory that a command took, in bytes.
+fn peak_bytes(command: &mut Command) -> u64 {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    let mut peak = 0;
+    loop {
+        // What it took only grows; the last millisecond of a process frees.
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        if let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+            peak = line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10;
+        }
+        let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let mut watched = [PollFd::new(&ended, PollFlags::IN)];
+        if poll(&mut watched, Some(&millisecond)).unwrap() > 0 {
+            break;
+        }
+    }
+    assert!(child.wait().unwrap().success(), "{command:?}");
+    peak
+}
+
+/// How many files a context has that is a folder of another, and how many that one has: more than
+/// explanations name.
+const FEW_AND_MANY: [u64; 2] = [21_000, 61_000];
+
+/// Makes a context with many files, in which `few` is a smaller one.
+fn write_many_files(sandbox: &Sandbox) {
+    let [few, many] = FEW_AND_MANY;
+    for number in 0..many {
+        let top = if number < few { "few" } else { "more" };
+        let folder = sandbox.path(&format!("many/{top}/files/folder-{:03}", number / 100));
+        if number % 100 == 0 {
+            fs::create_dir_all(&folder).unwrap();
+        }
+        fs::write(folder.join(format!("file-{number:05}.txt")), number.to_string()).unwrap();
+    }
+}
+
+/// By how many bytes for each entry `peak` grows from few to many.
+fn growth_for_each(mut peak: impl FnMut(u64) -> u64) -> u64 {
+    let [few, many] = FEW_AND_MANY.map(|count| (count, peak(count)));
+    many.1.saturating_sub(few.1) / (many.0 - few.0)
+}
+
+#[test]
+fn copying_and_listing_many_files_takes_little_memory_for_each() {
+    let sandbox = Sandbox::new();
+    write_many_files(&sandbox);
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY . /x/\n");
+    let stages = "FROM scratch AS files\nCOPY . /x/\nFROM scratch\nCOPY --from=files /x/ /y/\n";
+    sandbox.write("stages", stages);
+    let context = |count| if count == FEW_AND_MANY[0] { "many/few" } else { "many" };
+    let build = |file: &str, count: u64| {
+        let name = format!("files-{count}");
+        let words = ["build", "--no-cache", "-f", file, "-t", &name, context(count)];
+        peak_bytes(&mut sandbox.command(&words))
+    };
+    let copied = growth_for_each(|count| build("Dockerfile", count));
+    assert!(copied <= 300, "COPY took {copied} bytes for each file");
+    let twice = growth_for_each(|count| build("stages", count));
+    assert!(twice <= 600, "two copies took {twice} bytes for each file");
+    for form in [&["--files"][..], &["--files", "--json"]] {
+        let listed = growth_for_each(|count| {
+            let name = format!("files-{count}");
+            peak_bytes(&mut sandbox.command(&[&["inspect", &name][..], form].concat()))
+        });
+        assert!(listed <= 8, "inspect {form:?} took {listed} bytes for each file");
     }
 }

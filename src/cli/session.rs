@@ -295,8 +295,22 @@ pub(super) fn print_lines<T: Display>(results: impl IntoIterator<Item = T>) -> R
 
 /// Writes a result to stdout. A reader that went away has read enough.
 pub(super) fn print(text: &str) -> Result<()> {
+    print_from(&mut text.as_bytes())
+}
+
+/// The same of a result that is not all in memory.
+pub(super) fn print_from(text: &mut impl std::io::Read) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut write_all = || {
+        loop {
+            match text.read(&mut buffer)? {
+                0 => return stdout.flush(),
+                count => stdout.write_all(&buffer[..count])?,
+            }
+        }
+    };
+    match write_all() {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).cannot(|| "write the result to stdout")
         }

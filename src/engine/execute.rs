@@ -186,8 +186,8 @@ pub trait Prepared: Send + Sync {
     /// The digests of what was read, in the order in which the op names it.
     fn digests(&self) -> Vec<Vec<u8>>;
 
-    /// The files that were read, for explanations.
-    fn files(&self) -> Vec<ReadFile>;
+    /// The files that were read, for explanations; none where they are more than `most`.
+    fn files(&self, most: usize) -> Option<Vec<ReadFile>>;
 
     /// Whether the files that it works on ask for the variable of [`super::op::Alternative`]. Equal keys
     /// give equal answers.

@@ -1,6 +1,7 @@
 //! What `COPY` and `ADD` read: a context, another stage, an image, an archive.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::{ContentHash, Entry, EntryKind, Tree, TreePath};
@@ -26,6 +27,17 @@ pub struct Found {
     pub node: Node,
 }
 
+/// Of a folder that has very much so much is described at once.
+pub const DESCRIBED_AT_ONCE: usize = 1024;
+
+/// What is in a folder.
+pub struct Children {
+    /// The first names, and what they are.
+    pub described: Vec<(Vec<u8>, Node)>,
+    /// The names behind them.
+    pub listed: Vec<Vec<u8>>,
+}
+
 /// A read-only tree of files. Paths are relative to its root and never lead out of it.
 pub trait Files: Send + Sync {
     /// What is at a path, links not followed; `None` is the root.
@@ -34,17 +46,28 @@ pub trait Files: Send + Sync {
     /// What is in a folder, sorted by name.
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>>;
 
+    /// What is in a folder, sorted by name. Of one that has very much the last names may only be listed.
+    fn first_children(&self, folder: Option<&TreePath>) -> Result<Children> {
+        Ok(Children { described: self.children(folder)?, listed: Vec::new() })
+    }
+
+    /// What some names in a folder are that [`Self::first_children`] listed.
+    fn children_named(
+        &self,
+        _folder: Option<&TreePath>,
+        _names: Vec<Vec<u8>>,
+    ) -> Result<Vec<(Vec<u8>, Node)>> {
+        Ok(Vec::new())
+    }
+
     /// Whether something would be at a path if no ignore file left it out.
     fn is_left_out(&self, _path: &TreePath) -> bool {
         false
     }
 
-    /// The digest of a regular file's content.
-    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentHash>;
-
-    /// Computes many digests, which may be faster than one after the other.
-    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentHash>> {
-        files.iter().map(|(path, node)| self.digest(path, node)).collect()
+    /// The hashes of the contents of regular files, in their order.
+    fn digests(&self, files: &[(TreePath, &Entry)]) -> Result<Vec<ContentHash>> {
+        files.iter().map(|(_, entry)| entry.content_hash()).collect()
     }
 }
 
@@ -151,28 +174,21 @@ fn parts(path: &[u8]) -> Vec<Vec<u8>> {
 /// A tree in memory as files.
 #[derive(Clone, Debug, Default)]
 pub struct TreeFiles {
-    tree: Tree,
-    folders: BTreeMap<Option<TreePath>, Vec<TreePath>>,
+    tree: Arc<Tree>,
     numbers: BTreeMap<TreePath, u64>,
 }
 
 impl TreeFiles {
     /// Takes a tree in which every folder has an entry.
-    pub fn new(tree: Tree) -> Self {
-        let mut folders: BTreeMap<Option<TreePath>, Vec<TreePath>> = BTreeMap::new();
+    pub fn new(tree: impl Into<Arc<Tree>>) -> Self {
+        let tree = tree.into();
         let mut numbers = BTreeMap::new();
-        for (path, entry) in &tree {
-            folders.entry(path.parent()).or_default().push(path.clone());
-            if let EntryKind::HardLink(target) = &entry.kind {
-                let next = numbers.len() as u64;
-                let number = *numbers.entry(target.clone()).or_insert(next);
-                numbers.insert(path.clone(), number);
-            }
+        for (path, target) in tree.hard_links() {
+            let next = numbers.len() as u64;
+            let number = *numbers.entry(target).or_insert(next);
+            numbers.insert(path, number);
         }
-        for names in folders.values_mut() {
-            names.sort_by(|a, b| a.name().cmp(b.name()));
-        }
-        Self { tree, folders, numbers }
+        Self { tree, numbers }
     }
 
     fn get(&self, path: &TreePath) -> Option<Node> {
@@ -181,7 +197,7 @@ impl TreeFiles {
             EntryKind::HardLink(target) => self.tree.get(target)?,
             _ => entry,
         };
-        Some(Node { entry: entry.clone(), identity: self.numbers.get(path).copied() })
+        Some(Node { entry, identity: self.numbers.get(path).copied() })
     }
 }
 
@@ -194,21 +210,12 @@ impl Files for TreeFiles {
     }
 
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {
-        let names = self.folders.get(&folder.cloned()).map(Vec::as_slice).unwrap_or_default();
-        let child = |path: &TreePath| Some((path.name().to_vec(), self.get(path)?));
-        Ok(names.iter().filter_map(child).collect())
-    }
-
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
-        digest_of(&node.entry)
-    }
-}
-
-/// Reads a regular file for its digest.
-pub fn digest_of(entry: &Entry) -> Result<ContentHash> {
-    match &entry.kind {
-        EntryKind::File(content) => content.hash(),
-        _ => Ok(*blake3::hash(b"").as_bytes()),
+        let child = |path: TreePath| Some((path.name().to_vec(), self.get(&path)?));
+        let mut children: Vec<(Vec<u8>, Node)> =
+            self.tree.children(folder).filter_map(child).collect();
+        // Trees have whiteouts first.
+        children.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(children)
     }
 }
 

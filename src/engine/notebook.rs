@@ -26,7 +26,7 @@ const RECORDS: &str = "step-materials";
 /// The kind and key of the one that holds the key of hashes.
 const SECRET: &str = "explain-secret";
 /// A step that reads more files than this is explained without their names.
-const MOST_FILES: usize = 20_000;
+pub(super) const MOST_FILES: usize = 20_000;
 /// How many names of one kind are told.
 const MOST_NAMES: usize = 10;
 /// How many digits of a hash are kept: enough to tell two values apart.
@@ -53,9 +53,47 @@ pub struct StepMaterials {
     /// What the op says, by what it is called.
     fields: BTreeMap<String, String>,
     /// The files that it read, where they are few enough to be named.
+    #[serde(with = "lines")]
     files: Option<BTreeMap<String, String>>,
     /// What stands for all that it read.
     read: String,
+}
+
+/// Names and hashes as one text, `HASH NAME//HASH NAME`: no path has two slashes in a row. There may
+/// be thousands, and one text is written many times as fast.
+mod lines {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    const BETWEEN: &str = "//";
+
+    #[expect(clippy::ref_option, reason = "serde asks for this form")]
+    pub(super) fn serialize<S: Serializer>(
+        files: &Option<BTreeMap<String, String>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = files.as_ref().map(|files| {
+            let lines: Vec<String> =
+                files.iter().map(|(name, hash)| format!("{hash} {name}")).collect();
+            lines.join(BETWEEN)
+        });
+        text.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let lines = text.split(BETWEEN).filter(|line| !line.is_empty());
+        let files = lines.map(|line| {
+            let (hash, name) = line.split_once(' ')?;
+            Some((name.to_owned(), hash.to_owned()))
+        });
+        let files: Option<_> = files.collect();
+        files.map(Some).ok_or_else(|| D::Error::custom("a line has no name"))
+    }
 }
 
 /// Which instruction was at a place: the key of its materials.
@@ -108,19 +146,20 @@ impl Notebook {
         op: &Op,
         inputs: &Inputs,
         digests: &[Vec<u8>],
-        files: &[ReadFile],
+        files: Option<Vec<ReadFile>>,
     ) -> StepMaterials {
         let fields = fields(op).into_iter();
-        let named = files.iter().map(|file| {
+        let named = |file: ReadFile| {
             let content = file.content.as_ref().map_or(&[][..], |hash| hash.as_slice());
-            (file.path.clone(), self.hash(&[&file.state, content]))
-        });
+            let hash = self.hash(&[&file.state, content]);
+            (file.path, hash)
+        };
         let all: Vec<&[u8]> = digests.iter().map(Vec::as_slice).collect();
         StepMaterials {
             base: op.base.clone(),
             image: inputs.base.base.as_ref().map(|image| image.manifest.digest().clone()),
             fields: fields.map(|(name, value)| (name, self.hash(&[value.as_bytes()]))).collect(),
-            files: (files.len() <= MOST_FILES).then(|| named.collect()),
+            files: files.map(|files| files.into_iter().map(named).collect()),
             read: self.hash(&all),
         }
     }
@@ -319,6 +358,16 @@ mod tests {
         let mut inside = before.clone();
         inside.read = "other".to_owned();
         assert_eq!(inside.differences(&before), ["what it reads changed"]);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let mut all = materials("1", &[("A", "x")], &[("a b/c\nd", "1"), ("é \"", "2")]);
+        for files in [all.files.clone(), Some(BTreeMap::new()), None] {
+            all.files = files;
+            let text = serde_json::to_string(&all).unwrap();
+            assert_eq!(serde_json::from_str::<StepMaterials>(&text).unwrap(), all, "{text}");
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub struct StepOutput {
     /// When it was executed, as histories write it.
     pub created: String,
     /// What it added, where that was made by this process and without a sandbox.
-    pub tree: Option<Tree>,
+    pub tree: Option<Arc<Tree>>,
     #[expect(dead_code, reason = "it holds the contents of the tree's files until it is dropped")]
     guards: Vec<Guard>,
     layer: Packing,
@@ -160,7 +160,7 @@ impl StepOutput {
 
     /// With what it added, and what holds the contents of that.
     #[must_use]
-    pub fn holding(self, tree: Option<Tree>, guards: Vec<Guard>) -> Self {
+    pub fn holding(self, tree: Option<Arc<Tree>>, guards: Vec<Guard>) -> Self {
         Self { tree, guards, ..self }
     }
 

@@ -16,7 +16,7 @@ use super::basis::Basis;
 use super::cancel::Waiting;
 use super::execute::{Execute, Inputs, OpError, Prepared, Provider, Run, Table};
 use super::materials::{BaseImage, Collected, GO_CACHES, Materials};
-use super::notebook::{Notebook, Place};
+use super::notebook::{MOST_FILES, Notebook, Place};
 use super::op::{Action, Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
@@ -378,8 +378,8 @@ impl Solver {
         let store = &self.options.transport.store;
         let open = || Notebook::open(store).ok().map(Arc::new);
         let notebook = self.notebook.get_or_init(open).clone()?;
-        let files = prepared.files();
-        let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), &files);
+        let files = prepared.files(MOST_FILES);
+        let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), files);
         if self.options.explain {
             let why = match job.passed_over {
                 None => notebook.why(&place, &materials),
@@ -489,6 +489,7 @@ impl Solver {
         }
         let (sender, receiver) = watch::channel(None);
         // Changes of a sandbox are read from its folder; others are needed by the next steps.
+        let tree = Arc::new(tree);
         let own = kept.is_none().then(|| tree.clone());
         let created = self.options.created();
         let output = StepOutput::new(wanted.key.to_owned(), created, receiver, kept).on(basis);
@@ -512,7 +513,7 @@ impl Solver {
     /// Packs what an op made; gives the layer, where that worked.
     fn pack(
         &self,
-        tree: Tree,
+        tree: Arc<Tree>,
         output: Arc<StepOutput>,
         sender: watch::Sender<Option<Result<LayerRecord, NotPacked>>>,
     ) -> BoxFuture<'static, Option<LayerRecord>> {

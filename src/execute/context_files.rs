@@ -23,19 +23,19 @@ pub(super) struct ContextFiles {
 /// Copies files for a step to see. Their owners are what they are in their image, and root in a
 /// context; and what the ignore file leaves out is not there. The contents of a context are compared
 /// with what the step's key was made of.
-pub(super) fn copied(unpacker: &Unpacker, selected: &[Selected]) -> Result<Arc<ContextFiles>> {
+pub(super) fn copied(unpacker: &Unpacker, selected: Vec<Selected>) -> Result<Arc<ContextFiles>> {
     let nothing = TreeFiles::default();
     let destination =
         Destination { path: "/", files: &nothing, owner: None, chmod: None, link: false, time: 0 };
+    let name = match selected.as_slice() {
+        [one] if !one.node.entry.is_directory() => Some(one.name.clone()),
+        _ => None,
+    };
     let tree = copy::place(selected, &destination)?;
     let fork = unpacker.empty().fork()?;
     fork.apply(&tree)?;
     let mut path = folder_of(&fork);
-    if let [one] = selected
-        && !one.node.entry.is_directory()
-    {
-        path.push(OsStr::from_bytes(&one.name));
-    }
+    path.extend(name.as_deref().map(OsStr::from_bytes));
     Ok(Arc::new(ContextFiles { path, fork: Mutex::new(fork) }))
 }
 
@@ -48,8 +48,16 @@ pub(super) fn folder_of(fork: &Fork) -> PathBuf {
     }
 }
 
-/// What explanations know of files that were selected.
-pub(super) fn read_files(selected: &[Selected]) -> Vec<ReadFile> {
+/// What explanations know of files that were selected; none where they are more than `most`.
+pub(super) fn read_files<'a>(
+    selected: impl Iterator<Item = &'a Selected> + Clone,
+    most: usize,
+) -> Option<Vec<ReadFile>> {
+    let count =
+        |one: &Selected| usize::from(!one.node.entry.is_directory()) + one.inside.count_files();
+    if selected.clone().map(count).sum::<usize>() > most {
+        return None;
+    }
     let mut all = Vec::new();
     for one in selected {
         let path = one.path.as_ref().map_or_else(
@@ -59,10 +67,12 @@ pub(super) fn read_files(selected: &[Selected]) -> Vec<ReadFile> {
         if !one.node.entry.is_directory() {
             all.push(ReadFile::of(path, &one.node.entry));
         }
-        let inside = one.inside.iter().filter(|inside| !inside.node.entry.is_directory());
-        all.extend(inside.map(|inside| {
-            ReadFile::of(inside.path.to_str_lossy().into_owned(), &inside.node.entry)
+        let folder =
+            one.path.as_ref().map_or(String::new(), |path| format!("{}/", path.to_str_lossy()));
+        let inside = one.inside.iter().filter(|(_, node)| !node.entry.is_directory());
+        all.extend(inside.map(|(path, node)| {
+            ReadFile::of(format!("{folder}{}", path.to_str_lossy()), &node.entry)
         }));
     }
-    all
+    Some(all)
 }

@@ -55,8 +55,8 @@ impl Prepared for Exec {
         self.binds.digests()
     }
 
-    fn files(&self) -> Vec<ReadFile> {
-        self.binds.files()
+    fn files(&self, most: usize) -> Option<Vec<ReadFile>> {
+        self.binds.files(most)
     }
 
     fn wants_alternative(&self) -> BoxFuture<'_, Result<bool, OpError>> {

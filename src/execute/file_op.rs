@@ -13,7 +13,7 @@ use super::context_files::read_files;
 use crate::blocking::blocking_or;
 use crate::dockerfile::context::{self, GitSource, Unpacked};
 use crate::dockerfile::convert::download::{self, is_remote};
-use crate::dockerfile::copy::{self, Chmod, Destination, Selected, Selection};
+use crate::dockerfile::copy::{self, Chmod, Destination, Inside, Selected, Selection};
 use crate::dockerfile::ignore::Patterns;
 use crate::engine::files::{Files, Node, TreeFiles};
 use crate::engine::op::{Action, AddOp, CopyOp, Input};
@@ -106,8 +106,8 @@ impl Prepared for FileChange {
         self.read.digests.clone()
     }
 
-    fn files(&self) -> Vec<ReadFile> {
-        self.read.parts.iter().flat_map(|part| read_files(&part.selected)).collect()
+    fn files(&self, most: usize) -> Option<Vec<ReadFile>> {
+        read_files(self.read.parts.iter().flat_map(|part| &part.selected), most)
     }
 
     fn execute(self: Box<Self>, _: Run) -> BoxFuture<'static, Result<Executed, OpError>> {
@@ -161,7 +161,7 @@ async fn take(inputs: &Inputs, read: Gathered) -> Result<Executed, OpError> {
             Destination { path: "/", files, owner: None, chmod: None, link: false, time };
         let selected: Vec<Selected> =
             read.parts.into_iter().flat_map(|part| part.selected).collect();
-        Ok(Executed::of(copy::place(&selected, &destination)?))
+        Ok(Executed::of(copy::place(selected, &destination)?))
     })
     .await
 }
@@ -228,8 +228,9 @@ async fn place(
             link: op.link,
             time,
         };
-        let tree = copy::place(&selected, &destination).in_part(Part::Destination)?;
-        if let Some(text) = overwriting(op, &selected, &tree) {
+        let files = selected.iter().filter(|one| !one.node.entry.is_directory()).count();
+        let tree = copy::place(selected, &destination).in_part(Part::Destination)?;
+        if let Some(text) = overwriting(op, files, &tree) {
             reporter.warn(text);
         }
         Ok(Executed { guards, ..Executed::of(tree) })
@@ -237,12 +238,11 @@ async fn place(
     .await
 }
 
-/// What to say of several files that were copied to one path, where each replaced the one before it:
+/// What to say of `files` that were copied to one path, where each replaced the one before it:
 /// as in BuildKit, which says nothing of it.
-fn overwriting(op: &CopyOp, selected: &[Selected], tree: &Tree) -> Option<String> {
-    let files = selected.iter().filter(|one| !one.node.entry.is_directory()).count();
+fn overwriting(op: &CopyOp, files: usize, tree: &Tree) -> Option<String> {
     let path = TreePath::normalized(&op.path).ok()?;
-    let is_file = tree.get(&path).is_some_and(|entry| !entry.is_directory());
+    let is_file = tree.is_directory(&path) == Some(false);
     (files > 1 && is_file).then(|| {
         format!(
             "{}: each of {files} files replaced the one before it, for the destination is no folder; \
@@ -367,7 +367,7 @@ async fn add_address(executor: &Executor, url: &str, add: &AddOp) -> Result<Gath
         name: download::file_name(url).into_bytes(),
         node: Node { entry, identity: None },
         path: None,
-        inside: Vec::new(),
+        inside: Inside::default(),
         unpacked: None,
     };
     let parts = vec![Sources { selected: vec![selected], unpack: add.unpacks_remote() }];

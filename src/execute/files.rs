@@ -68,7 +68,7 @@ impl Executor {
                 if let Some(tree) = &step.tree {
                     fork.apply(tree)?;
                 }
-                let (rootfs, id) = fork.keep(step.tree.as_ref())?;
+                let (rootfs, id) = fork.keep(step.tree.as_deref())?;
                 step.keep(id);
                 if let Some(layer) = step.packed() {
                     step.remember(&store, &layer)?;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::engine::StepOutput;
-use crate::engine::files::{Files, Node, digest_of, join};
+use crate::engine::files::{Files, Node, join};
 use crate::error::Result;
-use crate::layer::{ContentHash, EntryKind, Tree, TreePath};
+use crate::layer::{EntryKind, Tree, TreePath};
 use crate::rootfs::{Follow, View};
 
 /// The merged files of a root file system.
@@ -45,10 +45,6 @@ impl Files for ViewFiles {
         let children = self.0.children(folder)?;
         Ok(children.into_iter().map(|(name, entry)| (name, Self::as_node(entry))).collect())
     }
-
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
-        digest_of(&node.entry)
-    }
 }
 
 /// Files with those of steps over them, which remove nothing.
@@ -60,7 +56,7 @@ pub(super) struct Merged {
 
 impl Merged {
     fn trees(&self) -> impl Iterator<Item = &Tree> {
-        self.steps.iter().rev().filter_map(|step| step.tree.as_ref())
+        self.steps.iter().rev().filter_map(|step| step.tree.as_deref())
     }
 }
 
@@ -73,14 +69,10 @@ impl Files for Merged {
                     EntryKind::HardLink(target) => tree.get(target).unwrap_or(entry),
                     _ => entry,
                 };
-                return Ok(Some(Node { entry: entry.clone(), identity: None }));
+                return Ok(Some(Node { entry, identity: None }));
             }
-            let mut above = path.parent();
-            while let Some(folder) = above {
-                if tree.get(&folder).is_some_and(|entry| !entry.is_directory()) {
-                    return Ok(None);
-                }
-                above = folder.parent();
+            if tree.is_below_file(path) {
+                return Ok(None);
             }
         }
         self.below.node(Some(path))
@@ -89,8 +81,7 @@ impl Files for Merged {
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {
         let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
         for tree in self.trees() {
-            let inside = tree.iter().filter(|(path, _)| path.parent().as_ref() == folder);
-            names.extend(inside.map(|(path, _)| path.name().to_vec()));
+            names.extend(tree.children(folder).map(|path| path.name().to_vec()));
         }
         names.extend(self.below.children(folder)?.into_iter().map(|(name, _)| name));
         let mut children = Vec::new();
@@ -101,9 +92,5 @@ impl Files for Merged {
             }
         }
         Ok(children)
-    }
-
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
-        digest_of(&node.entry)
     }
 }

@@ -74,9 +74,9 @@ impl Binds {
         self.0.iter().flatten().map(|bind| bind.digest.clone().into_bytes()).collect()
     }
 
-    /// The files, for explanations.
-    pub(super) fn files(&self) -> Vec<ReadFile> {
-        self.0.iter().flatten().flat_map(|bind| read_files(&bind.selected)).collect()
+    /// The files, for explanations; none where they are more than `most`.
+    pub(super) fn files(&self, most: usize) -> Option<Vec<ReadFile>> {
+        read_files(self.0.iter().flatten().flat_map(|bind| &bind.selected), most)
     }
 }
 
@@ -186,15 +186,15 @@ impl Mounted {
             Some(bind) if mount.read_only => {
                 let key = format!("{} {}", bind.digest, bind.source);
                 let cell = lock(&executor.context_files).entry(key).or_default().clone();
-                let make = || blocking_or(move || copied(&unpacker, &bind.selected));
+                let make = || blocking_or(move || copied(&unpacker, bind.selected.clone()));
                 cell.get_or_try_init(make).await?.clone()
             }
             // What a step writes to it goes away with the copy.
-            Some(bind) => blocking_or(move || copied(&unpacker, &bind.selected)).await?,
+            Some(bind) => blocking_or(move || copied(&unpacker, bind.selected.clone())).await?,
             None => {
                 let files = executor.files_of(provider).await?;
                 let source = source.to_owned();
-                blocking_or(move || copied(&unpacker, &select(files.as_ref(), &source)?)).await?
+                blocking_or(move || copied(&unpacker, select(files.as_ref(), &source)?)).await?
             }
         };
         if mount.read_only {
@@ -346,8 +346,8 @@ pub(super) fn create_cache(
     if let Some((files, source)) = seed {
         let selection = Selection { sources: vec![source.to_owned()], ..Selection::default() };
         for selected in copy::select(files, &selection)? {
-            for inside in selected.inside {
-                tree.insert(root.join(inside.relative.as_bytes())?, inside.node.entry)?;
+            for (relative, node) in selected.inside {
+                tree.insert(root.join(relative.as_bytes())?, node.entry)?;
             }
         }
     }

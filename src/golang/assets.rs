@@ -222,13 +222,13 @@ impl Walk<'_> {
     fn insert(&mut self, target: &Target, entry: Entry) -> Result<()> {
         // Every image has a root.
         let Some(path) = &target.0 else { return Ok(()) };
-        if let Some(there) = self.tree.get(path) {
-            if there.is_directory() != entry.is_directory() {
+        if let Some(is_directory) = self.tree.is_directory(path) {
+            if is_directory != entry.is_directory() {
                 return Err(Error::new(ErrorKind::Usage, format!("put it at /{path}"))
                     .because("a file and a folder cannot have the same path"));
             }
             // A folder that is there already, from another source, keeps its mode.
-            if there.is_directory() {
+            if is_directory {
                 return Ok(());
             }
         }
@@ -270,7 +270,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn listing(tree: &Tree) -> Vec<String> {
-        let line = |(path, entry): (&TreePath, &Entry)| {
+        let line = |(path, entry): (TreePath, Entry)| {
             assert_eq!((entry.uid, entry.gid, entry.mtime), (0, 0, 7));
             let kind = match &entry.kind {
                 EntryKind::Directory => "d".to_owned(),
@@ -372,7 +372,7 @@ mod tests {
 
     /// The contents of all files in a tree.
     fn contents(tree: &Tree) -> Result<Vec<String>> {
-        let files = tree.iter().filter_map(|(_, entry)| match &entry.kind {
+        let files = tree.iter().filter_map(|(_, entry)| match entry.kind {
             EntryKind::File(content) => Some(content.bytes()),
             _ => None,
         });

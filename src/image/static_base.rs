@@ -155,12 +155,12 @@ mod tests {
     /// and with a change here. Nothing else may change it.
     const GOLDEN: &str = "8bff83a6ee1e83e1aa92311ad138ee756c5cc860cfa1cd976fcd7fbaae3a755c";
 
-    fn entry<'a>(tree: &'a Tree, path: &str) -> &'a Entry {
+    fn entry(tree: &Tree, path: &str) -> Entry {
         tree.get(&TreePath::new(path).unwrap()).unwrap_or_else(|| panic!("{path} is missing"))
     }
 
-    fn bytes(entry: &Entry) -> &[u8] {
-        match &entry.kind {
+    fn bytes(entry: Entry) -> bytes::Bytes {
+        match entry.kind {
             EntryKind::File(Content::Memory(bytes)) => bytes,
             other => panic!("{other:?} is no file in memory"),
         }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn the_bundle_holds_every_authority_once() {
         let tree = tree(0);
-        let pem = std::str::from_utf8(bytes(entry(&tree, CERTIFICATES))).unwrap();
+        let pem = String::from_utf8(bytes(entry(&tree, CERTIFICATES)).into()).unwrap();
         let blocks = pem.split_inclusive("-----END CERTIFICATE-----\n").map(|block| {
             let body = block.strip_prefix("-----BEGIN CERTIFICATE-----\n").unwrap();
             let body = body.strip_suffix("-----END CERTIFICATE-----\n").unwrap();

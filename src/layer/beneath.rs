@@ -73,6 +73,12 @@ impl FileState {
         }
     }
 
+    /// The same without the times.
+    #[must_use]
+    pub(super) fn without_times(self) -> Self {
+        Self { modified: (0, 0), changed: (0, 0), ..self }
+    }
+
     /// Whether both are states of one file.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)

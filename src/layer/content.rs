@@ -35,13 +35,13 @@ pub enum Content {
 /// the kind [`ErrorKind::Changed`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileContent {
-    place: FileLocation,
-    size: u64,
-    hash: Option<ContentHash>,
+    pub(super) place: FileLocation,
+    pub(super) size: u64,
+    pub(super) hash: Option<ContentHash>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum FileLocation {
+pub(super) enum FileLocation {
     /// At a path, whatever that leads through.
     Path(PathBuf),
     /// In a folder, and nowhere else.
@@ -115,10 +115,13 @@ impl Content {
         Ok(hash)
     }
 
-    /// Lets a file have the content with this hash alone.
+    /// Lets a file have the content with this hash alone. When it was changed says nothing more.
     pub fn pin_as(&mut self, known: ContentHash) {
-        if let Self::File(FileContent { hash, .. }) = self {
+        if let Self::File(FileContent { hash, place, .. }) = self {
             *hash = Some(known);
+            if let FileLocation::Beneath { seen, .. } = place {
+                *seen = seen.without_times();
+            }
         }
     }
 
@@ -163,7 +166,8 @@ impl FileContent {
         }
     }
 
-    /// In which state it was when it was found, where it is in a folder that is held open.
+    /// In which state it was when it was found, where it is in a folder that is held open. What is
+    /// pinned has no times.
     pub fn seen(&self) -> Option<&FileState> {
         match &self.place {
             FileLocation::Path(_) => None,

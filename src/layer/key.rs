@@ -20,7 +20,7 @@ pub fn content_key(tree: &mut Tree, encoding: &Encoding) -> Result<String> {
     key.number(u64::from(matches!(encoding, Encoding::Gzip { single_member: true, .. })));
     key.number(tree.len() as u64);
     for (path, entry) in &*tree {
-        key.entry(path, entry)?;
+        key.entry(&path, &entry)?;
     }
     Ok(key.hasher.finalize().to_hex().to_string())
 }

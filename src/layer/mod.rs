@@ -11,11 +11,14 @@
 //! by [`FORMAT`], and golden digests in this module's tests guard it.
 
 mod beneath;
+mod chunk;
 mod compress;
 mod content;
 mod encoding;
+mod entry;
 mod header;
 mod key;
+mod packed;
 mod path;
 mod read;
 #[cfg(test)]
@@ -29,13 +32,15 @@ pub use beneath::{FileState, HeldFolder, Inner};
 pub(crate) use content::boundary;
 pub use content::{Content, ContentHash, FileContent, FileReader};
 pub use encoding::Encoding;
+pub use entry::{Entry, EntryKind};
 pub use key::content_key;
+pub use packed::{FindHashes, IntoIter, Iter};
 pub use path::{TreePath, Whiteout};
 pub use read::{
     ArchiveReader, Inside, Limits, ListedEntry, ListedKind, decompress, detect, diff_id, entries,
     look_inside,
 };
-pub use tree::{Entry, EntryKind, Tree};
+pub use tree::Tree;
 pub use write::{LayerInfo, WriteOptions, archive_size, write};
 
 /// The number of the layer format. It goes up whenever an equal tree gives other bytes.

@@ -47,6 +47,11 @@ impl TreePath {
         }
     }
 
+    /// Takes the bytes of a path that was checked before.
+    pub(super) fn checked(path: &[u8]) -> Self {
+        Self(path.into())
+    }
+
     /// The path's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -157,16 +162,41 @@ fn wrong(path: &[u8], fault: &str) -> Error {
     Error::new(ErrorKind::Invalid, format!("use \"{shown}\" as a path in a layer")).because(fault)
 }
 
+/// The order of two paths, given by their bytes.
+pub(super) fn order(one: &[u8], other: &[u8]) -> Ordering {
+    let same = common_start(one, other);
+    // The first part that differs begins behind the last slash that both have.
+    let start = one[..same].iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+    let whiteouts = other[start..].starts_with(WHITEOUT).cmp(&one[start..].starts_with(WHITEOUT));
+    // A slash ends a part, so it sorts below every byte that can follow instead.
+    let rank = |path: &[u8]| path.get(same).map(|b| if *b == b'/' { 0 } else { *b });
+    whiteouts.then_with(|| rank(one).cmp(&rank(other)))
+}
+
+/// How many bytes two paths begin with that are the same. Paths that are compared often have whole
+/// folders in common.
+fn common_start(one: &[u8], other: &[u8]) -> usize {
+    const WORD: usize = 8;
+    let (words, others) = (one.as_chunks::<WORD>().0, other.as_chunks::<WORD>().0);
+    let mut same = 0;
+    while same < words.len().min(others.len()) && words[same] == others[same] {
+        same += 1;
+    }
+    same *= WORD;
+    while same < one.len().min(other.len()) && one[same] == other[same] {
+        same += 1;
+    }
+    same
+}
+
+/// The bytes of the directory that a path is in; empty directly below the root.
+pub(super) fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|b| *b == b'/').map_or(&[], |slash| &path[..slash])
+}
+
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
-        let same = self.0.iter().zip(&other.0).take_while(|(a, b)| a == b).count();
-        // The first part that differs begins behind the last slash that both have.
-        let start = self.0[..same].iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
-        let whiteouts =
-            other.0[start..].starts_with(WHITEOUT).cmp(&self.0[start..].starts_with(WHITEOUT));
-        // A slash ends a part, so it sorts below every byte that can follow instead.
-        let rank = |path: &[u8]| path.get(same).map(|b| if *b == b'/' { 0 } else { *b });
-        whiteouts.then_with(|| rank(&self.0).cmp(&rank(&other.0)))
+        order(&self.0, &other.0)
     }
 }
 

@@ -1,151 +1,37 @@
 //! What a layer holds: a sorted map from path to entry.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
-use std::ops::Bound;
 use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Content, TreePath};
+use super::packed::{Entries, FindHashes, IntoIter, Iter, Position};
+use super::path::{order, parent_of};
+use super::{Entry, EntryKind, TreePath};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest target that Linux takes for a symbolic link.
-const LONGEST_TARGET: usize = 4095;
-/// The longest name that Linux takes for an extended attribute.
-const LONGEST_XATTR_NAME: usize = 255;
-/// The longest value that Linux takes for an extended attribute.
-const LONGEST_XATTR_VALUE: usize = 64 << 10;
+/// How many files are looked at together to be pinned.
+const PINNED_AT_ONCE: usize = 4096;
 
 /// A layer in the making: entries by path. Equal trees give equal archives.
 ///
 /// Only a directory has entries below it. Directories that are not in the tree are not in the
 /// archive either; [`Tree::insert_with_parents`] puts them in. Nothing is normalised here: mode,
 /// owner and times are written as the entries have them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// Millions of files fit: an entry takes about 80 bytes and its path, and is put together when it is
+/// asked for.
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
-    entries: BTreeMap<TreePath, Entry>,
+    entries: Entries,
 }
 
-/// One file, directory, link or device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What it is.
-    pub kind: EntryKind,
-    /// The twelve permission bits; a tree drops all others.
-    pub mode: u32,
-    /// The owner's number.
-    pub uid: u32,
-    /// The group's number.
-    pub gid: u32,
-    /// When it was last modified, in seconds since the epoch.
-    pub mtime: i64,
-    /// Extended attributes by their full name, such as `security.capability`.
-    pub xattrs: BTreeMap<String, Vec<u8>>,
-}
-
-/// What an [`Entry`] is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A regular file.
-    File(Content),
-    /// A directory.
-    Directory,
-    /// A symbolic link and its target, taken as it is.
-    Symlink(Vec<u8>),
-    /// Another name of a regular file that stands before this one in the same tree.
-    HardLink(TreePath),
-    /// A character device.
-    CharDevice {
-        /// The driver's number.
-        major: u32,
-        /// The device's number.
-        minor: u32,
-    },
-    /// A block device.
-    BlockDevice {
-        /// The driver's number.
-        major: u32,
-        /// The device's number.
-        minor: u32,
-    },
-    /// A named pipe.
-    Fifo,
-}
-
-impl Entry {
-    /// Makes an entry that belongs to root and dates from the epoch.
-    pub fn new(kind: EntryKind, mode: u32) -> Self {
-        Self { kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
-    }
-
-    /// Makes a regular file.
-    pub fn file(content: impl Into<Content>, mode: u32) -> Self {
-        Self::new(EntryKind::File(content.into()), mode)
-    }
-
-    /// Makes a directory.
-    pub fn directory(mode: u32) -> Self {
-        Self::new(EntryKind::Directory, mode)
-    }
-
-    /// Makes a symbolic link with the mode that Linux gives to all of them.
-    pub fn symlink(target: impl Into<Vec<u8>>) -> Self {
-        Self::new(EntryKind::Symlink(target.into()), 0o777)
-    }
-
-    /// Makes another name of the file that `target` names and `of` describes. Both share mode,
-    /// owner and times, so that unpacking the one does not change the other.
-    pub fn hard_link(target: TreePath, of: &Self) -> Self {
-        Self { kind: EntryKind::HardLink(target), xattrs: BTreeMap::new(), ..of.clone() }
-    }
-
-    /// Sets the owner.
-    #[must_use]
-    pub fn owned_by(self, uid: u32, gid: u32) -> Self {
-        Self { uid, gid, ..self }
-    }
-
-    /// Sets the time of the last modification, in seconds since the epoch.
-    #[must_use]
-    pub fn modified(self, mtime: i64) -> Self {
-        Self { mtime, ..self }
-    }
-
-    /// Whether this is a directory.
-    pub fn is_directory(&self) -> bool {
-        self.kind == EntryKind::Directory
-    }
-
-    /// The bytes of content that follow this entry's header.
-    pub fn size(&self) -> u64 {
-        match &self.kind {
-            EntryKind::File(content) => content.size(),
-            _ => 0,
-        }
-    }
-
-    /// Why no archive can hold this entry, if so.
-    fn fault(&self) -> Option<&'static str> {
-        if let EntryKind::Symlink(target) = &self.kind
-            && (target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0))
-        {
-            return Some("the link's target is empty, longer than 4095 bytes, or has a NUL byte");
-        }
-        let fits = |name: &str, value: &[u8]| {
-            !name.is_empty()
-                && name.len() <= LONGEST_XATTR_NAME
-                && !name.contains(['=', '\0'])
-                && value.len() <= LONGEST_XATTR_VALUE
-        };
-        if !self.xattrs.iter().all(|(name, value)| fits(name, value)) {
-            return Some(
-                "the name or value of an extended attribute is not one that archives hold",
-            );
-        }
-        None
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
+
+impl Eq for Tree {}
 
 impl Tree {
     /// Makes an empty tree.
@@ -156,25 +42,28 @@ impl Tree {
     /// Puts `entry` at `path` and returns what was there before.
     ///
     /// Errs where something other than a directory would have entries below it.
+    #[expect(clippy::needless_pass_by_value, reason = "what a map takes is given to it")]
     pub fn insert(&mut self, path: TreePath, mut entry: Entry) -> Result<Option<Entry>> {
         if let Some(fault) = entry.fault() {
             return Err(refuse(&path).because(fault));
         }
-        // What is above the nearest one was looked at when that came in.
-        if let Some((ancestor, above)) = self.ancestors(&path).next()
-            && !above.is_directory()
-        {
-            return Err(refuse(&path).because(format!("{ancestor} is not a directory")));
+        let found = self.entries.find(path.as_bytes());
+        if !self.has_sibling_before(&path, found) {
+            // What is above the nearest one was looked at when that came in.
+            if let Some((ancestor, false)) = self.nearest_ancestor(&path) {
+                let ancestor = TreePath::checked(ancestor);
+                return Err(refuse(&path).because(format!("{ancestor} is not a directory")));
+            }
         }
         if !entry.is_directory()
-            && let Some(child) = self.first_below(&path)
+            && let Some(child) = self.first_below(&path, found)
         {
             return Err(
                 refuse(&path).because(format!("it has to be a directory, with {child} in it"))
             );
         }
         entry.mode &= 0o7777;
-        Ok(self.entries.insert(path, entry))
+        Ok(self.entries.put(found, &path, entry))
     }
 
     /// Puts `entry` at `path`, with each directory above it that the tree does not have yet: mode
@@ -184,7 +73,7 @@ impl Tree {
         let mut missing = Vec::new();
         let mut parent = path.parent();
         while let Some(directory) = parent {
-            if self.entries.contains_key(&directory) {
+            if self.contains(&directory) {
                 break;
             }
             parent = directory.parent();
@@ -192,7 +81,8 @@ impl Tree {
         }
         let before = self.insert(path, entry)?;
         for directory in missing {
-            self.entries.insert(directory, Entry::directory(0o755).modified(mtime));
+            let found = self.entries.find(directory.as_bytes());
+            self.entries.put(found, &directory, Entry::directory(0o755).modified(mtime));
         }
         Ok(before)
     }
@@ -212,54 +102,97 @@ impl Tree {
 
     /// Takes out `path` and all below it; returns whether anything was there.
     pub fn remove(&mut self, path: &TreePath) -> bool {
-        let gone: Vec<TreePath> = self
-            .entries
-            .range(path..)
-            .map(|(other, _)| other)
-            .take_while(|other| *other == path || other.is_below(path))
-            .cloned()
-            .collect();
-        for path in &gone {
-            self.entries.remove(path);
-        }
-        !gone.is_empty()
+        let from = self.entries.find(path.as_bytes()).unwrap_or_else(|at| at);
+        let to = self.behind(path);
+        let before = self.len();
+        self.entries.remove(from, to);
+        self.len() < before
     }
 
     /// Reads the contents of files below `from` from below `to`: they were moved.
     pub fn relocate(&mut self, from: &Path, to: &Path) {
-        for entry in self.entries.values_mut() {
-            if let EntryKind::File(Content::File(file)) = &mut entry.kind {
-                file.relocate(from, to);
-            }
-        }
+        self.entries.change_files(|file| file.relocate(from, to));
     }
 
     /// Reads each file whose hash is not known, and lets all of them have no other content from then
     /// on: whatever reads them errs with [`ErrorKind::Changed`] where they do.
     pub fn pin(&mut self) -> Result<()> {
-        for entry in self.entries.values_mut() {
-            if let EntryKind::File(content @ Content::File(_)) = &mut entry.kind {
-                content.pin()?;
-            }
-        }
-        Ok(())
+        self.pin_by(&mut |files| files.iter().map(|(_, entry)| entry.content_hash()).collect())
+    }
+
+    /// The same with hashes that `find` gives, of some thousand files at once, in their order.
+    pub fn pin_by(&mut self, find: &mut FindHashes<'_, Error>) -> Result<()> {
+        self.entries.pin(PINNED_AT_ONCE, find)
     }
 
     /// Makes nothing younger than `latest`, in seconds since 1970.
     pub fn clamp_times(&mut self, latest: i64) {
-        for entry in self.entries.values_mut() {
-            entry.mtime = entry.mtime.min(latest);
-        }
+        self.entries.change_times(|mtime| mtime.min(latest));
     }
 
     /// The entry at `path`.
-    pub fn get(&self, path: &TreePath) -> Option<&Entry> {
-        self.entries.get(path)
+    pub fn get(&self, path: &TreePath) -> Option<Entry> {
+        self.entries.entry_at(self.entries.find(path.as_bytes()).ok()?)
+    }
+
+    /// Whether there is an entry at `path`.
+    pub fn contains(&self, path: &TreePath) -> bool {
+        self.entries.find(path.as_bytes()).is_ok()
+    }
+
+    /// Whether the entry at `path` is a directory; `None` where there is none.
+    pub fn is_directory(&self, path: &TreePath) -> Option<bool> {
+        let found = self.entries.find(path.as_bytes()).ok()?;
+        Some(self.entries.is_directory_at(found))
+    }
+
+    /// Whether something that is no directory stands above `path`.
+    pub fn is_below_file(&self, path: &TreePath) -> bool {
+        let found = self.entries.find(path.as_bytes());
+        !self.has_sibling_before(path, found)
+            && matches!(self.nearest_ancestor(path), Some((_, false)))
     }
 
     /// The entries in the order of the archive.
-    pub fn iter(&self) -> btree_map::Iter<'_, TreePath, Entry> {
-        self.entries.iter()
+    pub fn iter(&self) -> Iter<'_> {
+        self.entries.iter(Position::START)
+    }
+
+    /// The paths right in `directory`, or in the root, that have an entry.
+    pub fn children(&self, directory: Option<&TreePath>) -> impl Iterator<Item = TreePath> {
+        let mut at = match directory {
+            Some(directory) => match self.entries.find(directory.as_bytes()) {
+                Ok(found) => self.entries.next(found),
+                Err(next) => next,
+            },
+            None => Position::START,
+        };
+        let directory = directory.cloned();
+        std::iter::from_fn(move || {
+            loop {
+                let path = self.entries.path_at(at)?;
+                let inside = match &directory {
+                    Some(directory) => within(path, directory.as_bytes())?,
+                    None => path,
+                };
+                let name = inside.iter().position(|b| *b == b'/').unwrap_or(inside.len());
+                let child = TreePath::checked(&path[..path.len() - inside.len() + name]);
+                let is_there = name == inside.len();
+                at = self.entries.next(at);
+                let has_more = |next: &[u8]| within(next, child.as_bytes()).is_some();
+                if self.entries.path_at(at).is_some_and(has_more) {
+                    at = self.behind(&child);
+                }
+                if is_there {
+                    return Some(child);
+                }
+            }
+        })
+    }
+
+    /// Each hard link, with the path that it leads to.
+    pub fn hard_links(&self) -> impl Iterator<Item = (TreePath, TreePath)> {
+        self.entries.hard_links().map(|(path, target)| (TreePath::checked(path), target))
     }
 
     /// The number of entries.
@@ -267,43 +200,76 @@ impl Tree {
         self.entries.len()
     }
 
+    /// The number of directories.
+    pub fn count_directories(&self) -> usize {
+        self.entries.count_directories()
+    }
+
     /// Whether the tree has no entry.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// The bytes of all files together.
     pub fn content_size(&self) -> u64 {
-        self.entries.values().map(Entry::size).sum()
+        self.entries.content_size()
     }
 
     /// Checks that each hard link names a regular file that an unpacker has met by then.
     pub(super) fn check_links(&self) -> Result<()> {
-        for (path, entry) in &self.entries {
-            let EntryKind::HardLink(target) = &entry.kind else { continue };
-            let is_file = matches!(self.get(target), Some(Entry { kind: EntryKind::File(_), .. }));
+        for (path, target) in self.hard_links() {
+            let is_file = matches!(self.get(&target), Some(Entry { kind: EntryKind::File(_), .. }));
             if !is_file || target > path {
                 let why = format!("its target {target} is no regular file that comes before it");
-                return Err(refuse(path).because(why));
+                return Err(refuse(&path).because(why));
             }
         }
         Ok(())
     }
 
-    fn ancestors<'a>(&'a self, path: &TreePath) -> impl Iterator<Item = (TreePath, &'a Entry)> {
-        std::iter::successors(path.parent(), TreePath::parent)
-            .filter_map(|path| self.entries.get(&path).map(|entry| (path, entry)))
+    /// Whether the entry before a place is in the directory that `path` is in: then what is above was
+    /// looked at.
+    fn has_sibling_before(&self, path: &TreePath, found: Result<Position, Position>) -> bool {
+        let Err(at) = found else { return true };
+        let parent = parent_of(path.as_bytes());
+        let Some(before) = self.entries.path_before(at) else { return false };
+        let name = if parent.is_empty() { Some(before) } else { within(before, parent) };
+        name.is_some_and(|name| !name.contains(&b'/'))
     }
 
-    fn first_below(&self, path: &TreePath) -> Option<&TreePath> {
-        let mut after = self.entries.range((Bound::Excluded(path), Bound::Unbounded));
-        after.next().map(|(next, _)| next).filter(|next| next.is_below(path))
+    /// The nearest entry above `path`, and whether it is a directory.
+    fn nearest_ancestor<'a>(&self, path: &'a TreePath) -> Option<(&'a [u8], bool)> {
+        let mut above = parent_of(path.as_bytes());
+        while !above.is_empty() {
+            if let Ok(found) = self.entries.find(above) {
+                return Some((above, self.entries.is_directory_at(found)));
+            }
+            above = parent_of(above);
+        }
+        None
+    }
+
+    fn first_below(&self, path: &TreePath, found: Result<Position, Position>) -> Option<TreePath> {
+        let next = found.map_or_else(|at| at, |at| self.entries.next(at));
+        let next = self.entries.path_at(next)?;
+        within(next, path.as_bytes()).map(|_| TreePath::checked(next))
+    }
+
+    /// The place behind a path and all below it.
+    fn behind(&self, path: &TreePath) -> Position {
+        let path = path.as_bytes();
+        self.entries.seek(|other| order(other, path).is_le() || within(other, path).is_some())
     }
 }
 
+/// What is left of a path in a directory.
+fn within<'a>(path: &'a [u8], directory: &[u8]) -> Option<&'a [u8]> {
+    path.strip_prefix(directory)?.strip_prefix(b"/")
+}
+
 impl<'a> IntoIterator for &'a Tree {
-    type Item = (&'a TreePath, &'a Entry);
-    type IntoIter = btree_map::Iter<'a, TreePath, Entry>;
+    type Item = (TreePath, Entry);
+    type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -312,7 +278,7 @@ impl<'a> IntoIterator for &'a Tree {
 
 impl IntoIterator for Tree {
     type Item = (TreePath, Entry);
-    type IntoIter = btree_map::IntoIter<TreePath, Entry>;
+    type IntoIter = IntoIter;
 
     fn into_iter(self) -> Self::IntoIter {
         self.entries.into_iter()
@@ -366,7 +332,7 @@ mod tests {
         tree.insert_with_parents(path("a/b/c"), Entry::file("x", 0o600).modified(7)).unwrap();
         assert_eq!(paths(&tree), ["a", "a/b", "a/b/c"]);
         assert_eq!(tree.get(&path("a")).unwrap().mode, 0o700);
-        assert_eq!(tree.get(&path("a/b")).unwrap(), &Entry::directory(0o755).modified(7));
+        assert_eq!(tree.get(&path("a/b")).unwrap(), Entry::directory(0o755).modified(7));
     }
 
     #[test]
@@ -375,7 +341,7 @@ mod tests {
         assert_eq!(tree.insert(path("a"), Entry::file("1", 0o100_644)).unwrap(), None);
         let before = tree.insert(path("a"), Entry::file("2", 0o4755)).unwrap();
         assert_eq!(before, Some(Entry::file("1", 0o644)));
-        assert_eq!(tree.get(&path("a")), Some(&Entry::file("2", 0o4755)));
+        assert_eq!(tree.get(&path("a")), Some(Entry::file("2", 0o4755)));
     }
 
     #[test]
@@ -386,10 +352,32 @@ mod tests {
         }
         assert!(tree.remove(&path("a")));
         assert!(!tree.remove(&path("a")));
+        assert!(!Tree::new().remove(&path("a")));
         assert_eq!(paths(&tree), ["a-b", "a0", "b"]);
         tree.insert_whiteout(&path("b"), 0).unwrap();
         tree.insert_opaque(None, 0).unwrap();
         assert_eq!(paths(&tree), [".wh..wh..opq", ".wh.b", "a-b", "a0"]);
+    }
+
+    #[test]
+    fn the_children_of_a_directory_are_those_right_in_it() {
+        let mut tree = Tree::new();
+        for text in ["a", "a-b", "a/b", "a/b/c", "a/b/d", "a/e", "a0", "x/y/z", "x/y/zz", "x/z"] {
+            tree.insert(path(text), Entry::directory(0o755)).unwrap();
+        }
+        tree.insert_whiteout(&path("a/c"), 0).unwrap();
+        let of = |directory: Option<&str>| {
+            let directory = directory.map(path);
+            tree.children(directory.as_ref()).map(|path| path.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(None), ["a", "a-b", "a0"]);
+        assert_eq!(of(Some("a")), ["a/.wh.c", "a/b", "a/e"]);
+        assert_eq!(of(Some("a/b")), ["a/b/c", "a/b/d"]);
+        assert_eq!(of(Some("x")), ["x/z"], "nothing says what x/y is");
+        assert_eq!(of(Some("x/y")), ["x/y/z", "x/y/zz"]);
+        for none in ["a/e", "b", "a/b/c/d"] {
+            assert!(of(Some(none)).is_empty(), "{none}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn archive_size(tree: &Tree) -> Result<u64> {
     let mut size = END.len() as u64;
     for (path, entry) in tree {
         headers.clear();
-        header::append(path, entry, &mut headers)?;
+        header::append(&path, &entry, &mut headers)?;
         size += headers.len() as u64 + entry.size().next_multiple_of(BLOCK as u64);
     }
     Ok(size)
@@ -74,7 +74,7 @@ const STEP: u64 = 1 << 20;
 fn append_tree(tree: &Tree, progress: &dyn Fn(u64), input: &mut Input) -> Result<()> {
     let mut archive = Archive { input, progress, untold: 0, headers: Vec::new() };
     for (path, entry) in tree {
-        archive.append(path, entry)?;
+        archive.append(&path, &entry)?;
     }
     archive.put(&END)?;
     progress(archive.untold);
@@ -349,7 +349,7 @@ zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 9
             let mut entries = read.entries().unwrap();
             for (path, entry) in &tree {
                 let mut found = entries.next().unwrap().unwrap();
-                compare(path, entry, &mut found);
+                compare(&path, &entry, &mut found);
             }
             prop_assert!(entries.next().is_none());
         }

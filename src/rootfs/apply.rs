@@ -67,7 +67,7 @@ impl Applying<'_> {
     /// are passed on to them.
     fn write_all(&mut self, tree: &Tree, tasks: Option<&copy::Tasks>) -> Result<()> {
         for (path, entry) in tree {
-            self.write(path, entry, tasks).cannot(|| format!("write /{path}"))?;
+            self.write(&path, &entry, tasks).cannot(|| format!("write /{path}"))?;
         }
         Ok(())
     }

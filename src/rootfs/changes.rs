@@ -288,7 +288,7 @@ impl Diff {
     /// Puts the folders above a path into the tree: Docker has them in a layer, too.
     fn insert_with_parents(&self, tree: &mut Tree, path: &TreePath) -> Result<()> {
         let mut parent = path.parent();
-        while let Some(folder) = parent.filter(|folder| tree.get(folder).is_none()) {
+        while let Some(folder) = parent.filter(|folder| !tree.contains(folder)) {
             if let Some(stat) = self.layer_dir.look(folder.as_bytes())?
                 && let Some(entry) = self.entry(&folder, &stat)?
             {
@@ -451,28 +451,27 @@ fn is_ours(link: &Path) -> io::Result<bool> {
 /// Hard links that stand before their target, because the walk met them in another order than the
 /// archive has, change places with it.
 fn in_order(tree: Tree) -> Result<Tree> {
-    if !tree.iter().any(|(_, entry)| matches!(entry.kind, EntryKind::HardLink(_))) {
+    if tree.hard_links().next().is_none() {
         return Ok(tree);
     }
     let mut ordered = Tree::new();
     let mut moved: Vec<(TreePath, TreePath)> = Vec::new();
-    for (path, entry) in &tree {
-        let mut entry = entry.clone();
+    for (path, mut entry) in &tree {
         if let EntryKind::HardLink(target) = &entry.kind {
             let now = moved.iter().find(|(old, _)| old == target).map(|(_, new)| new.clone());
             match now {
                 Some(new) => entry.kind = EntryKind::HardLink(new),
-                None if target > path => {
-                    let first = tree.get(target).ok_or_else(|| broken(path))?;
+                None if *target > path => {
+                    let first = tree.get(target).ok_or_else(|| broken(&path))?;
                     moved.push((target.clone(), path.clone()));
-                    entry = first.clone();
+                    entry = first;
                 }
                 None => {}
             }
-        } else if let Some((_, new)) = moved.iter().find(|(old, _)| old == path) {
+        } else if let Some((_, new)) = moved.iter().find(|(old, _)| *old == path) {
             entry = Entry::hard_link(new.clone(), &entry);
         }
-        ordered.insert(path.clone(), entry)?;
+        ordered.insert(path, entry)?;
     }
     Ok(ordered)
 }

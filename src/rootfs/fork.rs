@@ -102,7 +102,7 @@ impl Fork {
         for link in links {
             let mut missing = Vec::new();
             let mut parent = link.path.parent();
-            while let Some(folder) = parent.filter(|folder| tree.get(folder).is_none()) {
+            while let Some(folder) = parent.filter(|folder| !tree.contains(folder)) {
                 if view.node(folder.as_bytes())?.is_some() {
                     break;
                 }
@@ -173,7 +173,7 @@ impl Fork {
             Some(_) => Vec::new(),
         };
         let bytes = match changes.filter(|_| snapshot.is_none()) {
-            Some(changes) => changes.iter().map(|(_, entry)| length(entry)).sum(),
+            Some(changes) => changes.iter().map(|(_, entry)| length(&entry)).sum(),
             None => lengths(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
         };
         below.store.keep_folder(scratch, (storage.name(), &id), &FolderInfo { bytes, needs })?;

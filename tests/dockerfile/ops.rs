@@ -80,8 +80,8 @@ impl Prepared for Noted {
         vec![b"what was read".to_vec(); self.0]
     }
 
-    fn files(&self) -> Vec<ReadFile> {
-        Vec::new()
+    fn files(&self, _: usize) -> Option<Vec<ReadFile>> {
+        Some(Vec::new())
     }
 
     fn execute(self: Box<Self>, _: Run) -> BoxFuture<'static, Result<Executed, OpError>> {

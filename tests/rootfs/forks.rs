@@ -61,8 +61,7 @@ fn changes_of(fork: &Fork, isolation: Isolation, script: &str) -> Tree {
 
 /// The lines of a tree, with `T` for times that a step gave by its clock.
 pub fn lines(tree: &Tree) -> Vec<String> {
-    let lines = tree.iter().map(|(path, entry)| {
-        let mut entry = entry.clone();
+    let lines = tree.iter().map(|(path, mut entry)| {
         let recent = entry.mtime > 1_000_000;
         entry.mtime = if recent { 0 } else { entry.mtime };
         let line = line(&path.to_string(), &entry);

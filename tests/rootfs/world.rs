@@ -96,7 +96,7 @@ pub fn list(folder: &Path) -> Vec<String> {
 /// One line for each file of a view: kind, mode, owner, time, path, and what is particular to it.
 pub fn listing(view: &View) -> Vec<String> {
     let tree = view.tree(None).unwrap();
-    tree.iter().map(|(path, entry)| line(&path.to_str_lossy(), entry)).collect()
+    tree.iter().map(|(path, entry)| line(&path.to_str_lossy(), &entry)).collect()
 }
 
 pub fn line(path: &str, entry: &Entry) -> String {

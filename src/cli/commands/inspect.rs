@@ -1,21 +1,23 @@
 //! `gondola inspect`.
 
-use super::Runs;
-use crate::sandbox::Isolation;
-use std::fmt::Write;
+use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
+use tempfile::SpooledTempFile;
 
+use super::Runs;
 use crate::cli::args::PlatformArgs;
 use crate::cli::output::human;
-use crate::cli::session::{Session, print};
-use crate::error::{Error, ErrorKind, Result};
+use crate::cli::session::{Session, print_from};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{Artifact, Blob, Image};
 use crate::layer::{self, ListedEntry, ListedKind};
 use crate::oci::{Descriptor, Digest, History, PlatformSet};
 use crate::registry::BlobSource;
+use crate::sandbox::Isolation;
 use crate::transport::{self, Context, Location};
 
 /// Arguments of `gondola inspect`.
@@ -46,13 +48,56 @@ async fn run(session: &Session, args: InspectArgs) -> Result<()> {
     if args.files {
         transport::fetch_blobs(&mut artifact, &context).await?;
     }
-    let text = if args.json {
-        format!("{}\n", as_json(&artifact, args.files)?)
+    let mut text = Output::new();
+    if args.json {
+        write_json(&mut text, &artifact, args.files)?;
     } else {
-        as_text(&args.image, &artifact, args.files)?
-    };
-    print(&text)
+        write_text(&mut text, &args.image, &artifact, args.files)?;
+    }
+    text.print()
 }
+
+/// What is printed once it is whole. A list of many files waits on disk.
+struct Output(BufWriter<SpooledTempFile>);
+
+/// So many bytes wait in memory.
+const IN_MEMORY: usize = 1 << 20;
+
+impl Output {
+    fn new() -> Self {
+        Self(BufWriter::with_capacity(64 << 10, SpooledTempFile::new(IN_MEMORY)))
+    }
+
+    fn line(&mut self, indent: usize, label: &str, value: &str) -> Result<()> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        let width = 12 - indent;
+        writeln!(self.0, "{:indent$}{label:<width$} {value}", "").cannot(WRITE)
+    }
+
+    fn put(&mut self, text: &str) -> Result<()> {
+        self.0.write_all(text.as_bytes()).cannot(WRITE)
+    }
+
+    /// A member of a JSON object: what stands before it, its name and its value.
+    fn member(&mut self, before: &str, name: &str, value: impl Serialize) -> Result<()> {
+        self.put(&format!("{before}\"{name}\":"))?;
+        // A value has sorted keys.
+        let value = serde_json::to_value(value).map_err(io::Error::other).cannot(WRITE)?;
+        serde_json::to_writer(&mut self.0, &value).map_err(io::Error::from).cannot(WRITE)
+    }
+
+    fn print(self) -> Result<()> {
+        let whole = self.0.into_inner().map_err(io::IntoInnerError::into_error);
+        let mut whole = whole.cannot(WRITE)?;
+        whole.rewind().cannot(WRITE)?;
+        print_from(&mut whole)
+    }
+}
+
+/// What is said where there is no room for the list.
+const WRITE: fn() -> &'static str = || "write what is inspected to a temporary file";
 
 /// A plain name is looked for in the local store before its registry is asked.
 async fn find(text: &str, platforms: &PlatformSet, context: &Context) -> Result<Artifact> {
@@ -86,43 +131,52 @@ fn layers(image: &Image) -> Vec<LayerRow<'_>> {
     rows.collect()
 }
 
-fn as_json(artifact: &Artifact, files: bool) -> Result<Value> {
-    let images: Result<Vec<Value>> =
-        artifact.images().into_iter().map(|image| image_json(image, files)).collect();
-    Ok(json!({
-        "digest": artifact.digest(),
-        "mediaType": artifact.descriptor().media_type,
-        "size": artifact.descriptor().size,
-        "images": images?,
-    }))
+/// Keys are in their order.
+fn write_json(out: &mut Output, artifact: &Artifact, files: bool) -> Result<()> {
+    out.member("{", "digest", artifact.digest())?;
+    out.put(",\"images\":[")?;
+    for (number, image) in artifact.images().into_iter().enumerate() {
+        out.put(if number == 0 { "" } else { "," })?;
+        write_image_json(out, image, files)?;
+    }
+    out.put("]")?;
+    out.member(",", "mediaType", &artifact.descriptor().media_type)?;
+    out.member(",", "size", artifact.descriptor().size)?;
+    out.put("}\n")
 }
 
-fn image_json(image: &Image, files: bool) -> Result<Value> {
-    let mut rows = Vec::new();
-    for (row, blob) in layers(image).iter().zip(&image.layers) {
-        let mut value = json!({
-            "digest": row.descriptor.digest,
-            "mediaType": row.descriptor.media_type,
-            "size": row.descriptor.size,
-            "diffId": row.diff_id,
-            "history": row.history,
-        });
+fn write_image_json(out: &mut Output, image: &Image, files: bool) -> Result<()> {
+    out.member("{", "annotations", &image.manifest.value().annotations)?;
+    out.member(",", "config", image.config.value())?;
+    out.member(",", "configDigest", image.config.digest())?;
+    out.member(",", "digest", image.manifest.digest())?;
+    out.put(",\"layers\":[")?;
+    for (number, (row, blob)) in layers(image).iter().zip(&image.layers).enumerate() {
+        out.put(if number == 0 { "" } else { "," })?;
+        out.member("{", "diffId", row.diff_id)?;
+        out.member(",", "digest", &row.descriptor.digest)?;
         if files {
-            let listed = entries(blob)?;
-            let listed: Vec<Value> = listed.iter().map(entry_json).collect();
-            value["files"] = Value::Array(listed);
+            write_files_json(out, blob)?;
         }
-        rows.push(value);
+        out.member(",", "history", row.history)?;
+        out.member(",", "mediaType", &row.descriptor.media_type)?;
+        out.member(",", "size", row.descriptor.size)?;
+        out.put("}")?;
     }
-    Ok(json!({
-        "platform": image.platform().to_string(),
-        "digest": image.manifest.digest(),
-        "mediaType": image.manifest.media_type(),
-        "annotations": image.manifest.value().annotations,
-        "config": image.config.value(),
-        "configDigest": image.config.digest(),
-        "layers": rows,
-    }))
+    out.put("]")?;
+    out.member(",", "mediaType", image.manifest.media_type())?;
+    out.member(",", "platform", image.platform().to_string())?;
+    out.put("}")
+}
+
+fn write_files_json(out: &mut Output, blob: &Blob) -> Result<()> {
+    out.put(",\"files\":[")?;
+    for (number, entry) in entries(blob)?.enumerate() {
+        out.put(if number == 0 { "" } else { "," })?;
+        let entry = entry_json(&entry?);
+        serde_json::to_writer(&mut out.0, &entry).map_err(io::Error::from).cannot(WRITE)?;
+    }
+    out.put("]")
 }
 
 fn entry_json(entry: &ListedEntry) -> Value {
@@ -166,71 +220,62 @@ fn entry_text(entry: &ListedEntry) -> String {
     human::line(&line).into_owned()
 }
 
-fn entries(blob: &Blob) -> Result<Vec<ListedEntry>> {
+fn entries(blob: &Blob) -> Result<impl Iterator<Item = Result<ListedEntry>>> {
     let compression = blob.descriptor.media_type.layer_compression().ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, format!("list the files of {}", blob.descriptor.digest))
             .because(format!("{} is no layer type", blob.descriptor.media_type))
     })?;
-    layer::entries(layer::decompress(compression, blob.open()?)?).collect()
+    Ok(layer::entries(layer::decompress(compression, blob.open()?)?))
 }
 
-fn as_text(name: &str, artifact: &Artifact, files: bool) -> Result<String> {
-    let mut out = String::new();
-    line(&mut out, 0, "name", name);
-    line(&mut out, 0, "digest", artifact.digest().as_str());
-    line(&mut out, 0, "type", artifact.descriptor().media_type.as_str());
+fn write_text(out: &mut Output, name: &str, artifact: &Artifact, files: bool) -> Result<()> {
+    out.line(0, "name", name)?;
+    out.line(0, "digest", artifact.digest().as_str())?;
+    out.line(0, "type", artifact.descriptor().media_type.as_str())?;
     for image in artifact.images() {
-        out.push('\n');
-        image_text(&mut out, image, files)?;
+        out.put("\n")?;
+        write_image_text(out, image, files)?;
     }
-    Ok(out)
+    Ok(())
 }
 
-fn line(out: &mut String, indent: usize, label: &str, value: &str) {
-    if !value.is_empty() {
-        let width = 12 - indent;
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{:indent$}{label:<width$} {value}", "");
-    }
-}
-
-fn image_text(out: &mut String, image: &Image, files: bool) -> Result<()> {
+fn write_image_text(out: &mut Output, image: &Image, files: bool) -> Result<()> {
     let (config, container) = (image.config.value(), &image.config.value().config);
     let words = |words: &Option<Vec<String>>| {
         words.as_ref().map_or(String::new(), |w| json!(w).to_string())
     };
-    line(out, 0, "platform", &image.platform().to_string());
-    line(out, 2, "manifest", image.manifest.digest().as_str());
-    line(out, 2, "config", image.config.digest().as_str());
-    line(out, 2, "created", config.created.as_deref().unwrap_or_default());
-    line(out, 2, "entrypoint", &words(&container.entrypoint));
-    line(out, 2, "cmd", &words(&container.cmd));
-    line(out, 2, "user", &container.user);
-    line(out, 2, "workdir", &container.working_dir);
-    line(out, 2, "stopsignal", &container.stop_signal);
+    out.line(0, "platform", &image.platform().to_string())?;
+    out.line(2, "manifest", image.manifest.digest().as_str())?;
+    out.line(2, "config", image.config.digest().as_str())?;
+    out.line(2, "created", config.created.as_deref().unwrap_or_default())?;
+    out.line(2, "entrypoint", &words(&container.entrypoint))?;
+    out.line(2, "cmd", &words(&container.cmd))?;
+    out.line(2, "user", &container.user)?;
+    out.line(2, "workdir", &container.working_dir)?;
+    out.line(2, "stopsignal", &container.stop_signal)?;
     for variable in &container.env {
-        line(out, 2, "env", variable);
+        out.line(2, "env", variable)?;
     }
     for port in container.exposed_ports.keys() {
-        line(out, 2, "port", port);
+        out.line(2, "port", port)?;
     }
     for volume in container.volumes.keys() {
-        line(out, 2, "volume", volume);
+        out.line(2, "volume", volume)?;
     }
     for (key, value) in &container.labels {
-        line(out, 2, "label", &format!("{key}={value}"));
+        out.line(2, "label", &format!("{key}={value}"))?;
     }
     for (key, value) in &image.manifest.value().annotations {
-        line(out, 2, "annotation", &format!("{key}={value}"));
+        out.line(2, "annotation", &format!("{key}={value}"))?;
     }
     for (row, blob) in layers(image).iter().zip(&image.layers) {
         let made_by = row.history.and_then(|h| h.created_by.as_deref()).unwrap_or("unknown");
         let text =
             format!("{} {:>9} {made_by}", row.descriptor.digest, human::bytes(row.descriptor.size));
-        line(out, 2, "layer", &text);
+        out.line(2, "layer", &text)?;
         if files {
             for entry in entries(blob)? {
-                let _ = writeln!(out, "{:15}{}", "", entry_text(&entry));
+                writeln!(out.0, "{:15}{}", "", entry_text(&entry?)).cannot(WRITE)?;
             }
         }
     }

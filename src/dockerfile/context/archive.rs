@@ -194,7 +194,7 @@ impl Unpacked {
         clear_the_way(&mut self.tree, &path, &entry);
         self.implied.remove(&path);
         let mut above = path.parent();
-        while let Some(folder) = above.filter(|folder| self.tree.get(folder).is_none()) {
+        while let Some(folder) = above.filter(|folder| !self.tree.contains(folder)) {
             above = folder.parent();
             self.implied.insert(folder);
         }
@@ -247,33 +247,34 @@ pub fn below(tree: Tree, folder: &str) -> Result<Tree> {
     let refuse = |why: &str| {
         Error::new(ErrorKind::NotFound, format!("use the folder {folder}")).because(why)
     };
+    let tree = Arc::new(tree);
     let found = resolve(&TreeFiles::new(tree.clone()), folder.as_bytes(), LastLink::Follow)?;
     let found = found.ok_or_else(|| refuse("the archive has none of this name"))?;
     if !found.node.entry.is_directory() {
         return Err(refuse("what the archive has there is no folder"));
     }
-    let Some(root) = found.path else { return Ok(tree) };
+    let Some(root) = found.path else { return Ok(Arc::unwrap_or_clone(tree)) };
     let begin = [root.as_bytes(), b"/"].concat();
     let inside =
         |path: &TreePath| path.as_bytes().strip_prefix(begin.as_slice()).map(TreePath::new);
     let mut kept = Tree::new();
-    let mut first_names: BTreeMap<&TreePath, TreePath> = BTreeMap::new();
-    for (path, entry) in &tree {
-        let Some(path) = inside(path).transpose()? else { continue };
+    let mut first_names: BTreeMap<TreePath, TreePath> = BTreeMap::new();
+    for (path, entry) in &*tree {
+        let Some(path) = inside(&path).transpose()? else { continue };
         let EntryKind::HardLink(target) = &entry.kind else {
-            kept.insert(path, entry.clone())?;
+            kept.insert(path, entry)?;
             continue;
         };
-        let original = tree.get(target).unwrap_or(entry);
+        let original = tree.get(target).unwrap_or_else(|| entry.clone());
         let first = match first_names.get(target) {
             Some(first) => Some(first.clone()),
             None => inside(target).transpose()?,
         };
         let entry = if let Some(first) = first {
-            Entry::hard_link(first, original)
+            Entry::hard_link(first, &original)
         } else {
-            first_names.insert(target, path.clone());
-            original.clone()
+            first_names.insert(target.clone(), path.clone());
+            original
         };
         kept.insert(path, entry)?;
     }
@@ -284,7 +285,7 @@ pub fn below(tree: Tree, folder: &str) -> Result<Tree> {
 fn clear_the_way(tree: &mut Tree, path: &TreePath, entry: &Entry) {
     let mut above = path.parent();
     while let Some(folder) = above {
-        if tree.get(&folder).is_some_and(|entry| !entry.is_directory()) {
+        if tree.is_directory(&folder) == Some(false) {
             tree.remove(&folder);
         }
         above = folder.parent();
@@ -371,9 +372,9 @@ fn hard_link(path: TreePath, target: &TreePath, tree: &Tree) -> Result<(TreePath
     };
     // Either the first name in order holds the content, or this one is a copy of it.
     let entry = match &of.kind {
-        EntryKind::File(_) if *target < path => Entry::hard_link(target.clone(), of),
-        EntryKind::HardLink(first) if *first < path => Entry::hard_link(first.clone(), of),
-        _ => of.clone(),
+        EntryKind::File(_) if *target < path => Entry::hard_link(target.clone(), &of),
+        EntryKind::HardLink(first) if *first < path => Entry::hard_link(first.clone(), &of),
+        _ => of,
     };
     Ok((path, entry))
 }

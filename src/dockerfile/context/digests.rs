@@ -15,32 +15,25 @@
 //! A digest that is wrong in spite of all this makes no wrong image under a key: what is packed is
 //! compared with it. Then the build forgets all of them, and reads.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use rustix::fs::fstat;
-use serde::{Deserialize, Serialize};
-
+use super::known::Known;
 use crate::clock::Clock;
 use crate::error::{Cannot as _, Error, Result};
 use crate::layer::{ContentHash, FileContent, FileState};
 use crate::store::Store;
+use rustix::fs::fstat;
 
-/// The kind of the store's records that hold digests, one for each context.
-const RECORDS: &str = "context";
 /// By how much the clocks of two file systems may differ.
 const CLOCK_SKEW_SECONDS: i64 = 2;
 /// Starting a thread costs as much as reading this many small files.
 const SMALLEST_SHARE: usize = 32;
 /// Where the kernel says how it writes changed pages to disk.
 const FLUSHING: &str = "/proc/sys/vm";
-
-/// What is known of one file: the state in which it was read, and its digest.
-type KnownDigest = (u64, ContentHash);
 
 /// The digests of a folder's files.
 pub struct Digests {
@@ -53,22 +46,16 @@ pub struct Digests {
 
 #[derive(Default)]
 struct Inner {
-    known: BTreeMap<String, KnownDigest>,
+    known: Known,
     /// Which file systems are trusted, by their numbers.
     trusted: BTreeMap<u64, bool>,
     loaded: bool,
-    changed: bool,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct Record {
-    files: BTreeMap<String, (u64, String)>,
 }
 
 /// A file whose digest is wanted.
 pub struct Wanted<'a> {
     /// The path from the context's root.
-    pub name: Cow<'a, str>,
+    pub name: &'a [u8],
     /// The file, as it was found.
     pub file: &'a FileContent,
 }
@@ -85,7 +72,7 @@ impl Digests {
     pub fn of(&self, files: &[Wanted<'_>]) -> Result<Vec<ContentHash>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if !inner.loaded {
-            inner.known = self.load();
+            inner.known = Known::load(&self.store, &self.key);
             inner.loaded = true;
         }
         let mut all: Vec<Option<ContentHash>> = Vec::with_capacity(files.len());
@@ -95,15 +82,17 @@ impl Digests {
         let missing: Vec<usize> = (0..files.len()).filter(|index| all[*index].is_none()).collect();
         let now = if missing.is_empty() { None } else { Some(self.now()?) };
         let read = read_all(files, &missing)?;
+        let mut settled = Vec::new();
         for (index, (state, digest)) in missing.into_iter().zip(read) {
             all[index] = Some(digest);
             if inner.trusts(files[index].file, state.device)?
                 && now.is_some_and(|now| self.is_settled(&state, &now))
             {
-                let name = files[index].name.clone().into_owned();
-                inner.known.insert(name, (fingerprint(&state), digest));
-                inner.changed = true;
+                settled.push((files[index].name, fingerprint(&state), digest));
             }
+        }
+        if !settled.is_empty() {
+            inner.known.extend(settled.into_iter());
         }
         Ok(all.into_iter().flatten().collect())
     }
@@ -111,11 +100,8 @@ impl Digests {
     /// Keeps what was learnt for the next build. A failure costs that build time and nothing else.
     pub fn save(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut inner.changed) {
-            let hex = |digest: &ContentHash| blake3::Hash::from_bytes(*digest).to_hex().to_string();
-            let files = inner.known.iter();
-            let files = files.map(|(name, (state, digest))| (name.clone(), (*state, hex(digest))));
-            let _ = self.store.put_record(RECORDS, &self.key, &Record { files: files.collect() });
+        if inner.loaded {
+            inner.known.save(&self.store, &self.key);
         }
     }
 
@@ -123,16 +109,7 @@ impl Digests {
     pub fn forget(&self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.known.clear();
-        (inner.loaded, inner.changed) = (true, true);
-    }
-
-    fn load(&self) -> BTreeMap<String, KnownDigest> {
-        let record: Record = self.store.get_record(RECORDS, &self.key).unwrap_or_default();
-        let known = |(name, (state, hex)): (String, (u64, String))| {
-            let digest = blake3::Hash::from_hex(hex).ok()?;
-            Some((name, (state, *digest.as_bytes())))
-        };
-        record.files.into_iter().filter_map(known).collect()
+        inner.loaded = true;
     }
 
     /// The present, by the clock that stamps changes. The system's own runs ahead of it.
@@ -156,9 +133,7 @@ impl Inner {
     /// What is remembered of a file that is as it was.
     fn known_of(&mut self, wanted: &Wanted<'_>) -> Result<Option<ContentHash>> {
         let Some(seen) = wanted.file.seen() else { return Ok(None) };
-        let known = self.known.get(wanted.name.as_ref());
-        let known =
-            known.filter(|(state, _)| *state == fingerprint(seen)).map(|(_, digest)| *digest);
+        let known = self.known.get(wanted.name, fingerprint(seen));
         if known.is_some() && !self.trusts(wanted.file, seen.device)? {
             return Ok(None);
         }
@@ -265,14 +240,16 @@ mod tests {
     fn read(digests: &Digests, folder: &Path, is_trusted: bool) -> ContentHash {
         let file = found(folder);
         trust(digests, &file, is_trusted);
-        digests.of(&[Wanted { name: "file".into(), file: &file }]).unwrap()[0]
+        digests.of(&[Wanted { name: b"file", file: &file }]).unwrap()[0]
     }
 
     fn plant(digests: &Digests, folder: &Path) {
+        let store = &digests.store;
         let state = *found(folder).seen().unwrap();
         let mut inner = digests.inner.lock().unwrap();
-        inner.known.insert("file".to_owned(), (fingerprint(&state), [7; 32]));
-        inner.changed = true;
+        inner.known = Known::load(store, &digests.key);
+        inner.loaded = true;
+        inner.known.extend(std::iter::once((&b"file"[..], fingerprint(&state), [7; 32])));
     }
 
     #[test]

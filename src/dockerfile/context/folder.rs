@@ -7,7 +7,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::digests::{Digests, Wanted};
-use crate::dockerfile::files::{Files, Node, digest_of, join};
+use crate::dockerfile::files::{Children, DESCRIBED_AT_ONCE, Files, Node, join};
 use crate::dockerfile::ignore::Patterns;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, ContentHash, Entry, EntryKind, HeldFolder, Inner, TreePath};
@@ -108,6 +108,37 @@ impl Folder {
         Ok(Some(Node { entry, identity: several.then_some(stat.st_ino) }))
     }
 
+    fn open(&self, folder: Option<&TreePath>) -> Result<Inner> {
+        let path = folder.map_or(&b""[..], TreePath::as_bytes);
+        self.root.folder(path).map_err(|error| self.unopened(path, error))
+    }
+
+    /// A folder, and the names in it.
+    fn open_and_list(&self, folder: Option<&TreePath>) -> Result<(Inner, Vec<Vec<u8>>)> {
+        let inner = self.open(folder)?;
+        let path = folder.map_or(&b""[..], TreePath::as_bytes);
+        let names = inner.names().cannot(|| self.action(path))?;
+        Ok((inner, names))
+    }
+
+    /// Describes names in a folder; what is left out is not there.
+    fn describe_all(
+        &self,
+        inner: &Inner,
+        folder: Option<&TreePath>,
+        names: Vec<Vec<u8>>,
+    ) -> Result<Vec<(Vec<u8>, Node)>> {
+        let mut all = Vec::with_capacity(names.len());
+        for name in names {
+            let path = join(folder, &name)?;
+            let Some(node) = self.describe(inner, Some(&name), path.as_bytes())? else { continue };
+            if !self.is_ignored(&path, &node) {
+                all.push((name, node));
+            }
+        }
+        Ok(all)
+    }
+
     fn action(&self, path: &[u8]) -> String {
         format!("read {}", self.root.display(path).display())
     }
@@ -153,17 +184,22 @@ impl Files for Folder {
     }
 
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {
-        let shown = folder.map_or(&b""[..], TreePath::as_bytes);
-        let inner = self.root.folder(shown).map_err(|error| self.unopened(shown, error))?;
-        let mut children = Vec::new();
-        for name in inner.names().cannot(|| self.action(shown))? {
-            let path = join(folder, &name)?;
-            let Some(node) = self.describe(&inner, Some(&name), path.as_bytes())? else { continue };
-            if !self.is_ignored(&path, &node) {
-                children.push((name, node));
-            }
-        }
-        Ok(children)
+        let (inner, names) = self.open_and_list(folder)?;
+        self.describe_all(&inner, folder, names)
+    }
+
+    fn first_children(&self, folder: Option<&TreePath>) -> Result<Children> {
+        let (inner, mut names) = self.open_and_list(folder)?;
+        let listed = names.split_off(names.len().min(DESCRIBED_AT_ONCE));
+        Ok(Children { described: self.describe_all(&inner, folder, names)?, listed })
+    }
+
+    fn children_named(
+        &self,
+        folder: Option<&TreePath>,
+        names: Vec<Vec<u8>>,
+    ) -> Result<Vec<(Vec<u8>, Node)>> {
+        self.describe_all(&self.open(folder)?, folder, names)
     }
 
     fn is_left_out(&self, path: &TreePath) -> bool {
@@ -171,19 +207,12 @@ impl Files for Folder {
             && self.look(Some(path)).is_ok_and(|found| found.is_some())
     }
 
-    fn digest(&self, path: &TreePath, node: &Node) -> Result<ContentHash> {
-        let digests = self.digests(&[(path, node)])?;
-        Ok(digests.first().copied().unwrap_or_default())
-    }
-
-    fn digests(&self, files: &[(&TreePath, &Node)]) -> Result<Vec<ContentHash>> {
+    fn digests(&self, files: &[(TreePath, &Entry)]) -> Result<Vec<ContentHash>> {
         let Some(digests) = &self.digests else {
-            return files.iter().map(|(_, node)| digest_of(&node.entry)).collect();
+            return files.iter().map(|(_, entry)| entry.content_hash()).collect();
         };
-        let wanted = files.iter().filter_map(|(path, node)| match &node.entry.kind {
-            EntryKind::File(Content::File(file)) => {
-                Some(Wanted { name: path.to_str_lossy(), file })
-            }
+        let wanted = files.iter().filter_map(|(path, entry)| match &entry.kind {
+            EntryKind::File(Content::File(file)) => Some(Wanted { name: path.as_bytes(), file }),
             _ => None,
         });
         digests.of(&wanted.collect::<Vec<_>>())
@@ -236,7 +265,7 @@ mod tests {
             .ignoring(Patterns::new(patterns).unwrap());
         let all = Selection { sources: vec![".".to_owned()], ..Selection::default() };
         let selected = select(&context, &all).unwrap();
-        selected[0].inside.iter().map(|inside| inside.relative.to_string()).collect()
+        selected[0].inside.iter().map(|(path, _)| path.to_string()).collect()
     }
 
     #[test]
@@ -276,9 +305,9 @@ mod tests {
         let mut selected = select(context, &all)?;
         crate::dockerfile::copy::digest(context, &mut selected)?;
         let mut found = Vec::new();
-        for inside in &selected[0].inside {
-            if let EntryKind::File(content) = &inside.node.entry.kind {
-                found.push((inside.relative.to_string(), content.bytes()?.to_vec()));
+        for (path, node) in selected[0].inside.iter() {
+            if let EntryKind::File(content) = &node.entry.kind {
+                found.push((path.to_string(), content.bytes()?.to_vec()));
             }
         }
         Ok(found)
@@ -318,7 +347,7 @@ mod tests {
                     link: false,
                     time: 0,
                 };
-                let tree = place(&selected, &destination)?;
+                let tree = place(selected, &destination)?;
                 let options = WriteOptions { encoding: Encoding::None, threads: 1 };
                 write(&tree, &options, &|_| (), std::io::sink())
             };

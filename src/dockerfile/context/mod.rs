@@ -4,6 +4,7 @@ mod archive;
 mod digests;
 mod folder;
 mod git;
+mod known;
 
 pub use archive::{
     Unpacked, archive as as_archive, below as folder_of_archive, open as open_archive,

@@ -248,12 +248,11 @@ impl Files for Ignoring {
             && self.files.node(Some(path)).is_ok_and(|found| found.is_some())
     }
 
-    fn digest(
+    fn digests(
         &self,
-        path: &TreePath,
-        node: &crate::dockerfile::files::Node,
-    ) -> Result<crate::layer::ContentHash> {
-        self.files.digest(path, node)
+        files: &[(TreePath, &crate::layer::Entry)],
+    ) -> Result<Vec<crate::layer::ContentHash>> {
+        self.files.digests(files)
     }
 }
 

@@ -9,11 +9,13 @@
 //! destination a folder; links that a source ends with are followed, those in folders are kept.
 
 mod chmod;
+mod inside;
 mod owner;
 mod place;
 mod select;
 
 pub use chmod::Chmod;
+pub use inside::Inside;
 pub use owner::{Owner, owner};
 pub use place::{Destination, make_folder, place};
-pub use select::{Inside, Selected, Selection, digest, select};
+pub use select::{Selected, Selection, digest, select};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::chmod::Chmod;
 use super::owner::Owner;
 use super::select::Selected;
-use crate::dockerfile::files::{Files, LastLink, Node, digest_of, join, locate, resolve};
+use crate::dockerfile::files::{Files, LastLink, Node, join, locate, resolve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
-use crate::layer::{ContentHash, Entry, EntryKind, Tree, TreePath};
+use crate::layer::{Entry, EntryKind, Tree, TreePath};
 
 /// Where files are copied to, and how they come out.
 pub struct Destination<'a> {
@@ -29,7 +29,7 @@ pub struct Destination<'a> {
 /// Says what a file system gets when sources are copied into it, one after the other.
 ///
 /// Errs where a file would replace a folder, or a folder a file.
-pub fn place(sources: &[Selected], destination: &Destination<'_>) -> Result<Tree> {
+pub fn place(sources: Vec<Selected>, destination: &Destination<'_>) -> Result<Tree> {
     let mut target = Target::new(destination);
     for source in sources {
         target.copy(source)?;
@@ -41,6 +41,8 @@ pub fn place(sources: &[Selected], destination: &Destination<'_>) -> Result<Tree
 struct Target<'a> {
     destination: &'a Destination<'a>,
     tree: Tree,
+    /// A folder that is not there before anything is copied, and so nothing in it is.
+    absent: Option<TreePath>,
     /// The first name of each file that has several.
     names: BTreeMap<u64, TreePath>,
     /// The permissions that what is copied now gets instead of its own.
@@ -51,14 +53,10 @@ impl Files for Target<'_> {
     fn node(&self, path: Option<&TreePath>) -> Result<Option<Node>> {
         let Some(path) = path else { return self.destination.files.node(None) };
         if let Some(entry) = self.tree.get(path) {
-            return Ok(Some(Node { entry: entry.clone(), identity: None }));
+            return Ok(Some(Node { entry, identity: None }));
         }
-        let mut above = path.parent();
-        while let Some(folder) = above {
-            if self.tree.get(&folder).is_some_and(|entry| !entry.is_directory()) {
-                return Ok(None);
-            }
-            above = folder.parent();
+        if self.is_absent(path) || self.tree.is_below_file(path) {
+            return Ok(None);
         }
         let found = self.destination.files.node(Some(path))?;
         // What stands below a link that gave way to a folder is gone with it.
@@ -68,16 +66,17 @@ impl Files for Target<'_> {
     fn children(&self, _: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {
         Ok(Vec::new())
     }
-
-    fn digest(&self, _: &TreePath, node: &Node) -> Result<ContentHash> {
-        digest_of(&node.entry)
-    }
 }
 
 impl<'a> Target<'a> {
     fn new(destination: &'a Destination<'a>) -> Self {
         let chmod = destination.chmod;
-        Self { destination, tree: Tree::new(), names: BTreeMap::new(), chmod }
+        Self { destination, tree: Tree::new(), absent: None, names: BTreeMap::new(), chmod }
+    }
+
+    /// Whether a path is known to be in a folder that was not there.
+    fn is_absent(&self, path: &TreePath) -> bool {
+        self.absent.as_ref().is_some_and(|absent| path.is_below(absent))
     }
 
     /// Whether a folder above a path was made in the place of something else.
@@ -85,9 +84,7 @@ impl<'a> Target<'a> {
         let mut above = path.parent();
         while let Some(folder) = above {
             let was = self.destination.files.node(Some(&folder)).ok().flatten();
-            if self.tree.get(&folder).is_some()
-                && was.is_some_and(|node| !node.entry.is_directory())
-            {
+            if self.tree.contains(&folder) && was.is_some_and(|node| !node.entry.is_directory()) {
                 return true;
             }
             above = folder.parent();
@@ -95,7 +92,7 @@ impl<'a> Target<'a> {
         false
     }
 
-    fn copy(&mut self, source: &Selected) -> Result<()> {
+    fn copy(&mut self, source: Selected) -> Result<()> {
         // Names of one file stay such within a source alone.
         self.names.clear();
         // As BuildKit has it: neither an archive's entries nor the folders for them change theirs.
@@ -117,7 +114,7 @@ impl<'a> Target<'a> {
             if let (None, Some(at)) = (&there, &at) {
                 self.make_folders(Some(at))?;
                 if let (None, Some(made)) = (&source.unpacked, self.tree.get(at)) {
-                    let made = made.clone().modified(source.node.entry.mtime);
+                    let made = made.modified(source.node.entry.mtime);
                     self.tree.insert(at.clone(), made)?;
                 }
             } else if !there.is_some_and(|node| node.entry.is_directory()) {
@@ -128,18 +125,16 @@ impl<'a> Target<'a> {
         let Some(at) = at else {
             return Err(refuse(None, "a file cannot replace a folder"));
         };
-        self.put(&at, &source.node, false)
+        self.put(at, source.node, false)
     }
 
-    fn copy_inside(&mut self, source: &Selected, at: Option<&TreePath>) -> Result<()> {
-        for inside in &source.inside {
-            let path = match at {
-                Some(at) => at.join(inside.relative.as_bytes())?,
-                None => inside.relative.clone(),
-            };
-            match &source.unpacked {
-                Some(implied) if implied.contains(&inside.relative) => self.imply(path)?,
-                unpacked => self.put(&path, &inside.node, unpacked.is_some())?,
+    fn copy_inside(&mut self, source: Selected, at: Option<&TreePath>) -> Result<()> {
+        let Selected { inside, unpacked, .. } = source;
+        for (relative, node) in inside {
+            let path = join(at, relative.as_bytes())?;
+            match &unpacked {
+                Some(implied) if implied.contains(&relative) => self.imply(path)?,
+                unpacked => self.put(path, node, unpacked.is_some())?,
             }
         }
         Ok(())
@@ -157,41 +152,43 @@ impl<'a> Target<'a> {
     }
 
     /// Puts one thing in its place.
-    fn put(&mut self, path: &TreePath, node: &Node, gives_way: bool) -> Result<()> {
+    fn put(&mut self, path: TreePath, node: Node, gives_way: bool) -> Result<()> {
         if path.as_whiteout().is_some() {
             return Err(refuse(
-                Some(path),
+                Some(&path),
                 "names that begin with .wh. mean something else in layers",
             ));
         }
-        let there = self.node(Some(path))?;
+        let there = self.node(Some(&path))?;
         let (was_folder, is_folder) =
             (there.map(|there| there.entry.is_directory()), node.entry.is_directory());
+        if was_folder.is_none() && is_folder && !self.is_absent(&path) {
+            self.absent = Some(path.clone());
+        }
         match was_folder {
             Some(was_folder) if was_folder == is_folder => {}
-            Some(_) if gives_way => drop(self.tree.remove(path)),
-            Some(true) => return Err(refuse(Some(path), "a file cannot replace a folder")),
+            Some(_) if gives_way => drop(self.tree.remove(&path)),
+            Some(true) => return Err(refuse(Some(&path), "a file cannot replace a folder")),
             Some(false) if is_folder => {
-                return Err(refuse(Some(path), "a folder cannot replace what is no folder"));
+                return Err(refuse(Some(&path), "a folder cannot replace what is no folder"));
             }
             Some(false) | None => {}
         }
-        let entry = self.entry(node);
+        let entry = self.entry(node.entry);
         if let Some(number) = node.identity {
             let first = self.names.entry(number).or_insert_with(|| path.clone()).clone();
-            if first < *path && self.tree.get(&first).is_some() {
+            if first < path && self.tree.contains(&first) {
                 let link = Entry::hard_link(first, &entry);
-                self.tree.insert(path.clone(), link)?;
+                self.tree.insert(path, link)?;
                 return Ok(());
             }
         }
-        self.tree.insert(path.clone(), entry)?;
+        self.tree.insert(path, entry)?;
         Ok(())
     }
 
     /// How something comes out.
-    fn entry(&self, node: &Node) -> Entry {
-        let mut entry = node.entry.clone();
+    fn entry(&self, mut entry: Entry) -> Entry {
         if let Some(owner) = self.destination.owner {
             (entry.uid, entry.gid) = (owner.uid, owner.gid);
         }
@@ -301,8 +298,8 @@ mod tests {
         let mut destination =
             Destination { path, files: &image, owner: None, chmod: None, link: false, time: 1 };
         change(&mut destination);
-        let tree = place(&selected, &destination)?;
-        let line = |(path, entry): (&TreePath, &Entry)| {
+        let tree = place(selected, &destination)?;
+        let line = |(path, entry): (TreePath, Entry)| {
             format!("{path} {:o} {}:{} {}", entry.mode, entry.uid, entry.gid, entry.mtime)
         };
         Ok(tree.iter().map(line).collect())
@@ -362,7 +359,7 @@ mod tests {
             link: false,
             time: 1,
         };
-        let tree = place(&selected, &destination).unwrap();
+        let tree = place(selected, &destination).unwrap();
         let modes: Vec<u32> = tree.iter().map(|(_, entry)| entry.mode).collect();
         assert_eq!(modes, [0o777, 0o700, 0o600]);
     }
@@ -385,8 +382,8 @@ mod tests {
             let image = image();
             let destination =
                 Destination { path, files: &image, owner, chmod, link: false, time: 1 };
-            let tree = place(&selected, &destination).unwrap();
-            let line = |(path, entry): (&TreePath, &Entry)| {
+            let tree = place(selected.clone(), &destination).unwrap();
+            let line = |(path, entry): (TreePath, Entry)| {
                 format!("{path} {:o} {}:{} {}", entry.mode, entry.uid, entry.gid, entry.mtime)
             };
             tree.iter().map(line).collect::<Vec<_>>()
@@ -442,7 +439,7 @@ mod tests {
             link: false,
             time: 0,
         };
-        let tree = place(&selected, &destination).unwrap();
+        let tree = place(selected, &destination).unwrap();
         let kind = &tree.get(&"b".parse().unwrap()).unwrap().kind;
         assert_eq!(*kind, EntryKind::HardLink("a".parse().unwrap()));
     }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dockerfile::files::{Files, LastLink, Node, join, resolve};
+use super::inside::Inside;
+use crate::dockerfile::files::{Children, DESCRIBED_AT_ONCE, Files, LastLink, Node, join, resolve};
 use crate::dockerfile::ignore::{Patterns, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
-use crate::layer::{ContentHash, EntryKind, TreePath};
+use crate::layer::{Entry, EntryKind, TreePath};
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -28,22 +29,11 @@ pub struct Selected {
     pub node: Node,
     /// Where it really is; `None` is the root.
     pub path: Option<TreePath>,
-    /// What is in it, folders before their content.
-    pub inside: Vec<Inside>,
+    /// What is in it.
+    pub inside: Inside,
     /// It comes out of an archive that only implies these folders: what is in the way of its files
     /// gives way, and they keep their permissions.
     pub unpacked: Option<BTreeSet<TreePath>>,
-}
-
-/// Something in a folder that is copied.
-#[derive(Clone, Debug)]
-pub struct Inside {
-    /// The path from the folder that is copied.
-    pub relative: TreePath,
-    /// Where it really is.
-    pub path: TreePath,
-    /// What it is.
-    pub node: Node,
 }
 
 /// Finds the files that are meant, in the order in which they are copied.
@@ -71,79 +61,68 @@ pub fn select(files: &dyn Files, selection: &Selection) -> Result<Vec<Selected>>
 /// The contents of files are pinned: whatever reads them later gets those that the digest stands for,
 /// or an error.
 pub fn digest(files: &dyn Files, selected: &mut [Selected]) -> Result<blake3::Hash> {
-    let contents = pin(files, selected)?;
-    Ok(summary(selected, contents))
+    pin(files, selected)?;
+    summary(selected)
 }
 
-/// Reads what is not known for its hash, and pins it; answers the hashes in their order.
-fn pin(files: &dyn Files, selected: &mut [Selected]) -> Result<Vec<ContentHash>> {
-    let mut regular: Vec<(&TreePath, &Node)> = Vec::new();
-    for_each(selected, |path, node| {
-        if let (Some(path), EntryKind::File(_)) = (path, &node.entry.kind) {
-            regular.push((path, node));
-        }
-    });
-    let contents = files.digests(&regular)?;
-    let mut known = contents.iter();
+/// Reads what is not known for its hash, and pins it.
+fn pin(files: &dyn Files, selected: &mut [Selected]) -> Result<()> {
+    let mut alone: Vec<(&TreePath, &mut Entry)> = Vec::new();
     for source in selected {
-        let is_somewhere = source.path.is_some().then_some(&mut source.node);
-        let inside = source.inside.iter_mut().map(|inside| &mut inside.node);
-        for node in is_somewhere.into_iter().chain(inside) {
-            if let EntryKind::File(content) = &mut node.entry.kind
-                && let Some(hash) = known.next()
-            {
-                content.pin_as(*hash);
-            }
+        let folder = source.path.as_ref();
+        source.inside.entries.pin_by(&mut |found| {
+            let path = |relative: &TreePath| join(folder, relative.as_bytes());
+            let found = found.iter().map(|(relative, entry)| Ok((path(relative)?, entry)));
+            files.digests(&found.collect::<Result<Vec<_>>>()?)
+        })?;
+        if let (Some(path), EntryKind::File(_)) = (folder, &source.node.entry.kind) {
+            alone.push((path, &mut source.node.entry));
         }
     }
-    Ok(contents)
+    let found: Vec<(TreePath, &Entry)> =
+        alone.iter().map(|(path, entry)| ((*path).clone(), &**entry)).collect();
+    let hashes = files.digests(&found)?;
+    for ((_, entry), hash) in alone.into_iter().zip(hashes) {
+        if let EntryKind::File(content) = &mut entry.kind {
+            content.pin_as(hash);
+        }
+    }
+    Ok(())
 }
 
-fn summary(selected: &[Selected], contents: Vec<ContentHash>) -> blake3::Hash {
+fn summary(selected: &[Selected]) -> Result<blake3::Hash> {
     let mut names: BTreeMap<u64, u64> = BTreeMap::new();
-    for_each(selected, |_, node| {
-        if let Some(identity) = node.identity {
-            *names.entry(identity).or_default() += 1;
+    for source in selected {
+        for identity in source.node.identity.iter().chain(source.inside.identities.values()) {
+            *names.entry(*identity).or_default() += 1;
         }
-    });
-    let contents = contents.into_iter();
+    }
     // A file whose other names are not copied is like any other.
     let numbers = names.into_iter().filter(|(_, count)| *count > 1).map(|(own, _)| (own, 0));
     let (hasher, numbers) = (blake3::Hasher::new(), numbers.collect());
-    let mut summary = Summary { hasher, contents, numbers, last: 0 };
+    let mut summary = Summary { hasher, numbers, last: 0 };
     for source in selected {
         summary.field(&source.name);
-        summary.node(&source.node, source.path.as_ref());
+        summary.node(&source.node, source.path.is_some())?;
         summary.number(source.inside.len() as u64);
-        for inside in &source.inside {
-            summary.field(inside.relative.as_bytes());
-            summary.node(&inside.node, Some(&inside.path));
+        for (relative, node) in source.inside.iter() {
+            summary.field(relative.as_bytes());
+            summary.node(&node, true)?;
         }
     }
-    summary.hasher.finalize()
-}
-
-fn for_each<'a>(selected: &'a [Selected], mut tell: impl FnMut(Option<&'a TreePath>, &'a Node)) {
-    for source in selected {
-        tell(source.path.as_ref(), &source.node);
-        for inside in &source.inside {
-            tell(Some(&inside.path), &inside.node);
-        }
-    }
+    Ok(summary.hasher.finalize())
 }
 
 /// A digest in the making.
-struct Summary<I> {
+struct Summary {
     hasher: blake3::Hasher,
-    /// The digests of regular files, in their order.
-    contents: I,
     /// Files with several names, numbered in the order in which they come: their own numbers are
     /// chance. One that has not come yet is 0.
     numbers: BTreeMap<u64, u64>,
     last: u64,
 }
 
-impl<I: Iterator<Item = ContentHash>> Summary<I> {
+impl Summary {
     fn number(&mut self, number: u64) {
         self.hasher.update(&number.to_le_bytes());
     }
@@ -153,7 +132,7 @@ impl<I: Iterator<Item = ContentHash>> Summary<I> {
         self.hasher.update(bytes);
     }
 
-    fn node(&mut self, node: &Node, path: Option<&TreePath>) {
+    fn node(&mut self, node: &Node, is_somewhere: bool) -> Result<()> {
         let entry = &node.entry;
         for number in [entry.mode, entry.uid, entry.gid] {
             self.number(number.into());
@@ -172,17 +151,16 @@ impl<I: Iterator<Item = ContentHash>> Summary<I> {
             self.field(name.as_bytes());
             self.field(value);
         }
-        self.kind(&entry.kind, path);
+        self.kind(&entry.kind, is_somewhere)
     }
 
-    fn kind(&mut self, kind: &EntryKind, path: Option<&TreePath>) {
+    fn kind(&mut self, kind: &EntryKind, is_somewhere: bool) -> Result<()> {
         match kind {
             EntryKind::File(content) => {
                 self.field(b"file");
                 self.number(content.size());
-                if path.is_some() {
-                    let content = self.contents.next().unwrap_or_default();
-                    self.hasher.update(&content);
+                if is_somewhere {
+                    self.hasher.update(&content.hash()?);
                 }
             }
             EntryKind::Directory => self.field(b"folder"),
@@ -198,6 +176,7 @@ impl<I: Iterator<Item = ContentHash>> Summary<I> {
             EntryKind::BlockDevice { major, minor } => self.device(b"block", *major, *minor),
             EntryKind::Fifo => self.field(b"fifo"),
         }
+        Ok(())
     }
 
     fn device(&mut self, kind: &[u8], major: u32, minor: u32) {
@@ -250,7 +229,7 @@ fn take(files: &dyn Files, path: &str, source: &str, filter: &Filter<'_>) -> Res
         return Err(missing(files, path, source));
     };
     let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
-    let mut inside = Vec::new();
+    let mut inside = Inside::default();
     if found.node.entry.is_directory() {
         let mut walk = Walk { files, filter, inside: &mut inside, waiting: Vec::new() };
         walk.folder(found.path.as_ref(), None, None, None)?;
@@ -357,9 +336,10 @@ const DEEPEST: usize = 500;
 struct Walk<'a> {
     files: &'a dyn Files,
     filter: &'a Filter<'a>,
-    inside: &'a mut Vec<Inside>,
-    /// Folders that are copied only if something in them is.
-    waiting: Vec<Inside>,
+    inside: &'a mut Inside,
+    /// Folders that are copied only if something in them is, by their paths from the one that is
+    /// copied.
+    waiting: Vec<(TreePath, Node)>,
 }
 
 impl Walk<'_> {
@@ -374,33 +354,54 @@ impl Walk<'_> {
             return Err(Error::new(ErrorKind::Usage, "copy a tree of folders")
                 .because(format!("it is deeper than {DEEPEST} levels")));
         }
-        for (name, node) in self.files.children(folder)? {
-            let (path, relative) = (join(folder, &name)?, join(relative, &name)?);
-            let text = relative.to_str_lossy().into_owned();
-            let (mut wanted, mut verdicts) = (true, Verdicts::default());
-            if !self.filter.includes.is_empty() {
-                let (found, verdict) = self.filter.includes.matches(&text, include);
-                (wanted, verdicts.include) = (found, Some(verdict));
+        let Children { mut described, listed } = self.files.first_children(folder)?;
+        let mut listed = listed.into_iter();
+        loop {
+            for (name, node) in described {
+                self.child((folder, relative), (&name, node), (include, exclude))?;
             }
-            if !self.filter.excludes.is_empty() {
-                let (found, verdict) = self.filter.excludes.matches(&text, exclude);
-                (wanted, verdicts.exclude) = (wanted && !found, Some(verdict));
+            if listed.len() == 0 {
+                return Ok(());
             }
-            let is_folder = node.entry.is_directory();
-            let entry = Inside { relative: relative.clone(), path: path.clone(), node };
-            if wanted {
-                self.inside.append(&mut self.waiting);
-                self.inside.push(entry);
-            } else if is_folder && self.may_hold(&text) {
-                self.waiting.push(entry);
-            } else {
-                continue;
+            let names = listed.by_ref().take(DESCRIBED_AT_ONCE).collect();
+            described = self.files.children_named(folder, names)?;
+        }
+    }
+
+    /// Takes something in a folder, and what is in that.
+    fn child(
+        &mut self,
+        (folder, relative): (Option<&TreePath>, Option<&TreePath>),
+        (name, node): (&[u8], Node),
+        (include, exclude): (Option<&Verdict>, Option<&Verdict>),
+    ) -> Result<()> {
+        let relative = join(relative, name)?;
+        let text = relative.to_str_lossy();
+        let (mut wanted, mut verdicts) = (true, Verdicts::default());
+        if !self.filter.includes.is_empty() {
+            let (found, verdict) = self.filter.includes.matches(&text, include);
+            (wanted, verdicts.include) = (found, Some(verdict));
+        }
+        if !self.filter.excludes.is_empty() {
+            let (found, verdict) = self.filter.excludes.matches(&text, exclude);
+            (wanted, verdicts.exclude) = (wanted && !found, Some(verdict));
+        }
+        let is_folder = node.entry.is_directory();
+        if wanted {
+            for (relative, node) in self.waiting.drain(..) {
+                self.inside.insert(relative, node)?;
             }
-            if is_folder {
-                let (include, exclude) = (verdicts.include.as_ref(), verdicts.exclude.as_ref());
-                self.folder(Some(&path), Some(&relative), include, exclude)?;
-                self.waiting.retain(|folder| folder.path != path);
-            }
+            self.inside.insert(relative.clone(), node)?;
+        } else if is_folder && self.may_hold(&text) {
+            self.waiting.push((relative.clone(), node));
+        } else {
+            return Ok(());
+        }
+        if is_folder {
+            let path = join(folder, name)?;
+            let (include, exclude) = (verdicts.include.as_ref(), verdicts.exclude.as_ref());
+            self.folder(Some(&path), Some(&relative), include, exclude)?;
+            self.waiting.retain(|(waiting, _)| *waiting != relative);
         }
         Ok(())
     }
@@ -421,7 +422,7 @@ mod tests {
     use super::*;
     use crate::dockerfile::files::TreeFiles;
     use crate::dockerfile::files::tests::files;
-    use crate::layer::{Entry, Tree};
+    use crate::layer::Tree;
 
     fn context() -> TreeFiles {
         let mut tree = Tree::new();
@@ -440,7 +441,7 @@ mod tests {
         let mut all = Vec::new();
         for source in select(&context(), selection)? {
             all.push(String::from_utf8(source.name).unwrap());
-            all.extend(source.inside.iter().map(|inside| format!("  {}", inside.relative)));
+            all.extend(source.inside.iter().map(|(path, _)| format!("  {path}")));
         }
         Ok(all)
     }

@@ -374,7 +374,7 @@ mod tests {
         let archive = archive(tree);
         let mut reader = ArchiveReader::new(&archive[..], Limits::default());
         for (path, entry) in tree {
-            assert_eq!(reader.next_entry().unwrap(), Some(listed(path, entry)));
+            assert_eq!(reader.next_entry().unwrap(), Some(listed(&path, &entry)));
             let mut content = vec![0; entry.size().try_into().unwrap()];
             let mut read = 0;
             while read < content.len() {

@@ -107,7 +107,8 @@ fn round_trip(made: &Tree) {
     let Some(bytes) = written(made) else { return };
     let mut again = Tree::new();
     // Children first, so that every folder comes after what lies in it.
-    let mut waiting: Vec<_> = made.iter().rev().map(|(p, e)| (p.clone(), e.clone())).collect();
+    let mut waiting: Vec<_> = made.iter().collect();
+    waiting.reverse();
     waiting.sort_by_key(|(_, entry)| !entry.is_directory());
     for (path, entry) in waiting {
         again.insert(path, entry).expect("it was in a tree");
