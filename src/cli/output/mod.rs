@@ -13,7 +13,7 @@
 
 mod bars;
 pub mod human;
-mod json;
+pub mod json;
 mod ledger;
 mod plain;
 mod quiet;
