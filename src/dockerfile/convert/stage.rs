@@ -104,6 +104,7 @@ impl<'a> Stage<'a> {
             action: Action::Take(input.clone()),
             files: BTreeMap::from([(input, Provider::Folder(files))]),
             variables: Vec::new(),
+            alternative_note: None,
             text: "FROM a context".to_owned(),
             spans: Spans::default(),
         };
@@ -121,10 +122,10 @@ impl<'a> Stage<'a> {
         label: String,
         written: &str,
     ) -> Result<(), Failure> {
-        let Converted { action, files, variables, text, spans } = converted;
+        let Converted { action, files, variables, alternative_note, text, spans } = converted;
         let solver = &self.build.common.solver;
         let (op, base, table) = (self.op(action), self.snapshot.clone(), solver.table().clone());
-        let inputs = Inputs { base, files, variables, table };
+        let inputs = Inputs { base, files, variables, alternative_note, table };
         let (passed_over, place) = (self.passed_over, self.place(written));
         let step = Step { op, inputs, label, passed_over, place };
         let output = Box::pin(solver.solve(step)).await.map_err(|wrong| spans.place(wrong))?;

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use super::{ALIASES, Job, Solver};
 use crate::engine::basis::Basis;
-use crate::engine::execute::{OpError, Prepared};
-use crate::engine::op::{Action, Op};
+use crate::engine::execute::{Inputs, OpError, Prepared};
+use crate::engine::op::Op;
 use crate::engine::output::StepOutput;
 use crate::error::Result;
 
@@ -45,7 +45,7 @@ impl Solver {
         if !takes_other {
             return Ok(None);
         }
-        self.say_once(&job.op);
+        self.say_once(job.inputs);
         Ok(Some(Arc::new(other)))
     }
 
@@ -63,9 +63,8 @@ impl Solver {
     }
 
     /// Says that the variable is there, where that is worth a line.
-    fn say_once(&self, op: &Op) {
-        let Action::Exec(exec) = &op.action else { return };
-        let Some(note) = exec.alternative.as_ref().and_then(|it| it.note.as_ref()) else { return };
+    fn say_once(&self, inputs: &Inputs) {
+        let Some(note) = &inputs.alternative_note else { return };
         if !self.noted.swap(true, Ordering::Relaxed) {
             self.options.transport.reporter.note(note);
         }
