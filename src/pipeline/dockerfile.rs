@@ -46,7 +46,7 @@ pub(super) async fn build(
         Ok([only]) => Artifact::Image(only),
         Err(several) => Artifact::index(several, annotations),
     };
-    let materials = Materials { revision, ..materials };
+    let materials = Materials { revision: revision.or(materials.revision.clone()), ..materials };
     outputs.publish(context, &[Built { name, artifact, references, materials }]).await
 }
 

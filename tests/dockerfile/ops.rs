@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use gondola::dockerfile::context::GitSource;
 use gondola::dockerfile::convert::{
     CachePolicy, ContextSource, FileSource, ImagePlatform, Job, NamedContext, Recipe, SecretSource,
     Tools, build,
 };
-use gondola::engine::materials::BaseImage;
+use gondola::engine::materials::{BaseImage, Revision};
 use gondola::engine::op::{Action, Input, MountKind};
 use gondola::engine::{
     Execute, Executed, Inputs, Materials, Op, OpError, Prepared, ReadFile, Run, Snapshot,
@@ -28,6 +30,8 @@ use gondola::sandbox::Network;
 use gondola::store::{CacheScope, Store};
 use gondola::transport::{Context, Location};
 use serde_json::{Value, json};
+
+use super::support::{need, program, succeed};
 
 /// An executor that reads and runs nothing, and notes what it was asked for.
 #[derive(Default)]
@@ -239,4 +243,28 @@ fn the_materials_name_contexts_and_caches_and_no_path_of_this_machine() {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
     assert_eq!(serde_json::from_str::<Materials>(&text).unwrap(), materials);
+}
+
+#[test]
+fn the_materials_name_the_commit_of_a_repository() {
+    need!(program("git"));
+    let scratch = tempfile::tempdir().unwrap();
+    let repository = scratch.path().join("repository");
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=n", "-c", "user.email=e@example.com"]).args(arguments);
+        succeed(git.current_dir(&repository)).trim().to_owned()
+    };
+    fs_err::create_dir(&repository).unwrap();
+    fs_err::write(repository.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+    git(&["init", "-q"]);
+    git(&["add", "Dockerfile"]);
+    git(&["commit", "-q", "-m", "m"]);
+    let mut job = job(scratch.path());
+    let remote = repository.display().to_string();
+    let source = GitSource { remote: remote.clone(), reference: None, folder: None };
+    job.recipe.context = ContextSource::Git(source);
+    let (_, materials) = recorded(scratch.path(), job);
+    let revision = git(&["rev-parse", "HEAD"]);
+    assert_eq!(materials.revision, Some(Revision { source: Some(remote), revision }));
 }

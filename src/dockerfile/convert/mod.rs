@@ -118,7 +118,7 @@ pub async fn build(
     if images.is_err() {
         executor.after_failure().await?;
     }
-    Ok(Outcome { images: images?, materials: common.solver.materials() })
+    Ok(Outcome { images: images?, materials: common.materials() })
 }
 
 /// How often a build begins again because files changed while they were read. What came out before
@@ -222,6 +222,11 @@ struct Common {
 impl Common {
     fn source(&self) -> &Source {
         &self.file.source
+    }
+
+    /// What the build is made of, as far as it was solved.
+    fn materials(&self) -> Materials {
+        Materials { revision: self.context.revision.clone(), ..self.solver.materials() }
     }
 
     /// Forgets what is remembered of contexts: all of them are read again.
