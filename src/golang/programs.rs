@@ -153,15 +153,24 @@ impl Program {
         self.size
     }
 
+    /// Whether the kept program is still the same. Touches nothing.
+    pub(super) fn is_there(&self) -> bool {
+        Self::read(self.place.clone(), &self.place).is_ok_and(|found| self.is_same(&found))
+    }
+
+    fn is_same(&self, found: &Self) -> bool {
+        let same_file = (found.inode, found.modified) == (self.inode, self.modified);
+        let same_bytes = found.build_id.is_some() && found.build_id == self.build_id;
+        found.size == self.size && (same_file || same_bytes)
+    }
+
     /// Gives the program a second name in a folder, if it is still the same.
     pub(super) fn borrow_into(&self, folder: &Path) -> Option<PathBuf> {
         // The link is made first: what it leads to cannot be replaced any more.
         let path = folder.join(self.place.file_name()?);
         link_or_copy(&self.place, &path).ok()?;
         let found = Self::read(self.place.clone(), &path).ok()?;
-        let same_file = (found.inode, found.modified) == (self.inode, self.modified);
-        let same_bytes = found.build_id.is_some() && found.build_id == self.build_id;
-        (found.size == self.size && (same_file || same_bytes)).then_some(path)
+        self.is_same(&found).then_some(path)
     }
 }
 
