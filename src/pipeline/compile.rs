@@ -63,7 +63,7 @@ impl Compiled {
     }
 }
 
-fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary> {
+pub(super) fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Binary> {
     let fits = |one: &&Prebuilt| one.platform.as_ref().is_none_or(|p| p.satisfies(platform));
     let found = prebuilt.iter().find(fits).ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("pack a binary for {platform}"))
@@ -85,15 +85,7 @@ pub(super) fn start(
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
     let turns = Arc::new(Semaphore::new(context.cores.max(1)));
-    for mut go_build in go_builds(context, &plan.image_plans, bases) {
-        check_platform(&go_build.platform)?;
-        let compiles = |build_group: &BuildGroup| {
-            build_group.toolchain == go_build.toolchain
-                && build_group.freshness.builder.flags == go_build.flags
-                && build_group.freshness.platforms.contains(&go_build.platform)
-                && distinct(&build_group.packages) == go_build.packages
-        };
-        go_build.build_group = plan.build_groups.iter().position(compiles);
+    for go_build in go_builds(context, plan, bases)? {
         let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
         if let Some(compiled) = known(context, plan, &go_build) {
             if explain {
@@ -155,7 +147,26 @@ fn check_platform(platform: &Platform) -> Result<()> {
 }
 
 /// Groups what is compiled with the same toolchain and flags for the same platform.
-fn go_builds(context: &BuildContext, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoBuild> {
+pub(super) fn go_builds(
+    context: &BuildContext,
+    plan: &Plan,
+    bases: &Bases,
+) -> Result<Vec<GoBuild>> {
+    let mut all = grouped(context, &plan.image_plans, bases);
+    for go_build in &mut all {
+        check_platform(&go_build.platform)?;
+        let compiles = |build_group: &BuildGroup| {
+            build_group.toolchain == go_build.toolchain
+                && build_group.freshness.builder.flags == go_build.flags
+                && build_group.freshness.platforms.contains(&go_build.platform)
+                && distinct(&build_group.packages) == go_build.packages
+        };
+        go_build.build_group = plan.build_groups.iter().position(compiles);
+    }
+    Ok(all)
+}
+
+fn grouped(context: &BuildContext, image_plans: &[ImagePlan], bases: &Bases) -> Vec<GoBuild> {
     let mut all: BTreeMap<(String, Platform), GoBuild> = BTreeMap::new();
     for (index, image_plan) in image_plans.iter().enumerate() {
         let flags = &image_plan.settings.go;

@@ -12,10 +12,13 @@ mod assemble;
 mod base;
 mod compile;
 mod dockerfile;
+pub mod documents;
+mod dry_run;
 mod freshness;
 mod lock;
 mod materials;
 mod plan;
+mod planned;
 mod publish;
 mod request;
 mod toolchain;
@@ -27,6 +30,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use dry_run::plan as dry_run;
 pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published};
 pub use request::{
     BaseChoice, Caches, DockerfileSource, Grouping, ImageSettings, Override, Packaging, Prebuilt,
@@ -89,6 +93,8 @@ struct ProgramRequest {
     isolation: IsolationRequest,
     /// Whose caches a Go that comes from an image uses, and whose programs are kept.
     scope: CacheScope,
+    /// Whether nothing is fetched, compiled or written: it is only said what would be.
+    is_dry_run: bool,
 }
 
 impl ProgramRequest {
@@ -98,7 +104,7 @@ impl ProgramRequest {
             Some(scope) => scope.clone(),
             None => CacheScope::of_folder(&programs.folder),
         };
-        Self { programs, caches, isolation, scope }
+        Self { programs, caches, isolation, scope, is_dry_run: false }
     }
 }
 

@@ -98,6 +98,21 @@ impl Outputs {
     /// Finds out before anything is built whether places and files can be written, and takes away what an
     /// earlier build wrote there: after a failure it must not be taken for this one's.
     pub(super) fn check(&self) -> Result<()> {
+        self.check_with(ResultFile::check)?;
+        for path in self.files() {
+            if fs_err::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+                fs_err::remove_file(path).cannot(|| "remove what an earlier build wrote")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out whether places and files can be written, and touches none.
+    pub(super) fn look(&self) -> Result<()> {
+        self.check_with(ResultFile::look)
+    }
+
+    fn check_with(&self, check: fn(&Path) -> std::io::Result<()>) -> Result<()> {
         self.places.iter().try_for_each(transport::check)?;
         for path in self.files() {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -105,10 +120,7 @@ impl Outputs {
                 return Err(Error::new(ErrorKind::Usage, format!("write {}", path.display()))
                     .because("its folder does not exist"));
             }
-            ResultFile::check(path).cannot(|| format!("write {}", path.display()))?;
-            if fs_err::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
-                fs_err::remove_file(path).cannot(|| "remove what an earlier build wrote")?;
-            }
+            check(path).cannot(|| format!("write {}", path.display()))?;
         }
         Ok(())
     }
@@ -162,7 +174,8 @@ impl Outputs {
         Ok(())
     }
 
-    fn files(&self) -> impl Iterator<Item = &Path> {
+    /// The files that describe what was built.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         let KanikoFiles { digest, names, tagged_names } = &self.kaniko;
         let all =
             [&self.iidfile, &self.metadata_file, &self.image_refs, digest, names, tagged_names];

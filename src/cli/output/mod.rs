@@ -16,6 +16,7 @@ pub mod human;
 pub mod json;
 mod ledger;
 mod plain;
+pub mod plan;
 mod quiet;
 mod timings;
 
