@@ -30,7 +30,7 @@
 //!
 //! # Progress and explanations
 //!
-//! See [`crate::cli::output`]: the first object is `{"event":"begun","version":1,…}`, the event `explained`
+//! See [`crate::cli::output::json`]: the first object is `{"event":"begun","version":1,…}`, the event `explained`
 //! has a version of its own.
 //!
 //! # The metadata
