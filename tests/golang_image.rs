@@ -465,3 +465,38 @@ fn every_folder_has_caches_and_modules_of_its_own_and_a_build_without_shared_one
     let planted = both.iter().filter(|scope| scope.join("path/pkg/mod/planted").exists());
     assert_eq!(planted.count(), 1);
 }
+
+#[test]
+fn a_dry_run_fetches_no_go_and_writes_no_lock_file() {
+    let registry = need!(Registry::plain());
+    let (sandbox, layout) = need!(bench());
+    let name = registry.image("golang:1.26");
+    push(&sandbox, &layout, &name);
+    sandbox.go_module("hello", "hi");
+    let state_of = |name: &str| support::state(&sandbox.work().parent().unwrap().join(name));
+    let plan = || {
+        let before = (state_of("store"), state_of("work"), state_of("home"));
+        let requests = registry.log().len();
+        let ran = build(&sandbox, &["--go", &name, "--dry-run", "--json"]).success();
+        assert!((state_of("store"), state_of("work"), state_of("home")) == before);
+        let blobs = |asked: &support::Logged| asked.path.contains("/blobs/");
+        assert!(!registry.log()[requests..].iter().any(blobs));
+        let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        plan["images"][0]["platforms"][0]["programs"][0].clone()
+    };
+    let first = plan();
+    assert_eq!(
+        (&first["package"], &first["state"]),
+        (&".".into(), &"unknown until executed".into())
+    );
+    let digest = first["toolchain"]["digest"].as_str().unwrap().to_owned();
+    assert_eq!(first["toolchain"]["image"], format!("{name}@{digest}"));
+    assert!(!sandbox.path("hello/gondola.lock").exists());
+
+    build(&sandbox, &["--go", &name]).success();
+    assert!(lock_file(&sandbox).contains(&digest));
+    sandbox.write("hello/main.go", "package main\n\nfunc main() { println(\"new\") }\n");
+    let edited = plan();
+    assert_eq!((&edited["name"], &edited["state"]), (&"hello".into(), &"runs".into()));
+    assert_eq!(edited["toolchain"]["digest"], digest);
+}

@@ -84,6 +84,14 @@ impl Session {
         Ok(self.store.get_or_init(|| store).clone())
     }
 
+    /// Has the command leave the store as it is: what it writes goes with the run. To be called before the
+    /// store is opened.
+    pub(super) fn leave_store(&self) -> Result<()> {
+        let store = Store::over(&self.global.store_folder(&self.environment)?)?;
+        self.store.get_or_init(|| store);
+        Ok(())
+    }
+
     /// The user's own store, where another takes its place because it cannot be written to.
     pub(super) fn store_to_read(&self) -> Result<Option<Store>> {
         let passing = self.passing.as_ref();
@@ -165,6 +173,9 @@ impl Session {
 
     /// What starts sandboxes.
     pub(super) fn launcher(&self) -> Launcher {
+        if self.store.get().is_some_and(Store::is_over) {
+            return Launcher::new(self.environment.get("PATH").unwrap_or_default());
+        }
         super::sandbox::remembering_launcher(&self.global, &self.environment)
     }
 

@@ -59,6 +59,24 @@ impl ResultFile {
         Self::open(path).map(drop)
     }
 
+    /// Finds out the same as [`Self::check`], as far as that goes without making a file for a moment.
+    pub fn look(path: &Path) -> io::Result<()> {
+        let is_file = match fs_err::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                return Err(refusal("it is a folder, expected a file".to_owned()));
+            }
+            Ok(found) => found.is_file(),
+            Err(_) => true,
+        };
+        if !is_file {
+            return Self::check(path);
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        let (folder, flags) = (folder.unwrap_or(Path::new(".")), rustix::fs::AtFlags::EACCESS);
+        Ok(rustix::fs::accessat(rustix::fs::CWD, folder, access, flags)?)
+    }
+
     /// Writes the result beside its place. A stream gets it at the end: what is in it stays.
     pub fn write(mut self, bytes: Vec<u8>) -> io::Result<WrittenResult> {
         if let Target::Replaced { unfinished, .. } = &mut self.0 {
@@ -149,9 +167,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for path in [folder.path().to_owned(), folder.path().join("no/file")] {
             assert!(ResultFile::check(&path).is_err(), "{}", path.display());
+            assert!(ResultFile::look(&path).is_err(), "{}", path.display());
         }
-        ResultFile::check(Path::new("/dev/null")).unwrap();
-        ResultFile::check(&folder.path().join("file")).unwrap();
+        for path in [Path::new("/dev/null"), &folder.path().join("file")] {
+            ResultFile::check(path).unwrap();
+            ResultFile::look(path).unwrap();
+        }
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

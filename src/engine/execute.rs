@@ -76,6 +76,8 @@ pub struct Inputs {
     pub files: BTreeMap<Input, Provider>,
     /// Variables that a program gets unless the op sets them: they change no result.
     pub variables: Vec<(String, String)>,
+    /// What people are told, once, where a program got the variable of [`super::op::Alternative`].
+    pub alternative_note: Option<String>,
     /// The rest.
     pub table: Arc<Table>,
 }

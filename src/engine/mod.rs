@@ -55,4 +55,4 @@ pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
 pub use pack::{Follow, Follower, LayerRecord, Packer, Reuse};
 pub use read_file::ReadFile;
 pub use snapshot::Snapshot;
-pub use solve::{SolveOptions, Solver, Step};
+pub use solve::{Fate, PlannedStep, Planner, SolveOptions, Solver, Step};

@@ -128,8 +128,6 @@ pub struct Alternative {
     pub name: String,
     /// Its value.
     pub value: String,
-    /// What is said once where a program got it.
-    pub note: Option<String>,
 }
 
 /// A script for a step to execute.
@@ -345,7 +343,7 @@ impl Op {
     pub fn with_alternative(&self) -> Option<Self> {
         let Action::Exec(exec) = &self.action else { return None };
         let mut exec = exec.clone();
-        let Alternative { name, value, .. } = exec.alternative.take()?;
+        let Alternative { name, value } = exec.alternative.take()?;
         exec.environment.push((name, value));
         Some(Self { action: Action::Exec(exec), ..self.clone() })
     }

@@ -115,6 +115,11 @@ impl StepOutput {
         Self { key, basis, created, tree, guards, layer, kept, label, elsewhere }
     }
 
+    /// What stands for a step that was planned and not executed: it has no layer.
+    pub(super) fn planned(key: String) -> Self {
+        Self::new(key, String::new(), watch::channel(None).1, None)
+    }
+
     /// A step that messages call so.
     #[must_use]
     pub fn with_label(self, label: &str) -> Self {

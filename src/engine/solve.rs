@@ -1,5 +1,7 @@
 //! Looks ops up, has each executed once, and packs what it made while others are executed.
 
+mod look_up;
+mod plan;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,10 +16,10 @@ use tokio::task::JoinSet;
 use super::backend::{Backend, Entry};
 use super::basis::Basis;
 use super::cancel::Waiting;
-use super::execute::{Execute, Inputs, OpError, Prepared, Provider, Run, Table};
+use super::execute::{Execute, Inputs, OpError, Prepared, Run, Table};
 use super::materials::{BaseImage, Collected, GO_CACHES, Materials};
 use super::notebook::{MOST_FILES, Notebook, Place};
-use super::op::{Action, Op, StepKind};
+use super::op::{Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
 use super::snapshot::Snapshot;
@@ -28,9 +30,9 @@ use crate::layer::{Encoding, Tree};
 use crate::oci::History;
 use crate::progress::{Explanation, Origin, Task, TaskKind};
 use crate::transport::{Context, concurrently};
+use look_up::{Definition, Wanted, works_on_cached};
 
-/// The kind of the store's records that say which step came out of a definition.
-const ALIASES: &str = "step-alias";
+pub use plan::{Fate, PlannedStep, Planner};
 
 /// What is said when steps are executed once more.
 const LOST: &str = "what earlier steps left in Go's caches is gone: they are executed again";
@@ -115,40 +117,6 @@ struct Reused {
     label: String,
 }
 
-/// A key whose output is wanted.
-struct Wanted<'a> {
-    key: &'a str,
-    /// The definition that other machines may find it by.
-    definition: Option<&'a str>,
-    /// What messages call the step.
-    label: &'a str,
-    kind: StepKind,
-    use_cache: bool,
-    /// Whether it works on what came of a cache, so that its result does, too.
-    on_cached: bool,
-}
-
-/// The definition of a copy of what has a key: it is known by its content in the end, which is not
-/// looked at again where the answer is remembered. Other ops have a key without a look at files, or
-/// none.
-struct Definition {
-    key: String,
-    /// Whether what it reads came of a cache.
-    on_cached: bool,
-    /// What the store remembers the answer by, where it does.
-    record: Option<String>,
-}
-
-impl Definition {
-    fn of(op: &Op, inputs: &Inputs) -> Option<Self> {
-        let Action::Copy(copy) = &op.action else { return None };
-        let Ok(Provider::Snapshot(from)) = inputs.get(&copy.from) else { return None };
-        let key = op.is_decided().then(|| op.definition())?;
-        let record = from.record_key(&key);
-        Some(Self { on_cached: from.has_cached(), record, key })
-    }
-}
-
 /// What is being done for one step.
 struct Job<'a> {
     op: Arc<Op>,
@@ -197,6 +165,13 @@ impl Solver {
             noted: AtomicBool::new(false),
             collected: Collected::default(),
         }
+    }
+
+    /// One for another attempt at the same build.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let (executor, table) = (self.executor.clone(), self.table.clone());
+        Self::new(self.options.clone(), executor, table, self.backend.clone())
     }
 
     /// What names in ops stand for.
@@ -278,26 +253,6 @@ impl Solver {
         Ok((output, origin))
     }
 
-    /// The output for a key that an alias gave. Where it is gone there is none: what the op reads now
-    /// may give another key.
-    async fn known(&self, wanted: &Wanted<'_>) -> Result<Option<(Arc<StepOutput>, Origin)>> {
-        /// Why an output is not known.
-        enum Unknown {
-            Gone,
-            Failed(Error),
-        }
-        impl From<Error> for Unknown {
-            fn from(error: Error) -> Self {
-                Self::Failed(error)
-            }
-        }
-        match self.once(wanted, || async { Err(Unknown::Gone) }).await {
-            Ok(found) => Ok(Some(found)),
-            Err(Unknown::Gone) => Ok(None),
-            Err(Unknown::Failed(error)) => Err(error),
-        }
-    }
-
     /// The output for a key, found or made by `execute`, whoever asks first.
     async fn once<F, E>(
         &self,
@@ -311,17 +266,9 @@ impl Solver {
         let cell = cell(&self.in_flight, wanted.key);
         let mut origin = Origin::Store;
         let output = cell.get_or_try_init(|| async {
-            if wanted.use_cache {
-                for basis in Basis::known(&self.table.scope) {
-                    let store = &self.options.transport.store;
-                    if let Some(found) = StepOutput::remembered(store, wanted.key, basis)? {
-                        return Ok::<_, E>(Arc::new(found));
-                    }
-                }
-                if let Some(found) = self.found_elsewhere(wanted).await {
-                    origin = Origin::Registry;
-                    return Ok(found);
-                }
+            if let Some((found, from)) = self.recall(wanted).await? {
+                origin = from;
+                return Ok::<_, E>(found);
             }
             origin = Origin::Executed;
             let executed = execute().await?;
@@ -375,9 +322,7 @@ impl Solver {
     /// of, once it was. Nothing that goes wrong here matters to the build.
     fn note(&self, job: &Job<'_>, prepared: &dyn Prepared) -> Option<BoxFuture<'static, ()>> {
         let place = job.place?.clone();
-        let store = &self.options.transport.store;
-        let open = || Notebook::open(store).ok().map(Arc::new);
-        let notebook = self.notebook.get_or_init(open).clone()?;
+        let notebook = self.notebook()?;
         let files = prepared.files(MOST_FILES);
         let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), files);
         if self.options.explain {
@@ -389,6 +334,12 @@ impl Solver {
         }
         let keep = blocking_or(move || notebook.keep(&place, &materials));
         Some(async move { drop(keep.await) }.boxed())
+    }
+
+    /// What steps were made of before.
+    fn notebook(&self) -> Option<Arc<Notebook>> {
+        let store = &self.options.transport.store;
+        self.notebook.get_or_init(|| Notebook::open(store).ok().map(Arc::new)).clone()
     }
 
     fn explain(&self, label: &str, origin: Origin, why: Vec<String>) {
@@ -440,43 +391,9 @@ impl Solver {
         let _ = began.wait_for(|began| *began).await;
     }
 
-    /// Which step came out of a definition before, where that is known.
-    async fn alias(&self, definition: &Definition, kind: StepKind) -> Result<Option<String>> {
-        let store = &self.options.transport.store;
-        let known = definition.record.as_ref().and_then(|key| store.get_record(ALIASES, key));
-        if known.is_some() {
-            return Ok(known);
-        }
-        let Some(backend) = self.backend.as_ref().filter(|backend| backend.keeps(kind)) else {
-            return Ok(None);
-        };
-        let found = backend.find_defined(&definition.key).await;
-        let Some(Entry { key, .. }) = found else { return Ok(None) };
-        self.put_alias(definition, &key)?;
-        Ok(Some(key))
-    }
-
-    /// Takes note of what came out.
-    fn put_alias(&self, definition: &Definition, key: &str) -> Result<()> {
-        let Some(record) = &definition.record else { return Ok(()) };
-        self.options.transport.store.put_record(ALIASES, record, &key)
-    }
-
     /// Whether other machines may have a result, which may have come of a cache.
     fn gives_away(&self, of_cache: bool) -> bool {
         !of_cache || self.table.scope.gives_results_away()
-    }
-
-    async fn found_elsewhere(&self, wanted: &Wanted<'_>) -> Option<Arc<StepOutput>> {
-        let backend = self.backend.as_ref().filter(|backend| backend.keeps(wanted.kind))?;
-        let entry = backend.find(wanted.key).await?;
-        if let Some(definition) = wanted.definition {
-            let (backend, key) = (backend.clone(), entry.key.clone());
-            let definition = definition.to_owned();
-            let put = async move { backend.put_defined(&key, &definition).await };
-            lock(&self.packing).spawn(put);
-        }
-        Some(Arc::new(StepOutput::elsewhere(entry, backend.clone())))
     }
 
     /// Takes what an op made, and starts to pack it.
@@ -577,15 +494,6 @@ impl Snapshot {
     /// These files as an image.
     pub async fn image(&self, transport: &Context) -> Result<Image> {
         Ok(self.draft(transport).await?.finish())
-    }
-}
-
-/// Whether an op's result came of a cache because what it works on did. What is copied is known by
-/// its content.
-fn works_on_cached(op: &Op, inputs: &Inputs) -> bool {
-    match op.kind() {
-        StepKind::Run => inputs.have_cached(),
-        StepKind::Copy | StepKind::Other => inputs.base.has_cached(),
     }
 }
 

@@ -153,12 +153,22 @@ impl Freshness {
 
     /// The kept programs of `packages`, where a build would give nothing else.
     pub(super) fn programs(&self, packages: &[Package], platform: &Platform) -> Option<Built> {
+        self.builder.reuse(packages, self.kept(packages, platform)?)
+    }
+
+    /// Whether [`Self::programs`] would find some. Touches nothing.
+    pub(super) fn has_programs(&self, packages: &[Package], platform: &Platform) -> bool {
+        let kept = self.kept(packages, platform);
+        kept.is_some_and(|programs| self.builder.has(packages, programs))
+    }
+
+    fn kept(&self, packages: &[Package], platform: &Platform) -> Option<&[Program]> {
         let (Status::Programs(record) | Status::Renew(record)) = &self.known else { return None };
         if record.inputs.packages() != packages {
             return None;
         }
         let (_, programs) = record.programs.iter().find(|(of, _)| of == platform)?;
-        self.builder.reuse(packages, programs)
+        Some(programs)
     }
 
     /// Takes note of what was compiled, or found, for a platform.

@@ -118,6 +118,11 @@ impl Builder {
         Some(Built { binaries, programs, traces, _run: run })
     }
 
+    /// Whether [`Builder::reuse`] would find the programs of an earlier compilation. Touches nothing.
+    pub fn has(&self, packages: &[Package], programs: &[Program]) -> bool {
+        packages.len() == programs.len() && programs.iter().all(Program::is_there)
+    }
+
     /// Compiles packages of one module whose programs have different names into a new folder.
     ///
     /// Gives where each program is, and by what it is found again.

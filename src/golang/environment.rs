@@ -137,6 +137,49 @@ pub(super) fn for_c(host: &BTreeMap<String, String>) -> BTreeMap<String, String>
     select(host, |key| FOR_C.binary_search(&key).is_ok()).collect()
 }
 
+/// Gets a folder ready for [`write_below`]: `go` counts nothing there. Else it would start a process that
+/// goes on counting when the folder is gone.
+pub(super) fn prepare_below(folder: &Path) -> Result<()> {
+    let settings = folder.join(CONFIGURATION).join("go/telemetry");
+    let written = fs_err::create_dir_all(&settings);
+    let written = written.and_then(|()| fs_err::write(settings.join("mode"), "off"));
+    written.cannot(|| format!("write to {}", settings.display()))
+}
+
+/// Has `go` write below a folder alone: its cache, what it counts, and modules. Modules that are here are
+/// taken from where they are.
+pub(super) fn write_below(folder: &Path, environment: &mut BTreeMap<String, String>) {
+    let modules = modules_folder(environment);
+    let path = |name: &str| folder.join(name).display().to_string();
+    if let Some(modules) = modules {
+        let proxy = environment.get("GOPROXY").map_or(DEFAULT_PROXY, String::as_str);
+        let own = format!("file://{}/cache/download", modules.display());
+        let proxy = format!("{own},{proxy}");
+        environment.insert("GOPROXY".to_owned(), proxy);
+    }
+    // Else nobody could remove them.
+    environment.entry("GOFLAGS".to_owned()).or_default().push_str(" -modcacherw");
+    let mut set = |name: &str| environment.insert(name.to_owned(), path(name));
+    set("GOCACHE");
+    set("GOMODCACHE");
+    // What Go counts is in the user's configuration.
+    set(CONFIGURATION);
+    environment.remove("GOCACHEPROG");
+}
+
+/// The folder of the user's configuration, and the variable that says where that is.
+const CONFIGURATION: &str = "XDG_CONFIG_HOME";
+/// Where modules come from where nobody says it.
+const DEFAULT_PROXY: &str = "https://proxy.golang.org,direct";
+
+/// Where `go` keeps modules.
+fn modules_folder(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let get = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let of_path = || get("GOPATH")?.split(':').next().map(|path| Path::new(path).join("pkg/mod"));
+    let of_home = || Some(Path::new(get("HOME")?).join("go/pkg/mod"));
+    get("GOMODCACHE").map(PathBuf::from).or_else(of_path).or_else(of_home)
+}
+
 fn select(
     host: &BTreeMap<String, String>,
     passes: impl Fn(&str) -> bool,
@@ -196,6 +239,23 @@ mod tests {
     #[test]
     fn the_lists_are_sorted_for_the_search() {
         assert!(ALLOWED.is_sorted() && FOR_C.is_sorted() && FROM_FILE.is_sorted());
+    }
+
+    #[test]
+    fn what_is_written_goes_below_a_folder_and_modules_come_from_where_they_are() {
+        for (pairs, modules, proxy) in [
+            (&[("HOME", "/h")][..], "/h/go/pkg/mod", DEFAULT_PROXY),
+            (&[("HOME", "/h"), ("GOPATH", "/p:/q")], "/p/pkg/mod", DEFAULT_PROXY),
+            (&[("GOMODCACHE", "/m"), ("GOPROXY", "off")], "/m", "off"),
+        ] {
+            let mut environment = map(pairs);
+            write_below(Path::new("/t"), &mut environment);
+            let proxy = format!("file://{modules}/cache/download,{proxy}");
+            assert_eq!(environment["GOPROXY"], proxy);
+            for name in ["GOCACHE", "GOMODCACHE", "XDG_CONFIG_HOME"] {
+                assert!(environment[name].starts_with("/t/"), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -29,9 +29,10 @@ pub struct GoBuild {
     pub image_plans: Vec<usize>,
     /// The index of the build group that this is of, where it is of one.
     pub build_group: Option<usize>,
+    /// What is compiled.
+    pub packages: Vec<Package>,
     toolchain: ToolchainChoice,
     flags: BuildFlags,
-    packages: Vec<Package>,
 }
 
 /// A program, and the name that it gets in an image.
@@ -99,7 +100,8 @@ impl Compiled {
     }
 }
 
-fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<ImageBinary> {
+/// The prebuilt program for a platform.
+pub fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<ImageBinary> {
     let fits = |one: &&Prebuilt| one.platform.as_ref().is_none_or(|p| p.satisfies(platform));
     let found = prebuilt.iter().find(fits).ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("pack a binary for {platform}"))
@@ -121,15 +123,7 @@ pub fn start(
     let mut running = JoinSet::new();
     // Several compilers at once fill the gaps that linking leaves.
     let turns = Arc::new(Semaphore::new(tools.cores.max(1)));
-    for mut go_build in go_builds(&plan.image_plans, platforms) {
-        check_platform(&go_build.platform)?;
-        let compiles = |build_group: &BuildGroup| {
-            build_group.toolchain == go_build.toolchain
-                && build_group.freshness.builder.flags == go_build.flags
-                && build_group.freshness.platforms.contains(&go_build.platform)
-                && distinct(&build_group.packages) == go_build.packages
-        };
-        go_build.build_group = plan.build_groups.iter().position(compiles);
+    for go_build in go_builds(plan, platforms)? {
         let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
         if let Some(compiled) = known(tools, plan, &go_build) {
             if explain {
@@ -192,7 +186,22 @@ fn check_platform(platform: &Platform) -> Result<()> {
 }
 
 /// Groups what is compiled with the same toolchain and flags for the same platform.
-fn go_builds(image_plans: &[ImagePlan], platforms: &PlatformsOf<'_>) -> Vec<GoBuild> {
+pub fn go_builds(plan: &Plan, platforms: &PlatformsOf<'_>) -> Result<Vec<GoBuild>> {
+    let mut all = grouped(&plan.image_plans, platforms);
+    for go_build in &mut all {
+        check_platform(&go_build.platform)?;
+        let compiles = |build_group: &BuildGroup| {
+            build_group.toolchain == go_build.toolchain
+                && build_group.freshness.builder.flags == go_build.flags
+                && build_group.freshness.platforms.contains(&go_build.platform)
+                && distinct(&build_group.packages) == go_build.packages
+        };
+        go_build.build_group = plan.build_groups.iter().position(compiles);
+    }
+    Ok(all)
+}
+
+fn grouped(image_plans: &[ImagePlan], platforms: &PlatformsOf<'_>) -> Vec<GoBuild> {
     let mut all: BTreeMap<(String, Platform), GoBuild> = BTreeMap::new();
     let mut seen: BTreeSet<(&Package, (String, Platform))> = BTreeSet::new();
     for (index, image_plan) in image_plans.iter().enumerate() {

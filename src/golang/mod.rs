@@ -61,7 +61,7 @@ pub use presence::{has_program, has_sources};
 pub use programs::Program;
 pub use requirement::{Modules, Requirement};
 pub use toolchain::Toolchain;
-pub use toolchains::Toolchains;
+pub use toolchains::{Toolchains, display_name};
 pub use vcs::{Checkout, checkout};
 pub use version::Version;
 

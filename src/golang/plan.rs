@@ -60,6 +60,16 @@ pub struct BuildGroup {
 }
 
 impl BuildGroup {
+    /// Whether a build for a platform would compile nothing: the kept programs are what it would give.
+    pub fn is_current(&self, packages: &[Package], platform: &Platform) -> bool {
+        self.freshness.has_programs(packages, platform)
+    }
+
+    /// Why its packages are compiled, where they are.
+    pub fn why(&self) -> Vec<String> {
+        self.freshness.why()
+    }
+
     /// Takes note of what was compiled, or found, for a platform.
     pub fn take(&mut self, platform: &Platform, built: &Built) {
         self.freshness.take(platform, built);

@@ -196,17 +196,28 @@ impl Program {
         self.size
     }
 
+    /// Whether the kept program is still the same. Touches nothing.
+    pub(super) fn is_there(&self) -> bool {
+        self.is_at(&self.place).is_some()
+    }
+
+    /// Whether a file is still the same, and the hash of its bytes where that is known.
+    fn is_at(&self, path: &Path) -> Option<Option<ContentHash>> {
+        let found = State::of(path).ok().filter(|found| found.size == self.size)?;
+        if (found.inode, found.modified) == (self.inode, self.modified) {
+            return Some(Some(self.contents));
+        }
+        let is_same = self.build_id.is_some() && build_id(path).ok()? == self.build_id;
+        is_same.then(|| self.names_its_bytes().then_some(self.contents))
+    }
+
     /// Gives the program a second name in a folder, if it is still the same.
     pub(super) fn borrow_into(&self, folder: &Path) -> Option<Borrowed> {
         // The link is made first: what it leads to cannot be replaced any more.
         let path = folder.join(self.place.file_name()?);
         link_or_copy(&self.place, &path).ok()?;
-        let found = State::of(&path).ok().filter(|found| found.size == self.size)?;
-        if (found.inode, found.modified) == (self.inode, self.modified) {
-            return Some((path, Some(self.contents)));
-        }
-        let is_same = self.build_id.is_some() && build_id(&path).ok()? == self.build_id;
-        is_same.then(|| (path, self.names_its_bytes().then_some(self.contents)))
+        let hash = self.is_at(&path)?;
+        Some((path, hash))
     }
 
     /// The hash of its bytes.

@@ -22,6 +22,8 @@ pub struct ProgramRequest {
     pub isolation: IsolationRequest,
     /// Whose caches a Go that comes from an image uses, and whose programs are kept.
     pub scope: CacheScope,
+    /// Whether nothing is fetched, compiled or written: it is only said what would be.
+    pub is_dry_run: bool,
 }
 
 impl ProgramRequest {
@@ -32,7 +34,7 @@ impl ProgramRequest {
             Some(scope) => scope.clone(),
             None => CacheScope::of_folder(&programs.folder),
         };
-        Self { programs, caches, isolation, scope }
+        Self { programs, caches, isolation, scope, is_dry_run: false }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Toolchain {
     origin: Origin,
     launch: Arc<dyn Launch>,
     fetching: Option<Fetching>,
+    /// The only folder that is written to, where there is one.
+    writes_below: Option<PathBuf>,
 }
 
 /// Where a toolchain comes from.
@@ -100,12 +102,23 @@ impl Toolchain {
     ) -> Self {
         let go = root.join("bin/go");
         let for_c = BTreeMap::new();
-        Self { go, root, version, environment, for_c, origin, launch, fetching: None }
+        let (fetching, writes_below) = (None, None);
+        Self { go, root, version, environment, for_c, origin, launch, fetching, writes_below }
     }
 
     /// The same toolchain, building without the network; modules are fetched apart.
     pub(super) fn with_fetching(self, fetching: Fetching) -> Self {
         Self { fetching: Some(fetching), ..self }
+    }
+
+    /// The same toolchain, which finds caches and modules where they are, and writes below a folder alone.
+    /// One of an image is confined anyway, and stays as it is.
+    pub fn writing_below(self, folder: &Path) -> Result<Self> {
+        if self.is_pinned() {
+            return Ok(self);
+        }
+        environment::prepare_below(folder)?;
+        Ok(Self { writes_below: Some(folder.to_owned()), ..self })
     }
 
     /// The `go` program, without symbolic links or wrappers in between.
@@ -166,6 +179,9 @@ impl Toolchain {
             if phase == Phase::Build {
                 environment.insert("GOPROXY".to_owned(), "off".to_owned());
             }
+        }
+        if let Some(folder) = &self.writes_below {
+            environment::write_below(folder, &mut environment);
         }
         Ok(environment)
     }

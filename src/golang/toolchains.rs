@@ -1,5 +1,6 @@
 //! Which Go a build uses: this machine's, or that of an image.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ const DEFAULT_IMAGE: &str = "golang:{version}";
 #[derive(Default)]
 pub struct Toolchains {
     found: Vec<(Wanted, Toolchain)>,
+    /// Images whose Go is not here, where nothing is fetched.
+    absent: Vec<(Wanted, Location)>,
     /// The caches of those that come from an image.
     go_cache: OnceLock<GoCache>,
 }
@@ -72,11 +75,32 @@ impl Toolchains {
     ) -> Result<()> {
         for settings in settings {
             let wanted = Wanted::new(&settings.toolchain, &settings.go);
-            if self.found.iter().all(|(known, _)| *known != wanted) {
-                let search = Search { tools, request, need: wanted.need, go_cache: &self.go_cache };
-                let found = search.find(&wanted.choice).await?;
-                self.found.push((wanted, found));
+            let is_known = self.found.iter().any(|(known, _)| *known == wanted)
+                || self.absent.iter().any(|(known, _)| *known == wanted);
+            if is_known {
+                continue;
             }
+            let (need, absent) = (wanted.need, OnceLock::new());
+            let search = Search { tools, request, need, go_cache: &self.go_cache, absent };
+            match (search.find(&wanted.choice).await, search.absent.into_inner()) {
+                (Ok(found), _) => self.found.push((wanted, found)),
+                (Err(_), Some(place)) => self.absent.push((wanted, place)),
+                (Err(error), None) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The image whose Go is wanted and is not here.
+    pub fn absent(&self, settings: &Settings) -> Option<&Location> {
+        let wanted = Wanted::new(&settings.toolchain, &settings.go);
+        self.absent.iter().find(|(known, _)| *known == wanted).map(|(_, place)| place)
+    }
+
+    /// Has those of this machine write below a folder, and nowhere else.
+    pub fn write_below(&mut self, folder: &Path) -> Result<()> {
+        for (_, toolchain) in &mut self.found {
+            *toolchain = toolchain.clone().writing_below(folder)?;
         }
         Ok(())
     }
@@ -94,6 +118,8 @@ struct Search<'a> {
     request: &'a ProgramRequest,
     need: Need,
     go_cache: &'a OnceLock<GoCache>,
+    /// The image that would have to be fetched, where nothing is.
+    absent: OnceLock<Location>,
 }
 
 impl Search<'_> {
@@ -178,7 +204,7 @@ impl Search<'_> {
         let pinned = self.pinned(place, modules).await?;
         let found = self.of_pinned(&pinned.place, &images, isolation).await?;
         // Only now: an image that is of no use leaves no trace.
-        if let Some(lock) = &pinned.unwritten {
+        if let Some(lock) = pinned.unwritten.as_ref().filter(|_| !self.request.is_dry_run) {
             self.keep(lock, &pinned.place);
         }
         Ok(found)
@@ -196,6 +222,11 @@ impl Search<'_> {
             && let Some(found) = self.remembered(images, key)?
         {
             return Ok(found);
+        }
+        if self.request.is_dry_run {
+            let _ = self.absent.set(place.clone());
+            return Err(Error::new(ErrorKind::NotFound, format!("use Go of {place}"))
+                .because("it was not fetched yet"));
         }
         let platform = PlatformSet::Listed(vec![self.tools.transport.host.clone()]);
         let artifact = transport::read(place, &platform, &self.tools.transport).await?;
@@ -317,7 +348,7 @@ struct Pinned {
 }
 
 /// A place as people write it.
-fn display_name(place: &Location) -> String {
+pub fn display_name(place: &Location) -> String {
     match place {
         Location::Registry(name) => name.familiar(),
         other => other.to_string(),

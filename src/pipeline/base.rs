@@ -69,6 +69,11 @@ impl Bases {
         }
     }
 
+    /// Those that are images, as the engine says it.
+    pub(super) fn images(&self) -> impl Iterator<Item = BaseImage> {
+        self.0.iter().filter_map(|(_, base)| base.image())
+    }
+
     /// A base that was looked up.
     pub(super) fn get(&self, choice: &BaseChoice) -> &Base {
         let found = self.0.iter().find(|(known, _)| known == choice);
@@ -170,6 +175,14 @@ impl Base {
                 let parse = |name: &str| name.parse().expect("written in this file");
                 EVERY_PLATFORM.map(parse).into()
             }
+        }
+    }
+
+    /// The manifest for `platform`, where it is an image.
+    pub(super) fn manifest_for(&self, platform: &Platform) -> Result<Option<&Digest>> {
+        match self {
+            Self::Static | Self::Scratch => Ok(None),
+            Self::Found(base) => Ok(Some(base.image_for(platform)?.manifest.digest())),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::documents::{BuildPlan, PLAN_VERSION, PlannedImage, PlannedSource};
 use super::materials::MaterialsSource;
+use super::planned;
 use super::{BuildContext, Built, Caches, DockerfileSource, Outputs, Published};
 use crate::dockerfile::convert::{
     self, CachePolicy, ContextSource, ImagePlatform, Job, Outcome, Tools,
@@ -47,8 +49,40 @@ pub(super) async fn build(
         Ok([only]) => Artifact::Image(only),
         Err(several) => Artifact::index(several, annotations),
     };
+    let revision = revision.or(materials.revision.clone());
     let materials = MaterialsSource::Known(Materials { revision, ..materials });
     outputs.publish(context, &[Built { name, artifact, references, materials }]).await
+}
+
+/// Says what [`build()`] would do.
+pub(super) async fn plan(
+    context: &BuildContext,
+    executor: LocalExecutor,
+    (source, caches): (DockerfileSource, Caches),
+    outputs: &Outputs,
+) -> Result<BuildPlan> {
+    outputs.check_name(&source.name, &source.packaging.tags)?;
+    let references: Vec<String> = references(&source)?.iter().map(Reference::to_string).collect();
+    let platforms = platforms(context, source.packaging.platforms.as_ref())?;
+    let mut access = outputs.ask_for_access(context, &source.packaging.tags);
+    let (name, tools) = (source.name.clone(), tools(context));
+    let job = job(source, caches, outputs);
+    let (stages, materials) = convert::plan(&tools, Arc::new(executor), job, &platforms).await?;
+    while let Some(granted) = access.join_next().await {
+        crate::blocking::joined(granted)?;
+    }
+    let image = PlannedImage {
+        name: Some(name),
+        references: references.clone(),
+        platforms: stages.into_iter().map(planned::of_stages).collect(),
+    };
+    Ok(BuildPlan {
+        version: PLAN_VERSION,
+        source: PlannedSource::Dockerfile,
+        images: vec![image],
+        bases: materials.bases.into_iter().map(planned::base_image).collect(),
+        outputs: planned::planned_outputs(outputs, references),
+    })
 }
 
 /// Looks for problems of a Dockerfile without building it.

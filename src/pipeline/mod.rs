@@ -8,8 +8,11 @@ mod base;
 mod base_files;
 mod compatibility;
 mod dockerfile;
+pub mod documents;
+mod dry_run;
 mod early_push;
 mod materials;
+mod planned;
 mod programs;
 mod publish;
 mod request;
@@ -17,6 +20,7 @@ mod request;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use dry_run::plan as dry_run;
 pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published, check_file};
 pub use request::{
     BaseChoice, Caches, DockerfileSource, Grouping, ImageSettings, Override, Packaging, Prebuilt,

@@ -105,12 +105,24 @@ impl Outputs {
     /// Finds out before anything is built whether places and files can be written, and takes away what an
     /// earlier build wrote there: after a failure it must not be taken for this one's.
     pub(super) fn check(&self) -> Result<()> {
-        self.places.iter().try_for_each(transport::check)?;
+        self.check_with(ResultFile::check)?;
         for path in self.files() {
-            check_file(path)?;
             if fs_err::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
                 fs_err::remove_file(path).cannot(|| "remove what an earlier build wrote")?;
             }
+        }
+        Ok(())
+    }
+
+    /// Finds out whether places and files can be written, and touches none.
+    pub(super) fn look(&self) -> Result<()> {
+        self.check_with(ResultFile::look)
+    }
+
+    fn check_with(&self, check: fn(&Path) -> std::io::Result<()>) -> Result<()> {
+        self.places.iter().try_for_each(transport::check)?;
+        for path in self.files() {
+            check_file_with(path, check)?;
         }
         Ok(())
     }
@@ -166,7 +178,8 @@ impl Outputs {
         Ok(())
     }
 
-    fn files(&self) -> impl Iterator<Item = &Path> {
+    /// The files that describe what was built.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         let KanikoFiles { digest, names, tagged_names } = &self.kaniko;
         let all =
             [&self.iidfile, &self.metadata_file, &self.image_refs, digest, names, tagged_names];
@@ -198,6 +211,10 @@ impl Outputs {
 
 /// Finds out whether a file for a result can be written. A place that can never be one is wrong usage.
 pub fn check_file(path: &Path) -> Result<()> {
+    check_file_with(path, ResultFile::check)
+}
+
+fn check_file_with(path: &Path, check: fn(&Path) -> std::io::Result<()>) -> Result<()> {
     let action = || format!("write {}", path.display());
     let wrong = |why: &str| Error::new(ErrorKind::Usage, action()).because(why);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -207,7 +224,7 @@ pub fn check_file(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(wrong("it is a folder, expected a file"));
     }
-    ResultFile::check(path).cannot(action)
+    check(path).cannot(action)
 }
 
 /// Whether names that are pinned by a digest keep their tags.

@@ -97,7 +97,11 @@ impl Store {
     /// Kinds and keys are words of letters, digits, dashes and underscores.
     pub fn kept_folder(&self, kind: &str, key: &str) -> Result<Option<PathBuf>> {
         let path = self.folder_path(kind, key)?;
-        Ok(self.mark_used(&path)?.filter(std::fs::Metadata::is_dir).map(|_| path))
+        let found = self.mark_used(&path)?.filter(std::fs::Metadata::is_dir).map(|_| path);
+        match (found, self.below()) {
+            (None, Some(below)) => below.kept_folder(kind, key),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Moves a finished folder to its place and answers where that is. Where another process was

@@ -128,7 +128,7 @@ fn hash_again(file: &mut fs_err::File, mut hasher: Hasher) -> io::Result<Digest>
 /// Stores `bytes`, unless the very same bytes are here.
 pub(super) fn put(store: &Store, bytes: &[u8]) -> Result<Digest> {
     let digest = Digest::of(bytes);
-    let path = store.blob_path(&digest);
+    let path = store.own_blob_path(&digest);
     let same_size = |metadata: &Metadata| metadata.len() == bytes.len() as u64;
     if store.mark_used(&path)?.as_ref().is_some_and(same_size) && holds(&path, bytes) {
         return Ok(digest);
@@ -140,7 +140,7 @@ pub(super) fn put(store: &Store, bytes: &[u8]) -> Result<Digest> {
 
 /// Moves finished content to its place.
 fn place(store: &Store, scratch: Scratch, digest: &Digest) -> Result<()> {
-    let target = store.blob_path(digest);
+    let target = store.own_blob_path(digest);
     if digest.algorithm() != "sha256" {
         store.make_folder(target.parent().expect("a blob is in its algorithm's folder"))?;
     }

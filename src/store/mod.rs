@@ -58,6 +58,7 @@ mod ingest;
 mod layout;
 mod lock;
 mod names;
+mod over;
 mod read;
 mod records;
 mod scope;
@@ -94,6 +95,7 @@ pub use walk::{SharedFile, Size, names, size_below, walk, walk_on};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, Index, canonical_json};
 use lock::ProcessFolder;
+use over::Below;
 
 /// The only version of the image layout specification.
 const LAYOUT_VERSION: &str = "1.0.0";
@@ -104,6 +106,8 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     root: PathBuf,
+    /// A store that is read where this one has not what is asked for, see `over`.
+    below: Option<Below>,
     session: Mutex<Session>,
     /// The form that this program writes.
     ours: u32,
@@ -163,6 +167,7 @@ impl Store {
     fn at(root: &Path, ours: u32) -> Result<Self> {
         let store = Self(Arc::new(Inner {
             root: root.to_owned(),
+            below: None,
             session: Mutex::new(Session::Unstarted),
             ours,
             found: AtomicU32::new(ours),
@@ -186,6 +191,17 @@ impl Store {
 
     /// Where the blob of this digest is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let own = self.own_blob_path(digest);
+        match self.below() {
+            Some(below) if !own.exists() && below.blob_path(digest).exists() => {
+                below.blob_path(digest)
+            }
+            _ => own,
+        }
+    }
+
+    /// Where the blob is written.
+    fn own_blob_path(&self, digest: &Digest) -> PathBuf {
         self.place(StorePlace::Blobs).join(digest.algorithm()).join(digest.hex())
     }
 
@@ -211,12 +227,15 @@ impl Store {
 
     /// The size of the blob, where it is here. Marks it as used.
     pub fn has(&self, digest: &Digest) -> Result<Option<u64>> {
-        let path = self.blob_path(digest);
+        let path = self.own_blob_path(digest);
         let found = self.mark_used(&path).map_err(|error| {
             Error::new(ErrorKind::Io, format!("look for blob {digest} in the store"))
                 .caused_by(error)
         })?;
-        Ok(found.map(|metadata| metadata.len()))
+        match (found, self.below()) {
+            (None, Some(below)) => below.has(digest),
+            (found, _) => Ok(found.map(|metadata| metadata.len())),
+        }
     }
 
     /// Whether the blob is here in the descriptor's size. Marks it as used.

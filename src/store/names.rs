@@ -39,7 +39,14 @@ impl Store {
         let entries = self.index()?.manifests.into_iter();
         let mut names: Vec<_> = entries.filter_map(|d| Some((name_of(&d)?, d))).collect();
         names.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(names.into_iter().map(|(name, descriptor)| (name, without_name(descriptor))).collect())
+        let names = names.into_iter().map(|(name, found)| (name, without_name(found)));
+        let mut names: Vec<_> = names.collect();
+        for (name, found) in self.below().map(Self::names).transpose()?.unwrap_or_default() {
+            if let Err(at) = names.binary_search_by(|(own, _)| own.cmp(&name)) {
+                names.insert(at, (name, found));
+            }
+        }
+        Ok(names)
     }
 
     /// Gives names to content that is here; names that exist move. All of them or none.

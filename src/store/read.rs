@@ -60,7 +60,7 @@ impl Store {
     /// For whoever read the file at [`Store::blob_path`] and found it wrong: with the blob gone,
     /// the next run fetches or makes it anew. Answers whether it was removed.
     pub fn discard_if_corrupt(&self, digest: &Digest) -> Result<bool> {
-        let path = self.blob_path(digest);
+        let path = self.own_blob_path(digest);
         let action = || format!("check blob {digest}");
         let Some(file) = absent_as_none(File::open(&path)).cannot(action)? else {
             return Ok(false);

@@ -34,6 +34,10 @@ impl Store {
     /// A kind is a word of lower-case letters, digits and dashes; a key is any text. Marks the
     /// record as used, but not the blobs that it mentions: ask [`Store::has`] for those.
     pub fn get_record<T: DeserializeOwned>(&self, kind: &str, key: &str) -> Option<T> {
+        self.own_record(kind, key).or_else(|| self.below()?.get_record(kind, key))
+    }
+
+    fn own_record<T: DeserializeOwned>(&self, kind: &str, key: &str) -> Option<T> {
         let path = self.record_path(kind, key).filter(|_| self.is_in_our_format())?;
         let bytes = absent_as_none(fs_err::read(&path)).ok()??;
         let record: Record<T> = serde_json::from_slice(&bytes).ok()?;

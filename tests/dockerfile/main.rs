@@ -11,6 +11,7 @@ mod bench;
 mod cache;
 mod checks;
 mod contexts;
+mod dry_run;
 mod endings;
 mod explain;
 mod failures;

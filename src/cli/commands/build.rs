@@ -9,7 +9,8 @@ use crate::cli::environment::Environment;
 use crate::cli::flags::table::FrontEnd;
 use crate::cli::flags::typed::Noted;
 use crate::cli::id_range::{Need, of_root};
-use crate::cli::session::{Session, check_streams, print_lines};
+use crate::cli::output::plan;
+use crate::cli::session::{Session, check_streams, print, print_lines};
 use crate::error::Result;
 use crate::pipeline;
 use crate::sandbox::{Isolation, Preference};
@@ -23,7 +24,10 @@ impl Runs for Noted<BuildArgs> {
         // What is wrong with the flags is told later.
         let choice = gondola::choose(self, &environment.folder).ok();
         let is_dockerfile = choice.is_some_and(|choice| choice.front_end == FrontEnd::Dockerfile);
-        Ok(if is_dockerfile && !self.args.dockerfile.check {
+        let executes = !self.args.dockerfile.check && !self.args.result.dry_run;
+        Ok(if !executes {
+            Need::Nothing
+        } else if is_dockerfile {
             Need::Perhaps(request, of_root())
         } else if request.preference == Preference::Only(Isolation::NsSubuid) {
             Need::IdRange
@@ -46,6 +50,9 @@ async fn build(
     check_streams(&args.result.output)?;
     // Before anything is built: bad input changes nothing.
     let keep = session.environment.store_keep()?;
+    if args.result.dry_run {
+        session.leave_store()?;
+    }
     let engine = session.build_context()?;
     if let Some(path) = &args.result.timings {
         pipeline::check_file(&session.environment.resolve(path))?;
@@ -59,6 +66,11 @@ async fn build(
     }
     if args.dockerfile.check {
         return pipeline::check(&engine, asked.request).await;
+    }
+    if args.result.dry_run {
+        let plan = pipeline::dry_run(&engine, asked.request).await?;
+        session.view.close();
+        return print(&if args.result.json { plan::json(&plan) } else { plan::text(&plan) });
     }
     let published = pipeline::build(&engine, asked.request, isolation).await;
     if let Some(path) = &args.result.timings {

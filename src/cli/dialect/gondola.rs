@@ -78,6 +78,7 @@ pub struct BuildArgs {
 /// Where images go.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Result")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ResultArgs {
     /// Name the image; {name} stands for its short name; repeatable
     #[arg(short, long, value_name = "NAME")]
@@ -106,6 +107,12 @@ pub struct ResultArgs {
     /// Say where each step, package and base came from, and why it was made again
     #[arg(long)]
     pub explain: bool,
+    /// Say what would be done, and why, and do nothing: no step runs, nothing is compiled or written
+    #[arg(long, conflicts_with_all = ["timings", "check"])]
+    pub dry_run: bool,
+    /// Write the plan of --dry-run as JSON
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
 }
 
 /// How packages are compiled.
@@ -343,7 +350,7 @@ const fn dockerfile(name: &'static str) -> Flag {
 }
 
 /// What each flag does.
-pub static FLAGS: [Flag; 75] = [
+pub static FLAGS: [Flag; 77] = [
     all("packages").on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED),
     Flag::new("package", Effect::Fulfilled)
         .on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED)
@@ -369,6 +376,8 @@ pub static FLAGS: [Flag; 75] = [
     result("image-refs"),
     result("timings"),
     all("explain"),
+    all("dry-run"),
+    all("json"),
     go("go"),
     go("build-tags"),
     go("ldflags"),

@@ -169,8 +169,9 @@ fn outcome(folder: &Path, words: &[String]) -> Result<(String, Vec<String>), (Er
     let asked = gondola::read(&session(environment), &build)
         .map_err(|error| (error.kind(), error.to_string()))?;
     // What is done with the request, and where the page about it goes.
-    let (check, timings) = (build.args.dockerfile.check, &build.args.result.timings);
-    Ok((format!("{:?} {check} {timings:?}", asked.request), asked.notes))
+    let result = &build.args.result;
+    let done = (build.args.dockerfile.check, result.dry_run, result.json, &result.timings);
+    Ok((format!("{:?} {done:?}", asked.request), asked.notes))
 }
 
 #[test]
@@ -192,6 +193,9 @@ fn every_flag_does_for_every_front_end_what_its_row_says() {
                 || flag.name == "bin" && front_end == FrontEnd::Packages
             {
                 without.pop();
+            }
+            if flag.name == "json" {
+                without.push("--dry-run".to_owned());
             }
             let mut with = without.clone();
             with.extend(words(command, flag));

@@ -1,21 +1,23 @@
 //! One JSON object per line, for programs that watch.
 //!
 //! Every object has `event` and `time` (seconds since the start, to the millisecond). Fields that
-//! do not apply are absent; later versions may add fields and events.
+//! do not apply are absent. The first object says the version of this form, which is 1: it goes up when a field or event goes
+//! away or means something else. New fields and events may come without that: a reader passes over what it does not know.
 //!
 //! | event      | further fields |
 //! |------------|----------------|
+//! | `begun`    | `version` of this form; always the first |
 //! | `started`  | `task` (a number), `kind` (`resolve`, `compile`, `step`, `layer`, `download`, `upload`, `export`), `name`, `total_bytes` where known |
 //! | `advanced` | `task`, `bytes` so far; ten times a second and task at most |
 //! | `line`     | `task`, `text`: what a task's program wrote |
-//! | `finished` | `task`, `kind`, `name`, `outcome` (`done`, `skipped`, `failed`), `reason` of a skipped one, `bytes`, `seconds` |
+//! | `finished` | `task`, `kind`, `name`, `outcome` (`done`, `skipped`, `failed`, `stopped`), `reason` of a skipped one, `bytes`, `seconds` |
 //! | `explained` | with `--explain`: `version` of this event (1), `kind`, `name`, `origin` (`executed`, `store`, `registry`), `why` (a list; names and paths, and no values) |
 //! | `note`     | `text` |
 //! | `warning`  | `text` |
 //! | `error`    | `kind` (`usage`, `not-found`, `denied`, `invalid`, `corrupt`, `changed`, `io`, `network`, `program`, `unsupported`, `interrupted`), `text`; comes last |
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -25,6 +27,8 @@ use super::{Clock, Lines, View};
 use crate::error::{Error, ErrorKind};
 use crate::progress::{Event, Outcome, Progress, TaskId};
 
+/// The version of all events together.
+const VERSION: u32 = 1;
 /// The version of explanations: it goes up when a field means something else.
 const EXPLANATIONS: u32 = 1;
 const ADVANCED_EVERY: Duration = Duration::from_millis(100);
@@ -34,6 +38,7 @@ pub struct Json {
     clock: Clock,
     out: Lines,
     state: Mutex<State>,
+    begun: Once,
 }
 
 #[derive(Default)]
@@ -76,10 +81,19 @@ struct Record<'a> {
 impl Json {
     /// Writes to `out`.
     pub fn new(clock: Clock, out: Lines) -> Self {
-        Self { clock, out, state: Mutex::default() }
+        Self { clock, out, state: Mutex::default(), begun: Once::new() }
     }
 
     fn put(&self, record: &Record<'_>) {
+        // A command that has nothing to say says no version.
+        self.begun.call_once(|| {
+            let (event, version) = ("begun", Some(VERSION));
+            self.write(&Record { event, time: record.time, version, ..Record::default() });
+        });
+        self.write(record);
+    }
+
+    fn write(&self, record: &Record<'_>) {
         let line = serde_json::to_string(record).expect("strings and finite numbers are JSON");
         self.out.put(&line);
     }
@@ -233,7 +247,8 @@ mod tests {
         reporter.note("two\nlines");
         reporter.warn("low disk");
         json.fail(&Error::new(ErrorKind::NotFound, "find go").hint("install it"));
-        let expect = r#"{"event":"started","time":0.0,"task":0,"kind":"download","name":"sha256:ab \"x\"\n","total_bytes":300}
+        let expect = r#"{"event":"begun","time":0.0,"version":1}
+{"event":"started","time":0.0,"task":0,"kind":"download","name":"sha256:ab \"x\"\n","total_bytes":300}
 {"event":"advanced","time":0.01,"task":0,"bytes":100}
 {"event":"advanced","time":0.11,"task":0,"bytes":300}
 {"event":"finished","time":1.25,"task":0,"kind":"download","name":"sha256:ab \"x\"\n","outcome":"done","bytes":300,"seconds":1.25}

@@ -13,9 +13,10 @@
 
 mod bars;
 pub mod human;
-mod json;
+pub mod json;
 mod ledger;
 mod plain;
+pub mod plan;
 mod quiet;
 mod timings;
 

@@ -16,6 +16,8 @@ pub(super) struct Converted {
     pub files: BTreeMap<Input, Provider>,
     /// Variables that change no result.
     pub variables: Vec<(String, String)>,
+    /// What is said once where the op's alternative is taken.
+    pub alternative_note: Option<String>,
     /// What the history says.
     pub text: String,
     /// Where its parts are written.

@@ -109,6 +109,7 @@ async fn convert(
         action: Action::Copy(Box::new(op)),
         files: BTreeMap::from([(from, provider)]),
         variables: Vec::new(),
+        alternative_note: None,
         spans,
     })
 }

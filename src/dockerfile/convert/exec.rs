@@ -40,7 +40,8 @@ pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Fail
         in_image: reads::is_on(stage, stage.build.target),
     };
     let container = &stage.config.config;
-    let alternative = without_module(stage, &argv, script.as_ref());
+    let alternative = without_module(stage);
+    let alternative_note = alternative.as_ref().and_then(|_| note(stage, &argv, script.as_ref()));
     let op = ExecOp {
         argv,
         script,
@@ -59,7 +60,8 @@ pub(super) async fn exec(stage: &Stage<'_>, run: &Run) -> Result<Converted, Fail
     };
     let variables = stage.scope.proxy_environment(&stage.build.inputs);
     let spans = Spans { mounts: spans, ..Spans::default() };
-    Ok(Converted { action: Action::Exec(Box::new(op)), files, variables, text, spans })
+    let action = Action::Exec(Box::new(op));
+    Ok(Converted { action, files, variables, alternative_note, text, spans })
 }
 
 fn refuse(run: &Run) -> Result<(), Failure> {
@@ -115,11 +117,7 @@ fn command(stage: &Stage<'_>, run: &Run) -> (Vec<String>, Option<Script>) {
 
 /// What a step of an image with Go gets where no `go.mod` is there: Go builds the folder all the same. It
 /// is nothing where the file or the base says how modules are used.
-fn without_module(
-    stage: &Stage<'_>,
-    argv: &[String],
-    script: Option<&Script>,
-) -> Option<Alternative> {
+fn without_module(stage: &Stage<'_>) -> Option<Alternative> {
     let is_set = stage.scope.run_environment().iter().any(|(name, _)| name == MODULE_MODE);
     let written = stage.build.common.file.stages.iter().flat_map(|stage| &stage.instructions);
     let mut all = written.chain(stage.build.triggers());
@@ -130,21 +128,23 @@ fn without_module(
         }
         _ => false,
     });
-    if is_set || is_named {
-        return None;
-    }
+    let alternative = || Alternative { name: MODULE_MODE.to_owned(), value: "auto".to_owned() };
+    (!is_set && !is_named).then(alternative)
+}
+
+/// What is said where a command got that which may run Go.
+fn note(stage: &Stage<'_>, argv: &[String], script: Option<&Script>) -> Option<String> {
+    let mut texts = argv.iter().chain(script.map(|script| &script.text));
     let folder = match stage.config.config.working_dir.as_str() {
         "" => "/",
         folder => folder,
     };
-    let texts = argv.iter().chain(script.map(|script| &script.text));
-    let note = texts.into_iter().any(|text| names_go(text)).then(|| {
+    texts.any(|text| names_go(text)).then(|| {
         format!(
             "no go.mod is in {folder} or above it: steps without one get {MODULE_MODE}=auto and build \
              there all the same, which Docker's do not; \"go mod init NAME\" makes one"
         )
-    });
-    Some(Alternative { name: MODULE_MODE.to_owned(), value: "auto".to_owned(), note })
+    })
 }
 
 /// Whether a command has the word `go`, or one that may lead to it.

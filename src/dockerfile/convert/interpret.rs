@@ -204,6 +204,7 @@ impl Stage<'_> {
             action: Action::MakeFolder { path: folder, user },
             files: BTreeMap::new(),
             variables: Vec::new(),
+            alternative_note: None,
             text,
             spans: Spans::default(),
         };

@@ -20,6 +20,8 @@ mod exec;
 mod failure;
 mod interpret;
 mod job;
+mod plan;
+mod planned;
 mod platform;
 mod reads;
 mod remote;
@@ -36,6 +38,9 @@ pub use job::{
     Recipe, Tools,
 };
 
+pub use plan::plan;
+pub use planned::{PlannedBase, PlannedPlatform, PlannedStage, PlannedStep};
+
 pub use crate::engine::{SecretSource, StepKind};
 
 use super::diagnostic::Diagnostics;
@@ -44,7 +49,7 @@ use super::instruction::Dockerfile;
 use super::lint::{self, LintContext};
 use super::source::Source;
 use super::{Diagnostic, Level};
-use crate::engine::{Backend, Execute, Materials, Solver};
+use crate::engine::{Backend, Execute, Materials, Planner, Solver};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::oci::Platform;
@@ -72,6 +77,49 @@ pub async fn build(
     job: Job,
     platforms: &[Platform],
 ) -> Result<Outcome> {
+    let mut common = begin(tools, executor, job, platforms, Purpose::Build).await?;
+    let mut images = execute(&common, platforms, Attempt::First).await;
+    let mut changes = 0;
+    while let Err(error) = &images {
+        if error.kind() == ErrorKind::Changed && changes < MOST_CHANGES {
+            changes += 1;
+            common.tools.transport.reporter.note(begins_again(error));
+            common.forget();
+        } else if !common.remote.as_ref().is_some_and(|remote| remote.begins_again()) {
+            break;
+        }
+        common.solver.executor().forget();
+        common.solver = common.solver.anew();
+        images = execute(&common, platforms, Attempt::Again).await;
+    }
+    if let Some(remote) = &common.remote {
+        remote.finish().await;
+    }
+    common.context.save();
+    for context in common.contexts.values() {
+        context.save();
+    }
+    if images.is_err() {
+        common.solver.executor().after_failure().await?;
+    }
+    Ok(Outcome { images: images?, materials: common.materials() })
+}
+
+/// What a build is begun for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Build,
+    Plan,
+}
+
+/// Opens contexts and reads the file; errs with every problem that can be found in it.
+async fn begin(
+    tools: &Tools,
+    executor: Arc<dyn Execute>,
+    job: Job,
+    platforms: &[Platform],
+    purpose: Purpose,
+) -> Result<Common> {
     let job = Arc::new(job);
     let (context, source) = sources::open_main(tools, &job).await?;
     let file = super::parse(&source).map_err(Diagnostics::into_error)?;
@@ -86,39 +134,11 @@ pub async fn build(
     }
     let remote = Remote::of(tools, &job);
     let table = Arc::new(job.table(scope::of(&job, &source).await?));
-    let several = platforms.len() > 1;
-    let solver = || {
-        let backend = remote.clone().map(|remote| remote as Arc<dyn Backend>);
-        Solver::new(job.solve_options(tools), executor.clone(), table.clone(), backend)
-    };
-    let (tools, job_of) = (tools.clone(), job.clone());
-    let mut common =
-        Common { solver: solver(), tools, job: job_of, file, context, contexts, several };
-    let mut images = execute(&common, platforms, Attempt::First).await;
-    let mut changes = 0;
-    while let Err(error) = &images {
-        if error.kind() == ErrorKind::Changed && changes < MOST_CHANGES {
-            changes += 1;
-            common.tools.transport.reporter.note(begins_again(error));
-            common.forget();
-        } else if !remote.as_ref().is_some_and(|remote| remote.begins_again()) {
-            break;
-        }
-        executor.forget();
-        common.solver = solver();
-        images = execute(&common, platforms, Attempt::Again).await;
-    }
-    if let Some(remote) = &remote {
-        remote.finish().await;
-    }
-    common.context.save();
-    for context in common.contexts.values() {
-        context.save();
-    }
-    if images.is_err() {
-        executor.after_failure().await?;
-    }
-    Ok(Outcome { images: images?, materials: common.solver.materials() })
+    let backend = remote.clone().map(|remote| remote as Arc<dyn Backend>);
+    let solver = Solver::new(job.solve_options(tools), executor, table, backend);
+    let planner = (purpose == Purpose::Plan).then(Planner::default);
+    let (tools, several) = (tools.clone(), platforms.len() > 1);
+    Ok(Common { solver, planner, remote, tools, job, file, context, contexts, several })
 }
 
 /// How often a build begins again because files changed while they were read. What came out before
@@ -142,6 +162,19 @@ enum Attempt {
 
 /// Executes everything once, and packs and keeps what was executed, also where something failed.
 async fn execute(common: &Common, platforms: &[Platform], attempt: Attempt) -> Result<Vec<Image>> {
+    let builds = prepare(common, platforms, attempt).await?;
+    let images = builds.iter().map(PlatformBuild::execute);
+    let images = futures_util::future::try_join_all(images).await;
+    common.solver.finish_packing().await;
+    images
+}
+
+/// Finds out what is needed for each platform, and looks the bases up.
+async fn prepare<'a>(
+    common: &'a Common,
+    platforms: &[Platform],
+    attempt: Attempt,
+) -> Result<Vec<PlatformBuild<'a>>> {
     let builds =
         platforms.iter().map(|platform| PlatformBuild::prepare(common, platform, interpret::run));
     let builds = futures_util::future::try_join_all(builds).await?;
@@ -151,10 +184,7 @@ async fn execute(common: &Common, platforms: &[Platform], attempt: Attempt) -> R
             common.tools.transport.reporter.warn(unused);
         }
     }
-    let images = builds.iter().map(PlatformBuild::execute);
-    let images = futures_util::future::try_join_all(images).await;
-    common.solver.finish_packing().await;
-    images
+    Ok(builds)
 }
 
 /// Looks for problems of a Dockerfile without building it; answers each as it is shown.
@@ -210,6 +240,10 @@ fn leaves_out(ignored: &Patterns, path: &str) -> bool {
 /// What all platforms of a build share.
 struct Common {
     solver: Solver,
+    /// What plans steps in the place of having them solved, where nothing is to be executed.
+    planner: Option<Planner>,
+    /// Results that other machines know.
+    remote: Option<Arc<Remote>>,
     tools: Tools,
     job: Arc<Job>,
     file: Dockerfile,
@@ -222,6 +256,11 @@ struct Common {
 impl Common {
     fn source(&self) -> &Source {
         &self.file.source
+    }
+
+    /// What the build is made of, as far as it was solved.
+    fn materials(&self) -> Materials {
+        Materials { revision: self.context.revision.clone(), ..self.solver.materials() }
     }
 
     /// Forgets what is remembered of contexts: all of them are read again.

@@ -1,7 +1,7 @@
 //! One platform's build: its variables, its graph, its bases, and its image at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use super::converted::changes_files;
 use super::failure::Failure;
 use super::job::{ImagePlatform, Job, NamedContext, Tools};
+use super::planned::PlannedStep;
 use super::{Common, base};
 use crate::dockerfile::config;
 use crate::dockerfile::diagnostic::{Diagnostics, nearest};
@@ -56,6 +57,8 @@ pub(super) struct PlatformBuild<'a> {
     needed: Vec<usize>,
     bases: BTreeMap<usize, Base>,
     ends: Vec<OnceCell<Option<Arc<StageEnd>>>>,
+    /// The steps of stages that were planned, and not executed.
+    planned: Mutex<BTreeMap<usize, Vec<PlannedStep>>>,
 }
 
 /// What the command line gives to a build for one platform.
@@ -97,6 +100,7 @@ impl<'a> PlatformBuild<'a> {
             needed: Vec::new(),
             bases: BTreeMap::new(),
             ends,
+            planned: Mutex::default(),
         };
         build.find_bases().await?;
         Ok(build)
@@ -255,6 +259,23 @@ impl<'a> PlatformBuild<'a> {
             Some(near) => told.label(format!("did you mean the stage {near}?")),
             None => told,
         }
+    }
+
+    /// The stages that are needed, those below first.
+    pub(super) fn needed(&self) -> &[usize] {
+        &self.needed
+    }
+
+    /// Takes note of a step that was planned.
+    pub(super) fn note(&self, stage: usize, step: PlannedStep) {
+        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.entry(stage).or_default().push(step);
+    }
+
+    /// The steps of a stage that were planned.
+    pub(super) fn planned(&self, stage: usize) -> Vec<PlannedStep> {
+        let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.get(&stage).cloned().unwrap_or_default()
     }
 
     /// Executes the stages that are needed, and makes the target's image.

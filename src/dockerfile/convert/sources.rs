@@ -13,6 +13,7 @@ use crate::dockerfile::context::{self, Checkout, Digests, Folder};
 use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
 use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::source::Source;
+use crate::engine::materials::Revision;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, HeldFolder, Tree, TreePath};
 use crate::secret;
@@ -31,6 +32,8 @@ pub(super) struct Opened {
     pub files: Arc<dyn Files>,
     /// What the ignore file leaves out.
     pub ignored: Arc<Patterns>,
+    /// What was checked out, where it is a repository.
+    pub revision: Option<Revision>,
     folder: Option<Arc<Folder>>,
     _held: Option<Arc<Held>>,
 }
@@ -61,7 +64,8 @@ impl Opened {
 enum Raw {
     Folder {
         root: Arc<HeldFolder>,
-        time: Option<i64>,
+        /// What was checked out, and when that was committed.
+        checkout: Option<(Revision, i64)>,
         held: Option<Arc<Held>>,
     },
     Tree {
@@ -99,7 +103,7 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
     match source {
         ContextSource::Folder(root) => {
             let root = context::open_folder(root, &shown(&root.display()))?;
-            Ok(Raw::Folder { root, time: None, held: None })
+            Ok(Raw::Folder { root, checkout: None, held: None })
         }
         ContextSource::Git(git) => {
             let task = tools.transport.reporter.start(
@@ -110,8 +114,10 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
             let checkout = git.check_out(&tools.variables, false).await?;
             task.done();
             let root = context::open_folder(checkout.root(), &shown(&git.display_name()))?;
-            let time = Some(checkout.time);
-            Ok(Raw::Folder { root, time, held: Some(Arc::new(Held::Checkout(checkout))) })
+            let (source, revision) = (Some(git.display_name()), checkout.commit.clone());
+            let found = Some((Revision { source, revision }, checkout.time));
+            let held = Some(Arc::new(Held::Checkout(checkout)));
+            Ok(Raw::Folder { root, checkout: found, held })
         }
         ContextSource::Archive { file, name, folder } => {
             let (file, name, folder) = (file.clone(), name.clone(), folder.clone());
@@ -179,7 +185,7 @@ fn lone_file(bytes: &[u8]) -> TreeFiles {
 fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
     let ignored = Arc::new(patterns.clone());
     match raw {
-        Raw::Folder { root, time, held } => {
+        Raw::Folder { root, checkout, held } => {
             let mut folder = Folder::new(root.clone()).ignoring(patterns);
             // A checkout's folder never comes again.
             if held.is_none() {
@@ -187,18 +193,20 @@ fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
                     fs_err::canonicalize(root.path()).unwrap_or_else(|_| root.path().to_owned());
                 folder = folder.remembering(Digests::new(&tools.transport.store, &known_as));
             }
-            if let Some(time) = time {
-                folder = folder.modified(time);
+            if let Some((_, time)) = &checkout {
+                folder = folder.modified(*time);
             }
             let folder = Arc::new(folder);
-            Opened { files: folder.clone(), ignored, folder: Some(folder), _held: held }
+            let revision = checkout.map(|(revision, _)| revision);
+            Opened { files: folder.clone(), ignored, revision, folder: Some(folder), _held: held }
         }
         Raw::Tree { files, held } => {
             let files = Arc::new(Ignoring { files, patterns });
-            Opened { files, ignored, folder: None, _held: held }
+            Opened { files, ignored, revision: None, folder: None, _held: held }
         }
         Raw::File(bytes) => {
-            Opened { files: Arc::new(lone_file(&bytes)), ignored, folder: None, _held: None }
+            let files = Arc::new(lone_file(&bytes));
+            Opened { files, ignored, revision: None, folder: None, _held: None }
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Common;
 use super::converted::{Converted, Spans, changes_files};
 use super::failure::Failure;
+use super::planned::PlannedStep;
 use super::platform::{Base, PlatformBuild};
 use crate::dockerfile::Scope;
 use crate::dockerfile::config;
@@ -104,6 +106,7 @@ impl<'a> Stage<'a> {
             action: Action::Take(input.clone()),
             files: BTreeMap::from([(input, Provider::Folder(files))]),
             variables: Vec::new(),
+            alternative_note: None,
             text: "FROM a context".to_owned(),
             spans: Spans::default(),
         };
@@ -121,13 +124,22 @@ impl<'a> Stage<'a> {
         label: String,
         written: &str,
     ) -> Result<(), Failure> {
-        let Converted { action, files, variables, text, spans } = converted;
-        let solver = &self.build.common.solver;
+        let Converted { action, files, variables, alternative_note, text, spans } = converted;
+        let Common { solver, planner, .. } = self.build.common;
         let (op, base, table) = (self.op(action), self.snapshot.clone(), solver.table().clone());
-        let inputs = Inputs { base, files, variables, table };
+        let inputs = Inputs { base, files, variables, alternative_note, table };
         let (passed_over, place) = (self.passed_over, self.place(written));
         let step = Step { op, inputs, label, passed_over, place };
-        let output = Box::pin(solver.solve(step)).await.map_err(|wrong| spans.place(wrong))?;
+        let output = match planner {
+            None => Box::pin(solver.solve(step)).await.map_err(|wrong| spans.place(wrong))?,
+            Some(planner) => {
+                let kind = step.op.kind();
+                let found = Box::pin(planner.plan(solver, step)).await;
+                let found = found.map_err(|wrong| spans.place(wrong))?;
+                self.build.note(self.index, PlannedStep::of(&found, kind, self.number, &text));
+                found.output
+            }
+        };
         self.add(output, text);
         Ok(())
     }

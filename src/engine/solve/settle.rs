@@ -7,12 +7,31 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{ALIASES, Job, Solver};
+use super::look_up::ALIASES;
+use super::{Job, Solver};
 use crate::engine::basis::Basis;
-use crate::engine::execute::{OpError, Prepared};
-use crate::engine::op::{Action, Op};
+use crate::engine::execute::{Inputs, OpError, Prepared};
+use crate::engine::op::{Op, StepKind};
 use crate::engine::output::StepOutput;
 use crate::error::Result;
+
+/// Whether an op gets the variable that its files may ask for.
+pub(super) struct Question {
+    /// Its key without the variable.
+    pub plain: String,
+    /// Its key with it.
+    pub other: String,
+    /// What the store remembers the answer by, where it does.
+    record: Option<String>,
+}
+
+impl Question {
+    pub(super) fn new(plain: &Op, other: &Op, digests: &[Vec<u8>], inputs: &Inputs) -> Self {
+        let (plain, other) = (plain.key(digests), other.key(digests));
+        let record = inputs.base.record_key(&plain);
+        Self { plain, other, record }
+    }
+}
 
 impl Solver {
     /// The op with the variable that its files ask for; none where they do not.
@@ -23,49 +42,65 @@ impl Solver {
     ) -> Result<Option<Arc<Op>>, OpError> {
         let Some(other) = job.op.with_alternative() else { return Ok(None) };
         let digests = prepared.digests();
-        let (plain, key) = (job.op.key(&digests), other.key(&digests));
-        let record = job.inputs.base.record_key(&plain);
-        let store = &self.options.transport.store;
-        let noted = record.as_ref().and_then(|record| store.get_record::<String>(ALIASES, record));
-        let takes_other = match noted {
-            Some(noted) => noted == key,
-            None if job.passed_over.is_none() && self.has_output(job, &key).await? => true,
-            None if job.passed_over.is_none() && self.has_output(job, &plain).await? => {
-                return Ok(None);
-            }
-            None => {
-                self.began.send_replace(true);
-                let takes_other = prepared.wants_alternative().await?;
-                if let Some(record) = &record {
-                    store.put_record(ALIASES, record, if takes_other { &key } else { &plain })?;
-                }
-                takes_other
-            }
+        let question = Question::new(&job.op, &other, &digests, job.inputs);
+        let known = self.answer(&question, job.passed_over.is_none()).await?;
+        let takes_other = if let Some(known) = known {
+            known
+        } else {
+            self.began.send_replace(true);
+            let takes_other = prepared.wants_alternative().await?;
+            self.put_answer(&question, takes_other)?;
+            takes_other
         };
         if !takes_other {
             return Ok(None);
         }
-        self.say_once(&job.op);
+        self.say_once(job.inputs);
         Ok(Some(Arc::new(other)))
     }
 
+    /// Whether an op gets the variable, as far as that is known without a look at files.
+    pub(super) async fn answer(
+        &self,
+        question: &Question,
+        use_cache: bool,
+    ) -> Result<Option<bool>> {
+        let Question { plain, other, record } = question;
+        let store = &self.options.transport.store;
+        let noted = record.as_ref().and_then(|record| store.get_record::<String>(ALIASES, record));
+        if let Some(noted) = noted {
+            return Ok(Some(noted == *other));
+        }
+        if use_cache && self.has_output(other).await? {
+            return Ok(Some(true));
+        }
+        Ok((use_cache && self.has_output(plain).await?).then_some(false))
+    }
+
+    /// Takes note of what files say.
+    fn put_answer(&self, question: &Question, takes_other: bool) -> Result<()> {
+        let Question { plain, other, record } = question;
+        let Some(record) = record else { return Ok(()) };
+        let key = if takes_other { other } else { plain };
+        self.options.transport.store.put_record(ALIASES, record, key)
+    }
+
     /// Whether the output for a key is known, here or to other machines.
-    async fn has_output(&self, job: &Job<'_>, key: &str) -> Result<bool> {
+    async fn has_output(&self, key: &str) -> Result<bool> {
         for basis in Basis::known(&self.table.scope) {
             if StepOutput::remembered(&self.options.transport.store, key, basis)?.is_some() {
                 return Ok(true);
             }
         }
-        let Some(backend) = self.backend.as_ref().filter(|it| it.keeps(job.op.kind())) else {
+        let Some(backend) = self.backend.as_ref().filter(|it| it.keeps(StepKind::Run)) else {
             return Ok(false);
         };
         Ok(backend.find(key).await.is_some())
     }
 
     /// Says that the variable is there, where that is worth a line.
-    fn say_once(&self, op: &Op) {
-        let Action::Exec(exec) = &op.action else { return };
-        let Some(note) = exec.alternative.as_ref().and_then(|it| it.note.as_ref()) else { return };
+    fn say_once(&self, inputs: &Inputs) {
+        let Some(note) = &inputs.alternative_note else { return };
         if !self.noted.swap(true, Ordering::Relaxed) {
             self.options.transport.reporter.note(note);
         }

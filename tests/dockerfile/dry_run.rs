@@ -1,0 +1,235 @@
+//! `--dry-run`: what a build would do, and that nothing of it is done.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::bench::{Bench, NOBODYS_ID};
+use super::support::{Busybox, Need, Run, install, need, program, root, run, state};
+
+const FILE: &str = "FROM busybox AS made\nWORKDIR /w\nCOPY src src\nRUN cat src/a > made\n\
+    FROM busybox\nCOPY --from=made /w/made /made\nRUN cat /made > /again\n";
+
+fn prepared() -> Need<Bench> {
+    let bench = Bench::new()?;
+    bench.file(FILE);
+    bench.write("src/a", "one");
+    bench.write("src/b", "one");
+    Ok(bench)
+}
+
+/// The plan of a build of the context. It leaves everything as it is: home, store, context, output.
+#[track_caller]
+fn plan(bench: &Bench, more: &[&str]) -> Value {
+    let folder = bench.sandbox.work();
+    let folder = folder.parent().unwrap();
+    let before = state(folder);
+    let ran = bench.run(&[&["--dry-run", "--json"], more].concat()).success();
+    assert_eq!(state(folder), before);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+/// Each step of a plan: stage, the first word of its text, what becomes of it, and why.
+fn steps(plan: &Value) -> Vec<(String, String, String, Vec<String>)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut all = Vec::new();
+    for platform in list(&plan["images"][0]["platforms"]) {
+        for stage in list(&platform["stages"]) {
+            for step in list(&stage["steps"]) {
+                let name = stage["name"].as_str().map_or(stage["index"].to_string(), str::to_owned);
+                let verb = text(&step["text"]).split(' ').next().unwrap().to_owned();
+                let why = list(&step["why"]).iter().map(text).collect();
+                all.push((name, verb, text(&step["state"]), why));
+            }
+        }
+    }
+    all
+}
+
+/// The steps without their reasons, each as `stage verb state`.
+fn states(plan: &Value) -> Vec<String> {
+    let steps = steps(plan).into_iter();
+    steps.map(|(stage, verb, state, _)| format!("{stage} {verb} {state}")).collect()
+}
+
+#[track_caller]
+fn why(plan: &Value, stage: &str, verb: &str) -> Vec<String> {
+    let found = steps(plan).into_iter().find(|step| (&*step.0, &*step.1) == (stage, verb));
+    found.unwrap_or_else(|| panic!("no {verb} of {stage}: {plan:#}")).3
+}
+
+const FIRST: [&str; 1] = ["it is executed for the first time"];
+const BELOW: &str = "it works on what a step below it leaves, which was not executed";
+const READS: &str = "it reads files of a stage or image that were not looked at";
+
+#[test]
+fn a_plan_says_before_and_after_a_build_what_runs_and_what_is_known() {
+    let bench = need!(prepared());
+    let first = plan(&bench, &[]);
+    assert!(!bench.sandbox.store().exists() && !bench.sandbox.path("out").exists());
+    let expected = [
+        "made WORKDIR runs",
+        "made COPY runs",
+        "made RUN runs",
+        "1 COPY unknown until executed",
+        "1 RUN unknown until executed",
+    ];
+    assert_eq!(states(&first), expected);
+    for verb in ["WORKDIR", "COPY", "RUN"] {
+        assert_eq!(why(&first, "made", verb), FIRST);
+    }
+    assert_eq!(why(&first, "1", "COPY"), [READS]);
+    assert_eq!(why(&first, "1", "RUN"), [BELOW]);
+    assert_eq!(first["version"], 1);
+    assert_eq!(first["images"][0]["references"], json!(["example.com/app:v1"]));
+    let out = format!("oci:{}:t", bench.sandbox.path("out").display());
+    assert_eq!(first["outputs"], json!([{"kind": "place", "to": out}]));
+
+    let image = bench.build(&[]);
+    let known = plan(&bench, &[]);
+    assert!(steps(&known).iter().all(|step| step.2 == "known" && step.3.is_empty()), "{known:#}");
+    let stage = &known["images"][0]["platforms"][0]["stages"][1];
+    assert_eq!(stage["base"]["name"], "busybox:latest");
+    assert_eq!(stage["base"]["digest"], known["bases"][0]["digest"]);
+    let layers: Vec<&Value> = stage["steps"].as_array().unwrap().iter().collect();
+    let layers: Vec<&Value> = layers.iter().map(|step| &step["layer"]["digest"]).collect();
+    let all = image.manifest["layers"].as_array().unwrap();
+    assert_eq!(layers, [&all[1]["digest"], &all[2]["digest"]]);
+
+    let passed_over = plan(&bench, &["--no-cache"]);
+    assert!(steps(&passed_over).iter().all(|step| step.2 == "runs" && step.3 == ["--no-cache"]));
+    let filtered = plan(&bench, &["--no-cache-filter", "made"]);
+    let expected =
+        ["made WORKDIR runs", "made COPY runs", "made RUN runs", "1 COPY known", "1 RUN known"];
+    assert_eq!(states(&filtered), expected);
+}
+
+#[test]
+fn a_plan_after_an_edit_names_the_file_and_what_follows() {
+    let bench = need!(prepared());
+    bench.build(&[]);
+    bench.write("src/a", "two");
+    let edited = plan(&bench, &[]);
+    let expected = [
+        "made WORKDIR known",
+        "made COPY runs",
+        "made RUN runs",
+        "1 COPY unknown until executed",
+        "1 RUN unknown until executed",
+    ];
+    assert_eq!(states(&edited), expected);
+    assert_eq!(why(&edited, "made", "COPY"), ["src/a changed"]);
+    assert_eq!(why(&edited, "made", "RUN"), ["a step below it changed"]);
+    // What the plan said is what is done.
+    let ran = bench.run(&["--explain"]).success();
+    let executed = ran.stderr.lines().filter(|line| line.contains(": executed: "));
+    assert_eq!(executed.count(), 4, "{}", ran.stderr);
+
+    bench.write("Dockerfile", FILE.replace("cat /made", "cat  /made"));
+    let rewritten = plan(&bench, &[]);
+    assert_eq!(states(&rewritten).last().unwrap(), "1 RUN runs");
+    let expected = ["the instruction is another one", "the command changed"];
+    assert_eq!(why(&rewritten, "1", "RUN"), expected);
+}
+
+#[test]
+fn a_plan_has_what_the_base_wants_to_be_executed() {
+    let triggers = BTreeMap::from([("OnBuild".to_owned(), json!(["COPY src /on/", "RUN true"]))]);
+    let bench = need!(Bench::with_base(&Busybox { config: triggers, issue: None }));
+    bench.file("FROM busybox\nENV A=b\nRUN cat /on/a\n");
+    bench.write("src/a", "one");
+    let first = plan(&bench, &[]);
+    assert_eq!(states(&first), ["0 COPY runs", "0 RUN runs", "0 RUN runs"]);
+    bench.run(&[]).success();
+    let known = plan(&bench, &[]);
+    assert_eq!(states(&known), ["0 COPY known", "0 RUN known", "0 RUN known"]);
+}
+
+#[test]
+fn a_plan_has_every_platform_and_says_what_is_done_once_for_several() {
+    let bench = need!(prepared());
+    // No step of the other platform could be executed here.
+    bench
+        .file("FROM scratch\nCOPY src /own/\nRUN [\"/own/a\"]\nARG TARGETARCH\nRUN [\"/own/b\"]\n");
+    let both = plan(&bench, &["--platform", "linux/amd64,linux/s390x"]);
+    let one = ["0 COPY runs", "0 RUN runs", "0 RUN runs"];
+    assert_eq!(states(&both), [one, one].concat());
+    let again = "the same step runs already, and once is enough";
+    let whys: Vec<Vec<String>> = steps(&both).into_iter().map(|step| step.3).collect();
+    assert_eq!(whys[..3], [FIRST, FIRST, FIRST]);
+    assert_eq!(whys[3..], [[again], [again], FIRST]);
+    let platforms = &both["images"][0]["platforms"];
+    assert_eq!(platforms[0]["platform"], "linux/amd64");
+    assert_eq!(platforms[1]["platform"], "linux/s390x");
+}
+
+#[test]
+fn what_would_end_a_build_before_its_first_step_ends_the_plan() {
+    let bench = need!(prepared());
+    let folder = bench.sandbox.work();
+    let folder = folder.parent().unwrap().to_owned();
+    for (file, code, said) in [
+        ("FROM nowhere:1\n", 1, "nowhere:1"),
+        ("FROM busybox\nCOPY missing /\n", 1, "missing"),
+        ("FROM busybox\nFRON x\n", 2, "FRON"),
+    ] {
+        bench.file(file);
+        let before = state(&folder);
+        let ran = bench.run(&["--dry-run"]);
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+        assert_eq!((ran.code, &*ran.stdout), (Some(code), ""), "{file}: {}", ran.stderr);
+        assert_eq!(state(&folder), before);
+    }
+}
+
+/// The command that plans, as a user who may read everything and write nothing.
+fn as_nobody(bench: &Bench, more: &[&str]) -> Need<Command> {
+    root("becoming another user")?;
+    let setpriv = program("setpriv")?;
+    let folder = bench.sandbox.work();
+    let folder = folder.parent().expect("the folder of the test");
+    let copy = folder.join("gondola");
+    install(env!("CARGO_BIN_EXE_gondola"), &copy);
+    run("chmod", &["a+rx", folder.to_str().unwrap()]);
+    run("chmod", &["-R", "a+rX,a-w", bench.sandbox.store().to_str().unwrap()]);
+    let mut command = Command::new(setpriv);
+    command.args(["--reuid", NOBODYS_ID, "--regid", NOBODYS_ID, "--clear-groups"]);
+    command.arg(copy).args(bench.arguments(more)).env_clear().envs(bench.sandbox.environment());
+    command.current_dir(bench.sandbox.work()).stdin(Stdio::null());
+    Ok(command)
+}
+
+#[test]
+fn a_store_that_cannot_be_written_to_is_planned_with_as_any() {
+    let bench = need!(prepared());
+    bench.build(&[]);
+    bench.write("src/a", "two");
+    let own = plan(&bench, &[]);
+    let mut command = need!(as_nobody(&bench, &["--dry-run", "--json"]));
+    let folder = bench.sandbox.work();
+    let folder = folder.parent().unwrap();
+    let before = state(folder);
+    let ran = Run::of(&mut command).success();
+    assert_eq!(state(folder), before);
+    assert_eq!(serde_json::from_str::<Value>(&ran.stdout).unwrap(), own);
+}
+
+#[test]
+fn a_plan_knows_what_other_machines_know_and_tells_them_nothing() {
+    let mut bench = need!(prepared());
+    let repository = bench.registry.image("cache");
+    let cached = ["--cache-repo", &repository];
+    bench.run(&cached).success();
+    let home = bench.sandbox.path("elsewhere");
+    bench.sandbox.set("GONDOLA_HOME", home.to_str().unwrap());
+    let requests = bench.registry.log().len();
+    let found = plan(&bench, &cached);
+    assert!(steps(&found).iter().all(|step| step.2 == "known"), "{found:#}");
+    let stages = &found["images"][0]["platforms"][0]["stages"];
+    assert_eq!(stages[0]["steps"][0]["origin"], "registry");
+    let log = bench.registry.log();
+    let writes = |method: &str| matches!(method, "PUT" | "POST" | "PATCH" | "DELETE");
+    assert!(!log[requests..].iter().any(|asked| writes(&asked.method)), "{log:#?}");
+}
