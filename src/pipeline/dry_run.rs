@@ -55,7 +55,7 @@ async fn of_programs(
     source: PlannedSource,
 ) -> Result<BuildPlan> {
     let scratch = tempfile::tempdir().cannot(|| "make a folder for what go writes")?;
-    let context = &BuildContext { programs: scratch.path().join("programs"), ..context.clone() };
+    let context = &BuildContext { programs: scratch.path().join("out"), ..context.clone() };
     let mut request = ProgramRequest { is_dry_run: true, ..request };
     let tags = request.programs.targets.iter().flat_map(|t| &t.settings.packaging.tags);
     let mut access = outputs.ask_for_access(context, tags);
