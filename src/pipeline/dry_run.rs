@@ -55,7 +55,7 @@ async fn of_programs(
     source: PlannedSource,
 ) -> Result<BuildPlan> {
     let scratch = tempfile::tempdir().cannot(|| "make a folder for what go writes")?;
-    let tools = &context.go_tools(scratch.path().join("programs"));
+    let tools = &context.go_tools(scratch.path().join("out"));
     let mut request = ProgramRequest { is_dry_run: true, ..request };
     let tags = request.programs.targets.iter().flat_map(|t| &t.settings.packaging.tags);
     let mut access = outputs.ask_for_access(context, tags);
