@@ -157,6 +157,15 @@ pub(super) type KnownPrograms = BTreeMap<PathBuf, Program>;
 /// A file in a folder of ours, and the hash of its bytes where that is known.
 pub(super) type Borrowed = (PathBuf, Option<ContentHash>);
 
+/// How a file is the same as a kept program.
+#[derive(PartialEq, Eq)]
+enum Same {
+    /// It has the same bytes.
+    Bytes,
+    /// It has the same build ID, which says nothing of the bytes.
+    Program,
+}
+
 /// What tells a program from the one that replaces it.
 struct State {
     size: u64,
@@ -201,14 +210,14 @@ impl Program {
         self.is_at(&self.place).is_some()
     }
 
-    /// Whether a file is still the same, and the hash of its bytes where that is known.
-    fn is_at(&self, path: &Path) -> Option<Option<ContentHash>> {
+    /// Whether a file is still the same program; `None` where it is another.
+    fn is_at(&self, path: &Path) -> Option<Same> {
         let found = State::of(path).ok().filter(|found| found.size == self.size)?;
         if (found.inode, found.modified) == (self.inode, self.modified) {
-            return Some(Some(self.contents));
+            return Some(Same::Bytes);
         }
         let is_same = self.build_id.is_some() && build_id(path).ok()? == self.build_id;
-        is_same.then(|| self.names_its_bytes().then_some(self.contents))
+        is_same.then(|| if self.names_its_bytes() { Same::Bytes } else { Same::Program })
     }
 
     /// Gives the program a second name in a folder, if it is still the same.
@@ -216,7 +225,7 @@ impl Program {
         // The link is made first: what it leads to cannot be replaced any more.
         let path = folder.join(self.place.file_name()?);
         link_or_copy(&self.place, &path).ok()?;
-        let hash = self.is_at(&path)?;
+        let hash = (self.is_at(&path)? == Same::Bytes).then_some(self.contents);
         Some((path, hash))
     }
 

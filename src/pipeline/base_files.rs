@@ -170,7 +170,7 @@ impl BaseFiles {
         let path = path.to_str_lossy().into_owned();
         let stays = |other: &String| {
             let is_below = other.strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
-            !is_below && !(itself && *other == path)
+            !(is_below || itself && *other == path)
         };
         self.files.retain(stays);
         self.links.retain(|other, _| stays(other));
