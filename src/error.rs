@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::secret;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -117,7 +119,7 @@ impl Error {
                 self.0.write_without_hint(f)
             }
         }
-        printable(&Message(self).to_string()).into_owned()
+        printable(&secret::users(&Message(self).to_string())).into_owned()
     }
 
     /// The next move: the innermost hint, which is the most specific one.
@@ -174,8 +176,10 @@ impl fmt::Display for Error {
         f.write_str(&message)?;
         match self.next_move() {
             // What a program wrote, or a piece of a file, ends where it ends.
-            Some(hint) if message.contains('\n') => write!(f, "\nhint: {}", printable(hint)),
-            Some(hint) => write!(f, "; hint: {}", printable(hint)),
+            Some(hint) if message.contains('\n') => {
+                write!(f, "\nhint: {}", printable(&secret::users(hint)))
+            }
+            Some(hint) => write!(f, "; hint: {}", printable(&secret::users(hint))),
             None => Ok(()),
         }
     }

@@ -17,12 +17,12 @@
 //! ```text
 //! clock:
 //! disk:
-//! error:
+//! secret:
+//! error: secret
 //! blocking: error
 //! glob:
 //! literal:
-//! progress:
-//! secret:
+//! progress: secret
 //! oci: error secret
 //! layer: disk error oci progress
 //! sandbox: disk error oci progress secret

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::secret;
+
 /// Names one task among all tasks of a [`Reporter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub u64);
@@ -196,12 +198,12 @@ impl Reporter {
 
     /// Reports something to read.
     pub fn note(&self, text: impl Into<String>) {
-        self.reader.event(Event::Note(text.into()));
+        self.reader.event(Event::Note(secret::users(&text.into()).into_owned()));
     }
 
     /// Reports something that is not as it should be.
     pub fn warn(&self, text: impl Into<String>) {
-        self.reader.event(Event::Warning(text.into()));
+        self.reader.event(Event::Warning(secret::users(&text.into()).into_owned()));
     }
 
     /// Gives the terminal to somebody else.

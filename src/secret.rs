@@ -5,11 +5,13 @@
 //! Secret      prints as …, whatever prints it
 //! address     https://me:pw@host/a?sig=x#y   →  https://…@host/a?…#…
 //! addresses   the same for each address in a text, which keeps what follows a # there
+//! users       me:pw@host/a, with a scheme or without  →  …@host/a
 //! pair        NAME=value                     →  NAME=…
 //! mask        what a message quotes of values  →  …
 //! ```
 //! All messages, labels and views take it from here, so that there is one form.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -95,6 +97,42 @@ pub fn address(text: &str) -> String {
 pub fn addresses(text: &str) -> String {
     without(text, &hidden_parts(text))
 }
+
+/// A text without the users and passwords in it that stand before a host, also where no scheme says that
+/// it is an address: `me:pw@host/image`. Every error and every message passes through this.
+pub fn users(text: &str) -> Cow<'_, str> {
+    let hidden = users_in(text);
+    if hidden.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(without(text, &hidden)) }
+}
+
+fn users_in(text: &str) -> Vec<Range<usize>> {
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    for (at, _) in text.match_indices('@') {
+        let behind = &text[at + 1..];
+        let is_host = behind.starts_with(|c: char| c.is_alphanumeric() || c == '[');
+        if !is_host || DIGESTS.iter().any(|algorithm| behind.starts_with(algorithm)) {
+            continue;
+        }
+        let before = &text[..at];
+        let ends = |c: char| c.is_whitespace() || c.is_control() || "\"'`<>/,;()".contains(c);
+        let word = before.rsplit(ends).next().unwrap_or_default();
+        let begin = at - word.len();
+        let begin = match word.find(':') {
+            // `docker.io=me:pw@host` gives a host another one.
+            Some(colon) => word[..colon].rfind('=').map_or(begin, |equals| begin + equals + 1),
+            None if before[..begin].ends_with("//") => begin,
+            None => continue,
+        };
+        match hidden.last_mut() {
+            Some(last) if last.end > begin => last.end = at,
+            _ => hidden.push(begin..at),
+        }
+    }
+    hidden
+}
+
+/// What follows the `@` of a name that is pinned.
+const DIGESTS: [&str; 2] = ["sha256:", "sha512:"];
 
 /// The parts of a text that [`addresses`] leaves out, in order.
 pub fn hidden_parts(text: &str) -> Vec<Range<usize>> {
@@ -231,6 +269,31 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "…");
         let error = serde_json::from_str::<Secret<[u8]>>("\"!!\"").unwrap_err();
         assert!(!error.to_string().contains('!'));
+    }
+
+    #[test]
+    fn whoever_stands_before_a_host_is_not_shown() {
+        for (whole, shown) in [
+            ("pull me:pw@host/x: no", "pull …@host/x: no"),
+            ("use docker.io=me:pw@host:5000", "use docker.io=…@host:5000"),
+            ("place \"https://me:pw@h/x\"", "place \"https://…@h/x\""),
+            ("https://token@h/x", "https://…@h/x"),
+            ("docker://me:p@ss@h/x", "docker://…@h/x"),
+            ("git@me:pw@h:x", "…@h:x"),
+            ("me:pw@[::1]/x and you:pw@h", "…@[::1]/x and …@h"),
+            (
+                "app:v1@sha256:0a and h:5000/app:v1@sha512:0b",
+                "app:v1@sha256:0a and h:5000/app:v1@sha512:0b",
+            ),
+            ("git@github.com:me/x.git", "git@github.com:me/x.git"),
+            ("example.com/m@v1.2.3: x", "example.com/m@v1.2.3: x"),
+            ("me@example.com", "me@example.com"),
+            ("https://…@host", "https://…@host"),
+            ("a:b@ c", "a:b@ c"),
+            ("é:ü@host", "…@host"),
+        ] {
+            assert_eq!(users(whole), shown, "{whole}");
+        }
     }
 
     #[test]

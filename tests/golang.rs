@@ -478,12 +478,25 @@ async fn the_materials_of_an_image_are_its_toolchain_revision_and_modules() {
     let modules = BTreeMap::from([("example.com/multi".to_owned(), Some(Digest::of(b"")))]);
     assert_eq!(materials.modules, modules);
     assert!(materials.caches.contains("Go's caches") && materials.bases.is_empty());
+    let sources = materials.contexts["local:src"].clone();
     let text = serde_json::to_string(materials).unwrap();
     assert!(!text.contains(folder.parent().unwrap().to_str().unwrap()), "{text}");
     // A build that finds everything knows as much.
-    let again = pipeline::build(&context, request, None).await.unwrap();
+    let again = pipeline::build(&context, request.clone(), None).await.unwrap();
     let told = |published: &[pipeline::Published]| -> Vec<_> {
         published.iter().map(|image| (image.pinned.clone(), image.materials())).collect()
     };
     assert_eq!(told(&again), told(&published));
+    // What no compiler reads changes nothing; what one reads does.
+    fs_err::write(folder.join("NOTES"), "x").unwrap();
+    let noted = pipeline::build(&context, request.clone(), None).await.unwrap();
+    assert_eq!(noted[0].materials().contexts["local:src"], sources);
+    let source = folder.join("greeting/greeting.go");
+    let text = fs_err::read_to_string(&source).unwrap();
+    fs_err::write(&source, format!("{text}\n// changed\n")).unwrap();
+    let edited = pipeline::build(&context, request.clone(), None).await.unwrap();
+    assert_ne!(edited[0].materials().contexts["local:src"], sources);
+    fs_err::write(&source, text).unwrap();
+    let back = pipeline::build(&context, request, None).await.unwrap();
+    assert_eq!(back[0].materials().contexts["local:src"], sources);
 }

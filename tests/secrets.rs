@@ -431,6 +431,47 @@ fn mistakes_on_the_command_line_are_told_without_values() {
     }
 }
 
+/// With a scheme and without one; nobody answers there.
+#[test]
+fn whoever_stands_before_a_host_is_not_shown_wherever_it_is_written() {
+    let sandbox = Sandbox::new();
+    let who = format!("{TOKEN}user:{TOKEN}password@127.0.0.1:1");
+    sandbox.write("df", "FROM scratch\nCOPY df /\n");
+    let commands = [
+        "copy https://WHO/x oci:a",
+        "copy oci:a https://WHO/x",
+        "copy docker://WHO/x oci:a",
+        "pull WHO/x",
+        "push WHO/x",
+        "inspect https://WHO/x",
+        "run https://WHO/x",
+        "run WHO/x",
+        "login WHO",
+        "logout WHO",
+        "rmi WHO/x",
+        "images --insecure-registry WHO",
+        "--mirror docker.io=https://WHO pull busybox",
+        "--mirror docker.io=WHO pull busybox",
+        "build -f df -t WHO/x .",
+        "build -f df -o https://WHO/x .",
+        "build -f df --cache-repo WHO/x .",
+        "build -f df --build-context a=docker-image://WHO/x .",
+        "build -f https://WHO/df .",
+        "build https://WHO/x.git",
+        "build --base https://WHO/x --prebuilt df",
+        "build --base WHO/x --prebuilt df",
+        "build --go WHO/x",
+        "kaniko -c . -f df --registry-mirror=WHO --no-push",
+        "kaniko -c . -f df --registry-map=docker.io=WHO --no-push",
+        "kaniko -c . -f df -d WHO/x",
+        "kaniko -c . -f df --insecure-registry=WHO --no-push",
+    ];
+    for command in commands {
+        let words: Vec<String> = command.split(' ').map(|word| word.replace("WHO", &who)).collect();
+        shows_nothing(&sandbox.gondola(&words));
+    }
+}
+
 #[test]
 fn containers_keep_their_variables_for_their_owner_alone() {
     let place = need!(Place::new());

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
-use super::flags::pair;
+use super::flags::{pair, registry as registries};
 use super::limits;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use super::passing_store::PassingStore;
@@ -113,7 +113,7 @@ impl Session {
     pub(super) fn registry_options(&self) -> Result<registry::Options> {
         let options = registry::Options::from_environment(&self.environment.variables)?;
         Ok(registry::Options {
-            insecure: self.global.insecure_registry.clone(),
+            insecure: registries::hosts("--insecure-registry", &self.global.insecure_registry)?,
             jobs: usize::from(self.global.jobs),
             mirrors: Mirrors::replacing(&self.mirrors()?)?.over(options.mirrors),
             ..options

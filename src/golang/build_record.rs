@@ -178,19 +178,23 @@ impl Freshness {
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
+    ///
+    /// Answers what stands for the sources, where that is known.
     pub(super) fn keep(
         mut self,
         tools: &Tools,
         request: &ProgramRequest,
         packages: &[Vec<Package>],
-    ) {
-        let Some(key) = self.key.take() else { return };
-        if matches!(self.known, Status::Programs(_)) || self.made.len() != self.platforms.len() {
-            return;
+    ) -> Option<String> {
+        let folder = &request.programs.folder;
+        if let Status::Programs(record) = &self.known {
+            return record.inputs.digest_of_sources(folder);
         }
-        if let Err(error) = self.record(tools, request, packages, &key) {
+        let key = self.key.take().filter(|_| self.made.len() == self.platforms.len())?;
+        self.record(tools, request, packages, &key).unwrap_or_else(|error| {
             tools.transport.reporter.note(format!("the next build will ask go again: {error}"));
-        }
+            None
+        })
     }
 
     fn record(
@@ -199,7 +203,7 @@ impl Freshness {
         request: &ProgramRequest,
         packages: &[Vec<Package>],
         key: &str,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let refreshed = match &self.known {
             Status::Renew(record) | Status::Packages(record) => {
                 record.inputs.refreshed(&self.since)
@@ -220,14 +224,16 @@ impl Freshness {
                 Record::of(trace, &self.since)?
             }
             // What was known did not hold until the end; the next build finds out.
-            (None, _) => return Ok(()),
+            (None, _) => return Ok(None),
         };
+        let sources = inputs.digest_of_sources(&request.programs.folder);
         let record = BuildRecord {
             inputs,
             packages: packages.to_vec(),
             programs: std::mem::take(&mut self.made),
         };
-        tools.transport.store.put_record(RECORDS, key, &record)
+        tools.transport.store.put_record(RECORDS, key, &record)?;
+        Ok(sources)
     }
 }
 

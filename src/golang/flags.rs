@@ -131,6 +131,12 @@ impl BuildFlags {
                 return Err(Error::new(ErrorKind::Usage, format!("pass \"{flag}\" to go build"))
                     .because("gondola chooses where and how the program is written"));
             }
+            if name == Some("trimpath")
+                && flag.split_once('=').is_some_and(|(_, value)| !is_true(value))
+            {
+                return Err(Error::new(ErrorKind::Usage, format!("pass \"{flag}\" to go build"))
+                    .because("paths of this machine are taken out of programs always"));
+            }
         }
         for key in ["GOOS", "GOARCH"] {
             if self.env.contains_key(key) {
@@ -289,6 +295,11 @@ fn unknown_variant(platform: &Platform, why: &str) -> Error {
         .because(format!("unknown variant \"{variant}\" of {}: {why}", platform.architecture))
 }
 
+/// Whether Go takes a word for a switch that is on.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,7 +358,7 @@ mod tests {
 
     #[test]
     fn flags_that_move_the_result_are_refused() {
-        for flag in ["-o", "-o=x", "--o=x", "-C=dir", "-n"] {
+        for flag in ["-o", "-o=x", "--o=x", "-C=dir", "-n", "-trimpath=false", "--trimpath=0"] {
             let flags = BuildFlags { flags: vec![flag.into()], ..BuildFlags::default() };
             assert_eq!(flags.validate().unwrap_err().kind(), ErrorKind::Usage, "{flag}");
         }

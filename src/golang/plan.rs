@@ -80,9 +80,9 @@ impl BuildGroup {
         self.freshness.has_record()
     }
 
-    /// Keeps what the next build can use.
-    pub fn keep(self, tools: &Tools, request: &ProgramRequest) {
-        self.freshness.keep(tools, request, &self.packages);
+    /// Keeps what the next build can use. Answers what stands for the sources, where that is known.
+    pub fn keep(self, tools: &Tools, request: &ProgramRequest) -> Option<String> {
+        self.freshness.keep(tools, request, &self.packages)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::oci::Digest;
 /// The file beside `go.mod` that fixes all modules that one needs.
 const SUMS: &str = "go.sum";
 
+/// The name of the folder of Go packages.
+const SOURCES: &str = "local:src";
+
 /// What an image was made of, or where that is read from when somebody asks.
 #[derive(Clone, Debug)]
 pub(super) enum MaterialsSource {
@@ -30,6 +33,8 @@ pub(super) struct ProgramSources {
     packages: Vec<Package>,
     toolchain: Option<Toolchain>,
     checkout: Option<Arc<Checkout>>,
+    /// What stands for the sources of all packages that were compiled together.
+    sources: Option<String>,
 }
 
 impl MaterialsSource {
@@ -43,7 +48,15 @@ impl MaterialsSource {
             toolchain: (!packages.is_empty()).then(find),
             packages,
             checkout: image_plan.checkout.clone(),
+            sources: None,
         }))
+    }
+
+    /// With what stands for the sources, once that is known.
+    pub(super) fn set_sources(&mut self, digest: Option<String>) {
+        if let Self::Programs(sources) = self {
+            sources.sources = digest;
+        }
     }
 
     /// What the image was made of. Files may be read for it.
@@ -55,6 +68,7 @@ impl MaterialsSource {
         let mut materials = Materials {
             bases: sources.base.iter().cloned().collect(),
             toolchain: sources.toolchain.clone(),
+            contexts: sources.sources.iter().map(|it| (SOURCES.to_owned(), it.clone())).collect(),
             modules: modules(&sources.packages),
             ..Materials::default()
         };

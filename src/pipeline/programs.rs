@@ -69,6 +69,7 @@ pub(super) async fn build(
     }
 
     let Plan { image_plans, mut build_groups } = plan;
+    let mut group_of = BTreeMap::new();
     let mut assembling = Assembly::new(context, (request, outputs), &image_plans, bases);
     loop {
         tokio::select! {
@@ -76,7 +77,8 @@ pub(super) async fn build(
             Some(granted) = access.join_next() => joined(granted)?,
             Some(compiled) = compiling.join_next() => {
                 let compiled = joined(compiled)?;
-                let GoBuild { build_group, platform, .. } = &compiled.go_build;
+                let GoBuild { build_group, platform, image_plans, .. } = &compiled.go_build;
+                group_of.extend(build_group.iter().flat_map(|&of| image_plans.iter().map(move |&image| (image, of))));
                 let mut build_group = build_group.map(|index| &mut build_groups[index]);
                 let is_again = build_group.as_ref().is_some_and(|group| group.was_built_before());
                 let is_new = is_again && compiled.was_compiled;
@@ -89,13 +91,15 @@ pub(super) async fn build(
             else => break,
         }
     }
-    let built = assembling.finish(&toolchains)?;
+    let mut built = assembling.finish(&toolchains)?;
     if scope.is_some() {
         cache::programs::write_about(&tools.programs, &request.scope);
     }
     // Before anything is written, maybe beside the sources.
-    for build_group in build_groups {
-        build_group.keep(tools, request);
+    let sources: Vec<_> =
+        build_groups.into_iter().map(|group| group.keep(tools, request)).collect();
+    for (image, group) in group_of {
+        built[image].materials.set_sources(sources[group].clone());
     }
     outputs.publish(context, &built).await
 }

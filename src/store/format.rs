@@ -23,6 +23,12 @@ const FIRST: u32 = 1;
 /// What a number is at most read of: more is none.
 const LONGEST_NUMBER: usize = 32;
 
+/// The number that a text is; one that is too large to be read is of a newer form in any case.
+fn number(text: &str) -> Option<u32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u32::MAX))
+}
+
 impl Store {
     /// Reads the form of the store, which may be absent yet; errs where it is not for `ours`.
     pub(super) fn read_format(&self, ours: u32) -> Result<u32> {
@@ -35,7 +41,7 @@ impl Store {
         })?;
         let Some(bytes) = bytes else { return Ok(FIRST) };
         let text = std::str::from_utf8(&bytes).ok().filter(|text| text.len() <= LONGEST_NUMBER);
-        match text.and_then(|text| text.trim_end().parse().ok()) {
+        match text.and_then(|text| number(text.trim())) {
             Some(found) if found > ours => Err(Error::new(ErrorKind::Unsupported, action())
                 .because(format!("its format is {found}, expected {ours} or less"))
                 .hint(
@@ -45,8 +51,7 @@ impl Store {
             _ => Err(Error::new(ErrorKind::Corrupt, action())
                 .because(format!("{} holds no number of a format", path.display()))
                 .hint(format!(
-                    "set GONDOLA_HOME to another folder, or remove {} with all that it holds",
-                    self.display()
+                    "set GONDOLA_HOME to another folder; or write {ours} into that file, if no newer gondola was at work in this store"
                 ))),
         }
     }
@@ -90,6 +95,22 @@ mod tests {
         let store = Store::open(folder).unwrap();
         fs_err::remove_file(store.place(StorePlace::Format)).unwrap();
         store
+    }
+
+    #[test]
+    fn a_number_is_read_as_such_however_large() {
+        for (text, expect) in [
+            ("1", Some(1)),
+            ("0012", Some(12)),
+            ("99999999999999999999", Some(u32::MAX)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1\n2", None),
+            ("x", None),
+        ] {
+            assert_eq!(number(text), expect, "{text:?}");
+        }
     }
 
     #[test]

@@ -164,8 +164,9 @@ impl DiskUsage {
 }
 
 fn reclaimable(view: &View) -> u64 {
-    let unnamed = |entry: &&Entry| entry.standing != crate::store::Standing::Named;
-    Usage::of(view.entries().iter().filter(unnamed)).bytes
+    use crate::store::Standing;
+    let can_go = |entry: &&Entry| matches!(entry.standing, Standing::Garbage | Standing::Useful);
+    Usage::of(view.entries().iter().filter(can_go)).bytes
 }
 
 fn time(time: SystemTime) -> Option<String> {

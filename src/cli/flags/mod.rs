@@ -16,6 +16,7 @@ pub(super) mod foreign;
 pub(super) mod host;
 pub(super) mod pair;
 pub(super) mod platform;
+pub(super) mod registry;
 pub(super) mod secret;
 pub(super) mod ssh;
 pub(super) mod switch;

@@ -130,6 +130,12 @@ pub(super) struct Changes {
 pub(super) type Stale = String;
 
 impl Folder {
+    /// The files that compilers read, with what stands for the contents of each, where that is known.
+    pub(super) fn files_for_compilers(&self) -> impl Iterator<Item = (&str, Option<Contents>)> {
+        let read = self.files.iter().filter(|file| self.rules.is_read(&file.name));
+        read.map(|file| (file.name.as_str(), file.contents))
+    }
+
     /// Reads a folder; the flag tells whether something in it changed at or after `since`.
     pub(super) fn read(path: &Path, rules: Rules, since: &StartedAt) -> io::Result<(Self, bool)> {
         Self::read_beside(path, rules, since, &[])

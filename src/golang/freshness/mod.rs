@@ -29,6 +29,7 @@ mod sources;
 mod stat;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,32 @@ impl Record {
         let sealed = self.sealed.iter().map(Sealed::parts);
         let sealed = sealed.map(|(path, names)| (path.to_owned(), names.to_vec()));
         Sources { folders: folders.collect(), sealed: sealed.collect(), ..Sources::default() }
+    }
+
+    /// Stands for the contents of all files below a folder that compilers read, by their paths in it;
+    /// `None` where a record cannot say that. It changes with those alone.
+    pub fn digest_of_sources(&self, folder: &Path) -> Option<String> {
+        if self.worthless.is_some() || self.is_partial {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (path, contents) in self.contents_below(folder)? {
+            // No path has a zero byte.
+            hasher.update(path.as_os_str().as_encoded_bytes()).update(&[0]).update(&contents);
+        }
+        Some(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The files below a folder that compilers read, sorted, with what stands for their contents.
+    fn contents_below(&self, folder: &Path) -> Option<BTreeMap<PathBuf, [u8; 16]>> {
+        let mut all = BTreeMap::new();
+        for of in &self.folders {
+            let Ok(inside) = of.path.strip_prefix(folder) else { continue };
+            for (name, contents) in of.files_for_compilers() {
+                all.insert(inside.join(name), contents?.to_bytes());
+            }
+        }
+        Some(all)
     }
 
     /// Compares what the build read with what is there now. Starts no process.

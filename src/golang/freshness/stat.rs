@@ -134,6 +134,14 @@ impl Contents {
         };
         Self(half(0..8), half(8..16))
     }
+
+    /// The first bytes of the hash.
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.0.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.1.to_le_bytes());
+        bytes
+    }
 }
 
 /// A name in a folder.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{KanikoArgs, usage};
+use crate::cli::flags::registry::hosts;
 use crate::error::Result;
 use crate::oci::docker_hub;
 use crate::registry::{MirrorRule, Mirrors};
@@ -40,8 +41,11 @@ pub(super) fn translate(
     variables: &BTreeMap<String, String>,
     pushed: &[&str],
 ) -> Result<Registries> {
-    let mut insecure: BTreeSet<_> =
-        args.insecure_registry.iter().chain(&args.skip_tls_verify_registry).cloned().collect();
+    let mut insecure: BTreeSet<_> = hosts("--insecure-registry", &args.insecure_registry)?;
+    insecure.extend(hosts::<BTreeSet<_>>(
+        "--skip-tls-verify-registry",
+        &args.skip_tls_verify_registry,
+    )?);
     if args.insecure == Some(true) || args.skip_tls_verify == Some(true) {
         insecure.extend(pushed.iter().map(|&host| host.to_owned()));
     }
