@@ -1,10 +1,15 @@
 //! From Go source to an OCI image: no Docker, no daemon, no root.
 //!
 //! ```text
-//!   front end              engine                                transports
-//!   Go packages ─► golang ─► Tree ─► Layer ─► Image ─► Artifact ─► registry, layouts, archives,
-//!                                               ▲                  other engines, the local store
-//!                                    base image ┘ from any of these, or built in
+//!   front ends                                                     transports
+//!   Go packages ─► golang ──────────┐
+//!   Dockerfiles ─► dockerfile       ├─► Tree ─► Layer ─► Image ─► Artifact ─► registry, layouts, archives,
+//!                  │ one Op a step  │                      ▲                  other engines, the local store
+//!                  ▼                │           base image ┘ from any of these, or built in
+//!                  engine ──────────┘
+//!                  │ what is not known
+//!                  ▼
+//!                  execute: a RUN in a sandbox, a COPY
 //! ```
 //!
 //! Everything that becomes a layer is a sorted tree first, and equal trees give equal bytes. A blob

@@ -431,6 +431,20 @@ fn mistakes_on_the_command_line_are_told_without_values() {
     }
 }
 
+#[test]
+fn a_plan_shows_no_value() {
+    let sandbox = Sandbox::new();
+    let file = "FROM scratch\nARG V\nENV E=$V\nCOPY df /${V}/x\nWORKDIR /wd-$V\nRUN echo $V ${E}\n";
+    sandbox.write("df", file);
+    for json in [&[][..], &["--json"]] {
+        let value = format!("V={TOKEN}plan");
+        let plan = ["build", "--dry-run", "-f", "df", "--build-arg", &value, "."];
+        let ran = sandbox.gondola(&[&plan[..], json].concat()).success();
+        shows_nothing(&ran);
+        assert!(ran.stdout.contains("WORKDIR /wd-$V"), "{}", ran.stdout);
+    }
+}
+
 /// With a scheme and without one; nobody answers there.
 #[test]
 fn whoever_stands_before_a_host_is_not_shown_wherever_it_is_written() {

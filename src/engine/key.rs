@@ -1,4 +1,5 @@
-//! Keys of steps: equal keys mean equal results.
+//! The hash that keys of steps are made with. What goes into the key of a step, and into its definition,
+//! stands in `Op::key` and `Op::definition` (`engine/op.rs`): equal keys mean equal results.
 
 use blake3::Hasher;
 

@@ -13,7 +13,7 @@ use crate::oci::Platform;
 
 /// What a program needs of the image beside itself.
 #[derive(Debug, PartialEq, Eq)]
-struct Needs {
+pub(super) struct Needs {
     /// The loader of an ELF file, or the interpreter of a script.
     starter: String,
     libraries: Vec<String>,
@@ -50,7 +50,7 @@ pub(super) async fn check(context: &BuildContext, parts: &Parts) -> Result<()> {
 }
 
 /// What a program needs; `None` where that is nothing.
-fn look_at(
+pub(super) fn look_at(
     context: &BuildContext,
     binary: &ImageBinary,
     platform: &Platform,

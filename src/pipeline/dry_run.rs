@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::base::{Base, Bases};
+use super::compatibility;
 use super::documents::{
     BaseKind, BuildPlan, PLAN_VERSION, PlannedBase, PlannedImage, PlannedPlatform, PlannedProgram,
     PlannedSource, PlannedToolchain, State,
@@ -106,7 +107,9 @@ impl Parts<'_> {
             let platform = |platform: &Platform| {
                 let go_build = of_it.iter().find(|it| it.platform == *platform);
                 let programs = match (&image_plan.binaries, go_build) {
-                    (Binaries::Prebuilt(prebuilt), _) => vec![of_prebuilt(prebuilt, platform)?],
+                    (Binaries::Prebuilt(prebuilt), _) => {
+                        vec![self.of_prebuilt(prebuilt, platform)?]
+                    }
                     (Binaries::Packages(packages), Some(go_build)) => {
                         self.of_packages(packages, go_build, image_plan)
                     }
@@ -212,6 +215,20 @@ impl Parts<'_> {
         };
         packages.iter().map(program).collect()
     }
+
+    fn of_prebuilt(&self, prebuilt: &[Prebuilt], platform: &Platform) -> Result<PlannedProgram> {
+        let binary = prebuilt_binary(prebuilt, platform)?;
+        let path: &Path = &binary.path;
+        compatibility::look_at(self.context, &binary, platform)?;
+        Ok(PlannedProgram {
+            name: Some(binary.name),
+            package: None,
+            file: Some(path.display().to_string()),
+            toolchain: None,
+            state: State::Known,
+            why: Vec::new(),
+        })
+    }
 }
 
 fn planned_toolchain(found: &Toolchain) -> PlannedToolchain {
@@ -227,18 +244,4 @@ fn planned_toolchain(found: &Toolchain) -> PlannedToolchain {
 fn absent_toolchain(place: &Location) -> PlannedToolchain {
     let digest = place.reference().and_then(Reference::digest).cloned();
     PlannedToolchain { version: None, program: None, image: Some(display_name(place)), digest }
-}
-
-fn of_prebuilt(prebuilt: &[Prebuilt], platform: &Platform) -> Result<PlannedProgram> {
-    let binary = prebuilt_binary(prebuilt, platform)?;
-    let path: &Path = &binary.path;
-    fs_err::metadata(path).cannot(|| format!("pack {}", path.display()))?;
-    Ok(PlannedProgram {
-        name: Some(binary.name),
-        package: None,
-        file: Some(path.display().to_string()),
-        toolchain: None,
-        state: State::Known,
-        why: Vec::new(),
-    })
 }

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use reqwest::Method;
 use tokio::sync::watch;
@@ -74,14 +75,39 @@ impl EarlyUpload {
             return;
         }
         let Ok(mut session) = upload::open(&self.client, &self.repository).await else { return };
-        match self.send(&mut session).await {
-            Ok(Some(digest)) => self.client.known_blobs().add(&self.repository, &digest),
-            Ok(None) => self.client.cancel(&self.repository, session).await,
-            Err(failure) => {
-                if matches!(failure, Failure::Refused(_)) {
-                    host.refuses_streams.store(true, Ordering::Relaxed);
-                }
-                self.client.cancel(&self.repository, session).await;
+        let sent = tokio::select! {
+            sent = self.send(&mut session) => sent,
+            () = self.stalls() => Err(Error::new(ErrorKind::Network, "send a blob").into()),
+        };
+        if let Ok(Some(digest)) = sent {
+            return self.client.known_blobs().add(&self.repository, &digest);
+        }
+        // What was not made says nothing of the registry; anything else would only happen again.
+        let is_made = self.blob.growth.borrow().digest.is_some();
+        if sent.is_err_and(|failure| is_made || matches!(failure, Failure::Refused(_))) {
+            host.refuses_streams.store(true, Ordering::Relaxed);
+        }
+        let cancel = self.client.cancel(&self.repository, session);
+        // Whoever does not answer that is not waited for.
+        let _ = tokio::time::timeout(self.patience(), cancel).await;
+    }
+
+    fn patience(&self) -> Duration {
+        self.client.options().timeouts.early
+    }
+
+    /// Waits until nothing more happens to a blob that is made; in vain while something does.
+    async fn stalls(&self) {
+        let mut growth = self.blob.growth.clone();
+        if growth.wait_for(|growth| growth.digest.is_some()).await.is_err() {
+            // It is not made: its sender hears of that.
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let moved = self.meter.moved();
+            tokio::time::sleep(self.patience()).await;
+            if self.meter.moved() == moved {
+                return;
             }
         }
     }
@@ -135,8 +161,8 @@ impl EarlyUpload {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Give, Got, Server, client};
-    use super::super::{BlobSource, Pushed};
+    use super::super::testing::{Give, Got, NO_ANSWER, Server, client, options};
+    use super::super::{BlobSource, Options, Pushed, Timeouts};
     use super::*;
     use crate::oci::{Descriptor, MediaType};
     use std::fs::File;
@@ -239,6 +265,32 @@ mod tests {
         }
         let verbs = verbs(&server).join(" ");
         assert_eq!(verbs, "POST PATCH DELETE HEAD POST PUT HEAD POST PUT");
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_does_not_answer_is_not_waited_for() {
+        let server = Server::start(|got, base| match got.line.split('/').next() {
+            Some("PATCH " | "DELETE ") => registry(NO_ANSWER)(got, base),
+            _ => registry(202)(got, base),
+        })
+        .await;
+        let early = Duration::from_millis(10);
+        let timeouts = Timeouts { early, ..Timeouts::default() };
+        let client = Client::new(Options { timeouts, ..options() }).unwrap();
+        let to = server.repository("a");
+        for round in 0..2 {
+            let (making, blob) = Making::new(1000 + round);
+            client.push_while_made(&to, blob, Arc::new(|_| {}));
+            making.write_to(500);
+            // The first is under way, then nobody begins another.
+            while round == 0 && !verbs(&server).contains(&"POST".to_owned()) {
+                tokio::task::yield_now().await;
+            }
+            making.end();
+            assert_eq!(making.push(&client, &to).await, Pushed::Uploaded);
+        }
+        assert_eq!(verbs(&server).iter().filter(|verb| *verb == "PATCH").count(), 1);
+        assert_eq!(verbs(&server).iter().filter(|verb| *verb == "PUT").count(), 2);
     }
 
     #[tokio::test]

@@ -41,6 +41,9 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the beginning of an answer, once the request is sent.
     pub answer: Duration,
+    /// For a registry that takes nothing more, and gives no answer, of a blob that was sent while it was
+    /// made: then it is sent the usual way. Counted from the blob's end.
+    pub early: Duration,
 }
 
 impl Default for Timeouts {
@@ -49,6 +52,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(20),
             idle: Duration::from_mins(1),
             answer: Duration::from_mins(3),
+            early: Duration::from_secs(5),
         }
     }
 }

@@ -34,6 +34,9 @@ impl Got {
     }
 }
 
+/// The status of an answer that never comes.
+pub(super) const NO_ANSWER: u16 = 0;
+
 /// An answer: status, headers, body.
 pub(super) type Give = (u16, Vec<(&'static str, String)>, Bytes);
 
@@ -60,6 +63,9 @@ impl Server {
                 let got = Got { line, headers: parts.headers, body };
                 log.lock().unwrap().push(got.clone());
                 let (status, headers, body) = answer(&got, &base);
+                if status == NO_ANSWER {
+                    std::future::pending::<()>().await;
+                }
                 let mut response = Response::new(Full::new(body));
                 *response.status_mut() = status.try_into().unwrap();
                 for (name, value) in headers {

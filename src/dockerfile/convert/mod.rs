@@ -1,5 +1,6 @@
-//! Executes Dockerfiles: stages side by side, only those that the target needs, and of their steps
-//! only those whose results are not known.
+//! Turns instructions into ops, and has the engine solve them: stages side by side, only those that the
+//! target needs, and of their steps only those whose results are not known. What executes an op, a `RUN`
+//! say, is in `execute`.
 //!
 //! ```text
 //!   parse ─► resolve bases ─► stages ──┬─► step: key ─► known? ─► its result

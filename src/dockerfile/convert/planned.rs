@@ -50,7 +50,7 @@ pub struct PlannedStep {
     pub kind: StepKind,
     /// Its number in the stage; the base is the first.
     pub number: usize,
-    /// What the history would say.
+    /// Its first line as the file has it: what variables stand for is not shown.
     pub text: String,
     /// What would become of it.
     pub fate: Fate,

@@ -136,7 +136,10 @@ impl<'a> Stage<'a> {
                 let kind = step.op.kind();
                 let found = Box::pin(planner.plan(solver, step)).await;
                 let found = found.map_err(|wrong| spans.place(wrong))?;
-                self.build.note(self.index, PlannedStep::of(&found, kind, self.number, &text));
+                self.build.note(
+                    self.index,
+                    PlannedStep::of(&found, kind, self.number, &shown_line(written)),
+                );
                 found.output
             }
         };
@@ -176,7 +179,7 @@ impl<'a> Stage<'a> {
     /// What messages call the step: `[build 2/5] RUN go build`. It shows what is written, with no
     /// variable's value.
     pub(super) fn label(&self, instruction: &Instruction) -> String {
-        let shown = secret::addresses(instruction.code.lines().next().unwrap_or_default());
+        let shown = shown_line(&instruction.code);
         match self.step_words(instruction) {
             Some(words) => format!("[{words}] {shown}"),
             None => shown,
@@ -224,4 +227,9 @@ fn inherited(of: &ImageConfig) -> ImageConfig {
     config::take_triggers(&mut config);
     config.extra.retain(|name, _| !FORGOTTEN.contains(&name.as_str()));
     config
+}
+
+/// The first line of an instruction as the file has it: what a variable stands for is not shown.
+fn shown_line(written: &str) -> String {
+    secret::addresses(written.lines().next().unwrap_or_default())
 }
