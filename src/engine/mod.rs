@@ -21,6 +21,10 @@
 //! reads no files has one name for both. Where the definition of a copy decides, it leads to the key
 //! that an earlier build found, and nothing is unpacked to find it again.
 //!
+//! Programs do not always come out the same. Where one is executed whose result was known before, only
+//! an equal layer leads to what was made of the earlier one, and copies out of it are known by their
+//! content alone: one image has one version of a step.
+//!
 //! The graph grows while it is solved: an instruction becomes an op when the configuration of its base
 //! is known, for that decides on its user, its folder and its variables.
 //!

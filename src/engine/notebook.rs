@@ -203,7 +203,7 @@ impl Notebook {
 /// Why a step is executed whose files are not told apart.
 const UNNAMED: &str = "what it reads changed";
 /// Why a step is executed that is made of the same as before.
-const LOST: &str = "nothing it is made of changed, but its result is not in the store";
+pub(super) const LOST: &str = "nothing it is made of changed, but its result is not in the store";
 
 impl StepMaterials {
     /// What differs from another time, for people.

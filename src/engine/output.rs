@@ -14,6 +14,7 @@ use super::pack::LayerRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
 use crate::layer::Tree;
+use crate::oci::Digest;
 use crate::store::Store;
 
 /// The kind of the store's records that hold results of steps.
@@ -80,6 +81,15 @@ struct StepRecord {
     instruction: Option<String>,
 }
 
+/// What an earlier build knew a program's result as, which was executed in this one.
+#[derive(Clone, Debug)]
+pub(super) enum Before {
+    /// There was none, or it is not known any more.
+    Unknown,
+    /// The archive of a layer.
+    Archive(Digest),
+}
+
 /// Where a layer is that other machines made.
 struct Elsewhere {
     backend: Arc<dyn Backend>,
@@ -105,14 +115,16 @@ pub struct StepOutput {
     label: Option<String>,
     /// Where a layer comes from that other machines made.
     elsewhere: Option<Elsewhere>,
+    /// What was there before it, where it is of a program that is executed in this build.
+    before: Option<Before>,
 }
 
 impl StepOutput {
     /// A step whose layer is packed, or is being packed.
     pub fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
         let (kept, basis, guards) = (Mutex::new(kept), Basis::Key, Vec::new());
-        let (tree, label, elsewhere) = (None, None, None);
-        Self { key, basis, created, tree, guards, layer, kept, label, elsewhere }
+        let (tree, label, elsewhere, before) = (None, None, None, None);
+        Self { key, basis, created, tree, guards, layer, kept, label, elsewhere, before }
     }
 
     /// What stands for a step that was planned and not executed: it has no layer.
@@ -124,6 +136,29 @@ impl StepOutput {
     #[must_use]
     pub fn with_label(self, label: &str) -> Self {
         Self { label: Some(label.to_owned()), ..self }
+    }
+
+    /// A program's result of this build, and what was there before.
+    #[must_use]
+    pub(super) fn instead_of(self, before: impl Into<Option<Before>>) -> Self {
+        Self { before: before.into(), ..self }
+    }
+
+    /// Whether it is of a program that is executed in this build.
+    pub(super) fn is_made(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Whether it may be another result than the one that was there before.
+    pub(super) async fn differs(&self) -> bool {
+        match &self.before {
+            None => false,
+            Some(Before::Unknown) => true,
+            // Whoever needs a layer that was not packed says so.
+            Some(Before::Archive(before)) => {
+                self.layer().await.map_or(true, |layer| layer.diff_id != *before)
+            }
+        }
     }
 
     /// A step that depends on more than its key.
@@ -150,6 +185,12 @@ impl StepOutput {
         let label = instruction;
         let output = Self::new(key.to_owned(), created, packed(layer), kept).on(basis);
         Ok(Some(Self { label, ..output }))
+    }
+
+    /// What is known of a step that was executed before, whether its layer is here or not.
+    pub(super) fn before(store: &Store, key: &str, basis: &Basis) -> Option<Before> {
+        let record = store.get_record::<StepRecord>(STEPS, &basis.record_key(key)?)?;
+        Some(Before::Archive(record.layer.diff_id))
     }
 
     /// Takes note of the step for later builds.

@@ -47,6 +47,21 @@ impl Snapshot {
         self.steps.iter().any(|step| step.basis != Basis::Key)
     }
 
+    /// Whether anything in it is of a program that is executed in this build.
+    pub(super) fn has_made(&self) -> bool {
+        self.steps.iter().any(|step| step.is_made())
+    }
+
+    /// Whether any such program may have come out otherwise than before.
+    pub(super) async fn differs(&self) -> bool {
+        for step in &self.steps {
+            if step.differs().await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// What it is remembered by that was found out about the files with a key that stands for these.
     pub fn record_key(&self, key: &str) -> Option<String> {
         let bases: BTreeSet<&Basis> = self.steps.iter().map(|step| &step.basis).collect();

@@ -1,6 +1,7 @@
 //! Looks ops up, has each executed once, and packs what it made while others are executed.
 
 mod look_up;
+mod made;
 mod plan;
 mod settle;
 
@@ -18,7 +19,7 @@ use super::basis::Basis;
 use super::cancel::Waiting;
 use super::execute::{Execute, Inputs, OpError, Prepared, Run, Table};
 use super::materials::{BaseImage, Collected, GO_CACHES, Materials};
-use super::notebook::{MOST_FILES, Notebook, Place};
+use super::notebook::{self, MOST_FILES, Notebook, Place};
 use super::op::{Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
@@ -31,11 +32,15 @@ use crate::oci::History;
 use crate::progress::{Explanation, Origin, Task, TaskKind};
 use crate::transport::{Context, concurrently};
 use look_up::{Definition, Wanted, works_on_cached};
+use made::{Made, works_on_others};
 
 pub use plan::{Fate, PlannedStep, Planner};
 
 /// What is said when steps are executed once more.
 const LOST: &str = "what earlier steps left in Go's caches is gone: they are executed again";
+
+/// Why a step is executed whose result was made of other files.
+const OTHERS: &str = "a program below it was executed and came out otherwise";
 
 /// An op whose output is wanted.
 pub struct Step {
@@ -93,6 +98,8 @@ pub struct Solver {
     reused: Mutex<BTreeMap<String, Arc<Reused>>>,
     /// Those that were executed nevertheless, for what they leave in caches.
     replayed: Cells<()>,
+    /// Programs that were executed, also by earlier attempts at the build.
+    made: Mutex<Made>,
     /// Layers that are being packed or put elsewhere.
     packing: Mutex<JoinSet<()>>,
     /// Whether some step is executed, and not only looked up.
@@ -123,6 +130,8 @@ struct Job<'a> {
     inputs: &'a Inputs,
     label: &'a str,
     passed_over: Option<&'static str>,
+    /// Whether earlier results may have been made of other files.
+    on_others: bool,
     /// None where nothing is noted or told.
     place: Option<&'a Place>,
     task: &'a Arc<Task>,
@@ -130,13 +139,18 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Whether results of earlier builds count.
+    fn uses_cache(&self) -> bool {
+        self.passed_over.is_none() && !self.on_others
+    }
+
     fn wanted<'a>(&'a self, key: &'a str, definition: Option<&'a str>) -> Wanted<'a> {
         Wanted {
             key,
             definition,
             label: self.label,
             kind: self.op.kind(),
-            use_cache: self.passed_over.is_none(),
+            use_cache: self.uses_cache(),
             on_cached: works_on_cached(&self.op, self.inputs),
         }
     }
@@ -158,6 +172,7 @@ impl Solver {
             in_flight: Mutex::default(),
             reused: Mutex::default(),
             replayed: Mutex::default(),
+            made: Mutex::default(),
             packing: Mutex::default(),
             began: watch::channel(false).0,
             turn: Arc::new(Semaphore::new(1)),
@@ -171,7 +186,8 @@ impl Solver {
     #[must_use]
     pub fn anew(&self) -> Self {
         let (executor, table) = (self.executor.clone(), self.table.clone());
-        Self::new(self.options.clone(), executor, table, self.backend.clone())
+        let solver = Self::new(self.options.clone(), executor, table, self.backend.clone());
+        Self { made: Mutex::new(lock(&self.made).clone()), ..solver }
     }
 
     /// What names in ops stand for.
@@ -199,7 +215,17 @@ impl Solver {
         let label_of = label.clone();
         let (op, inputs, label) = (Arc::new(op), &inputs, label.as_str());
         let (place, task_of, waiting_of) = (Some(&place), &task, &waiting);
-        let job = Job { op, inputs, label, passed_over, place, task: task_of, waiting: waiting_of };
+        let on_others = passed_over.is_none() && works_on_others(&op, inputs).await;
+        let job = Job {
+            op,
+            inputs,
+            label,
+            passed_over,
+            on_others,
+            place,
+            task: task_of,
+            waiting: waiting_of,
+        };
         let outcome = self.output(&job).await;
         drop(job);
         waiting.finish();
@@ -225,7 +251,7 @@ impl Solver {
         let definition = Definition::of(&job.op, job.inputs);
         let given_away = definition.as_ref().filter(|known| self.gives_away(known.on_cached));
         let given_away = given_away.map(|definition| definition.key.as_str());
-        if let Some(definition) = definition.as_ref().filter(|_| job.passed_over.is_none())
+        if let Some(definition) = definition.as_ref().filter(|_| job.uses_cache())
             && let Some(key) = self.alias(definition, job.op.kind()).await?
             && let Some(found) = self.known(&job.wanted(&key, given_away)).await?
         {
@@ -327,7 +353,10 @@ impl Solver {
         let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), files);
         if self.options.explain {
             let why = match job.passed_over {
-                None => notebook.why(&place, &materials),
+                None => match notebook.why(&place, &materials) {
+                    why if job.on_others && why == [notebook::LOST] => vec![OTHERS.to_owned()],
+                    why => why,
+                },
                 Some(flag) => vec![flag.to_owned()],
             };
             self.explain(job.label, Origin::Executed, why);
@@ -366,6 +395,7 @@ impl Solver {
                 inputs,
                 label,
                 passed_over: Some(LOST),
+                on_others: false,
                 place: None,
                 task: task_of,
                 waiting: &waiting,
@@ -410,6 +440,7 @@ impl Solver {
         let own = kept.is_none().then(|| tree.clone());
         let created = self.options.created();
         let output = StepOutput::new(wanted.key.to_owned(), created, receiver, kept).on(basis);
+        let output = output.instead_of(self.made(wanted.kind, wanted.key));
         let output = Arc::new(output.holding(own, guards).with_label(wanted.label));
         let packing = self.pack(tree, output.clone(), sender);
         let backend = self.backend.clone().filter(|backend| backend.keeps(wanted.kind));

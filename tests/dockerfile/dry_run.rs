@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, NOBODYS_ID};
 use super::support::{Busybox, Need, Run, install, need, program, root, run, state};
+use super::versions::evict;
 
 const FILE: &str = "FROM busybox AS made\nWORKDIR /w\nCOPY src src\nRUN cat src/a > made\n\
     FROM busybox\nCOPY --from=made /w/made /made\nRUN cat /made > /again\n";
@@ -101,9 +102,67 @@ fn a_plan_says_before_and_after_a_build_what_runs_and_what_is_known() {
     let passed_over = plan(&bench, &["--no-cache"]);
     assert!(steps(&passed_over).iter().all(|step| step.2 == "runs" && step.3 == ["--no-cache"]));
     let filtered = plan(&bench, &["--no-cache-filter", "made"]);
-    let expected =
-        ["made WORKDIR runs", "made COPY runs", "made RUN runs", "1 COPY known", "1 RUN known"];
+    let expected = [
+        "made WORKDIR runs",
+        "made COPY runs",
+        "made RUN runs",
+        "1 COPY unknown until executed",
+        "1 RUN unknown until executed",
+    ];
     assert_eq!(states(&filtered), expected);
+    // Here the stage comes out the same.
+    assert_eq!(executed_and_found(&bench, &["--no-cache-filter", "made"]), (3, 2));
+}
+
+/// How many steps of a build are executed, and how many are found.
+#[track_caller]
+fn executed_and_found(bench: &Bench, more: &[&str]) -> (usize, usize) {
+    let ran = bench.run(&[&["--explain"], more].concat()).success();
+    let steps: Vec<&str> =
+        ran.stderr.lines().filter(|line| line.starts_with("explain: step")).collect();
+    let with = |how: &str| steps.iter().filter(|line| line.contains(how)).count();
+    (with(": executed: "), with(": found in the store"))
+}
+
+#[test]
+fn a_plan_does_not_say_what_works_on_a_program_that_may_come_out_otherwise() {
+    let ids = "RUN cat /proc/sys/kernel/random/uuid > /all";
+    let copied = "FROM busybox\nCOPY --from=a /all /copy\nRUN cat /copy > /two\nRUN echo end\n";
+    let mounted = "FROM busybox\nRUN --mount=from=a,target=/m cat /m/all > /two\nRUN echo end\n";
+    let on_it = "FROM a\nCOPY src /src\nRUN cat /all > /two\nRUN echo end\n";
+    for (rest, others) in [(copied, 3), (mounted, 2), (on_it, 3)] {
+        for (first, counts) in [(ids, (1 + others, 0)), ("RUN echo same > /all", (1, others))] {
+            for filter in [&["--no-cache-filter", "a"][..], &[]] {
+                let bench = need!(prepared());
+                bench.file(&format!("FROM busybox AS a\n{first}\n{rest}"));
+                bench.run(&[]).success();
+                let known = plan(&bench, &[]);
+                assert!(steps(&known).iter().all(|step| step.2 == "known"), "{known:#}");
+                if filter.is_empty() {
+                    let stage = &known["images"][0]["platforms"][0]["stages"][0];
+                    evict(&bench, &stage["steps"][0]["layer"]["digest"]);
+                }
+                let planned = states(&plan(&bench, filter));
+                assert_eq!(planned[0], "a RUN runs");
+                assert_eq!(planned.len(), 1 + others);
+                let unknown = |step: &String| step.ends_with(" unknown until executed");
+                assert!(planned[1..].iter().all(unknown), "{planned:?}");
+                assert_eq!(executed_and_found(&bench, filter), counts, "{first} {rest} {filter:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_knows_what_works_on_a_lost_step_that_can_come_out_in_one_way() {
+    let bench = need!(prepared());
+    bench.file("FROM busybox AS a\nCOPY src /src\nFROM a\nCOPY --from=a /src/a /b\nRUN cat /b\n");
+    bench.run(&[]).success();
+    let known = plan(&bench, &[]);
+    let stage = &known["images"][0]["platforms"][0]["stages"][0];
+    evict(&bench, &stage["steps"][0]["layer"]["digest"]);
+    assert_eq!(states(&plan(&bench, &[])), ["a COPY runs", "1 COPY known", "1 RUN known"]);
+    assert_eq!(executed_and_found(&bench, &[]), (1, 2));
 }
 
 #[test]

@@ -24,3 +24,4 @@ mod remote_cache;
 mod scopes;
 mod shell;
 mod steps;
+mod versions;

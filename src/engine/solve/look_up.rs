@@ -34,6 +34,9 @@ pub(super) struct Definition {
     pub key: String,
     /// Whether what it reads came of a cache.
     pub on_cached: bool,
+    /// Whether programs are executed in this build that it reads files of: they may be others than
+    /// those that the answer was found with.
+    pub of_made: bool,
     /// What the store remembers the answer by, where it does.
     pub record: Option<String>,
 }
@@ -44,7 +47,8 @@ impl Definition {
         let Ok(Provider::Snapshot(from)) = inputs.get(&copy.from) else { return None };
         let key = op.is_decided().then(|| op.definition())?;
         let record = from.record_key(&key);
-        Some(Self { on_cached: from.has_cached(), record, key })
+        let (on_cached, of_made) = (from.has_cached(), from.has_made());
+        Some(Self { key, on_cached, of_made, record })
     }
 }
 
@@ -60,7 +64,7 @@ impl Solver {
         for basis in Basis::known(&self.table.scope) {
             let store = &self.options.transport.store;
             if let Some(found) = StepOutput::remembered(store, wanted.key, basis)? {
-                return Ok(Some((Arc::new(found), Origin::Store)));
+                return Ok(Some((Arc::new(self.perhaps_made(found)), Origin::Store)));
             }
         }
         let found = self.found_elsewhere(wanted).await;
@@ -96,6 +100,9 @@ impl Solver {
         definition: &Definition,
         kind: StepKind,
     ) -> Result<Option<String>> {
+        if definition.of_made {
+            return Ok(None);
+        }
         let store = &self.options.transport.store;
         let known = definition.record.as_ref().and_then(|key| store.get_record(ALIASES, key));
         if known.is_some() {

@@ -9,6 +9,9 @@
 //! - A copy takes files of a stage or image, and nobody noted what these come to. Then any key is
 //!   possible, also of all steps on it.
 //!
+//! Besides, programs that run may come out otherwise than before. What works on that is known by the key
+//! that it had only if they do not, and what is copied out of it is not known before.
+//!
 //! If a step is known under none of its possible keys it runs, that is certain. If it is known under some
 //! of several, only the execution of what is below it can tell.
 
@@ -16,12 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::look_up::{Definition, Wanted, works_on_cached};
+use super::made::works_on_made;
 use super::settle::Question;
 use super::{Solver, Step, lock};
 use crate::engine::execute::{Inputs, OpError, Prepared, Provider};
 use crate::engine::notebook::{MOST_FILES, Place};
-use crate::engine::op::{Action, Input, Op};
-use crate::engine::output::StepOutput;
+use crate::engine::op::{Action, Input, Op, StepKind};
+use crate::engine::output::{Before, StepOutput};
 use crate::engine::pack::LayerRecord;
 use crate::progress::Origin;
 
@@ -96,7 +100,8 @@ impl Planner {
             };
             known.extend(solver.recall(&wanted).await?);
         }
-        if let ([_], Some((output, origin))) = (&found.keys[..], known.first()) {
+        let settled = !works_on_made(&op, &inputs);
+        if let ([_], Some((output, origin)), true) = (&found.keys[..], known.first(), settled) {
             let fate = Fate::Known { origin: *origin, layer: output.packed() };
             return Ok(PlannedStep { output: output.clone(), fate, why: Vec::new() });
         }
@@ -104,7 +109,7 @@ impl Planner {
         let (fate, why) = match passed_over {
             Some(flag) => (Fate::Runs, vec![flag.to_owned()]),
             None if runs => (Fate::Runs, self.why(solver, &place, &inputs, &found)),
-            None => (Fate::Unknown, vec![self.why_unknown(&op).to_owned()]),
+            None => (Fate::Unknown, vec![self.why_unknown(&op, &inputs).to_owned()]),
         };
         let output = Arc::new(self.stand_in(&op, found.keys));
         Ok(PlannedStep { output, fate, why })
@@ -119,7 +124,9 @@ impl Planner {
         if keys.len() != 1 {
             lock(&self.possible).insert(key.clone(), keys);
         }
-        StepOutput::planned(key)
+        // A program may come out otherwise than the time before.
+        let before = (op.kind() == StepKind::Run).then_some(Before::Unknown);
+        StepOutput::planned(key).instead_of(before)
     }
 
     /// The keys that files with a key can have; none for any.
@@ -191,8 +198,8 @@ impl Planner {
         found.ops.iter().map(of).min_by_key(Vec::len).unwrap_or_default()
     }
 
-    fn why_unknown(&self, op: &Op) -> &'static str {
-        if self.has_one_key(&op.base) { READS } else { BELOW }
+    fn why_unknown(&self, op: &Op, inputs: &Inputs) -> &'static str {
+        if self.has_one_key(&op.base) && !inputs.base.has_made() { READS } else { BELOW }
     }
 }
 

@@ -43,7 +43,12 @@ impl Solver {
         let Some(other) = job.op.with_alternative() else { return Ok(None) };
         let digests = prepared.digests();
         let question = Question::new(&job.op, &other, &digests, job.inputs);
-        let known = self.answer(&question, job.passed_over.is_none()).await?;
+        // Other files may give another answer.
+        let known = if job.on_others {
+            None
+        } else {
+            self.answer(&question, job.passed_over.is_none()).await?
+        };
         let takes_other = if let Some(known) = known {
             known
         } else {
