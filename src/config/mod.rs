@@ -12,6 +12,7 @@ use std::path::Path;
 
 pub use self::gondola_yaml::{Build, Go, GondolaYaml, Image, Settings};
 pub use self::user::{StoreConfig, UserConfig};
+pub use self::values::{read_folder, read_port};
 use serde::de::DeserializeOwned;
 
 use crate::disk;

@@ -179,6 +179,16 @@ check!(Name(text) {
     require(is_right, text, "a name, which is not empty and has no \"=\"")
 });
 
+/// Reads a port as `ports` does, for what the command line says; errs with what was found and expected.
+pub fn read_port(text: String) -> Result<String, String> {
+    Port::check(text)
+}
+
+/// Reads an absolute path as `volumes` does.
+pub fn read_folder(text: String) -> Result<String, String> {
+    Absolute::check(text)
+}
+
 /// A text, as it is.
 pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     checked::<NotEmpty, D>(from)

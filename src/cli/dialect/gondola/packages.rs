@@ -188,6 +188,17 @@ fn build_flags(given: config::Go) -> Result<BuildFlags> {
     })
 }
 
+/// What a flag says, read as the configuration file's texts are.
+fn read_all(
+    flag: &str,
+    texts: Option<Vec<String>>,
+    read: fn(String) -> std::result::Result<String, String>,
+) -> Result<Vec<String>> {
+    let all =
+        texts.unwrap_or_default().into_iter().map(read).collect::<std::result::Result<_, _>>();
+    all.map_err(|wrong: String| Error::new(ErrorKind::Usage, format!("use {flag}")).because(wrong))
+}
+
 fn image_settings(given: config::Image, name: Option<String>) -> Result<ImageSettings> {
     pair::check_names("env", &given.env)?;
     let assets = given.add.unwrap_or_default();
@@ -198,8 +209,8 @@ fn image_settings(given: config::Image, name: Option<String>) -> Result<ImageSet
         env: given.env,
         user: given.user,
         workdir: given.workdir,
-        ports: given.ports.unwrap_or_default(),
-        volumes: given.volumes.unwrap_or_default(),
+        ports: read_all("--port", given.ports, config::read_port)?,
+        volumes: read_all("--volume", given.volumes, config::read_folder)?,
         stop_signal: given.stop_signal,
         assets: assets.iter().map(|text| text.parse()).collect::<Result<_>>()?,
     })
