@@ -161,6 +161,9 @@ impl FromStr for Location {
         if let Some(name) = text.strip_prefix("docker://") {
             return Ok(Self::Registry(name.parse()?));
         }
+        if let Some((why, hint)) = other_spelling(text) {
+            return Err(unreadable(text, why).hint(hint));
+        }
         let Some((scheme, rest)) = text.split_once(':') else {
             return Ok(Self::Registry(text.parse()?));
         };
@@ -182,6 +185,34 @@ impl FromStr for Location {
             }
             _ => reference_or_scheme(text, scheme, rest),
         }
+    }
+}
+
+/// What no name of an image looks like: docker's ways to name an output, and paths. Says why, and what to
+/// write instead.
+fn other_spelling(text: &str) -> Option<(&'static str, &'static str)> {
+    const DOCKERS: &str = "that is how docker writes outputs";
+    let first = text.split(',').next().unwrap_or_default();
+    let kind = first.strip_prefix("type=");
+    if kind.is_some() || first.starts_with("dest=") {
+        return Some(match kind {
+            Some("docker") => (DOCKERS, "write docker-archive:FILE, or docker: for an engine"),
+            Some("oci") => (DOCKERS, "write oci-archive:FILE or oci:FOLDER"),
+            Some("image" | "registry") => (DOCKERS, "name the image by --tag, and add --push"),
+            _ => (
+                DOCKERS,
+                "files are not taken out of images: oci:FOLDER and oci-archive:FILE hold whole ones",
+            ),
+        });
+    }
+    let is_path = text.starts_with(['/', '~', '.']) || text.ends_with('/');
+    match text {
+        "-" => Some(("it names no form", "write docker-archive:- or oci-archive:-")),
+        _ if is_path => Some((
+            "it is a path without its form",
+            "write oci:FOLDER, oci-archive:FILE or docker-archive:FILE",
+        )),
+        _ => None,
     }
 }
 
@@ -327,6 +358,15 @@ mod tests {
             ("containers-storage:app", "did you mean podman:?"),
             ("https://ghcr.io/a/b", "did you mean docker://?"),
             ("ocl:./out", "did you mean oci:?"),
+            ("type=docker,dest=x.tar", "write docker-archive:FILE"),
+            ("type=oci,dest=x", "write oci-archive:FILE or oci:FOLDER"),
+            ("type=registry", "add --push"),
+            ("type=local,dest=out", "files are not taken out of images"),
+            ("dest=out,type=tar", "docker writes outputs"),
+            ("-", "docker-archive:- or oci-archive:-"),
+            ("./out", "write oci:FOLDER"),
+            ("out/", "write oci:FOLDER"),
+            ("/srv/out", "write oci:FOLDER"),
             ("tar:/tmp/x", "none of docker://, store:, oci:, oci-archive:"),
             ("oci:", "path is empty"),
             ("oci::v1", "path is empty"),

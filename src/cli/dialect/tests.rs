@@ -91,6 +91,7 @@ fn value(name: &str) -> &'static str {
         "compression" => "gzip:3",
         "add" => "package:/srv",
         "port" => "81",
+        "volume" => "/data",
         "file" => "context/Dockerfile",
         "config" => "other.yaml",
         "prebuilt" => "program",
