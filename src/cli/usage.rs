@@ -57,6 +57,8 @@ fn foreign_word(error: &clap::Error, verb: Option<&str>) -> Option<Error> {
         (ErrorKind::UnknownArgument, Some(verb)) => {
             foreign::flag(verb, word(ContextKind::InvalidArg)?)
         }
+        // In front of the command.
+        (ErrorKind::UnknownArgument, None) => foreign::flag("", word(ContextKind::InvalidArg)?),
         (ErrorKind::InvalidSubcommand, None) => {
             foreign::command(word(ContextKind::InvalidSubcommand)?)
         }
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn words_of_other_tools_are_answered() {
-        let cases: [(&[&str], &str); 16] = [
+        let cases: [(&[&str], &str); 24] = [
             (&["build", "--trimpath", "."], "leave it out"),
             (&["build", "-v", "."], "--progress plain"),
             (&["build", "--race", "."], "--go-flag -race"),
@@ -178,6 +180,14 @@ mod tests {
             (&["-q", "build", "--cache-from=type=gha"], "--cache-repo REPOSITORY"),
             (&["run", "--gpus", "all", "image"], "gondola doctor"),
             (&["pause", "web"], "gondola start NAME"),
+            (&["-H", "unix:///x", "images"], "there is no daemon"),
+            (&["--log-level", "debug", "images"], "there is no daemon"),
+            (&["--tls", "images"], "there is no daemon"),
+            (&["--debug", "images"], "--progress plain"),
+            (&["--storage-driver", "vfs", "images"], "--store FOLDER"),
+            (&["--insecure-policy", "copy", "a", "b"], "leave it out"),
+            (&["--override-os", "linux", "copy", "a", "b"], "--platform"),
+            (&["--insecure", "push", "a"], "--insecure-registry HOST"),
             (&["resolve", "-f", "x.yaml"], "gondola build --push"),
         ];
         for (words, expected) in cases {

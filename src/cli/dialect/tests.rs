@@ -369,7 +369,7 @@ fn kaniko_value(name: &str) -> (&'static str, &'static [&'static str], &'static 
         }
         "bucket" => ("tar://a.tar", &["--context="], "Archive {"),
         "compression" => ("zstd", &[], "Zstd"),
-        "compression-level" => ("3", &[], "3"),
+        "compression-level" => ("8", &[], "level: 8"),
         "context" => ("package", &[], "/package\")"),
         "context-sub-path" => ("below", &[], "context/below\")"),
         "custom-platform" => ("linux/s390x", &[], "\"s390x\""),

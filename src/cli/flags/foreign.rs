@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind};
 
 /// Words that all want the same answer.
 struct Words {
-    /// Where they stand: behind one of these commands; behind any, where there is none.
+    /// Where they stand: behind one of these commands, of which an empty one is the program's own place, in
+    /// front of them; anywhere, where there is none.
     behind: &'static [&'static str],
     /// The words, between spaces.
     all: &'static str,

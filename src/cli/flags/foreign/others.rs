@@ -2,6 +2,9 @@
 
 use super::{LISTS, Words, words};
 
+/// In front of the command.
+const IN_FRONT: &[&str] = &[""];
+
 /// docker's, podman's, skopeo's and crane's.
 pub(super) const FLAGS: &[Words] = &[
     // docker's lists
@@ -175,5 +178,37 @@ pub(super) const FLAGS: &[Words] = &[
         "-H --host --tls --tlscacert --tlscert --tlskey --tlsverify --log-level",
         "there is no daemon to reach",
         "leave it out; --progress says how much is shown",
+    ),
+    words(
+        IN_FRONT,
+        "-D --debug --verbose --trace",
+        "errors are told whole, and steps as they go",
+        "write --progress plain, or --progress json",
+    ),
+    // podman's, buildah's and skopeo's.
+    words(
+        IN_FRONT,
+        "--root --runroot --storage-driver --storage-opt --tmpdir",
+        "one folder holds everything",
+        "write --store FOLDER, or set GONDOLA_HOME; TMPDIR is for what is temporary",
+    ),
+    words(
+        IN_FRONT,
+        "--policy --insecure-policy --registries.d --registries-conf",
+        "no policy decides which images may be used",
+        "leave it out",
+    ),
+    words(
+        IN_FRONT,
+        "--override-os --override-arch --override-variant",
+        "a platform is one word",
+        "write --platform OS/ARCHITECTURE behind the command",
+    ),
+    // crane's and ko's.
+    words(
+        IN_FRONT,
+        "--insecure --allow-nondistributable-artifacts",
+        "a registry without certificates is named",
+        "write --insecure-registry HOST[:PORT]",
     ),
 ];
