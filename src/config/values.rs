@@ -304,3 +304,18 @@ where
 {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_completed_and_checked() {
+        for (text, expect) in [("8080", "8080/tcp"), ("53/udp", "53/udp"), ("1/sctp", "1/sctp")] {
+            assert_eq!(read_port(text.to_owned()).unwrap(), expect);
+        }
+        for bad in ["", "0", "65536", "80/http", "a", "80/"] {
+            assert!(read_port(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}

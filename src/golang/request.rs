@@ -148,7 +148,7 @@ pub struct ImageSettings {
     pub user: Option<String>,
     /// Instead of the base's working folder.
     pub workdir: Option<String>,
-    /// Ports such as `8080` or `53/udp`.
+    /// Ports such as `8080/tcp` or `53/udp`.
     pub ports: Vec<String>,
     /// Folders that hold data of their own.
     pub volumes: Vec<String>,

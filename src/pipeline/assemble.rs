@@ -99,7 +99,7 @@ pub(super) fn assemble(
         layer,
         history(parts, &origins.join(" "), &format!("on {}", parts.base.name())),
     );
-    configure(&mut draft, parts)?;
+    configure(&mut draft, parts);
     Ok(draft.finish())
 }
 
@@ -233,7 +233,7 @@ pub(super) fn rfc3339(seconds: i64) -> String {
     time.to_string()
 }
 
-fn configure(draft: &mut Draft, parts: &Parts) -> Result<()> {
+fn configure(draft: &mut Draft, parts: &Parts) {
     let image = &parts.settings.image;
     let first = parts.binaries.first().map(|b| format!("/{BINARY_FOLDER}/{}", b.name));
     draft.config().created = Some(rfc3339(parts.created));
@@ -251,14 +251,13 @@ fn configure(draft: &mut Draft, parts: &Parts) -> Result<()> {
     replace_if_set(&mut container.working_dir, image.workdir.as_ref());
     replace_if_set(&mut container.stop_signal, image.stop_signal.as_ref());
     for port in &image.ports {
-        container.exposed_ports.insert(exposed_port(port)?, serde_json::json!({}));
+        container.exposed_ports.insert(port.clone(), serde_json::json!({}));
     }
     for volume in &image.volumes {
         container.volumes.insert(volume.clone(), serde_json::json!({}));
     }
     container.labels.extend(parts.settings.packaging.labels.clone());
     annotate(draft, &parts.settings.packaging, &parts.origin);
-    Ok(())
 }
 
 /// Annotations given by hand win over those that gondola makes.
@@ -275,18 +274,6 @@ fn replace_if_set(field: &mut String, value: Option<&String>) {
     if let Some(value) = value {
         field.clone_from(value);
     }
-}
-
-/// Completes a port as `EXPOSE` does: `8080` is `8080/tcp`.
-fn exposed_port(text: &str) -> Result<String> {
-    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let is_number = number.parse::<u16>().is_ok_and(|port| port > 0);
-    if is_number && matches!(protocol, "tcp" | "udp" | "sctp") {
-        return Ok(format!("{number}/{protocol}"));
-    }
-    Err(Error::new(ErrorKind::Usage, format!("expose port \"{}\"", text.escape_debug()))
-        .because("expected a number from 1 to 65535, and tcp, udp or sctp after a slash")
-        .hint("write 8080 or 53/udp"))
 }
 
 /// Makes a layer of files as they are. If one changes between the looks at it, it is looked at again.
@@ -473,16 +460,6 @@ mod tests {
         one.binaries.push(ImageBinary { name: "tool".to_owned(), path: file, ..binary });
         let error = assemble(&context, &one, &shared).unwrap_err().to_string();
         assert!(error.contains("the program prebuilt goes there"), "{error}");
-    }
-
-    #[test]
-    fn ports_are_completed_and_checked() {
-        for (text, expect) in [("8080", "8080/tcp"), ("53/udp", "53/udp"), ("1/sctp", "1/sctp")] {
-            assert_eq!(exposed_port(text).unwrap(), expect);
-        }
-        for bad in ["", "0", "65536", "80/http", "a", "80/"] {
-            assert!(exposed_port(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

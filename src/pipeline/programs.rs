@@ -78,7 +78,9 @@ pub(super) async fn build(
             Some(compiled) = compiling.join_next() => {
                 let compiled = joined(compiled)?;
                 let GoBuild { build_group, platform, image_plans, .. } = &compiled.go_build;
-                group_of.extend(build_group.iter().flat_map(|&of| image_plans.iter().map(move |&image| (image, of))));
+                if let Some(group) = build_group {
+                    group_of.extend(image_plans.iter().map(|&image| (image, *group)));
+                }
                 let mut build_group = build_group.map(|index| &mut build_groups[index]);
                 let is_again = build_group.as_ref().is_some_and(|group| group.was_built_before());
                 let is_new = is_again && compiled.was_compiled;

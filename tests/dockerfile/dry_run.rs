@@ -61,6 +61,14 @@ fn why(plan: &Value, stage: &str, verb: &str) -> Vec<String> {
     found.unwrap_or_else(|| panic!("no {verb} of {stage}: {plan:#}")).3
 }
 
+/// The plan where no result of the stage `made` counts.
+const NOTHING_KNOWN: [&str; 5] = [
+    "made WORKDIR runs",
+    "made COPY runs",
+    "made RUN runs",
+    "1 COPY unknown until executed",
+    "1 RUN unknown until executed",
+];
 const FIRST: [&str; 1] = ["it is executed for the first time"];
 const BELOW: &str = "it works on what a step below it leaves, which was not executed";
 const READS: &str = "it reads files of a stage or image that were not looked at";
@@ -70,14 +78,7 @@ fn a_plan_says_before_and_after_a_build_what_runs_and_what_is_known() {
     let bench = need!(prepared());
     let first = plan(&bench, &[]);
     assert!(!bench.sandbox.store().exists() && !bench.sandbox.path("out").exists());
-    let expected = [
-        "made WORKDIR runs",
-        "made COPY runs",
-        "made RUN runs",
-        "1 COPY unknown until executed",
-        "1 RUN unknown until executed",
-    ];
-    assert_eq!(states(&first), expected);
+    assert_eq!(states(&first), NOTHING_KNOWN);
     for verb in ["WORKDIR", "COPY", "RUN"] {
         assert_eq!(why(&first, "made", verb), FIRST);
     }
@@ -102,14 +103,7 @@ fn a_plan_says_before_and_after_a_build_what_runs_and_what_is_known() {
     let passed_over = plan(&bench, &["--no-cache"]);
     assert!(steps(&passed_over).iter().all(|step| step.2 == "runs" && step.3 == ["--no-cache"]));
     let filtered = plan(&bench, &["--no-cache-filter", "made"]);
-    let expected = [
-        "made WORKDIR runs",
-        "made COPY runs",
-        "made RUN runs",
-        "1 COPY unknown until executed",
-        "1 RUN unknown until executed",
-    ];
-    assert_eq!(states(&filtered), expected);
+    assert_eq!(states(&filtered), NOTHING_KNOWN);
     // Here the stage comes out the same.
     assert_eq!(executed_and_found(&bench, &["--no-cache-filter", "made"]), (3, 2));
 }
