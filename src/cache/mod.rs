@@ -15,6 +15,7 @@
 pub mod backend;
 mod bound;
 mod choice;
+mod containers;
 mod content;
 mod describe;
 pub mod gocache;
@@ -38,9 +39,10 @@ pub use policy::{Policy, Pruned, Usage};
 use crate::error::Result;
 use crate::store::{Collector, Item, Size, Standing, Store, StorePlace};
 
-/// Every cache. A file belongs to the first that takes it.
-pub const CACHES: [&(dyn Cache + Sync); 12] = [
+/// Every cache, and what else is kept: named images and containers. A file belongs to the first that takes it.
+pub const CACHES: [&(dyn Cache + Sync); 13] = [
     &content::Images,
+    &containers::Containers,
     &content::Unnamed,
     &steps::Steps,
     &content::Layers,
@@ -73,9 +75,14 @@ pub trait Cache {
     /// folder. What is unpacked is one file here.
     fn entry_of(&self, file: &Path, facts: &Facts) -> Option<EntryPath>;
 
+    /// Whether it saves work and nothing else: what people keep by name is listed, and no cache.
+    fn saves_work_alone(&self) -> bool {
+        true
+    }
+
     /// Whether an entry may go that the store itself says nothing of.
     fn standing(&self, _store: &Store, _entry: &Path) -> Standing {
-        Standing::Useful
+        if self.saves_work_alone() { Standing::Useful } else { Standing::Named }
     }
 
     /// Removes an entry unless somebody uses it, or has used it since `used`; answers whether it is

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, EntryPath, Facts, View, modified, owner, steps};
+use super::{Cache, Entry, EntryPath, Facts, View, modified, owner, steps};
 use crate::error::Result;
 use crate::store::{Size, Standing, Store, StorePlace, Survey, walk};
 
 /// Where the store itself keeps nothing: these folders are walked through.
-pub(super) const WALKED: [StorePlace; 4] =
-    [StorePlace::CacheMounts, StorePlace::GoCaches, StorePlace::Work, StorePlace::Programs];
+pub(super) const WALKED: [StorePlace; 5] = [
+    StorePlace::CacheMounts,
+    StorePlace::Containers,
+    StorePlace::GoCaches,
+    StorePlace::Programs,
+    StorePlace::Work,
+];
 
 impl View {
     /// Looks at all that is kept. Nothing is locked: it may change meanwhile.
@@ -47,7 +52,7 @@ pub(super) fn walked(store: &Store) -> Vec<Entry> {
         let _ = walk(&folder, None, &|_| false, &mut |file, metadata| {
             if let Some((cache, of)) = owner(&Path::new(place).join(file), &Facts::default()) {
                 let entry = found.entry(of.path.clone());
-                entry.or_insert_with(|| new_entry(store, cache.name(), of)).size.add(metadata);
+                entry.or_insert_with(|| new_entry(store, cache, of)).size.add(metadata);
             }
             ControlFlow::Continue(())
         });
@@ -55,9 +60,10 @@ pub(super) fn walked(store: &Store) -> Vec<Entry> {
     found.into_values().collect()
 }
 
-fn new_entry(store: &Store, cache: &'static str, EntryPath { path, used }: EntryPath) -> Entry {
+fn new_entry(store: &Store, cache: &dyn Cache, EntryPath { path, used }: EntryPath) -> Entry {
     let used = used.and_then(|file| modified(&store.root().join(file)));
     let used = used.or_else(|| modified(&store.root().join(&path)));
     let used = used.unwrap_or(std::time::UNIX_EPOCH);
-    Entry { cache, path, size: Size::default(), used, standing: Standing::Useful }
+    let standing = if cache.saves_work_alone() { Standing::Useful } else { Standing::Named };
+    Entry { cache: cache.name(), path, size: Size::default(), used, standing }
 }

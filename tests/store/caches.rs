@@ -231,6 +231,9 @@ fn the_json_of_cache_du_has_this_form() {
     write(&go.join("build/00/x-d"), 50, 0);
     write(&go.join("in-use"), 0, 0);
     fs_err::write(go.join("about"), "/home/me/app\n").unwrap();
+    let container = StorePlace::Containers.of(&root).join("c".repeat(64));
+    write(&container.join("root/var/file"), 200, 0);
+    fs_err::write(container.join("name"), "web\n").unwrap();
     same_times(&root);
     let said = sandbox.gondola(&["cache", "du", "--verbose", "--json"]).success().stdout;
     let mut said: serde_json::Value = serde_json::from_str(&said).unwrap();
@@ -248,6 +251,11 @@ fn the_json_of_cache_du_has_this_form() {
     for part in ["CACHE", "LAST USED", "cache-mounts", "go-caches", "reclaimable"] {
         assert!(table.contains(part), "no {part} in {table}");
     }
+    // A container is no cache: whatever the policy, it stays, and it takes no room from the caches.
+    sandbox.gondola(&["cache", "prune", "--keep", "850"]).success();
+    assert!(mount.exists() && go.exists(), "the container was counted");
+    sandbox.gondola(&["cache", "prune", "--all"]).success();
+    assert!(container.join("root/var/file").exists() && !mount.exists());
 }
 
 #[test]

@@ -31,7 +31,8 @@ enum CacheCommand {
     /// Show disk usage: what is kept, its size and its last use
     ///
     /// Sizes are the lengths of files. A file with several names counts once; what the file system adds to
-    /// fill its blocks does not count.
+    /// fill its blocks does not count. Containers and named images are listed too: `gondola rm` and
+    /// `gondola rmi` remove them. Of a container's files, those count that you may read the folder of.
     Du {
         /// Show each entry, and the image, step, mount or folder that it belongs to
         #[arg(short, long)]
