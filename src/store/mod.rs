@@ -71,7 +71,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -113,6 +113,8 @@ struct Inner {
     ours: u32,
     /// The form that the store has.
     found: AtomicU32,
+    /// Whether something could not be written for want of room: what was written of it is gone again.
+    ran_full: AtomicBool,
 }
 
 /// What a handle knows of its own right to write.
@@ -171,6 +173,7 @@ impl Store {
             session: Mutex::new(Session::Unstarted),
             ours,
             found: AtomicU32::new(ours),
+            ran_full: AtomicBool::new(false),
         }));
         let found = store.read_format(ours)?;
         store.0.found.store(found, Ordering::Relaxed);
@@ -418,6 +421,7 @@ impl Store {
     fn cannot_write(&self, error: io::Error) -> Error {
         let hint = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.0.ran_full.store(true, Ordering::Relaxed);
                 "free some space there (gondola cache prune), or set GONDOLA_HOME to a folder on another disk"
             }
             // Who started this process set a limit, and that is told.

@@ -1,5 +1,7 @@
 //! Whether there is room for more.
 
+use std::sync::atomic::Ordering;
+
 use super::Store;
 
 /// With less than this left a disk counts as full; a small one does later.
@@ -8,9 +10,12 @@ const LITTLE_BYTES: u64 = 16 << 20;
 const SMALL_PART: u64 = 50;
 
 impl Store {
-    /// Whether the store's file system has no room left to speak of, for bytes or for files. One that
-    /// does not say counts as having some.
+    /// Whether the store's file system has no room left to speak of, for bytes or for files, or had none
+    /// when this process wrote there. One that does not say counts as having some.
     pub fn is_full(&self) -> bool {
+        if self.ran_full() {
+            return true;
+        }
         let Ok(found) = rustix::fs::statvfs(self.root()) else { return false };
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
         let space = Space {
@@ -20,6 +25,10 @@ impl Store {
             files_left: found.f_favail,
         };
         space.is_used_up()
+    }
+
+    fn ran_full(&self) -> bool {
+        self.0.ran_full.load(Ordering::Relaxed)
     }
 }
 
@@ -61,5 +70,19 @@ mod tests {
             let space = Space { bytes, bytes_left, files, files_left };
             assert_eq!(space.is_used_up(), expected, "{space:?}");
         }
+    }
+
+    #[test]
+    fn a_disk_on_which_something_found_no_room_was_full_though_that_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        for (kind, expected) in [
+            (std::io::ErrorKind::PermissionDenied, false),
+            (std::io::ErrorKind::QuotaExceeded, true),
+        ] {
+            let _ = store.cannot_write(kind.into());
+            assert_eq!(store.ran_full(), expected, "{kind}");
+        }
+        assert!(store.is_full());
     }
 }
