@@ -19,7 +19,7 @@ use super::basis::Basis;
 use super::cancel::Waiting;
 use super::execute::{Execute, Inputs, OpError, Prepared, Run, Table};
 use super::materials::{BaseImage, Collected, GO_CACHES, Materials};
-use super::notebook::{self, MOST_FILES, Notebook, Place};
+use super::notebook::{self, MOST_FILES, Notebook, Place, Read};
 use super::op::{Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
@@ -349,8 +349,8 @@ impl Solver {
     fn note(&self, job: &Job<'_>, prepared: &dyn Prepared) -> Option<BoxFuture<'static, ()>> {
         let place = job.place?.clone();
         let notebook = self.notebook()?;
-        let files = prepared.files(MOST_FILES);
-        let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), files);
+        let read = Read { digests: prepared.digests(), files: prepared.files(MOST_FILES) };
+        let materials = notebook.materials(&job.op, job.inputs, Some(read));
         if self.options.explain {
             let why = match job.passed_over {
                 None => match notebook.why(&place, &materials) {

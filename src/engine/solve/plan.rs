@@ -23,7 +23,7 @@ use super::made::works_on_made;
 use super::settle::Question;
 use super::{Solver, Step, lock};
 use crate::engine::execute::{Inputs, OpError, Prepared, Provider};
-use crate::engine::notebook::{MOST_FILES, Place};
+use crate::engine::notebook::{MOST_FILES, Place, Read};
 use crate::engine::op::{Action, Input, Op, StepKind};
 use crate::engine::output::{Before, StepOutput};
 use crate::engine::pack::LayerRecord;
@@ -165,7 +165,12 @@ impl Planner {
                     let digests = prepared.digests();
                     keys(solver, &op, inputs, (&digests, use_cache), &mut candidates.ops).await?
                 }
-                None => copy_keys(solver, &op, inputs).await?,
+                None => {
+                    if candidates.ops.is_empty() {
+                        candidates.ops.push(op.clone());
+                    }
+                    copy_keys(solver, &op, inputs).await?
+                }
             };
             if keys.is_empty() || candidates.keys.len() + keys.len() > MOST_KEYS {
                 candidates.keys.clear();
@@ -188,13 +193,12 @@ impl Planner {
         if !lock(&self.running).insert(found.keys.clone()) {
             return vec![SAME.to_owned()];
         }
-        let (Some(notebook), Some(prepared)) = (solver.notebook(), &found.prepared) else {
-            return Vec::new();
+        let Some(notebook) = solver.notebook() else { return Vec::new() };
+        let read = || {
+            let prepared = found.prepared.as_ref()?;
+            Some(Read { digests: prepared.digests(), files: prepared.files(MOST_FILES) })
         };
-        let digests = prepared.digests();
-        let materials =
-            |op: &Op| notebook.materials(op, inputs, &digests, prepared.files(MOST_FILES));
-        let of = |op: &Op| notebook.why(place, &materials(op));
+        let of = |op: &Op| notebook.why(place, &notebook.materials(op, inputs, read()));
         found.ops.iter().map(of).min_by_key(Vec::len).unwrap_or_default()
     }
 
