@@ -3,9 +3,12 @@
 //! The library draws nothing. The terminal, plain and JSON views and the timings page are
 //! readers of [`Event`], and live in `cli`.
 
+mod differences;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use self::differences::{Nearness, changes, nearest};
 use crate::secret;
 
 /// Names one task among all tasks of a [`Reporter`].

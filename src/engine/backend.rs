@@ -17,6 +17,8 @@ pub struct Entry {
     pub executed: i64,
     /// What it added.
     pub layer: LayerRecord,
+    /// Which results of programs it was made of, where it was made of some.
+    pub made_of: Option<String>,
 }
 
 /// A place that holds results of steps. Nothing that goes wrong with it ends a build.

@@ -1,36 +1,32 @@
-//! What a step was made of, and why it is executed: what differs from the time before.
+//! What a step was made of, and why it is executed: what differs from the nearest time before.
 //!
 //! ```text
-//! records/step-materials/<hash of the place and the instruction>   what it was made of, last time
-//! records/step-materials/<hash of the place and the number>        which instruction was there then
-//! records/explain-secret                                           the key of all hashes in them
+//! records/step-materials/…   what it was made of the last few times, see [`Notes`], by its place and
+//!                            instruction
+//! records/step-materials/<hash of the place and the number>   which instructions were there
 //! ```
-//! No value of an argument or variable and no content of a file is kept: they are hashed with a key
-//! that no other store has, so that nobody can find out by trying. Names and paths are kept as they
-//! are. The records say nothing of what a step comes out as, and nothing is looked up by them.
+//! No value of an argument or variable and no content of a file is kept, but hashes of notes. Names and
+//! paths are kept as they are. The records say nothing of what a step comes out as, and nothing is looked
+//! up by them.
 
 use std::collections::BTreeMap;
 
-use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use super::execute::Inputs;
 use super::op::{Action, ExecOp, MountKind, Op};
 use super::read_file::ReadFile;
-use crate::error::{Cannot as _, Result};
+use crate::error::Result;
 use crate::oci::Digest;
-use crate::store::Store;
+use crate::progress::{Nearness, changes, nearest};
+use crate::store::{Notes, Store};
 
 /// The kind of the store's records that hold materials.
 const RECORDS: &str = "step-materials";
-/// The kind and key of the one that holds the key of hashes.
-const SECRET: &str = "explain-secret";
 /// A step that reads more files than this is explained without their names.
 pub(super) const MOST_FILES: usize = 20_000;
-/// How many names of one kind are told.
-const MOST_NAMES: usize = 10;
-/// How many digits of a hash are kept: enough to tell two values apart.
-const HASH_DIGITS: usize = 16;
+/// How many instructions are remembered that were at one number of a stage.
+const MOST_INSTRUCTIONS: usize = 4;
 
 /// Where in a build a step is: what stays the same when its own text or files change.
 #[derive(Clone, Debug)]
@@ -96,83 +92,64 @@ mod lines {
     }
 }
 
-/// Which instruction was at a place: the key of its materials.
-#[derive(Serialize, Deserialize)]
+/// Which instructions were at a place, the last one first: the keys of their materials.
+#[derive(Default, Serialize, Deserialize)]
 struct Written {
-    key: String,
+    keys: Vec<String>,
 }
 
 /// The materials of earlier builds.
 pub(super) struct Notebook {
     store: Store,
-    secret: [u8; 32],
+    notes: Notes,
+}
+
+/// What was read for an op, as far as it was looked at.
+#[derive(Default)]
+pub(super) struct Read {
+    /// What stands for it, in the order in which the op names it.
+    pub digests: Vec<Vec<u8>>,
+    /// The files, where they are few enough to be named.
+    pub files: Option<Vec<ReadFile>>,
 }
 
 impl Notebook {
     /// Opens the notebook of a store.
     pub(super) fn open(store: &Store) -> Result<Self> {
-        let known = store.get_record::<String>(SECRET, SECRET);
-        let known = known.and_then(|text| blake3::Hash::from_hex(text).ok());
-        let secret = match known {
-            Some(secret) => secret.into(),
-            None => Self::begin(store)?,
-        };
-        Ok(Self { store: store.clone(), secret })
+        Ok(Self { store: store.clone(), notes: Notes::open(store, RECORDS)? })
     }
 
-    fn begin(store: &Store) -> Result<[u8; 32]> {
-        let mut secret = [0; 32];
-        let mut filled = 0;
-        while filled < secret.len() {
-            let got = getrandom(&mut secret[filled..], GetRandomFlags::empty());
-            filled += got.map_err(std::io::Error::from).cannot(|| "get random bytes")?;
-        }
-        store.put_record(SECRET, SECRET, &blake3::Hash::from(secret).to_hex().to_string())?;
-        Ok(secret)
-    }
-
-    fn hash(&self, parts: &[&[u8]]) -> String {
-        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        hasher.finalize().to_hex()[..HASH_DIGITS].to_owned()
-    }
-
-    /// What an op is made of.
-    pub(super) fn materials(
-        &self,
-        op: &Op,
-        inputs: &Inputs,
-        digests: &[Vec<u8>],
-        files: Option<Vec<ReadFile>>,
-    ) -> StepMaterials {
+    /// What an op is made of; nothing that was read where that was not looked at.
+    pub(super) fn materials(&self, op: &Op, inputs: &Inputs, read: Option<Read>) -> StepMaterials {
         let fields = fields(op).into_iter();
         let named = |file: ReadFile| {
             let content = file.content.as_ref().map_or(&[][..], |hash| hash.as_slice());
-            let hash = self.hash(&[&file.state, content]);
+            let hash = self.notes.hash(&[&file.state, content]);
             (file.path, hash)
         };
+        let is_read = read.is_some();
+        let Read { digests, files } = read.unwrap_or_default();
         let all: Vec<&[u8]> = digests.iter().map(Vec::as_slice).collect();
+        let value = |value: String| self.notes.hash(&[value.as_bytes()]);
         StepMaterials {
             base: op.base.clone(),
             image: inputs.base.base.as_ref().map(|image| image.manifest.digest().clone()),
-            fields: fields.map(|(name, value)| (name, self.hash(&[value.as_bytes()]))).collect(),
+            fields: fields.map(|(name, text)| (name, value(text))).collect(),
             files: files.map(|files| files.into_iter().map(named).collect()),
-            read: self.hash(&all),
+            read: if is_read { self.notes.hash(&all) } else { String::new() },
         }
     }
 
-    /// Says why a step is executed that is made of `now`, going by the nearest one before it: the same
-    /// instruction, or else what was in its place.
+    /// Says why a step is executed that is made of `now`, going by the nearest one before it: of the same
+    /// instruction, or else of what was in its place.
     pub(super) fn why(&self, place: &Place, now: &StepMaterials) -> Vec<String> {
-        let of = |key: &str| self.store.get_record::<StepMaterials>(RECORDS, key);
-        if let Some(before) = of(&self.key(place)) {
+        let nearest = |earlier| nearest(earlier, |before| now.nearness(before));
+        if let Some(before) = nearest(self.notes.at(&self.key(place))) {
             return now.differences(&before);
         }
-        let other = self.store.get_record::<Written>(RECORDS, &self.number_key(place));
-        match other.and_then(|other| of(&other.key)) {
+        let others = self.written(place).keys;
+        let others = others.iter().flat_map(|key| self.notes.at(key)).collect();
+        match nearest(others) {
             Some(before) => {
                 let mut all = now.differences(&before);
                 all.insert(0, "the instruction is another one".to_owned());
@@ -186,17 +163,28 @@ impl Notebook {
     /// Takes note of what a step is made of.
     pub(super) fn keep(&self, place: &Place, now: &StepMaterials) -> Result<()> {
         let key = self.key(place);
-        self.store.put_record(RECORDS, &key, now)?;
-        self.store.put_record(RECORDS, &self.number_key(place), &Written { key })
+        self.notes.keep(&key, now)?;
+        let mut keys = self.written(place).keys;
+        if keys.first() == Some(&key) {
+            return Ok(());
+        }
+        keys.retain(|other| *other != key);
+        keys.insert(0, key);
+        keys.truncate(MOST_INSTRUCTIONS);
+        self.store.put_record(RECORDS, &self.number_key(place), &Written { keys })
+    }
+
+    fn written(&self, place: &Place) -> Written {
+        self.store.get_record(RECORDS, &self.number_key(place)).unwrap_or_default()
     }
 
     /// Instructions and addresses of contexts may hold passwords: keys are hashes of them.
     fn key(&self, place: &Place) -> String {
-        self.hash(&[b"instruction", place.stage.as_bytes(), place.written.as_bytes()])
+        self.notes.hash(&[b"instruction", place.stage.as_bytes(), place.written.as_bytes()])
     }
 
     fn number_key(&self, place: &Place) -> String {
-        self.hash(&[b"number", place.stage.as_bytes(), &place.number.to_le_bytes()])
+        self.notes.hash(&[b"number", place.stage.as_bytes(), &place.number.to_le_bytes()])
     }
 }
 
@@ -206,6 +194,16 @@ const UNNAMED: &str = "what it reads changed";
 pub(super) const LOST: &str = "nothing it is made of changed, but its result is not in the store";
 
 impl StepMaterials {
+    /// How near this is to another time.
+    fn nearness(&self, before: &Self) -> Nearness {
+        let of_base = Nearness::default().and(self.base == before.base);
+        let of_fields = of_base.and_of(&before.fields, &self.fields);
+        match (&before.files, &self.files) {
+            (Some(before), Some(now)) => of_fields.and_of(before, now),
+            _ => of_fields.and(self.read == before.read),
+        }
+    }
+
     /// What differs from another time, for people.
     fn differences(&self, before: &Self) -> Vec<String> {
         let mut all = Vec::new();
@@ -217,12 +215,12 @@ impl StepMaterials {
             _ => {}
         }
         all.extend(changes(&before.fields, &self.fields));
-        let none = BTreeMap::new();
         let named = match (&before.files, &self.files) {
             (Some(before), Some(now)) => changes(before, now),
-            _ => changes(&none, &none),
+            _ => Vec::new(),
         };
-        if named.is_empty() && self.read != before.read {
+        let was_read = !self.read.is_empty() && !before.read.is_empty();
+        if named.is_empty() && was_read && self.read != before.read {
             let is_named = before.files.is_some() && self.files.is_some();
             let unnamed = format!("{UNNAMED}: of more than {MOST_FILES} files no names are kept");
             all.push(if is_named { UNNAMED.to_owned() } else { unnamed });
@@ -232,26 +230,6 @@ impl StepMaterials {
             all.push(LOST.to_owned());
         }
         all
-    }
-}
-
-/// Names what changed, was added and was removed, a few of each.
-fn changes(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
-    let changed = now.iter().filter(|(name, hash)| before.get(*name).is_some_and(|b| b != *hash));
-    let added = now.keys().filter(|name| !before.contains_key(*name));
-    let removed = before.keys().filter(|name| !now.contains_key(*name));
-    let mut all = Vec::new();
-    tell(&mut all, changed.map(|(name, _)| name), "changed");
-    tell(&mut all, added, "was added");
-    tell(&mut all, removed, "was removed");
-    all
-}
-
-fn tell<'a>(all: &mut Vec<String>, names: impl Iterator<Item = &'a String>, what: &str) {
-    let names: Vec<&String> = names.collect();
-    all.extend(names.iter().take(MOST_NAMES).map(|name| format!("{name} {what}")));
-    if let Some(more) = names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
-        all.push(format!("{more} more like that"));
     }
 }
 
@@ -345,11 +323,9 @@ mod tests {
         ] {
             assert_eq!(now.differences(&before), expected);
         }
-        let (mut many, mut none) = (before.clone(), before.clone());
-        many.files = Some((0..25).map(|n| (format!("{n:02}"), String::new())).collect());
-        none.files = Some(BTreeMap::new());
-        let told = many.differences(&none);
-        assert_eq!((told.len(), told[10].as_str()), (11, "15 more like that"));
+        let mut not_read = before.clone();
+        (not_read.files, not_read.read) = (None, String::new());
+        assert_eq!(not_read.differences(&before), [LOST]);
         let mut unnamed = before.clone();
         (unnamed.files, unnamed.read) = (None, "other".to_owned());
         let many = "what it reads changed: of more than 20000 files no names are kept";
@@ -368,17 +344,5 @@ mod tests {
             let text = serde_json::to_string(&all).unwrap();
             assert_eq!(serde_json::from_str::<StepMaterials>(&text).unwrap(), all, "{text}");
         }
-    }
-
-    #[test]
-    fn hashes_of_two_stores_cannot_be_compared_and_no_value_is_kept() {
-        let hashes = [(); 2].map(|()| {
-            let folder = tempfile::tempdir().unwrap();
-            let store = Store::open(folder.path()).unwrap();
-            let one = Notebook::open(&store).unwrap().hash(&[b"hunter2"]);
-            assert_eq!(Notebook::open(&store).unwrap().hash(&[b"hunter2"]), one);
-            one
-        });
-        assert_ne!(hashes[0], hashes[1]);
     }
 }

@@ -3,13 +3,14 @@
 //! A step's output is a layer, which is packed while later steps run, and for steps that needed a
 //! file system also a folder.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OnceCell, watch};
 
 use super::backend::{Backend, Entry};
 use super::basis::Basis;
+use super::op::StepKind;
 use super::pack::LayerRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Layer;
@@ -79,12 +80,18 @@ struct StepRecord {
     /// What messages call the step, for people. Earlier versions did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instruction: Option<String>,
+    /// Which results of programs it was made of, see `solve::versions`. Steps that were made of none, or
+    /// by earlier versions, do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_of: Option<String>,
 }
 
 /// What an earlier build knew a program's result as, which was executed in this one.
 #[derive(Clone, Debug)]
 pub(super) enum Before {
-    /// There was none, or it is not known any more.
+    /// There was none: nothing can have been made of it.
+    Nothing,
+    /// It is not known any more.
     Unknown,
     /// The archive of a layer.
     Archive(Digest),
@@ -117,6 +124,10 @@ pub struct StepOutput {
     elsewhere: Option<Elsewhere>,
     /// What was there before it, where it is of a program that is executed in this build.
     before: Option<Before>,
+    /// Whether it is of a program: such a step may come out otherwise each time.
+    is_of_program: bool,
+    /// Which results of programs it was made of, see `solve::versions`, once that is known.
+    made_of: OnceLock<String>,
 }
 
 impl StepOutput {
@@ -124,7 +135,21 @@ impl StepOutput {
     pub fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
         let (kept, basis, guards) = (Mutex::new(kept), Basis::Key, Vec::new());
         let (tree, label, elsewhere, before) = (None, None, None, None);
-        Self { key, basis, created, tree, guards, layer, kept, label, elsewhere, before }
+        let (is_of_program, made_of) = (false, OnceLock::new());
+        Self {
+            key,
+            basis,
+            created,
+            tree,
+            guards,
+            layer,
+            kept,
+            label,
+            elsewhere,
+            before,
+            is_of_program,
+            made_of,
+        }
     }
 
     /// What stands for a step that was planned and not executed: it has no layer.
@@ -144,6 +169,43 @@ impl StepOutput {
         Self { before: before.into(), ..self }
     }
 
+    /// A step of a kind.
+    #[must_use]
+    pub(super) fn of_kind(self, kind: StepKind) -> Self {
+        Self { is_of_program: kind == StepKind::Run, ..self }
+    }
+
+    /// Whether it is of a program.
+    pub(super) fn is_of_program(&self) -> bool {
+        self.is_of_program
+    }
+
+    /// Takes note of the results of programs that it was made of.
+    pub(super) fn set_made_of(&self, versions: Option<String>) {
+        if let Some(versions) = versions {
+            self.made_of.get_or_init(|| versions);
+        }
+    }
+
+    /// Which results of programs it was made of, where it says so.
+    pub(super) fn made_of(&self) -> Option<&str> {
+        self.made_of.get().map(String::as_str)
+    }
+
+    /// Whether it may be used where these results of programs are: they are those that it was made of,
+    /// or that is not known.
+    pub(super) fn fits(&self, versions: Option<&str>) -> bool {
+        match (self.made_of(), versions) {
+            (Some(of), Some(now)) => of == now,
+            _ => true,
+        }
+    }
+
+    /// Whether it is of a program that was never executed before this build.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.before, Some(Before::Nothing))
+    }
+
     /// Whether it is of a program that is executed in this build.
     pub(super) fn is_made(&self) -> bool {
         self.before.is_some()
@@ -153,7 +215,7 @@ impl StepOutput {
     pub(super) async fn differs(&self) -> bool {
         match &self.before {
             None => false,
-            Some(Before::Unknown) => true,
+            Some(Before::Nothing | Before::Unknown) => true,
             // Whoever needs a layer that was not packed says so.
             Some(Before::Archive(before)) => {
                 self.layer().await.map_or(true, |layer| layer.diff_id != *before)
@@ -169,9 +231,11 @@ impl StepOutput {
 
     /// A step whose layer must be fetched before it is used.
     pub fn elsewhere(entry: Entry, backend: Arc<dyn Backend>) -> Self {
-        let Entry { key, created, layer, .. } = entry;
+        let Entry { key, created, layer, made_of, .. } = entry;
         let elsewhere = Some(Elsewhere { backend, fetched: OnceCell::new() });
-        Self { elsewhere, ..Self::new(key, created, packed(layer), None) }
+        let output = Self { elsewhere, ..Self::new(key, created, packed(layer), None) };
+        output.set_made_of(made_of);
+        output
     }
 
     /// A step that was executed before, where that is known and its layer is here.
@@ -181,9 +245,10 @@ impl StepOutput {
         if !record.layer.is_in(store)? {
             return Ok(None);
         }
-        let StepRecord { created, layer, kept, instruction } = record;
+        let StepRecord { created, layer, kept, instruction, made_of } = record;
         let label = instruction;
         let output = Self::new(key.to_owned(), created, packed(layer), kept).on(basis);
+        output.set_made_of(made_of);
         Ok(Some(Self { label, ..output }))
     }
 
@@ -197,7 +262,8 @@ impl StepOutput {
     pub fn remember(&self, store: &Store, layer: &LayerRecord) -> Result<()> {
         let (created, layer) = (self.created.clone(), layer.clone());
         let (kept, instruction) = (self.kept(), self.label.clone());
-        let record = StepRecord { created, layer, kept, instruction };
+        let made_of = self.made_of().map(str::to_owned);
+        let record = StepRecord { created, layer, kept, instruction, made_of };
         match self.basis.record_key(&self.key) {
             Some(key) => store.put_record(STEPS, &key, &record),
             None => Ok(()),

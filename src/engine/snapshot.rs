@@ -52,6 +52,11 @@ impl Snapshot {
         self.steps.iter().any(|step| step.is_made())
     }
 
+    /// Whether anything in it is of a program that was never executed before this build.
+    pub(super) fn has_new(&self) -> bool {
+        self.steps.iter().any(|step| step.is_new())
+    }
+
     /// Whether any such program may have come out otherwise than before.
     pub(super) async fn differs(&self) -> bool {
         for step in &self.steps {

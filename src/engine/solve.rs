@@ -4,6 +4,7 @@ mod look_up;
 mod made;
 mod plan;
 mod settle;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
@@ -19,7 +20,7 @@ use super::basis::Basis;
 use super::cancel::Waiting;
 use super::execute::{Execute, Inputs, OpError, Prepared, Run, Table};
 use super::materials::{BaseImage, Collected, GO_CACHES, Materials};
-use super::notebook::{self, MOST_FILES, Notebook, Place};
+use super::notebook::{self, MOST_FILES, Notebook, Place, Read};
 use super::op::{Op, StepKind};
 use super::output::{Executed, NotPacked, StepOutput};
 use super::pack::{LayerRecord, Packer};
@@ -33,6 +34,7 @@ use crate::progress::{Explanation, Origin, Task, TaskKind};
 use crate::transport::{Context, concurrently};
 use look_up::{Definition, Wanted, works_on_cached};
 use made::{Made, works_on_others};
+use versions::Versions;
 
 pub use plan::{Fate, PlannedStep, Planner};
 
@@ -144,10 +146,11 @@ impl Job<'_> {
         self.passed_over.is_none() && !self.on_others
     }
 
-    fn wanted<'a>(&'a self, key: &'a str, definition: Option<&'a str>) -> Wanted<'a> {
+    fn wanted<'a>(&'a self, key: &'a str, definition: Option<&'a Definition>) -> Wanted<'a> {
         Wanted {
             key,
             definition,
+            versions: Versions::of(&self.op, self.inputs),
             label: self.label,
             kind: self.op.kind(),
             use_cache: self.uses_cache(),
@@ -250,7 +253,6 @@ impl Solver {
         // What steps and images left need not be looked at where that was done before.
         let definition = Definition::of(&job.op, job.inputs);
         let given_away = definition.as_ref().filter(|known| self.gives_away(known.on_cached));
-        let given_away = given_away.map(|definition| definition.key.as_str());
         if let Some(definition) = definition.as_ref().filter(|_| job.uses_cache())
             && let Some(key) = self.alias(definition, job.op.kind()).await?
             && let Some(found) = self.known(&job.wanted(&key, given_away)).await?
@@ -349,8 +351,8 @@ impl Solver {
     fn note(&self, job: &Job<'_>, prepared: &dyn Prepared) -> Option<BoxFuture<'static, ()>> {
         let place = job.place?.clone();
         let notebook = self.notebook()?;
-        let files = prepared.files(MOST_FILES);
-        let materials = notebook.materials(&job.op, job.inputs, &prepared.digests(), files);
+        let read = Read { digests: prepared.digests(), files: prepared.files(MOST_FILES) };
+        let materials = notebook.materials(&job.op, job.inputs, Some(read));
         if self.options.explain {
             let why = match job.passed_over {
                 None => match notebook.why(&place, &materials) {
@@ -440,18 +442,23 @@ impl Solver {
         let own = kept.is_none().then(|| tree.clone());
         let created = self.options.created();
         let output = StepOutput::new(wanted.key.to_owned(), created, receiver, kept).on(basis);
-        let output = output.instead_of(self.made(wanted.kind, wanted.key));
+        let output = output.of_kind(wanted.kind).instead_of(self.made(wanted.kind, wanted.key));
         let output = Arc::new(output.holding(own, guards).with_label(wanted.label));
-        let packing = self.pack(tree, output.clone(), sender);
+        let packing = self.pack((tree, wanted.versions.clone()), output.clone(), sender);
         let backend = self.backend.clone().filter(|backend| backend.keeps(wanted.kind));
         let backend = backend.filter(|_| self.gives_away(of_cache));
-        let definition = wanted.definition.map(str::to_owned);
+        let definition = wanted.definition.cloned();
         let (made, executed) = (output.clone(), self.options.now);
         lock(&self.packing).spawn(async move {
             let packed = packing.await;
             if let (Some(backend), Some(layer)) = (backend, packed) {
                 let (key, created) = (made.key.clone(), made.created.clone());
-                let entry = Entry { key, created, executed, layer };
+                let made_of = made.made_of().map(str::to_owned);
+                let entry = Entry { key, created, executed, layer, made_of };
+                let definition = match definition {
+                    Some(definition) => Some(definition.known_key().await),
+                    None => None,
+                };
                 backend.put(&entry, definition.as_deref()).await;
             }
         });
@@ -461,7 +468,7 @@ impl Solver {
     /// Packs what an op made; gives the layer, where that worked.
     fn pack(
         &self,
-        tree: Arc<Tree>,
+        (tree, versions): (Arc<Tree>, Versions),
         output: Arc<StepOutput>,
         sender: watch::Sender<Option<Result<LayerRecord, NotPacked>>>,
     ) -> BoxFuture<'static, Option<LayerRecord>> {
@@ -470,6 +477,8 @@ impl Solver {
         let turn = self.turn.clone();
         let name = output.key[..8.min(output.key.len())].to_owned();
         async move {
+            // Those below are packed before: they have their turns without this one's.
+            output.set_made_of(versions.known().await);
             let turn = turn.acquire_owned().await;
             let packing = blocking_or(move || {
                 let layer = packer.pack(&name, &tree)?;

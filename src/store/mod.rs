@@ -58,6 +58,7 @@ mod ingest;
 mod layout;
 mod lock;
 mod names;
+mod notes;
 mod over;
 mod read;
 mod records;
@@ -86,6 +87,7 @@ pub use folders::{FolderInfo, FolderLocks, ScratchFolder, is_step_folder, unpack
 pub use ingest::Ingest;
 pub use layout::StorePlace;
 pub use lock::Lease;
+pub use notes::Notes;
 pub use read::BlobReader;
 pub use scope::{CacheScope, ScopeName};
 pub use tree::remove_tree;

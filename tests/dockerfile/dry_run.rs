@@ -188,6 +188,42 @@ fn a_plan_after_an_edit_names_the_file_and_what_follows() {
 }
 
 #[test]
+fn all_steps_on_one_that_was_never_executed_run_however_many_they_are() {
+    let bench = need!(prepared());
+    let file = |first: &str| {
+        let steps: String = (0..40).map(|number| format!("RUN echo {number}\n")).collect();
+        bench.file(&format!("FROM busybox\n{first}{steps}"));
+    };
+    file("COPY src /src\n");
+    let planned = states(&plan(&bench, &[]));
+    assert_eq!((planned.len(), planned[0].as_str()), (41, "0 COPY runs"));
+    assert!(planned[1..].iter().all(|step| step == "0 RUN runs"), "{planned:?}");
+    bench.run(&[]).success();
+    let known = states(&plan(&bench, &[]));
+    assert!(known[1..].iter().all(|step| step == "0 RUN known"), "{known:?}");
+    bench.write("src/a", "two");
+    let edited = plan(&bench, &[]);
+    assert!(states(&edited).iter().all(|step| step.ends_with(" runs")), "{edited:#}");
+    assert!(steps(&edited)[1..].iter().all(|step| step.3 == ["a step below it changed"]));
+}
+
+#[test]
+fn a_copy_from_a_stage_that_runs_says_why() {
+    let bench = need!(prepared());
+    bench.file("FROM busybox AS a\nRUN echo 1 > /x\nFROM busybox\nCOPY --from=a /x /y\n");
+    bench.run(&[]).success();
+    let known = plan(&bench, &[]);
+    let stages = &known["images"][0]["platforms"][0]["stages"];
+    evict(&bench, &stages[1]["steps"][0]["layer"]["digest"]);
+    let lost = plan(&bench, &[]);
+    assert_eq!(states(&lost), ["a RUN known", "1 COPY runs"]);
+    let expected = "nothing it is made of changed, but its result is not in the store";
+    assert_eq!(why(&lost, "1", "COPY"), [expected]);
+    let ran = bench.run(&["--explain"]).success();
+    assert!(ran.stderr.contains(&format!("/y: executed: {expected}")), "{}", ran.stderr);
+}
+
+#[test]
 fn a_plan_has_what_the_base_wants_to_be_executed() {
     let triggers = BTreeMap::from([("OnBuild".to_owned(), json!(["COPY src /on/", "RUN true"]))]);
     let bench = need!(Bench::with_base(&Busybox { config: triggers, issue: None }));

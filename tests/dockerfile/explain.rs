@@ -73,7 +73,43 @@ fn no_value_is_kept_or_told_for_an_explanation() {
             assert!(!text.contains(value) && !lines.contains(value), "{value} in {text}");
         }
     }
-    assert_eq!(kept, 4, "two steps, each with its place");
+    assert_eq!(kept, 6, "two steps, each with a note, its slot and its place");
+}
+
+#[test]
+fn the_nearest_earlier_build_is_compared_and_not_the_last() {
+    let bench = need!(Bench::new());
+    bench.file("FROM busybox\nARG MODE\nCOPY src /src/\nRUN echo $MODE\nRUN cat /src/x\n");
+    let built = |mode: &str, x: &str, y: &str| {
+        bench.write("src/x", x);
+        bench.write("src/y", y);
+        let lines = explained(&bench, &["--build-arg", &format!("MODE={mode}")]);
+        ["COPY", "RUN echo", "RUN cat"].map(|name| step(&lines, name).to_owned())
+    };
+    let executed = |whys: [&str; 3]| whys.map(|why| format!("executed: {why}"));
+    let first = "it is executed for the first time";
+    let (below, mode) = ("a step below it changed", "the argument or variable MODE changed");
+    let both = "src/x changed; src/y changed";
+    let below_and_mode = format!("{below}; {mode}");
+    assert_eq!(built("a", "1", "1"), executed([first; 3]));
+    assert_eq!(built("b", "2", "2"), executed([both, &below_and_mode, &below_and_mode]));
+    assert_eq!(built("a", "1", "3"), executed(["src/y changed", below, below]));
+    assert_eq!(built("b", "2", "4"), executed(["src/y changed", below, below]));
+    assert_eq!(built("b", "2", "4"), ["found in the store"; 3]);
+}
+
+#[test]
+fn an_instruction_that_takes_turns_is_compared_with_the_nearest_that_was_there() {
+    let bench = need!(Bench::new());
+    let run = |command: &str, argument: &str| {
+        bench.file(&format!("FROM busybox\nARG A\nRUN {command}\n"));
+        step(&explained(&bench, &["--build-arg", &format!("A={argument}")]), "RUN").to_owned()
+    };
+    run("echo one", "1");
+    run("echo two", "2");
+    let why = "executed: the instruction is another one; the command changed";
+    assert_eq!(run("echo three", "1"), why);
+    assert_eq!(run("echo four", "2"), why);
 }
 
 #[test]

@@ -62,6 +62,56 @@ fn an_image_has_one_version_of_a_stage_whose_result_was_lost() {
 }
 
 #[test]
+fn an_image_has_one_version_of_a_stage_that_another_build_executed_again() {
+    for way in WAYS {
+        let (bench, first) = need!(built(&format!("{STAGE}{way}")));
+        let alone = bench.build(&["--target", "a", "--no-cache-filter", "a"]);
+        has_one_version(&bench, &first, &[], way);
+        assert_eq!(text(&bench.image(), "all"), text(&alone, "all"), "{way}");
+        let ran = bench.run(&["--dry-run"]).success();
+        assert!(!ran.stdout.contains("    runs") && !ran.stdout.contains("    unknown"), "{way}");
+    }
+}
+
+#[test]
+fn a_plan_knows_that_another_build_executed_a_stage_again() {
+    let (bench, _) = need!(built(&format!("{STAGE}{}", WAYS[2])));
+    bench.build(&["--target", "a", "--no-cache-filter", "a"]);
+    let planned = bench.run(&["--dry-run"]).success().stdout;
+    assert!(planned.contains("    known   RUN cat /proc"), "{planned}");
+    assert!(planned.contains("    runs    RUN cp /all /copied"), "{planned}");
+}
+
+#[test]
+fn an_image_has_one_version_of_a_stage_that_another_machine_executed_again() {
+    for way in WAYS {
+        let (mut bench, _) = need!(built(&format!("{STAGE}{way}")));
+        let cache = bench.registry.image("cache");
+        let cached = ["--cache-repo", &cache];
+        let move_on = |bench: &mut Bench, name: &str| {
+            let home = bench.sandbox.path(name);
+            bench.sandbox.set("GONDOLA_HOME", home.to_str().unwrap());
+        };
+        move_on(&mut bench, "first");
+        let first = bench.build(&cached);
+        move_on(&mut bench, "second");
+        let mut alone = vec!["--target", "a", "--no-cache-filter", "a"];
+        alone.extend(cached);
+        let alone = bench.build(&alone);
+        move_on(&mut bench, "third");
+        let third = bench.build(&cached);
+        assert_ne!(text(&first, "all"), text(&third, "all"), "{way}");
+        assert_eq!(text(&alone, "all"), text(&third, "all"), "{way}");
+        assert_eq!(text(&third, "all"), text(&third, "copied"), "{way}");
+        move_on(&mut bench, "fourth");
+        let ran = bench.run(&cached).success();
+        let executed = |line: &&str| line.contains(" step ") && line.contains(": done");
+        assert_eq!(ran.stderr.lines().find(executed), None, "{way}");
+        assert_eq!(bench.image().digest, third.digest, "{way}");
+    }
+}
+
+#[test]
 fn what_works_on_a_stage_that_comes_out_the_same_is_found() {
     let (bench, first) = need!(built(
         "FROM busybox AS a\nRUN echo same > /all\nFROM a\nCOPY --from=a /all /copied\n\

@@ -47,6 +47,10 @@ pub struct Record {
     pub used: i64,
     /// What it added.
     pub layer: LayerRecord,
+    /// Which results of programs it was made of: whoever has others must not use it. Steps that were made
+    /// of none, or by earlier versions, do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_of: Option<String>,
 }
 
 impl Record {
@@ -345,6 +349,7 @@ mod tests {
                 size: 5,
                 diff_id: Digest::of(b"archive"),
             },
+            made_of: None,
         }
     }
 

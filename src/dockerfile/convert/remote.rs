@@ -21,8 +21,8 @@ use crate::progress::Reporter;
 
 impl Entry {
     fn of(record: &Record) -> Self {
-        let Record { key, created, executed, layer, .. } = record.clone();
-        Self { key, created, executed, layer }
+        let Record { key, created, executed, layer, made_of, .. } = record.clone();
+        Self { key, created, executed, layer, made_of }
     }
 }
 
@@ -148,9 +148,9 @@ impl Remote {
             self.stop_writing(&error);
             return;
         }
-        let Entry { key, created, executed, layer } = entry.clone();
+        let Entry { key, created, executed, layer, made_of } = entry.clone();
         let asked = asked.map(str::to_owned).into_iter().collect();
-        let record = Record { key, asked, created, executed, used: self.now, layer };
+        let record = Record { key, asked, created, executed, used: self.now, layer, made_of };
         self.state().changes.add_executed(record);
     }
 
@@ -227,6 +227,7 @@ mod tests {
                 size: 5,
                 diff_id: Digest::of(b"archive"),
             },
+            made_of: None,
         };
         let hour = Some(Duration::from_hours(1));
         for (longest, now, expected) in [

@@ -24,15 +24,19 @@ impl Solver {
         if kind != StepKind::Run {
             return None;
         }
-        let store = &self.options.transport.store;
-        let known = Basis::known(&self.table.scope);
-        let before = known.iter().find_map(|basis| StepOutput::before(store, key, basis));
-        let before = before.unwrap_or(Before::Unknown);
+        let before = self.earlier(key).unwrap_or(Before::Nothing);
         let mut made = lock(&self.made);
         // Of two results of one build it is not known which one others were made of.
         let before = if made.contains_key(key) { Before::Unknown } else { before };
         made.insert(key.to_owned(), before.clone());
         Some(before)
+    }
+
+    /// What an earlier build made with a key.
+    pub(super) fn earlier(&self, key: &str) -> Option<Before> {
+        let store = &self.options.transport.store;
+        let known = Basis::known(&self.table.scope);
+        known.iter().find_map(|basis| StepOutput::before(store, key, basis))
     }
 
     /// An output that was found, which an earlier attempt at this build may have made.
@@ -55,13 +59,19 @@ pub(super) async fn works_on_others(op: &Op, inputs: &Inputs) -> bool {
     false
 }
 
+/// Whether an op works on what a program left that was never executed before this build: then nothing
+/// that is known was made of that.
+pub(super) fn works_on_new(op: &Op, inputs: &Inputs) -> bool {
+    named_by_key(op, inputs).into_iter().any(Snapshot::has_new)
+}
+
 /// Whether an op works on what a program left that is executed in this build.
 pub(super) fn works_on_made(op: &Op, inputs: &Inputs) -> bool {
     named_by_key(op, inputs).into_iter().any(Snapshot::has_made)
 }
 
 /// The files that the key of an op names by their keys, and not by their contents.
-fn named_by_key<'a>(op: &Op, inputs: &'a Inputs) -> Vec<&'a Snapshot> {
+pub(super) fn named_by_key<'a>(op: &Op, inputs: &'a Inputs) -> Vec<&'a Snapshot> {
     let mut all = vec![&inputs.base];
     if let Action::Exec(exec) = &op.action {
         all.extend(exec.binds().filter_map(|from| match inputs.get(from) {

@@ -9,6 +9,9 @@
 //! - A copy takes files of a stage or image, and nobody noted what these come to. Then any key is
 //!   possible, also of all steps on it.
 //!
+//! A program that was never executed leaves what nothing was made of yet: all that works on it runs, whatever
+//! its key is.
+//!
 //! Besides, programs that run may come out otherwise than before. What works on that is known by the key
 //! that it had only if they do not, and what is copied out of it is not known before.
 //!
@@ -19,11 +22,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::look_up::{Definition, Wanted, works_on_cached};
-use super::made::works_on_made;
+use super::made::{works_on_made, works_on_new};
 use super::settle::Question;
+use super::versions::Versions;
 use super::{Solver, Step, lock};
 use crate::engine::execute::{Inputs, OpError, Prepared, Provider};
-use crate::engine::notebook::{MOST_FILES, Place};
+use crate::engine::notebook::{MOST_FILES, Place, Read};
 use crate::engine::op::{Action, Input, Op, StepKind};
 use crate::engine::output::{Before, StepOutput};
 use crate::engine::pack::LayerRecord;
@@ -86,13 +90,15 @@ impl Planner {
     /// Says what would become of a step.
     pub async fn plan(&self, solver: &Solver, step: Step) -> Result<PlannedStep, OpError> {
         let Step { op, inputs, label, passed_over, place } = step;
-        let use_cache = passed_over.is_none();
+        let is_new = works_on_new(&op, &inputs);
+        let use_cache = passed_over.is_none() && !is_new;
         let found = self.candidates(solver, &op, &inputs, use_cache).await?;
         let mut known = Vec::new();
         for key in &found.keys {
             let wanted = Wanted {
                 key,
                 definition: None,
+                versions: Versions::of(&op, &inputs),
                 label: &label,
                 kind: op.kind(),
                 use_cache,
@@ -111,22 +117,28 @@ impl Planner {
             None if runs => (Fate::Runs, self.why(solver, &place, &inputs, &found)),
             None => (Fate::Unknown, vec![self.why_unknown(&op, &inputs).to_owned()]),
         };
-        let output = Arc::new(self.stand_in(&op, found.keys));
+        let output = Arc::new(self.stand_in(solver, &op, (fate == Fate::Runs, found.keys)));
         Ok(PlannedStep { output, fate, why })
     }
 
-    /// What stands for the output of a step that can have these keys.
-    fn stand_in(&self, op: &Op, keys: Vec<String>) -> StepOutput {
+    /// What stands for the output of a step that can have these keys, and maybe runs for certain.
+    fn stand_in(&self, solver: &Solver, op: &Op, (runs, keys): (bool, Vec<String>)) -> StepOutput {
         let key = match keys.first() {
             Some(first) => first.clone(),
             None => format!("unknown {}", op.definition()),
         };
+        let was_executed = |key: &String| solver.earlier(key).is_some();
+        let is_new = runs && !keys.is_empty() && !keys.iter().any(was_executed);
         if keys.len() != 1 {
             lock(&self.possible).insert(key.clone(), keys);
         }
         // A program may come out otherwise than the time before.
-        let before = (op.kind() == StepKind::Run).then_some(Before::Unknown);
-        StepOutput::planned(key).instead_of(before)
+        let before = (op.kind() == StepKind::Run).then_some(if is_new {
+            Before::Nothing
+        } else {
+            Before::Unknown
+        });
+        StepOutput::planned(key).of_kind(op.kind()).instead_of(before)
     }
 
     /// The keys that files with a key can have; none for any.
@@ -153,9 +165,12 @@ impl Planner {
             let op = Arc::new(op.clone());
             Some(solver.executor().prepare(op, inputs.clone()).await?)
         };
-        let bases = self.keys_of(&op.base);
+        let mut bases = self.keys_of(&op.base);
         let mut candidates = Candidates { keys: Vec::new(), ops: Vec::new(), prepared };
-        if !reads(op).iter().all(|key| self.has_one_key(key)) {
+        if inputs.base.has_new() {
+            // It runs with any of them: one is enough to go on with.
+            bases.truncate(1);
+        } else if !reads(op).iter().all(|key| self.has_one_key(key)) {
             return Ok(candidates);
         }
         for base in bases {
@@ -165,7 +180,12 @@ impl Planner {
                     let digests = prepared.digests();
                     keys(solver, &op, inputs, (&digests, use_cache), &mut candidates.ops).await?
                 }
-                None => copy_keys(solver, &op, inputs).await?,
+                None => {
+                    if candidates.ops.is_empty() {
+                        candidates.ops.push(op.clone());
+                    }
+                    copy_keys(solver, &op, inputs).await?
+                }
             };
             if keys.is_empty() || candidates.keys.len() + keys.len() > MOST_KEYS {
                 candidates.keys.clear();
@@ -185,16 +205,15 @@ impl Planner {
         inputs: &Inputs,
         found: &Candidates,
     ) -> Vec<String> {
-        if !lock(&self.running).insert(found.keys.clone()) {
+        if !found.keys.is_empty() && !lock(&self.running).insert(found.keys.clone()) {
             return vec![SAME.to_owned()];
         }
-        let (Some(notebook), Some(prepared)) = (solver.notebook(), &found.prepared) else {
-            return Vec::new();
+        let Some(notebook) = solver.notebook() else { return Vec::new() };
+        let read = || {
+            let prepared = found.prepared.as_ref()?;
+            Some(Read { digests: prepared.digests(), files: prepared.files(MOST_FILES) })
         };
-        let digests = prepared.digests();
-        let materials =
-            |op: &Op| notebook.materials(op, inputs, &digests, prepared.files(MOST_FILES));
-        let of = |op: &Op| notebook.why(place, &materials(op));
+        let of = |op: &Op| notebook.why(place, &notebook.materials(op, inputs, read()));
         found.ops.iter().map(of).min_by_key(Vec::len).unwrap_or_default()
     }
 
