@@ -1,11 +1,13 @@
 //! The one error type: what was being done, to what, why it failed, and the next move.
 
+mod nearest;
 mod system;
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
+pub use self::nearest::nearest;
 use crate::secret;
 
 /// A result whose error is [`Error`].

@@ -202,6 +202,13 @@ pub fn clean(path: &str) -> String {
     }
 }
 
+/// A path taken as relative to a working folder. A trailing slash stays.
+pub fn in_folder(working_folder: &str, path: &str) -> String {
+    let whole =
+        if path.starts_with('/') { path.to_owned() } else { format!("/{working_folder}/{path}") };
+    clean(&whole)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,13 +38,14 @@
 //! rootfs: blocking disk error oci progress layer sandbox registry store image transport
 //! engine: blocking error oci progress layer store image transport
 //! cache: blocking disk error oci progress layer registry store image transport engine
+//! context: blocking clock error glob oci secret layer store transport engine
 //! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs cache
-//! dockerfile: blocking clock disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine cache
-//! execute: blocking disk error oci progress secret layer sandbox store image transport rootfs engine dockerfile cache
+//! dockerfile: blocking disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine cache context
+//! execute: blocking disk error glob oci progress secret layer sandbox store image transport rootfs engine cache context
 //! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
 //! config: disk error literal oci layer golang
 //! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute cache
-//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline cache
+//! cli: blocking disk error literal oci progress secret layer sandbox registry store image transport rootfs engine golang dockerfile execute container config pipeline cache context
 //! ```
 
 pub mod blocking;
@@ -53,6 +54,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod container;
+pub mod context;
 pub mod disk;
 pub mod dockerfile;
 pub mod engine;

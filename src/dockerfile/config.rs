@@ -183,23 +183,16 @@ pub fn volume(config: &mut ImageConfig, folders: &[String]) -> Result<String> {
 
 /// `WORKDIR`: relative to the one before.
 pub fn workdir(config: &mut ImageConfig, path: &str) -> String {
-    let folder = in_folder(&config.config.working_dir, path);
+    let folder = glob::in_folder(&config.config.working_dir, path);
     config.config.working_dir.clone_from(&folder);
     format!("WORKDIR {folder}")
 }
 
-/// A path taken as relative to a working folder. A trailing slash stays.
-pub fn in_folder(working_folder: &str, path: &str) -> String {
-    let whole =
-        if path.starts_with('/') { path.to_owned() } else { format!("/{working_folder}/{path}") };
-    glob::clean(&whole)
-}
-
-/// The destination of a copy: as [`in_folder`], but what names a folder ends with a slash.
+/// The destination of a copy: as [`glob::in_folder`], but what names a folder ends with a slash.
 pub fn destination(working_folder: &str, path: &str) -> String {
     let names_folder =
         path.ends_with('/') || matches!(path, "" | "." | "..") || path.ends_with("/.");
-    let cleaned = in_folder(working_folder, path);
+    let cleaned = glob::in_folder(working_folder, path);
     if names_folder && cleaned != "/" { format!("{cleaned}/") } else { cleaned }
 }
 

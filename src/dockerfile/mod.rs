@@ -4,12 +4,9 @@
 //! target needs, and [`scope`] holds the variables while a stage is executed, step by step.
 
 pub mod config;
-pub mod context;
 pub mod convert;
-pub mod copy;
 pub mod diagnostic;
 pub mod expand;
-pub mod ignore;
 pub mod instruction;
 pub mod lint;
 pub mod mount;
@@ -19,8 +16,6 @@ pub mod scope;
 pub mod source;
 pub mod stages;
 pub mod text;
-
-pub use crate::engine::files;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level};
 pub use self::instruction::{Dockerfile, Instruction, Kind, Stage};

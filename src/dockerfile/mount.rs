@@ -1,8 +1,9 @@
 //! `RUN --mount`: its keys, what each type of mount allows, and its defaults.
 
-use crate::dockerfile::diagnostic::{Diagnostic, nearest};
+use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::expand::Unexpandable;
 use crate::dockerfile::source::{Span, Word};
+use crate::error::nearest;
 use crate::literal::{boolean, size};
 
 /// A `--mount` flag as written. Every value but `from` is expanded when the step is executed.

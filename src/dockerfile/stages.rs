@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use super::diagnostic::{Diagnostic, Diagnostics, nearest};
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::expand::{Expanded, Expander};
 use super::instruction::{Dockerfile, From, Instruction, Kind};
 use super::scope::{Globals, Inputs, expand};
 use super::source::{Source, Span, Word};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, nearest};
 use crate::oci::{Platform, Reference, docker_hub};
 
 /// Where files come from, or what a stage is based on.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crate::dockerfile::copy::{self, Destination, Selected};
+use crate::context::copy::{self, Destination, Selected};
 use crate::engine::ReadFile;
 use crate::engine::files::TreeFiles;
 use crate::error::Result;

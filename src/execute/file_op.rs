@@ -11,10 +11,10 @@ use futures_util::future::BoxFuture;
 use super::Executor;
 use super::context_files::read_files;
 use crate::blocking::blocking_or;
-use crate::dockerfile::context::{self, GitSource, Unpacked};
-use crate::dockerfile::convert::download::{self, is_remote};
-use crate::dockerfile::copy::{self, Chmod, Destination, Inside, Selected, Selection};
-use crate::dockerfile::ignore::Patterns;
+use crate::context::copy::{self, Chmod, Destination, Inside, Selected, Selection};
+use crate::context::download::{self, is_remote};
+use crate::context::ignore::Patterns;
+use crate::context::{self, GitSource, Unpacked};
 use crate::engine::files::{Files, Node, TreeFiles};
 use crate::engine::op::{Action, AddOp, CopyOp, Input};
 use crate::engine::{

@@ -37,11 +37,12 @@ use super::levels::{self, Opened};
 use super::mounts::{self, Mounted};
 use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
-use crate::dockerfile::{config, copy};
+use crate::context::copy;
 use crate::engine::files::{Files, LastLink, locate, resolve};
 use crate::engine::op::{Access as Owner, ExecOp, Sharing};
 use crate::engine::{Inputs, Snapshot};
 use crate::error::Result;
+use crate::glob;
 use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
 use crate::sandbox::{Access, Changes, Durability, Mount, Secret};
@@ -160,7 +161,7 @@ impl Step {
             (None, None) => format!("{home}/go/pkg/mod"),
         };
         let all = [("go-build", cache), (MODULES, modules)];
-        Ok(all.into_iter().map(|(name, path)| (name, config::in_folder("/", &path))).collect())
+        Ok(all.into_iter().map(|(name, path)| (name, glob::in_folder("/", &path))).collect())
     }
 
     fn home(&self) -> Result<String> {
@@ -275,7 +276,7 @@ impl Step {
             Some(folder) => folder.clone(),
             None => format!("{}/.config", self.home()?),
         };
-        let target = config::in_folder("/", &format!("{folder}/go/telemetry"));
+        let target = glob::in_folder("/", &format!("{folder}/go/telemetry"));
         if self.is_free(&target)? {
             let target = self.lead("go-telemetry", &target, mounted)?;
             mounted.mounts.push(Mount::Tmpfs { target, size_bytes: None, mode: 0o777 });
@@ -353,7 +354,7 @@ fn may_read(source: &str, folder: &str) -> bool {
     let is_whole = plain.len() == source.len();
     let plain =
         if is_whole { plain } else { plain.rsplit_once('/').map_or("", |(folder, _)| folder) };
-    let rooted = config::in_folder("/", plain);
+    let rooted = glob::in_folder("/", plain);
     covers(&rooted, folder) || covers(folder, &rooted)
 }
 

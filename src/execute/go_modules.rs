@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::Executor;
 use super::go_cache::{has_go, text};
 use crate::blocking::blocking_or;
-use crate::dockerfile::config;
 use crate::engine::Inputs;
 use crate::engine::files::{Files, LastLink, locate, resolve};
 use crate::engine::op::{ExecOp, MountKind};
 use crate::error::Result;
+use crate::glob;
 
 /// What makes a folder and all below it a module, or several.
 const FILES: [&str; 2] = ["go.mod", "go.work"];
@@ -80,7 +80,7 @@ fn is_set(files: &dyn Files, path: &str) -> Result<bool> {
 fn holds_go(files: &dyn Files, binds: &[Bind], folder: &str) -> Result<bool> {
     let real = locate(files, folder.as_bytes(), LastLink::Follow)?;
     let real = real.map_or_else(|| "/".to_owned(), |path| format!("/{path}"));
-    for folder in [config::in_folder("/", folder), real] {
+    for folder in [glob::in_folder("/", folder), real] {
         let folder = folder.trim_end_matches('/');
         for bind in binds {
             let target = bind.target.trim_end_matches('/');
@@ -123,7 +123,7 @@ fn is_go(name: &[u8]) -> bool {
 fn is_in_module(files: &dyn Files, binds: &[Bind], folder: &str) -> Result<bool> {
     let real = locate(files, folder.as_bytes(), LastLink::Follow)?;
     let real = real.map_or_else(|| "/".to_owned(), |path| format!("/{path}"));
-    for begin in [config::in_folder("/", folder), real] {
+    for begin in [glob::in_folder("/", folder), real] {
         let mut folder = begin.trim_end_matches('/');
         loop {
             for name in FILES {

@@ -12,7 +12,7 @@ use super::context_files::{copied, folder_of, read_files};
 use super::lock;
 use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
-use crate::dockerfile::copy::{self, Selected, Selection};
+use crate::context::copy::{self, Selected, Selection};
 use crate::engine::files::Files;
 use crate::engine::op::{Access as Owner, ExecOp, Mount, MountKind, Sharing};
 use crate::engine::{

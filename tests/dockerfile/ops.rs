@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use gondola::dockerfile::context::GitSource;
+use gondola::context::GitSource;
 use gondola::dockerfile::convert::{
     CachePolicy, ContextSource, FileSource, ImagePlatform, Job, NamedContext, Recipe, SecretSource,
     Tools, build,

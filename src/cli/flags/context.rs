@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::refuse;
-use crate::dockerfile::context::GitSource;
+use crate::context::GitSource;
 use crate::dockerfile::convert::{ContextSource, NamedContext};
 use crate::error::{Error, Result};
 use crate::secret;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::converted::{Converted, Spans};
-use super::download::is_remote;
 use super::failure::{At as _, Failure};
 use super::stage::Stage;
+use crate::context::copy::Chmod;
+use crate::context::download::is_remote;
 use crate::dockerfile::Diagnostic;
 use crate::dockerfile::config;
-use crate::dockerfile::copy::Chmod;
 use crate::dockerfile::instruction::{Add, Copy, Transfer};
 use crate::dockerfile::source::{Span, Word};
 use crate::engine::op::{Action, AddOp, CopyOp};

@@ -17,6 +17,7 @@ use crate::engine::op::{
     self, Access, Action, Alternative, ExecOp, Input, Mount, MountKind, Script, Sharing,
     UnaskedCaches,
 };
+use crate::glob;
 use crate::oci::ContainerConfig;
 use crate::sandbox::Network;
 
@@ -259,13 +260,13 @@ fn access(access: mount::Access) -> Access {
 fn target(stage: &Stage<'_>, mount: &mount::Mount, number: usize) -> String {
     let folder = &stage.config.config.working_dir;
     match (&mount.target, &mount.kind) {
-        (Some(target), _) => config::in_folder(folder, target),
+        (Some(target), _) => glob::in_folder(folder, target),
         (None, mount::MountKind::Secret(SecretMount { file: Some(file), .. })) => {
-            config::in_folder(folder, file)
+            glob::in_folder(folder, file)
         }
         (None, mount::MountKind::Secret(secret)) => format!("{SECRETS}/{}", secret.id),
         (None, mount::MountKind::Ssh { .. }) => format!("/run/buildkit/ssh_agent.{number}"),
-        (None, _) => config::in_folder(folder, ""),
+        (None, _) => glob::in_folder(folder, ""),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::dockerfile::context::GitSource;
+use crate::context::GitSource;
 use crate::engine::{SecretSource, SolveOptions, StepKind, Table};
 use crate::layer::Encoding;
 use crate::oci::{MediaType, Platform, Repository};

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::download;
 use super::job::{ContextSource, FileSource, Job, Tools};
 use crate::blocking::blocking;
+use crate::context::download;
+use crate::context::ignore::Patterns;
+use crate::context::{self, Checkout, Digests, Folder};
 use crate::disk;
-use crate::dockerfile::context::{self, Checkout, Digests, Folder};
-use crate::dockerfile::files::{Files, LastLink, TreeFiles, resolve};
-use crate::dockerfile::ignore::Patterns;
 use crate::dockerfile::source::Source;
+use crate::engine::files::{Files, LastLink, TreeFiles, resolve};
 use crate::engine::materials::Revision;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, HeldFolder, Tree, TreePath};
@@ -229,7 +229,7 @@ impl Ignoring {
 }
 
 impl Files for Ignoring {
-    fn node(&self, path: Option<&TreePath>) -> Result<Option<crate::dockerfile::files::Node>> {
+    fn node(&self, path: Option<&TreePath>) -> Result<Option<crate::engine::files::Node>> {
         let Some(node) = self.files.node(path)? else { return Ok(None) };
         match path {
             Some(path) if self.leaves_out(path, node.entry.is_directory())? => Ok(None),
@@ -240,10 +240,10 @@ impl Files for Ignoring {
     fn children(
         &self,
         folder: Option<&TreePath>,
-    ) -> Result<Vec<(Vec<u8>, crate::dockerfile::files::Node)>> {
+    ) -> Result<Vec<(Vec<u8>, crate::engine::files::Node)>> {
         let mut kept = Vec::new();
         for (name, node) in self.files.children(folder)? {
-            let path = crate::dockerfile::files::join(folder, &name)?;
+            let path = crate::engine::files::join(folder, &name)?;
             if !self.leaves_out(&path, node.entry.is_directory())? {
                 kept.push((name, node));
             }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::job::Job;
-use crate::dockerfile::diagnostic::nearest;
 use crate::dockerfile::instruction::{Dockerfile, Instruction, Kind};
 use crate::dockerfile::scope;
+use crate::error::nearest;
 
 /// Says what is wrong with each argument of a build that no stage of the file declares, whether the
 /// target needs that one or not.

@@ -1,9 +1,10 @@
 //! Rules about what variables come out as: executes the variables of every stage.
 
+use crate::error::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{At, Findings, LintContext, Rule};
-use crate::dockerfile::diagnostic::{Diagnostic, nearest};
+use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::expand::{Expanded, Expander, Variables};
 use crate::dockerfile::instruction::{
     Add, ArgDefinition, CommandLine, Copy, Dockerfile, From, Instruction, Kind, Pair, Run, Transfer,

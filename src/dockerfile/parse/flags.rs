@@ -1,7 +1,8 @@
 //! The flags of an instruction.
 
-use crate::dockerfile::diagnostic::{Diagnostic, nearest};
+use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::source::{Span, Word};
+use crate::error::nearest;
 
 /// What an instruction's flag takes.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! From statements to typed instructions.
 
+use crate::error::nearest;
 use std::time::Duration;
 
 use super::flags::{Flags, Takes};
 use super::statement::{Arguments, KEYWORDS, Statement, split_pair};
 use super::transfer;
-use crate::dockerfile::diagnostic::{Diagnostic, nearest};
+use crate::dockerfile::diagnostic::Diagnostic;
 use crate::dockerfile::instruction::{
     Alias, ArgDefinition, CommandLine, From, HealthTiming, Healthcheck, Instruction, Kind, Onbuild,
     Pair, Run, RunNetwork, Security,

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gondola::context::ignore::Patterns;
 use gondola::dockerfile::expand::Expander;
-use gondola::dockerfile::ignore::Patterns;
 use gondola::dockerfile::lint::LintContext;
 use gondola::dockerfile::{
     Dockerfile, Globals, Graph, Inputs, Kind, Scope, Source, Span, check, parse,

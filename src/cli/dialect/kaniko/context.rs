@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{KanikoArgs, input, usage};
 use crate::cli::session::Session;
-use crate::dockerfile::context::GitSource;
+use crate::context::GitSource;
 use crate::dockerfile::convert::ContextSource;
 use crate::error::{Error, ErrorKind, Result};
 use crate::literal;

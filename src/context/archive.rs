@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use crate::dockerfile::files::{LastLink, TreeFiles, resolve};
+use crate::engine::files::{LastLink, TreeFiles, resolve};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{
     ArchiveReader, Content, Entry, EntryKind, FileReader, Limits, ListedEntry, ListedKind, Tree,

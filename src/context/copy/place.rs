@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::chmod::Chmod;
 use super::owner::Owner;
 use super::select::Selected;
-use crate::dockerfile::files::{Files, LastLink, Node, join, locate, resolve};
+use crate::engine::files::{Files, LastLink, Node, join, locate, resolve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
@@ -257,8 +257,8 @@ mod tests {
 
     use super::super::select::{Selection, select};
     use super::*;
-    use crate::dockerfile::files::TreeFiles;
-    use crate::dockerfile::files::tests::files;
+    use crate::engine::files::TreeFiles;
+    use crate::engine::files::tests::files;
 
     fn context() -> TreeFiles {
         let file = |text: &str| Entry::file(text.to_owned(), 0o640).modified(5);

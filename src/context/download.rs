@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
-use crate::dockerfile::context::GitSource;
+use crate::context::GitSource;
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::transport;

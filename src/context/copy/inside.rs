@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::dockerfile::files::Node;
+use crate::engine::files::Node;
 use crate::error::Result;
 use crate::layer::{self, Tree, TreePath};
 

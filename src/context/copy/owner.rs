@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::dockerfile::files::{Files, LastLink, resolve};
+use crate::engine::files::{Files, LastLink, resolve};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::EntryKind;
 
@@ -84,7 +84,7 @@ fn read(files: &dyn Files, path: &str) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dockerfile::files::TreeFiles;
+    use crate::engine::files::TreeFiles;
     use crate::layer::{Entry, Tree};
 
     fn lists() -> TreeFiles {

@@ -7,8 +7,8 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::digests::{Digests, Wanted};
-use crate::dockerfile::files::{Children, DESCRIBED_AT_ONCE, Files, Node, join};
-use crate::dockerfile::ignore::Patterns;
+use crate::context::ignore::Patterns;
+use crate::engine::files::{Children, DESCRIBED_AT_ONCE, Files, Node, join};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, ContentHash, Entry, EntryKind, HeldFolder, Inner, TreePath};
 
@@ -252,7 +252,7 @@ pub fn open(root: &Path, shown: &str) -> Result<Arc<HeldFolder>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dockerfile::copy::{Selection, select};
+    use crate::context::copy::{Selection, select};
 
     fn listed(patterns: &[&str]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
@@ -303,7 +303,7 @@ mod tests {
     fn all_of(context: &Folder) -> Result<Vec<(String, Vec<u8>)>> {
         let all = Selection { sources: vec![".".to_owned()], ..Selection::default() };
         let mut selected = select(context, &all)?;
-        crate::dockerfile::copy::digest(context, &mut selected)?;
+        crate::context::copy::digest(context, &mut selected)?;
         let mut found = Vec::new();
         for (path, node) in selected[0].inside.iter() {
             if let EntryKind::File(content) = &node.entry.kind {
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_was_hashed_is_what_is_packed_at_whichever_boundary_a_file_changes() {
-        use crate::dockerfile::copy::{Destination, digest, place};
+        use crate::context::copy::{Destination, digest, place};
         use crate::layer::boundary::{Boundary, hooked};
         use crate::layer::{Encoding, FileContent, WriteOptions, write};
         let folder = tempfile::tempdir().unwrap();
@@ -338,7 +338,7 @@ mod tests {
                 let all = Selection { sources: vec![".".to_owned()], ..Selection::default() };
                 let mut selected = select(&context, &all)?;
                 digest(&context, &mut selected)?;
-                let files = crate::dockerfile::files::TreeFiles::default();
+                let files = crate::engine::files::TreeFiles::default();
                 let destination = Destination {
                     path: "/",
                     files: &files,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::inside::Inside;
-use crate::dockerfile::files::{Children, DESCRIBED_AT_ONCE, Files, LastLink, Node, join, resolve};
-use crate::dockerfile::ignore::{Patterns, Verdict};
+use crate::context::ignore::{Patterns, Verdict};
+use crate::engine::files::{Children, DESCRIBED_AT_ONCE, Files, LastLink, Node, join, resolve};
 use crate::error::{Error, ErrorKind, Result};
 use crate::glob;
 use crate::layer::{Entry, EntryKind, TreePath};
@@ -260,7 +260,7 @@ fn missing(files: &dyn Files, path: &str, source: &str) -> Error {
         .into_iter()
         .filter_map(|(name, _)| String::from_utf8(name).ok())
         .collect();
-    match crate::dockerfile::diagnostic::nearest(name, names.iter().map(String::as_str)) {
+    match crate::error::nearest(name, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
@@ -420,8 +420,8 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dockerfile::files::TreeFiles;
-    use crate::dockerfile::files::tests::files;
+    use crate::engine::files::TreeFiles;
+    use crate::engine::files::tests::files;
     use crate::layer::Tree;
 
     fn context() -> TreeFiles {

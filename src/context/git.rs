@@ -6,8 +6,7 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
-use crate::dockerfile::diagnostic::nearest;
-use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result, nearest};
 use crate::secret;
 
 /// A repository, and which of its trees is meant.
