@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::listed::ListedFiles;
 use super::merged::{Merged, ViewFiles};
+use super::place::Place;
 use super::{Executor, lock};
 use crate::blocking::blocking_or;
 use crate::engine::files::{Files, TreeFiles};
 use crate::engine::{Executed, Provider, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rootfs::{Fork, Rootfs, Unpacker};
+use crate::rootfs::{Fork, Listing, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
 
 impl Executor {
@@ -22,21 +24,37 @@ impl Executor {
     }
 
     /// The files of a snapshot for looking at. Makes a root file system only of what was not made by
-    /// this process without one.
+    /// this process without one; where there can be none, files are listed, and not unpacked.
     pub(super) async fn files(&self, snapshot: &Snapshot) -> Result<Arc<dyn Files>> {
         let own = snapshot.steps.iter().rev().take_while(|step| step.tree.is_some()).count();
         let below = snapshot.up_to(snapshot.steps.len() - own);
         let view: Arc<dyn Files> = if below.base.is_none() && below.steps.is_empty() {
             Arc::new(TreeFiles::default())
         } else {
-            let rootfs = self.rootfs(&below).await?;
-            Arc::new(ViewFiles(blocking_or(move || rootfs.view()).await?))
+            match self.place().await {
+                Place::Sandbox(_) => {
+                    let rootfs = self.rootfs(&below).await?;
+                    Arc::new(ViewFiles(blocking_or(move || rootfs.view()).await?))
+                }
+                Place::Host(_) => self.listed(&below).await?,
+            }
         };
         if own == 0 {
             return Ok(view);
         }
         let steps = snapshot.steps[snapshot.steps.len() - own..].to_vec();
         Ok(Arc::new(Merged { steps, below: view }))
+    }
+
+    /// The files of a snapshot where nothing is unpacked.
+    async fn listed(&self, snapshot: &Snapshot) -> Result<Arc<ListedFiles>> {
+        let cell = lock(&self.listed).entry(snapshot.key.clone()).or_default().clone();
+        let list = || async {
+            let image = snapshot.image(&self.tools.transport).await?;
+            let listing = Listing::of_image(&image, &self.tools.transport).await?;
+            Ok::<_, Error>(Arc::new(ListedFiles::new(listing)))
+        };
+        cell.get_or_try_init(list).await.cloned()
     }
 
     /// The root file system of a snapshot.

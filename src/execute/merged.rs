@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::engine::StepOutput;
 use crate::engine::files::{Files, Node, join};
 use crate::error::Result;
-use crate::layer::{EntryKind, Tree, TreePath};
+use crate::layer::{ContentHash, Entry, EntryKind, Tree, TreePath};
 use crate::rootfs::{Follow, View};
 
 /// The merged files of a root file system.
 pub(super) struct ViewFiles(pub View);
 
 impl ViewFiles {
-    fn as_node(entry: crate::layer::Entry) -> Node {
+    fn as_node(entry: Entry) -> Node {
         use std::os::unix::fs::MetadataExt as _;
         let identity = match &entry.kind {
             EntryKind::File(crate::layer::Content::File(file)) => {
@@ -30,7 +30,7 @@ impl Files for ViewFiles {
     fn node(&self, path: Option<&TreePath>) -> Result<Option<Node>> {
         let Some(path) = path else {
             let root = self.0.find("/", Follow::NotLast)?;
-            let entry = root.map_or(crate::layer::Entry::directory(0o755), |root| root.entry);
+            let entry = root.map_or(Entry::directory(0o755), |root| root.entry);
             return Ok(Some(Self::as_node(entry)));
         };
         let Ok(text) = std::str::from_utf8(path.as_bytes()) else { return Ok(None) };
@@ -92,5 +92,10 @@ impl Files for Merged {
             }
         }
         Ok(children)
+    }
+
+    fn digests(&self, files: &[(TreePath, &Entry)]) -> Result<Vec<ContentHash>> {
+        // What is below may have to bring contents first.
+        self.below.digests(files)
     }
 }

@@ -6,7 +6,8 @@
 //!   Take, MakeFolder ─────────────────────────────────────────────────────────┘
 //! ```
 //! A root file system is made only for what needs one: a program, or a look at the files of an image.
-//! What was made by this process without one is looked at as it is.
+//! What was made by this process without one is looked at as it is. Where no sandbox works, nothing is
+//! unpacked: files are listed, and programs of Go alone are executed, on the host.
 
 mod agent;
 mod cache_mounts;
@@ -17,8 +18,10 @@ mod files;
 mod go_cache;
 mod go_modules;
 mod levels;
+mod listed;
 mod merged;
 mod mounts;
+mod place;
 mod shell;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,17 +31,18 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use crate::blocking::blocking_or;
 use crate::engine::op::Action;
 use crate::engine::{Execute, Inputs, Op, OpError, Prepared, Snapshot, Table};
 use crate::error::Result;
 use crate::image::Image;
 use crate::oci::{Digest, Platform};
-use crate::rootfs::{Rootfs, Unpacker};
+use crate::rootfs::Rootfs;
 use crate::sandbox::{Chooser, Isolation, Launcher};
 use crate::transport;
 use cache_mounts::Caches;
 use context_files::ContextFiles;
+use listed::ListedFiles;
+use place::Place;
 use shell::FirstFailed;
 
 /// An isolation that works here, and what starts processes on it.
@@ -81,12 +85,15 @@ pub struct LocalExecutor(Arc<Executor>);
 /// What executes ops.
 struct Executor {
     tools: Tools,
-    /// How programs are isolated, once that is known.
-    isolated: OnceCell<Isolated>,
+    /// Where programs are executed, once that is known.
+    place: OnceCell<Place>,
     /// What steps keep for each other.
     caches: OnceLock<Caches>,
     /// Root file systems by the keys of their snapshots.
     roots: Mutex<BTreeMap<String, Arc<OnceCell<Rootfs>>>>,
+    /// Files that were listed, by the keys of their snapshots. Contents that steps took of them stay as
+    /// long as the build lasts.
+    listed: Mutex<BTreeMap<String, Arc<OnceCell<Arc<ListedFiles>>>>>,
     /// Copies of files of contexts that steps see, by what stands for them in keys.
     context_files: Mutex<BTreeMap<String, Arc<OnceCell<Arc<ContextFiles>>>>>,
     /// Bases whose layers become those of an image that is kept here.
@@ -97,20 +104,13 @@ struct Executor {
     noted: Mutex<BTreeSet<&'static str>>,
 }
 
-/// How programs are isolated.
-struct Isolated {
-    /// The isolation, and what starts processes on it.
-    chosen: Chosen,
-    /// What makes root file systems for that.
-    unpacker: Unpacker,
-}
-
 impl LocalExecutor {
     /// Makes an executor for one build.
     pub fn new(tools: Tools) -> Self {
         Self(Arc::new(Executor {
             tools,
-            isolated: OnceCell::new(),
+            place: OnceCell::new(),
+            listed: Mutex::default(),
             caches: OnceLock::new(),
             roots: Mutex::default(),
             context_files: Mutex::default(),
@@ -165,27 +165,6 @@ impl Execute for LocalExecutor {
 }
 
 impl Executor {
-    /// The sandbox, which is chosen when it is first asked for.
-    async fn isolated(&self) -> Result<&Isolated> {
-        let begin = || async {
-            let chooser = self.tools.isolation.clone();
-            let launcher = chooser.launcher.clone();
-            let isolation = blocking_or(move || chooser.choose()).await?;
-            if !isolation.has_namespaces() {
-                let warning = format!("sandbox {isolation}: {}", isolation.runs());
-                self.tools.transport.reporter.warn(warning);
-            }
-            let chosen = Chosen { launcher, isolation };
-            let unpacker = Unpacker {
-                context: self.tools.transport.clone(),
-                isolation: chosen.isolation,
-                cores: self.tools.cores,
-            };
-            Ok(Isolated { chosen, unpacker })
-        };
-        self.isolated.get_or_try_init(begin).await
-    }
-
     /// What steps keep for each other.
     fn caches(&self, table: &Table) -> &Caches {
         let store = &self.tools.transport.store;

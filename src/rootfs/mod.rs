@@ -50,6 +50,7 @@ mod fork;
 mod hiding;
 mod inspect;
 mod links;
+mod listing;
 mod marks;
 mod part;
 mod pipe;
@@ -66,6 +67,7 @@ use std::sync::Arc;
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
 pub use fork::Fork;
+pub use listing::Listing;
 pub use part::Part;
 pub use view::{Follow, Found, View};
 

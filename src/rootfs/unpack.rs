@@ -30,7 +30,7 @@ use crate::transport::{BlobProgress, concurrently};
 /// How long to wait before looking again whether another process has unpacked the same.
 const PAUSE: Duration = Duration::from_millis(20);
 /// What a layer may hold: far above what images have, far below what machines have.
-const LIMITS: Limits = Limits { headers: 4 << 20, metadata: 1 << 20, bytes: 256 << 30 };
+pub(super) const LIMITS: Limits = Limits { headers: 4 << 20, metadata: 1 << 20, bytes: 256 << 30 };
 
 /// A layer to unpack.
 pub(super) struct Job {

@@ -58,6 +58,16 @@ impl IsolationRequest {
             Preference::Unstated => self.minimum.is_some_and(|least| least < Isolation::Toolchain),
         }
     }
+
+    /// Whether a process may work on the host's own files, confined to a few of them, where nothing better
+    /// works.
+    pub fn allows_hosts_files(self) -> bool {
+        let is_asked_for = match self.preference {
+            Preference::Only(isolation) => isolation == Isolation::Toolchain,
+            Preference::Auto | Preference::Unstated => true,
+        };
+        is_asked_for && self.minimum.is_none_or(|least| least == Isolation::Toolchain)
+    }
 }
 
 /// Which files a command's processes see.

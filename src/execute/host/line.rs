@@ -1,0 +1,232 @@
+//! The lines that are understood where no shell is executed: commands joined by `&&`, each some words,
+//! with quotes. Whatever a shell would do more is refused, and never taken for something else.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+/// Why something is not executed without a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// Completes "because …".
+    pub why: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl Refused {
+    pub(super) fn new(why: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { why: why.into(), fix: fix.into() }
+    }
+}
+
+/// A word as a shell reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Word {
+    /// The word, without its quotes.
+    pub text: String,
+    /// How many of its first bytes were not quoted.
+    plain: usize,
+}
+
+impl Word {
+    /// A word that no shell reads.
+    pub(super) fn quoted(text: impl Into<String>) -> Self {
+        Self { text: text.into(), plain: 0 }
+    }
+
+    /// A name and a value, where that is what the word is in front of a command.
+    pub(super) fn assignment(&self) -> Option<(&str, &str)> {
+        let (name, value) = self.text.split_once('=')?;
+        let mut letters = name.chars();
+        let is_name = letters.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
+            && letters.all(|c| c == '_' || c.is_ascii_alphanumeric());
+        (is_name && name.len() < self.plain).then_some((name, value))
+    }
+}
+
+/// Reads a line.
+pub(super) fn commands(line: &str) -> Result<Vec<Vec<Word>>, Refused> {
+    let mut reader = Reader {
+        rest: line.chars().peekable(),
+        commands: Vec::new(),
+        command: Vec::new(),
+        word: None,
+        is_plain: true,
+    };
+    reader.read()?;
+    Ok(reader.commands)
+}
+
+struct Reader<'a> {
+    rest: Peekable<Chars<'a>>,
+    commands: Vec<Vec<Word>>,
+    command: Vec<Word>,
+    word: Option<Word>,
+    /// Whether the word was plain so far.
+    is_plain: bool,
+}
+
+impl Reader<'_> {
+    fn read(&mut self) -> Result<(), Refused> {
+        while let Some(c) = self.rest.next() {
+            match c {
+                ' ' | '\t' => self.end_word(),
+                '\'' => self.single_quoted()?,
+                '"' => self.double_quoted()?,
+                '\\' => match self.rest.next() {
+                    Some('\n') => {}
+                    Some(next) => self.push_quoted(&[next]),
+                    None => return Err(beyond("a line that ends with \\")),
+                },
+                '&' if self.rest.next_if_eq(&'&').is_some() => {
+                    self.end_word();
+                    self.end_command()?;
+                }
+                '$' | '`' => return Err(variable()),
+                '#' if self.word.is_none() => return Err(beyond("a comment")),
+                '~' if self.word.as_ref().is_none_or(|word| word.text.ends_with(['=', ':'])) => {
+                    return Err(beyond("~"));
+                }
+                '\n' => return Err(beyond("several lines")),
+                ';' | '|' | '&' | '<' | '>' | '(' | ')' | '*' | '?' | '[' | ']' | '{' | '}' | '!' => {
+                    return Err(beyond(&format!("{c:?}")));
+                }
+                c => self.push_plain(c),
+            }
+        }
+        self.end_word();
+        self.end_command()
+    }
+
+    fn single_quoted(&mut self) -> Result<(), Refused> {
+        let mut text = Vec::new();
+        loop {
+            match self.rest.next() {
+                Some('\'') => break,
+                Some(c) => text.push(c),
+                None => return Err(beyond("a quote that does not end")),
+            }
+        }
+        self.push_quoted(&text);
+        Ok(())
+    }
+
+    fn double_quoted(&mut self) -> Result<(), Refused> {
+        let mut text = Vec::new();
+        loop {
+            match self.rest.next() {
+                Some('"') => break,
+                Some('$' | '`') => return Err(variable()),
+                Some('\\') => match self.rest.next() {
+                    Some('\n') => {}
+                    Some(c @ ('"' | '\\' | '$' | '`')) => text.push(c),
+                    Some(c) => text.extend(['\\', c]),
+                    None => return Err(beyond("a quote that does not end")),
+                },
+                Some(c) => text.push(c),
+                None => return Err(beyond("a quote that does not end")),
+            }
+        }
+        self.push_quoted(&text);
+        Ok(())
+    }
+
+    fn push_plain(&mut self, c: char) {
+        let word = self.word.get_or_insert_default();
+        word.text.push(c);
+        if self.is_plain {
+            word.plain = word.text.len();
+        }
+    }
+
+    fn push_quoted(&mut self, text: &[char]) {
+        self.word.get_or_insert_default().text.extend(text);
+        self.is_plain = false;
+    }
+
+    fn end_word(&mut self) {
+        self.command.extend(self.word.take());
+        self.is_plain = true;
+    }
+
+    fn end_command(&mut self) -> Result<(), Refused> {
+        if self.command.is_empty() {
+            return Err(beyond("&& without a command"));
+        }
+        self.commands.push(std::mem::take(&mut self.command));
+        Ok(())
+    }
+}
+
+fn beyond(what: &str) -> Refused {
+    Refused::new(
+        format!("{what} takes a shell"),
+        "write words, quotes and && alone, and the rest into a RUN of its own",
+    )
+}
+
+fn variable() -> Refused {
+    Refused::new(
+        "$ takes a shell",
+        "write the value itself, or give it to the step by ENV or ARG: go reads GOOS, GOARCH, GOFLAGS",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Result<Vec<Vec<String>>, Refused> {
+        let texts = |command: Vec<Word>| command.into_iter().map(|word| word.text).collect();
+        Ok(commands(line)?.into_iter().map(texts).collect())
+    }
+
+    #[test]
+    fn words_are_those_of_a_shell() {
+        for (line, expected) in [
+            ("go build ./...", &[&["go", "build", "./..."][..]][..]),
+            ("  go\tmod  download&&go build ", &[&["go", "mod", "download"], &["go", "build"]]),
+            ("go build -ldflags='-s -w'", &[&["go", "build", "-ldflags=-s -w"]]),
+            (r#"go build -ldflags "-X 'a.b=c d'""#, &[&["go", "build", "-ldflags", "-X 'a.b=c d'"]]),
+            (r#"go a"b"'c'\ d "" x#y"#, &[&["go", "abc d", "", "x#y"]]),
+            (r#"go "a\"b\\c\d\$""#, &[&["go", r#"a"b\c\d$"#]]),
+            ("go a\\\nb 'x$y;z|*'", &[&["go", "ab", "x$y;z|*"]]),
+            ("go a~b", &[&["go", "a~b"]]),
+        ] {
+            let found = words(line).unwrap_or_else(|refused| panic!("{line}: {refused:?}"));
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_takes_a_shell_is_refused() {
+        for line in [
+            "", "   ", "&& go", "go &&", "go && && go", "go $X", "go \"$X\"", "go `x`", "go \"`x`\"",
+            "go; go", "go | cat", "go & go", "go &", "go > x", "go < x", "(go)", "go *.go", "go a?",
+            "go [a]", "go {a,b}", "! go", "go # x", "go ~/x", "X=~ go", "X=a:~ go", "go 'x", "go \"x",
+            "go \\", "go\ngo", "go || go",
+        ] {
+            let refused = words(line).expect_err(line);
+            assert!(!refused.why.is_empty() && !refused.fix.is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn assignments_have_a_plain_name() {
+        for (word, expected) in [
+            ("A=b", Some(("A", "b"))),
+            ("A=", Some(("A", ""))),
+            ("A_1='b c'", Some(("A_1", "b c"))),
+            ("\"A\"=b", None),
+            ("A\"=\"b", None),
+            ("1A=b", None),
+            ("-o=b", None),
+            ("=b", None),
+            ("A", None),
+        ] {
+            let found = commands(word).unwrap().remove(0).remove(0);
+            assert_eq!(found.assignment(), expected, "{word}");
+        }
+        assert_eq!(Word::quoted("A=b").assignment(), None);
+    }
+}

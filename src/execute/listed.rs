@@ -1,0 +1,47 @@
+//! The files of an image that is not unpacked, as a copy sees them.
+
+use std::sync::Arc;
+
+use crate::engine::files::{Files, Node, TreeFiles};
+use crate::error::Result;
+use crate::layer::{ContentHash, Entry, TreePath};
+use crate::rootfs::Listing;
+
+/// A file that is asked for by its name is brought with its content, up to this size: lists of users and
+/// settings are read without being asked for their hash first.
+const BROUGHT_AT_ONCE: u64 = 16 << 20;
+
+/// The listed files of an image.
+pub(super) struct ListedFiles {
+    listing: Listing,
+    files: TreeFiles,
+}
+
+impl ListedFiles {
+    pub(super) fn new(listing: Listing) -> Self {
+        let files = TreeFiles::new(Arc::clone(listing.tree()));
+        Self { listing, files }
+    }
+}
+
+impl Files for ListedFiles {
+    fn node(&self, path: Option<&TreePath>) -> Result<Option<Node>> {
+        if path.is_none() {
+            return Ok(Some(Node { entry: self.listing.root().clone(), identity: None }));
+        }
+        let node = self.files.node(path)?;
+        if let Some(node) = node.as_ref().filter(|node| node.entry.size() <= BROUGHT_AT_ONCE) {
+            self.listing.fetch([&node.entry])?;
+        }
+        Ok(node)
+    }
+
+    fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {
+        self.files.children(folder)
+    }
+
+    fn digests(&self, files: &[(TreePath, &Entry)]) -> Result<Vec<ContentHash>> {
+        self.listing.fetch(files.iter().map(|(_, entry)| *entry))?;
+        files.iter().map(|(_, entry)| entry.content_hash()).collect()
+    }
+}

@@ -1,0 +1,96 @@
+//! Where programs are executed: in a sandbox, or on the host where there is none.
+
+use super::{Chosen, Executor};
+use crate::blocking::blocking_or;
+use crate::error::{Error, ErrorKind, Result};
+use crate::rootfs::Unpacker;
+use crate::sandbox::{Isolation, IsolationRequest, Preference};
+
+/// Where programs are executed.
+pub(super) enum Place {
+    /// In sandboxes.
+    Sandbox(Isolated),
+    /// On the host's own files, confined; there few programs are.
+    Host(NoSandbox),
+}
+
+/// How programs are isolated.
+pub(super) struct Isolated {
+    /// The isolation, and what starts processes on it.
+    pub chosen: Chosen,
+    /// What makes root file systems for that.
+    pub unpacker: Unpacker,
+}
+
+/// Why there is no sandbox.
+#[derive(Clone, Debug)]
+pub(super) struct NoSandbox {
+    kind: ErrorKind,
+    why: String,
+    fix: Option<String>,
+    /// Whether a program may be executed all the same.
+    pub may_execute: bool,
+}
+
+impl NoSandbox {
+    fn of(error: &Error, request: IsolationRequest) -> Self {
+        let fix = error.next_move().map(str::to_owned);
+        let (kind, why) = (error.kind(), error.message());
+        Self { kind, why, fix, may_execute: request.allows_hosts_files() }
+    }
+
+    /// The user wants none.
+    fn wanted(request: IsolationRequest) -> Self {
+        let why = "cannot use one: --sandbox toolchain asks for none".to_owned();
+        let (kind, fix) = (ErrorKind::Unsupported, Some("--sandbox auto".to_owned()));
+        Self { kind, why, fix, may_execute: request.allows_hosts_files() }
+    }
+
+    /// As an error of whoever needs one.
+    pub(super) fn error(&self) -> Error {
+        let why = self.why.strip_prefix("cannot ").unwrap_or(&self.why);
+        let error = Error::new(self.kind, why);
+        match &self.fix {
+            Some(fix) => error.hint(fix),
+            None => error,
+        }
+    }
+}
+
+impl Executor {
+    /// Where programs are executed, which is chosen when it is first asked for.
+    pub(super) async fn place(&self) -> &Place {
+        let begin = || async {
+            let chooser = self.tools.isolation.clone();
+            let (launcher, request) = (chooser.launcher.clone(), chooser.request);
+            if request.preference == Preference::Only(Isolation::Toolchain) {
+                return Place::Host(NoSandbox::wanted(request));
+            }
+            let isolation = match blocking_or(move || chooser.choose()).await {
+                Ok(isolation) => isolation,
+                Err(error) => return Place::Host(NoSandbox::of(&error, request)),
+            };
+            if !isolation.has_namespaces() {
+                let warning = format!("sandbox {isolation}: {}", isolation.runs());
+                self.tools.transport.reporter.warn(warning);
+            }
+            let chosen = Chosen { launcher, isolation };
+            Place::Sandbox(Isolated { chosen, unpacker: self.unpacker(isolation) })
+        };
+        self.place.get_or_init(begin).await
+    }
+
+    /// What makes root file systems, or folders, for an isolation.
+    pub(super) fn unpacker(&self, isolation: Isolation) -> Unpacker {
+        let (context, cores) = (self.tools.transport.clone(), self.tools.cores);
+        Unpacker { context, isolation, cores }
+    }
+
+    /// The sandbox.
+    pub(super) async fn isolated(&self) -> Result<&Isolated> {
+        match self.place().await {
+            Place::Sandbox(isolated) => Ok(isolated),
+            Place::Host(none) => Err(none.error()),
+        }
+    }
+}
