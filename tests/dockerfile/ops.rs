@@ -262,7 +262,7 @@ fn the_materials_name_the_commit_of_a_repository() {
     git(&["commit", "-q", "-m", "m"]);
     let mut job = job(scratch.path());
     let remote = repository.display().to_string();
-    let source = GitSource { remote: remote.clone(), reference: None, folder: None };
+    let source = GitSource::new(remote.clone());
     job.recipe.context = ContextSource::Git(source);
     let (_, materials) = recorded(scratch.path(), job);
     let revision = git(&["rev-parse", "HEAD"]);

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::dockerfile::diagnostic::nearest;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::literal;
 use crate::secret;
 
 /// A repository, and which of its trees is meant.
@@ -17,9 +18,21 @@ pub struct GitSource {
     pub remote: String,
     /// A branch, tag or commit; the remote's default branch where there is none.
     pub reference: Option<String>,
+    /// The commit that the reference must stand for, or its beginning.
+    pub commit: Option<String>,
     /// A folder in it.
     pub folder: Option<String>,
+    /// Whether its history is there, in `.git`, where the address says that.
+    pub keep_git_dir: Option<bool>,
+    /// Whether its submodules are fetched, where the address says that.
+    pub submodules: Option<bool>,
+    /// What is wrong with the query of its address.
+    wrong: Option<String>,
 }
+
+/// What the query of an address can say.
+const KEYS: [&str; 8] =
+    ["ref", "branch", "tag", "commit", "checksum", "subdir", "keep-git-dir", "submodules"];
 
 /// A checked-out commit. It vanishes when it is dropped.
 pub struct Checkout {
@@ -39,6 +52,19 @@ impl Checkout {
 }
 
 impl GitSource {
+    /// The default branch of a repository, whole.
+    pub fn new(remote: String) -> Self {
+        Self {
+            remote,
+            reference: None,
+            commit: None,
+            folder: None,
+            keep_git_dir: None,
+            submodules: None,
+            wrong: None,
+        }
+    }
+
     /// Reads what names a repository as docker knows it: `git://`, `ssh://`, `git@host:path`,
     /// `https://….git`, `github.com/…`, each with `#reference:folder` behind it. `None` for anything
     /// else.
@@ -65,24 +91,38 @@ impl GitSource {
             let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
             (some(reference), some(folder))
         });
-        let mut source = Self { remote, reference, folder };
-        source.read_query(query.unwrap_or_default());
+        let mut source = Self { reference, folder, ..Self::new(remote) };
+        source.wrong = source.read_query(query.unwrap_or_default()).err();
         Some(source)
     }
 
-    fn read_query(&mut self, query: &str) {
-        for pair in query.split('&') {
-            match pair.split_once('=') {
-                Some(("ref" | "branch" | "tag" | "commit" | "checksum", value)) => {
-                    self.reference = some(value);
-                }
-                Some(("subdir", value)) => self.folder = some(value),
-                _ => {}
+    /// Reads the query as BuildKit does: a key that is unknown, or says another thing than the
+    /// fragment, is wrong.
+    fn read_query(&mut self, query: &str) -> std::result::Result<(), String> {
+        let mut seen = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if seen.contains(&key) {
+                return Err(format!("its query says {key} twice"));
+            }
+            seen.push(key);
+            let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+            match key {
+                "ref" => set(&mut self.reference, key, value.to_string())?,
+                "branch" => set(&mut self.reference, key, prefixed(BRANCHES, &value))?,
+                "tag" => set(&mut self.reference, key, prefixed(TAGS, &value))?,
+                "commit" | "checksum" => set(&mut self.commit, key, value.to_string())?,
+                "subdir" => set(&mut self.folder, key, value.to_string())?,
+                "keep-git-dir" => self.keep_git_dir = Some(switch(key, &value)?),
+                "submodules" => self.submodules = Some(switch(key, &value)?),
+                other => return Err(unknown(other)),
             }
         }
+        Ok(())
     }
 
-    /// Checks the tree out with its submodules.
+    /// Checks the tree out, with its submodules unless the address says otherwise, and with its history
+    /// where the caller or the address asks for it.
     ///
     /// `variables` is the environment that `git` gets: its credentials are found through it.
     pub async fn check_out(
@@ -90,10 +130,15 @@ impl GitSource {
         variables: &std::collections::BTreeMap<String, String>,
         keep_history: bool,
     ) -> Result<Checkout> {
-        let wanted = self.reference.as_deref().unwrap_or("HEAD");
+        let refuse = |why| {
+            Err(Error::new(ErrorKind::Usage, format!("fetch {}", self.display_name())).because(why))
+        };
+        if let Some(why) = &self.wrong {
+            return refuse(why.clone());
+        }
+        let wanted = self.reference.as_deref().or(self.commit.as_deref()).unwrap_or("HEAD");
         if wanted.starts_with('-') {
-            return Err(Error::new(ErrorKind::Usage, format!("fetch {}", self.display_name()))
-                .because(format!("{wanted} is no name of a branch, tag or commit")));
+            return refuse(format!("{wanted} is no name of a branch, tag or commit"));
         }
         let scratch = tempfile::tempdir().cannot(|| "make a folder for a checkout")?;
         let private = tempfile::tempdir().cannot(|| "make a folder for a checkout")?;
@@ -110,11 +155,19 @@ impl GitSource {
         git.run(&["remote", "add", "origin", &remote]).await?;
         let head = git.fetch(wanted).await?;
         git.run(&["-c", "advice.detachedHead=false", "checkout", "--quiet", head]).await?;
-        git.run(&["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"]).await?;
         let commit = git.run(&["rev-parse", "HEAD"]).await?.trim().to_owned();
+        if let Some(expected) = self.commit.as_ref().filter(|start| !commit.starts_with(*start)) {
+            let action = format!("fetch {}", self.display_name());
+            return Err(Error::new(ErrorKind::Corrupt, action)
+                .because(format!("{wanted} is commit {commit}, expected {expected}")));
+        }
+        if self.submodules != Some(false) {
+            let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
+            git.run(&update).await?;
+        }
         let time = git.run(&["log", "-1", "--format=%ct"]).await?;
         let time = time.trim().parse().unwrap_or_default();
-        if !keep_history {
+        if !keep_history && self.keep_git_dir != Some(true) {
             fs_err::remove_dir_all(git.folder.join(".git")).cannot(|| "tidy up a checkout")?;
         }
         let root = self.root_in(&git.folder)?;
@@ -200,6 +253,51 @@ fn quoted(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
+/// How the full names of branches and tags begin.
+const BRANCHES: &str = "refs/heads/";
+const TAGS: &str = "refs/tags/";
+
+fn prefixed(kind: &str, name: &str) -> String {
+    if name.is_empty() || name.starts_with(kind) {
+        name.to_owned()
+    } else {
+        format!("{kind}{name}")
+    }
+}
+
+/// Takes the value of a key of a query, which must not say another thing than what is known.
+fn set(known: &mut Option<String>, key: &str, value: String) -> std::result::Result<(), String> {
+    if value.is_empty() {
+        return Err(format!("its query says nothing for {key}"));
+    }
+    match known {
+        Some(known) if *known != value => {
+            Err(format!("{key} of its query is {value}, and elsewhere in it stands {known}"))
+        }
+        _ => {
+            *known = Some(value);
+            Ok(())
+        }
+    }
+}
+
+/// A key without a value asks for what it names.
+fn switch(key: &str, value: &str) -> std::result::Result<bool, String> {
+    if value.is_empty() {
+        return Ok(true);
+    }
+    literal::boolean(value)
+        .map_err(|_| format!("{key} of its query is {value}, expected true or false"))
+}
+
+fn unknown(key: &str) -> String {
+    let shown = key.escape_debug();
+    match nearest(key, KEYS) {
+        Some(near) => format!("its query has the unknown key {shown}; did you mean {near}?"),
+        None => format!("its query has the unknown key {shown}, expected {}", KEYS.join(", ")),
+    }
+}
+
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -241,7 +339,8 @@ impl Git<'_> {
         let list = self.run(&["for-each-ref", format, "refs/tags", "refs/remotes/origin"]).await;
         let list = list.unwrap_or_default();
         let names = list.lines().map(|name| name.strip_prefix("origin/").unwrap_or(name));
-        match nearest(wanted, names) {
+        let short = [BRANCHES, TAGS].iter().find_map(|kind| wanted.strip_prefix(kind));
+        match nearest(short.unwrap_or(wanted), names) {
             Some(near) => error.hint(format!("did you mean {near}?")),
             None => error,
         }
@@ -285,6 +384,9 @@ mod tests {
             ("git@example.com:a/b#main:x/y", "git@example.com:a/b", Some("main"), Some("x/y")),
             ("github.com/a/b#:x", "https://github.com/a/b", None, Some("x")),
             ("git://h/a?ref=v2&subdir=s", "git://h/a", Some("v2"), Some("s")),
+            ("git://h/a?tag=v2&subdir=a%2Fb", "git://h/a", Some("refs/tags/v2"), Some("a/b")),
+            ("git@h:a/b?branch=main", "git@h:a/b", Some("refs/heads/main"), None),
+            ("https://h/a.git?ref=v1#v1:s", "https://h/a.git", Some("v1"), Some("s")),
         ] {
             let found = GitSource::parse(text).unwrap();
             assert_eq!(found.remote, remote);
@@ -293,6 +395,35 @@ mod tests {
         }
         for other in [".", "/a/b.git", "https://example.com/a.tar.gz", "a.git", "-"] {
             assert_eq!(GitSource::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_query_says_what_is_fetched_and_unknown_or_double_keys_are_refused() {
+        let read =
+            |query: &str| GitSource::parse(&format!("https://h/a.git?{query}#main")).unwrap();
+        for (query, keep, submodules) in [
+            ("keep-git-dir=1", Some(true), None),
+            ("keep-git-dir", Some(true), None),
+            ("keep-git-dir=false&submodules=true", Some(false), Some(true)),
+            ("submodules=0", None, Some(false)),
+            ("", None, None),
+        ] {
+            let source = read(query);
+            assert_eq!((source.keep_git_dir, source.submodules), (keep, submodules), "{query}");
+            assert_eq!(source.wrong, None, "{query}");
+        }
+        assert_eq!(read("commit=0123").commit.as_deref(), Some("0123"));
+        for (query, part) in [
+            ("nosuch=1", "unknown key nosuch, expected ref, branch"),
+            ("submodule=1", "did you mean submodules?"),
+            ("keep-git-dir=maybe", "keep-git-dir of its query is maybe, expected true or false"),
+            ("ref=other", "ref of its query is other, and elsewhere in it stands main"),
+            ("subdir=", "says nothing for subdir"),
+            ("subdir=a&subdir=a", "says subdir twice"),
+        ] {
+            let wrong = read(query).wrong.unwrap_or_else(|| panic!("{query}"));
+            assert!(wrong.contains(part), "{query}: {wrong}");
         }
     }
 

@@ -16,8 +16,11 @@ use crate::dockerfile::source::Source;
 use crate::engine::materials::Revision;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, Entry, EntryKind, HeldFolder, Tree, TreePath};
+use crate::literal;
 use crate::secret;
 
+/// The argument that asks for the history of a repository that is the context.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 /// Dockerfiles and ignore files are shorter than this.
 const LONGEST_FILE: u64 = 16 << 20;
 /// What a Dockerfile is called where nobody says otherwise, in this order.
@@ -78,7 +81,9 @@ enum Raw {
 
 /// Opens a context and reads the Dockerfile that is in it or beside it.
 pub(super) async fn open_main(tools: &Tools, job: &Job) -> Result<(Opened, Source)> {
-    let raw = raw(tools, &job.recipe.context, None).await?;
+    let kept = job.recipe.arguments.get(KEEP_GIT_DIR);
+    let keep_git_dir = kept.is_some_and(|value| literal::boolean(value) == Ok(true));
+    let raw = raw(tools, &job.recipe.context, Wanted { name: None, keep_git_dir }).await?;
     let (source, beside) = read_dockerfile(job, &raw)?;
     let patterns = ignored(&raw, beside.as_ref())?;
     Ok((open(tools, raw, patterns), source))
@@ -90,13 +95,22 @@ pub(super) async fn open_named(
     name: &str,
     source: &ContextSource,
 ) -> Result<Opened> {
-    let raw = raw(tools, source, Some(name)).await?;
+    let raw = raw(tools, source, Wanted { name: Some(name), keep_git_dir: false }).await?;
     let patterns = ignored(&raw, None)?;
     Ok(open(tools, raw, patterns))
 }
 
-async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Result<Raw> {
-    let shown = |place: &dyn std::fmt::Display| match name {
+/// As what a context is opened.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    /// What `--build-context` calls it.
+    name: Option<&'a str>,
+    /// Whether the history of a repository is among its files.
+    keep_git_dir: bool,
+}
+
+async fn raw(tools: &Tools, source: &ContextSource, wanted: Wanted<'_>) -> Result<Raw> {
+    let shown = |place: &dyn std::fmt::Display| match wanted.name {
         Some(name) => format!("--build-context {name}={place}"),
         None => format!("the build context {place}"),
     };
@@ -111,7 +125,7 @@ async fn raw(tools: &Tools, source: &ContextSource, name: Option<&str>) -> Resul
                 git.display_name(),
                 None,
             );
-            let checkout = git.check_out(&tools.variables, false).await?;
+            let checkout = git.check_out(&tools.variables, wanted.keep_git_dir).await?;
             task.done();
             let root = context::open_folder(checkout.root(), &shown(&git.display_name()))?;
             let (source, revision) = (Some(git.display_name()), checkout.commit.clone());
