@@ -33,6 +33,9 @@ pub struct GlobalArgs {
     /// Pull images whose names begin with FROM from TO instead; repeatable
     #[arg(long, global = true, value_name = "FROM=TO", help_heading = "Registries")]
     pub mirror: Vec<String>,
+    /// Open no connection; say all that is missing, and how to fetch it
+    #[arg(long, global = true, help_heading = "Registries")]
+    pub offline: bool,
     /// Number of transfers at once
     #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Registries")]
     pub jobs: u16,

@@ -116,6 +116,8 @@ impl Session {
             insecure: registries::hosts("--insecure-registry", &self.global.insecure_registry)?,
             jobs: usize::from(self.global.jobs),
             mirrors: Mirrors::replacing(&self.mirrors()?)?.over(options.mirrors),
+            offline: self.global.offline,
+            reporter: self.reporter.clone(),
             ..options
         })
     }

@@ -35,6 +35,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 2] = [
             "ports",
             "labels",
             "annotations",
+            "revision",
             "stop-signal",
             "volumes",
             "add",

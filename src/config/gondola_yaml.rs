@@ -148,9 +148,12 @@ pub struct Image {
     /// `labels`: labels in the image's configuration.
     #[serde(deserialize_with = "values::pairs")]
     pub labels: BTreeMap<String, String>,
-    /// `annotations`: annotations on manifests and the index.
+    /// `annotations`: annotations on manifests and the index; an empty value takes away one that gondola
+    /// makes.
     #[serde(deserialize_with = "values::pairs")]
     pub annotations: BTreeMap<String, String>,
+    /// `revision`: whether an annotation names the commit that is checked out.
+    pub revision: Option<bool>,
     /// `stop-signal`: the signal that asks the program to end.
     #[serde(deserialize_with = "values::signal")]
     pub stop_signal: Option<String>,
@@ -294,6 +297,7 @@ impl Image {
             ports: self.ports.or(below.ports),
             labels: joined(self.labels, below.labels),
             annotations: joined(self.annotations, below.annotations),
+            revision: self.revision.or(below.revision),
             stop_signal: self.stop_signal.or(below.stop_signal),
             volumes: self.volumes.or(below.volumes),
             add: self.add.or(below.add),

@@ -122,6 +122,7 @@ image:
   ports: [8080, 53/udp]
   labels: {a.b: c}
   annotations: {d: "true"}
+  revision: true
   stop-signal: SIGINT
   volumes: /data
   add: ["a b:/b", "c:d:/e:0755"]
@@ -182,6 +183,7 @@ builds:
             ports: Some(texts(&["8080/tcp", "53/udp"])),
             labels: map(&[("a.b", "c")]),
             annotations: map(&[("d", "true")]),
+            revision: Some(true),
             stop_signal: Some("SIGINT".to_owned()),
             volumes: Some(texts(&["/data"])),
             add: Some(texts(&["a b:/b", "c:d:/e:0755"])),

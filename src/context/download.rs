@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::blocking::blocking;
 use crate::context::GitSource;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Digest;
+use crate::secret;
 use crate::transport;
 
 /// The kind of the store's records that hold what was downloaded.
@@ -49,11 +50,17 @@ async fn fetch(
     known: Option<Download>,
 ) -> Result<Download> {
     let etag = known.as_ref().and_then(|known| known.etag.clone());
-    let mut ingest = transport.store.ingest()?;
-    let said = transport.client.download(url, etag.as_deref(), &mut ingest).await?;
-    if let (true, Some(known)) = (said.unchanged, known) {
-        return Ok(known);
-    }
+    let begin = || transport.store.ingest();
+    let (said, ingest) = transport.client.download(url, etag.as_deref(), begin).await?;
+    let ingest = match (ingest, known) {
+        (Some(ingest), _) => ingest,
+        (None, Some(known)) => return Ok(known),
+        (None, None) => {
+            let action = format!("download {}", secret::address(url));
+            return Err(Error::new(ErrorKind::Invalid, action)
+                .because("the server says that nothing changed, and was not asked that"));
+        }
+    };
     let descriptor = blocking(move || ingest.commit(None)).await?;
     let modified = said.last_modified.as_deref().and_then(http_date).unwrap_or_default();
     let (digest, size) = descriptor;

@@ -12,9 +12,6 @@ use crate::engine::files::{Children, DESCRIBED_AT_ONCE, Files, Node, join};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::layer::{Content, ContentHash, Entry, EntryKind, HeldFolder, Inner, TreePath};
 
-/// Extended attributes that belong to this machine and not to the files.
-const OWN_XATTRS: [&str; 2] = ["user.overlay.", "user.gondola."];
-
 /// A folder, without what its ignore file leaves out. Everything in it belongs to root.
 ///
 /// It is held open from the beginning: whatever is swapped for a link meanwhile, nothing is found
@@ -223,10 +220,10 @@ fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
-/// Whether an attribute goes into a layer: those that users set, and capabilities.
+/// Whether an attribute goes into a layer. Capabilities do. Those that users set do not: browsers note
+/// there where a file came from, tokens in the address and all.
 fn travels(name: &str) -> bool {
-    let is_content = name.starts_with("user.") || name == "security.capability";
-    is_content && !OWN_XATTRS.iter().any(|own| name.starts_with(own))
+    name == "security.capability"
 }
 
 /// Opens a folder as a context; `shown` is what messages call it. A link that is named is followed.
@@ -297,6 +294,26 @@ mod tests {
         let other = context.node(Some(&"b".parse().unwrap())).unwrap().unwrap();
         assert_eq!(node.identity, other.identity);
         assert!(node.identity.is_some());
+    }
+
+    #[test]
+    fn of_the_extended_attributes_capabilities_alone_travel() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs_err::write(&path, "x").unwrap();
+        // A capability of version 2 with one right; a file system that keeps none shows nothing here.
+        let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let set = |name: &str, value: &[u8]| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(&path, name, value, flags).is_ok()
+        };
+        set("user.xdg.origin.url", b"https://example.test/?token=hunter2");
+        set("user.mime_type", b"text/plain");
+        let may = set("security.capability", &capability);
+        let context = Folder::new(open(folder.path(), "it").unwrap());
+        let node = context.node(Some(&"a".parse().unwrap())).unwrap().unwrap();
+        let names: Vec<&str> = node.entry.xattrs.keys().map(String::as_str).collect();
+        assert_eq!(names, if may { vec!["security.capability"] } else { Vec::new() });
     }
 
     /// Everything that a context has, with the content of files.

@@ -322,7 +322,8 @@ impl ImagePlan {
         let source = checkout.source.clone();
         let source = source.map(|url| (annotation::ANNOTATION_SOURCE.to_owned(), url));
         let revision = (annotation::ANNOTATION_REVISION.to_owned(), checkout.revision.clone());
-        source.into_iter().chain([revision]).collect()
+        let revision = self.settings.image.revision.then_some(revision);
+        source.into_iter().chain(revision).collect()
     }
 
     /// The image in messages: its first package where it has one.

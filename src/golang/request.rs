@@ -154,6 +154,8 @@ pub struct ImageSettings {
     pub volumes: Vec<String>,
     /// The signal that asks the program to end.
     pub stop_signal: Option<String>,
+    /// Whether an annotation names the commit that is checked out. Every commit then changes the digest.
+    pub revision: bool,
     /// Files and folders to put into the image.
     pub assets: Vec<Asset>,
 }

@@ -39,7 +39,8 @@ pub struct TaggedArtifact {
 }
 
 impl Artifact {
-    /// Makes an index over `images`, in their order, each entry with its platform.
+    /// Makes an index over `images`, in their order, each entry with its platform. As in
+    /// [`Draft::annotate`](super::Draft::annotate), an annotation with an empty value is none.
     pub fn index(images: Vec<Image>, annotations: BTreeMap<String, String>) -> Self {
         let entries = images.iter().map(|image| {
             let mut entry = image.manifest.descriptor().clone();
@@ -48,6 +49,7 @@ impl Artifact {
         });
         let mut index = Index::new(entries.collect());
         index.annotations = annotations;
+        index.annotations.retain(|_, value| !value.is_empty());
         let document = Document::new(crate::oci::MediaType::OCI_INDEX, index);
         let children = images.into_iter().map(Self::Image).collect();
         Self::Index { document, children }

@@ -1,5 +1,7 @@
 //! An image in the making: a base, layers on top, edits of its config.
 
+use std::collections::BTreeMap;
+
 use super::{Blob, BlobLocation, Image};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{
@@ -22,7 +24,7 @@ pub struct Draft {
     family: MediaType,
     config: ImageConfig,
     layers: Vec<Blob>,
-    annotations: Vec<(String, String)>,
+    annotations: BTreeMap<String, String>,
 }
 
 impl Draft {
@@ -32,7 +34,7 @@ impl Draft {
             family: MediaType::OCI_MANIFEST,
             config: ImageConfig::empty(platform),
             layers: Vec::new(),
-            annotations: Vec::new(),
+            annotations: BTreeMap::new(),
         }
     }
 
@@ -44,7 +46,7 @@ impl Draft {
             family: base.manifest.media_type().clone(),
             config: base.config.value().clone(),
             layers: base.layers.clone(),
-            annotations: Vec::new(),
+            annotations: BTreeMap::new(),
         }
     }
 
@@ -85,9 +87,14 @@ impl Draft {
         &mut self.config
     }
 
-    /// Adds an annotation to the manifest.
+    /// Adds an annotation to the manifest; an empty value takes away the one that is there.
     pub fn annotate(&mut self, key: impl Into<String>, value: impl Into<String>) {
-        self.annotations.push((key.into(), value.into()));
+        let (key, value) = (key.into(), value.into());
+        if value.is_empty() {
+            self.annotations.remove(&key);
+        } else {
+            self.annotations.insert(key, value);
+        }
     }
 
     /// Gives the image and its layers the types of a family.

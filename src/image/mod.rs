@@ -17,6 +17,10 @@ pub use packaging::Packaging;
 
 use crate::oci::{Document, ImageConfig, Manifest, Platform};
 
+/// The number of the form of manifests and configurations. It goes up whenever an equal program with equal
+/// settings gives others. The first named the commit that was checked out.
+pub const FORMAT: u32 = 2;
+
 /// One image for one platform.
 #[derive(Clone, Debug)]
 pub struct Image {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 
+use super::asking_mirrors::Unreachable;
 use super::exchange::{Exchange, Host};
 use super::failure::Outcome;
 use super::known_blobs::KnownBlobs;
@@ -27,6 +28,7 @@ struct Shared {
     buffers: Buffers,
     hosts: Mutex<BTreeMap<String, Arc<Host>>>,
     known_blobs: KnownBlobs,
+    unreachable: Unreachable,
 }
 
 impl Client {
@@ -34,8 +36,8 @@ impl Client {
     pub fn new(mut options: Options) -> Result<Self> {
         options.insecure.extend(options.mirrors.insecure_hosts());
         let exchange = Exchange::new(&options);
-        let (buffers, hosts, known_blobs) = Default::default();
-        let shared = Shared { options, exchange, buffers, hosts, known_blobs };
+        let (buffers, hosts, known_blobs, unreachable) = Default::default();
+        let shared = Shared { options, exchange, buffers, hosts, known_blobs, unreachable };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -44,6 +46,15 @@ impl Client {
         let host = self.host(repository);
         let outcome = self.exchange().warm_up(&host, &need(repository, access)).await;
         outcome.map_err(|failure| failure.into_error(format!("open {repository}")))
+    }
+
+    /// Whether it opens no connection.
+    pub fn is_offline(&self) -> bool {
+        self.options().offline
+    }
+
+    pub(super) fn unreachable(&self) -> &Unreachable {
+        &self.shared.unreachable
     }
 
     pub(super) fn options(&self) -> &Options {

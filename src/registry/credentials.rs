@@ -102,11 +102,12 @@ impl Credentials {
             let login = match found {
                 Lookup::Nothing => continue,
                 Lookup::Login(login) => Some(login),
-                Lookup::Helper { name, server } => {
-                    self.ask(name, server).await.unwrap_or_else(|error| {
+                Lookup::Helper { name, server, written } => {
+                    let found = self.ask(name, server).await.unwrap_or_else(|error| {
                         note = Some(format!("{error} ({} names it)", source.name));
                         None
-                    })
+                    });
+                    found.or(written)
                 }
             };
             if let Some(login) = login {
@@ -369,6 +370,23 @@ mod tests {
 
     fn helper(folder: &Path, name: &str, script: &str) {
         super::super::testing::program(folder, &format!("docker-credential-{name}"), script);
+    }
+
+    #[tokio::test]
+    async fn what_a_store_keeps_goes_before_what_an_old_entry_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        helper(at, "new", "echo '{\"Username\":\"new\",\"Secret\":\"s\"}'");
+        helper(at, "none", "echo 'credentials not found in native keychain'; exit 1");
+        helper(at, "sick", "echo 'the key ring is locked'; exit 1");
+        let path = format!("{}:/bin:/usr/bin", at.display());
+        for (store, expect) in [("new", "new"), ("none", "old"), ("sick", "old"), ("gone", "old")] {
+            let auths = r#"{"r":{"username":"old","password":"p"}}"#;
+            let text = format!(r#"{{"auths":{auths},"credsStore":"{store}"}}"#);
+            fs_err::write(at.join("config.json"), text).unwrap();
+            let all = environment(&[("DOCKER_CONFIG", &at.display().to_string()), ("PATH", &path)]);
+            assert_eq!(user(&all, "r").await, expect, "{store}");
+        }
     }
 
     #[tokio::test]

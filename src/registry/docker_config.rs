@@ -81,29 +81,29 @@ pub(super) enum Lookup {
     Nothing,
     /// These credentials.
     Login(Login),
-    /// The program `docker-credential-<name>` knows, under the name `server`.
-    Helper { name: String, server: String },
+    /// The program `docker-credential-<name>` knows, under the name `server`; where it does not, these
+    /// credentials stand in the file.
+    Helper { name: String, server: String, written: Option<Login> },
 }
 
 impl DockerConfig {
-    /// Looks up a repository: `credHelpers` first, then `auths`, then `credsStore`.
+    /// Looks up a repository as docker does: `credHelpers` first, then `credsStore`, and what is written
+    /// in `auths` where there is no program, or it has nothing. An entry there may be older than what
+    /// the program keeps.
     ///
     /// The error says what is wrong with the entry.
     pub(super) fn find(&self, registry: &str, path: &str) -> Result<Lookup, String> {
-        let server = || server_key(registry).to_owned();
-        let helper = self.cred_helpers.iter().flatten();
-        if let Some((_, name)) = helper.into_iter().find(|(key, _)| normalized(key) == registry) {
-            return Ok(Lookup::Helper { name: name.clone(), server: server() });
-        }
-        if let Some((key, entry)) = self.entry(registry, path) {
-            let login = entry.login().map_err(|why| format!("the entry of {key} {why}"))?;
-            return Ok(Lookup::Login(login));
-        }
-        match self.creds_store.as_deref() {
-            Some(name) if !name.is_empty() => {
-                Ok(Lookup::Helper { name: name.to_owned(), server: server() })
-            }
-            _ => Ok(Lookup::Nothing),
+        let written = self
+            .entry(registry, path)
+            .map(|(key, entry)| entry.login().map_err(|why| format!("the entry of {key} {why}")));
+        match (self.helper(registry), written) {
+            (Some(name), written) => Ok(Lookup::Helper {
+                name: name.to_owned(),
+                server: server_key(registry).to_owned(),
+                written: written.and_then(Result::ok),
+            }),
+            (None, Some(written)) => written.map(Lookup::Login),
+            (None, None) => Ok(Lookup::Nothing),
         }
     }
 
@@ -217,7 +217,10 @@ mod tests {
         let (registry, path) = repository.split_once('/').unwrap();
         match config.find(registry, path) {
             Ok(Lookup::Nothing) => "nothing".to_owned(),
-            Ok(Lookup::Helper { name, server }) => format!("helper {name} {server}"),
+            Ok(Lookup::Helper { name, server, written }) => {
+                let written = if written.is_some() { ", else as written" } else { "" };
+                format!("helper {name} {server}{written}")
+            }
             Ok(Lookup::Login(Login::Password { user, password })) => {
                 format!("{user}:{}", password.reveal())
             }
@@ -277,13 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn a_registrys_helper_beats_its_entry_which_beats_the_store() {
-        let json = r#"{"auths":{"a":{"auth":"dTpw"},"b":{"auth":"dTpw"},"c":{}},
+    fn a_registrys_helper_beats_the_store_which_beats_what_is_written() {
+        let json = r#"{"auths":{"a":{"auth":"dTpw"},"b":{"auth":"dTpw"},"c":{},"d":{"auth":"!"}},
                        "credHelpers":{"a":"one","docker.io":"hub"},"credsStore":"all"}"#;
         for (repository, expect) in [
-            ("a/x", "helper one a"),
-            ("b/x", "u:p"),
+            ("a/x", "helper one a, else as written"),
+            ("b/x", "helper all b, else as written"),
             ("c/x", "helper all c"),
+            ("d/x", "helper all d"),
             ("docker.io/x", "helper hub https://index.docker.io/v1/"),
         ] {
             assert_eq!(find(json, repository), expect, "{repository}");

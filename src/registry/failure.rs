@@ -39,6 +39,8 @@ pub(super) struct RegistryError {
     pub retry_after: Option<Duration>,
     /// What the user should know besides, such as a credential helper that is missing.
     pub note: Option<String>,
+    /// What the registry says of how much it gives in some time, where it counts that.
+    pub allowance: Option<String>,
 }
 
 /// One entry of a registry's list of errors.
@@ -71,6 +73,8 @@ pub(super) enum Cause {
     UnknownIssuer,
     /// TLS failed in another way.
     Tls(String),
+    /// No connection is opened, as was asked for.
+    Offline,
     /// The proxy on the way wants to know who asks. It is named as messages do that.
     ProxyDenied(String),
     /// No connection for another reason.
@@ -107,6 +111,7 @@ impl Failure {
                 Cause::UnknownName
                 | Cause::UnknownIssuer
                 | Cause::Tls(_)
+                | Cause::Offline
                 | Cause::ProxyDenied(_) => false,
             },
             Self::Told(_) => false,
@@ -162,7 +167,11 @@ impl RegistryError {
                 }
             }
         }
-        let error = Error::new(kind, action).because(format!("{said} to {}", self.request));
+        said = format!("{said} to {}", self.request);
+        if let Some(allowance) = &self.allowance {
+            said = format!("{said}; {allowance}");
+        }
+        let error = Error::new(kind, action).because(said);
         match self.hint() {
             Some(hint) => error.hint(hint),
             None => error,
@@ -223,6 +232,10 @@ impl NetworkError {
                 format!(
                     "check its certificate; a registry without TLS needs --insecure-registry {host}"
                 ),
+            ),
+            Cause::Offline => (
+                format!("{host} is not asked: --offline opens no connection"),
+                "fetch it before, or leave --offline out".to_owned(),
             ),
             Cause::ProxyDenied(proxy) => (
                 format!(

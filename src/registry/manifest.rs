@@ -66,7 +66,8 @@ impl Client {
             let sources = self.manifest_sources(reference)?;
             let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
             for mirror in mirrors {
-                if let Ok(found) = self.find_at(mirror, Repeat::Never).await {
+                let asking = self.find_at(mirror, Repeat::Never);
+                if let Some(found) = self.ask_mirror(mirror.repository(), asking).await {
                     return Ok(found);
                 }
             }
@@ -126,7 +127,8 @@ impl Client {
         let sources = self.manifest_sources(reference)?;
         let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
         for mirror in mirrors {
-            if let Ok(pulled) = self.get_manifest(mirror, Repeat::Never).await {
+            let asking = self.get_manifest(mirror, Repeat::Never);
+            if let Some(pulled) = self.ask_mirror(mirror.repository(), asking).await {
                 return Ok(pulled);
             }
         }

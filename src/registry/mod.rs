@@ -7,7 +7,7 @@
 //!                            exchange ─ auth ─ challenge, token, credentials  who asks
 //!                                └─────────┤
 //!                                       sender ─ retry, location             one request until it is answered
-//!                                          └─ response, payload
+//!                                          └─ response, payload, waiting
 //!                                      connections ─ tls, proxy              one HTTP client per way to a host
 //! ```
 //!
@@ -18,6 +18,7 @@
 //!
 //! [spec]: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
+mod asking_mirrors;
 mod auth;
 mod challenge;
 mod client;
@@ -59,6 +60,7 @@ mod tls;
 mod token;
 mod upload;
 mod upload_strategy;
+mod waiting;
 
 pub use client::Client;
 pub use container_proxies::container_proxies;

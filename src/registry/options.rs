@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Credentials, Mirrors, RetryPolicy};
 use crate::error::Result;
+use crate::progress::Reporter;
 
 /// How a [`Client`](super::Client) behaves. The default suits an anonymous user with no settings.
 #[derive(Clone)]
@@ -30,6 +31,10 @@ pub struct Options {
     pub retry: RetryPolicy,
     /// How long a silent peer is waited for.
     pub timeouts: Timeouts,
+    /// Whether no connection may be opened.
+    pub offline: bool,
+    /// Who is told of long waits, and of mirrors that are out of reach.
+    pub reporter: Reporter,
 }
 
 /// How long a silent peer is waited for.
@@ -44,6 +49,10 @@ pub struct Timeouts {
     /// For a registry that takes nothing more, and gives no answer, of a blob that was sent while it was
     /// made: then it is sent the usual way. Counted from the blob's end.
     pub early: Duration,
+    /// For all that it takes until a mirror answers.
+    pub mirror: Duration,
+    /// Until somebody is told who is waited for.
+    pub patience: Duration,
 }
 
 impl Default for Timeouts {
@@ -53,6 +62,8 @@ impl Default for Timeouts {
             idle: Duration::from_mins(1),
             answer: Duration::from_mins(3),
             early: Duration::from_secs(5),
+            mirror: Duration::from_secs(10),
+            patience: Duration::from_secs(3),
         }
     }
 }
@@ -68,6 +79,7 @@ impl fmt::Debug for Options {
             .field("chunk_size", &self.chunk_size)
             .field("retry", &self.retry)
             .field("timeouts", &self.timeouts)
+            .field("offline", &self.offline)
             .finish_non_exhaustive()
     }
 }
@@ -84,6 +96,8 @@ impl Default for Options {
             chunk_size: None,
             retry: RetryPolicy::default(),
             timeouts: Timeouts::default(),
+            offline: false,
+            reporter: Reporter::silent(),
         }
     }
 }

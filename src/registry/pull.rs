@@ -60,17 +60,23 @@ impl Client {
         let sources = self.options().mirrors.sources(repository, Named::ByDigest)?;
         let (last, mirrors) = sources.split_last().expect("the registry itself is among them");
         for mirror in mirrors {
-            let from = Source { repository: mirror, url: None };
-            if self.pull_some(&from, pull).await.is_ok() {
-                return Ok(());
+            if self.passes_by(mirror) {
+                continue;
+            }
+            let from = Source { repository: mirror, url: None, is_mirror: true };
+            match self.pull_some(&from, pull).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => self.mirror_failed(mirror, failure),
             }
         }
-        let outcome = self.pull_stubbornly(&Source { repository: last, url: None }, pull).await;
+        let outcome = self
+            .pull_stubbornly(&Source { repository: last, url: None, is_mirror: false }, pull)
+            .await;
         if !outcome.as_ref().is_err_and(|failure| failure.status() == Some(404)) {
             return outcome;
         }
         for url in foreign_urls(pull.descriptor) {
-            let from = Source { repository: last, url: Some(url) };
+            let from = Source { repository: last, url: Some(url), is_mirror: false };
             if self.pull_stubbornly(&from, pull).await.is_ok() {
                 return Ok(());
             }
@@ -89,7 +95,7 @@ impl Client {
             if !self.exchange().sender().may_repeat(&failure, attempt) {
                 return Err(failure);
             }
-            self.exchange().sender().pause(attempt, failure.retry_after()).await;
+            self.exchange().sender().pause(attempt, &failure).await;
             attempt += 1;
         }
     }
@@ -105,7 +111,13 @@ impl Client {
             get = get.header("range", &format!("bytes={}-", pull.at));
         }
         // Repeats are counted above, where it is known whether there was progress.
-        let answer = self.send(from.repository, &get.once()).await?;
+        let get = get.once();
+        let asking = self.send(from.repository, &get);
+        let answer = if from.is_mirror {
+            self.answer_of_mirror(from.repository, asking).await?
+        } else {
+            asking.await?
+        };
         if answer.status().as_u16() == 416 && pull.at > 0 && !pull.whole {
             pull.whole = true;
             return Err(answer.broke(Cause::Broken("it refuses to go on where it was".to_owned())));
@@ -121,6 +133,8 @@ struct Source<'a> {
     repository: &'a Repository,
     /// Another place than the registry, which gets no credentials.
     url: Option<Url>,
+    /// Whether another place is asked after it.
+    is_mirror: bool,
 }
 
 /// Where a layer is that registries need not hold: old Windows layers are with their maker.

@@ -10,6 +10,7 @@ use reqwest::{StatusCode, Url};
 use super::failure::{self, Cause, Failure, NetworkError, Outcome, RegistryError};
 use super::host_name::authority;
 use super::retry;
+use super::waiting::Waiting;
 use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, MediaType};
 use crate::secret;
@@ -27,6 +28,7 @@ pub(super) struct Response {
     /// Whether the answer comes from where the request was first sent.
     from_registry: bool,
     idle: Duration,
+    waiting: Arc<Waiting>,
 }
 
 /// Where an answer came from and what it answers.
@@ -37,9 +39,15 @@ pub(super) struct Origin {
 }
 
 impl Response {
-    pub(super) fn new(raw: reqwest::Response, origin: Origin, idle: Duration) -> Self {
+    /// A body that comes to a stop is waited for as long as `idle` says.
+    pub(super) fn new(
+        raw: reqwest::Response,
+        origin: Origin,
+        idle: Duration,
+        waiting: Arc<Waiting>,
+    ) -> Self {
         let Origin { request, registry, from_registry } = origin;
-        Self { raw, request, registry, from_registry, idle }
+        Self { raw, request, registry, from_registry, idle, waiting }
     }
 
     /// Whether no other host answered in the registry's place.
@@ -95,10 +103,11 @@ impl Response {
 
     /// The next piece of the body; `None` is its end.
     pub(super) async fn chunk(&mut self) -> Outcome<Option<Bytes>> {
-        let cause = match tokio::time::timeout(self.idle, self.raw.chunk()).await {
-            Ok(Ok(chunk)) => return Ok(chunk),
-            Ok(Err(error)) => Cause::of(&error),
-            Err(_) => Cause::TimedOut,
+        let about = (&*self.registry, self.request.as_str());
+        let cause = match self.waiting.within(self.idle, about, self.raw.chunk()).await {
+            Some(Ok(chunk)) => return Ok(chunk),
+            Some(Err(error)) => Cause::of(&error),
+            None => Cause::TimedOut,
         };
         Err(self.broke(cause))
     }
@@ -155,6 +164,7 @@ impl Response {
             host: self.registry.to_string(),
             retry_after: retry::retry_after(self.headers()),
             note: None,
+            allowance: retry::allowance(self.headers()),
         }))
     }
 

@@ -77,6 +77,26 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::try_from(when.duration_since(now)).unwrap_or_default())
 }
 
+/// What a registry says of how much it gives in some time: Docker Hub's `ratelimit-limit` and
+/// `ratelimit-remaining`, each `NUMBER;w=SECONDS`.
+pub(super) fn allowance(headers: &HeaderMap) -> Option<String> {
+    let read = |name: &str| {
+        let text = headers.get(name)?.to_str().ok()?;
+        let (number, window) = text.split_once(";w=").unwrap_or((text, ""));
+        Some((number.trim().parse::<u64>().ok()?, window.trim().parse::<u64>().ok()))
+    };
+    let (left, window) = read("ratelimit-remaining")?;
+    let (all, of_limit) = read("ratelimit-limit")?;
+    let what = format!("{left} of {all} pulls are left");
+    Some(match window.or(of_limit).and_then(|seconds| i64::try_from(seconds).ok()) {
+        Some(seconds) => {
+            let window = jiff::SignedDuration::from_secs(seconds);
+            format!("{what}, counted over {window:#}")
+        }
+        None => what,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +135,25 @@ mod tests {
             let asked = asked.map(Duration::from_secs);
             assert_eq!(policy.allows(attempt, asked), expect, "{attempt} {asked:?}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_an_allowance_is_read() {
+        let read = |limit: &str, left: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("ratelimit-limit", limit.parse().unwrap());
+            headers.insert("ratelimit-remaining", left.parse().unwrap());
+            allowance(&headers)
+        };
+        for (limit, left, expect) in [
+            ("100;w=21600", "0;w=21600", Some("0 of 100 pulls are left, counted over 6h")),
+            ("200", "3", Some("3 of 200 pulls are left")),
+            ("100;w=soon", "1;w=later", Some("1 of 100 pulls are left")),
+            ("many", "0", None),
+        ] {
+            assert_eq!(read(limit, left).as_deref(), expect, "{limit} {left}");
+        }
+        assert_eq!(allowance(&HeaderMap::new()), None);
     }
 
     #[test]

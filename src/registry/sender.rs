@@ -13,11 +13,14 @@ use super::location::{keeps_credentials, redirect};
 use super::payload::{Meter, Payload};
 use super::request::{Repeat, Request, Target};
 use super::response::{Origin, Response};
+use super::waiting::Waiting;
 use super::{Options, RetryPolicy, Timeouts, retry, tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::docker_hub;
 
 const MOST_REDIRECTS: usize = 10;
+/// So often a server is asked that does not answer at all.
+const MOST_SILENCES: u32 = 2;
 
 /// Where a registry is served, and what was learned about that.
 pub(super) struct Endpoint {
@@ -88,12 +91,25 @@ pub(super) struct Sender {
     connections: Connections,
     retry: RetryPolicy,
     timeouts: Timeouts,
+    offline: bool,
+    waiting: Arc<Waiting>,
 }
 
 impl Sender {
     pub(super) fn new(options: &Options) -> Self {
         let (retry, timeouts) = (options.retry, options.timeouts);
-        Self { connections: Connections::new(options), retry, timeouts }
+        let waiting = Arc::new(Waiting::new(options.reporter.clone(), timeouts.patience));
+        let connections = Connections::new(options);
+        Self { connections, retry, timeouts, offline: options.offline, waiting }
+    }
+
+    /// Refuses to open a connection, where none may be.
+    pub(super) fn check_online(&self, host: &str) -> Outcome<()> {
+        if !self.offline {
+            return Ok(());
+        }
+        let (host, request) = (host.to_owned(), String::new());
+        Err(Failure::Network(Box::new(NetworkError { host, request, cause: Cause::Offline })))
     }
 
     pub(super) fn retry(&self) -> &RetryPolicy {
@@ -133,7 +149,7 @@ impl Sender {
         };
         match outcome {
             Err(failure) if self.repeats(request, &failure, *attempt) => {
-                self.pause(*attempt, failure.retry_after()).await;
+                self.pause(*attempt, &failure).await;
                 *attempt += 1;
                 None
             }
@@ -147,7 +163,11 @@ impl Sender {
 
     /// Whether what failed at this attempt, counted from 1, is worth another one.
     pub(super) fn may_repeat(&self, failure: &Failure, attempt: u32) -> bool {
-        failure.is_temporary() && self.retry.allows(attempt, failure.retry_after())
+        // A server that is silent for minutes is asked once more, and not as often as one that is busy.
+        let is_late = matches!(failure, Failure::Network(it) if it.cause == Cause::TimedOut);
+        failure.is_temporary()
+            && (!is_late || attempt < MOST_SILENCES)
+            && self.retry.allows(attempt, failure.retry_after())
     }
 
     /// Sends to the address, or to the path by the first scheme that the host speaks.
@@ -157,6 +177,7 @@ impl Sender {
         request: &Request,
         header: Option<&HeaderValue>,
     ) -> Outcome<Response> {
+        self.check_online(&to.name)?;
         let path = match &request.target {
             Target::Url(url) => {
                 let home = to.url(to.candidates()[0], "/")?;
@@ -215,7 +236,7 @@ impl Sender {
             let response = self.send_one(&url, &method, headers, &payload).await?;
             let origin =
                 Origin { request: described.clone(), registry: to.name.clone(), from_registry };
-            let answer = Response::new(response, origin, self.timeouts.idle);
+            let answer = self.answered(response, origin);
             let Some(next) = redirect(&answer)? else { return Ok(answer) };
             if answer.status() == StatusCode::SEE_OTHER && method != Method::HEAD {
                 (method, payload) = (Method::GET, Payload::Empty);
@@ -228,7 +249,13 @@ impl Sender {
             .into())
     }
 
-    async fn send_one(
+    /// An answer whose body comes within the limits that this sender has.
+    pub(super) fn answered(&self, raw: reqwest::Response, origin: Origin) -> Response {
+        Response::new(raw, origin, self.timeouts.idle, self.waiting.clone())
+    }
+
+    /// Sends one request to an address, and waits for the beginning of its answer.
+    pub(super) async fn send_one(
         &self,
         url: &Url,
         method: &Method,
@@ -251,7 +278,8 @@ impl Sender {
             builder = builder.header(CONTENT_TYPE, "application/octet-stream");
         }
         let through = || self.connections.proxy(url);
-        let cause = match self.watch(builder.send(), payload.meter()).await {
+        let about = (authority(url), failure::describe(method, url));
+        let cause = match self.watch(builder.send(), payload.meter(), &about).await {
             Some(Ok(response)) => match through() {
                 Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                     Cause::ProxyDenied(proxy)
@@ -267,28 +295,41 @@ impl Sender {
         if let Some(error) = source_error.take() {
             return Err(error.into());
         }
-        let request = failure::describe(method, url);
-        Err(Failure::Network(Box::new(NetworkError { host: authority(url), request, cause })))
+        let (host, request) = about;
+        Err(Failure::Network(Box::new(NetworkError { host, request, cause })))
     }
 
-    /// Waits for an answer for as long as a body is moving, or an answer may still come.
-    async fn watch<F: Future>(&self, sending: F, meter: Option<&Meter>) -> Option<F::Output> {
+    /// Waits for an answer for as long as a body is moving, or an answer may still come. `about` is the
+    /// host and the request, which are told where that takes long.
+    async fn watch<F: Future>(
+        &self,
+        sending: F,
+        meter: Option<&Meter>,
+        about: &(String, String),
+    ) -> Option<F::Output> {
         let mut sending = std::pin::pin!(sending);
-        let mut moved = 0;
-        loop {
-            if let Ok(output) = tokio::time::timeout(self.timeouts.answer, &mut sending).await {
+        let (mut moved, mut quiet) = (0, Duration::ZERO);
+        while quiet < self.timeouts.answer {
+            let step = self.waiting.next_look(quiet).min(self.timeouts.answer - quiet);
+            if let Ok(output) = tokio::time::timeout(step, &mut sending).await {
                 return Some(output);
             }
             match meter.map(Meter::moved) {
-                Some(now) if now > moved => moved = now,
-                _ => return None,
+                Some(now) if now > moved => (moved, quiet) = (now, Duration::ZERO),
+                _ => {
+                    quiet += step;
+                    self.waiting.tell(&about.0, &about.1, quiet);
+                }
             }
         }
+        None
     }
 
     /// Waits before the attempt after `attempt`.
-    pub(super) async fn pause(&self, attempt: u32, asked: Option<Duration>) {
-        tokio::time::sleep(self.retry.pause(attempt, asked)).await;
+    pub(super) async fn pause(&self, attempt: u32, failure: &Failure) {
+        let pause = self.retry.pause(attempt, failure.retry_after());
+        self.waiting.tell_pause(failure, pause);
+        tokio::time::sleep(pause).await;
     }
 }
 

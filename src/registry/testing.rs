@@ -131,6 +131,7 @@ pub(super) fn refused(status: u16) -> RegistryError {
         host: "ghcr.io".to_owned(),
         retry_after: None,
         note: None,
+        allowance: None,
     }
 }
 

@@ -179,7 +179,7 @@ impl Upload<'_> {
                     if !sender.retry().allows(attempt, failure.retry_after()) {
                         return Err(failure);
                     }
-                    sender.pause(attempt, failure.retry_after()).await;
+                    sender.pause(attempt, &failure).await;
                     attempt += 1;
                     if self.is_there().await? {
                         return Ok(());

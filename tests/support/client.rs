@@ -22,7 +22,13 @@ pub fn impatient() -> Options {
             first_pause: Duration::from_millis(2),
             longest_pause: 3 * second,
         },
-        timeouts: Timeouts { connect: 5 * second, idle: second, answer: 2 * second, early: second },
+        timeouts: Timeouts {
+            connect: 5 * second,
+            idle: second,
+            answer: 2 * second,
+            early: second,
+            ..Timeouts::default()
+        },
         ..Options::default()
     }
 }

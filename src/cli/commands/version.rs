@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use crate::cli::session::print;
 use crate::error::Result;
+use crate::image;
 use crate::layer::FORMAT;
 use crate::oci::Platform;
 
@@ -30,9 +31,16 @@ impl Runs for VersionArgs {
 fn run(args: &VersionArgs) -> Result<()> {
     let (version, host) = (env!("CARGO_PKG_VERSION"), Platform::host());
     if args.json {
-        let value =
-            json!({ "version": version, "platform": host.to_string(), "layerFormat": FORMAT });
+        let value = json!({
+            "version": version,
+            "platform": host.to_string(),
+            "layerFormat": FORMAT,
+            "imageFormat": image::FORMAT,
+        });
         return print(&format!("{value}\n"));
     }
-    print(&format!("gondola {version} ({host}, layer format {FORMAT})\n"))
+    print(&format!(
+        "gondola {version} ({host}, layer format {FORMAT}, image format {})\n",
+        image::FORMAT
+    ))
 }

@@ -185,9 +185,12 @@ pub struct ImageArgs {
     /// Add a label to the configuration; repeatable
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub label: Vec<String>,
-    /// Add an annotation to manifests and index; repeatable
+    /// Add an annotation to manifests and index, or remove one with an empty value; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     pub annotation: Vec<String>,
+    /// Name the commit in the annotation org.opencontainers.image.revision; every commit then changes the digest
+    #[arg(long)]
+    pub revision: bool,
     /// Signal that stops the program
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
@@ -350,7 +353,7 @@ const fn dockerfile(name: &'static str) -> Flag {
 }
 
 /// What each flag does.
-pub static FLAGS: [Flag; 77] = [
+pub static FLAGS: [Flag; 78] = [
     all("packages").on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED),
     Flag::new("package", Effect::Fulfilled)
         .on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED)
@@ -401,6 +404,7 @@ pub static FLAGS: [Flag; 77] = [
     programs("volume"),
     all("label"),
     all("annotation"),
+    programs("revision"),
     programs("stop-signal"),
     all("compression"),
     all("gzip-single-member"),

@@ -123,6 +123,7 @@ fn typed_image(args: &ImageArgs) -> Result<config::Image> {
         ports: listed(&args.port),
         labels: pair::labels("--label", &args.label)?,
         annotations: pair::with_values("--annotation", &args.annotation)?,
+        revision: args.revision.then_some(true),
         stop_signal: args.stop_signal.clone().map(signal).transpose()?,
         volumes: listed(&args.volume),
         add: listed(&args.add),
@@ -212,6 +213,7 @@ fn image_settings(given: config::Image, name: Option<String>) -> Result<ImageSet
         ports: read_all("--port", given.ports, config::read_port)?,
         volumes: read_all("--volume", given.volumes, config::read_folder)?,
         stop_signal: given.stop_signal,
+        revision: given.revision.unwrap_or(false),
         assets: assets.iter().map(|text| text.parse()).collect::<Result<_>>()?,
     })
 }

@@ -1,0 +1,11 @@
+//! Faults that others met with tools of this kind: each test is one that a user reported, and its
+//! neighbours.
+
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod contexts;
+mod origin;
+mod waiting;
