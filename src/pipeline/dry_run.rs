@@ -32,11 +32,20 @@ const NOT_FETCHED: &str = "the Go that says which packages there are was not fet
 /// Errs where the build would before it executes or compiles anything.
 pub async fn plan(context: &BuildContext, request: Request) -> Result<BuildPlan> {
     let Request { source, caches, isolation, outputs } = request;
+    outputs.check_compression(&source.encodings())?;
     outputs.look()?;
     match source {
         Source::Dockerfile(source) => {
             let executor = dockerfile::executor(context, isolation, None);
-            dockerfile::plan(context, executor, (*source, caches), &outputs).await
+            let plan = dockerfile::plan(context, executor, (*source, caches), &outputs).await?;
+            if plan.executes_programs() {
+                // What is tried leaves nothing behind.
+                let scratch = tempfile::tempdir().cannot(|| "make a folder for a sandbox")?;
+                let launcher = context.launcher.clone().forgetful();
+                let folder = scratch.path().to_owned();
+                dockerfile::try_isolation(launcher, folder, isolation).await?;
+            }
+            Ok(plan)
         }
         Source::GoPackages(programs) => {
             let request = ProgramRequest::new(programs, caches, isolation);
