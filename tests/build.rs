@@ -69,6 +69,72 @@ fn a_package_says_why_it_is_compiled_again() {
     assert!(why.ends_with("main.go changed"), "{why}");
 }
 
+/// Why the package `hello` is compiled, as `--explain` says it.
+#[track_caller]
+fn why_compiled(sandbox: &Sandbox, more: &[&str]) -> String {
+    let arguments = ["build", "--explain", "-o", "oci:out:t", "./hello"];
+    let ran = sandbox.gondola(&[&arguments, more].concat()).success();
+    let line = ran.stderr.lines().find(|line| line.starts_with("explain: compile hello"));
+    let line = line.unwrap_or_else(|| panic!("{}", ran.stderr));
+    line.rsplit_once("executed: ").unwrap_or_else(|| panic!("{line}")).1.to_owned()
+}
+
+/// A package that needs a vendored module of this version.
+fn module_that_needs(sandbox: &Sandbox, version: &str) {
+    let module = "module example.com/hello\n\ngo 1.21\n\nrequire example.com/dep";
+    sandbox.write("hello/go.mod", format!("{module} {version}\n"));
+    let list = format!("# example.com/dep {version}\n## explicit; go 1.21\nexample.com/dep\n");
+    sandbox.write("hello/vendor/modules.txt", list);
+}
+
+#[test]
+fn a_package_says_which_flag_variable_or_module_changed_and_no_value() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    module_that_needs(&sandbox, "v1.0.0");
+    sandbox.write("hello/vendor/example.com/dep/dep.go", "package dep\n\nconst Name = 1\n");
+    let main = "package main\n\nimport \"example.com/dep\"\n\nfunc main() { println(dep.Name) }\n";
+    sandbox.write("hello/main.go", main);
+    let why = |more: &[&str]| why_compiled(&sandbox, more);
+    assert_eq!(why(&[]), "it is compiled for the first time");
+    assert_eq!(why(&["--build-tags", "x"]), "the build tag x was added");
+    assert_eq!(why(&["--ldflags=-s"]), "--ldflags was added");
+    let (token, other) = (["--go-env", "TOKEN=hunter2"], ["--go-env", "TOKEN=swordfish"]);
+    assert_eq!(why(&token), "the variable TOKEN was added");
+    assert_eq!(why(&other), "the variable TOKEN changed");
+    module_that_needs(&sandbox, "v1.1.0");
+    assert_eq!(why(&other), "the module example.com/dep moved from v1.0.0 to v1.1.0");
+    assert_eq!(why(&["--no-cache"]), "--no-cache");
+    let records = sandbox.store().join("gondola/records/program-materials");
+    let mut kept = 0;
+    for entry in fs::read_dir(&records).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        kept += 1;
+        assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");
+    }
+    assert_eq!(kept, 5, "four notes of one package, and their slots");
+}
+
+#[test]
+fn a_package_is_compared_with_the_nearest_earlier_build_and_not_the_last() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let why = |a: u8, b: u8| {
+        sandbox.write("hello/a.go", format!("package main\n\nvar A = {a}\n"));
+        sandbox.write("hello/b.go", format!("package main\n\nvar B = {b}\n"));
+        why_compiled(&sandbox, &[])
+    };
+    assert_eq!(why(1, 1), "it is compiled for the first time");
+    assert_eq!(why(2, 2), "hello/a.go changed; hello/b.go changed");
+    assert_eq!(why(1, 3), "hello/b.go changed");
+    assert_eq!(why(2, 4), "hello/b.go changed");
+    fs::remove_file(sandbox.path("hello/a.go")).unwrap();
+    sandbox.write("hello/c.go", "package main\n\nvar C = 1\n");
+    let gone = why_compiled(&sandbox, &[]);
+    assert_eq!(gone, "hello/c.go was added; hello/a.go was removed");
+}
+
 #[test]
 fn stdout_is_the_pinned_reference_alone() {
     need!(go());
@@ -113,6 +179,30 @@ fn a_base_from_a_registry_gives_its_layers_user_and_environment() {
     let annotations = &mirrored.manifest["annotations"];
     assert_eq!(annotations["org.opencontainers.image.base.name"], base);
     assert_eq!(annotations["org.opencontainers.image.base.digest"], digest.as_str());
+}
+
+#[test]
+fn a_base_that_moved_is_named_by_both_digests() {
+    need!(go());
+    let registry = need!(Registry::plain());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    let base = registry.image("base:v1");
+    let push = |folder: &str, image: BaseImage| image.push(&sandbox.path(folder), &base);
+    let explained = || {
+        let arguments = ["build", "--explain", "--base", &base, "-o", "oci:out:t", "./hello"];
+        let ran = sandbox.gondola(&arguments).success();
+        let line = ran.stderr.lines().find(|line| line.starts_with("explain: resolve"));
+        line.unwrap_or_else(|| panic!("{}", ran.stderr)).to_owned()
+    };
+    let before = need!(push("base", BaseImage::default()));
+    assert!(explained().ends_with("found in the registry: it is used for the first time"));
+    assert!(explained().ends_with("found in the registry: it is the one of the build before"));
+    let other = BaseImage { user: "1234".to_owned(), ..BaseImage::default() };
+    let after = need!(push("other", other));
+    assert_ne!(before, after);
+    let moved = explained();
+    assert!(moved.ends_with(&format!(": it moved from {before} to {after}")), "{moved}");
 }
 
 #[test]

@@ -109,6 +109,25 @@ fn hash_of_go_mod(text: &str) -> String {
 }
 
 #[test]
+fn what_cannot_come_to_an_end_is_said_before_anything_is_compiled() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    for (arguments, said) in [
+        (&["--platform", "linux/amd64,linux/foo"][..], "cannot build for linux/foo: go1."),
+        (&["--compression", "zstd", "-o", "docker-archive:a.tar"], "it has a zstd layer"),
+    ] {
+        for more in [&["--dry-run"][..], &[]] {
+            let ran = sandbox.gondola(&[&["build", "./hello"], arguments, more].concat());
+            assert_eq!((ran.code, &*ran.stdout), (Some(1), ""), "{arguments:?}: {}", ran.stderr);
+            assert!(ran.stderr.contains(said), "{arguments:?}: {}", ran.stderr);
+            assert!(!ran.stderr.contains("compile hello"), "{}", ran.stderr);
+            assert!(!sandbox.path("a.tar").exists());
+        }
+    }
+}
+
+#[test]
 fn programs_that_are_there_are_planned_and_others_are_errors() {
     let sandbox = Sandbox::new();
     sandbox.write("app", "x");

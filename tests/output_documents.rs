@@ -75,7 +75,7 @@ fn dockerfile() -> Sandbox {
     sandbox.write(
         "ctx/Dockerfile",
         "FROM scratch AS files\nCOPY a.txt /a.txt\nFROM files\nWORKDIR /w\nRUN [\"/bin/x\"]\n\
-         COPY --from=files /a.txt /b.txt\n",
+         COPY --from=files /a.txt /b.txt\nFROM files\nCOPY --from=1 /w /w\n",
     );
     sandbox
 }

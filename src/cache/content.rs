@@ -87,11 +87,13 @@ impl Cache for LookUps {
         let value = store.record_value(&entry.path);
         let said = |name: &str| value.as_ref().and_then(|value| text(value, name));
         match kind {
-            "base" => {
+            "base" | "program-base" => {
                 said("name").unwrap_or_else(|| "what the name of a base stands for".to_owned())
             }
             "base-files" => "the loaders and libraries of a base".to_owned(),
             "build" => "what a build of Go packages reads".to_owned(),
+            "program-materials" => "what programs were compiled of".to_owned(),
+            "step-materials" => "what steps were made of".to_owned(),
             "toolchain" => "where the Go of an image is".to_owned(),
             other => other.to_owned(),
         }

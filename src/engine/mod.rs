@@ -23,7 +23,8 @@
 //!
 //! Programs do not always come out the same. Where one is executed whose result was known before, only
 //! an equal layer leads to what was made of the earlier one, and copies out of it are known by their
-//! content alone: one image has one version of a step.
+//! content alone. And a result says which results of programs it was made of: where another build executed
+//! one of these again it is not found. So one image has one version of a step.
 //!
 //! The graph grows while it is solved: an instruction becomes an op when the configuration of its base
 //! is known, for that decides on its user, its folder and its variables.

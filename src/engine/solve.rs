@@ -314,7 +314,7 @@ impl Solver {
         prepared: Box<dyn Prepared>,
     ) -> Result<Executed, OpError> {
         self.began.send_replace(true);
-        let note = self.note(job, prepared.as_ref());
+        let note = self.note(job, key, prepared.as_ref());
         let (mut prepared, mut replayed) = (prepared, BTreeSet::new());
         loop {
             let (task, cancel) = (job.task.clone(), job.waiting.token());
@@ -348,15 +348,22 @@ impl Solver {
 
     /// Tells why an op is executed, where that was asked for; gives what takes note of what it is made
     /// of, once it was. Nothing that goes wrong here matters to the build.
-    fn note(&self, job: &Job<'_>, prepared: &dyn Prepared) -> Option<BoxFuture<'static, ()>> {
+    fn note(
+        &self,
+        job: &Job<'_>,
+        key: &str,
+        prepared: &dyn Prepared,
+    ) -> Option<BoxFuture<'static, ()>> {
         let place = job.place?.clone();
         let notebook = self.notebook()?;
         let read = Read { digests: prepared.digests(), files: prepared.files(MOST_FILES) };
         let materials = notebook.materials(&job.op, job.inputs, Some(read));
         if self.options.explain {
+            let versions = Versions::of(&job.op, job.inputs);
+            let is_of_others = || job.on_others || self.is_made_of_others(key, &versions);
             let why = match job.passed_over {
                 None => match notebook.why(&place, &materials) {
-                    why if job.on_others && why == [notebook::LOST] => vec![OTHERS.to_owned()],
+                    why if why == [notebook::LOST] && is_of_others() => vec![OTHERS.to_owned()],
                     why => why,
                 },
                 Some(flag) => vec![flag.to_owned()],

@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::Built;
 use super::freshness::{Check, Record, Recorded, StartedAt, Trace};
+use super::materials::{self, Compilation};
 use super::packages::Package;
 use super::programs::Program;
 use super::request::ProgramRequest;
 use super::{Builder, Tools};
 use crate::error::Result;
 use crate::oci::Platform;
+use crate::store::{ScopeName, Store};
 
 /// The kind of the store's records that hold a [`BuildRecord`].
 const RECORDS: &str = "build";
@@ -130,12 +132,35 @@ impl Freshness {
         futures_util::future::try_join_all(lists).await
     }
 
-    /// Why programs are compiled that are not kept: what changed since they were, where that is known.
-    pub(super) fn why(&self) -> Vec<String> {
-        if self.why.is_empty() {
-            return vec!["what was kept of it is gone".to_owned()];
+    /// Why `packages` are compiled: what differs from the nearest earlier build, where one is known.
+    pub(super) fn why(
+        &self,
+        store: &Store,
+        request: &ProgramRequest,
+        packages: &[Package],
+    ) -> Vec<String> {
+        let found = match &self.why[..] {
+            [] => vec!["what was kept of it is gone".to_owned()],
+            why => why.to_owned(),
+        };
+        if request.caches.off {
+            return found;
         }
-        self.why.clone()
+        materials::why(store, &self.compilation(request, packages), &self.since, found)
+    }
+
+    fn compilation<'a>(
+        &'a self,
+        request: &'a ProgramRequest,
+        packages: &'a [Package],
+    ) -> Compilation<'a> {
+        Compilation {
+            builder: &self.builder,
+            packages,
+            platforms: &self.platforms,
+            folder: &request.programs.folder,
+            scope: request.scope.name().map_or("", ScopeName::as_str),
+        }
     }
 
     /// What is known of what the compilation of `packages` reads.
@@ -227,6 +252,9 @@ impl Freshness {
             (None, _) => return Ok(None),
         };
         let sources = inputs.digest_of_sources(&request.programs.folder);
+        // Nothing that goes wrong with explanations matters to the build.
+        let store = &tools.transport.store;
+        let _ = materials::keep(store, &self.compilation(request, &distinct(packages)), &inputs);
         let record = BuildRecord {
             inputs,
             packages: packages.to_vec(),

@@ -137,10 +137,20 @@ pub(super) fn for_c(host: &BTreeMap<String, String>) -> BTreeMap<String, String>
     select(host, |key| FOR_C.binary_search(&key).is_ok()).collect()
 }
 
-/// Gets a folder ready for [`write_below`]: `go` counts nothing there. Else it would start a process that
-/// goes on counting when the folder is gone.
+/// Gets a folder ready for [`write_below`]: `go` counts nothing there.
 pub(super) fn prepare_below(folder: &Path) -> Result<()> {
-    let settings = folder.join(CONFIGURATION).join("go/telemetry");
+    count_nothing(&folder.join(CONFIGURATION))
+}
+
+/// Gets a home folder ready that goes away: `go` counts nothing there.
+pub(super) fn prepare_home(folder: &Path) -> Result<()> {
+    count_nothing(&folder.join(".config"))
+}
+
+/// Has `go` count nothing where this is the user's configuration. Else it would start a process that goes
+/// on counting when the folder is gone, or in the making.
+fn count_nothing(configuration: &Path) -> Result<()> {
+    let settings = configuration.join("go/telemetry");
     let written = fs_err::create_dir_all(&settings);
     let written = written.and_then(|()| fs_err::write(settings.join("mode"), "off"));
     written.cannot(|| format!("write to {}", settings.display()))

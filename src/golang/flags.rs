@@ -243,7 +243,7 @@ fn replacements(overlay: &Path) -> Vec<String> {
 }
 
 /// The name of `-name`, `--name` or `-name=value`; none for a word that is a value.
-fn flag_name(word: &str) -> Option<&str> {
+pub(super) fn flag_name(word: &str) -> Option<&str> {
     let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
     Some(name.split_once('=').map_or(name, |(name, _)| name))
 }

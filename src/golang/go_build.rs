@@ -8,12 +8,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Tools;
-use super::build_record::{Freshness, distinct};
+use super::build_record::distinct;
 use super::compile::Built;
 use super::flags::BuildFlags;
 use super::packages::Package;
 use super::plan::{Binaries, BuildGroup, ImagePlan, Plan, PlatformsOf, file_name};
-use super::request::{Prebuilt, ToolchainChoice};
+use super::request::{Prebuilt, ProgramRequest, ToolchainChoice};
 use super::toolchains::Toolchains;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Content;
@@ -118,9 +118,9 @@ pub fn start(
     plan: &Plan,
     platforms: &PlatformsOf<'_>,
     toolchains: &Toolchains,
-    explain: bool,
+    request: &ProgramRequest,
 ) -> Result<JoinSet<Result<Arc<Compiled>>>> {
-    let mut running = JoinSet::new();
+    let (mut running, explain) = (JoinSet::new(), request.caches.explain);
     // Several compilers at once fill the gaps that linking leaves.
     let turns = Arc::new(Semaphore::new(tools.cores.max(1)));
     for go_build in go_builds(plan, platforms)? {
@@ -133,7 +133,9 @@ pub fn start(
             continue;
         }
         if explain {
-            let why = freshness.map(Freshness::why).unwrap_or_default();
+            let store = &tools.transport.store;
+            let why = freshness.map(|it| it.why(store, request, &go_build.packages));
+            let why = why.unwrap_or_default();
             explanation(tools, &go_build, Origin::Executed, why);
         }
         let recorded = freshness

@@ -163,11 +163,9 @@ impl Images {
     }
 
     fn session(&self, in_use: InUse) -> Result<Session> {
-        Ok(Session {
-            temporary: self.context.store.temporary_folder()?,
-            _in_use: in_use,
-            _go_cache: self.go_cache.clone(),
-        })
+        let temporary = self.context.store.temporary_folder()?;
+        environment::prepare_home(temporary.path())?;
+        Ok(Session { temporary, _in_use: in_use, _go_cache: self.go_cache.clone() })
     }
 
     fn unpacker(&self, isolation: Isolation) -> Unpacker {

@@ -22,6 +22,24 @@ pub(super) fn replacing_folders(text: &str) -> Vec<String> {
     directives(text).into_iter().filter_map(folder).collect()
 }
 
+/// The versions that a `go.mod` names, by what has them: modules, what replaces them, and Go.
+pub(super) fn versions(text: &str) -> Vec<(String, String)> {
+    let named = |words: Vec<String>| match &words[..] {
+        [verb, module, version, ..] if verb == "require" => {
+            Some((format!("the module {module}"), version.clone()))
+        }
+        [verb, module, rest @ ..] if verb == "replace" => {
+            let arrow = rest.iter().position(|word| word == "=>")?;
+            Some((format!("the replacement of {module}"), rest[arrow + 1..].join(" ")))
+        }
+        [verb, version, ..] if verb == "go" || verb == "toolchain" => {
+            Some((format!("the {verb} line of go.mod"), version.clone()))
+        }
+        _ => None,
+    };
+    directives(text).into_iter().filter_map(named).collect()
+}
+
 /// Each directive as words, with the verb of a block put before each of its lines.
 pub(super) fn directives(text: &str) -> Vec<Vec<String>> {
     let mut directives = Vec::new();
@@ -72,5 +90,16 @@ mod tests {
                       \tc => example.com/c v1.2.3\n)\nrequire (\n\td => ./d\n)\n\
                       // replace e => ./e\n";
         assert_eq!(replacing_folders(module), ["../a", "./b"]);
+        let module = "module x\ngo 1.24\nrequire a v1.0.0 // indirect\nrequire (\n\tb v2.0.0\n)\n\
+                      replace a v1.0.0 => ../a\nreplace b => c v1.2.3\n";
+        let named = |name: &str, version: &str| (name.to_owned(), version.to_owned());
+        let expected = [
+            named("the go line of go.mod", "1.24"),
+            named("the module a", "v1.0.0"),
+            named("the module b", "v2.0.0"),
+            named("the replacement of a", "../a"),
+            named("the replacement of b", "c v1.2.3"),
+        ];
+        assert_eq!(versions(module), expected);
     }
 }

@@ -65,9 +65,14 @@ impl BuildGroup {
         self.freshness.has_programs(packages, platform)
     }
 
-    /// Why its packages are compiled, where they are.
-    pub fn why(&self) -> Vec<String> {
-        self.freshness.why()
+    /// Why `packages` of it are compiled, where they are.
+    pub fn why(
+        &self,
+        tools: &Tools,
+        request: &ProgramRequest,
+        packages: &[Package],
+    ) -> Vec<String> {
+        self.freshness.why(&tools.transport.store, request, packages)
     }
 
     /// Takes note of what was compiled, or found, for a platform.
@@ -147,6 +152,7 @@ async fn build_groups(
     let mut build_groups = Vec::new();
     for (Common { toolchain, flags, platforms }, targets) in groups {
         let builder = tools.builder(toolchains.get(toolchain, flags), flags);
+        platforms.iter().try_for_each(|platform| builder.toolchain.check_platform(platform))?;
         let patterns =
             targets.iter().map(|&index| request.programs.targets[index].patterns.clone());
         let patterns = patterns.collect();

@@ -18,6 +18,9 @@ use super::session::Session;
 /// A `VERSION` file is a few lines.
 pub(super) const VERSION_LIMIT: u64 = 4096;
 
+/// Variables of the machine that have a say in what is compiled.
+const DECIDING: [&str; 4] = ["GOTOOLCHAIN", "GOWORK", "GOPATH", "GOMODCACHE"];
+
 /// A Go installation, how it is run, and the part of the user's environment that it may see.
 ///
 /// One of this machine runs as a plain process. With `GOTOOLCHAIN=auto` (the default of upstream's
@@ -186,6 +189,20 @@ impl Toolchain {
         Ok(environment)
     }
 
+    /// The variables of the machine that have a say in what is compiled, where they are set.
+    pub(super) fn named_variables(&self, flags: &BuildFlags) -> BTreeMap<String, String> {
+        let of = |key: &str| Some((key.to_owned(), self.environment.get(key)?.clone()));
+        let mut all: BTreeMap<_, _> = match &self.origin {
+            Origin::Image { .. } => of("GOWORK").into_iter().collect(),
+            Origin::Installed => DECIDING.into_iter().filter_map(of).collect(),
+        };
+        if flags.uses_host_compiler() {
+            all.extend(self.for_c.clone());
+            all.extend(of("PATH"));
+        }
+        all
+    }
+
     /// A text that changes whenever another toolchain is installed or chosen, and whenever a
     /// variable changes by which the machine takes part in a build.
     pub fn identity(&self, flags: &BuildFlags) -> String {
@@ -208,7 +225,7 @@ impl Toolchain {
             add(&found.mtime_nsec().to_le_bytes());
             add(&found.ino().to_le_bytes());
         }
-        for key in ["GOTOOLCHAIN", "GOWORK", "GOPATH", "GOMODCACHE"] {
+        for key in DECIDING {
             add(self.environment.get(key).map_or(&[][..], String::as_bytes));
         }
         if flags.uses_host_compiler() {

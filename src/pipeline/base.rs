@@ -2,13 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{BaseChoice, BuildContext, ProgramRequest, Settings};
 use crate::engine::materials::BaseImage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Artifact, Draft, Image, static_base};
-use crate::oci::{Digest, Platform, PlatformSet, annotation};
+use crate::oci::{Digest, Platform, PlatformSet, Reference, annotation};
 use crate::progress::{Explanation, Origin, TaskKind};
 use crate::transport::{self, Location};
+
+/// The kind of the store's records that say what the base of a build was.
+const RECORDS: &str = "program-base";
+
+/// What a base was.
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    digest: Digest,
+    /// Its name, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
 
 /// The bases of a build, each looked up once.
 #[derive(Default)]
@@ -53,10 +67,9 @@ impl Bases {
         Ok(())
     }
 
-    /// Tells how each base was found.
+    /// Tells how each base was found, and whether it is the one of the build before.
     pub(super) fn explain(&self, context: &BuildContext) {
-        for (_, base) in &self.0 {
-            let Base::Found(found) = base else { continue };
+        for found in self.found() {
             let origin = match found.place {
                 Location::Registry(_) => Origin::Registry,
                 Location::Store(_) => Origin::Store,
@@ -64,9 +77,34 @@ impl Bases {
                 _ => continue,
             };
             let name = format!("{}, which is {}", found.place, found.artifact.digest());
-            let kind = TaskKind::Resolve;
-            context.transport.reporter.explain(Explanation { kind, name, origin, why: Vec::new() });
+            let (kind, now) = (TaskKind::Resolve, found.artifact.digest());
+            let why = match context.transport.store.get_record::<Seen>(RECORDS, &found.key) {
+                Some(before) if before.digest != *now => {
+                    format!("it moved from {} to {now}", before.digest)
+                }
+                Some(_) => "it is the one of the build before".to_owned(),
+                None => "it is used for the first time".to_owned(),
+            };
+            let why = vec![why];
+            context.transport.reporter.explain(Explanation { kind, name, origin, why });
         }
+    }
+
+    /// Takes note of what each base is, for the explanations of the next build. Nothing that goes wrong
+    /// with it matters to this one.
+    pub(super) fn note(&self, context: &BuildContext) {
+        for found in self.found() {
+            let name = found.place.reference().map(Reference::familiar);
+            let seen = Seen { digest: found.artifact.digest().clone(), name };
+            let _ = context.transport.store.put_record(RECORDS, &found.key, &seen);
+        }
+    }
+
+    fn found(&self) -> impl Iterator<Item = &FoundBase> {
+        self.0.iter().filter_map(|(_, base)| match base {
+            Base::Found(found) => Some(&**found),
+            Base::Static | Base::Scratch => None,
+        })
     }
 
     /// Those that are images, as the engine says it.
@@ -106,6 +144,8 @@ pub(super) enum Base {
 pub(super) struct FoundBase {
     place: Location,
     artifact: Artifact,
+    /// What is asked for: an image, or an index of images.
+    key: String,
 }
 
 /// The platforms for which the built-in base, or none, is offered under `--platform all`.
@@ -159,7 +199,8 @@ impl Base {
         let task = context.transport.reporter.start(TaskKind::Resolve, place.to_string(), None);
         let artifact = transport::read(&place, platforms, &context.transport).await?;
         task.done();
-        Ok(Self::Found(Box::new(FoundBase { place, artifact })))
+        let key = format!("{place} {platforms:?}");
+        Ok(Self::Found(Box::new(FoundBase { place, artifact, key })))
     }
 
     /// The platforms to build for: those wanted, or those on offer.

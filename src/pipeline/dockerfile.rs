@@ -1,11 +1,13 @@
 //! Dockerfiles as a front end: one image for each platform, published as those of Go packages are.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::documents::{BuildPlan, PLAN_VERSION, PlannedImage, PlannedSource};
 use super::materials::MaterialsSource;
 use super::planned;
 use super::{BuildContext, Built, Caches, DockerfileSource, Outputs, Published};
+use crate::blocking::blocking;
 use crate::dockerfile::convert::{
     self, CachePolicy, ContextSource, ImagePlatform, Job, Outcome, Tools,
 };
@@ -14,7 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, LocalExecutor};
 use crate::image::Artifact;
 use crate::oci::{Platform, PlatformSet, Reference};
-use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Needs};
+use crate::progress::Reporter;
+use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Launcher, Needs, Preference};
+use crate::transport::Context;
 
 /// Builds a Dockerfile, and sends the image where `outputs` say.
 pub(super) async fn build(
@@ -130,6 +134,46 @@ fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
     }
 }
 
+/// Errs where the isolation that was asked for does not work and a program is executed: before anything
+/// else is. Nothing needs a sandbox where all results are known.
+pub(super) async fn check_isolation(
+    context: &BuildContext,
+    (request, chosen): (IsolationRequest, Option<Isolation>),
+    (source, caches): (&DockerfileSource, &Caches),
+    outputs: &Outputs,
+) -> Result<()> {
+    if chosen.is_some() {
+        return Ok(());
+    }
+    let folder = context.transport.store.root().to_owned();
+    let tried = try_isolation(context.launcher.clone(), folder, request).await;
+    let Err(error) = tried else { return Ok(()) };
+    let transport = Context { reporter: Reporter::silent(), ..context.transport.clone() };
+    let quiet = BuildContext { transport, ..context.clone() };
+    let executor = executor(&quiet, request, None);
+    let asked = (source.clone(), caches.clone());
+    let plan = plan(&quiet, executor, asked, outputs).await?;
+    if plan.executes_programs() { Err(error) } else { Ok(()) }
+}
+
+/// Tries the isolation that was asked for by name.
+pub(super) async fn try_isolation(
+    launcher: Launcher,
+    folder: PathBuf,
+    request: IsolationRequest,
+) -> Result<()> {
+    if !matches!(request.preference, Preference::Only(_)) {
+        return Ok(());
+    }
+    let chooser = Chooser { launcher, folder, request, needs: needs(), decided: None };
+    blocking(move || chooser.choose()).await.map(drop)
+}
+
+/// What steps need of their isolation.
+fn needs() -> Needs {
+    Needs::new(Files::OwnRoot).with_owners()
+}
+
 /// What executes the steps of a build. `chosen` is how they are isolated, where that is known.
 pub(super) fn executor(
     context: &BuildContext,
@@ -140,7 +184,7 @@ pub(super) fn executor(
         launcher: context.launcher.clone(),
         folder: context.transport.store.root().to_owned(),
         request,
-        needs: Needs::new(Files::OwnRoot).with_owners(),
+        needs: needs(),
         decided: chosen,
     };
     LocalExecutor::new(execute::Tools {

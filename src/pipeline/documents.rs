@@ -69,6 +69,16 @@ pub struct BuildPlan {
     pub outputs: Vec<PlannedOutput>,
 }
 
+impl BuildPlan {
+    /// Whether a step that is a program would be executed for certain.
+    pub(super) fn executes_programs(&self) -> bool {
+        let platforms = self.images.iter().flat_map(|image| &image.platforms);
+        let stages = platforms.flat_map(|platform| platform.stages.iter().flatten());
+        let mut steps = stages.flat_map(|stage| &stage.steps);
+        steps.any(|step| step.kind == StepKind::Run && step.state == State::Runs)
+    }
+}
+
 /// What images are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -20,7 +20,7 @@ use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang::go_build::{self, GoBuild, prebuilt_binary};
 use crate::golang::plan::{self, Binaries, BuildGroup, ImagePlan, Plan};
 use crate::golang::request::{Prebuilt, ProgramRequest, Settings, Target};
-use crate::golang::{Package, Toolchain, Toolchains, display_name};
+use crate::golang::{Package, Toolchain, Toolchains, Tools, display_name};
 use crate::oci::{Platform, Reference};
 use crate::transport::Location;
 
@@ -32,11 +32,20 @@ const NOT_FETCHED: &str = "the Go that says which packages there are was not fet
 /// Errs where the build would before it executes or compiles anything.
 pub async fn plan(context: &BuildContext, request: Request) -> Result<BuildPlan> {
     let Request { source, caches, isolation, outputs } = request;
+    outputs.check_compression(&source.encodings())?;
     outputs.look()?;
     match source {
         Source::Dockerfile(source) => {
             let executor = dockerfile::executor(context, isolation, None);
-            dockerfile::plan(context, executor, (*source, caches), &outputs).await
+            let plan = dockerfile::plan(context, executor, (*source, caches), &outputs).await?;
+            if plan.executes_programs() {
+                // What is tried leaves nothing behind.
+                let scratch = tempfile::tempdir().cannot(|| "make a folder for a sandbox")?;
+                let launcher = context.launcher.clone().forgetful();
+                let folder = scratch.path().to_owned();
+                dockerfile::try_isolation(launcher, folder, isolation).await?;
+            }
+            Ok(plan)
         }
         Source::GoPackages(programs) => {
             let request = ProgramRequest::new(programs, caches, isolation);
@@ -81,7 +90,9 @@ async fn of_programs(
     while let Some(granted) = access.join_next().await {
         joined(granted)?;
     }
-    let parts = Parts { context, bases: &bases, toolchains: &toolchains, plan: &plan };
+    let (request, bases_found, found) = (&request, &bases, &toolchains);
+    let parts =
+        Parts { context, tools, request, bases: bases_found, toolchains: found, plan: &plan };
     let mut images = parts.images()?;
     images.extend(absent.iter().map(|target| parts.unlisted(target)).collect::<Result<Vec<_>>>()?);
     let references = images.iter().flat_map(|image| image.references.iter().cloned());
@@ -93,6 +104,8 @@ async fn of_programs(
 /// What is known when everything was looked up.
 struct Parts<'a> {
     context: &'a BuildContext,
+    tools: &'a Tools,
+    request: &'a ProgramRequest,
     bases: &'a Bases,
     toolchains: &'a Toolchains,
     plan: &'a Plan,
@@ -198,10 +211,11 @@ impl Parts<'_> {
         let group = go_build.build_group.map(|index| &self.plan.build_groups[index]);
         let is_current =
             group.is_some_and(|group| group.is_current(&go_build.packages, &go_build.platform));
+        let why = |group: &BuildGroup| group.why(self.tools, self.request, &go_build.packages);
         let (state, why) = match (absent, group) {
             (Some(_), _) => (State::Unknown, vec![NOT_FETCHED.to_owned()]),
             _ if is_current => (State::Known, Vec::new()),
-            (None, group) => (State::Runs, group.map(BuildGroup::why).unwrap_or_default()),
+            (None, group) => (State::Runs, group.map(why).unwrap_or_default()),
         };
         let found = || planned_toolchain(self.toolchains.get(&settings.toolchain, &settings.go));
         let toolchain = absent.map_or_else(found, absent_toolchain);

@@ -77,6 +77,7 @@ pub async fn build(
     chosen: Option<Isolation>,
 ) -> Result<Vec<Published>> {
     let Request { source, caches, isolation, outputs } = request;
+    outputs.check_compression(&source.encodings())?;
     outputs.check()?;
     match source {
         Source::GoPackages(programs) | Source::Prebuilt(programs) => {
@@ -84,6 +85,8 @@ pub async fn build(
             programs::build(context, &request, &outputs).await
         }
         Source::Dockerfile(source) => {
+            let asked = (&*source, &caches);
+            dockerfile::check_isolation(context, (isolation, chosen), asked, &outputs).await?;
             let executor = dockerfile::executor(context, isolation, chosen);
             dockerfile::build(context, executor, (*source, caches), &outputs).await
         }

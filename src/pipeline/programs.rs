@@ -61,12 +61,12 @@ pub(super) async fn build(
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.binaries.packages().is_empty());
     toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
-    let mut compiling =
-        go_build::start(tools, &plan, &platforms, &toolchains, request.caches.explain)?;
+    let mut compiling = go_build::start(tools, &plan, &platforms, &toolchains, request)?;
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
     if request.caches.explain {
         bases.explain(context);
     }
+    bases.note(context);
 
     let Plan { image_plans, mut build_groups } = plan;
     let mut group_of = BTreeMap::new();

@@ -12,6 +12,7 @@ use crate::disk::{ResultFile, WrittenResult};
 use crate::engine::Materials;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
+use crate::layer::Encoding;
 use crate::oci::{Reference, canonical_json};
 use crate::registry::Access;
 use crate::transport::{self, Location};
@@ -100,6 +101,14 @@ impl Outputs {
         Err(Error::new(ErrorKind::Usage, format!("push {name}"))
             .because("no name says which registry it goes to")
             .hint(format!("add --tag REGISTRY/{name}")))
+    }
+
+    /// Refuses places that cannot take layers as they would be compressed.
+    pub(super) fn check_compression(&self, encodings: &[Encoding]) -> Result<()> {
+        encodings.iter().try_for_each(|encoding| {
+            let compression = encoding.compression();
+            self.places.iter().try_for_each(|at| transport::check_compression(at, compression))
+        })
     }
 
     /// Finds out before anything is built whether places and files can be written, and takes away what an

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::publish::Outputs;
 use crate::dockerfile::convert::{CacheRepository, Recipe};
+use crate::layer::Encoding;
 use crate::sandbox::IsolationRequest;
 
 // What a request is made of can be named beside it.
@@ -38,6 +39,20 @@ pub enum Source {
     Prebuilt(Programs),
     /// A Dockerfile.
     Dockerfile(Box<DockerfileSource>),
+}
+
+impl Source {
+    /// How the layers of its images are compressed.
+    pub(super) fn encodings(&self) -> Vec<Encoding> {
+        match self {
+            Self::GoPackages(programs) | Self::Prebuilt(programs) => {
+                let targets = programs.targets.iter().map(|target| &target.settings);
+                let overrides = programs.overrides.iter().map(|entry| &entry.settings);
+                targets.chain(overrides).map(|settings| settings.packaging.encoding).collect()
+            }
+            Self::Dockerfile(source) => vec![source.packaging.encoding],
+        }
+    }
 }
 
 /// A Dockerfile to build.

@@ -54,8 +54,11 @@ impl Nearness {
         before: &BTreeMap<String, V>,
         now: &BTreeMap<String, V>,
     ) -> Self {
-        let shared = now.iter().filter(|(name, value)| before.get(*name) == Some(*value)).count();
-        let unlike = before.len().max(now.len()) - shared;
+        let in_both = now.iter().filter_map(|(name, value)| Some(before.get(name)? == value));
+        let (shared, changed) = in_both.fold((0, 0), |(shared, changed), is_same| {
+            if is_same { (shared + 1, changed) } else { (shared, changed + 1) }
+        });
+        let unlike = before.len() + now.len() - 2 * shared - changed;
         let all = (self.shared + shared, self.unlike.0 + unlike);
         Self { shared: all.0, unlike: std::cmp::Reverse(all.1) }
     }
@@ -99,6 +102,13 @@ mod tests {
         for (earlier, expected) in [
             (vec![map(&[("a", 2), ("b", 2), ("c", 1)]), map(&[("a", 1), ("b", 1), ("c", 2)])], 1),
             (vec![map(&[("a", 1), ("b", 1), ("c", 2)]), map(&[("a", 1), ("b", 2), ("c", 1)])], 0),
+            (
+                vec![
+                    map(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]),
+                    map(&[("a", 1), ("b", 1), ("c", 1)]),
+                ],
+                1,
+            ),
             (vec![map(&[("a", 1)]), map(&[("a", 1), ("b", 2), ("c", 2), ("d", 1)])], 0),
         ] {
             let numbered: Vec<_> = earlier.into_iter().enumerate().collect();

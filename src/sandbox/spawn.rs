@@ -80,6 +80,13 @@ impl Launcher {
         self
     }
 
+    /// Remembers nothing, and knows nothing of earlier trials.
+    #[must_use]
+    pub fn forgetful(mut self) -> Self {
+        self.trials = None;
+        self
+    }
+
     /// Uses another binary that calls [`super::reexec`] first.
     #[must_use]
     pub fn with_helper(mut self, helper: impl Into<PathBuf>) -> Self {

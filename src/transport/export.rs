@@ -77,16 +77,10 @@ impl Export {
 
     /// Refuses what docker cannot load.
     pub(super) fn check_for_docker(&self) -> Result<()> {
-        let action = || Error::new(ErrorKind::Unsupported, "write an archive for docker");
         if self.items.is_empty() {
-            return Err(action().because("nothing of it is an image"));
+            return Err(not_for_docker().because("nothing of it is an image"));
         }
-        if self.has_zstd_layer() {
-            return Err(action()
-                .because("it has a zstd layer, which docker before 23 cannot load")
-                .hint("build with --compression gzip, or write oci-archive: instead"));
-        }
-        Ok(())
+        if self.has_zstd_layer() { Err(zstd_for_docker()) } else { Ok(()) }
     }
 
     /// Whether a layer is compressed with zstd.
@@ -94,6 +88,17 @@ impl Export {
         let mut types = self.blobs.values().map(|blob| &blob.descriptor.media_type);
         types.any(|media_type| media_type.layer_compression() == Some(Compression::Zstd))
     }
+}
+
+fn not_for_docker() -> Error {
+    Error::new(ErrorKind::Unsupported, "write an archive for docker")
+}
+
+/// That docker's archives have no zstd layers.
+pub(super) fn zstd_for_docker() -> Error {
+    not_for_docker()
+        .because("it has a zstd layer, which docker before 23 cannot load")
+        .hint("build with --compression gzip, or write oci-archive: instead")
 }
 
 /// Docker's classic store takes one image under a name: the host's, or else the first.

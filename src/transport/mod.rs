@@ -38,7 +38,7 @@ pub use fetch_blobs::fetch_blobs;
 pub use location::{ContainerEngine, Location, RefName};
 pub use read::{read, read_all};
 pub use store::{find_in_store, read_from_store};
-pub use write::{check, push, write};
+pub use write::{check, check_compression, push, write};
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use super::archive;
 use super::evict_corrupt::evict_corrupt;
-use super::export::Export;
+use super::export::{Export, zstd_for_docker};
 use super::location::is_stream;
 use super::push::push as push_images;
 use super::watch::{Watch, blocking};
 use super::{Context, Location, RefName, assemble, fetch_blobs, layout, load, store};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
-use crate::oci::Reference;
+use crate::oci::{Compression, Reference};
 use crate::progress::{Task, TaskKind};
 
 /// Brings images to `place`. Those that see the place see all of them at once, or none.
@@ -42,6 +42,14 @@ pub fn check(place: &Location) -> Result<()> {
         {
             archive::check_file(file)
         }
+        _ => Ok(()),
+    }
+}
+
+/// Finds out before there is an image whether `place` takes layers that are compressed so.
+pub fn check_compression(place: &Location, compression: Compression) -> Result<()> {
+    match (place, compression) {
+        (Location::DockerArchive { .. }, Compression::Zstd) => Err(zstd_for_docker()),
         _ => Ok(()),
     }
 }

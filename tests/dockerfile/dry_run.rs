@@ -273,6 +273,39 @@ fn what_would_end_a_build_before_its_first_step_ends_the_plan() {
     }
 }
 
+#[test]
+fn a_sandbox_that_does_not_work_is_told_of_before_the_first_step() {
+    let mut bench = need!(prepared());
+    bench.sandbox.set("PATH", "/nowhere");
+    let folder = bench.sandbox.work().parent().unwrap().to_owned();
+    let asked = ["--sandbox", "proot"];
+    let before = state(&folder);
+    let planned = bench.run(&[&["--dry-run"][..], &asked].concat());
+    assert_eq!(state(&folder), before);
+    let built = bench.run(&asked);
+    for ran in [planned, built] {
+        assert_eq!((ran.code, &*ran.stdout), (Some(1), ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains("cannot use the sandbox proot"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains(" step "), "{}", ran.stderr);
+    }
+    // Where nothing is executed none is needed.
+    bench.run(&[]).success();
+    bench.run(&asked).success();
+    bench.run(&[&["--dry-run"][..], &asked].concat()).success();
+}
+
+#[test]
+fn an_output_that_cannot_take_the_compression_is_told_of_before_the_first_step() {
+    let bench = need!(prepared());
+    let asked = ["--compression", "zstd", "-o", "docker-archive:a.tar"];
+    for more in [&["--dry-run"][..], &[]] {
+        let ran = bench.run(&[more, &asked].concat());
+        assert_eq!((ran.code, &*ran.stdout), (Some(1), ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains("it has a zstd layer"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains(" step ") && !bench.sandbox.path("a.tar").exists());
+    }
+}
+
 /// The command that plans, as a user who may read everything and write nothing.
 fn as_nobody(bench: &Bench, more: &[&str]) -> Need<Command> {
     root("becoming another user")?;

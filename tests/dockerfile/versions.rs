@@ -79,7 +79,11 @@ fn a_plan_knows_that_another_build_executed_a_stage_again() {
     bench.build(&["--target", "a", "--no-cache-filter", "a"]);
     let planned = bench.run(&["--dry-run"]).success().stdout;
     assert!(planned.contains("    known   RUN cat /proc"), "{planned}");
-    assert!(planned.contains("    runs    RUN cp /all /copied"), "{planned}");
+    let why = "a program below it was executed and came out otherwise";
+    let step = format!("    runs    RUN cp /all /copied\n              {why}\n");
+    assert!(planned.contains(&step), "{planned}");
+    let ran = bench.run(&["--explain"]).success();
+    assert!(ran.stderr.contains(&format!("/copied: executed: {why}")), "{}", ran.stderr);
 }
 
 #[test]

@@ -88,7 +88,9 @@ fn program(out: &mut String, program: &PlannedProgram) -> fmt::Result {
 fn toolchain(toolchain: &PlannedToolchain) -> String {
     let PlannedToolchain { version, program, image, digest } = toolchain;
     let parts = [version.as_ref(), program.as_ref(), image.as_ref()];
-    let digest = digest.as_ref().map(ToString::to_string);
+    // A name may have it.
+    let is_named = |digest: &String| image.as_ref().is_some_and(|image| image.ends_with(digest));
+    let digest = digest.as_ref().map(ToString::to_string).filter(|digest| !is_named(digest));
     let parts = parts.into_iter().flatten().cloned().chain(digest);
     parts.collect::<Vec<_>>().join(" ")
 }
@@ -220,6 +222,15 @@ mod tests {
             state: State::Runs,
             why: vec!["main.go changed".to_owned()],
         };
+        let name = |with: &str| PlannedToolchain {
+            version: None,
+            program: None,
+            image: Some(format!("golang:1.26{with}")),
+            digest: Some(digest("a")),
+        };
+        let pinned = format!("golang:1.26@{}", digest("a"));
+        assert_eq!(toolchain(&name(&format!("@{}", digest("a")))), pinned);
+        assert_eq!(toolchain(&name("")), format!("golang:1.26 {}", digest("a")));
         let mut out = String::new();
         self::program(&mut out, &program).unwrap();
         let expected = "    runs    app, of example.com/app, with go1.26.0 /go/bin/go\n              \

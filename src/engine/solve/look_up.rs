@@ -105,6 +105,15 @@ impl Solver {
         Ok(found.map(|found| (Arc::new(found), Origin::Registry)))
     }
 
+    /// Whether a result with a key is here that was made of other results of programs than there are.
+    pub(super) fn is_made_of_others(&self, key: &str, versions: &Versions) -> bool {
+        let (store, now) = (&self.options.transport.store, versions.now());
+        Basis::known(&self.table.scope).into_iter().any(|basis| {
+            let found = StepOutput::remembered(store, key, basis).ok().flatten();
+            found.is_some_and(|found| !found.fits(now.as_deref()))
+        })
+    }
+
     /// The output for a key that an alias gave. Where it is gone there is none: what the op reads now
     /// may give another key.
     pub(super) async fn known(

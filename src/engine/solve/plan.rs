@@ -25,9 +25,9 @@ use super::look_up::{Definition, Wanted, works_on_cached};
 use super::made::{works_on_made, works_on_new};
 use super::settle::Question;
 use super::versions::Versions;
-use super::{Solver, Step, lock};
+use super::{OTHERS, Solver, Step, lock};
 use crate::engine::execute::{Inputs, OpError, Prepared, Provider};
-use crate::engine::notebook::{MOST_FILES, Place, Read};
+use crate::engine::notebook::{LOST, MOST_FILES, Place, Read};
 use crate::engine::op::{Action, Input, Op, StepKind};
 use crate::engine::output::{Before, StepOutput};
 use crate::engine::pack::LayerRecord;
@@ -214,7 +214,12 @@ impl Planner {
             Some(Read { digests: prepared.digests(), files: prepared.files(MOST_FILES) })
         };
         let of = |op: &Op| notebook.why(place, &notebook.materials(op, inputs, read()));
-        found.ops.iter().map(of).min_by_key(Vec::len).unwrap_or_default()
+        let why = found.ops.iter().map(of).min_by_key(Vec::len).unwrap_or_default();
+        let is_of_others = || {
+            let versions = found.ops.first().map(|op| Versions::of(op, inputs)).unwrap_or_default();
+            found.keys.iter().any(|key| solver.is_made_of_others(key, &versions))
+        };
+        if why == [LOST] && is_of_others() { vec![OTHERS.to_owned()] } else { why }
     }
 
     fn why_unknown(&self, op: &Op, inputs: &Inputs) -> &'static str {

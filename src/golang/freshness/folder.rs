@@ -180,6 +180,11 @@ impl Folder {
         Self::read_beside(&self.path, self.rules.clone(), since, &self.files)
     }
 
+    /// The folder without anything in it.
+    pub(super) fn emptied(&self) -> Self {
+        Self { files: Vec::new(), folders: Vec::new(), ..self.clone() }
+    }
+
     /// Whether an equal build would ask for the same files and packages.
     pub(super) fn has_the_outline_of(&self, other: &Self) -> bool {
         let files = self.files.iter().zip(&other.files);
@@ -375,6 +380,16 @@ impl Lone {
         let unsettled = stat.as_ref().is_some_and(|stat| since.may_precede(stat, clock));
         let stat = stat.as_ref().map_or(Fingerprint::NONE, Fingerprint::of);
         Ok((Self { path: path.to_owned(), stat, contents }, unsettled))
+    }
+
+    /// Whether there was anything.
+    pub(super) fn is_there(&self) -> bool {
+        self.stat != Fingerprint::NONE
+    }
+
+    /// What stands for its contents, where it was a file.
+    pub(super) fn contents(&self) -> Option<Contents> {
+        self.contents
     }
 
     pub(super) fn check(&self, changes: &mut Changes) -> Result<(), Stale> {

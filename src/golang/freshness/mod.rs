@@ -23,6 +23,7 @@
 //! the go command to decide; then a record only saves asking which packages there are.
 
 mod folder;
+mod inventory;
 mod recorded;
 mod source;
 mod sources;
@@ -44,6 +45,7 @@ use super::packages::Package;
 use folder::{Changes, Folder, Lone, Sealed, Stale};
 use sources::Way;
 
+pub(super) use inventory::{Documents, Inventory};
 pub use recorded::Recorded;
 pub(super) use sources::{Before, Sources};
 pub use stat::StartedAt;
