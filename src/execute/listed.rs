@@ -9,7 +9,7 @@ use crate::rootfs::Listing;
 
 /// A file that is asked for by its name is brought with its content, up to this size: lists of users and
 /// settings are read without being asked for their hash first.
-const BROUGHT_AT_ONCE: u64 = 16 << 20;
+const BROUGHT_AT_ONCE: u64 = 1 << 20;
 
 /// The listed files of an image.
 pub(super) struct ListedFiles {

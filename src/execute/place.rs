@@ -46,6 +46,11 @@ impl NoSandbox {
         Self { kind, why, fix, may_execute: request.allows_hosts_files() }
     }
 
+    /// Why, as the end of a sentence.
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
     /// As an error of whoever needs one.
     pub(super) fn error(&self) -> Error {
         let why = self.why.strip_prefix("cannot ").unwrap_or(&self.why);

@@ -468,7 +468,8 @@ mod tests {
     /// `f path`, `d path`, `l path target`, `h path target`, an entry a line.
     fn layer(lines: &str) -> Result<Layer> {
         let mut layer = Layer::default();
-        for (number, line) in lines.split(';').map(str::trim).filter(|l| !l.is_empty()).enumerate() {
+        for (number, line) in lines.split(';').map(str::trim).filter(|l| !l.is_empty()).enumerate()
+        {
             let words: Vec<&str> = line.split(' ').collect();
             let target = || words[2].as_bytes().to_vec();
             let kind = match words[0] {
