@@ -438,6 +438,7 @@ mod tests {
             "GOROOT=/x go build",
             "GOTOOLCHAIN=go1.99 go build",
             "GOWORK=/x/go.work go build",
+            "GOPROXY=file:///x go build",
             "GOCACHEPROG=x go build",
             "go generate ./...",
             "go test ./...",

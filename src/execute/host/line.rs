@@ -70,7 +70,7 @@ impl Word {
 /// Reads a line.
 pub(super) fn commands(line: &str) -> Result<Vec<Vec<Word>>, Refused> {
     let mut reader = Reader {
-        rest: line.chars().peekable(),
+        rest: line.trim_end_matches('\n').chars().peekable(),
         commands: Vec::new(),
         command: Vec::new(),
         word: None,
@@ -110,7 +110,7 @@ impl Reader<'_> {
                 '~' if self.word.as_ref().is_none_or(|word| word.text.ends_with(['=', ':'])) => {
                     return Err(beyond("~"));
                 }
-                '\n' => return Err(beyond("several lines")),
+                '\n' => return Err(beyond("a second line")),
                 ';' | '|' | '&' | '<' | '>' | '(' | ')' | '*' | '?' | '[' | ']' | '{' | '}'
                 | '!' => {
                     return Err(beyond(&format!("{c:?}")));
@@ -218,7 +218,7 @@ mod tests {
             (r#"go a"b"'c'\ d "" x#y"#, &[&["go", "abc d", "", "x#y"]]),
             (r#"go "a\"b\\c\d\$""#, &[&["go", r#"a"b\c\d$"#]]),
             ("go a\\\nb 'x$y;z|*'", &[&["go", "ab", "x$y;z|*"]]),
-            ("go a~b", &[&["go", "a~b"]]),
+            ("go a~b\n", &[&["go", "a~b"]]),
         ] {
             let found = words(line).unwrap_or_else(|refused| panic!("{line}: {refused:?}"));
             assert_eq!(found, expected, "{line}");

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Such a step has the same key as in a sandbox, so its layer is the same to the last byte. That is why
-//! `-trimpath` is asked for: without it Go writes the folders of sources into programs, and here those
-//! are others. What cannot be the same, and what might execute code, is refused with what to do about it.
+//! `-trimpath` is asked for: without it Go writes the folders of sources into programs, and hashes them and
+//! that of its own distribution into build IDs, so that no rewriting of paths makes up for others. What
+//! cannot be the same, and what might execute code, is refused with what to do about it.
 
 mod command;
 mod go_root;
@@ -211,5 +212,5 @@ fn asked_for(mounted: &Mounted, folder: &str) -> Option<PathBuf> {
 fn refusal(refused: Refused, none: &NoSandbox) -> Error {
     let Refused { why, fix } = refused;
     let error = Error::new(ErrorKind::Unsupported, "execute the step without a sandbox");
-    error.because(format!("{why}; and here {}", none.why())).hint(fix)
+    error.because(format!("{why} (no sandbox: {})", none.why())).hint(fix)
 }

@@ -181,7 +181,7 @@ impl Facts<'_> {
         }
         if !command::is_trimmed(command, flags) {
             return Err(Refused::new(
-                "without -trimpath Go writes into programs where their sources are, which is elsewhere here",
+                "without -trimpath Go writes where its sources are into programs, and that is another folder here",
                 "go build -trimpath, or ENV GOFLAGS=-trimpath",
             )
             .into());
