@@ -7,10 +7,14 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bytes::Bytes;
 use fs_err as fs;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Response;
 use serde_json::Value;
 use support::{
-    Docker, GolangImage, LOCKED_DOWN, Need, Run, Sandbox, Stored, go, need, program, root, run,
+    Docker, GolangImage, HttpServer, LOCKED_DOWN, Need, Run, Sandbox, Stored, go, need, program,
+    root, run,
 };
 
 /// Steps that only move files, on a base with users, links and hard links.
@@ -350,4 +354,74 @@ fn other_steps_are_refused_with_what_to_do() {
     arguments.extend(["--sandbox=toolchain", "ctx"]);
     // Without a package of C code it does not matter.
     sandbox.gondola(&arguments).success();
+}
+
+/// A program that writes the archive of a module.
+const ZIP: &str = "package main\n\nimport (\n\t\"archive/zip\"\n\t\"os\"\n)\n\nfunc main() {\n\tfile, _ := os.Create(os.Args[1])\n\t\
+    out := zip.NewWriter(file)\n\tfor name, text := range map[string]string{\"go.mod\": \"module example.com/dep\\n\", \
+    \"dep.go\": \"package dep\\n\\nconst Name = \\\"dep\\\"\\n\"} {\n\t\tpart, _ := out.Create(\"example.com/dep@v1.0.0/\" + name)\n\t\t\
+    part.Write([]byte(text))\n\t}\n\tout.Close()\n}\n";
+
+/// A server with one module.
+fn proxy(sandbox: &Sandbox, go: &Path) -> HttpServer {
+    let main = sandbox.write("zip/main.go", ZIP);
+    let archive = sandbox.path("zip/module.zip");
+    let mut make = std::process::Command::new(go);
+    make.arg("run").arg(main).arg(&archive).env_clear().envs(sandbox.environment());
+    support::succeed(&mut make);
+    let archive = fs::read(archive).unwrap();
+    HttpServer::start(None, move |request| {
+        let found = match request.uri().path().strip_prefix("/example.com/dep/@v/") {
+            Some("list") => Some(b"v1.0.0\n".to_vec()),
+            Some("v1.0.0.info") => {
+                Some(br#"{"Version":"v1.0.0","Time":"2020-01-01T00:00:00Z"}"#.to_vec())
+            }
+            Some("v1.0.0.mod") => Some(b"module example.com/dep\n".to_vec()),
+            Some("v1.0.0.zip") => Some(archive.clone()),
+            _ => None,
+        };
+        async move {
+            let (status, bytes) = found.map_or((404, Vec::new()), |bytes| (200, bytes));
+            let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {});
+            Ok(Response::builder().status(status).body(body.boxed_unsync()).unwrap())
+        }
+    })
+}
+
+#[test]
+fn modules_are_fetched_into_the_cache_and_go_sum_is_the_same() {
+    need!(root("comparing with a sandbox"));
+    let go = need!(go());
+    let mut sandbox = Sandbox::new();
+    sandbox.set("SOURCE_DATE_EPOCH", "1700000000");
+    need!(make_bases(&sandbox));
+    let server = proxy(&sandbox, &go);
+    sandbox.write(
+        "ctx/go.mod",
+        "module example.com/app\n\ngo 1.21\n\nrequire example.com/dep v1.0.0\n",
+    );
+    let main = "package main\n\nimport \"example.com/dep\"\n\nfunc main() { println(dep.Name) }\n";
+    sandbox.write("ctx/main.go", main);
+    let text = format!(
+        "FROM golang\nENV GOPROXY=http://{} GONOSUMDB=* GOFLAGS=-mod=mod\nWORKDIR /app\nCOPY go.mod .\n\
+         RUN go mod download\nCOPY . .\nRUN go build -trimpath -o /out/app && go mod verify\n",
+        server.address()
+    );
+    sandbox.write("cases/it", text);
+    let here = contexts("");
+    let build = |isolation: &str, sandbox: &Sandbox| {
+        let output = format!("oci:out-{isolation}");
+        let asked = format!("--sandbox={isolation}");
+        let mut arguments = arguments("cases/it", &output, &here);
+        arguments.extend([asked.as_str(), "ctx"]);
+        sandbox.gondola(&arguments).success();
+        layers(&sandbox.path(&format!("out-{isolation}")))
+    };
+    let without = build("toolchain", &sandbox);
+    assert!(without.iter().any(|layer| layer.contains("app/go.sum 0 644 0:0")), "{without:#?}");
+    assert!(without.iter().all(|layer| !layer.contains("go/pkg/mod")), "{without:#?}");
+    // Of a store that knows nothing of it.
+    let other = sandbox.path("other-store");
+    sandbox.set("GONDOLA_HOME", other.to_str().unwrap());
+    assert_eq!(build("ns", &sandbox), without);
 }

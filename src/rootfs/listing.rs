@@ -10,6 +10,8 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::hiding::{Name, whiteout};
 use super::marks;
 use super::unpack::{LIMITS, diff_ids};
@@ -195,7 +197,7 @@ impl Layer {
                 return Err(Error::new(ErrorKind::Unsupported, "read a sparse file")
                     .because("GNU's sparse form is not read"));
             }
-            ListedKind::File if entry.size == 0 => EntryKind::File(Content::Memory(<_>::default())),
+            ListedKind::File if entry.size == 0 => EntryKind::File(Content::Memory(Bytes::new())),
             ListedKind::File => EntryKind::File(Content::file(place, entry.size)),
             ListedKind::Directory => EntryKind::Directory,
             ListedKind::Symlink(target) => EntryKind::Symlink(target.clone()),

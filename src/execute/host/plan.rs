@@ -8,7 +8,7 @@ use super::command::{self, Argument, GoCommand, Verb};
 use super::line::{self, NotHere, Refused, Word};
 use super::sources;
 use crate::engine::files::{Files, LastLink, locate, resolve};
-use crate::engine::op::{ExecOp, MountKind};
+use crate::engine::op::{ExecOp, MountKind, Network};
 use crate::error::Result;
 use crate::glob::in_folder;
 use crate::layer::TreePath;
@@ -69,6 +69,10 @@ pub(super) fn commands(op: &ExecOp, host: &Platform) -> Result<Vec<GoCommand>, R
     if !op.platform.satisfies(host) {
         let why = format!("Go of {} does not run here", op.platform);
         return refuse(why, "FROM --platform=$BUILDPLATFORM, and GOOS and GOARCH by ENV");
+    }
+    if op.network == Network::Private {
+        let why = "a network of its own takes a sandbox".to_owned();
+        return refuse(why, "--network host, or RUN --network=none");
     }
     if !op.hosts.is_empty() {
         return refuse("--add-host takes a sandbox".to_owned(), "leave it out");
@@ -253,8 +257,9 @@ impl Plan {
         let mut places = vec![folder.clone(), temporary.clone(), installed, go_path.join("pkg/x")?];
         for argument in planned.iter().flat_map(|it| &it.command.arguments) {
             match argument {
-                Argument::Output(_, path) => places.push(facts.place(path)?),
-                Argument::Folder(path) => places.push(facts.place(path)?),
+                Argument::Output(_, path) | Argument::Folder(path) => {
+                    places.push(facts.place(path)?);
+                }
                 Argument::Plain(_) => {}
             }
         }

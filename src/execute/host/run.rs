@@ -148,9 +148,13 @@ impl Step {
         read.extend(FOR_THE_NETWORK.map(PathBuf::from));
         let named = CERTIFICATES.iter().filter_map(|name| self.here.get(*name));
         read.extend(named.flat_map(|list| list.split(':')).map(PathBuf::from));
-        let write = [&self.caches.build, &self.caches.modules].map(Clone::clone).into_iter();
-        let write = write.chain([self.stage.path(None), self.home.path().to_owned()]);
-        let mut spec = Spec::new(Root::Host { read, write: write.collect() }, words);
+        let write = vec![
+            self.caches.build.clone(),
+            self.caches.modules.clone(),
+            self.stage.path(None),
+            self.home.path().to_owned(),
+        ];
+        let mut spec = Spec::new(Root::Host { read, write }, words);
         spec.cwd = text(&self.stage.path(Some(&self.plan.folder)))?;
         spec.env = self.environment(planned)?;
         spec.env.insert("PWD".to_owned(), spec.cwd.clone());

@@ -159,7 +159,7 @@ impl Stage {
         for (path, entry) in self.staged.iter().rev().filter(|(_, entry)| entry.is_directory()) {
             let place = self.path(Some(path));
             // Whoever is root in a sandbox can write to any folder.
-            let mode = entry.mode & 0o1777 | 0o700;
+            let mode = (entry.mode & 0o1777) | 0o700;
             fs_err::set_permissions(&place, Permissions::from_mode(mode)).cannot(action)?;
             let folder = fs_err::File::open(&place).cannot(action)?;
             rustix::fs::futimens(&folder, &seconds(entry.mtime)).cannot(action)?;
@@ -288,7 +288,7 @@ fn write(place: &Path, entry: &Entry) -> Result<()> {
                     content.open()?.for_each(|piece| file.write_all(piece).cannot(action))?
                 }
             }
-            let mode = Permissions::from_mode(entry.mode & 0o777 | 0o600);
+            let mode = Permissions::from_mode((entry.mode & 0o777) | 0o600);
             file.set_permissions(mode).cannot(action)?;
             rustix::fs::futimens(&file, &seconds(entry.mtime)).cannot(action)
         }
