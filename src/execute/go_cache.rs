@@ -38,7 +38,7 @@ use super::mounts::{self, Mounted};
 use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
 use crate::context::copy;
-use crate::engine::files::{Files, LastLink, locate, resolve};
+use crate::engine::files::{Files, Found, LastLink, locate, resolve};
 use crate::engine::op::{Access as Owner, ExecOp, Sharing};
 use crate::engine::{Inputs, Snapshot};
 use crate::error::Result;
@@ -189,7 +189,8 @@ impl Step {
         }
         let user = self.user.split(':').next().unwrap_or_default();
         let list = resolve(self.files.as_ref(), b"etc/passwd", LastLink::Follow)?;
-        let list = list.and_then(|found| text(&found.node.entry.kind)).unwrap_or_default();
+        let list = list.map(|found| text(self.files.as_ref(), &found)).transpose()?;
+        let list = list.flatten().unwrap_or_default();
         let named = |line: &&str| {
             let mut fields = line.split(':');
             let name = fields.next().unwrap_or_default();
@@ -342,15 +343,11 @@ pub(super) fn has_go(files: &dyn Files, is_set: impl Fn(&str) -> bool) -> Result
     Ok(false)
 }
 
-/// The content of a file.
-pub(super) fn text(kind: &EntryKind) -> Option<String> {
-    match kind {
-        EntryKind::File(content) => {
-            let bytes = content.bytes().ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        }
-        _ => None,
-    }
+/// The content of a file; none of what is no file, or cannot be read.
+pub(super) fn text(files: &dyn Files, found: &Found) -> Result<Option<String>> {
+    let EntryKind::File(content) = &found.node.entry.kind else { return Ok(None) };
+    files.bring(&found.node.entry)?;
+    Ok(content.bytes().ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Whether a path is a folder or the very place of another.

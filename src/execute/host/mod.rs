@@ -18,7 +18,7 @@ mod sources;
 mod stage;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::mounts::{self, Mounted};
@@ -85,13 +85,13 @@ async fn begin(
     let plan = plan_of(executor, op, inputs).await?;
     let mut mounted = caches_of(executor, op, inputs).await?;
     let folders = go_cache::folders(executor, (op, inputs)).await?;
-    let caches = Caches::of(&folders, &mounted, &plan)?;
     executor.note_once(
         "no sandbox works here: go commands are executed by the image's own Go on this machine, confined \
          as far as its kernel can",
     );
     let store = &executor.tools.transport.store;
     let (stage, home) = (Stage::new(store.scratch_folder()?)?, store.scratch_folder()?);
+    let caches = Caches::of(&folders, &mounted, (&plan, home.path()))?;
     let step = Step {
         chosen: Chosen {
             launcher: executor.tools.isolation.launcher.clone(),
@@ -176,14 +176,15 @@ impl Caches {
     fn of(
         folders: &[(&'static str, String)],
         mounted: &Mounted,
-        plan: &Plan,
+        (plan, home): (&Plan, &Path),
     ) -> Result<Self, Refused> {
         let mut found = Vec::new();
         for (kind, folder) in folders {
             let own = mounted.go.iter().find(|(known, _)| known == kind);
             match own.map(|(_, place)| place.clone()).or_else(|| asked_for(mounted, folder)) {
                 Some(place) => found.push(place),
-                None if !plan.uses_caches() => found.push(PathBuf::from("/nonexistent")),
+                // Nothing is written there.
+                None if !plan.uses_caches() => found.push(home.join(kind)),
                 None => {
                     let why = format!("what go writes to {folder} becomes a part of the image");
                     let fix = "leave --no-go-cache out, and have nothing read or mounted there";

@@ -77,7 +77,7 @@ pub(super) fn commands(op: &ExecOp, host: &Platform) -> Result<Vec<GoCommand>, R
     if !op.hosts.is_empty() {
         return refuse("--add-host takes a sandbox".to_owned(), "leave it out");
     }
-    if let Some(mount) = op.mounts.iter().find(|it| !matches!(it.kind, MountKind::Cache { .. })) {
+    if let Some(mount) = op.mounts.iter().find(|it| !is_plain_cache(&it.kind)) {
         let why = format!("the mount at {} takes a sandbox", mount.target);
         return refuse(why, "COPY what it shows; caches of Go are there without being asked for");
     }
@@ -86,6 +86,11 @@ pub(super) fn commands(op: &ExecOp, host: &Platform) -> Result<Vec<GoCommand>, R
         None => vec![op.argv.iter().map(Word::quoted).collect()],
     };
     lines.iter().map(|words| command::read(words)).collect()
+}
+
+/// Whether a mount is a cache that begins with nothing.
+fn is_plain_cache(kind: &MountKind) -> bool {
+    matches!(kind, MountKind::Cache { seed: None, .. })
 }
 
 /// The line that a step gives to its shell.

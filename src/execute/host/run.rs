@@ -83,6 +83,10 @@ impl Step {
             self.stage.put_whole(files, &seen)?;
         }
         self.stage.begin()?;
+        // Only what is there can be let in: of a cache mount for more than Go's, its part may not be.
+        for cache in [&self.caches.build, &self.caches.modules] {
+            fs_err::create_dir_all(cache).cannot(|| "make a cache of Go")?;
+        }
         // What go counts for its makers is nobody's.
         let counts = self.home.path().join(".config/go/telemetry");
         let off = fs_err::create_dir_all(&counts);

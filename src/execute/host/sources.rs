@@ -46,10 +46,10 @@ fn above(files: &dyn Files, folder: &TreePath, name: &str) -> Result<Option<Tree
 fn text(files: &dyn Files, folder: &TreePath, name: &str) -> Result<String> {
     let path = folder.join(name)?;
     let found = resolve(files, path.as_bytes(), LastLink::Follow)?;
-    Ok(match found.map(|found| found.node.entry.kind) {
-        Some(EntryKind::File(content)) => String::from_utf8_lossy(&content.bytes()?).into_owned(),
-        _ => String::new(),
-    })
+    let Some(found) = found else { return Ok(String::new()) };
+    let EntryKind::File(content) = &found.node.entry.kind else { return Ok(String::new()) };
+    files.bring(&found.node.entry)?;
+    Ok(String::from_utf8_lossy(&content.bytes()?).into_owned())
 }
 
 /// The folders of these names that are there.
