@@ -6,46 +6,13 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Docker, Run, Sandbox, go, need, program, root};
-
-/// A container image with the program, what it is linked to, and nothing else.
-fn image_with_gondola(docker: &Docker, sandbox: &Sandbox) -> String {
-    let tree = sandbox.path("image");
-    let binary = env!("CARGO_BIN_EXE_gondola");
-    let linked = support::run("ldd", &[binary]);
-    let words = linked.split_whitespace().filter(|word| word.starts_with('/'));
-    for file in words.map(str::to_owned).chain([binary.to_owned()]) {
-        let name = if file == binary { "usr/bin/gondola" } else { file.trim_start_matches('/') };
-        let target = tree.join(name);
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(&file, target).unwrap();
-    }
-    fs::create_dir_all(tree.join("tmp")).unwrap();
-    // A mount there takes its permissions.
-    fs::set_permissions(tree.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
-    let archive = sandbox.path("image.tar");
-    support::run("tar", &["-C", tree.to_str().unwrap(), "-cf", archive.to_str().unwrap(), "."]);
-    docker.docker(&["import", archive.to_str().unwrap(), "gondola:test"]);
-    "gondola:test".to_owned()
-}
-
-const LOCKED_DOWN: [&str; 8] = [
-    "--user=54321:54321",
-    "--cap-drop=ALL",
-    "--security-opt=no-new-privileges",
-    "--read-only",
-    "--tmpfs=/tmp:exec,mode=1777",
-    "--env=GONDOLA_HOME=/tmp/store",
-    "--env=HOME=/tmp",
-    "--network=none",
-];
+use support::{Docker, LOCKED_DOWN, Run, Sandbox, go, need, program, root};
 
 fn finding(findings: &str, isolation: &str) -> Value {
     let findings: Value = serde_json::from_str(findings).unwrap();
@@ -57,7 +24,7 @@ fn finding(findings: &str, isolation: &str) -> Value {
 fn a_container_under_dockers_profile_is_told_what_works_and_why_not() {
     let docker = need!(Docker::start());
     let sandbox = Sandbox::new();
-    let image = image_with_gondola(&docker, &sandbox);
+    let image = docker.image_with_gondola(&sandbox.path("image"), &[]);
     let doctor = ["/usr/bin/gondola", "doctor", "--json"];
     let run = |options: &[&str]| {
         docker.docker(&[&["run", "--rm"], options, &[image.as_str()], &doctor].concat())
@@ -83,7 +50,7 @@ fn a_locked_down_container_builds_the_same_image_as_the_host() {
     let go = need!(go());
     let docker = need!(Docker::start());
     let sandbox = Sandbox::new();
-    let image = image_with_gondola(&docker, &sandbox);
+    let image = docker.image_with_gondola(&sandbox.path("image"), &[]);
     let module = sandbox.go_module("hello", "hello");
     let here = sandbox.gondola(&["build", "-t", "hello", "./hello"]).success();
     let goroot = support::run(go, &["env", "GOROOT"]);
@@ -110,7 +77,7 @@ fn steps_in_a_container_under_dockers_profile_find_what_every_step_does() {
     let busybox = need!(program("busybox"));
     let docker = need!(Docker::start());
     let sandbox = Sandbox::new();
-    let image = image_with_gondola(&docker, &sandbox);
+    let image = docker.image_with_gondola(&sandbox.path("image"), &[]);
     let context = sandbox.path("context");
     fs::create_dir_all(&context).unwrap();
     fs::copy(busybox, context.join("busybox")).unwrap();

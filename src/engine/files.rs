@@ -65,7 +65,13 @@ pub trait Files: Send + Sync {
         false
     }
 
-    /// The hashes of the contents of regular files, in their order.
+    /// Brings the content of a file to where its entry says, for whoever reads it without its hash.
+    fn bring(&self, _file: &Entry) -> Result<()> {
+        Ok(())
+    }
+
+    /// The hashes of the contents of regular files, in their order: these contents are where their
+    /// entries say from then on.
     fn digests(&self, files: &[(TreePath, &Entry)]) -> Result<Vec<ContentHash>> {
         files.iter().map(|(_, entry)| entry.content_hash()).collect()
     }

@@ -1,29 +1,23 @@
 //! Runs programs: each in a sandbox, on a fork of the files that it works on.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead as _, BufReader, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::attend::{attend, failure};
 use super::mounts::{self, Mounted};
+use super::place::{Isolated, Place};
 use super::shell::{self, Failed, FirstFailed};
-use super::{Chosen, Executor, files, go_cache, go_modules};
+use super::{Chosen, Executor, files, go_cache, go_modules, host};
 use crate::blocking::blocking_or;
 use crate::engine::op::{self, Action, ExecOp};
 use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, ReadFile, Run};
-use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::progress::Task;
+use crate::error::{Error, Result};
 use crate::rootfs::Fork;
-use crate::sandbox::{Access, Exit, LowPorts, Network, Root, Spec, Streams, Stub};
+use crate::sandbox::{Access, Exit, LowPorts, Network, Root, Spec, Stub};
 use crate::store::Store;
-
-/// How many of its last lines a failed command is quoted with.
-const QUOTED_LINES: usize = 20;
-/// A line that never ends is cut here.
-const LONGEST_LINE: u64 = 64 << 10;
 
 /// A program whose mounts were read.
 pub(super) struct Exec {
@@ -65,22 +59,31 @@ impl Prepared for Exec {
     }
 
     fn execute(self: Box<Self>, run: Run) -> BoxFuture<'static, Result<Executed, OpError>> {
-        async move { self.in_sandbox(run).await }.boxed()
+        async move {
+            match self.executor.place().await {
+                Place::Sandbox(isolated) => self.in_sandbox(isolated, run).await,
+                Place::Host(none) => {
+                    let op = exec_of(&self.op);
+                    host::execute(&self.executor, (op, &self.inputs), none, run).await
+                }
+            }
+        }
+        .boxed()
     }
 }
 
 impl Exec {
-    async fn in_sandbox(&self, run: Run) -> Result<Executed, OpError> {
+    async fn in_sandbox(&self, isolated: &Isolated, run: Run) -> Result<Executed, OpError> {
         let (executor, op) = (&*self.executor, exec_of(&self.op));
-        let isolated = executor.isolated().await?;
         let rootfs = executor.rootfs(&self.inputs.base).await?;
-        let mut mounted = mounts::mount(executor, op, &self.inputs, &self.binds).await?;
+        let mut mounted =
+            mounts::mount(executor, &isolated.unpacker, (op, &self.inputs), &self.binds).await?;
         if let Some(script) = &op.script {
             let (folder, fork) = mounts::script(&isolated.unpacker, &script.name, &script.text)?;
             mounted.bind(folder, SCRIPTS, Access::ReadOnly);
             mounted.guards.push(Arc::new(Mutex::new(fork)));
         }
-        go_cache::mount(executor, op, &self.inputs, &mut mounted).await?;
+        go_cache::mount(executor, &isolated.unpacker, (op, &self.inputs), &mut mounted).await?;
         let spec = spec(op, &self.inputs, &mut mounted)?;
         let tools = &executor.tools;
         let foreign = (!op.platform.satisfies(tools.host())).then(|| op.platform.to_string());
@@ -172,30 +175,12 @@ struct Shell {
 impl Execution {
     /// Executes it in `fork`; what `guards` hold lasts at least as long.
     fn run(mut self, fork: Fork, guards: Vec<Guard>) -> Result<Executed> {
-        let action = || "run a step";
-        // One pipe for both, so that what is written stays in its order.
-        let (end, output) = std::io::pipe().cannot(action)?;
-        let error = output.try_clone().cannot(action)?;
-        let null = Streams::null()?;
-        let streams = Streams { input: null.input, output: output.into(), error: error.into() };
-        let mut child = self.chosen.launcher.spawn(&self.spec, self.chosen.isolation, streams)?;
-        let signaller = child.signaller();
-        self.run.cancel.on_cancel(move || signaller.signal(libc::SIGKILL));
-        let last = Arc::new(Mutex::new(VecDeque::new()));
-        let reader = {
-            let (task, last) = (self.run.task.clone(), last.clone());
-            thread::Builder::new().spawn(move || tell(end, &task, &last)).cannot(action)?
-        };
-        let exit = child.wait()?;
-        if let Err(panic) = reader.join() {
-            std::panic::resume_unwind(panic);
+        let task = self.run.task.clone();
+        let ended = attend(&self.chosen, &self.spec, &self.run, move |line| task.line(line))?;
+        if ended.exit.is_success() {
+            return files::keep(fork, &[ended.child.stubs(), &self.links].concat());
         }
-        self.run.cancel.check()?;
-        if exit.is_success() {
-            return files::keep(fork, &[child.stubs(), &self.links].concat());
-        }
-        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = self.failed(&exit, &last);
+        let error = self.failed(&ended.exit, &ended.last);
         if let Some(Shell { command: shell, failed }) = self.shell.take() {
             let Self { chosen, spec, .. } = self;
             shell::keep(&failed, Failed { chosen, spec, shell, fork, guards });
@@ -204,25 +189,8 @@ impl Execution {
     }
 
     fn failed(&self, exit: &Exit, last: &VecDeque<String>) -> Error {
-        let how = match exit {
-            Exit::Code(code) => format!("it ended with exit code {code}"),
-            Exit::Signal(number) => format!("it was killed by signal {number}"),
-            Exit::NotFound(what) => what.clone(),
-            Exit::NotExecutable(why) => format!("it cannot be executed: {why}"),
-            Exit::TimedOut => "its time was over".to_owned(),
-        };
         let program = self.spec.argv.first().map_or("", String::as_str);
-        let action = match exit {
-            Exit::NotFound(_) | Exit::NotExecutable(_) => format!("run {program}"),
-            _ => "execute the step".to_owned(),
-        };
-        let lines: Vec<&str> = last.iter().map(String::as_str).collect();
-        let quoted = if lines.is_empty() {
-            how
-        } else {
-            format!("{how}, and said last:\n  {}", lines.join("\n  "))
-        };
-        let error = Error::new(ErrorKind::Program, action).because(quoted);
+        let error = failure(program, exit, last);
         match (exit, &self.foreign) {
             (Exit::NotExecutable(_), Some(platform)) => error.hint(format!(
                 "register an emulator of {platform} with binfmt_misc, or compile natively: \
@@ -237,28 +205,5 @@ impl Execution {
             _ if self.shell.is_some() => error,
             _ => error.hint("--shell-on-failure opens a shell where it failed"),
         }
-    }
-}
-
-/// Passes on what a command writes, line by line.
-fn tell(stream: impl Read, task: &Task, last: &Mutex<VecDeque<String>>) {
-    let mut reader = BufReader::new(stream);
-    loop {
-        let mut line = Vec::new();
-        // What cannot be read any more has ended.
-        let read = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
-        if !read.is_ok_and(|count| count > 0) {
-            return;
-        }
-        let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end_matches(['\n', '\r']);
-        // A progress bar redraws its line: only what it shows last is told.
-        let text = text.rsplit('\r').next().unwrap_or_default().to_owned();
-        task.line(&text);
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.len() == QUOTED_LINES {
-            last.pop_front();
-        }
-        last.push_back(text);
     }
 }

@@ -38,14 +38,14 @@ use super::mounts::{self, Mounted};
 use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
 use crate::context::copy;
-use crate::engine::files::{Files, LastLink, locate, resolve};
+use crate::engine::files::{Files, Found, LastLink, locate, resolve};
 use crate::engine::op::{Access as Owner, ExecOp, Sharing};
 use crate::engine::{Inputs, Snapshot};
 use crate::error::Result;
 use crate::glob;
 use crate::layer::EntryKind;
 use crate::rootfs::{LINKED, Link, Unpacker};
-use crate::sandbox::{Access, Changes, Durability, Mount, Secret};
+use crate::sandbox::{Access, Changes, Durability, Isolation, Mount, Secret};
 use crate::store::{CacheScope, ScopeName};
 
 /// Where apt's own settings of a step are.
@@ -56,34 +56,30 @@ const MODULES: &str = "go-mod";
 /// Mounts what a step can use, unless it has mounted something there itself.
 pub(super) async fn mount(
     executor: &Executor,
-    op: &ExecOp,
-    inputs: &Inputs,
+    unpacker: &Unpacker,
+    (op, inputs): (&ExecOp, &Inputs),
     mounted: &mut Mounted,
 ) -> Result<()> {
-    let files = executor.files(&inputs.base).await?;
-    let unpacker = executor.isolated().await?.unpacker.clone();
-    let caches = executor.caches(&inputs.table);
-    let step = Step {
-        user: op.user.clone(),
-        reads: op.caches.read_later.clone(),
-        taken: op.mounts.iter().map(|mount| mount.target.clone()).collect(),
-        scope: caches.scope.clone(),
-        folder: caches.of_scope(unpacker.isolation)?,
-        base: inputs.base.up_to(0).key,
-        platform: op.platform.to_string(),
-        go: op.caches.wanted,
-        variables: op.environment.iter().cloned().collect(),
-        unpacker,
-        files,
-    };
+    let step = Step::of(executor, unpacker, (op, inputs)).await?;
     let own = blocking_or(move || step.mounts()).await?;
     mounted.mounts.extend(own.mounts);
     mounted.links.extend(own.links);
     mounted.modules = own.modules;
+    mounted.go = own.go;
     mounted.with_caches = own.with_caches;
     mounted.variables.extend(own.variables);
     mounted.guards.extend(own.guards);
     Ok(())
+}
+
+/// Where a step has Go's caches, by their kinds: that of packages, and that of modules.
+pub(super) async fn folders(
+    executor: &Executor,
+    (op, inputs): (&ExecOp, &Inputs),
+) -> Result<Vec<(&'static str, String)>> {
+    let unpacker = executor.unpacker(Isolation::Toolchain);
+    let step = Step::of(executor, &unpacker, (op, inputs)).await?;
+    blocking_or(move || step.go_folders()).await
 }
 
 /// Takes note of a step that may have put modules into the cache, and says once that they are not in
@@ -123,6 +119,29 @@ struct Step {
 }
 
 impl Step {
+    async fn of(
+        executor: &Executor,
+        unpacker: &Unpacker,
+        (op, inputs): (&ExecOp, &Inputs),
+    ) -> Result<Self> {
+        let files = executor.files(&inputs.base).await?;
+        let unpacker = unpacker.clone();
+        let caches = executor.caches(&inputs.table);
+        Ok(Self {
+            user: op.user.clone(),
+            reads: op.caches.read_later.clone(),
+            taken: op.mounts.iter().map(|mount| mount.target.clone()).collect(),
+            scope: caches.scope.clone(),
+            folder: caches.of_scope(unpacker.isolation)?,
+            base: inputs.base.up_to(0).key,
+            platform: op.platform.to_string(),
+            go: op.caches.wanted,
+            variables: op.environment.iter().cloned().collect(),
+            unpacker,
+            files,
+        })
+    }
+
     fn mounts(&self) -> Result<Mounted> {
         let mut mounted = Mounted::default();
         if self.go && self.has_go()? {
@@ -170,7 +189,8 @@ impl Step {
         }
         let user = self.user.split(':').next().unwrap_or_default();
         let list = resolve(self.files.as_ref(), b"etc/passwd", LastLink::Follow)?;
-        let list = list.and_then(|found| text(&found.node.entry.kind)).unwrap_or_default();
+        let list = list.map(|found| text(self.files.as_ref(), &found)).transpose()?;
+        let list = list.flatten().unwrap_or_default();
         let named = |line: &&str| {
             let mut fields = line.split(':');
             let name = fields.next().unwrap_or_default();
@@ -209,7 +229,7 @@ impl Step {
     }
 
     /// Mounts the cache of a name, which is one for each scope, toolchain, platform and user.
-    fn cache(&self, kind: &str, target: &str, mounted: &mut Mounted) -> Result<()> {
+    fn cache(&self, kind: &'static str, target: &str, mounted: &mut Mounted) -> Result<()> {
         let owner = copy::owner(&self.user, self.files.as_ref())?;
         let Self { base, platform, .. } = self;
         let name = |scope: &str| format!("{kind} {base} {platform} {} {scope}", owner.uid);
@@ -232,6 +252,7 @@ impl Step {
         let target = self.lead(kind, target, mounted)?;
         let Opened { place, files, over, held } = opened;
         let below = over.as_ref().filter(|over| over.is_cache).map(|over| over.below.clone());
+        mounted.go.push((kind, files.clone()));
         if kind == MODULES {
             mounted.modules = Some(Modules { place, files: files.clone(), below });
         }
@@ -322,15 +343,11 @@ pub(super) fn has_go(files: &dyn Files, is_set: impl Fn(&str) -> bool) -> Result
     Ok(false)
 }
 
-/// The content of a file.
-pub(super) fn text(kind: &EntryKind) -> Option<String> {
-    match kind {
-        EntryKind::File(content) => {
-            let bytes = content.bytes().ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        }
-        _ => None,
-    }
+/// The content of a file; none of what is no file, or cannot be read.
+pub(super) fn text(files: &dyn Files, found: &Found) -> Result<Option<String>> {
+    let EntryKind::File(content) = &found.node.entry.kind else { return Ok(None) };
+    files.bring(&found.node.entry)?;
+    Ok(content.bytes().ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Whether a path is a folder or the very place of another.

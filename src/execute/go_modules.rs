@@ -70,7 +70,7 @@ fn own_settings<'a>(value: &impl Fn(&str) -> Option<&'a String>) -> String {
 /// Whether a file of settings has the variable.
 fn is_set(files: &dyn Files, path: &str) -> Result<bool> {
     let found = resolve(files, path.as_bytes(), LastLink::Follow)?;
-    let text = found.and_then(|found| text(&found.node.entry.kind)).unwrap_or_default();
+    let text = found.map(|found| text(files, &found)).transpose()?.flatten().unwrap_or_default();
     let sets =
         |line: &str| line.trim_start().strip_prefix(MODE).is_some_and(|it| it.starts_with('='));
     Ok(text.lines().any(sets))

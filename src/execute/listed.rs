@@ -7,10 +7,6 @@ use crate::error::Result;
 use crate::layer::{ContentHash, Entry, TreePath};
 use crate::rootfs::Listing;
 
-/// A file that is asked for by its name is brought with its content, up to this size: lists of users and
-/// settings are read without being asked for their hash first.
-const BROUGHT_AT_ONCE: u64 = 16 << 20;
-
 /// The listed files of an image.
 pub(super) struct ListedFiles {
     listing: Listing,
@@ -29,15 +25,15 @@ impl Files for ListedFiles {
         if path.is_none() {
             return Ok(Some(Node { entry: self.listing.root().clone(), identity: None }));
         }
-        let node = self.files.node(path)?;
-        if let Some(node) = node.as_ref().filter(|node| node.entry.size() <= BROUGHT_AT_ONCE) {
-            self.listing.fetch([&node.entry])?;
-        }
-        Ok(node)
+        self.files.node(path)
     }
 
     fn children(&self, folder: Option<&TreePath>) -> Result<Vec<(Vec<u8>, Node)>> {
         self.files.children(folder)
+    }
+
+    fn bring(&self, file: &Entry) -> Result<()> {
+        self.listing.fetch([file])
     }
 
     fn digests(&self, files: &[(TreePath, &Entry)]) -> Result<Vec<ContentHash>> {

@@ -94,6 +94,10 @@ impl Files for Merged {
         Ok(children)
     }
 
+    fn bring(&self, file: &Entry) -> Result<()> {
+        self.below.bring(file)
+    }
+
     fn digests(&self, files: &[(TreePath, &Entry)]) -> Result<Vec<ContentHash>> {
         // What is below may have to bring contents first.
         self.below.digests(files)

@@ -10,6 +10,7 @@
 //! unpacked: files are listed, and programs of Go alone are executed, on the host.
 
 mod agent;
+mod attend;
 mod cache_mounts;
 mod context_files;
 mod exec;
@@ -17,6 +18,7 @@ mod file_op;
 mod files;
 mod go_cache;
 mod go_modules;
+mod host;
 mod levels;
 mod listed;
 mod merged;

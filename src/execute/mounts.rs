@@ -41,6 +41,8 @@ pub(super) struct Mounted {
     pub mounts: Vec<sandbox::Mount>,
     /// Links to what is mounted.
     pub links: Vec<Link>,
+    /// Go's caches that nobody asked for, by their kinds.
+    pub go: Vec<(&'static str, PathBuf)>,
     /// The cache of modules, where there is one.
     pub modules: Option<Modules>,
     /// Whether there is a cache that nobody asked for.
@@ -98,13 +100,13 @@ fn select(files: &dyn Files, source: &str) -> Result<Vec<Selected>> {
 /// Makes everything that a step mounts.
 pub(super) async fn mount(
     executor: &Executor,
-    op: &ExecOp,
-    inputs: &Inputs,
+    unpacker: &Unpacker,
+    (op, inputs): (&ExecOp, &Inputs),
     binds: &Binds,
 ) -> Result<Mounted, OpError> {
     let mut mounted = Mounted::default();
     for (number, (mount, bind)) in op.mounts.iter().zip(&binds.0).enumerate() {
-        let added = mounted.add(executor, inputs, mount, bind.as_ref()).await;
+        let added = mounted.add((executor, unpacker), inputs, mount, bind.as_ref()).await;
         added.in_part(Part::Mount(number))?;
     }
     Ok(mounted)
@@ -125,7 +127,7 @@ fn access(read_only: bool) -> Access {
 impl Mounted {
     async fn add(
         &mut self,
-        executor: &Executor,
+        (executor, unpacker): (&Executor, &Unpacker),
         inputs: &Inputs,
         mount: &Mount,
         read: Option<&Arc<Bind>>,
@@ -135,10 +137,10 @@ impl Mounted {
         match &mount.kind {
             MountKind::Bind { from, source } => {
                 let provider = inputs.get(from)?;
-                self.show(executor, mount, (provider, source), read).await?;
+                self.show((executor, unpacker), mount, (provider, source), read).await?;
             }
             MountKind::Cache { .. } => {
-                let (folder, lock) = cache_of(executor, inputs, &mount.kind).await?;
+                let (folder, lock) = cache_of((executor, unpacker), inputs, &mount.kind).await?;
                 self.guards.push(lock);
                 self.own(folder, target, access(mount.read_only));
             }
@@ -175,12 +177,12 @@ impl Mounted {
     /// Shows files: those that were read, or those of a step or an image.
     async fn show(
         &mut self,
-        executor: &Executor,
+        (executor, unpacker): (&Executor, &Unpacker),
         mount: &Mount,
         (provider, source): (&Provider, &str),
         read: Option<&Arc<Bind>>,
     ) -> Result<()> {
-        let unpacker = executor.isolated().await?.unpacker.clone();
+        let unpacker = unpacker.clone();
         let files = match read.cloned() {
             // Nothing changes it: steps may share it.
             Some(bind) if mount.read_only => {
@@ -276,7 +278,7 @@ pub(super) fn script(unpacker: &Unpacker, name: &str, text: &str) -> Result<(Pat
 }
 
 async fn cache_of(
-    executor: &Executor,
+    (executor, unpacker): (&Executor, &Unpacker),
     inputs: &Inputs,
     kind: &MountKind,
 ) -> Result<(PathBuf, Guard)> {
@@ -287,7 +289,7 @@ async fn cache_of(
         Some((from, source)) => (Some(executor.files_of(inputs.get(from)?).await?), source.clone()),
         None => (None, String::new()),
     };
-    let unpacker = executor.isolated().await?.unpacker.clone();
+    let unpacker = unpacker.clone();
     let sharing = sharing_on(unpacker.isolation, *sharing);
     let (owner, name) = (*access, format!("mount {id}"));
     let folder = executor.caches(&inputs.table).of_files(unpacker.isolation)?;

@@ -41,9 +41,14 @@ impl NoSandbox {
 
     /// The user wants none.
     fn wanted(request: IsolationRequest) -> Self {
-        let why = "cannot use one: --sandbox toolchain asks for none".to_owned();
+        let why = "cannot isolate a step: --sandbox toolchain asks for none".to_owned();
         let (kind, fix) = (ErrorKind::Unsupported, Some("--sandbox auto".to_owned()));
         Self { kind, why, fix, may_execute: request.allows_hosts_files() }
+    }
+
+    /// Why, without what was tried.
+    pub(super) fn why(&self) -> &str {
+        self.why.split_once(": ").map_or(self.why.as_str(), |(_, why)| why)
     }
 
     /// As an error of whoever needs one.

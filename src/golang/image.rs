@@ -298,6 +298,19 @@ fn for_fetching(variables: &BTreeMap<String, String>, lists: &[&str]) -> Vec<Pat
     paths.filter(|path| path.is_absolute()).collect()
 }
 
+/// Takes the Go distribution of an image out of it; gives its folder in the image and on this machine.
+pub async fn take_out(unpacker: &Unpacker, image: &Image, name: &str) -> Result<(String, PathBuf)> {
+    let candidates = roots(&image.config.value().config);
+    for folder in &candidates {
+        let part = Part::new(folder, &DISTRIBUTION)?;
+        let root = unpacker.unpack_part(image, &part).await?;
+        if let Some(root) = root.filter(|root| is_program(&root.join("bin/go"))) {
+            return Ok((folder.clone(), root));
+        }
+    }
+    Err(no_go(name, &candidates))
+}
+
 /// The folders in which an image may have its GOROOT, the likeliest first.
 fn roots(config: &ContainerConfig) -> Vec<String> {
     if let Some(root) = config.env_value("GOROOT").filter(|root| root.starts_with('/')) {

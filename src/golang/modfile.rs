@@ -1,7 +1,7 @@
 //! The lines of `go.mod` and `go.work` that lead to other folders.
 
 /// The folders that a `go.work` uses, as written.
-pub(super) fn used_folders(text: &str) -> Vec<String> {
+pub fn used_folders(text: &str) -> Vec<String> {
     directives(text)
         .into_iter()
         .filter_map(|words| match &words[..] {
@@ -12,7 +12,7 @@ pub(super) fn used_folders(text: &str) -> Vec<String> {
 }
 
 /// The folders that replace modules, as written.
-pub(super) fn replacing_folders(text: &str) -> Vec<String> {
+pub fn replacing_folders(text: &str) -> Vec<String> {
     let folder = |words: Vec<String>| {
         let arrow = words.iter().position(|word| word == "=>")?;
         // A module has a version after its path; a folder has none.

@@ -10,6 +10,8 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::hiding::{Name, whiteout};
 use super::marks;
 use super::unpack::{LIMITS, diff_ids};
@@ -195,7 +197,7 @@ impl Layer {
                 return Err(Error::new(ErrorKind::Unsupported, "read a sparse file")
                     .because("GNU's sparse form is not read"));
             }
-            ListedKind::File if entry.size == 0 => EntryKind::File(Content::Memory(<_>::default())),
+            ListedKind::File if entry.size == 0 => EntryKind::File(Content::Memory(Bytes::new())),
             ListedKind::File => EntryKind::File(Content::file(place, entry.size)),
             ListedKind::Directory => EntryKind::Directory,
             ListedKind::Symlink(target) => EntryKind::Symlink(target.clone()),
@@ -468,7 +470,8 @@ mod tests {
     /// `f path`, `d path`, `l path target`, `h path target`, an entry a line.
     fn layer(lines: &str) -> Result<Layer> {
         let mut layer = Layer::default();
-        for (number, line) in lines.split(';').map(str::trim).filter(|l| !l.is_empty()).enumerate() {
+        for (number, line) in lines.split(';').map(str::trim).filter(|l| !l.is_empty()).enumerate()
+        {
             let words: Vec<&str> = line.split(' ').collect();
             let target = || words[2].as_bytes().to_vec();
             let kind = match words[0] {

@@ -67,7 +67,7 @@ impl Isolation {
                 "most steps, as root of the container that gondola runs in; steps are no boundary"
             }
             Self::Proot => "most steps; not a boundary",
-            Self::Toolchain => "go build alone",
+            Self::Toolchain => "Go packages, and go commands in RUN",
         }
     }
 

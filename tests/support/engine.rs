@@ -1,6 +1,8 @@
 //! The engines that must be able to load and run what the program exports. Each has data, sockets
 //! and state in a folder of its own and never sees the machine's.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -59,7 +61,42 @@ impl Containerd {
     }
 }
 
+/// A container as little allowed as a pod under Pod Security *restricted*, and less: a user without a name
+/// and without rights, docker's own filter of system calls, nothing to write to but `/tmp`.
+pub const LOCKED_DOWN: [&str; 8] = [
+    "--user=54321:54321",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--read-only",
+    "--tmpfs=/tmp:exec,mode=1777",
+    "--env=GONDOLA_HOME=/tmp/store",
+    "--env=HOME=/tmp",
+    "--network=none",
+];
+
 impl Docker {
+    /// Makes a container image with the program, what it is linked to, further files and nothing else.
+    pub fn image_with_gondola(&self, folder: &Path, further: &[(&Path, &str)]) -> String {
+        let tree = folder.join("tree");
+        let binary = Path::new(env!("CARGO_BIN_EXE_gondola"));
+        let linked = run("ldd", &[binary]);
+        let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
+        let libraries = libraries.map(|file| (Path::new(file), file));
+        let all = libraries.chain([(binary, "/usr/bin/gondola")]).chain(further.iter().copied());
+        for (file, name) in all {
+            let target = tree.join(name.trim_start_matches('/'));
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(file, target).unwrap();
+        }
+        fs::create_dir_all(tree.join("tmp")).unwrap();
+        // A mount there takes its permissions.
+        fs::set_permissions(tree.join("tmp"), Permissions::from_mode(0o1777)).unwrap();
+        let archive = folder.join("image.tar");
+        run("tar", &["-C", tree.to_str().unwrap(), "-cf", archive.to_str().unwrap(), "."]);
+        self.docker(&["import", archive.to_str().unwrap(), "gondola:test"]);
+        "gondola:test".to_owned()
+    }
+
     /// Starts dockerd, and a containerd for it.
     pub fn start() -> Need<Self> {
         let (server, client) = (program("dockerd")?, program("docker")?);

@@ -77,6 +77,7 @@ fn read(files: &dyn Files, path: &str) -> Result<Option<String>> {
         return Err(Error::new(ErrorKind::Invalid, format!("read /{path}"))
             .because(format!("it has {size} bytes, at most {LONGEST_LIST} are taken")));
     }
+    files.bring(&found.node.entry)?;
     let bytes = content.bytes().cannot(|| "look for a user")?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }

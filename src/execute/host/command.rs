@@ -52,9 +52,8 @@ const CHOICES: [(&str, &[&str]); 4] = [
     ("pgo", &["auto", "off"]),
 ];
 /// Flags for the linker that change what is linked, and execute and write nothing else.
-const OF_LINKER: [&str; 9] = [
-    "s", "w", "X", "B", "buildid", "checklinkname", "compressdwarf", "extldflags", "linkmode",
-];
+const OF_LINKER: [&str; 9] =
+    ["s", "w", "X", "B", "buildid", "checklinkname", "compressdwarf", "extldflags", "linkmode"];
 /// Flags of the linker that have their value in the next word, unless an equals sign is there.
 const OF_LINKER_WITH_VALUE: [&str; 5] = ["X", "B", "buildid", "extldflags", "linkmode"];
 /// Flags for the compiler and the assembler.
@@ -62,7 +61,7 @@ const OF_COMPILER: [&str; 6] = ["B", "C", "N", "l", "m", "dwarf"];
 
 /// Variables that `go` may get from an image or a line, beside those of the proxies. What names places is
 /// not among them: those are here elsewhere.
-const VARIABLES: [&str; 33] = [
+const VARIABLES: [&str; 34] = [
     "CGO_ENABLED",
     "GO111MODULE",
     "GO386",
@@ -90,6 +89,7 @@ const VARIABLES: [&str; 33] = [
     "GOSUMDB",
     "GOVCS",
     "GOWASM",
+    "GOWORK",
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
@@ -98,8 +98,7 @@ const VARIABLES: [&str; 33] = [
     "no_proxy",
 ];
 /// Variables that would have `go` execute something, or compile something else.
-const REFUSED: [&str; 6] =
-    ["GOAUTH", "GOCACHEPROG", "GOCOVERDIR", "GOOVERLAY", "GOTOOLDIR", "GOWORK"];
+const REFUSED: [&str; 3] = ["GOAUTH", "GOCACHEPROG", "GOTOOLDIR"];
 
 /// Whether `go` gets a variable of the step's.
 pub(super) fn passes(name: &str) -> bool {
@@ -118,7 +117,8 @@ pub(super) fn read(words: &[Word]) -> Result<GoCommand, Refused> {
     if !is_go(program) {
         return Err(refused(format!("{program} is not go")));
     }
-    for (name, _) in &variables {
+    for (name, value) in &variables {
+        check_variable(name, value)?;
         if !passes(name) {
             let why = format!("{name} in front of go is not known to be harmless");
             return Err(Refused::new(why, "set it by ENV, or leave it out"));
@@ -126,7 +126,9 @@ pub(super) fn read(words: &[Word]) -> Result<GoCommand, Refused> {
     }
     let (verb, arguments) = match rest {
         ["build" | "install", flags @ ..] => (Verb::Compile, compile(rest[0], flags)?),
-        ["mod", what @ ("download" | "verify"), flags @ ..] => (Verb::Modules, modules(what, flags)?),
+        ["mod", what @ ("download" | "verify"), flags @ ..] => {
+            (Verb::Modules, modules(what, flags)?)
+        }
         ["version"] => (Verb::Say, vec![Argument::Plain("version".to_owned())]),
         ["env", names @ ..] => (Verb::Say, env(names)?),
         [other, ..] => return Err(refused(format!("go {other} may execute code"))),
@@ -146,6 +148,16 @@ pub(super) fn check_environment(environment: &BTreeMap<String, String>) -> Resul
     if let Some(name) = REFUSED.iter().find(is_set) {
         let fix = format!("leave {name} out");
         return Err(Refused::new(format!("{name} has go do more than compile"), fix));
+    }
+    environment.iter().try_for_each(|(name, value)| check_variable(name, value))
+}
+
+fn check_variable(name: &str, value: &str) -> Result<(), Refused> {
+    if name == "GOWORK" && !matches!(value, "" | "off") {
+        return Err(Refused::new(
+            "GOWORK names a file",
+            "leave it out: go finds go.work by itself",
+        ));
     }
     Ok(())
 }
@@ -217,7 +229,9 @@ fn compile(verb: &str, words: &[&str]) -> Result<Vec<Argument>, Refused> {
         let value = match value {
             None if name == "buildvcs" => "true",
             Some(value) => value,
-            None => words.next().copied().ok_or_else(|| refused(format!("{word} needs a value")))?,
+            None => {
+                words.next().copied().ok_or_else(|| refused(format!("{word} needs a value")))?
+            }
         };
         check_flag(name, value)?;
         arguments.push(match name {
@@ -290,7 +304,7 @@ fn check_compiler(name: &str, value: &str) -> Result<(), Refused> {
 }
 
 fn modules(what: &str, flags: &[&str]) -> Result<Vec<Argument>, Refused> {
-    let fits = |word: &&str| match word.strip_prefix('-') {
+    let fits = |word: &str| match word.strip_prefix('-') {
         Some(flag) => what == "download" && matches!(flag, "x" | "json"),
         None => what == "download" && !word.starts_with(['/', '.']),
     };
@@ -382,10 +396,18 @@ mod tests {
             ("go build -o=app -trimpath .", "build -o=<app> -trimpath ."),
             ("go build --trimpath=true -v /app/cmd", "build --trimpath=true -v </app/cmd>"),
             ("go build -ldflags '-s -w -X a.B=c' x.go", "build -ldflags=-s -w -X a.B=c x.go"),
-            ("go build -ldflags='-X \"a.B=c d\" -extldflags \"-static\"'",
-                "build -ldflags=-X \"a.B=c d\" -extldflags \"-static\""),
-            ("go build -tags netgo,osusergo -mod vendor -p 4", "build -tags=netgo,osusergo -mod=vendor -p=4"),
-            ("go build -gcflags 'all=-N -l' -buildvcs=false", "build -gcflags=all=-N -l -buildvcs=false"),
+            (
+                "go build -ldflags='-X \"a.B=c d\" -extldflags \"-static\"'",
+                "build -ldflags=-X \"a.B=c d\" -extldflags \"-static\"",
+            ),
+            (
+                "go build -tags netgo,osusergo -mod vendor -p 4",
+                "build -tags=netgo,osusergo -mod=vendor -p=4",
+            ),
+            (
+                "go build -gcflags 'all=-N -l' -buildvcs=false",
+                "build -gcflags=all=-N -l -buildvcs=false",
+            ),
             ("go build -buildvcs .", "build -buildvcs=true ."),
             ("go build -- x", "build -- x"),
             ("go install example.com/x@v1.0.0", "install example.com/x@v1.0.0"),
@@ -398,6 +420,7 @@ mod tests {
             let found = parse(line).unwrap_or_else(|refused| panic!("{line}: {refused:?}"));
             assert_eq!(shown(&found), expected, "{line}");
         }
+        assert!(parse("GOWORK=off go build").is_ok());
         let command = parse("CGO_ENABLED=0 GOOS='linux' go build").unwrap();
         let expected = [("CGO_ENABLED", "0"), ("GOOS", "linux")];
         assert_eq!(command.variables, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
@@ -414,6 +437,8 @@ mod tests {
             "GOFLAGSX=1 go build",
             "GOROOT=/x go build",
             "GOTOOLCHAIN=go1.99 go build",
+            "GOWORK=/x/go.work go build",
+            "GOPROXY=file:///x go build",
             "GOCACHEPROG=x go build",
             "go generate ./...",
             "go test ./...",

@@ -4,6 +4,8 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use crate::error::Error;
+
 /// Why something is not executed without a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
@@ -16,6 +18,27 @@ pub(super) struct Refused {
 impl Refused {
     pub(super) fn new(why: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { why: why.into(), fix: fix.into() }
+    }
+}
+
+/// Why a step was not executed without a sandbox.
+#[derive(Debug)]
+pub(super) enum NotHere {
+    /// It is none that can be.
+    Refused(Refused),
+    /// Something failed.
+    Failed(Error),
+}
+
+impl From<Refused> for NotHere {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Error> for NotHere {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -47,7 +70,7 @@ impl Word {
 /// Reads a line.
 pub(super) fn commands(line: &str) -> Result<Vec<Vec<Word>>, Refused> {
     let mut reader = Reader {
-        rest: line.chars().peekable(),
+        rest: line.trim_end_matches('\n').chars().peekable(),
         commands: Vec::new(),
         command: Vec::new(),
         word: None,
@@ -87,8 +110,9 @@ impl Reader<'_> {
                 '~' if self.word.as_ref().is_none_or(|word| word.text.ends_with(['=', ':'])) => {
                     return Err(beyond("~"));
                 }
-                '\n' => return Err(beyond("several lines")),
-                ';' | '|' | '&' | '<' | '>' | '(' | ')' | '*' | '?' | '[' | ']' | '{' | '}' | '!' => {
+                '\n' => return Err(beyond("a second line")),
+                ';' | '|' | '&' | '<' | '>' | '(' | ')' | '*' | '?' | '[' | ']' | '{' | '}'
+                | '!' => {
                     return Err(beyond(&format!("{c:?}")));
                 }
                 c => self.push_plain(c),
@@ -187,11 +211,14 @@ mod tests {
             ("go build ./...", &[&["go", "build", "./..."][..]][..]),
             ("  go\tmod  download&&go build ", &[&["go", "mod", "download"], &["go", "build"]]),
             ("go build -ldflags='-s -w'", &[&["go", "build", "-ldflags=-s -w"]]),
-            (r#"go build -ldflags "-X 'a.b=c d'""#, &[&["go", "build", "-ldflags", "-X 'a.b=c d'"]]),
+            (
+                r#"go build -ldflags "-X 'a.b=c d'""#,
+                &[&["go", "build", "-ldflags", "-X 'a.b=c d'"]],
+            ),
             (r#"go a"b"'c'\ d "" x#y"#, &[&["go", "abc d", "", "x#y"]]),
             (r#"go "a\"b\\c\d\$""#, &[&["go", r#"a"b\c\d$"#]]),
             ("go a\\\nb 'x$y;z|*'", &[&["go", "ab", "x$y;z|*"]]),
-            ("go a~b", &[&["go", "a~b"]]),
+            ("go a~b\n", &[&["go", "a~b"]]),
         ] {
             let found = words(line).unwrap_or_else(|refused| panic!("{line}: {refused:?}"));
             assert_eq!(found, expected, "{line}");
@@ -201,10 +228,36 @@ mod tests {
     #[test]
     fn what_takes_a_shell_is_refused() {
         for line in [
-            "", "   ", "&& go", "go &&", "go && && go", "go $X", "go \"$X\"", "go `x`", "go \"`x`\"",
-            "go; go", "go | cat", "go & go", "go &", "go > x", "go < x", "(go)", "go *.go", "go a?",
-            "go [a]", "go {a,b}", "! go", "go # x", "go ~/x", "X=~ go", "X=a:~ go", "go 'x", "go \"x",
-            "go \\", "go\ngo", "go || go",
+            "",
+            "   ",
+            "&& go",
+            "go &&",
+            "go && && go",
+            "go $X",
+            "go \"$X\"",
+            "go `x`",
+            "go \"`x`\"",
+            "go; go",
+            "go | cat",
+            "go & go",
+            "go &",
+            "go > x",
+            "go < x",
+            "(go)",
+            "go *.go",
+            "go a?",
+            "go [a]",
+            "go {a,b}",
+            "! go",
+            "go # x",
+            "go ~/x",
+            "X=~ go",
+            "X=a:~ go",
+            "go 'x",
+            "go \"x",
+            "go \\",
+            "go\ngo",
+            "go || go",
         ] {
             let refused = words(line).expect_err(line);
             assert!(!refused.why.is_empty() && !refused.fix.is_empty(), "{line}");
