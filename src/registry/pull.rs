@@ -66,6 +66,7 @@ impl Client {
             }
         }
         let outcome = self.pull_stubbornly(&Source { repository: last, url: None }, pull).await;
+        let outcome = outcome.map_err(|failure| failure.asked_for(repository, last));
         if !outcome.as_ref().is_err_and(|failure| failure.status() == Some(404)) {
             return outcome;
         }
