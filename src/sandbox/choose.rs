@@ -50,6 +50,19 @@ impl FromStr for Preference {
 }
 
 impl IsolationRequest {
+    /// What was asked for, unless the one that is to be used is weaker than the least that will do.
+    pub fn new(preference: Preference, minimum: Option<Isolation>) -> Result<Self> {
+        if let (Preference::Only(isolation), Some(least)) = (preference, minimum)
+            && isolation > least
+        {
+            let action = format!("use --sandbox {isolation} with --sandbox-min {least}");
+            return Err(Error::new(ErrorKind::Usage, action)
+                .because(format!("{isolation} isolates less than {least}"))
+                .hint("leave one of the two out"));
+        }
+        Ok(Self { preference, minimum })
+    }
+
     /// Whether a root file system of a process's own was asked for.
     pub fn asks_for_root(self) -> bool {
         match self.preference {
@@ -339,6 +352,24 @@ mod tests {
             let error = chooser(only(isolation), needs).candidates(Moment::Start).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
         }
+    }
+
+    #[test]
+    fn one_that_is_weaker_than_the_least_is_refused_when_it_is_asked_for() {
+        for (number, isolation) in Isolation::ALL.into_iter().enumerate() {
+            for (least_number, least) in Isolation::ALL.into_iter().enumerate() {
+                let asked = IsolationRequest::new(Preference::Only(isolation), Some(least));
+                assert_eq!(asked.is_ok(), number <= least_number, "{isolation} {least}");
+            }
+            assert!(IsolationRequest::new(Preference::Auto, Some(isolation)).is_ok());
+            assert!(IsolationRequest::new(Preference::Only(isolation), None).is_ok());
+        }
+        let asked = IsolationRequest::new(Preference::Only(Isolation::Ns), Some(Isolation::NsRoot));
+        let error = asked.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let expected = "cannot use --sandbox ns with --sandbox-min ns-root: ns isolates less than \
+                        ns-root; hint: leave one of the two out";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
