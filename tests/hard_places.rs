@@ -50,7 +50,7 @@ const LOCKED_DOWN: [&str; 8] = [
 fn finding(findings: &str, isolation: &str) -> Value {
     let findings: Value = serde_json::from_str(findings).unwrap();
     let mut all = findings.as_array().unwrap().iter();
-    all.find(|finding| finding["rung"] == isolation).unwrap().clone()
+    all.find(|finding| finding["isolation"] == isolation).unwrap().clone()
 }
 
 #[test]
