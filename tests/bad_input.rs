@@ -559,3 +559,125 @@ fn a_folder_without_a_module_is_a_program_wherever_it_is() {
     fails(build("../several"), 2, &["x_windows.go is for some builds alone", "go mod init"]);
     fails(build("../empty"), 1, &["neither a Dockerfile nor a Go program"]);
 }
+
+#[test]
+fn reading_makes_no_store() {
+    let sandbox = Sandbox::new();
+    for (words, code) in [
+        (&["images"][..], 0),
+        (&["ls", "--json"], 0),
+        (&["ps", "-a"], 0),
+        (&["cache", "du", "--json"], 0),
+        (&["cache", "verify"], 0),
+        (&["rmi", "--all"], 0),
+        (&["rmi", "x"], 1),
+        (&["logs", "x"], 1),
+        (&["stop", "x"], 1),
+        (&["start", "x"], 1),
+        (&["rm", "x"], 1),
+        (&["exec", "x", "y"], 125),
+    ] {
+        sandbox.gondola(words).code(code);
+        assert!(!sandbox.store().exists(), "{words:?}");
+    }
+    // A folder that is there and empty stays so.
+    fs_err::create_dir_all(sandbox.store()).unwrap();
+    sandbox.gondola(&["images"]).success();
+    assert_eq!(listing(&sandbox.store()), [""; 0]);
+    sandbox.gondola(&["ls", "r.test/app"]).success().says("tags of a registry are not listed");
+}
+
+#[test]
+fn two_results_in_one_file_are_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    sandbox.write("there", "old");
+    std::os::unix::fs::symlink("there", sandbox.path("link")).unwrap();
+    for (words, says) in [
+        (&["--iidfile", "f", "--metadata-file", "./f"][..], "cannot write the metadata to "),
+        (&["--iidfile", "there", "--image-refs", "link"], "cannot write the pinned reference to "),
+        (&["-o", "oci-archive:f", "--iidfile", "f"], "cannot write the archive to "),
+        (&["-o", "oci-archive:f:a", "-o", "oci-archive:f:b"], "the archive is written there, too"),
+        (&["--timings", "f", "--iidfile", "f"], "cannot write the page of --timings to "),
+    ] {
+        let words = [&["build", "--prebuilt", "app", "-t", "a"], words].concat();
+        fails(sandbox.gondola(&words), 2, &[says, "name another file"]);
+        assert!(!sandbox.path("f").exists());
+        assert_eq!(fs_err::read(sandbox.path("there")).unwrap(), b"old");
+    }
+    let both = ["--iidfile", "/dev/null", "--metadata-file", "/dev/null"];
+    sandbox.gondola(&[&["build", "--prebuilt", "app", "-t", "a"], &both[..]].concat()).success();
+}
+
+#[test]
+fn flags_that_contradict_each_other_or_come_to_nothing_are_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    sandbox.write("Dockerfile", "FROM scratch\n");
+    sandbox.write("variables", "A=b\n# none\n\n=hunter2\n");
+    sandbox.write("single/gondola.yaml", "compression: zstd\ngzip-single-member: true\n");
+    let prebuilt = "build --prebuilt app -t a";
+    for (words, code, says) in [
+        ("build --sandbox ns --sandbox-min ns-root .", 2, "ns isolates less than ns-root"),
+        (
+            "build --sandbox ns --sandbox-min ns-root --check .",
+            2,
+            "--sandbox ns with --sandbox-min",
+        ),
+        ("run --sandbox proot --sandbox-min ns x", 125, "proot isolates less than ns"),
+        ("-q --progress json images", 2, "cannot use --quiet with --progress"),
+        ("build --check --json .", 2, "cannot use --json without --dry-run"),
+        ("build --dry-run=false --json .", 2, "cannot use --json without --dry-run"),
+        ("build --check --dry-run .", 2, "cannot use --dry-run with --check"),
+        (&format!("{prebuilt} --gzip-single-member --compression zstd"), 2, "compression is zstd"),
+        (&format!("{prebuilt} --gzip-single-member --compression none"), 2, "compression is none"),
+        ("build --gzip-single-member --compression=zstd:3 .", 2, "compression is zstd"),
+        (&format!("{prebuilt} --config single/gondola.yaml"), 2, "use gzip-single-member"),
+        ("build --cgo --go-env CGO_ENABLED=0 --package .", 2, "the opposite of the other"),
+        ("run --env-file variables x", 125, "cannot use --env-file variables:4 =…: expected NAME"),
+        ("login r.test", 2, "--username is missing, and stdin is no terminal"),
+        ("login -u me r.test", 2, "--password-stdin is missing"),
+        ("login --password-stdin r.test", 2, "--username is missing, and stdin holds the password"),
+        ("--bogus run x", 125, "--bogus"),
+        (&format!("{prebuilt}{{nme}}"), 2, "{name} is all that can stand in braces"),
+        ("build -t {nme} .", 2, "cannot read image name \"{nme}\": {name} is all that can stand"),
+    ] {
+        let ran = sandbox.gondola(&words.split(' ').collect::<Vec<_>>());
+        assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{words}: {}", ran.stderr);
+        ran.says(says);
+    }
+    fails(sandbox.gondola(&["build", ""]), 2, &["cannot use \"\" as CONTEXT|PACKAGE: it is empty"]);
+    sandbox
+        .gondola(&["build", "--prebuilt", "app", "--explain", "-t", "a"])
+        .success()
+        .says("--explain is accepted and has no effect");
+}
+
+#[test]
+fn a_name_behind_docker_s_scheme_is_one_in_a_registry() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    // Nobody listens on port 1.
+    sandbox.gondola(&["build", "--prebuilt", "app", "-t", "127.0.0.1:1/x:v1"]).success();
+    sandbox.gondola(&["inspect", "127.0.0.1:1/x:v1"]).success();
+    fails(sandbox.gondola(&["inspect", "docker://127.0.0.1:1/x:v1"]), 1, &["refuses connections"]);
+}
+
+#[test]
+fn a_result_that_nobody_can_get_is_an_error() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    let shell = |script: &str| {
+        let program = sandbox.command(&[""; 0]).get_program().to_owned();
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
+        Run::of(command.args(["-c", script, "sh"]).arg(program))
+    };
+    let closed = shell("exec \"$1\" build -q --prebuilt app -t a >&-");
+    closed.code(1).says("cannot write the result to stdout: Bad file descriptor");
+    shell("exec \"$1\" build --prebuilt app -o oci-archive:- >&-").code(2).says("it is closed");
+    // Where there is no result, none is lost.
+    shell("exec \"$1\" ps -q >&-").success();
+    shell("exec \"$1\" images >/dev/null").success();
+}

@@ -22,13 +22,13 @@ fn doctor_tells_of_every_isolation_why_it_does_not_work_and_what_to_do() {
     let findings: Value = serde_json::from_str(&json).unwrap();
     let findings = findings.as_array().unwrap();
     let isolations: Vec<&str> =
-        findings.iter().map(|found| found["rung"].as_str().unwrap()).collect();
+        findings.iter().map(|found| found["isolation"].as_str().unwrap()).collect();
     assert_eq!(
         isolations,
         ["ns-root", "ns-subuid", "ns", "ns-copy", "in-container", "proot", "toolchain"]
     );
     for found in findings {
-        let isolation = found["rung"].as_str().unwrap();
+        let isolation = found["isolation"].as_str().unwrap();
         assert!(text.contains(isolation), "{isolation} in {text}");
         if found["works"] == false {
             assert!(found["reason"].is_string(), "{found}");
@@ -47,7 +47,7 @@ fn root_without_the_right_to_mount_is_told_which_one_it_lacks() {
     command.arg(env!("CARGO_BIN_EXE_gondola")).args(["doctor", "--json"]);
     let json = Run::of(command.env_clear().envs(sandbox.environment())).success().stdout;
     let findings: Value = serde_json::from_str(&json).unwrap();
-    let found = findings.as_array().unwrap().iter().find(|found| found["rung"] == "ns-root");
+    let found = findings.as_array().unwrap().iter().find(|found| found["isolation"] == "ns-root");
     let found = found.unwrap();
     assert_eq!(found["works"], false);
     assert_eq!(found["reason"], "root of this container lacks CAP_SYS_ADMIN");

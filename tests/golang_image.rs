@@ -115,10 +115,10 @@ fn sandboxes(sandbox: &Sandbox) -> Vec<String> {
     let said = sandbox.gondola(&["doctor", "--json"]).success().stdout;
     let findings: serde_json::Value = serde_json::from_str(&said).unwrap();
     let works = |finding: &&serde_json::Value| {
-        finding["works"] == true && finding["rung"] != "in-container"
+        finding["works"] == true && finding["isolation"] != "in-container"
     };
     let names = findings.as_array().unwrap().iter().filter(works);
-    names.map(|finding| finding["rung"].as_str().unwrap().to_owned()).collect()
+    names.map(|finding| finding["isolation"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]

@@ -17,7 +17,7 @@ use support::{Docker, LOCKED_DOWN, Run, Sandbox, go, need, program, root};
 fn finding(findings: &str, isolation: &str) -> Value {
     let findings: Value = serde_json::from_str(findings).unwrap();
     let mut all = findings.as_array().unwrap().iter();
-    all.find(|finding| finding["rung"] == isolation).unwrap().clone()
+    all.find(|finding| finding["isolation"] == isolation).unwrap().clone()
 }
 
 #[test]

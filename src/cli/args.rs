@@ -6,7 +6,7 @@ use clap::{Args, ValueHint};
 
 use super::environment::Environment;
 use super::output::ProgressMode;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::PlatformSet;
 
 /// What every command takes.
@@ -42,6 +42,16 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
+    /// Refuses flags of which one says the opposite of another.
+    pub(super) fn check(&self) -> Result<()> {
+        if !self.quiet || matches!(self.progress, ProgressMode::Auto | ProgressMode::Quiet) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Usage, "use --quiet with --progress")
+            .because("one shows nothing of what the other asks for")
+            .hint("leave one of the two out"))
+    }
+
     /// Where the store is.
     pub(super) fn store_folder(&self, environment: &Environment) -> Result<PathBuf> {
         match &self.store {

@@ -46,6 +46,7 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     let command = command.into_runs();
+    let is_consistent = global.check();
     global.progress = command.progress(global.progress);
     let environment = match Environment::of_this_process(&arguments) {
         Ok(environment) => environment,
@@ -55,7 +56,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit_code(&error));
         }
     };
-    let passing = PassingStore::make(command.without_store(), &mut global, &environment);
+    let passing = is_consistent
+        .and_then(|()| PassingStore::make(command.without_store(), &mut global, &environment));
     let (passing, entered) = match passing {
         Ok(passing) => {
             let need = command.need(&global, &environment);

@@ -60,16 +60,21 @@ fn variables(
     files: &[PathBuf],
     environment: &Environment,
 ) -> Result<BTreeMap<String, Option<String>>> {
-    let mut lines = Vec::new();
+    let mut all = BTreeMap::new();
     for file in files {
         let path = environment.resolve(file);
         let text = disk::read_named_text(&path, LARGEST_FILE).map_err(|error| {
             Error::new(ErrorKind::Usage, format!("read variables from {}", file.display()))
                 .caused_by(error)
         })?;
-        let used = |line: &&str| !line.is_empty() && !line.starts_with('#');
-        lines.extend(text.lines().map(str::trim_start).filter(used).map(str::to_owned));
+        for (number, line) in text.lines().map(str::trim_start).enumerate() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let flag = format!("--env-file {}:{}", file.display(), number + 1);
+            all.extend(pair::variables(&flag, &[line.to_owned()], &environment.variables)?);
+        }
     }
-    lines.extend_from_slice(typed);
-    pair::variables("--env", &lines, &environment.variables)
+    all.extend(pair::variables("--env", typed, &environment.variables)?);
+    Ok(all)
 }

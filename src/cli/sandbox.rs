@@ -21,10 +21,9 @@ pub struct SandboxArgs {
 }
 
 impl SandboxArgs {
-    /// What was asked for.
-    pub(super) fn request(&self) -> IsolationRequest {
-        let preference = self.sandbox.unwrap_or_default();
-        IsolationRequest { preference, minimum: self.sandbox_min }
+    /// What was asked for, where that can be.
+    pub(super) fn request(&self) -> Result<IsolationRequest> {
+        IsolationRequest::new(self.sandbox.unwrap_or_default(), self.sandbox_min)
     }
 }
 

@@ -19,12 +19,13 @@ use super::limits;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
 use super::passing_store::PassingStore;
 use crate::cache::keep_within;
+use crate::container::Containers;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
 use crate::pipeline::BuildContext;
 use crate::progress::Reporter;
 use crate::registry::{self, Client, Mirrors};
-use crate::sandbox::Launcher;
+use crate::sandbox::{Launcher, stdout_was_closed};
 use crate::store::{Store, StorePlace};
 use crate::transport::{Context, Location};
 
@@ -82,6 +83,17 @@ impl Session {
         let store = Store::open_as_it_is(&self.global.store_folder(&self.environment)?)?;
         store.lease_if_writable()?;
         Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// The store for what only reads: where there is none, none is made.
+    pub(super) fn existing_store(&self) -> Result<Store> {
+        let store = Store::open_to_read(&self.global.store_folder(&self.environment)?)?;
+        if store.is_there()? { self.store() } else { Ok(store) }
+    }
+
+    /// The containers of the store; where there is none, none are made.
+    pub(super) fn containers(&self) -> Result<Containers> {
+        Ok(Containers::open(self.existing_store()?.root()))
     }
 
     /// Has the command leave the store as it is: what it writes goes with the run. To be called before the
@@ -288,6 +300,11 @@ pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Location>) 
         return Err(Error::new(ErrorKind::Usage, "write several archives to stdout")
             .because("nobody could tell where one ends"));
     }
+    if streams == 1 && stdout_was_closed() {
+        return Err(
+            Error::new(ErrorKind::Usage, "write an archive to stdout").because("it is closed")
+        );
+    }
     if streams == 1 && std::io::stdout().is_terminal() {
         return Err(Error::new(ErrorKind::Usage, "write an archive to the terminal")
             .because("it is not text")
@@ -319,6 +336,7 @@ pub(super) fn print_from(text: &mut impl std::io::Read) -> Result<()> {
         loop {
             match text.read(&mut buffer)? {
                 0 => return stdout.flush(),
+                _ if stdout_was_closed() => return Err(rustix::io::Errno::BADF.into()),
                 count => stdout.write_all(&buffer[..count])?,
             }
         }

@@ -1,6 +1,7 @@
 //! Reads the command line, and says what is wrong with one that cannot be read.
 
 mod value;
+mod words;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,31 +21,41 @@ use crate::secret;
 /// Reads the command and all arguments, the first of which is the program's name. Where that fails, or help was asked
 /// for, everything has been said; what is left is the exit code.
 pub(super) fn read(arguments: &[OsString]) -> Result<(String, Cli), ExitCode> {
-    let program = switch::with_values(Cli::command());
-    let matches = program.try_get_matches_from(arguments);
-    let read = matches.and_then(|matches| {
-        let verb = matches.subcommand_name().unwrap_or_default().to_owned();
-        Ok((verb, Cli::from_arg_matches(&matches)?))
-    });
-    read.map_err(|error| {
-        let verb = verb(arguments);
-        let said = foreign_word(&error, verb.as_deref()).or_else(|| value::explain(&error));
+    if let Some(error) = words::long_behind_one_dash(arguments) {
+        return Err(say(&error, words::verb(arguments).as_deref()));
+    }
+    parse(arguments).map_err(|(error, arguments)| {
+        let verb = words::verb(&arguments);
+        let said = foreign_word(&error, verb.as_deref())
+            .or_else(|| value::explain(&error))
+            .or_else(|| value::explain_bytes(&error, &arguments));
+        // The exit code is that of the command that was meant.
+        let verb = verb.or_else(|| words::first_command(&arguments));
         match said {
-            Some(error) => {
-                let nothing = BTreeMap::new();
-                output::view(ProgressMode::Plain, false, &nothing, output::clock()).fail(&error);
-                ExitCode::from(usage_code(verb.as_deref()))
-            }
-            None => show(error, arguments, verb.as_deref()),
+            Some(error) => say(&error, verb.as_deref()),
+            None => show(error, &arguments, verb.as_deref()),
         }
     })
 }
 
-/// The command that was typed, wherever global flags stand.
-fn verb(arguments: &[OsString]) -> Option<String> {
-    let program = switch::with_values(Cli::command()).ignore_errors(true);
-    let matches = program.try_get_matches_from(arguments).ok()?;
-    matches.subcommand_name().map(str::to_owned)
+/// What the parser makes of the arguments, or its error and the arguments that it is about.
+fn parse(arguments: &[OsString]) -> Result<(String, Cli), (clap::Error, Vec<OsString>)> {
+    let matches = switch::with_values(Cli::command()).try_get_matches_from(arguments);
+    let read = matches.and_then(|matches| {
+        let verb = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok((verb, Cli::from_arg_matches(&matches)?))
+    });
+    read.or_else(|error| match words::with_number_joined(&error, arguments) {
+        Some(joined) => parse(&joined),
+        None => Err((error, arguments.to_vec())),
+    })
+}
+
+/// Says what is wrong, in the usual words; answers the exit code.
+fn say(error: &Error, verb: Option<&str>) -> ExitCode {
+    let nothing = BTreeMap::new();
+    output::view(ProgressMode::Plain, false, &nothing, output::clock()).fail(error);
+    ExitCode::from(usage_code(verb))
 }
 
 /// What is said about a word that another tool has.
@@ -146,23 +157,6 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_found_behind_global_flags() {
-        let cases: [(&[&str], Option<&str>); 8] = [
-            (&["run", "--bogus"], Some("run")),
-            (&["-q", "run", "--bogus"], Some("run")),
-            (&["--store", "exec", "run", "--bogus"], Some("run")),
-            (&["--store=x", "--jobs", "2", "exec", "--bogus"], Some("exec")),
-            (&["build", "--load"], Some("build")),
-            (&["build", "--push=perhaps"], Some("build")),
-            (&["frobnicate"], None),
-            (&["--bogus"], None),
-        ];
-        for (words, expected) in cases {
-            assert_eq!(verb(&arguments(words)).as_deref(), expected, "{words:?}");
-        }
-    }
-
-    #[test]
     fn words_of_other_tools_are_answered() {
         let cases: [(&[&str], &str); 24] = [
             (&["build", "--trimpath", "."], "leave it out"),
@@ -194,7 +188,8 @@ mod tests {
             let words = arguments(words);
             let program = switch::with_values(Cli::command());
             let error = program.try_get_matches_from(&words).unwrap_err();
-            let said = foreign_word(&error, verb(&words).as_deref()).map(|error| error.to_string());
+            let said =
+                foreign_word(&error, words::verb(&words).as_deref()).map(|error| error.to_string());
             assert!(
                 said.as_ref().is_some_and(|said| said.contains(expected)),
                 "{words:?} {said:?}"
@@ -203,8 +198,7 @@ mod tests {
     }
 
     fn wrong(words: &[&str]) -> String {
-        let program = switch::with_values(Cli::command());
-        let error = program.try_get_matches_from(arguments(words)).unwrap_err();
+        let (error, _) = parse(&arguments(words)).unwrap_err();
         let said = value::explain(&error).map(|error| error.to_string());
         said.unwrap_or_else(|| without_values_of_switches(&error.render().to_string()))
     }
@@ -228,6 +222,27 @@ mod tests {
                  [HOST:]CONTAINER[:ro]",
             ),
             (&["build", "--tag"], "cannot use --tag: a value is missing, expected NAME"),
+            (&["build", "--jobs", "-1"], "cannot use --jobs -1: expected a number from 1 to 64"),
+            (
+                &["run", "--timeout", "-1", "y"],
+                "cannot use --timeout -1: expected a number from 0 on",
+            ),
+            (
+                &["cache", "prune", "--older-than", "-1h"],
+                "cannot use --older-than -1h: expected numbers with their units, such as 90s, 1h30m or 7d",
+            ),
+            (
+                &["build", "--provenance"],
+                "cannot use --provenance: a value is missing, expected false",
+            ),
+            (
+                &["build", "--provenance=mode=max"],
+                "cannot use --provenance mode=max: no attestations are made, expected false",
+            ),
+            (
+                &["build", "--sbom=true"],
+                "cannot use --sbom true: no attestations are made, expected false",
+            ),
             (
                 &["build", "--ulimit=x"],
                 "cannot use --ulimit x: expected NAME=SOFT[:HARD], such as nofile=1024:4096",

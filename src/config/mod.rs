@@ -289,7 +289,10 @@ builds:
             "compression: gzip:12\n",
             "1:14: cannot use compression \"gzip:12\": expected gzip, gzip:1 to gzip:9, zstd, zstd:1 to zstd:19, or none",
         ),
-        ("tags: 'a/{nam}'\n", "1:7: found \"a/{nam}\", but {name} is all that can stand in braces"),
+        (
+            "tags: 'a/{nam}'\n",
+            "1:7: cannot read image name \"a/{nam}\": {name} is all that can stand in braces; hint: write [registry/]repository[:tag][@sha256:…]",
+        ),
         (
             "tags:\n  - ok\n  - A/b\n",
             "3:5: cannot read image name \"A/b\": \"A\" has upper-case letters, a repository must not; hint: write [registry/]repository[:tag][@sha256:…]",

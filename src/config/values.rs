@@ -12,7 +12,7 @@ use serde::de::value::StringDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, IntoDeserializer, SeqAccess, Visitor};
 
 use crate::layer::Encoding;
-use crate::oci::{PlatformSet, Reference};
+use crate::oci::{PlatformSet, name_template};
 
 /// A list, or one text that stands for a list of one.
 struct OneOrMore<T>(Vec<T>);
@@ -143,11 +143,7 @@ check!(Absolute(text) {
 });
 
 check!(Tag(text) {
-    let name = text.replace("{name}", "name");
-    if name.contains(['{', '}']) {
-        return Err(format!("found {}, but {{name}} is all that can stand in braces", show(&text)));
-    }
-    name.parse::<Reference>().map(|_| text).map_err(|error| error.to_string())
+    name_template::check(&text).map(|()| text).map_err(|error| error.to_string())
 });
 
 check!(Port(text) {

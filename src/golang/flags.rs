@@ -123,6 +123,85 @@ impl BuildFlags {
         enabled || texts().any(|text| text.contains("linkmode") || text.contains("-extld"))
     }
 
+    /// With what further flags say of tags and tools beside the options that have a place for it: both count,
+    /// where `go build` would take the later alone.
+    ///
+    /// # Errors
+    /// Where the two cannot both count: one says the opposite of the other, or has patterns of packages.
+    pub fn gathered(mut self) -> Result<Self> {
+        self.check_defaults()?;
+        let mut words = std::mem::take(&mut self.flags).into_iter();
+        while let Some(word) = words.next() {
+            let name = flag_name(&word).unwrap_or_default().to_owned();
+            if !TAKEN_TOGETHER.contains(&name.as_str()) || self.says_nothing_of(&name) {
+                self.flags.push(word);
+                continue;
+            }
+            let value = match word.split_once('=') {
+                Some((_, value)) => value.to_owned(),
+                None => words.next().unwrap_or_default(),
+            };
+            self.add(&name, value)?;
+        }
+        self.gcflags = by_pattern(&self.gcflags);
+        self.asmflags = by_pattern(&self.asmflags);
+        Ok(self)
+    }
+
+    /// Whether an option of its own says nothing of what a flag of `go build` says.
+    fn says_nothing_of(&self, name: &str) -> bool {
+        match name {
+            "tags" => self.tags.is_empty(),
+            "ldflags" => self.ldflags.is_empty(),
+            "gcflags" => self.gcflags.is_empty(),
+            "asmflags" => self.asmflags.is_empty(),
+            "mod" => self.mod_mode.is_none(),
+            _ => !self.vcs_stamp,
+        }
+    }
+
+    /// Adds what a flag of `go build` says to the option of its own.
+    fn add(&mut self, name: &str, value: String) -> Result<()> {
+        let twice = |own: &str| {
+            Error::new(ErrorKind::Usage, format!("pass \"-{name}={value}\" to go build"))
+                .because(format!("{own} is there, too, and go build takes one of them alone"))
+                .hint("write one of the two")
+        };
+        match name {
+            "tags" => {
+                let tags = value.split([',', ' ']).filter(|tag| !tag.is_empty());
+                self.tags.extend(tags.map(str::to_owned));
+            }
+            // Joined they would be one text, in which a pattern stands in front alone.
+            "ldflags" if pattern(&value).is_some() => return Err(twice("--ldflags")),
+            "ldflags" => self.ldflags.push(value),
+            "gcflags" => self.gcflags.push(value),
+            "asmflags" => self.asmflags.push(value),
+            "mod" if self.mod_mode.is_none_or(|mode| mode.as_str() != value) => {
+                return Err(twice("--mod"));
+            }
+            "buildvcs" if !is_true(&value) => return Err(twice("--vcs-stamp")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses a variable of defaults that says what an option says, too: the option would be all that counts.
+    fn check_defaults(&self) -> Result<()> {
+        let defaults = self.env.get("GOFLAGS").map(String::as_str).unwrap_or_default();
+        let names = defaults.split_whitespace().filter_map(flag_name);
+        let mut twice =
+            names.filter(|name| TAKEN_TOGETHER.contains(name) && !self.says_nothing_of(name));
+        match twice.next() {
+            Some(name) => Err(Error::new(ErrorKind::Usage, "set GOFLAGS for go build")
+                .because(format!(
+                    "-{name} is in it, and a flag or gondola.yaml says the same, which alone counts"
+                ))
+                .hint("write all of it in one place")),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses what would put the program elsewhere or build it for something else.
     pub(super) fn validate(&self) -> Result<()> {
         for flag in &self.flags {
@@ -242,6 +321,34 @@ fn replacements(overlay: &Path) -> Vec<String> {
     overlay.map(|overlay| overlay.replace.into_values().collect()).unwrap_or_default()
 }
 
+/// Flags of `go build` that options of their own say, too.
+const TAKEN_TOGETHER: [&str; 6] = ["tags", "ldflags", "gcflags", "asmflags", "mod", "buildvcs"];
+
+/// The pattern of packages that flags for a tool begin with, if any: `all` of `all=-N -l`.
+fn pattern(flags: &str) -> Option<&str> {
+    let (pattern, _) = flags.split_once('=')?;
+    (!pattern.trim_start().starts_with('-')).then_some(pattern)
+}
+
+/// One text for each pattern of packages, in which all of its flags stand: of several texts for a package
+/// `go build` takes the last alone. A pattern stands where it stood last.
+fn by_pattern(all: &[String]) -> Vec<String> {
+    let mut joined: Vec<(Option<&str>, String)> = Vec::new();
+    for flags in all {
+        let own = pattern(flags);
+        let earlier = joined.iter().position(|(other, _)| *other == own);
+        let text = match earlier.map(|at| joined.remove(at).1) {
+            Some(text) => {
+                let more = own.map_or(flags.as_str(), |own| &flags[own.len() + 1..]);
+                format!("{text} {more}")
+            }
+            None => flags.clone(),
+        };
+        joined.push((own, text));
+    }
+    joined.into_iter().map(|(_, text)| text).collect()
+}
+
 /// The name of `-name`, `--name` or `-name=value`; none for a word that is a value.
 pub(super) fn flag_name(word: &str) -> Option<&str> {
     let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
@@ -354,6 +461,60 @@ mod tests {
                 "-buildvcs=auto",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_said_in_two_ways_adds_up() {
+        let all = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let flags = |words: &[&str]| BuildFlags { flags: all(words), ..BuildFlags::default() };
+        let tags = BuildFlags { tags: all(&["y"]), ..flags(&["-tags=x,z", "-v", "--tags", "w"]) };
+        let found = tags.gathered().unwrap();
+        assert_eq!((found.tags, found.flags), (all(&["y", "x", "z", "w"]), all(&["-v"])));
+        let linked = BuildFlags { ldflags: all(&["-s"]), ..flags(&["-ldflags=-w"]) };
+        assert_eq!(linked.gathered().unwrap().ldflags, all(&["-s", "-w"]));
+        let compiled = BuildFlags {
+            gcflags: all(&["-N", "all=-S", "-l"]),
+            ..flags(&["-gcflags=all=-m", "-asmflags=-D"])
+        };
+        let found = compiled.gathered().unwrap();
+        assert_eq!(found.gcflags, all(&["-N -l", "all=-S -m"]));
+        assert_eq!((found.asmflags, found.flags), (all(&[]), all(&["-asmflags=-D"])));
+        // What is said once stays as it was typed.
+        for words in [&["-tags", "x"][..], &["-ldflags=all=-s"], &["-mod=mod"], &["-buildvcs=auto"]]
+        {
+            assert_eq!(flags(words).gathered().unwrap(), flags(words));
+        }
+    }
+
+    #[test]
+    fn what_cannot_add_up_is_refused() {
+        let flags =
+            |word: &str| BuildFlags { flags: vec![word.to_owned()], ..BuildFlags::default() };
+        let goflags = BTreeMap::from([("GOFLAGS".to_owned(), "-v -tags=x".to_owned())]);
+        for (flags, why) in [
+            (
+                BuildFlags { ldflags: vec!["-s".to_owned()], ..flags("-ldflags=all=-w") },
+                "pass \"-ldflags=all=-w\" to go build: --ldflags is there, too",
+            ),
+            (
+                BuildFlags { mod_mode: Some(ModuleMode::Vendor), ..flags("-mod=mod") },
+                "pass \"-mod=mod\" to go build: --mod is there, too",
+            ),
+            (
+                BuildFlags { vcs_stamp: true, ..flags("-buildvcs=false") },
+                "pass \"-buildvcs=false\" to go build: --vcs-stamp is there, too",
+            ),
+            (
+                BuildFlags { tags: vec!["y".to_owned()], env: goflags, ..BuildFlags::default() },
+                "set GOFLAGS for go build: -tags is in it",
+            ),
+        ] {
+            let error = flags.gathered().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().starts_with(&format!("cannot {why}")), "{error}");
+        }
+        let same = BuildFlags { mod_mode: Some(ModuleMode::Vendor), ..flags("-mod=vendor") };
+        assert_eq!(same.gathered().unwrap().flags, [""; 0]);
     }
 
     #[test]

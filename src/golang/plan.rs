@@ -16,7 +16,7 @@ use super::request::{
 use super::toolchains::Toolchains;
 use super::vcs::{Checkout, Checkouts};
 use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{Platform, Reference, annotation};
+use crate::oci::{Platform, Reference, annotation, name_template};
 
 /// One image to make, for all its platforms.
 #[derive(Clone, Debug)]
@@ -280,7 +280,7 @@ fn name_all(image_plans: &mut [ImagePlan]) -> Result<()> {
         let own = [image_plan.name.clone()];
         let templates = if given.is_empty() { &own[..] } else { &given[..] };
         for template in templates {
-            let reference: Reference = template.replace("{name}", &image_plan.name).parse()?;
+            let reference = name_template::fill(template, &image_plan.name)?;
             if image_plan.references.contains(&reference) {
                 continue;
             }
@@ -291,7 +291,7 @@ fn name_all(image_plans: &mut [ImagePlan]) -> Result<()> {
                     )));
             }
             if let Some(other) = taken.insert(reference.clone(), image_plan.display_name()) {
-                let hint = if given.is_empty() || template.contains("{name}") {
+                let hint = if given.is_empty() || name_template::has_placeholder(template) {
                     "give each a name of its own, in gondola.yaml or by separate builds".to_owned()
                 } else {
                     format!("put {{name}} into it: {}", with_name(template))

@@ -10,6 +10,7 @@ pub mod docker_hub;
 mod document;
 mod manifest;
 mod media_type;
+pub mod name_template;
 mod platform;
 mod reference;
 

@@ -180,7 +180,7 @@ fn repository(text: &str) -> Result<Repository, String> {
     Ok(Repository { registry: registry.into(), path: path.into() })
 }
 
-fn invalid(text: &str, why: &str) -> Error {
+pub(super) fn invalid(text: &str, why: &str) -> Error {
     let shown = secret::addresses(text);
     Error::new(ErrorKind::Usage, format!("read image name \"{}\"", shown.escape_debug()))
         .because(why)

@@ -15,7 +15,7 @@ use crate::engine::Materials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::execute::{self, LocalExecutor};
 use crate::image::Artifact;
-use crate::oci::{Platform, PlatformSet, Reference};
+use crate::oci::{Platform, PlatformSet, Reference, name_template};
 use crate::progress::Reporter;
 use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Launcher, Needs, Preference};
 use crate::transport::Context;
@@ -229,7 +229,7 @@ fn references(source: &DockerfileSource) -> Result<Vec<Reference>> {
     let given = if tags.is_empty() { &own[..] } else { &tags[..] };
     let mut references: Vec<Reference> = Vec::new();
     for template in given {
-        let reference: Reference = template.replace("{name}", &source.name).parse()?;
+        let reference = name_template::fill(template, &source.name)?;
         if let Some(digest) = reference.digest() {
             return Err(Error::new(ErrorKind::Usage, format!("name an image {reference}"))
                 .because(format!("its digest is what comes out, it cannot be {digest} by wish")));

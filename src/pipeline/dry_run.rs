@@ -21,7 +21,7 @@ use crate::golang::go_build::{self, GoBuild, prebuilt_binary};
 use crate::golang::plan::{self, Binaries, BuildGroup, ImagePlan, Plan};
 use crate::golang::request::{Prebuilt, ProgramRequest, Settings, Target};
 use crate::golang::{Package, Toolchain, Toolchains, Tools, display_name};
-use crate::oci::{Platform, Reference};
+use crate::oci::{Platform, Reference, name_template};
 use crate::transport::Location;
 
 /// What is said of packages that no `go` was asked for.
@@ -164,10 +164,11 @@ impl Parts<'_> {
             platforms.iter().map(|platform| self.platform(settings, platform, programs.clone()));
         let name = &settings.image.name;
         let named = settings.packaging.tags.iter().filter_map(|tag| match name {
-            Some(name) => Some(tag.replace("{name}", name)),
-            None => (!tag.contains("{name}")).then(|| tag.clone()),
+            Some(name) => Some(name_template::fill(tag, name)),
+            None if name_template::has_placeholder(tag) => None,
+            None => Some(name_template::fill(tag, "")),
         });
-        let references = named.map(|name| Ok(name.parse::<Reference>()?.to_string()));
+        let references = named.map(|name| Ok(name?.to_string()));
         Ok(PlannedImage {
             name: name.clone(),
             references: references.collect::<Result<_>>()?,

@@ -128,7 +128,33 @@ impl Outputs {
         self.check_with(ResultFile::look)
     }
 
+    /// Refuses two results that would be written to one file, of which the later would be all that is left.
+    ///
+    /// `page` is a further file that somebody else writes.
+    pub fn check_apart(&self, page: Option<&Path>) -> Result<()> {
+        let archives = self.places.iter().filter_map(Location::archive);
+        let mut taken: Vec<(PathBuf, &str)> = Vec::new();
+        let all = self.described_files().into_iter().filter_map(|(what, path)| Some((what, path?)));
+        let all = all.chain(archives.map(|path| ("archive", path)));
+        for (what, path) in all.chain(page.map(|path| ("page of --timings", path))) {
+            let same = same_file(path);
+            // What is written to a device or a pipe takes nothing away.
+            if fs_err::metadata(path).is_ok_and(|found| !found.is_file()) {
+                continue;
+            }
+            if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == same) {
+                let action = format!("write the {what} to {}", path.display());
+                return Err(Error::new(ErrorKind::Usage, action)
+                    .because(format!("the {other} is written there, too"))
+                    .hint("name another file for one of them"));
+            }
+            taken.push((same, what));
+        }
+        Ok(())
+    }
+
     fn check_with(&self, check: fn(&Path) -> std::io::Result<()>) -> Result<()> {
+        self.check_apart(None)?;
         self.places.iter().try_for_each(transport::check)?;
         for path in self.files() {
             check_file_with(path, check)?;
@@ -189,10 +215,21 @@ impl Outputs {
 
     /// The files that describe what was built.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.described_files().into_iter().filter_map(|(_, path)| path)
+    }
+
+    /// The same, with what each of them holds.
+    fn described_files(&self) -> [(&'static str, Option<&Path>); 6] {
         let KanikoFiles { digest, names, tagged_names } = &self.kaniko;
-        let all =
-            [&self.iidfile, &self.metadata_file, &self.image_refs, digest, names, tagged_names];
-        all.into_iter().flatten().map(PathBuf::as_path)
+        [
+            ("digest", &self.iidfile),
+            ("metadata", &self.metadata_file),
+            ("pinned reference", &self.image_refs),
+            ("digest", digest),
+            ("name with the digest", names),
+            ("name and tag with the digest", tagged_names),
+        ]
+        .map(|(what, path)| (what, path.as_deref()))
     }
 
     /// Writes the files that describe what was built, each beside its place.
@@ -215,6 +252,19 @@ impl Outputs {
             Ok((path.as_path(), file.cannot(|| format!("write {}", path.display()))?))
         });
         written.collect()
+    }
+}
+
+/// A file as it is the same under each of its names.
+fn same_file(path: &Path) -> PathBuf {
+    if let Ok(found) = fs_err::canonicalize(path) {
+        return found;
+    }
+    // It is not there yet, and its folder is.
+    let folder = path.parent().and_then(|folder| fs_err::canonicalize(folder).ok());
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::host_name::is_loopback_host;
 use super::retry;
 use crate::error::{Error, ErrorKind};
+use crate::oci::Repository;
 use crate::secret;
 
 const LONGEST_MESSAGE: usize = 300;
@@ -36,6 +37,8 @@ pub(super) struct RegistryError {
     /// Method and path, without the query.
     pub request: String,
     pub host: String,
+    /// The registry whose name was asked for, where this one answered in its place.
+    pub in_place_of: Option<String>,
     pub retry_after: Option<Duration>,
     /// What the user should know besides, such as a credential helper that is missing.
     pub note: Option<String>,
@@ -77,6 +80,10 @@ pub(super) enum Cause {
     Offline,
     /// The proxy on the way wants to know who asks. It is named as messages do that.
     ProxyDenied(String),
+    /// The proxy on the way answered that it cannot reach the host, or nothing that makes sense.
+    ProxyRefused,
+    /// No connection came about by way of this proxy, which is named as messages do that.
+    ByProxy(String, Box<Cause>),
     /// No connection for another reason.
     Unreachable(String),
     /// The connection was there and broke, or what came over it was not HTTP.
@@ -104,18 +111,24 @@ impl Failure {
     pub(super) fn is_temporary(&self) -> bool {
         match self {
             Self::Refused(refusal) => retry::is_temporary(refusal.status),
-            Self::Network(breakdown) => match breakdown.cause {
-                // On this machine a server does not come up within a repetition.
-                Cause::ConnectionRefused => !is_loopback_host(&breakdown.host),
-                Cause::TimedOut | Cause::Unreachable(_) | Cause::Broken(_) => true,
-                Cause::UnknownName
-                | Cause::UnknownIssuer
-                | Cause::Tls(_)
-                | Cause::Offline
-                | Cause::ProxyDenied(_) => false,
-            },
+            Self::Network(breakdown) => breakdown.cause.is_temporary(&breakdown.host),
             Self::Told(_) => false,
         }
+    }
+
+    /// The same of a place that was asked in the place of another.
+    pub(super) fn asked_for(mut self, wanted: &Repository, asked: &Repository) -> Self {
+        if let Self::Refused(refusal) = &mut self
+            && wanted != asked
+        {
+            refusal.in_place_of = Some(wanted.registry().to_owned());
+        }
+        self
+    }
+
+    /// Whether a place said no that was asked in the place of another.
+    pub(super) fn is_mirrors(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.in_place_of.is_some())
     }
 
     /// How long the server wants to be left alone.
@@ -158,7 +171,11 @@ impl RegistryError {
             408 | 429 | 499 | 500..=599 => ErrorKind::Network,
             _ => ErrorKind::Invalid,
         };
-        let mut said = format!("the registry answered {}", self.status.as_u16());
+        let who = match &self.in_place_of {
+            Some(registry) => format!("{}, the mirror of {registry},", self.host),
+            None => "the registry".to_owned(),
+        };
+        let mut said = format!("{who} answered {}", self.status.as_u16());
         for problem in self.problems.iter().take(3) {
             for part in [problem.code.clone(), format!("({})", problem.message)] {
                 if !matches!(part.as_str(), "" | "()") {
@@ -208,6 +225,14 @@ impl NetworkError {
     fn error(&self, action: String) -> Error {
         let Self { host, request, cause } = self;
         let (reason, hint) = match cause {
+            Cause::ByProxy(proxy, cause) => (
+                cause.of_proxy(proxy, host),
+                "check the proxy and its address, or list the host in NO_PROXY".to_owned(),
+            ),
+            Cause::ProxyRefused => (
+                format!("the proxy lets nobody through to {host}"),
+                "check the proxy, or list the host in NO_PROXY".to_owned(),
+            ),
             Cause::ConnectionRefused => (
                 format!("{host} refuses connections"),
                 format!("check that a registry listens at {host}"),
@@ -259,6 +284,48 @@ impl NetworkError {
 }
 
 impl Cause {
+    /// Whether the next time may do better; `host` is what was connected to.
+    fn is_temporary(&self, host: &str) -> bool {
+        match self {
+            // On this machine a server does not come up within a repetition.
+            Self::ConnectionRefused => !is_loopback_host(host),
+            Self::TimedOut | Self::Unreachable(_) | Self::Broken(_) | Self::ProxyRefused => true,
+            Self::ByProxy(proxy, cause) => {
+                cause.is_temporary(proxy.split(' ').next().unwrap_or_default())
+            }
+            Self::UnknownName
+            | Self::UnknownIssuer
+            | Self::Tls(_)
+            | Self::Offline
+            | Self::ProxyDenied(_) => false,
+        }
+    }
+
+    /// The same of a connection by way of a proxy: what has to do with connecting is the proxy's.
+    pub(super) fn by_proxy(self, proxy: Option<String>) -> Self {
+        match (self, proxy) {
+            (Self::ProxyDenied(_), proxy) => Self::ProxyDenied(proxy.unwrap_or_default()),
+            (
+                cause @ (Self::ConnectionRefused
+                | Self::UnknownName
+                | Self::Unreachable(_)
+                | Self::ProxyRefused),
+                Some(proxy),
+            ) => Self::ByProxy(proxy, Box::new(cause)),
+            (cause, _) => cause,
+        }
+    }
+
+    /// Why no connection came about by way of a proxy.
+    fn of_proxy(&self, proxy: &str, host: &str) -> String {
+        match self {
+            Self::ConnectionRefused => format!("the proxy {proxy} refuses connections"),
+            Self::UnknownName => format!("the name of the proxy {proxy} has no address"),
+            Self::Unreachable(text) => format!("the proxy {proxy} cannot be reached: {text}"),
+            _ => format!("the proxy {proxy} makes no connection to {host}"),
+        }
+    }
+
     /// Finds out what a failed request died of.
     pub(super) fn of(error: &reqwest::Error) -> Self {
         if error.is_timeout() {
@@ -298,6 +365,9 @@ impl Cause {
         // What opens tunnels through proxies shows its errors as text alone.
         if connecting && source.to_string().ends_with("proxy authorization required") {
             return Some(Self::ProxyDenied(String::new()));
+        }
+        if connecting && source.to_string() == "tunnel error: unsuccessful" {
+            return Some(Self::ProxyRefused);
         }
         (connecting && source.to_string().starts_with("dns error")).then_some(Self::UnknownName)
     }

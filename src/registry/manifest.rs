@@ -71,7 +71,8 @@ impl Client {
                     return Ok(found);
                 }
             }
-            self.find_at(last, Repeat::Safe).await
+            let found = self.find_at(last, Repeat::Safe).await;
+            found.map_err(|failure| failure.asked_for(reference.repository(), last.repository()))
         };
         match outcome.await {
             Ok(found) => Ok(found),
@@ -86,6 +87,10 @@ impl Client {
         else {
             return failure.into_error(action);
         };
+        // Of a place that takes another's, its own tags are no help, and the other one's are not asked for.
+        if failure.is_mirrors() {
+            return failure.into_error(action);
+        }
         let Some(tags) = self.first_tags(reference.repository()).await else {
             return failure.into_error(action);
         };
@@ -132,7 +137,8 @@ impl Client {
                 return Ok(pulled);
             }
         }
-        self.get_manifest(last, Repeat::Safe).await
+        let pulled = self.get_manifest(last, Repeat::Safe).await;
+        pulled.map_err(|failure| failure.asked_for(reference.repository(), last.repository()))
     }
 
     /// The names under which to ask for a reference, the mirrors' first.

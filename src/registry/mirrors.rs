@@ -404,6 +404,25 @@ mod tests {
         assert_eq!(look(&environment), "mine.test/x");
     }
 
+    #[tokio::test]
+    async fn what_a_mirror_does_not_have_is_told_as_the_mirrors() {
+        let empty = registry(false).await;
+        let places = [("r.test".to_owned(), empty.address.to_string())].into();
+        let mirrors = Mirrors::replacing(&places).unwrap();
+        let client = Client::new(Options { mirrors, ..options() }).unwrap();
+        let reference = "r.test/app:v1".parse().unwrap();
+        let says = format!("{}, the mirror of r.test, answered 404", empty.address);
+        let manifest = client.manifest(&reference).await.unwrap_err();
+        let resolved = client.resolve(&reference).await.unwrap_err();
+        let quiet: super::super::OnBytes = Arc::new(|_| {});
+        let descriptor = Descriptor::of(MediaType::OCI_LAYER, b"hello");
+        let blob = client.pull_blob(reference.repository(), &descriptor, Vec::new(), quiet).await;
+        for error in [manifest, resolved, blob.unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.to_string().contains(&says), "{error}");
+        }
+    }
+
     /// A registry that has one blob and one manifest under every name; or nothing.
     async fn registry(has: bool) -> Server {
         Server::start(move |got: &Got, _: &str| -> Give {

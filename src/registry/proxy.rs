@@ -115,6 +115,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_proxy_that_makes_no_connection_is_named_and_not_the_registry() {
+        let deny = |_: &Got, _: &str| (502, Vec::new(), bytes::Bytes::new());
+        let proxy = Server::start(deny).await;
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let gone = dead.local_addr().unwrap();
+        drop(dead);
+        for (address, says) in [
+            (gone.to_string(), format!("the proxy {gone} (HTTPS_PROXY) refuses connections")),
+            (
+                "proxy.invalid:3128".to_owned(),
+                "the name of the proxy proxy.invalid:3128 (HTTPS_PROXY) has no address".to_owned(),
+            ),
+            (
+                proxy.address.to_string(),
+                format!(
+                    "the proxy {} (HTTPS_PROXY) makes no connection to registry.test:5000",
+                    proxy.address
+                ),
+            ),
+        ] {
+            let address = format!("http://me:hunter2@{address}");
+            let environment = environment(&[("HTTPS_PROXY", &address)]);
+            let client = Client::new(Options { environment, ..options() }).unwrap();
+            let name = "registry.test:5000/a:1".parse().unwrap();
+            let error = client.resolve(&name).await.unwrap_err().to_string();
+            assert!(error.contains(&says) && error.contains("NO_PROXY"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn other_hosts_go_through_the_proxy_and_this_machine_does_not() {
         let proxy = Server::start(|_: &Got, _: &str| (404, Vec::new(), bytes::Bytes::new())).await;
         let direct = Server::start(|_: &Got, _: &str| (404, Vec::new(), bytes::Bytes::new())).await;

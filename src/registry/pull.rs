@@ -69,9 +69,9 @@ impl Client {
                 Err(failure) => self.mirror_failed(mirror, failure),
             }
         }
-        let outcome = self
-            .pull_stubbornly(&Source { repository: last, url: None, is_mirror: false }, pull)
-            .await;
+        let last_source = Source { repository: last, url: None, is_mirror: false };
+        let outcome = self.pull_stubbornly(&last_source, pull).await;
+        let outcome = outcome.map_err(|failure| failure.asked_for(repository, last));
         if !outcome.as_ref().is_err_and(|failure| failure.status() == Some(404)) {
             return outcome;
         }

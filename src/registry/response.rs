@@ -162,6 +162,7 @@ impl Response {
             problems,
             request: self.describe(),
             host: self.registry.to_string(),
+            in_place_of: None,
             retry_after: retry::retry_after(self.headers()),
             note: None,
             allowance: retry::allowance(self.headers()),

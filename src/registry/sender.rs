@@ -286,10 +286,7 @@ impl Sender {
                 }
                 _ => return Ok(response),
             },
-            Some(Err(error)) => match Cause::of(&error) {
-                Cause::ProxyDenied(_) => Cause::ProxyDenied(through().unwrap_or_default()),
-                other => other,
-            },
+            Some(Err(error)) => Cause::of(&error).by_proxy(through()),
             None => Cause::TimedOut,
         };
         if let Some(error) = source_error.take() {

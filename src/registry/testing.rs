@@ -129,6 +129,7 @@ pub(super) fn refused(status: u16) -> RegistryError {
         problems: Vec::new(),
         request: "POST /v2/a/b/blobs/uploads/".to_owned(),
         host: "ghcr.io".to_owned(),
+        in_place_of: None,
         retry_after: None,
         note: None,
         allowance: None,

@@ -50,6 +50,19 @@ impl FromStr for Preference {
 }
 
 impl IsolationRequest {
+    /// What was asked for, unless the one that is to be used is weaker than the least that will do.
+    pub fn new(preference: Preference, minimum: Option<Isolation>) -> Result<Self> {
+        if let (Preference::Only(isolation), Some(least)) = (preference, minimum)
+            && isolation > least
+        {
+            let action = format!("use --sandbox {isolation} with --sandbox-min {least}");
+            return Err(Error::new(ErrorKind::Usage, action)
+                .because(format!("{isolation} isolates less than {least}"))
+                .hint("leave one of the two out"));
+        }
+        Ok(Self { preference, minimum })
+    }
+
     /// Whether a root file system of a process's own was asked for.
     pub fn asks_for_root(self) -> bool {
         match self.preference {
@@ -140,13 +153,13 @@ impl Needs {
     }
 }
 
-/// When a choice is made.
+/// Whether a range of ids can be entered.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    /// Before anything else: a range of ids can still be entered.
-    Start,
-    /// Later: where the process is in no range of ids, it stays so.
-    Later,
+enum IdRange {
+    /// It can: nothing else was begun.
+    CanBeEntered,
+    /// It cannot: where the process is in none, it stays so.
+    IsSettled,
 }
 
 /// Chooses the isolation of a command when it is asked.
@@ -168,7 +181,7 @@ impl Chooser {
     /// Chooses at the start of a command, which can still enter a range of ids
     /// ([`Launcher::enter_id_range`]), and does so where the answer is [`Isolation::NsSubuid`].
     pub fn choose_at_start(&self) -> Result<Isolation> {
-        self.choose_now(Moment::Start)
+        self.choose_now(IdRange::CanBeEntered)
     }
 
     /// Chooses, with as little trying as that takes: a range of ids only where this process is in one.
@@ -176,14 +189,14 @@ impl Chooser {
     /// # Errors
     /// Where nothing works that will do, with the reason and what to do about it.
     pub fn choose(&self) -> Result<Isolation> {
-        self.choose_now(Moment::Later)
+        self.choose_now(IdRange::IsSettled)
     }
 
-    fn choose_now(&self, moment: Moment) -> Result<Isolation> {
+    fn choose_now(&self, id_range: IdRange) -> Result<Isolation> {
         if let Some(isolation) = self.decided {
             return Ok(isolation);
         }
-        let candidates = self.candidates(moment)?;
+        let candidates = self.candidates(id_range)?;
         // Nothing is tried where there is no choice, and nothing to be missing.
         if self.needs.files == Files::Hosts && candidates == [Isolation::Toolchain] {
             return Ok(Isolation::Toolchain);
@@ -198,12 +211,14 @@ impl Chooser {
         }
     }
 
-    fn candidates(&self, moment: Moment) -> Result<Vec<Isolation>> {
+    fn candidates(&self, id_range: IdRange) -> Result<Vec<Isolation>> {
         let least = self.request.minimum.unwrap_or(Isolation::Toolchain);
         let Preference::Only(isolation) = self.request.preference else {
             let hosts = (self.needs.files == Files::Hosts).then_some(Isolation::Toolchain);
             let can_be_entered = |isolation: &Isolation| {
-                *isolation != Isolation::NsSubuid || moment == Moment::Start || holds_id_range()
+                *isolation != Isolation::NsSubuid
+                    || id_range == IdRange::CanBeEntered
+                    || holds_id_range()
             };
             let all = self.needs.candidates().filter(can_be_entered);
             let all = all.filter(|isolation| hosts.is_none_or(|only| only == *isolation));
@@ -338,23 +353,43 @@ mod tests {
             (hosts, nothing, "toolchain"),
         ];
         for (needs, request, expected) in cases {
-            let found = chooser(request, needs).candidates(Moment::Start).unwrap();
+            let found = chooser(request, needs).candidates(IdRange::CanBeEntered).unwrap();
             let found: Vec<_> = found.iter().map(|isolation| isolation.as_str()).collect();
             assert_eq!(found.join(" "), expected, "{needs:?} {request:?}");
         }
         let both =
             IsolationRequest { minimum: Some(Isolation::Ns), ..only(Isolation::InContainer) };
-        assert!(chooser(both, steps).candidates(Moment::Start).unwrap().is_empty());
+        assert!(chooser(both, steps).candidates(IdRange::CanBeEntered).unwrap().is_empty());
         for (needs, isolation) in [(steps, Isolation::Toolchain), (go, Isolation::InContainer)] {
-            let error = chooser(only(isolation), needs).candidates(Moment::Start).unwrap_err();
+            let error =
+                chooser(only(isolation), needs).candidates(IdRange::CanBeEntered).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
         }
     }
 
     #[test]
+    fn one_that_is_weaker_than_the_least_is_refused_when_it_is_asked_for() {
+        for (number, isolation) in Isolation::ALL.into_iter().enumerate() {
+            for (least_number, least) in Isolation::ALL.into_iter().enumerate() {
+                let asked = IsolationRequest::new(Preference::Only(isolation), Some(least));
+                assert_eq!(asked.is_ok(), number <= least_number, "{isolation} {least}");
+            }
+            assert!(IsolationRequest::new(Preference::Auto, Some(isolation)).is_ok());
+            assert!(IsolationRequest::new(Preference::Only(isolation), None).is_ok());
+        }
+        let asked = IsolationRequest::new(Preference::Only(Isolation::Ns), Some(Isolation::NsRoot));
+        let error = asked.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        let expected = "cannot use --sandbox ns with --sandbox-min ns-root: ns isolates less than \
+                        ns-root; hint: leave one of the two out";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
     fn a_range_of_ids_is_chosen_only_where_it_can_be_entered() {
         let steps = Needs::new(Files::OwnRoot).with_owners();
-        let later = chooser(IsolationRequest::default(), steps).candidates(Moment::Later).unwrap();
+        let later =
+            chooser(IsolationRequest::default(), steps).candidates(IdRange::IsSettled).unwrap();
         assert_eq!(later.contains(&Isolation::NsSubuid), holds_id_range());
     }
 

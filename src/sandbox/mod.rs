@@ -30,6 +30,7 @@
 
 mod channel;
 mod choose;
+mod closed_stdout;
 mod connect;
 mod connector;
 mod control;
@@ -70,6 +71,7 @@ mod way_out;
 mod whiteout;
 
 pub use choose::{Chooser, Files, IsolationRequest, Needs, Preference};
+pub use closed_stdout::stdout_was_closed;
 pub use connector::Connector;
 pub use exit::Exit;
 pub use file_size::survive_file_size_limit;

@@ -21,7 +21,6 @@ use crate::error::{Cannot as _, Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The isolation.
-    #[serde(rename = "rung")]
     pub isolation: Isolation,
     /// Whether it works here.
     pub works: bool,

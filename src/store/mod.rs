@@ -156,6 +156,20 @@ impl Store {
         Ok(store)
     }
 
+    /// The same for what only reads: a store that is not there has nothing in it, and none is made.
+    pub fn open_to_read(root: &Path) -> Result<Self> {
+        let store = Self::at(root, format::FORMAT)?;
+        if !store.is_there()? {
+            *store.session() = Session::Unwritable;
+        }
+        Ok(store)
+    }
+
+    /// Whether there is a store in its folder.
+    pub fn is_there(&self) -> Result<bool> {
+        self.has_layout_file()
+    }
+
     /// Whether the folder `root` holds a store that this program may write to, or none yet. Nothing is made.
     pub fn may_be_at(root: &Path) -> bool {
         Self::at(root, format::FORMAT).is_ok()

@@ -100,9 +100,12 @@ impl fmt::Display for RefName {
     }
 }
 
+/// What a registry's name may begin with.
+const REGISTRY: &str = "docker://";
+
 /// The words that a place may begin with.
 const SCHEMES: [&str; 7] =
-    ["docker://", "store:", "oci:", "oci-archive:", "docker-archive:", "docker:", "podman:"];
+    [REGISTRY, "store:", "oci:", "oci-archive:", "docker-archive:", "docker:", "podman:"];
 
 /// What other tools call our schemes.
 const FOREIGN: [(&str, &str); 8] = [
@@ -117,6 +120,23 @@ const FOREIGN: [(&str, &str); 8] = [
 ];
 
 impl Location {
+    /// Whether a text says itself that a registry is meant, and no image of that name that is somewhere else.
+    pub fn names_registry(text: &str) -> bool {
+        text.starts_with(REGISTRY)
+    }
+
+    /// The file that is written whole, where the place is one.
+    pub fn archive(&self) -> Option<&Path> {
+        match self {
+            Self::OciArchive { file, .. } | Self::DockerArchive { file, .. }
+                if !is_stream(file) =>
+            {
+                Some(file)
+            }
+            _ => None,
+        }
+    }
+
     /// The image name that the place is written with, where it has one.
     pub fn reference(&self) -> Option<&Reference> {
         match self {
@@ -158,7 +178,7 @@ impl FromStr for Location {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(name) = text.strip_prefix("docker://") {
+        if let Some(name) = text.strip_prefix(REGISTRY) {
             return Ok(Self::Registry(name.parse()?));
         }
         if let Some((why, hint)) = other_spelling(text) {

@@ -87,7 +87,8 @@ impl Inside {
         let inside = Self { sandbox, place, gondola };
         let found = inside.command(&["doctor", "--json"]).output().unwrap();
         let found: Value = serde_json::from_slice(&found.stdout).unwrap_or_default();
-        let row = found.as_array().into_iter().flatten().find(|row| row["rung"] == place.isolation);
+        let row =
+            found.as_array().into_iter().flatten().find(|row| row["isolation"] == place.isolation);
         match row {
             Some(row) if row["works"] == true => Ok(inside),
             _ => Err(Missing::because(format!("{} does not work here", place.isolation))),

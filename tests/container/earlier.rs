@@ -23,7 +23,7 @@ fn make_store(world: &World) -> Option<PathBuf> {
     let findings: Value = serde_json::from_str(&findings).unwrap();
     let (isolation, form) =
         [("ns-root", "trusted"), ("ns", "recorded")].into_iter().find(|(name, _)| {
-            let is_it = |row: &&Value| row["rung"] == *name && row["works"] == true;
+            let is_it = |row: &&Value| row["isolation"] == *name && row["works"] == true;
             findings.as_array().unwrap().iter().any(|row| is_it(&row))
         })?;
     let root = world.home().join("store");

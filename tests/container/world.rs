@@ -67,7 +67,7 @@ impl World {
         let world = Self { folder, user };
         let findings = world.gondola(&["doctor", "--json"]).success();
         let findings: Value = serde_json::from_str(&findings.stdout).unwrap();
-        let works = |row: &Value| row["works"] == true && row["rung"] != "toolchain";
+        let works = |row: &Value| row["works"] == true && row["isolation"] != "toolchain";
         if !findings.as_array().unwrap().iter().any(works) {
             return Err(Missing::because(format!("no sandbox for {user:?} works here")));
         }

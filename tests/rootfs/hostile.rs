@@ -19,12 +19,12 @@ use super::support::{need, root};
 use super::world::{World, list, listing, paths, read, refusal};
 
 /// One isolation for each form.
-const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::InContainer, Isolation::Ns];
+const ISOLATIONS: [Isolation; 3] = [Isolation::NsRoot, Isolation::InContainer, Isolation::Ns];
 
 /// A layer is refused, in every form, and leaves nothing.
 #[track_caller]
 fn refused(entries: &[Raw], why: &str) {
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let error = refusal(world.layer(entries, isolation)).to_string();
         assert!(error.contains(why), "{isolation}: {error}");
@@ -37,7 +37,7 @@ fn refused(entries: &[Raw], why: &str) {
 /// A layer is unpacked, in every form, and holds these paths.
 #[track_caller]
 fn holds(entries: &[Raw], expected: &[&str]) {
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.layer(entries, isolation).unwrap();
         assert_eq!(paths(&rootfs.view().unwrap()), expected, "{isolation}");
@@ -79,7 +79,7 @@ fn a_link_out_of_the_image_leads_to_a_place_inside() {
     let world = World::new();
     let outside = world.outside().display().to_string();
     for target in [outside.as_str(), "../../../../../../../../outside", "/proc/self/root"] {
-        for isolation in RUNGS {
+        for isolation in ISOLATIONS {
             let world = World::new();
             let entries = [symlink("link", target), file("link/new", "x"), folder("link/kept")];
             let rootfs = world.layer(&entries, isolation).unwrap();
@@ -105,7 +105,7 @@ fn a_second_entry_replaces_a_link_and_does_not_follow_it() {
         device(b'3', "x", 1, 3),
     ];
     for entry in second {
-        for isolation in RUNGS {
+        for isolation in ISOLATIONS {
             let rootfs = world.layer(&[symlink("x", &outside), entry.clone()], isolation).unwrap();
             let listing = listing(&rootfs.view().unwrap());
             assert_eq!(listing.len(), 1);
@@ -141,7 +141,7 @@ fn hard_links_stay_inside() {
     holds(&[symlink("a", &kept), hard_link("b", "a")], &["a", "b"]);
     let entries =
         [file("a", "same"), hard_link("b", "/a"), symlink("d", "."), hard_link("c", "d/a")];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let view = world.layer(&entries, isolation).unwrap().view().unwrap();
         let lines = listing(&view).join("\n");
@@ -167,7 +167,7 @@ fn devices_and_pipes_are_described_and_never_opened() {
         file("pipe2", "x"),
         fifo("pipe2"),
     ];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.layer(&entries, isolation).unwrap();
         let expected = [
@@ -194,7 +194,7 @@ fn modes_of_every_sort_are_kept_and_hinder_nobody() {
         file("su", "x").mode(0o6755).owner(0, 7),
         folder("tmp").mode(0o1777).mtime(5),
     ];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.layer(&entries, isolation).unwrap();
         let expected = [
@@ -226,7 +226,7 @@ fn whiteouts_without_a_name_and_with_contents_are_refused() {
 
 #[test]
 fn a_whiteout_behind_a_link_hides_nothing_outside() {
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let outside = world.outside().display().to_string();
         let hostile: &[Raw] =
@@ -242,7 +242,7 @@ fn records_override_paths_links_and_sizes() {
         file("short", "x").record("path", "records/say"),
         symlink("link", "wrong").record("linkpath", "right"),
     ];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let lines = listing(&world.layer(&entries, isolation).unwrap().view().unwrap());
         assert!(lines.iter().any(|line| line.ends_with("records/say <1 bytes>")), "{lines:?}");
@@ -287,7 +287,7 @@ fn attributes_of_the_system_an_overlay_or_ours_are_left_out() {
         entries.push(entry);
     }
     let base: &[Raw] = &[file("folder/below", "x"), file("file", "old")];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.unpack(&image(&[base, &entries]), isolation).unwrap();
         for path in ["file", "folder"] {
@@ -304,7 +304,7 @@ fn attributes_of_the_system_an_overlay_or_ours_are_left_out() {
 
 #[test]
 fn a_device_of_an_overlay_hides_only_what_lies_below() {
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         holds(&[device(b'3', "x", 0, 0)], &[]);
         let hostile: &[Raw] = &[device(b'3', "x", 0, 0)];
@@ -392,7 +392,7 @@ fn an_entry_that_replaces_a_folder_takes_what_was_in_it() {
         file("d/e", ""),
         symlink("d", "a"),
     ];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.layer(&entries, isolation).unwrap();
         assert_eq!(paths(&rootfs.view().unwrap()), ["a", "d"]);

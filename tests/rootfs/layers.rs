@@ -12,10 +12,10 @@ use super::archive::{Raw, file, folder, hard_link, image, symlink};
 use super::support::{need, program, root};
 use super::world::{World, line, listing, paths, read, refusal, shell};
 
-const RUNGS: [Isolation; 3] = [Isolation::NsRoot, Isolation::InContainer, Isolation::Ns];
+const ISOLATIONS: [Isolation; 3] = [Isolation::NsRoot, Isolation::InContainer, Isolation::Ns];
 
 fn merged(layers: &[&[Raw]], expected: &[&str]) {
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.unpack(&image(layers), isolation).unwrap();
         assert_eq!(paths(&rootfs.view().unwrap()), expected, "{isolation}");
@@ -58,7 +58,7 @@ fn folders_that_a_layer_does_not_name_look_like_the_ones_below() {
         symlink("var/run", "/run"),
     ];
     let top: &[Raw] = &[file("srv/www/x", ""), file("var/run/x", "")];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.unpack(&image(&[base, top]), isolation).unwrap();
         let view = rootfs.view().unwrap();
@@ -94,7 +94,7 @@ fn a_hard_link_to_a_file_below_makes_both_names_one_file() {
         file("x", "later"),
         hard_link("d/a", "d/a"),
     ];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         let world = World::new();
         let rootfs = world.unpack(&image(&[base, top]), isolation).unwrap();
         let view = rootfs.view().unwrap();
@@ -130,7 +130,7 @@ fn a_hard_link_to_what_its_layer_removes_is_refused() {
         (&[file(".wh.d", ""), hard_link("b", "d/a")], "the same layer removes that file"),
         (&[file("d", ""), hard_link("b", "d/a")], "the same layer removes that file"),
     ];
-    for isolation in RUNGS {
+    for isolation in ISOLATIONS {
         for (top, why) in cases {
             let world = World::new();
             let error = refusal(world.unpack(&image(&[base, top]), isolation)).to_string();

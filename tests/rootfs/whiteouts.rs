@@ -36,7 +36,7 @@ fn run_with((strace, sandbox): (&Path, &Sandbox), injected: &[&str], arguments: 
 fn working(said: &Run) -> Vec<String> {
     let findings: Value = serde_json::from_str(&said.stdout).unwrap();
     let works = findings.as_array().unwrap().iter().filter(|found| found["works"] == true);
-    works.map(|found| found["rung"].as_str().unwrap().to_owned()).collect()
+    works.map(|found| found["isolation"].as_str().unwrap().to_owned()).collect()
 }
 
 /// An image whose upper layer hides a file, a folder, and what a folder has.

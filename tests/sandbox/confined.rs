@@ -206,7 +206,7 @@ fn locked_down(context: &Context) {
     let findings: serde_json::Value = serde_json::from_str(&output).unwrap();
     let finding = |isolation: &str| {
         let mut all = findings.as_array().unwrap().iter();
-        all.find(|finding| finding["rung"] == isolation).unwrap().clone()
+        all.find(|finding| finding["isolation"] == isolation).unwrap().clone()
     };
     let blocked = finding("ns");
     assert_eq!(blocked["works"], false);

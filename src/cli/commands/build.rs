@@ -20,7 +20,7 @@ impl Runs for Noted<BuildArgs> {
     /// A build with a Dockerfile needs what its steps do. One of Go packages says later what it needs,
     /// unless it is to be in a range of ids.
     fn need(&self, _: &GlobalArgs, environment: &Environment) -> Result<Need> {
-        let request = self.args.sandbox.request();
+        let request = self.args.sandbox.request()?;
         // What is wrong with the flags is told later.
         let choice = gondola::choose(self, &environment.folder).ok();
         let is_dockerfile = choice.is_some_and(|choice| choice.front_end == FrontEnd::Dockerfile);
@@ -58,6 +58,8 @@ async fn build(
         pipeline::check_file(&session.environment.resolve(path))?;
     }
     let asked = gondola::read(session, &build)?;
+    let page = args.result.timings.as_ref().map(|page| session.environment.resolve(page));
+    asked.request.outputs.check_apart(page.as_deref())?;
     for note in &asked.notes {
         session.reporter.warn(note);
     }
@@ -72,6 +74,7 @@ async fn build(
         session.view.close();
         return print(&if args.result.json { plan::json(&plan) } else { plan::text(&plan) });
     }
+    let preference = asked.request.isolation.preference;
     let published = pipeline::build(&engine, asked.request, isolation).await;
     if let Some(path) = &args.result.timings {
         // The page is of most use when a build took long to fail.
@@ -79,7 +82,7 @@ async fn build(
     }
     let published = published.map_err(|error| match isolation {
         Some(_) => error,
-        None => asked.choice.explain(error, args.sandbox.request().preference),
+        None => asked.choice.explain(error, preference),
     })?;
     session.keep_store_within(keep);
     if args.result.output.iter().any(Location::is_stream) {

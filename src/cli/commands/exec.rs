@@ -9,7 +9,7 @@ use clap::Args;
 use super::run::{report, supervisor};
 use crate::cli::process::{ProcessArgs, check_terminal};
 use crate::cli::session::Session;
-use crate::container::{Containers, ExecRequest};
+use crate::container::ExecRequest;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Arguments of `gondola exec`.
@@ -38,7 +38,7 @@ async fn run(session: &Session, args: ExecArgs) -> Result<ExitCode> {
             .because("no program was named"));
     }
     check_terminal(session, args.process.interactive, args.process.tty);
-    let seen = Containers::open(session.store()?.root()).find(name)?;
+    let seen = session.containers()?.find(name)?;
     let process = args.process;
     let request = ExecRequest {
         argv: program.to_vec(),

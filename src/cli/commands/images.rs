@@ -26,7 +26,7 @@ pub struct ImagesArgs {
     #[arg(long, alias = "no-trunc")]
     digests: bool,
     /// Print digests only, one on a line
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
 }
 
@@ -37,11 +37,17 @@ impl Runs for ImagesArgs {
 }
 
 fn run(session: &Session, args: &ImagesArgs) -> Result<()> {
-    let store = session.store()?;
+    let store = session.existing_store()?;
     let mut names = store.names()?;
     names.sort_by(|a, b| a.0.cmp(&b.0));
     if let Some(filter) = &args.filter {
         names.retain(|(name, _)| name.to_string().contains(filter.as_str()));
+        if names.is_empty() {
+            session.reporter.note(format!(
+                "no image of the local store has \"{}\" in its name; tags of a registry are not listed",
+                filter.escape_debug()
+            ));
+        }
     }
     let rows: Vec<Row> =
         names.into_iter().map(|(name, descriptor)| Row::new(&store, name, descriptor)).collect();

@@ -99,10 +99,11 @@ impl Output {
 /// What is said where there is no room for the list.
 const WRITE: fn() -> &'static str = || "write what is inspected to a temporary file";
 
-/// A plain name is looked for in the local store before its registry is asked.
+/// A plain name is looked for in the local store before its registry is asked; `docker://` means the registry.
 async fn find(text: &str, platforms: &PlatformSet, context: &Context) -> Result<Artifact> {
     let place: Location = text.parse()?;
     if let Location::Registry(reference) = &place
+        && !Location::names_registry(text)
         && context.store.resolve(reference)?.is_some()
     {
         let local = Location::Store(Some(reference.clone()));

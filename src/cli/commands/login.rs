@@ -43,7 +43,10 @@ impl Runs for LoginArgs {
 async fn run(session: &Session, args: LoginArgs) -> Result<()> {
     let username = match args.username {
         Some(name) => name,
-        None => ask("Username: ", Echo::On)?,
+        None if args.password_stdin => {
+            return Err(cannot_ask("--username", "stdin holds the password alone"));
+        }
+        None => ask("Username: ", "--username", Echo::On)?,
     };
     if let Some(odd) = username.chars().find(|letter| *letter == ':' || letter.is_control()) {
         return Err(Error::new(ErrorKind::Usage, format!("log in as {}", username.escape_debug()))
@@ -52,7 +55,7 @@ async fn run(session: &Session, args: LoginArgs) -> Result<()> {
     let password = match args.password {
         Some(password) => password,
         None if args.password_stdin => read_password()?,
-        None => Secret::new(ask("Password: ", Echo::Off)?),
+        None => Secret::new(ask("Password: ", "--password-stdin", Echo::Off)?),
     };
     let registry = login::registry_name(&args.registry)?;
     let login = Login::new(username, password);
@@ -93,13 +96,18 @@ enum Echo {
     Off,
 }
 
-/// Asks on the terminal.
-fn ask(prompt: &str, echo: Echo) -> Result<String> {
+/// What is said where a flag is missing, and nobody can be asked for what it says.
+fn cannot_ask(flag: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Usage, "log in")
+        .because(format!("{flag} is missing, and {why}"))
+        .hint("gondola login --username NAME --password-stdin REGISTRY < FILE")
+}
+
+/// Asks on the terminal for what a flag would have said.
+fn ask(prompt: &str, flag: &str, echo: Echo) -> Result<String> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Error::new(ErrorKind::Usage, "log in")
-            .because("stdin is no terminal to ask for the user name and password on")
-            .hint("gondola login -u NAME --password-stdin REGISTRY < FILE"));
+        return Err(cannot_ask(flag, "stdin is no terminal to ask on"));
     }
     let mut stderr = std::io::stderr().lock();
     stderr

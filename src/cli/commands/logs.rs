@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use crate::cli::environment;
 use crate::cli::session::Session;
-use crate::container::{Containers, Entry, Selection, Stream, read_log};
+use crate::container::{Entry, Selection, Stream, read_log};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::literal;
 
@@ -50,7 +50,7 @@ fn run(session: &Session, args: &LogsArgs) -> Result<()> {
         since: time(&args.since)?,
         until: time(&args.until)?,
     };
-    let seen = Containers::open(session.store()?.root()).find(&args.container)?;
+    let seen = session.containers()?.find(&args.container)?;
     let mut shown = Shown { timestamps: args.timestamps, begun: [false; 2] };
     let outcome = read_log(&seen.container, &wanted, &mut |entry| shown.write(entry));
     match outcome {

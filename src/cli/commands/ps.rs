@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::environment;
 use crate::cli::output::human;
 use crate::cli::session::{Session, print, print_lines};
-use crate::container::{ContainerInfo, Containers, NetworkChoice, Status};
+use crate::container::{ContainerInfo, NetworkChoice, Status};
 use crate::error::Result;
 
 /// Arguments of `gondola ps`.
@@ -23,7 +23,7 @@ pub struct PsArgs {
     #[arg(short, long)]
     all: bool,
     /// Print ids only, one on a line
-    #[arg(short, long, alias = "ids")]
+    #[arg(short, long, alias = "ids", conflicts_with = "json")]
     quiet: bool,
     /// Print JSON, one array
     #[arg(long)]
@@ -44,7 +44,7 @@ impl Runs for PsArgs {
 }
 
 fn run(session: &Session, args: &PsArgs) -> Result<()> {
-    let mut seen = Containers::open(session.store()?.root()).list()?;
+    let mut seen = session.containers()?.list()?;
     seen.retain(|seen| args.all || seen.status.is_alive());
     if args.json {
         let rows: Vec<Value> = seen.iter().map(to_json).collect();

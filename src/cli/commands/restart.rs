@@ -12,7 +12,7 @@ use clap::Args;
 use super::run::{report, shim_arguments};
 use super::stop::HowArgs;
 use crate::cli::session::{Session, print_lines};
-use crate::container::{ContainerInfo, Containers, start_detached};
+use crate::container::{ContainerInfo, start_detached};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Arguments of `gondola restart`.
@@ -37,7 +37,7 @@ impl Runs for RestartArgs {
 
 /// Starts containers again, in the background; their files are as they left them.
 fn run(session: &Session, args: &RestartArgs) -> Result<ExitCode> {
-    let containers = Containers::open(session.store()?.root());
+    let containers = session.containers()?;
     let seen: Vec<ContainerInfo> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;
     if let Some(seen) = seen.iter().find(|seen| seen.config.remove && seen.status.is_alive()) {

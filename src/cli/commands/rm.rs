@@ -9,7 +9,7 @@ use clap::Args;
 use std::process::ExitCode;
 
 use crate::cli::session::{Session, print_lines};
-use crate::container::{ContainerInfo, Containers};
+use crate::container::ContainerInfo;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Arguments of `gondola rm`.
@@ -38,7 +38,7 @@ impl Runs for RmArgs {
 }
 
 fn run(session: &Session, args: &RmArgs) -> Result<()> {
-    let containers = Containers::open(session.store()?.root());
+    let containers = session.containers()?;
     containers.sweep();
     let mut found = Vec::new();
     for name in &args.containers {

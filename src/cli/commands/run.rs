@@ -27,7 +27,7 @@ use crate::transport::{self, Context, Location, find_in_store};
 
 impl Runs for Noted<RunArgs> {
     fn need(&self, _: &GlobalArgs, _: &Environment) -> Result<Need> {
-        let (request, has_network) = self.args.isolation();
+        let (request, has_network) = self.args.isolation()?;
         let needs = if has_network { of_root().with_own_network() } else { of_root() };
         Ok(Need::Isolation(request, needs))
     }
@@ -229,6 +229,7 @@ async fn find(
     let own = own.as_ref().unwrap_or(context);
     let local = match pull {
         Pull::Always => None,
+        Pull::Missing if Location::names_registry(word) => None,
         Pull::Missing | Pull::Never => match find_in_store(&own.store, word) {
             Ok(_) => Some(Location::Store(Some(reference.clone()))),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

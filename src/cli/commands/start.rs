@@ -11,7 +11,7 @@ use crate::cli::args::GlobalArgs;
 use crate::cli::environment::Environment;
 use crate::cli::id_range::Need;
 use crate::cli::session::{Session, print_lines};
-use crate::container::{Attachment, ContainerInfo, Containers, start_detached};
+use crate::container::{Attachment, ContainerInfo, start_detached};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sandbox::{Exit, Isolation};
 
@@ -46,7 +46,7 @@ impl Runs for StartArgs {
     }
 
     fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
-        let containers = Containers::open(session.store()?.root());
+        let containers = session.containers()?;
         // A name that is wrong is told before anything is started.
         let seen: Vec<ContainerInfo> =
             self.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;

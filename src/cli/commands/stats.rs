@@ -44,7 +44,7 @@ impl Runs for StatsArgs {
 }
 
 fn run(session: &Session, args: &StatsArgs) -> Result<()> {
-    let containers = Containers::open(session.store()?.root());
+    let containers = session.containers()?;
     let redraw = !args.no_stream && !args.json && std::io::stdout().is_terminal();
     let mut before = look(&containers, &args.containers)?;
     loop {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::session::{Session, print_lines};
-use crate::container::{ContainerInfo, Containers, StopSignal};
+use crate::container::{ContainerInfo, StopSignal};
 use crate::error::Result;
 
 /// Arguments of `gondola stop`.
@@ -57,7 +57,7 @@ impl Runs for StopArgs {
 }
 
 fn run(session: &Session, args: &StopArgs) -> Result<()> {
-    let containers = Containers::open(session.store()?.root());
+    let containers = session.containers()?;
     // A name that is wrong is told before anything is stopped.
     let seen: Vec<ContainerInfo> =
         args.containers.iter().map(|name| containers.find(name)).collect::<Result<_>>()?;

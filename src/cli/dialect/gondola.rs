@@ -14,7 +14,8 @@ use clap::{Arg, ArgAction, Args, ValueHint};
 
 use crate::cli::environment::Environment;
 use crate::cli::flags::platform;
-use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
+use crate::cli::flags::rows::FLAGS;
+use crate::cli::flags::table::{self, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::Session;
@@ -108,10 +109,10 @@ pub struct ResultArgs {
     #[arg(long)]
     pub explain: bool,
     /// Say what would be done, and why, and do nothing: no step runs, nothing is compiled or written
-    #[arg(long, conflicts_with_all = ["timings", "check"])]
+    #[arg(long)]
     pub dry_run: bool,
     /// Write the plan of --dry-run as JSON
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -254,10 +255,10 @@ pub struct DockerfileArgs {
     #[arg(long, hide = true)]
     pub compress: bool,
     /// Whether attestations say how the image was built
-    #[arg(long, hide = true, value_parser = no_attestations)]
+    #[arg(long, hide = true, value_name = "false", value_parser = no_attestations)]
     pub provenance: Option<String>,
     /// Whether attestations say what is in the image
-    #[arg(long, hide = true, value_parser = no_attestations)]
+    #[arg(long, hide = true, value_name = "false", value_parser = no_attestations)]
     pub sbom: Option<String>,
     /// Check the Dockerfile, and build nothing
     #[arg(long)]
@@ -302,144 +303,9 @@ fn limits() -> impl Iterator<Item = Arg> {
 fn no_attestations(text: &str) -> Result<String, &'static str> {
     match literal::boolean(text) {
         Ok(false) => Ok(text.to_owned()),
-        _ => Err("no attestations are made; false asks for none"),
+        _ => Err("no attestations are made, expected false"),
     }
 }
-
-const SAYS_IT_ITSELF: Effect = Effect::Refused(
-    "a Dockerfile is built, which says this itself",
-    "leave the flag out, or name a Go package and no Dockerfile",
-);
-const NOTHING_IS_COMPILED: Effect = Effect::Refused(
-    "the programs are built already, and nothing is compiled",
-    "leave the flag out, or name a Go package in the place of --prebuilt",
-);
-const NO_DOCKERFILE: Effect = Effect::Refused(
-    "programs are put into an image, and no Dockerfile is built",
-    "leave the flag out, or name the Dockerfile with --file",
-);
-const NO_GROUPS: Effect = Effect::Ignored("builds are in no control group of their own");
-const NO_BUILD: Effect = Effect::Ignored("nothing is executed to build the image");
-
-const fn all(name: &'static str) -> Flag {
-    Flag::new(name, Effect::Applies)
-}
-
-/// What is made of an image: nothing, where the Dockerfile is only checked.
-const fn result(name: &'static str) -> Flag {
-    Flag::new(
-        name,
-        Effect::AppliesWithout(
-            "check",
-            "the Dockerfile is checked, and no image is built",
-            "leave one of the two out",
-        ),
-    )
-}
-
-/// How Go packages are compiled.
-const fn go(name: &'static str) -> Flag {
-    programs(name).on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED)
-}
-
-/// What the image of a program is like.
-const fn programs(name: &'static str) -> Flag {
-    all(name).on(FrontEnd::Dockerfile, SAYS_IT_ITSELF).deciding()
-}
-
-/// How a Dockerfile is built.
-const fn dockerfile(name: &'static str) -> Flag {
-    all(name).on(FrontEnd::Packages, NO_DOCKERFILE).on(FrontEnd::Prebuilt, NO_DOCKERFILE).deciding()
-}
-
-/// What each flag does.
-pub static FLAGS: [Flag; 78] = [
-    all("packages").on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED),
-    Flag::new("package", Effect::Fulfilled)
-        .on(FrontEnd::Prebuilt, NOTHING_IS_COMPILED)
-        .on(FrontEnd::Dockerfile, SAYS_IT_ITSELF)
-        .deciding(),
-    go("bin"),
-    go("one-image"),
-    programs("prebuilt").on(
-        FrontEnd::Packages,
-        Effect::Refused("packages are compiled", "leave one of the two out"),
-    ),
-    programs("config"),
-    all("no-cache"),
-    all("cache-scope").on(FrontEnd::Prebuilt, NO_BUILD),
-    all("no-shared-caches").on(FrontEnd::Prebuilt, NO_BUILD),
-    all("pull").on(FrontEnd::Prebuilt, Effect::Ignored("bases are looked up each time")),
-    all("tag"),
-    result("push"),
-    result("output"),
-    all("platform"),
-    result("iidfile"),
-    result("metadata-file"),
-    result("image-refs"),
-    result("timings"),
-    all("explain"),
-    all("dry-run"),
-    all("json"),
-    go("go"),
-    go("build-tags"),
-    go("ldflags"),
-    go("gcflags"),
-    go("asmflags"),
-    go("mod"),
-    go("go-flag"),
-    go("go-env"),
-    go("cgo"),
-    go("vcs-stamp"),
-    all("sandbox").on(FrontEnd::Prebuilt, NO_BUILD),
-    all("sandbox-min").on(FrontEnd::Prebuilt, NO_BUILD),
-    programs("base"),
-    programs("add"),
-    programs("entrypoint"),
-    programs("cmd"),
-    programs("env"),
-    programs("user"),
-    programs("workdir"),
-    programs("port"),
-    programs("volume"),
-    all("label"),
-    all("annotation"),
-    programs("revision"),
-    programs("stop-signal"),
-    all("compression"),
-    all("gzip-single-member"),
-    dockerfile("file"),
-    dockerfile("target"),
-    dockerfile("build-arg"),
-    dockerfile("secret"),
-    dockerfile("ssh"),
-    dockerfile("no-cache-filter"),
-    dockerfile("cache-repo"),
-    dockerfile("network"),
-    dockerfile("add-host"),
-    dockerfile("build-context"),
-    dockerfile("ulimit"),
-    dockerfile("shm-size"),
-    dockerfile("check"),
-    dockerfile("no-go-cache"),
-    dockerfile("shell-on-failure"),
-    // Docker's builders.
-    Flag::new("memory", NO_GROUPS),
-    Flag::new("memory-swap", NO_GROUPS),
-    Flag::new("cpu-shares", NO_GROUPS),
-    Flag::new("cpu-period", NO_GROUPS),
-    Flag::new("cpu-quota", NO_GROUPS),
-    Flag::new("cpuset-cpus", NO_GROUPS),
-    Flag::new("cpuset-mems", NO_GROUPS),
-    Flag::new("cgroup-parent", NO_GROUPS),
-    Flag::new("isolation", Effect::Ignored("--sandbox says how steps are isolated")),
-    Flag::new("security-opt", Effect::Ignored("--sandbox says how steps are isolated")),
-    Flag::new("rm", Effect::Fulfilled),
-    Flag::new("force-rm", Effect::Fulfilled),
-    Flag::new("compress", Effect::Fulfilled),
-    Flag::new("provenance", Effect::Fulfilled),
-    Flag::new("sbom", Effect::Fulfilled),
-];
 
 /// The front ends of builds.
 pub const FRONT_ENDS: [FrontEnd; 3] =
@@ -456,16 +322,26 @@ pub struct Asked {
     pub notes: Vec<String>,
 }
 
+/// What is said of `--explain` where nothing is compiled, and no base looked up.
+const NOTHING_TO_EXPLAIN: &str = "--explain is accepted and has no effect: the programs are built already, and \
+                                  their base is here";
+
 /// What a command line asks for.
 pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
     let environment = &session.environment;
     let choice = choose(build, &environment.folder)?;
     let front_end = choice.front_end;
-    let notes = table::check(&FLAGS, &build.typed, front_end)?;
+    let mut notes = table::check(&FLAGS, &build.typed, front_end)?;
     let args = &build.args;
     let source = match front_end {
         FrontEnd::Dockerfile => Source::Dockerfile(Box::new(dockerfile::source(session, args)?)),
-        FrontEnd::Prebuilt => Source::Prebuilt(packages::programs(args, environment)?),
+        FrontEnd::Prebuilt => {
+            let programs = packages::programs(args, environment)?;
+            if args.result.explain && !packages::asks_for_a_base(&programs) {
+                notes.push(NOTHING_TO_EXPLAIN.to_owned());
+            }
+            Source::Prebuilt(programs)
+        }
         _ => Source::GoPackages(packages::programs(args, environment)?),
     };
     Ok(Asked { request: request(args, source, environment)?, choice, notes })
@@ -502,7 +378,7 @@ fn request(args: &BuildArgs, source: Source, environment: &Environment) -> Resul
             },
             IsolationRequest::default(),
         ),
-        _ => (caches(args, environment)?, args.sandbox.request()),
+        _ => (caches(args, environment)?, args.sandbox.request()?),
     };
     Ok(Request {
         source,

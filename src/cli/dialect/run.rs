@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
+use crate::cli::flags::rows::FLAGS;
+use crate::cli::flags::table::{self, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::flags::{self, pair};
 use crate::cli::process::ProcessArgs;
@@ -193,69 +194,20 @@ pub enum Runnable {
     Folder(PathBuf),
 }
 
-/// What a flag does that an image alone has.
-const NOT_PULLED: Effect =
-    Effect::Refused("a Go package is built, and nothing is pulled", "leave the flag out");
-const FOLDER: Effect =
-    Effect::Refused("a folder is run as it is", "leave the flag out, or name an image");
-
-const fn all(name: &'static str) -> Flag {
-    Flag::new(name, Effect::Applies)
-}
-
-/// What each flag does, for images, packages and folders.
-pub(super) static FLAGS: [Flag; 34] = [
-    all("words"),
-    all("detach"),
-    all("name"),
-    all("rm"),
-    all("label"),
-    all("pull").on(FrontEnd::Packages, NOT_PULLED).on(FrontEnd::Folder, FOLDER),
-    all("platform").on(FrontEnd::Folder, FOLDER),
-    all("rootfs"),
-    all("entrypoint"),
-    all("interactive"),
-    all("tty"),
-    all("env"),
-    all("env-file"),
-    all("workdir"),
-    all("user"),
-    all("stop-signal"),
-    // Every container has a first process that reaps the others.
-    Flag::new("init", Effect::Fulfilled),
-    all("stop-timeout"),
-    all("volume"),
-    all("mount"),
-    all("tmpfs"),
-    all("shm-size"),
-    all("read-only"),
-    all("network"),
-    all("publish"),
-    all("publish-all"),
-    all("hostname"),
-    all("add-host"),
-    all("dns"),
-    all("sandbox"),
-    all("sandbox-min"),
-    all("timeout"),
-    all("pids-limit"),
-    all("ulimit"),
-];
-
 impl RunArgs {
     /// What is run.
     fn front_end(&self) -> FrontEnd {
         match self.words.first() {
-            _ if self.rootfs => FrontEnd::Folder,
-            Some(word) if is_package(word) => FrontEnd::Packages,
-            _ => FrontEnd::Image,
+            _ if self.rootfs => FrontEnd::RunFolder,
+            Some(word) if is_package(word) => FrontEnd::RunPackage,
+            _ => FrontEnd::RunImage,
         }
     }
 
     /// How it is isolated, and whether it has a network of its own.
-    pub fn isolation(&self) -> (IsolationRequest, bool) {
+    pub fn isolation(&self) -> Result<(IsolationRequest, bool)> {
         let has_network = self.network.network.as_deref() == Some("private");
-        (self.limits.sandbox.request(), has_network)
+        Ok((self.limits.sandbox.request()?, has_network))
     }
 
     /// Whether it goes on in the background.
@@ -276,8 +228,8 @@ pub fn read(session: &Session, run: &Noted<RunArgs>) -> Result<(RunRequest, Vec<
     let notes = table::check(&FLAGS, &run.typed, front_end)?;
     let (word, platform) = (args.words[0].clone(), args.platform.clone());
     let what = match front_end {
-        FrontEnd::Folder => Runnable::Folder(session.environment.resolve(word)),
-        FrontEnd::Packages => Runnable::Package { word, platform },
+        FrontEnd::RunFolder => Runnable::Folder(session.environment.resolve(word)),
+        FrontEnd::RunPackage => Runnable::Package { word, platform },
         _ => Runnable::Image { word, platform, pull: args.pull },
     };
     let (name, options) = (args.name.clone(), options(args, session)?);

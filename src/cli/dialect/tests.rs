@@ -8,6 +8,7 @@ use clap::{ArgAction, Command as ClapCommand, CommandFactory as _, FromArgMatche
 use super::*;
 use crate::cli::commands::{Cli, Command};
 use crate::cli::environment::Environment;
+use crate::cli::flags::rows::FLAGS;
 use crate::cli::flags::switch;
 use crate::cli::flags::table::{Effect, Flag, FrontEnd};
 use crate::cli::flags::typed::Noted;
@@ -145,12 +146,30 @@ fn arguments_of(verb: &str) -> Vec<String> {
     own.map(|argument| argument.get_id().as_str().replace('_', "-")).collect()
 }
 
+/// What can be run.
+const RUNS: [FrontEnd; 3] = [FrontEnd::RunImage, FrontEnd::RunPackage, FrontEnd::RunFolder];
+
+#[test]
+fn the_table_is_in_order_and_names_nothing_twice() {
+    let names: Vec<&str> = FLAGS.iter().map(|flag| flag.name).collect();
+    assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+}
+
 #[test]
 fn every_argument_has_one_row() {
-    let tables =
-        [("build", &gondola::FLAGS[..]), ("kaniko", &kaniko::FLAGS[..]), ("run", &run::FLAGS[..])];
-    for (verb, flags) in tables {
-        let rows: Vec<&str> = flags.iter().map(|flag| flag.name).collect();
+    let columns = [
+        ("build", &FLAGS[..], gondola::FRONT_ENDS),
+        ("run", &FLAGS[..], RUNS),
+        ("kaniko", &kaniko::FLAGS[..], [FrontEnd::Dockerfile; 3]),
+    ];
+    for (verb, flags, columns) in columns {
+        // A command has a flag whatever is built or run with it.
+        let is_here = |flag: &&Flag| {
+            let found = columns.map(|column| flag.effect(column).is_some());
+            assert!(found.iter().all(|is_here| *is_here == found[0]), "{verb} {}", flag.name);
+            found[0]
+        };
+        let rows: Vec<&str> = flags.iter().filter(is_here).map(|flag| flag.name).collect();
         let arguments = arguments_of(verb);
         let unique: BTreeSet<&str> = rows.iter().copied().collect();
         assert_eq!(unique.len(), rows.len(), "{verb}: a flag has two rows");
@@ -184,7 +203,8 @@ fn every_flag_does_for_every_front_end_what_its_row_says() {
     let command = program.find_subcommand("build").unwrap();
     for front_end in gondola::FRONT_ENDS {
         let (beginning, decider) = beginning(front_end);
-        for flag in &gondola::FLAGS {
+        for flag in &FLAGS {
+            let Some(effect) = flag.effect(front_end) else { continue };
             let mut without: Vec<String> = beginning.iter().map(|&word| word.to_owned()).collect();
             if flag.name == decider {
                 without.drain(..2);
@@ -195,17 +215,45 @@ fn every_flag_does_for_every_front_end_what_its_row_says() {
             {
                 without.pop();
             }
-            if flag.name == "json" {
-                without.push("--dry-run".to_owned());
+            // Of programs that are built, a base that is looked up is all that there is to explain.
+            if flag.name == "explain" && front_end == FrontEnd::Prebuilt {
+                without.push("--base=example.test/base".to_owned());
             }
             let mut with = without.clone();
             with.extend(words(command, flag));
+            if let Effect::Needs(switch, why, instead) = effect {
+                let (_, said) = outcome(project.path(), &with).unwrap_err();
+                let name = flag.name;
+                let expected = format!("use --{name} without --{switch}: {why}; hint: {instead}");
+                assert_eq!(said, format!("cannot {expected}"));
+                without.push(format!("--{switch}"));
+                with.push(format!("--{switch}"));
+            }
             let case = format!("{front_end:?} {with:?}");
             let plain = outcome(project.path(), &without);
             let found = outcome(project.path(), &with);
             let name = format!("--{}", flag.name);
-            match (flag.effect(front_end), found) {
-                (Effect::Applies | Effect::AppliesWithout(..), Ok((request, notes))) => {
+            match (effect, found) {
+                (
+                    Effect::Applies | Effect::AppliesWithout(..) | Effect::Needs(..),
+                    Ok((request, notes)),
+                ) => {
+                    if let Effect::AppliesWithout(switches, why, instead) = effect {
+                        for switch in switches {
+                            let both = [&with[..], &[format!("--{switch}")]].concat();
+                            // A switch may be one of a Dockerfile's.
+                            let Err((_, said)) = outcome(project.path(), &both) else {
+                                panic!("{both:?}")
+                            };
+                            let expected = format!(
+                                "cannot use {name} with --{switch}: {why}; hint: {instead}"
+                            );
+                            assert!(
+                                said == expected || said.contains("Dockerfile is built"),
+                                "{said}"
+                            );
+                        }
+                    }
                     match plain {
                         Ok(plain) => assert_ne!(plain.0, request, "{case}"),
                         // Without it nothing names a program.
@@ -227,6 +275,47 @@ fn every_flag_does_for_every_front_end_what_its_row_says() {
             }
         }
     }
+}
+
+/// Flags of which the first says nothing where the second is there, too, and why that is right.
+const SAID_BY_ANOTHER: [(&str, &str); 0] = [];
+
+#[test]
+fn no_flag_is_lost_beside_another() {
+    let project = project();
+    let agent = std::os::unix::net::UnixListener::bind(project.path().join("agent"));
+    let _agent = agent.unwrap();
+    let program = Cli::command();
+    let command = program.find_subcommand("build").unwrap();
+    let mut lost = Vec::new();
+    for front_end in gondola::FRONT_ENDS {
+        let (beginning, decider) = beginning(front_end);
+        let begin: Vec<String> = beginning.iter().map(|&word| word.to_owned()).collect();
+        let of = |more: &[&Vec<String>]| {
+            let more = more.iter().flat_map(|words| words.iter().cloned());
+            outcome(project.path(), &begin.iter().cloned().chain(more).collect::<Vec<_>>())
+        };
+        let Ok(plain) = of(&[]) else { panic!("{begin:?}") };
+        let alone = FLAGS.iter().filter(|flag| flag.name != decider).filter_map(|flag| {
+            flag.effect(front_end)?;
+            let words = words(command, flag);
+            let found = of(&[&words]).ok()?;
+            (found.0 != plain.0).then_some((flag.name, words, found))
+        });
+        let alone: Vec<_> = alone.collect();
+        for (one, its, found) in &alone {
+            for (other, others, _) in alone.iter().filter(|(other, ..)| other != one) {
+                let Ok(both) = of(&[its, others]) else { continue };
+                if both.0 == found.0
+                    && both.1.is_empty()
+                    && !SAID_BY_ANOTHER.contains(&(*other, *one))
+                {
+                    lost.push(format!("{front_end:?}: --{other} beside --{one}"));
+                }
+            }
+        }
+    }
+    assert!(lost.is_empty(), "{lost:#?}");
 }
 
 /// A value of a flag of `gondola run`, and what the request says then.
@@ -287,7 +376,7 @@ fn run_outcome(
     let Typed::Run(run) = typed("run", words).unwrap() else { unreachable!() };
     let environment = Environment { folder: folder.to_owned(), ..Environment::with(&[]) };
     let (request, notes) = run::read(&session(environment), &run)?;
-    Ok((format!("{request:?} {:?}", run.args.isolation()), notes))
+    Ok((format!("{request:?} {:?}", run.args.isolation()?), notes))
 }
 
 #[test]
@@ -295,13 +384,10 @@ fn every_flag_of_run_does_for_what_is_run_what_its_row_says() {
     let project = project();
     let program = Cli::command();
     let command = program.find_subcommand("run").unwrap();
-    let beginnings: [(FrontEnd, &[&str]); 3] = [
-        (FrontEnd::Image, &["image"]),
-        (FrontEnd::Packages, &["./package"]),
-        (FrontEnd::Folder, &["--rootfs", "context"]),
-    ];
-    for (front_end, words) in beginnings {
-        for flag in &run::FLAGS {
+    let beginnings: [&[&str]; 3] = [&["image"], &["./package"], &["--rootfs", "context"]];
+    for (front_end, words) in RUNS.into_iter().zip(beginnings) {
+        for flag in &FLAGS {
+            let Some(effect) = flag.effect(front_end) else { continue };
             let (value, says) = run_value(flag.name);
             let is_positional = argument(command, flag.name).is_positional();
             let added = with_value(flag.name, is_positional, value);
@@ -314,7 +400,7 @@ fn every_flag_of_run_does_for_what_is_run_what_its_row_says() {
             };
             let case = format!("{front_end:?} {with:?}");
             let (plain, _) = run_outcome(project.path(), without).unwrap();
-            match (flag.effect(front_end), run_outcome(project.path(), &with)) {
+            match (effect, run_outcome(project.path(), &with)) {
                 (Effect::Applies, Ok((request, notes))) => {
                     assert!(!plain.contains(says), "{case}: {says} in {plain}");
                     assert!(request.contains(says), "{case}: no {says} in {request}");
@@ -417,7 +503,7 @@ fn every_flag_of_kaniko_that_applies_comes_into_its_build() {
     };
     let mut wrong = Vec::new();
     for flag in &kaniko::FLAGS {
-        if matches!(flag.effect(FrontEnd::Dockerfile), Effect::Ignored(_)) {
+        if matches!(flag.effect(FrontEnd::Dockerfile), Some(Effect::Ignored(_))) {
             continue;
         }
         let (value, others, says) = kaniko_value(flag.name);
@@ -454,7 +540,7 @@ fn every_flag_of_kaniko_does_what_its_row_says() {
         let word =
             if is_switch { format!("--{}", flag.name) } else { format!("--{}=2h", flag.name) };
         let note = |why: &str| format!("--{} is accepted and has no effect: {why}", flag.name);
-        match flag.effect(FrontEnd::Dockerfile) {
+        match flag.effect(FrontEnd::Dockerfile).unwrap() {
             Effect::Ignored(why) => assert_eq!(read(&[&word]), [note(why)]),
             Effect::AppliesWith(switch, why) => {
                 assert_eq!(read(&[&word]), [note(why)]);

@@ -5,6 +5,8 @@ mod build;
 mod commands;
 mod containers;
 mod others;
+#[cfg(test)]
+mod walk;
 
 use commands::{COMMANDS, SUBCOMMANDS};
 
@@ -36,6 +38,12 @@ const fn words(
 pub fn flag(command: &str, word: &str) -> Option<Error> {
     let fits = |words: &&Words| words.behind.is_empty() || words.behind.contains(&command);
     answer(flags().filter(fits), word, format!("use {word}"))
+}
+
+/// Whether a word is the name of a flag behind one dash that has more than one letter, as Go's tools have them.
+pub fn is_long_behind_one_dash(word: &str) -> bool {
+    let is_one = word.len() > 2 && word.starts_with('-') && !word.starts_with("--");
+    is_one && flags().any(|words| words.all.split(' ').any(|known| known == word))
 }
 
 /// The error for a command that is not gondola's, if it is another tool's.
@@ -89,7 +97,7 @@ mod tests {
     }
 
     /// Every spelling of every flag of a command.
-    fn flags_of(command: &Command) -> BTreeSet<String> {
+    pub(super) fn flags_of(command: &Command) -> BTreeSet<String> {
         let mut flags = BTreeSet::new();
         for argument in command.get_arguments() {
             let long = argument.get_long_and_visible_aliases().into_iter().flatten();

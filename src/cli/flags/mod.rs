@@ -1,5 +1,8 @@
 //! Flags: the grammars of their values, each once, with docker's rules; and words that other tools have.
 //!
+//! What each flag does, by what is built or run, stands in one table: [`rows`]; words that other tools have and
+//! gondola has not, in [`foreign`].
+//!
 //! | flag | written as | here |
 //! |---|---|---|
 //! | `--secret` | `id=NAME[,type=file\|env][,src=FILE][,env=VARIABLE]` | [`secret`] |
@@ -17,6 +20,7 @@ pub(super) mod host;
 pub(super) mod pair;
 pub(super) mod platform;
 pub(super) mod registry;
+pub(super) mod rows;
 pub(super) mod secret;
 pub(super) mod ssh;
 pub(super) mod switch;

@@ -6,19 +6,21 @@
 use super::typed::Typed;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Who makes an image, or a container, of what was typed.
+/// Who makes an image, or a container, of what was typed: the columns of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrontEnd {
     /// Go packages that are compiled.
     Packages,
     /// Programs that were built elsewhere.
     Prebuilt,
-    /// A Dockerfile.
+    /// A Dockerfile, with gondola's own flags or those of another tool.
     Dockerfile,
-    /// An image that is there, for `run`.
-    Image,
-    /// An unpacked folder, for `run`.
-    Folder,
+    /// `run` of an image that is there.
+    RunImage,
+    /// `run` of a Go package.
+    RunPackage,
+    /// `run` in an unpacked folder.
+    RunFolder,
 }
 
 /// What a flag does for a front end.
@@ -32,8 +34,10 @@ pub enum Effect {
     Ignored(&'static str),
     /// What its help says if this switch is on, else nothing, for this reason.
     AppliesWith(&'static str, &'static str),
-    /// What its help says, but an error beside this switch: why, and what to do instead.
-    AppliesWithout(&'static str, &'static str, &'static str),
+    /// What its help says, but an error beside one of these switches: why, and what to do instead.
+    AppliesWithout(&'static [&'static str], &'static str, &'static str),
+    /// What its help says if this switch is on, else an error: why, and what to do instead.
+    Needs(&'static str, &'static str, &'static str),
     /// It is an error: why, and what to do instead.
     Refused(&'static str, &'static str),
 }
@@ -43,36 +47,45 @@ pub enum Effect {
 pub struct Flag {
     /// Its long name, or that of a positional argument.
     pub name: &'static str,
-    effects: [Effect; 5],
-    /// Whether it says by itself that a front end is meant which does not refuse it.
-    pub decides: bool,
+    /// By front ends; nothing for those whose command has no such flag.
+    effects: [Option<Effect>; 6],
 }
 
 impl Flag {
+    /// A flag that no command has yet.
+    pub const fn named(name: &'static str) -> Self {
+        Self { name, effects: [None; 6] }
+    }
+
     /// A flag that does the same for every front end.
     pub const fn new(name: &'static str, effect: Effect) -> Self {
-        Self { name, effects: [effect; 5], decides: false }
+        Self { name, effects: [Some(effect); 6] }
     }
 
-    /// With another effect for one front end.
-    pub const fn on(mut self, front_end: FrontEnd, effect: Effect) -> Self {
-        self.effects[front_end as usize] = effect;
+    /// With what it does for packages, prebuilt programs and Dockerfiles.
+    pub const fn build(mut self, [packages, prebuilt, dockerfile]: [Effect; 3]) -> Self {
+        self.effects[FrontEnd::Packages as usize] = Some(packages);
+        self.effects[FrontEnd::Prebuilt as usize] = Some(prebuilt);
+        self.effects[FrontEnd::Dockerfile as usize] = Some(dockerfile);
         self
     }
 
-    /// One that decides which front end is meant.
-    pub const fn deciding(mut self) -> Self {
-        self.decides = true;
+    /// With what it does for an image, a package and a folder that are run.
+    pub const fn run(mut self, [image, package, folder]: [Effect; 3]) -> Self {
+        self.effects[FrontEnd::RunImage as usize] = Some(image);
+        self.effects[FrontEnd::RunPackage as usize] = Some(package);
+        self.effects[FrontEnd::RunFolder as usize] = Some(folder);
         self
     }
 
-    /// What it does for a front end.
-    pub fn effect(&self, front_end: FrontEnd) -> Effect {
+    /// What it does for a front end, where that one's command has it.
+    pub fn effect(&self, front_end: FrontEnd) -> Option<Effect> {
         self.effects[front_end as usize]
     }
 
-    fn is_refused(&self, front_end: FrontEnd) -> bool {
-        matches!(self.effect(front_end), Effect::Refused(..))
+    /// Whether a front end cannot do it at all: then it says by itself that another one is meant.
+    pub fn is_refused(&self, front_end: FrontEnd) -> bool {
+        matches!(self.effect(front_end), Some(Effect::Refused(..)))
     }
 
     /// The flag as it is typed.
@@ -86,7 +99,7 @@ impl Flag {
 pub fn meant(flags: &[Flag], typed: &Typed, front_ends: &[FrontEnd]) -> Result<Vec<FrontEnd>> {
     let mut left = front_ends.to_vec();
     let mut earlier: Option<&Flag> = None;
-    for flag in flags.iter().filter(|flag| flag.decides && typed.asks_for(flag.name)) {
+    for flag in flags.iter().filter(|flag| typed.asks_for(flag.name)) {
         let before = left.clone();
         left.retain(|front_end| !flag.is_refused(*front_end));
         match earlier {
@@ -103,7 +116,7 @@ fn exclusive(one: &Flag, other: &Flag, front_ends: &[FrontEnd]) -> Error {
     let action = format!("use {} with {}", other.display_name(), one.display_name());
     let error = Error::new(ErrorKind::Usage, action).hint("leave one of the two out");
     match front_ends.first().map(|front_end| other.effect(*front_end)) {
-        Some(Effect::Refused(why, _)) => error.because(why),
+        Some(Some(Effect::Refused(why, _))) => error.because(why),
         _ => error,
     }
 }
@@ -112,23 +125,30 @@ fn exclusive(one: &Flag, other: &Flag, front_ends: &[FrontEnd]) -> Error {
 pub fn check(flags: &[Flag], typed: &Typed, front_end: FrontEnd) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for flag in flags {
-        let why = match flag.effect(front_end) {
-            Effect::Refused(why, instead) if typed.asks_for(flag.name) => {
-                let action = format!("use {}", flag.display_name());
-                return Err(Error::new(ErrorKind::Usage, action).because(why).hint(instead));
+        let asked = typed.asks_for(flag.name);
+        let refuse = |action: String, why, instead| {
+            Err(Error::new(ErrorKind::Usage, action).because(why).hint(instead))
+        };
+        let name = flag.display_name();
+        let Some(effect) = flag.effect(front_end) else { continue };
+        let why = match effect {
+            Effect::Refused(why, instead) if asked => {
+                return refuse(format!("use {name}"), why, instead);
             }
-            Effect::AppliesWithout(switch, why, instead)
-                if typed.asks_for(flag.name) && typed.asks_for(switch) =>
+            Effect::AppliesWithout(switches, why, instead)
+                if asked && let Some(switch) = switches.iter().find(|it| typed.asks_for(it)) =>
             {
-                let action = format!("use {} with --{switch}", flag.display_name());
-                return Err(Error::new(ErrorKind::Usage, action).because(why).hint(instead));
+                return refuse(format!("use {name} with --{switch}"), why, instead);
+            }
+            Effect::Needs(switch, why, instead) if asked && !typed.asks_for(switch) => {
+                return refuse(format!("use {name} without --{switch}"), why, instead);
             }
             Effect::Ignored(why) => why,
             Effect::AppliesWith(switch, why) if !typed.asks_for(switch) => why,
             _ => continue,
         };
         if typed.has(flag.name) {
-            notes.push(format!("{} is accepted and has no effect: {why}", flag.display_name()));
+            notes.push(format!("{name} is accepted and has no effect: {why}"));
         }
     }
     Ok(notes)
@@ -155,6 +175,8 @@ mod tests {
         #[arg(long)]
         rm: bool,
         #[arg(long)]
+        form: bool,
+        #[arg(long)]
         cache: bool,
         #[arg(long, default_value = "1")]
         age: String,
@@ -163,15 +185,18 @@ mod tests {
     }
 
     const NOT_HERE: Effect = Effect::Refused("it is another's", "leave it out");
-    const FLAGS: [Flag; 8] = [
-        Flag::new("file", Effect::Applies).on(FrontEnd::Packages, NOT_HERE).deciding(),
-        Flag::new("bin", Effect::Applies).on(FrontEnd::Dockerfile, NOT_HERE).deciding(),
-        Flag::new("check", Effect::Applies).on(FrontEnd::Packages, NOT_HERE),
-        Flag::new("memory", Effect::Ignored("there is enough")),
-        Flag::new("rm", Effect::Fulfilled),
-        Flag::new("cache", Effect::Applies),
-        Flag::new("age", Effect::AppliesWith("cache", "nothing ages")),
-        Flag::new("out", Effect::AppliesWithout("rm", "nothing is left", "leave it out")),
+    const YES: Effect = Effect::Applies;
+    const FLAGS: [Flag; 9] = [
+        Flag::named("file").build([NOT_HERE, YES, YES]),
+        Flag::named("bin").build([YES, YES, NOT_HERE]),
+        Flag::named("memory").build([Effect::Ignored("there is enough"); 3]),
+        Flag::named("rm").build([Effect::Fulfilled; 3]),
+        Flag::named("cache").build([YES; 3]),
+        Flag::named("age").build([Effect::AppliesWith("cache", "nothing ages"); 3]),
+        Flag::named("out")
+            .build([Effect::AppliesWithout(&["rm"], "nothing is left", "leave it out"); 3]),
+        Flag::named("form").build([Effect::Needs("cache", "nothing is shown", "add it"); 3]),
+        Flag::named("check").run([NOT_HERE; 3]),
     ];
     const BOTH: [FrontEnd; 2] = [FrontEnd::Packages, FrontEnd::Dockerfile];
 
@@ -187,6 +212,7 @@ mod tests {
     fn flags_decide_who_is_meant() {
         let meant = |words: &[&str]| meant(&FLAGS, &typed(words), &BOTH);
         assert_eq!(meant(&[]).unwrap(), BOTH);
+        // Another command's.
         assert_eq!(meant(&["--check"]).unwrap(), BOTH);
         assert_eq!(meant(&["--file=x"]).unwrap(), [FrontEnd::Dockerfile]);
         assert_eq!(meant(&["--bin=x", "--rm"]).unwrap(), [FrontEnd::Packages]);
@@ -200,16 +226,22 @@ mod tests {
     fn what_is_not_done_is_refused_or_noted() {
         let check = |words: &[&str]| check(&FLAGS, &typed(words), FrontEnd::Packages);
         assert_eq!(check(&["--rm", "--cache", "--age=2"]).unwrap(), [""; 0]);
-        assert_eq!(check(&["--check=false"]).unwrap(), [""; 0]);
+        assert_eq!(check(&["--file=x"]).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(check(&["--check", "--form=false"]).unwrap(), [""; 0]);
+        assert_eq!(check(&["--form", "--cache"]).unwrap(), [""; 0]);
+        for words in [&["--form"][..], &["--form", "--cache=false"]] {
+            let said = check(words).unwrap_err().to_string();
+            assert_eq!(said, "cannot use --form without --cache: nothing is shown; hint: add it");
+        }
         let notes = check(&["--age=2", "--memory=false"]).unwrap();
         let expected = [
             "--memory is accepted and has no effect: there is enough",
             "--age is accepted and has no effect: nothing ages",
         ];
         assert_eq!(notes, expected);
-        let error = check(&["--memory", "--check"]).unwrap_err();
+        let error = check(&["--memory", "--file=x"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert_eq!(error.to_string(), "cannot use --check: it is another's; hint: leave it out");
+        assert_eq!(error.to_string(), "cannot use --file: it is another's; hint: leave it out");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is said of a value that a flag does not take.
 
 use std::error::Error as StdError;
+use std::ffi::OsString;
 use std::net::AddrParseError;
 use std::num::ParseIntError;
 
@@ -33,6 +34,17 @@ pub(super) fn explain(error: &clap::Error) -> Option<Error> {
         Some(hint) => explained.hint(hint),
         None => explained,
     })
+}
+
+/// The error for an argument that must be text and is none, where one of them can be it.
+pub(super) fn explain_bytes(error: &clap::Error, arguments: &[OsString]) -> Option<Error> {
+    let is_no_text = |word: &&OsString| word.to_str().is_none();
+    let word = arguments.iter().find(is_no_text).filter(|_| error.kind() == Kind::InvalidUtf8)?;
+    let shown = secret::addresses(&word.to_string_lossy());
+    Some(
+        Error::new(ErrorKind::Usage, format!("use \"{}\"", shown.escape_debug()))
+            .because("it is not UTF-8, expected text"),
+    )
 }
 
 /// An argument, as the parser writes it: `--tag <NAME>`, `--push[=<PUSH>]`, `[NAME]...`.
@@ -84,7 +96,9 @@ fn reason(
             None => (with_grammar(why, argument), None),
         };
     }
-    let why = if source.is::<ParseIntError>() {
+    let why = if source.is::<ParseIntError>() && value.starts_with('-') {
+        "expected a number from 0 on".to_owned()
+    } else if source.is::<ParseIntError>() {
         "expected a number".to_owned()
     } else if source.is::<AddrParseError>() {
         "expected an IP address".to_owned()

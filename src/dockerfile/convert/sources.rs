@@ -38,11 +38,11 @@ pub(super) struct Opened {
     /// What was checked out, where it is a repository.
     pub revision: Option<Revision>,
     folder: Option<Arc<Folder>>,
-    _held: Option<Arc<Held>>,
+    _guard: Option<Arc<Guard>>,
 }
 
 /// What must stay as long as a context is used.
-enum Held {
+enum Guard {
     Checkout(#[expect(dead_code, reason = "kept for its drop")] Checkout),
     Scratch(#[expect(dead_code, reason = "kept for its drop")] TempDir),
 }
@@ -69,11 +69,11 @@ enum Raw {
         root: Arc<HeldFolder>,
         /// What was checked out, and when that was committed.
         checkout: Option<(Revision, i64)>,
-        held: Option<Arc<Held>>,
+        guard: Option<Arc<Guard>>,
     },
     Tree {
         files: Arc<TreeFiles>,
-        held: Option<Arc<Held>>,
+        guard: Option<Arc<Guard>>,
     },
     /// What was downloaded and is no archive: the Dockerfile, most likely.
     File(Vec<u8>),
@@ -117,7 +117,7 @@ async fn raw(tools: &Tools, source: &ContextSource, wanted: Wanted<'_>) -> Resul
     match source {
         ContextSource::Folder(root) => {
             let root = context::open_folder(root, &shown(&root.display()))?;
-            Ok(Raw::Folder { root, checkout: None, held: None })
+            Ok(Raw::Folder { root, checkout: None, guard: None })
         }
         ContextSource::Git(git) => {
             let task = tools.transport.reporter.start(
@@ -130,8 +130,8 @@ async fn raw(tools: &Tools, source: &ContextSource, wanted: Wanted<'_>) -> Resul
             let root = context::open_folder(checkout.root(), &shown(&git.display_name()))?;
             let (source, revision) = (Some(git.display_name()), checkout.commit.clone());
             let found = Some((Revision { source, revision }, checkout.time));
-            let held = Some(Arc::new(Held::Checkout(checkout)));
-            Ok(Raw::Folder { root, checkout: found, held })
+            let guard = Some(Arc::new(Guard::Checkout(checkout)));
+            Ok(Raw::Folder { root, checkout: found, guard })
         }
         ContextSource::Archive { file, name, folder } => {
             let (file, name, folder) = (file.clone(), name.clone(), folder.clone());
@@ -151,7 +151,9 @@ async fn raw(tools: &Tools, source: &ContextSource, wanted: Wanted<'_>) -> Resul
             let action = format!("use {shown}");
             blocking(move || open_downloaded((&file, &shown), &programs)).await.cannot(|| action)
         }
-        ContextSource::Empty => Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), held: None }),
+        ContextSource::Empty => {
+            Ok(Raw::Tree { files: Arc::new(TreeFiles::default()), guard: None })
+        }
     }
 }
 
@@ -184,7 +186,7 @@ fn open_archive(file: (&Path, &str), folder: Option<&str>, programs: &str) -> Re
         tree.insert(path, entry.owned_by(0, 0))?;
     }
     let files = Arc::new(TreeFiles::new(tree));
-    Ok(Raw::Tree { files, held: Some(Arc::new(Held::Scratch(scratch))) })
+    Ok(Raw::Tree { files, guard: Some(Arc::new(Guard::Scratch(scratch))) })
 }
 
 /// What was downloaded as a tree: docker calls it `context` there.
@@ -199,10 +201,10 @@ fn lone_file(bytes: &[u8]) -> TreeFiles {
 fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
     let ignored = Arc::new(patterns.clone());
     match raw {
-        Raw::Folder { root, checkout, held } => {
+        Raw::Folder { root, checkout, guard } => {
             let mut folder = Folder::new(root.clone()).ignoring(patterns);
             // A checkout's folder never comes again.
-            if held.is_none() {
+            if guard.is_none() {
                 let known_as =
                     fs_err::canonicalize(root.path()).unwrap_or_else(|_| root.path().to_owned());
                 folder = folder.remembering(Digests::new(&tools.transport.store, &known_as));
@@ -212,15 +214,15 @@ fn open(tools: &Tools, raw: Raw, patterns: Patterns) -> Opened {
             }
             let folder = Arc::new(folder);
             let revision = checkout.map(|(revision, _)| revision);
-            Opened { files: folder.clone(), ignored, revision, folder: Some(folder), _held: held }
+            Opened { files: folder.clone(), ignored, revision, folder: Some(folder), _guard: guard }
         }
-        Raw::Tree { files, held } => {
+        Raw::Tree { files, guard } => {
             let files = Arc::new(Ignoring { files, patterns });
-            Opened { files, ignored, revision: None, folder: None, _held: held }
+            Opened { files, ignored, revision: None, folder: None, _guard: guard }
         }
         Raw::File(bytes) => {
             let files = Arc::new(lone_file(&bytes));
-            Opened { files, ignored, revision: None, folder: None, _held: None }
+            Opened { files, ignored, revision: None, folder: None, _guard: None }
         }
     }
 }

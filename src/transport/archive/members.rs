@@ -22,7 +22,7 @@ pub(super) enum Member {
         size: u64,
     },
     /// A small file of an archive that had to be unpacked.
-    Held(Bytes),
+    InMemory(Bytes),
     /// A large one, which is in the store under this digest, and its size.
     Stored(Digest, u64),
     /// Another member's name.

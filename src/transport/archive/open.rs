@@ -85,8 +85,8 @@ impl Files for Archive {
                 let stored = Descriptor::new(MediaType::OCI_LAYER, digest.clone(), *size);
                 self.store.read(&stored, limit).cannot(action)?
             }
-            Member::Held(bytes) if bytes.len() as u64 <= limit => bytes.clone(),
-            Member::Held(bytes) => {
+            Member::InMemory(bytes) if bytes.len() as u64 <= limit => bytes.clone(),
+            Member::InMemory(bytes) => {
                 return Err(Error::new(ErrorKind::Invalid, action())
                     .because(format!("it has {} bytes, at most {limit} are taken", bytes.len())));
             }
@@ -100,7 +100,7 @@ impl Files for Archive {
             Member::Slice { offset, size } => {
                 (BlobLocation::Slice { path: self.file.clone(), offset: *offset }, *size)
             }
-            Member::Held(bytes) => (BlobLocation::Memory(bytes.clone()), bytes.len() as u64),
+            Member::InMemory(bytes) => (BlobLocation::Memory(bytes.clone()), bytes.len() as u64),
             Member::Stored(digest, size) => {
                 (BlobLocation::File(self.store.blob_path(digest)), *size)
             }

@@ -50,7 +50,7 @@ fn take<R: Read>(
         let mut bytes = Vec::new();
         loop {
             match content.read_content(&mut buffer)? {
-                0 => return Ok(Member::Held(Bytes::from(bytes))),
+                0 => return Ok(Member::InMemory(Bytes::from(bytes))),
                 count => bytes.extend_from_slice(&buffer[..count]),
             }
         }

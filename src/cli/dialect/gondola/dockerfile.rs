@@ -59,7 +59,7 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
 fn packaging(args: &BuildArgs) -> Result<Packaging> {
     Ok(Packaging {
         platforms: platform::joined(&args.result.platform),
-        tags: args.result.tag.clone(),
+        tags: super::packages::typed_names(args)?,
         encoding: super::packages::typed_encoding(&args.image)?,
         labels: pair::labels("--label", &args.image.label)?,
         annotations: pair::with_values("--annotation", &args.image.annotation)?,

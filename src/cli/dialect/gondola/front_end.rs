@@ -15,9 +15,10 @@
 use std::path::{Path, PathBuf};
 
 use super::packages::DEFAULT_FILE;
-use super::{BuildArgs, FLAGS, FRONT_ENDS, dockerfile};
+use super::{BuildArgs, FRONT_ENDS, dockerfile};
 use crate::cli::flags::context;
-use crate::cli::flags::table::{self, Effect, Flag, FrontEnd};
+use crate::cli::flags::rows::FLAGS;
+use crate::cli::flags::table::{self, Flag, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::disk;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -101,8 +102,15 @@ pub fn choose(build: &Noted<BuildArgs>, folder: &Path) -> Result<Choice> {
             .because("without --package nothing asks for the Go program")
             .hint("leave it out; -f FILE asks for a Dockerfile"));
     }
-    let left = table::meant(&FLAGS, &build.typed, &FRONT_ENDS)?;
     let args = &build.args;
+    for (word, what) in [(&args.packages, "as CONTEXT|PACKAGE"), (&args.bin, "as --bin")] {
+        if word.iter().any(String::is_empty) {
+            return Err(Error::new(ErrorKind::Usage, format!("use \"\" {what}"))
+                .because("it is empty")
+                .hint("write . for the folder here"));
+        }
+    }
+    let left = table::meant(&FLAGS, &build.typed, &FRONT_ENDS)?;
     if !args.prebuilt.is_empty() && left.contains(&FrontEnd::Prebuilt) {
         return Ok(Choice::plain(FrontEnd::Prebuilt));
     }
@@ -157,10 +165,7 @@ fn by_flag(build: &Noted<BuildArgs>, place: &Place, taken: FrontEnd) -> Option<S
         FrontEnd::Dockerfile => FrontEnd::Packages,
         _ => FrontEnd::Dockerfile,
     };
-    let decided = |flag: &&Flag| {
-        let is_typed = flag.decides && build.typed.asks_for(flag.name);
-        is_typed && matches!(flag.effect(other), Effect::Refused(..))
-    };
+    let decided = |flag: &&Flag| build.typed.asks_for(flag.name) && flag.is_refused(other);
     let flag = FLAGS.iter().find(decided)?.display_name();
     Some(match taken {
         FrontEnd::Dockerfile => format!(
@@ -414,8 +419,8 @@ mod tests {
             }
         }
         for (words, said) in [
-            (["--package", "-f=Dockerfile"], "cannot use --file with --package: "),
-            (["--package", "--check"], "cannot use --check with --package: "),
+            (["--package", "-f=Dockerfile"], "cannot use --package with --file: "),
+            (["--package", "--check"], "cannot use --package with --check: "),
             (["--package", "--prebuilt=x"], "cannot use --prebuilt with --package: "),
             (["--ldflags=-s", "--target=x"], "cannot use --target with --ldflags: "),
         ] {

@@ -12,12 +12,20 @@ use crate::container::StopSignal;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::BuildFlags;
 use crate::layer::Encoding;
-use crate::oci::{Platform, PlatformSet};
+use crate::oci::{Platform, PlatformSet, name_template};
 use crate::pipeline::{
     BaseChoice, Grouping, ImageSettings, Override, Packaging, Prebuilt, Programs, Settings, Target,
     ToolchainChoice,
 };
 use crate::transport::Location;
+
+/// Whether a base is looked up by its name.
+pub fn asks_for_a_base(programs: &Programs) -> bool {
+    let named = |base: &BaseChoice| {
+        matches!(base, BaseChoice::Image(Location::Registry(_) | Location::Store(_)))
+    };
+    programs.targets.iter().any(|target| named(&target.settings.base))
+}
 
 /// The configuration file that is read when it exists.
 pub(super) const DEFAULT_FILE: &str = "gondola.yaml";
@@ -32,7 +40,9 @@ pub fn programs(args: &BuildArgs, environment: &Environment) -> Result<Programs>
             all = all.over(build.settings.clone());
         }
         let name = build.and_then(|build| build.name.clone());
-        settings(all.over(file.settings.clone()), name, &environment.folder)
+        let all = all.over(file.settings.clone());
+        check_members(all.compression, args.image.gzip_single_member, "--gzip-single-member")?;
+        settings(all, name, &environment.folder)
     };
     let nothing_named = args.packages.is_empty() && args.bin.is_empty() && args.prebuilt.is_empty();
     let targets = if nothing_named && !file.builds.is_empty() {
@@ -58,9 +68,9 @@ pub fn programs(args: &BuildArgs, environment: &Environment) -> Result<Programs>
 fn read_file(args: &BuildArgs, folder: &Path) -> Result<GondolaYaml> {
     let Some(path) = &args.config else {
         let path = folder.join(DEFAULT_FILE);
-        return if path.exists() { config::read(&path) } else { Ok(GondolaYaml::default()) };
+        return if path.exists() { read_consistent(&path) } else { Ok(GondolaYaml::default()) };
     };
-    let mut file = config::read(&folder.join(path))?;
+    let mut file = read_consistent(&folder.join(path))?;
     // Sources are relative to the file, and the file is elsewhere.
     let beside = path.parent().unwrap_or(Path::new(""));
     let builds = file.builds.iter_mut().map(|build| &mut build.settings);
@@ -74,11 +84,41 @@ fn read_file(args: &BuildArgs, folder: &Path) -> Result<GondolaYaml> {
     Ok(file)
 }
 
+/// Reads a file, unless it asks for what cannot be together.
+fn read_consistent(path: &Path) -> Result<GondolaYaml> {
+    let file = config::read(path)?;
+    let all = file.builds.iter().map(|build| &build.settings).chain([&file.settings]);
+    for settings in all {
+        let is_single = settings.gzip_single_member == Some(true);
+        check_members(settings.compression, is_single, "gzip-single-member")
+            .cannot(|| format!("read {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// The names that were typed, each of which makes one.
+pub fn typed_names(args: &BuildArgs) -> Result<Vec<String>> {
+    args.result.tag.iter().try_for_each(|name| name_template::check(name))?;
+    Ok(args.result.tag.clone())
+}
+
 /// How layers are compressed, by what was typed alone.
 pub fn typed_encoding(args: &ImageArgs) -> Result<Encoding> {
-    let encoding: Encoding =
-        args.compression.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+    let compression = args.compression.as_deref().map(str::parse).transpose()?;
+    check_members(compression, args.gzip_single_member, "--gzip-single-member")?;
+    let encoding: Encoding = compression.unwrap_or_default();
     Ok(if args.gzip_single_member { encoding.in_single_member() } else { encoding })
+}
+
+/// Refuses to ask for one member of what has none: `what` asks for it beside this compression.
+fn check_members(compression: Option<Encoding>, is_single: bool, what: &str) -> Result<()> {
+    match compression {
+        Some(Encoding::Gzip { .. }) | None => Ok(()),
+        Some(_) if !is_single => Ok(()),
+        Some(other) => Err(Error::new(ErrorKind::Usage, format!("use {what}"))
+            .because(format!("compression is {other}, and only layers of gzip have members"))
+            .hint("leave one of the two out")),
+    }
 }
 
 /// What was typed, in the form of the file.
@@ -87,7 +127,7 @@ fn typed(args: &BuildArgs) -> Result<config::Settings> {
     Ok(config::Settings {
         base: args.image.base.clone(),
         platforms: platform::joined(&args.result.platform),
-        tags: listed(&args.result.tag),
+        tags: listed(&typed_names(args)?),
         compression,
         gzip_single_member: args.image.gzip_single_member.then_some(true),
         go: typed_go(&args.go)?,
@@ -96,6 +136,12 @@ fn typed(args: &BuildArgs) -> Result<config::Settings> {
 }
 
 fn typed_go(args: &GoArgs) -> Result<config::Go> {
+    let env = pair::set_variables("--go-env", &args.go_env)?;
+    if args.cgo && env.get("CGO_ENABLED").is_some_and(|value| value == "0") {
+        return Err(Error::new(ErrorKind::Usage, "use --cgo with --go-env CGO_ENABLED=0")
+            .because("one says the opposite of the other")
+            .hint("leave one of the two out"));
+    }
     Ok(config::Go {
         toolchain: args.toolchain.clone(),
         image: None,
@@ -104,7 +150,7 @@ fn typed_go(args: &GoArgs) -> Result<config::Go> {
         gcflags: listed(&args.gcflags),
         asmflags: listed(&args.asmflags),
         tags: listed(&args.build_tags),
-        env: pair::set_variables("--go-env", &args.go_env)?,
+        env,
         cgo: args.cgo.then_some(true),
         vcs_stamp: args.vcs_stamp.then_some(true),
         module_mode: args.mod_mode,
@@ -175,7 +221,7 @@ fn settings(mut given: config::Settings, name: Option<String>, folder: &Path) ->
 
 fn build_flags(given: config::Go) -> Result<BuildFlags> {
     pair::check_names("go: env", &given.env)?;
-    Ok(BuildFlags {
+    let flags = BuildFlags {
         tags: given.tags.unwrap_or_default(),
         ldflags: given.ldflags.unwrap_or_default(),
         gcflags: given.gcflags.unwrap_or_default(),
@@ -186,7 +232,8 @@ fn build_flags(given: config::Go) -> Result<BuildFlags> {
         vcs_stamp: given.vcs_stamp.unwrap_or(false),
         mod_mode: given.module_mode,
         ..BuildFlags::default()
-    })
+    };
+    flags.gathered()
 }
 
 /// What a flag says, read as the configuration file's texts are.

@@ -54,7 +54,7 @@ pub(super) const FLAGS: &[Words] = &[
     ),
     words(
         BUILD,
-        "--tags",
+        "--tags -tags",
         "names of images and tags of builds have flags of their own",
         "write --tag NAME:TAG for the image, or --build-tags LIST for the Go packages",
     ),
@@ -66,10 +66,18 @@ pub(super) const FLAGS: &[Words] = &[
     ),
     words(
         BUILD,
-        "-R --recursive -W --watch --selector",
-        "references in YAML are not replaced",
+        "-R --recursive -W --watch --selector -l -k --kustomize --prune --server-side --force-conflicts --record --validate --cascade --grace-period --openapi-patch --overwrite --wait --field-manager",
+        "references in YAML are not replaced, and nothing is applied",
         "build each package: gondola build ./cmd/...",
     ),
+    words(
+        BUILD,
+        "--kubeconfig --cluster --namespace -s --server --token --as --as-group --as-uid --certificate-authority --client-certificate --client-key --insecure-skip-tls-verify --request-timeout --tls-server-name --match-server-version",
+        "no cluster is spoken to",
+        "leave it out; gondola build --push prints the pinned reference to apply",
+    ),
+    words(BUILD, "--image-workdir", "it is spelled otherwise here", "write --workdir DIR"),
+    words(BUILD, "--target-repo", NAMES, "write --tag REGISTRY/{name}"),
     words(
         BUILD,
         "-L --local",
@@ -95,20 +103,33 @@ pub(super) const FLAGS: &[Words] = &[
     ),
     words(BUILD, "-j", "it is spelled otherwise here", "write --jobs N"),
     // go build
-    words(BUILD, "--trimpath", "paths are taken out of programs always", "leave it out"),
     words(
         BUILD,
-        "--race --msan --asan",
+        "-ldflags -gcflags -asmflags -mod",
+        "flags have two dashes here",
+        "write --ldflags FLAGS, --gcflags FLAGS, --asmflags FLAGS or --mod MODE",
+    ),
+    words(BUILD, "-json", "what go build prints is not shown", "write --progress json"),
+    words(
+        BUILD,
+        "-a -n -x -C",
+        "flags of go build are passed on by their names",
+        "write --no-cache to compile all, --dry-run to see what would be done, --progress plain to see what is, or name the folder",
+    ),
+    words(BUILD, "--trimpath -trimpath", "paths are taken out of programs always", "leave it out"),
+    words(
+        BUILD,
+        "--race --msan --asan -race -msan -asan",
         "flags of go build are passed on, and this one needs cgo and a C library in the image",
         "write --cgo and --go-flag -race, and --base with a C library in it",
     ),
     words(
         BUILD,
-        "--cover --covermode --coverpkg --buildmode --pgo --overlay --modfile --modcacherw --linkshared --installsuffix --compiler --gccgoflags --toolexec --work",
+        "--cover --covermode --coverpkg --buildmode --pgo --overlay --modfile --modcacherw --linkshared --installsuffix --compiler --gccgoflags --toolexec --work --pkgdir -cover -covermode -coverpkg -buildmode -pgo -overlay -modfile -modcacherw -linkshared -installsuffix -compiler -gccgoflags -toolexec -work -pkgdir",
         "flags of go build are passed on",
         "write --go-flag -NAME=VALUE",
     ),
-    words(BUILD, "--buildvcs", "it is spelled otherwise here", "write --vcs-stamp"),
+    words(BUILD, "--buildvcs -buildvcs", "it is spelled otherwise here", "write --vcs-stamp"),
     words(
         BUILD,
         "--ldflag --gcflag --asmflag --goflags",
@@ -270,7 +291,7 @@ pub(super) const FLAGS: &[Words] = &[
     // kaniko
     words(
         BUILD,
-        "--destination --dockerfile --context --no-push --tar-path --digest-file --custom-platform",
+        "--destination --dockerfile --context --no-push --tar-path --digest-file --custom-platform --bucket -b --cache-copy-layers --cache-dir --cache-run-layers --cleanup --compressed-caching --context-sub-path --credential-helpers --dryrun --force --force-build-metadata --git --ignore-path --ignore-var-run --image-download-retry --image-format --image-fs-extract-retry --image-name-tag-with-digest-file --image-name-with-digest-file --insecure-pull --kaniko-dir --log-format --log-timestamp --materialize --no-push-cache --pre-cleanup --preserve-context --push-ignore-immutable-tag-errors --push-retry --registry-certificate --registry-client-cert --registry-map --registry-mirror --reproducible --single-snapshot --skip-default-registry-fallback --skip-push-permission-check --skip-tls-verify --skip-tls-verify-pull --skip-tls-verify-registry --snapshot-mode --use-new-run --verbosity --whitelist-var-run",
         "it is a flag of kaniko's",
         "\"gondola kaniko\" takes all of them",
     ),

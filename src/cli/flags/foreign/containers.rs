@@ -20,7 +20,7 @@ pub(super) const FLAGS: &[Words] = &[
     ),
     words(
         RUN,
-        "-m --memory --memory-swap --memory-reservation --cpus -c --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --cgroup-parent --blkio-weight --blkio-weight-device --device-read-bps --device-read-iops --device-write-bps --device-write-iops --cpu-rt-period --cpu-rt-runtime --cpu-count --cpu-percent --oom-kill-disable --oom-score-adj --kernel-memory --memory-swappiness",
+        "-m --memory --memory-swap --memory-reservation --cpus -c --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --cgroup-parent --blkio-weight --blkio-weight-device --device-read-bps --device-read-iops --device-write-bps --device-write-iops --cpu-rt-period --cpu-rt-runtime --cpu-count --cpu-percent --oom-kill-disable --oom-score-adj --kernel-memory --memory-swappiness --cgroups --cgroup-conf --io-maxbandwidth --io-maxiops",
         NO_GROUPS,
         "--ulimit limits each process; systemd-run --scope -p MemoryMax=1G limits all of them",
     ),
@@ -75,10 +75,36 @@ pub(super) const FLAGS: &[Words] = &[
     ),
     words(
         RUN,
-        "--isolation --runtime --storage-opt",
-        "--sandbox says how a container is isolated",
-        "leave it out; gondola doctor says what works here",
+        "--isolation",
+        "it is spelled otherwise here",
+        "write --sandbox HOW; gondola doctor says what works here",
     ),
+    words(RUN, "--runtime", "no other program starts containers", "leave it out"),
+    words(
+        RUN,
+        "--storage-opt",
+        "a container's files have the room that the store's disk has",
+        "leave it out; --tmpfs PATH:size=SIZE bounds a folder",
+    ),
+    words(
+        RUN,
+        "--http-proxy",
+        "no variable of the caller is passed on by itself but the proxies of docker's configuration",
+        "write --env HTTPS_PROXY to pass one on, or --env HTTPS_PROXY= to empty it",
+    ),
+    words(
+        RUN,
+        "--go-env --go --go-flag --build-tags --tags --ldflags --gcflags --asmflags --mod --cgo",
+        "a package is built as gondola.yaml says",
+        "write it there, or gondola build with the flag, and run the image",
+    ),
+    words(
+        RUN,
+        "--read-only-tmpfs",
+        "only what is mounted can be written to",
+        "write --tmpfs /tmp beside --read-only",
+    ),
+    words(RUN, "--personality", "programs run as the kernel runs them", "leave it out"),
     words(
         RUN,
         "--disable-content-trust",
@@ -165,9 +191,28 @@ pub(super) const FLAGS: &[Words] = &[
     ),
     words(
         &["start", "stop", "restart", "rm"],
-        "--all --latest -l --filter --cidfile",
+        "--all --latest -l --filter --cidfile --running",
         "containers are chosen by their names",
         "gondola ps --all --quiet lists all ids",
+    ),
+    words(
+        &["stop", "restart", "rm"],
+        "-a",
+        "containers are chosen by their names",
+        "gondola ps --all --quiet lists all ids",
+    ),
+    words(
+        &["start", "stop", "restart"],
+        "-f",
+        "containers are chosen by their names",
+        "gondola ps --all --quiet lists all ids",
+    ),
+    words(&["rm"], "--depend --link", "no container needs another", "leave it out"),
+    words(
+        &["rm"],
+        "-t --time",
+        "a container that runs is killed at once by --force",
+        "gondola stop --time SECONDS NAME first",
     ),
     words(
         &["stop", "rm"],
