@@ -178,6 +178,11 @@ impl Outputs {
         Ok(())
     }
 
+    /// Whether anything is written where the user said: on this machine, outside of the store.
+    pub(super) fn writes_files(&self) -> bool {
+        !self.places.is_empty() || self.files().next().is_some()
+    }
+
     /// The files that describe what was built.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         let KanikoFiles { digest, names, tagged_names } = &self.kaniko;
