@@ -13,6 +13,7 @@ use crate::store::CacheScope;
 use crate::transport::Location;
 
 /// Programs to make images of, and whose caches that uses.
+#[derive(Clone)]
 pub struct ProgramRequest {
     /// What images are made of.
     pub programs: Programs,

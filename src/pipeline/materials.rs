@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::base::Base;
 use crate::engine::Materials;
@@ -33,8 +33,9 @@ pub(super) struct ProgramSources {
     packages: Vec<Package>,
     toolchain: Option<Toolchain>,
     checkout: Option<Arc<Checkout>>,
-    /// What stands for the sources of all packages that were compiled together.
-    sources: Option<String>,
+    /// What stands for the sources of all packages that were compiled together; found out while
+    /// images are on their way.
+    sources: Arc<OnceLock<String>>,
 }
 
 impl MaterialsSource {
@@ -48,14 +49,15 @@ impl MaterialsSource {
             toolchain: (!packages.is_empty()).then(find),
             packages,
             checkout: image_plan.checkout.clone(),
-            sources: None,
+            sources: Arc::default(),
         }))
     }
 
     /// With what stands for the sources, once that is known.
-    pub(super) fn set_sources(&mut self, digest: Option<String>) {
-        if let Self::Programs(sources) = self {
-            sources.sources = digest;
+    pub(super) fn set_sources(&self, digest: Option<String>) {
+        if let (Self::Programs(sources), Some(digest)) = (self, digest) {
+            // Whoever has it set does so once.
+            let _ = sources.sources.set(digest);
         }
     }
 
@@ -68,7 +70,12 @@ impl MaterialsSource {
         let mut materials = Materials {
             bases: sources.base.iter().cloned().collect(),
             toolchain: sources.toolchain.clone(),
-            contexts: sources.sources.iter().map(|it| (SOURCES.to_owned(), it.clone())).collect(),
+            contexts: sources
+                .sources
+                .get()
+                .map(|it| (SOURCES.to_owned(), it.clone()))
+                .into_iter()
+                .collect(),
             modules: modules(&sources.packages),
             ..Materials::default()
         };

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::assemble::{self, Parts, SharedLayers};
 use super::base::Bases;
@@ -21,10 +21,10 @@ use super::{BuildContext, Built, Outputs, Published};
 use crate::blocking::joined;
 use crate::cache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
-use crate::golang::Toolchains;
 use crate::golang::go_build::{self, Compiled, GoBuild};
-use crate::golang::plan::{self, ImagePlan, Plan};
+use crate::golang::plan::{self, BuildGroup, ImagePlan, Plan};
 use crate::golang::request::{ProgramRequest, Settings};
+use crate::golang::{Toolchains, Tools};
 use crate::image::{Artifact, Image};
 use crate::oci::Platform;
 use crate::store::ScopeName;
@@ -68,8 +68,8 @@ pub(super) async fn build(
     }
     bases.note(context);
 
-    let Plan { image_plans, mut build_groups } = plan;
-    let mut group_of = BTreeMap::new();
+    let Plan { image_plans, build_groups } = plan;
+    let mut groups = Groups { build_groups, of_images: BTreeMap::new() };
     let mut assembling = Assembly::new(context, (request, outputs), &image_plans, bases);
     loop {
         tokio::select! {
@@ -77,33 +77,63 @@ pub(super) async fn build(
             Some(granted) = access.join_next() => joined(granted)?,
             Some(compiled) = compiling.join_next() => {
                 let compiled = joined(compiled)?;
-                let GoBuild { build_group, platform, image_plans, .. } = &compiled.go_build;
-                if let Some(group) = build_group {
-                    group_of.extend(image_plans.iter().map(|&image| (image, *group)));
-                }
-                let mut build_group = build_group.map(|index| &mut build_groups[index]);
-                let is_again = build_group.as_ref().is_some_and(|group| group.was_built_before());
-                let is_new = is_again && compiled.was_compiled;
-                assembling.start(&compiled, is_new)?;
-                if let (Some(group), Some(built)) = (&mut build_group, &compiled.built) {
-                    group.take(platform, built);
-                }
+                assembling.start(&compiled, groups.are_programs_new(&compiled))?;
+                groups.take(&compiled);
             }
             Some(image) = assembling.running.join_next() => assembling.take(joined(image)?),
             else => break,
         }
     }
-    let mut built = assembling.finish(&toolchains)?;
+    let built = assembling.finish(&toolchains)?;
     if scope.is_some() {
         cache::programs::write_about(&tools.programs, &request.scope);
     }
-    // Before anything is written, maybe beside the sources.
-    let sources: Vec<_> =
-        build_groups.into_iter().map(|group| group.keep(tools, request)).collect();
-    for (image, group) in group_of {
-        built[image].materials.set_sources(sources[group].clone());
+    let keeping = groups.keep(tools.clone(), request.clone(), &built);
+    if outputs.writes_files() {
+        // These may be beside the sources, and must not look like a change of them.
+        keeping.await?;
+        return outputs.publish(context, &built).await;
     }
-    outputs.publish(context, &built).await
+    let (published, kept) = tokio::join!(outputs.publish(context, &built), keeping);
+    published.and_then(|published| kept.map(|()| published))
+}
+
+/// The build groups, and the images that each has programs in.
+struct Groups {
+    build_groups: Vec<BuildGroup>,
+    /// Indexes of groups by those of images.
+    of_images: BTreeMap<usize, usize>,
+}
+
+impl Groups {
+    /// Whether programs were built before, here, and are others now.
+    fn are_programs_new(&self, compiled: &Compiled) -> bool {
+        let group = compiled.go_build.build_group.map(|index| &self.build_groups[index]);
+        compiled.was_compiled && group.is_some_and(BuildGroup::was_built_before)
+    }
+
+    /// Takes note of what was compiled, or found.
+    fn take(&mut self, compiled: &Compiled) {
+        let GoBuild { build_group, platform, image_plans, .. } = &compiled.go_build;
+        let Some(group) = *build_group else { return };
+        self.of_images.extend(image_plans.iter().map(|&image| (image, group)));
+        if let Some(built) = &compiled.built {
+            self.build_groups[group].take(platform, built);
+        }
+    }
+
+    /// Keeps what the next build can use, and tells the images what their sources are.
+    async fn keep(self, tools: Tools, request: ProgramRequest, built: &[Built]) -> Result<()> {
+        let Self { build_groups, of_images } = self;
+        let keep = move |group: BuildGroup| group.keep(&tools, &request);
+        let kept =
+            spawn_blocking(move || Ok(build_groups.into_iter().map(keep).collect::<Vec<_>>()));
+        let sources = joined(kept.await)?;
+        for (image, group) in of_images {
+            built[image].materials.set_sources(sources[group].clone());
+        }
+        Ok(())
+    }
 }
 
 /// The images that are being put together.
@@ -167,7 +197,7 @@ impl<'a> Assembly<'a> {
             self.running.spawn(async move {
                 compatibility::check(&context, &parts).await?;
                 let _turn = turn.acquire_owned().await.expect("the semaphore is never closed");
-                let image = tokio::task::spawn_blocking(move || {
+                let image = spawn_blocking(move || {
                     let image = assemble::assemble(&context, &parts, &shared);
                     // The binaries go away with the last that needs them.
                     drop(compiled);

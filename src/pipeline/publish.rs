@@ -213,6 +213,11 @@ impl Outputs {
         Ok(())
     }
 
+    /// Whether anything is written where the user said: on this machine, outside of the store.
+    pub(super) fn writes_files(&self) -> bool {
+        !self.places.is_empty() || self.files().next().is_some()
+    }
+
     /// The files that describe what was built.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.described_files().into_iter().filter_map(|(_, path)| path)
