@@ -22,6 +22,7 @@ use crate::golang::plan::{self, Binaries, BuildGroup, ImagePlan, Plan};
 use crate::golang::request::{Prebuilt, ProgramRequest, Settings, Target};
 use crate::golang::{Package, Toolchain, Toolchains, Tools, display_name};
 use crate::oci::{Platform, Reference, name_template};
+use crate::sandbox::Preference;
 use crate::transport::Location;
 
 /// What is said of packages that no `go` was asked for.
@@ -38,7 +39,10 @@ pub async fn plan(context: &BuildContext, request: Request) -> Result<BuildPlan>
         Source::Dockerfile(source) => {
             let executor = dockerfile::executor(context, isolation, None);
             let plan = dockerfile::plan(context, executor, (*source, caches), &outputs).await?;
-            if plan.executes_programs() {
+            // Whether layers can be stacked is a matter of the store's own file system.
+            let is_stacked =
+                matches!(isolation.preference, Preference::Only(it) if it.has_overlay());
+            if plan.executes_programs() && !is_stacked {
                 // What is tried leaves nothing behind.
                 let scratch = tempfile::tempdir().cannot(|| "make a folder for a sandbox")?;
                 let launcher = context.launcher.clone().forgetful();

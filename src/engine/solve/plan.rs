@@ -175,17 +175,14 @@ impl Planner {
         }
         for base in bases {
             let op = Op { base, ..op.clone() };
-            let keys = match &candidates.prepared {
-                Some(prepared) => {
-                    let digests = prepared.digests();
-                    keys(solver, &op, inputs, (&digests, use_cache), &mut candidates.ops).await?
+            let keys = if let Some(prepared) = &candidates.prepared {
+                let digests = prepared.digests();
+                keys(solver, &op, inputs, (&digests, use_cache), &mut candidates.ops).await?
+            } else {
+                if candidates.ops.is_empty() {
+                    candidates.ops.push(op.clone());
                 }
-                None => {
-                    if candidates.ops.is_empty() {
-                        candidates.ops.push(op.clone());
-                    }
-                    copy_keys(solver, &op, inputs).await?
-                }
+                copy_keys(solver, &op, inputs).await?
             };
             if keys.is_empty() || candidates.keys.len() + keys.len() > MOST_KEYS {
                 candidates.keys.clear();

@@ -23,10 +23,8 @@ pub(super) struct Versions(Vec<Arc<StepOutput>>);
 impl Versions {
     /// Those in the files that the key of an op names by their keys, and not by their contents.
     pub(super) fn of(op: &Op, inputs: &Inputs) -> Self {
-        named_by_key(op, inputs)
-            .into_iter()
-            .map(Self::of_files)
-            .fold(Self::default(), |all, of| Self([all.0, of.0].concat()))
+        let all = named_by_key(op, inputs).into_iter();
+        Self(all.flat_map(|files| Self::of_files(files).0).collect())
     }
 
     /// Those in a stage's files.
