@@ -41,7 +41,7 @@
 //! context: blocking clock error glob oci secret layer store transport engine
 //! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs cache
 //! dockerfile: blocking disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine cache context
-//! execute: blocking disk error glob oci progress secret layer sandbox store image transport rootfs engine cache context golang
+//! execute: blocking disk error glob oci progress secret layer sandbox registry store image transport rootfs engine cache context golang
 //! container: blocking disk error literal oci progress layer sandbox store image transport rootfs
 //! config: disk error literal oci layer golang
 //! pipeline: blocking disk error oci progress layer sandbox registry store image transport rootfs engine golang dockerfile execute cache

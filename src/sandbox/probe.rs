@@ -340,7 +340,10 @@ pub(super) mod tests {
     #[test]
     fn the_summary_says_why_not_a_better_one_and_what_to_do() {
         let line = findings(&[Isolation::Toolchain]).summary();
-        assert_eq!(line, "sandbox toolchain: Go packages, and go commands in RUN; not ns-subuid: no ns-subuid");
+        assert_eq!(
+            line,
+            "sandbox toolchain: Go packages, and go commands in RUN; not ns-subuid: no ns-subuid"
+        );
         assert_eq!(findings(&[]).summary(), "no sandbox works here");
     }
 }

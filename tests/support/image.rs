@@ -348,8 +348,9 @@ fn entries(tar: &[u8]) -> Vec<Entry> {
             path: text(&entry.path_bytes()),
             kind: char::from(header.entry_type().as_byte()),
             mode: header.mode().unwrap(),
-            uid: header.uid().unwrap(),
-            gid: header.gid().unwrap(),
+            // Nothing means 0.
+            uid: header.uid().unwrap_or(0),
+            gid: header.gid().unwrap_or(0),
             mtime: header.mtime().unwrap(),
             target: entry.link_name_bytes().map(|name| text(&name)).unwrap_or_default(),
             bytes,

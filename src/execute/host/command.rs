@@ -153,6 +153,12 @@ pub(super) fn check_environment(environment: &BTreeMap<String, String>) -> Resul
 }
 
 fn check_variable(name: &str, value: &str) -> Result<(), Refused> {
+    if name == "GOPROXY" && value.contains("file://") {
+        return Err(Refused::new(
+            "GOPROXY names a folder of the image",
+            "name a server, or vendor",
+        ));
+    }
     if name == "GOWORK" && !matches!(value, "" | "off") {
         return Err(Refused::new(
             "GOWORK names a file",

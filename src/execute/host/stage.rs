@@ -353,6 +353,12 @@ mod tests {
         fs_err::write(at("out/app"), "another one").unwrap();
         fs_err::write(at("tmp/x"), "").unwrap();
         fs_err::remove_file(at("tmp/x")).unwrap();
+        // Whatever other tests do to the mask of this process.
+        for (name, mode) in
+            [("new", 0o755), ("new/place", 0o755), ("new/place/x", 0o644), ("out/app", 0o644)]
+        {
+            fs_err::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        }
         let tree = stage.changes().unwrap();
         let expected = [
             "app 750 5:6",
