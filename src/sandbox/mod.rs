@@ -43,7 +43,9 @@ mod identity;
 mod init;
 mod join;
 mod kernel;
+mod kernel_path;
 mod limit;
+mod memory_file;
 mod privileges;
 
 mod exec;
@@ -53,6 +55,7 @@ mod mounts;
 mod notify;
 pub mod owner;
 mod path;
+mod path_call;
 mod probe;
 mod procfs;
 mod protocol;
