@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Docker, LOCKED_DOWN, Run, Sandbox, go, need, program, root};
+use support::{
+    Docker, GONDOLA, LOCKED_DOWN, Lines, Run, Sandbox, go, need, program, root,
+};
 
 fn finding(findings: &str, isolation: &str) -> Value {
     let findings: Value = serde_json::from_str(findings).unwrap();
@@ -46,6 +48,35 @@ fn a_container_under_dockers_profile_is_told_what_works_and_why_not() {
 }
 
 #[test]
+fn root_without_the_rights_that_cri_o_takes_is_told_what_to_do() {
+    let docker = need!(Docker::start());
+    let sandbox = Sandbox::new();
+    let image = docker.image_with_gondola(&sandbox.path("image"), &[]);
+    let said = docker.docker(&[
+        "run",
+        "--rm",
+        "--network=none",
+        "--env=HOME=/tmp",
+        "--cap-drop=MKNOD",
+        "--cap-drop=SETFCAP",
+        "--cap-drop=SYS_CHROOT",
+        "--security-opt=seccomp=unconfined",
+        &image,
+        GONDOLA,
+        "doctor",
+        "--json",
+    ]);
+    for (isolation, reason, fix) in
+        [("in-container", "CAP_SYS_CHROOT", "SYS_CHROOT"), ("ns", "CAP_SETFCAP", "runAsUser: 1000")]
+    {
+        let finding = finding(&said, isolation);
+        assert_eq!(finding["works"], false, "{said}");
+        assert!(finding["reason"].as_str().unwrap().contains(reason), "{finding}");
+        assert!(finding["fix"].as_str().unwrap().contains(fix), "{finding}");
+    }
+}
+
+#[test]
 fn a_locked_down_container_builds_the_same_image_as_the_host() {
     let go = need!(go());
     let docker = need!(Docker::start());
@@ -72,27 +103,127 @@ const LOOK: &str = "set -e; test \"$(readlink /proc/self/exe)\" = /bin/busybox; 
     test $(stat -c %a /dev/shm) = 1777; echo x >/dev/shm/x; test -s /etc/resolv.conf; \
     grep -q localhost /etc/hosts; test \"$(cat /etc/hostname)\" = \"$(hostname)\"";
 
+/// A Dockerfile whose steps run commands of busybox, and a container of docker's engine that builds it.
+struct Contained {
+    docker: Docker,
+    sandbox: Sandbox,
+    image: String,
+}
+
+impl Contained {
+    fn new(busybox: &Path) -> support::Need<Self> {
+        let docker = Docker::start()?;
+        let sandbox = Sandbox::new();
+        let image = docker.image_with_gondola(&sandbox.path("image"), &[]);
+        fs::create_dir_all(sandbox.path("context/shown")).unwrap();
+        fs::copy(busybox, sandbox.path("context/busybox")).unwrap();
+        fs::write(sandbox.path("context/shown/file"), "shown").unwrap();
+        fs::write(sandbox.path("context/token"), SECRET).unwrap();
+        Ok(Self { docker, sandbox, image })
+    }
+
+    /// `docker run` with options, and in it a build of these steps.
+    fn build(&self, steps: &str, options: &[&str]) -> Command {
+        let text = format!(
+            "FROM scratch\nCOPY busybox /bin/busybox\n\
+             RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n{steps}"
+        );
+        fs::write(self.sandbox.path("context/Dockerfile"), text).unwrap();
+        let context = format!("--volume={}:/context:ro", self.sandbox.path("context").display());
+        let out = format!("--volume={}:/out", self.sandbox.work().display());
+        let run = ["run", "--network=none", "--env=HOME=/tmp", &context, &out];
+        let build = [GONDOLA, "build", "-f", "/context/Dockerfile", "--progress=plain"];
+        let more =
+            ["-o", "oci:/out/result:x", "--secret", "id=token,src=/context/token", "/context"];
+        let image = [self.image.as_str()];
+        self.docker.command(&[&run[..], options, &image, &build, &more].concat())
+    }
+}
+
 #[test]
 fn steps_in_a_container_under_dockers_profile_find_what_every_step_does() {
     let busybox = need!(program("busybox"));
-    let docker = need!(Docker::start());
-    let sandbox = Sandbox::new();
-    let image = docker.image_with_gondola(&sandbox.path("image"), &[]);
-    let context = sandbox.path("context");
-    fs::create_dir_all(&context).unwrap();
-    fs::copy(busybox, context.join("busybox")).unwrap();
-    let steps = format!(
-        "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
-         RUN {LOOK}\nUSER 1000:1000\nRUN {LOOK}\n"
-    );
-    fs::write(context.join("Dockerfile"), steps).unwrap();
-    let source = format!("--volume={}:/context:ro", context.display());
-    let options = ["run", "--rm", "--network=none", "--env=HOME=/tmp", &source, &image];
-    let build = ["/usr/bin/gondola", "build", "-f", "/context/Dockerfile", "-t", "x", "/context"];
-    let run = Run::of(&mut docker.command(&[&options[..], &build].concat())).success();
-    let said = run.stderr.matches("sandbox in-container: most steps").count();
-    assert_eq!(said, 1, "{}", run.stderr);
-    assert!(run.stderr.contains("steps are no boundary"), "{}", run.stderr);
+    let contained = need!(Contained::new(&busybox));
+    let steps = format!("RUN {LOOK}\nUSER 1000:1000\nRUN {LOOK}\n");
+    // With less, devices cannot be made.
+    for options in [&["--rm"][..], &["--rm", "--cap-drop=MKNOD", "--cap-drop=SETFCAP"]] {
+        let run = Run::of(&mut contained.build(&steps, options)).success();
+        let said = run.stderr.matches("sandbox in-container: most steps").count();
+        assert_eq!(said, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("steps are no boundary"), "{}", run.stderr);
+    }
+}
+
+const SECRET: &str = "hunter2-and-more";
+
+/// Mounts over what is there, and where nothing is; beside a file of the step's own.
+const MOUNTS: &str = r#"
+RUN mkdir -p /etc /work/old /cache && echo kept >/work/old/file && echo mine >/etc/token && echo own >/cache/own
+RUN --mount=type=secret,id=token,target=/etc/token --mount=type=secret,id=token,uid=1000,gid=1000 \
+    --mount=type=cache,target=/cache --mount=type=bind,source=shown,target=/work/old \
+    --mount=type=bind,source=shown/file,target=/work/one --mount=type=tmpfs,target=/t <<EOF
+set -e
+cmp /etc/token /run/secrets/token
+test "$(cat /etc/token)" = hunter2-and-more
+test "$(stat -c '%a %u' /run/secrets/token)" = "400 1000"
+ln -s /run/secrets/token /link; test "$(cat /link)" = hunter2-and-more; rm /link
+cd /run; test "$(cat secrets/token)" = hunter2-and-more
+test "$(ls /work/old)" = file; test "$(cat /work/old/file)" = shown; test "$(cat /work/one)" = shown
+test ! -e /cache/own; echo new >/cache/new; echo gone >/t/gone
+echo stays >/work/stays
+EOF
+RUN <<EOF
+#!/bin/cat
+EOF
+USER 1000:1000
+RUN --mount=type=secret,id=token,uid=1000 --mount=type=cache,target=/cache,uid=1000 \
+    test "$(cat /run/secrets/token)" = hunter2-and-more && test -s /cache/new
+RUN --mount=type=secret,id=token ! cat /run/secrets/token
+"#;
+
+fn is_left(line: &str) -> bool {
+    !line.contains("/bin") && !line.starts_with("config ")
+}
+
+#[test]
+fn mounts_of_steps_in_a_container_under_dockers_profile_leave_nothing() {
+    let busybox = need!(program("busybox"));
+    let contained = need!(Contained::new(&busybox));
+    Run::of(&mut contained.build(MOUNTS, &["--rm"])).success();
+    let lines = Lines::of_image(&contained.sandbox.path("result"));
+    let left: Vec<_> = lines.lines.values().map(String::as_str).filter(|it| is_left(it)).collect();
+    let expected = [
+        "d 0755 0:0 /cache",
+        "f 0644 0:0 /cache/own own\\n",
+        "d 0755 0:0 /etc",
+        "f 0644 0:0 /etc/token mine\\n",
+        "d 0755 0:0 /work",
+        "d 0755 0:0 /work/old",
+        "f 0644 0:0 /work/old/file kept\\n",
+        "f 0644 0:0 /work/stays stays\\n",
+    ];
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn a_container_that_is_killed_has_no_secret_on_its_disk() {
+    let busybox = need!(program("busybox"));
+    let contained = need!(Contained::new(&busybox));
+    let steps =
+        "RUN --mount=type=secret,id=token wc -c /run/secrets/token && echo seen && sleep 600\n";
+    let mut build = contained.build(steps, &["--name=killed"]);
+    let mut build = build.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(build.stderr.take().unwrap()).lines();
+    let said: Vec<_> =
+        lines.map_while(|line| line.ok().filter(|line| !line.ends_with("seen"))).collect();
+    assert!(said.iter().any(|line| line.contains("16 /run/secrets/token")), "{said:?}");
+    contained.docker.docker(&["kill", "killed"]);
+    build.wait().unwrap();
+    let disk = contained.docker.command(&["export", "killed"]).output().unwrap().stdout;
+    let holds = |text: &[u8]| disk.windows(text.len()).any(|part| part == text);
+    // What a step is run on is there, its secret is not.
+    assert!(holds(b"run/secrets/token"));
+    assert!(!holds(SECRET.as_bytes()));
 }
 
 /// A Dockerfile whose one step runs a command of busybox.

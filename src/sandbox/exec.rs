@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{self, PipeWriter, Write as _};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -24,6 +24,7 @@ use super::procfs;
 use super::protocol::{Job, StreamFds};
 use super::seccomp::{self, Sockets};
 use super::spec::{LowPorts, Mount, Network, Root};
+use super::staging::Staging;
 
 /// Docker's, for an image that sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -35,8 +36,8 @@ pub(super) struct Exec<'a> {
     pub(super) terminal: Option<&'a OwnedFd>,
     /// Leads to the fakeroot, where there is one.
     pub(super) fakeroot: Option<&'a UnixStream>,
-    /// The root file system, where it is this process that has to change to it.
-    pub(super) root: Option<BorrowedFd<'a>>,
+    /// The root file system, where nothing can be mounted: this process has to change to it.
+    pub(super) staging: Option<&'a Staging>,
     /// Leads to who answers for `/proc`, where it cannot be mounted.
     pub(super) procfs: Option<&'a UnixStream>,
 }
@@ -61,8 +62,8 @@ impl From<Fault> for Refusal {
 /// Becomes the program; comes back only when that failed, or in a rehearsal.
 pub(super) fn run(exec: &Exec<'_>, streams: &StreamFds, mut refuse: PipeWriter) -> ExitCode {
     let refusal = match prepare(exec, streams) {
-        Ok(confinement) if exec.job.rehearsal => return ExitCode::from(confinement as u8),
-        Ok(_) => execute(exec),
+        Ok(ready) if exec.job.rehearsal => return ExitCode::from(ready.confinement as u8),
+        Ok(ready) => execute(exec, &ready),
         Err(refusal) => refusal,
     };
     let said = serde_json::to_vec(&refusal).expect("a refusal is plain data");
@@ -71,14 +72,22 @@ pub(super) fn run(exec: &Exec<'_>, streams: &StreamFds, mut refuse: PipeWriter) 
     ExitCode::FAILURE
 }
 
-fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal> {
+/// A process that has but to become the program.
+struct Ready {
+    /// How far Landlock confines it, where it is relied on.
+    confinement: Confinement,
+    /// Whether `/proc` is there.
+    has_proc: bool,
+}
+
+fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Ready, Refusal> {
     let action = || "start the program";
     kernel::reset_signals().at(Stage::Helper, action)?;
     rustix::process::setsid().at(Stage::Helper, action)?;
     connect_streams(exec, streams)?;
-    if let Some(root) = exec.root {
+    if let Some(staging) = exec.staging {
         let action = || "change the root directory";
-        rustix::process::fchdir(root).at(Stage::Mounts, action)?;
+        rustix::process::fchdir(staging.root()).at(Stage::Mounts, action)?;
         rustix::process::chroot(".").at(Stage::Mounts, action)?;
     }
     // As in every container, whatever the caller has.
@@ -102,9 +111,9 @@ fn prepare(exec: &Exec<'_>, streams: &StreamFds) -> Result<Confinement, Refusal>
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .at(Stage::Helper, action)?;
     change_folder(&exec.job.spec.cwd, entered)?;
-    let confinement = restrict(exec)?;
+    let ready = restrict(exec)?;
     kernel::close_on_exec_from(3).at(Stage::Privileges, || "close what is open")?;
-    Ok(confinement)
+    Ok(ready)
 }
 
 fn has_own_root(job: &Job) -> bool {
@@ -211,17 +220,15 @@ fn change_folder(cwd: &str, entered: bool) -> Result<(), Refusal> {
 }
 
 /// Everything that cannot be taken back: no new privileges, Landlock, system calls.
-///
-/// Returns how far Landlock confines the program, where it is relied on.
-fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
+fn restrict(exec: &Exec<'_>) -> Attempt<Ready> {
     let job = exec.job;
     privileges::forbid_new_privileges()?;
     if let Some(fakeroot) = exec.fakeroot {
         fakeroot::attach(fakeroot)?;
     }
-    if let Some(procfs) = exec.procfs
-        && !procfs::attach(procfs)?
-    {
+    let has_proc = exec.procfs.map(procfs::attach).transpose()? != Some(false);
+    if let Some(staging) = exec.staging.filter(|_| !has_proc) {
+        staging.stand_alone()?;
         procfs::warn();
     }
     let network = job.spec.network;
@@ -244,11 +251,16 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Confinement> {
         }
     };
     seccomp::install(sockets)?;
-    Ok(confinement)
+    Ok(Ready { confinement, has_proc })
 }
 
-fn execute(exec: &Exec<'_>) -> Refusal {
-    let env = environment(exec);
+fn execute(exec: &Exec<'_>, ready: &Ready) -> Refusal {
+    let mut env = environment(exec);
+    if !ready.has_proc
+        && let Some(goroot) = goroot(env.get("PATH").map_or(DEFAULT_PATH, String::as_str))
+    {
+        env.entry("GOROOT".to_owned()).or_insert(goroot);
+    }
     let argv = match exec.job.isolation {
         Isolation::Proot => match proot_arguments(exec) {
             Ok(argv) => argv,
@@ -271,6 +283,15 @@ fn execute(exec: &Exec<'_>) -> Refusal {
         (Some(argv_c), Some(variables)) => try_each(name, &candidates, &argv_c, &variables),
         _ => Refusal::NotExecutable("an argument or variable holds a zero byte".to_owned()),
     }
+}
+
+/// Where the Go of a `PATH` is: without `/proc` a `go` that was built without that path does not find it.
+fn goroot(path: &str) -> Option<String> {
+    let programs = path.split(':').filter(|folder| folder.starts_with('/'));
+    let mut programs = programs.map(|folder| format!("{folder}/go"));
+    let program = programs.find_map(|program| fs_err::canonicalize(program).ok())?;
+    let folder = program.parent()?.parent()?;
+    folder.join("pkg/tool").is_dir().then(|| folder.to_str().map(str::to_owned))?
 }
 
 /// Tries each candidate, and remembers the one that is there but refused.

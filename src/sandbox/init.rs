@@ -106,14 +106,14 @@ fn serve(
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
     let fakeroot =
         prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
-    let procfs = staging.map(|staging| procfs::Server::prepare(staging.root(), &identity));
+    let procfs = staging.map(|staging| procfs::Server::prepare(staging, &identity));
     let procfs = procfs.transpose()?;
     let exec = Exec {
         job: &job,
         identity,
         terminal: terminal.as_ref().map(|t| &t.terminal),
         fakeroot: fakeroot.as_ref().map(FakerootSetup::far),
-        root: staging.map(|staging| staging.root().as_fd()),
+        staging,
         procfs: procfs.as_ref().map(procfs::Server::far),
     };
     let child = match kernel::fork_into(0).at(Stage::Helper, action)? {

@@ -44,7 +44,9 @@ mod identity;
 mod init;
 mod join;
 mod kernel;
+mod kernel_path;
 mod limit;
+mod memory_file;
 mod privileges;
 
 mod exec;
@@ -54,6 +56,7 @@ mod mounts;
 mod notify;
 pub mod owner;
 mod path;
+mod path_call;
 mod probe;
 mod procfs;
 mod protocol;

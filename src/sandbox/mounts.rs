@@ -55,7 +55,8 @@ const MASKED: [&str; 13] = [
 const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
-const DEVICE_LINKS: [(&str, &str); 5] = [
+/// Links in `/dev`.
+pub(super) const DEVICE_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),

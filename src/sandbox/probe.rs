@@ -241,6 +241,14 @@ fn explain(isolation: Isolation, fault: Fault) -> Finding {
             (fault.reason, Some("install proot 5.4 or newer".to_owned()))
         }
         (_, Stage::Namespaces) => explain_namespaces(fault.errno, &fault.reason),
+        (_, Stage::IdMap)
+            if is_root && fault.errno == Some(libc::EPERM) && lacks(&[OWN_ID]).is_some() =>
+        {
+            let reason =
+                "root of this container lacks CAP_SETFCAP, without which it has no user namespace";
+            let fix = "run as another user: docker run --user 1000; Kubernetes: securityContext: {runAsUser: 1000}";
+            (reason.to_owned(), Some(fix.to_owned()))
+        }
         (Isolation::NsSubuid, Stage::IdMap) => explain_id_map(&fault),
         (_, Stage::IdMap | Stage::Mounts | Stage::Privileges) if restricted_by_apparmor() => {
             by_apparmor()
@@ -256,9 +264,13 @@ fn explain(isolation: Isolation, fault: Fault) -> Finding {
 
 /// What root needs to make namespaces and to mount layers.
 const ADMIN: (CapabilitySet, &str) = (CapabilitySet::SYS_ADMIN, "SYS_ADMIN");
-/// What root of a container needs to change the root directory and to make devices.
+/// What root of a container needs to change the root directory, and to make devices where nobody can
+/// answer for them.
 const OF_CONTAINER: [(CapabilitySet, &str); 2] =
     [(CapabilitySet::SYS_CHROOT, "SYS_CHROOT"), (CapabilitySet::MKNOD, "MKNOD")];
+
+/// What root needs to map its own id into a user namespace.
+const OWN_ID: (CapabilitySet, &str) = (CapabilitySet::SETFCAP, "SETFCAP");
 
 /// The first of these that this process lacks.
 fn lacks(needed: &[(CapabilitySet, &'static str)]) -> Option<&'static str> {

@@ -9,12 +9,13 @@
 //!
 //! The helper does both, from outside of the changed root: it outlives the program, and no path is
 //! followed through a link that the program left. A helper that is killed leaves what it put there; the
-//! caller's folder is one that the next process removes.
+//! caller's folder is one that the next process removes. Secrets are not among it: see
+//! [`super::memory_file`].
 //!
 //! Absent on purpose: folders of the host that somebody else uses meanwhile. A copy of them would be
 //! another one, and to move them would take them away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,29 +27,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::{At as _, Attempt, Fault, Stage};
-use super::mounts::network_texts;
+use super::kernel_path::{DEVICES, Devices};
+use super::memory_file::{MemoryFile, Rights};
+use super::mounts::{DEVICE_LINKS, network_texts};
 use super::path::{Kind, RootFolder, Spot};
 use super::protocol::Job;
 use super::spec::{Access, Mount, Root, Spec};
 use super::stub::Stub;
-
-/// The devices that every program may use: their names and numbers.
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-/// Links to what a process has open.
-const LINKS: [(&str, &str); 4] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-];
 
 /// What was put into a root file system, until it is taken out.
 pub(super) struct Staging {
@@ -56,10 +41,15 @@ pub(super) struct Staging {
     /// The folder of what was there before. On the same file system as the root, and outside of it.
     aside: PathBuf,
     staged: Vec<Staged>,
+    /// Secrets, of which nothing is in the root file system but stand-ins.
+    memory: Vec<MemoryFile>,
+    devices: Devices,
     /// Folders that are empty again at the end if the program leaves nothing in them.
     made: Vec<PathBuf>,
     /// The times of folders, before anything was put into them and after all was.
     times: BTreeMap<PathBuf, (Time, Time)>,
+    /// Folders in which something was made.
+    holders: BTreeSet<PathBuf>,
     seen_stubs: usize,
 }
 
@@ -92,8 +82,11 @@ impl Staging {
             root: RootFolder::new(opened).at(Stage::Mounts, action)?,
             aside,
             staged: Vec::new(),
+            memory: Vec::new(),
+            devices: Devices::Made,
             made: Vec::new(),
             times: BTreeMap::new(),
+            holders: BTreeSet::new(),
             seen_stubs: 0,
         };
         match staging.put_all(job) {
@@ -111,7 +104,7 @@ impl Staging {
         // The name of the machine is the container's, and cannot be another one.
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         for (target, text) in network_texts(&Spec { hostname, ..job.spec.clone() }) {
-            self.put_file(target, text.as_bytes(), 0o644, None)?;
+            self.put_file(target, text.as_bytes())?;
         }
         let mut mounts: Vec<&Mount> = job.spec.mounts.iter().collect();
         mounts.sort_by_key(|mount| Path::new(mount.target()).components().count());
@@ -129,23 +122,23 @@ impl Staging {
         }
         let devices = self.put_folder("dev", 0o755)?;
         for (name, major, minor) in DEVICES {
-            let action = || format!("make /dev/{name}");
-            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
-            rustix::fs::mknodat(&devices, name, kind, mode, makedev(major, minor))
-                .at(Stage::Mounts, action)?;
-            // Apart from making it, so that the umask takes nothing away.
-            rustix::fs::chmodat(&devices, name, mode, AtFlags::empty())
-                .at(Stage::Mounts, action)?;
+            let made = make_device(&devices, name, (major, minor));
+            if !made.at(Stage::Mounts, || format!("make /dev/{name}"))? {
+                self.devices = Devices::Answered;
+            }
         }
-        for (name, target) in LINKS {
+        for (name, target) in DEVICE_LINKS {
             rustix::fs::symlinkat(target, &devices, name).at(Stage::Mounts, action)?;
         }
-        for (name, mode) in [("shm", 0o1777), ("mqueue", 0o1777)] {
+        for (name, mode) in [("shm", 0o1777), ("mqueue", 0o1777), ("pts", 0o755)] {
             drop(make_folder(&devices, name, mode).at(Stage::Mounts, action)?);
         }
         // A file system without devices makes them, and refuses to open them.
         let null = rustix::fs::openat(&devices, "null", OFlags::WRONLY, Mode::empty());
-        null.map(drop).at(Stage::Mounts, || "open a device in the store's folder")
+        if null.is_err() {
+            self.devices = Devices::Answered;
+        }
+        Ok(())
     }
 
     fn put_mount(&mut self, mount: &Mount) -> Attempt<()> {
@@ -158,7 +151,11 @@ impl Staging {
         match mount {
             Mount::Tmpfs { mode, .. } => self.put_folder(target, *mode).map(drop),
             Mount::Secret { content, mode, uid, gid, .. } => {
-                self.put_file(target, content.reveal(), *mode, Some((*uid, *gid)))
+                let rights = Rights { mode: *mode, uid: *uid, gid: *gid };
+                let (parent, name) = self.clear(target, Kind::File)?;
+                let file = MemoryFile::new((&parent, &name), content.reveal(), rights);
+                self.memory.push(file.at(Stage::Mounts, action)?);
+                Ok(())
             }
             Mount::Own { source, access, .. } => {
                 let (parent, name) = self.clear(target, Kind::Folder)?;
@@ -193,24 +190,14 @@ impl Staging {
         make_folder(&parent, &name, mode).at(Stage::Mounts, || format!("make {target}"))
     }
 
-    fn put_file(
-        &mut self,
-        target: &str,
-        content: &[u8],
-        mode: u32,
-        owner: Option<(u32, u32)>,
-    ) -> Attempt<()> {
+    fn put_file(&mut self, target: &str, content: &[u8]) -> Attempt<()> {
         let action = || format!("write {target}");
         let (parent, name) = self.clear(target, Kind::File)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o600));
         let mut file = std::fs::File::from(file.at(Stage::Mounts, action)?);
         file.write_all(content).at(Stage::Mounts, action)?;
-        if let Some((uid, gid)) = owner {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-            rustix::fs::fchown(&file, Some(uid), Some(gid)).at(Stage::Mounts, action)?;
-        }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).at(Stage::Mounts, action)
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)).at(Stage::Mounts, action)
     }
 
     /// Makes room at a path: what is there is set aside. Answers the folder and the name in it.
@@ -245,7 +232,12 @@ impl Staging {
         let mut was_made = false;
         for stub in fresh {
             let parent = stub.path.parent().unwrap_or(Path::new("")).to_owned();
+            if is_within(&self.staged, &parent) {
+                was_made |= stub.path == path;
+                continue;
+            }
             let before = (stub.parent_seconds, i64::from(stub.parent_nanoseconds));
+            self.holders.insert(parent.clone());
             self.times.entry(parent).or_insert((before, before));
             if stub.path == path { was_made = true } else { self.made.push(stub.path.clone()) }
         }
@@ -253,6 +245,9 @@ impl Staging {
     }
 
     fn note_time(&mut self, folder: &Path, fd: &OwnedFd) -> rustix::io::Result<()> {
+        if is_within(&self.staged, folder) {
+            return Ok(());
+        }
         let time = time_of(&rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH)?);
         self.times.entry(folder.to_owned()).or_insert((time, time));
         Ok(())
@@ -285,18 +280,31 @@ impl Staging {
         &self.root
     }
 
+    /// The files in memory, for whoever opens them in a program's place.
+    pub(super) fn memory_files(&self) -> io::Result<Vec<MemoryFile>> {
+        self.memory.iter().map(MemoryFile::try_clone).collect()
+    }
+
+    /// Where the usual devices are.
+    pub(super) fn devices(&self) -> Devices {
+        self.devices
+    }
+
+    /// Makes do without anybody who answers: what is in memory goes to the disk.
+    pub(super) fn stand_alone(&self) -> Attempt<()> {
+        if self.devices == Devices::Answered {
+            let reason = "this needs the capability MKNOD, and a file system that has devices; or system \
+                          calls that nobody else answers already";
+            return Err(Fault::new(Stage::Mounts, "make /dev/null", reason));
+        }
+        let written = self.memory.iter().try_for_each(MemoryFile::spill);
+        written.at(Stage::Mounts, || "write a secret")
+    }
+
     /// Takes everything out again, and puts back what was there. Whatever can be is, also after a failure.
     pub(super) fn take_out(mut self) -> Attempt<()> {
         let mut outcome = Ok(());
-        let mut found = BTreeMap::new();
-        for folder in self.times.keys() {
-            // A folder that the program removed has no time.
-            if let Ok(fd) = self.root.folder(folder)
-                && let Ok(stat) = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH)
-            {
-                found.insert(folder.clone(), time_of(&stat));
-            }
-        }
+        let times = self.times_to_keep();
         for staged in std::mem::take(&mut self.staged).into_iter().rev() {
             let action = || format!("take /{} out of the root file system", staged.path.display());
             let taken = self.take_one(&staged).at(Stage::Mounts, action);
@@ -314,15 +322,46 @@ impl Staging {
                 let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
             }
         }
-        for (folder, (before, after)) in &self.times {
-            let Some(time) = found.get(folder) else { continue };
-            // A time that the program gave stays.
-            let time = if time == after { before } else { time };
-            if let Ok(fd) = self.root.folder(folder) {
-                let _ = set_time(&fd, *time);
+        for (folder, time) in times {
+            if let Ok(fd) = self.root.folder(&folder) {
+                let _ = set_time(&fd, time);
             }
         }
         outcome
+    }
+
+    /// The times that folders get in the end: those from before, or what the program gave.
+    fn times_to_keep(&self) -> BTreeMap<PathBuf, Time> {
+        let mut kept = BTreeMap::new();
+        for (folder, (before, after)) in &self.times {
+            // A folder that the program removed has no time.
+            if let Ok(fd) = self.root.folder(folder)
+                && let Ok(stat) = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH)
+            {
+                let found = time_of(&stat);
+                let written = found != *after || self.has_later(folder, &fd, *after);
+                kept.insert(folder.clone(), if written { found } else { *before });
+            }
+        }
+        kept
+    }
+
+    /// Whether the program wrote to a file of a folder in which something had to be made. Where that is
+    /// mounted on, the folder counts as changed then, too.
+    fn has_later(&self, folder: &Path, fd: &OwnedFd, after: Time) -> bool {
+        let is_ours = |name: &Path| {
+            let path = folder.join(name);
+            self.staged.iter().any(|staged| staged.path == path)
+        };
+        let is_later = |name: &Path| {
+            let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| {
+                let time = (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0));
+                FileType::from_raw_mode(stat.st_mode) != FileType::Directory && time > after
+            })
+        };
+        self.holders.contains(folder)
+            && names(fd).is_ok_and(|all| all.iter().any(|name| !is_ours(name) && is_later(name)))
     }
 
     fn take_one(&self, staged: &Staged) -> rustix::io::Result<()> {
@@ -351,6 +390,11 @@ impl Staging {
     }
 }
 
+/// Whether a folder is, or is in, one that was put into the root file system: it goes as a whole.
+fn is_within(staged: &[Staged], folder: &Path) -> bool {
+    staged.iter().any(|staged| folder.starts_with(&staged.path))
+}
+
 /// A folder to set things aside in: the one that the root is in, but where that is another file system.
 fn beside(root: &Path) -> &Path {
     // A name without a folder is in the working one.
@@ -370,6 +414,22 @@ fn set_time(file: impl AsFd, (seconds, nanoseconds): Time) -> rustix::io::Result
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ },
     };
     rustix::fs::futimens(file, &times)
+}
+
+/// Makes a device that everybody may use, or a file in its place. Answers whether it is a device.
+fn make_device(
+    folder: &OwnedFd,
+    name: &str,
+    (major, minor): (u32, u32),
+) -> rustix::io::Result<bool> {
+    let rights = Mode::from_raw_mode(0o666);
+    let put = |kind, device| rustix::fs::mknodat(folder, name, kind, rights, device);
+    let outcome = put(FileType::CharacterDevice, makedev(major, minor));
+    let is_device = outcome != Err(Errno::PERM);
+    if is_device { outcome } else { put(FileType::RegularFile, 0) }?;
+    // Apart from making it, so that the umask takes nothing away.
+    rustix::fs::chmodat(folder, name, rights, AtFlags::empty())?;
+    Ok(is_device)
 }
 
 fn make_folder(parent: &OwnedFd, name: impl AsRef<Path>, mode: u32) -> rustix::io::Result<OwnedFd> {

@@ -7,8 +7,11 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 use crate::case::{Case, as_user};
+use crate::contained::{Contained, SAMPLE};
 use crate::differences::unexcused;
-use crate::support::{Bases, Buildah, Lines, Need, Sandbox, describe, install, run};
+use crate::support::{
+    Bases, Buildah, Lines, Missing, Need, Sandbox, describe, install, required, run,
+};
 
 /// A user who owns nothing here but a folder, and has no further ids.
 const UNPRIVILEGED: u32 = 54321;
@@ -25,6 +28,7 @@ pub struct World {
     /// Where the program is, readable by everybody.
     program: PathBuf,
     sandbox: Sandbox,
+    contained: Contained,
     folder: TempDir,
 }
 
@@ -43,7 +47,8 @@ impl World {
         run("chmod", &["-R", "a+rX", bases.registries_conf().parent().unwrap().to_str().unwrap()]);
         let program = folder.path().join("gondola");
         install(env!("CARGO_BIN_EXE_gondola"), &program);
-        Ok(Self { bases, buildah, program, sandbox: Sandbox::new(), folder })
+        let contained = Contained::default();
+        Ok(Self { bases, buildah, program, sandbox: Sandbox::new(), contained, folder })
     }
 
     /// Builds a case in every way; returns what is wrong with it.
@@ -72,8 +77,45 @@ impl World {
             faults.push(format!("  {}, and {} the second time", ours.digest, again.digest));
             faults.extend(unequal(&ours.lines, &again.lines));
         }
+        if SAMPLE.contains(&case.name.as_str()) {
+            match self.in_container(case, &folder, &ours) {
+                Err(missing) if !required() => {
+                    println!("{}: not built in a container: {missing}", case.name);
+                }
+                found => faults.extend(found?),
+            }
+        }
         // A failed case leaves its folder to look at, where it was asked for.
         run("rm", &["-rf", folder.to_str().unwrap()]);
+        Ok(faults)
+    }
+
+    /// Builds a case here and in a container; returns what differs.
+    pub fn check_in_container(&self, case: &Case) -> Need<Vec<String>> {
+        if let Some(why) = &case.not_in_container {
+            return Err(Missing::because(why.clone()));
+        }
+        self.make_bases(case)?;
+        let folder = self.folder.path().join(&case.name);
+        fs::create_dir(&folder).unwrap();
+        let ours = self.as_root(case, &folder)?;
+        let faults = self.in_container(case, &folder, &ours);
+        run("rm", &["-rf", folder.to_str().unwrap()]);
+        faults
+    }
+
+    fn in_container(&self, case: &Case, folder: &Path, ours: &Built) -> Need<Vec<String>> {
+        let own = folder.join("container");
+        let context = own.join("context");
+        fs::create_dir(&own).unwrap();
+        case.make_context(&context, None);
+        let shown = [&own, self.bases.registries_conf().parent().unwrap()].map(Path::to_path_buf);
+        let build = self.contained.command(&shown)?;
+        let there = self.build(build, case, &Place { context, own })?;
+        let mut faults = unequal(&ours.lines, &there.lines);
+        if there.digest != ours.digest && case.other_layers_in_container.is_none() {
+            faults.push(format!("  {}, and {} in a container", ours.digest, there.digest));
+        }
         Ok(faults)
     }
 

@@ -1,10 +1,13 @@
 //! Every Dockerfile of `fixtures/dockerfiles`, built by the program and by buildah: the resulting
 //! files and configurations are the same, line by line. Another build, by an unprivileged user, in
-//! another folder, with another umask and time zone and an empty store, gives the same digest.
+//! another folder, with another umask and time zone and an empty store, gives the same digest; so does
+//! one as root of a container that docker's engine starts with its default capabilities and profile, for
+//! a sample of the cases.
 //!
 //! A new case is a new folder; `case.rs` says what is in it. Has no test harness, because the cases
 //! share their bases: `cargo test --test dockerfile_equality [WORD]... [-- --list]` chooses cases
-//! whose name holds a word; `-- --lines` prints what buildah makes of them.
+//! whose name holds a word; `-- --lines` prints what buildah makes of them, and `-- --in-container`
+//! builds all of them here and in a container, and compares nothing else.
 
 #![expect(clippy::unwrap_used, reason = "a test, though one without a harness")]
 #![expect(clippy::print_stdout, reason = "this is the test runner")]
@@ -14,6 +17,7 @@ mod support;
 
 mod build;
 mod case;
+mod contained;
 mod differences;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +28,7 @@ use std::time::Instant;
 
 use build::World;
 use case::Case;
+use support::Need;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -49,7 +54,9 @@ fn main() -> ExitCode {
         judged.for_each(|case| world.print_theirs(case).unwrap());
         return ExitCode::SUCCESS;
     }
-    let results = run(&world, &cases);
+    let contained = words.iter().any(|word| word == "--in-container");
+    let check = if contained { World::check_in_container } else { World::check };
+    let results = run(&cases, &|case| check(&world, case));
     let count = |wanted: fn(&Outcome) -> bool| results.iter().filter(|it| wanted(it)).count();
     let failed = count(|it| matches!(it, Outcome::Failed(_)));
     let passed = count(|it| !matches!(it, Outcome::Failed(_)));
@@ -72,7 +79,7 @@ enum Outcome {
 }
 
 /// Runs the cases on as many threads as there are processors.
-fn run(world: &World, cases: &[Case]) -> Vec<Outcome> {
+fn run(cases: &[Case], check: &(dyn Fn(&Case) -> Need<Vec<String>> + Sync)) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -80,7 +87,7 @@ fn run(world: &World, cases: &[Case]) -> Vec<Outcome> {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = outcome(world, case);
+                    let outcome = outcome(case, check);
                     results.lock().unwrap().push(outcome);
                 }
             });
@@ -89,10 +96,10 @@ fn run(world: &World, cases: &[Case]) -> Vec<Outcome> {
     results.into_inner().unwrap()
 }
 
-fn outcome(world: &World, case: &Case) -> Outcome {
+fn outcome(case: &Case, check: &dyn Fn(&Case) -> Need<Vec<String>>) -> Outcome {
     let start = Instant::now();
     let _watched = support::Slow::watch(&case.name);
-    let ended = catch_unwind(AssertUnwindSafe(|| world.check(case)));
+    let ended = catch_unwind(AssertUnwindSafe(|| check(case)));
     let seconds = start.elapsed().as_secs_f32();
     let outcome = match ended {
         Ok(Ok(faults)) if faults.is_empty() => Outcome::Passed,

@@ -116,7 +116,7 @@ fn single_layer(context: &Context) {
     assert_eq!(context.output_of(&spec), "w:/new EROFS\nr:/etc/passwd ok\n");
 }
 
-fn secret(target: &str) -> Mount {
+pub fn secret(target: &str) -> Mount {
     let (target, content) = (target.to_owned(), Secret::new(*b"hunter2"));
     Mount::Secret { target, content, mode: 0o400, uid: 0, gid: 0 }
 }
@@ -265,7 +265,7 @@ fn working_directory(context: &Context) {
 }
 
 /// Every entry below a folder: its path, mode and number, and when its content changed.
-fn listing(folder: &Path) -> Vec<String> {
+pub fn listing(folder: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut pending = vec![folder.to_owned()];
     while let Some(path) = pending.pop() {
@@ -292,12 +292,14 @@ fn staged_spec(context: &Context, arguments: &[&str]) -> Spec {
     });
     spec.mounts.push(bind(&context.folder.join("shown"), "/data", Access::ReadOnly));
     spec.mounts.push(Mount::Tmpfs { target: "/t".to_owned(), size_bytes: None, mode: 0o1777 });
+    // In what is itself put there, and in a folder that the image has, too.
+    spec.mounts.push(bind(&context.folder.join("shown"), "/dev/pipes/one", Access::ReadOnly));
     spec
 }
 
 /// An image that was made elsewhere has files where others mount.
 fn staged(context: &Context) {
-    for folder in ["base/dev", "base/data/sub", "cache/kept", "shown"] {
+    for folder in ["base/dev/pipes", "base/data/sub", "cache/kept", "shown"] {
         fs::create_dir_all(context.folder.join(folder)).unwrap();
     }
     fs::write(context.base.join("dev/null"), "no device").unwrap();

@@ -24,6 +24,7 @@ mod reach;
 mod settings;
 #[path = "../support/slow.rs"]
 mod slow;
+mod unmounted;
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -59,6 +60,7 @@ fn all() -> Vec<Case> {
         reach::CASES,
         network::CASES,
         owners::CASES,
+        unmounted::CASES,
         bench::CASES,
     ];
     let rows = lists.into_iter().flatten();

@@ -74,6 +74,9 @@ pub const LOCKED_DOWN: [&str; 8] = [
     "--network=none",
 ];
 
+/// Where the program is in [`Docker::image_with_gondola`].
+pub const GONDOLA: &str = "/usr/bin/gondola";
+
 impl Docker {
     /// Makes a container image with the program, what it is linked to, further files and nothing else.
     pub fn image_with_gondola(&self, folder: &Path, further: &[(&Path, &str)]) -> String {
@@ -82,7 +85,7 @@ impl Docker {
         let linked = run("ldd", &[binary]);
         let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
         let libraries = libraries.map(|file| (Path::new(file), file));
-        let all = libraries.chain([(binary, "/usr/bin/gondola")]).chain(further.iter().copied());
+        let all = libraries.chain([(binary, GONDOLA)]).chain(further.iter().copied());
         for (file, name) in all {
             let target = tree.join(name.trim_start_matches('/'));
             fs::create_dir_all(target.parent().unwrap()).unwrap();

@@ -43,7 +43,7 @@ mod tokens;
 pub use bases::{Base, Bases};
 pub use buildah::Buildah;
 pub use busybox::Busybox;
-pub use engine::{Containerd, Docker, LOCKED_DOWN, Podman};
+pub use engine::{Containerd, Docker, GONDOLA, LOCKED_DOWN, Podman};
 pub use fault_server::{Answer, Auth, Change, Fault, FaultServer, Location, Mount, Quirks, Rule};
 pub use fault_server::{Scopes, Seen, TokenAuth};
 pub use files::Lines;
