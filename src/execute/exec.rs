@@ -222,7 +222,11 @@ impl Execution {
         } else {
             format!("{how}, and said last:\n  {}", lines.join("\n  "))
         };
-        let error = Error::new(ErrorKind::Program, action).because(quoted);
+        let kind = match exit {
+            Exit::Code(code) => ErrorKind::Exited(*code),
+            _ => ErrorKind::Program,
+        };
+        let error = Error::new(kind, action).because(quoted);
         match (exit, &self.foreign) {
             (Exit::NotExecutable(_), Some(platform)) => error.hint(format!(
                 "register an emulator of {platform} with binfmt_misc, or compile natively: \

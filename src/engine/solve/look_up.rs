@@ -63,7 +63,8 @@ impl Solver {
         }
         for basis in Basis::known(&self.table.scope) {
             let store = &self.options.transport.store;
-            if let Some(found) = StepOutput::remembered(store, wanted.key, basis)? {
+            let oldest = self.options.oldest();
+            if let Some(found) = StepOutput::remembered(store, wanted.key, basis, oldest)? {
                 return Ok(Some((Arc::new(self.perhaps_made(found)), Origin::Store)));
             }
         }
