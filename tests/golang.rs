@@ -447,6 +447,7 @@ fn request(folder: PathBuf, variables: &BTreeMap<String, String>) -> (BuildConte
     let programs = Programs { folder, targets: vec![target], overrides: Vec::new(), created: 0 };
     let caches = Caches {
         off: false,
+        off_by: None,
         longest_age: None,
         pull: false,
         explain: false,

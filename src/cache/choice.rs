@@ -10,6 +10,8 @@ use crate::store::CacheScope;
 pub struct Caches {
     /// Whether results of earlier builds are passed over.
     pub off: bool,
+    /// What says so, where that is not `--no-cache`.
+    pub off_by: Option<&'static str>,
     /// Results of steps that the store remembers count for this long; for ever where nothing is said.
     pub longest_age: Option<Duration>,
     /// Whether tags are looked up again: those of bases, and those that the lock file has.

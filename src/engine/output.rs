@@ -208,7 +208,7 @@ impl StepOutput {
         let StepRecord { created, layer, kept, executed, instruction } = record;
         let label = instruction;
         let output = Self::new(key.to_owned(), created, packed(layer), kept).on(basis);
-        Ok(Some(Self { label, executed, ..output }))
+        Ok(Some(Self { executed, label, ..output }))
     }
 
     /// What is known of a step that was executed before, whether its layer is here or not.

@@ -182,7 +182,7 @@ impl Credentials {
             before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
         };
         let mut all = self.asked_helpers.iter();
-        all.find(|(_, domains)| domains.iter().any(|it| is_in(&it))).map(|(name, _)| *name)
+        all.find(|(_, domains)| domains.iter().any(is_in)).map(|(name, _)| *name)
     }
 
     /// Forgets what helpers said: it may have expired.
@@ -342,6 +342,20 @@ mod tests {
         {
             Login::Password { user, .. } => user,
             other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_helper_that_was_asked_for_is_asked_for_its_domains_alone() {
+        let credentials = Credentials::anonymous().with_helper("gcr", &["gcr.io", "pkg.dev"]);
+        for (registry, expected) in [
+            ("gcr.io", Some("gcr")),
+            ("eu.gcr.io", Some("gcr")),
+            ("europe-docker.pkg.dev", Some("gcr")),
+            ("notgcr.io", None),
+            ("gcr.io.example.com", None),
+        ] {
+            assert_eq!(credentials.helper_for(registry), expected, "{registry}");
         }
     }
 

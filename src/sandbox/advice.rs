@@ -111,7 +111,8 @@ impl Place {
             restricts_namespaces: setting("proc/sys/kernel/apparmor_restrict_unprivileged_userns")
                 == "1",
             forbids_namespaces: setting("proc/sys/kernel/unprivileged_userns_clone") == "0",
-            in_container: is_marked || is_on_layers(&mounts, Path::new("/")),
+            in_container: is_on_layers(&mounts, Path::new("/"))
+                || is_marked && !is_on_a_disk(&mounts),
             store_on_layers: is_on_layers(&mounts, &folder),
         }
     }
@@ -252,7 +253,9 @@ impl Place {
         let reason = format!("cannot {}: {}", fault.action, fault.reason);
         let privileges = Fix { with_privileges: self.no_new_privileges, ..Fix::default() };
         if fault.reason.contains("no such program") {
-            return (reason, Some(Fix { program: Some(UIDMAP), ..privileges }));
+            // An image rarely has the one without the other.
+            let program = Some(if self.in_container { UIDMAP_AND_RANGE } else { UIDMAP });
+            return (reason, Some(Fix { program, ..privileges }));
         }
         if self.no_new_privileges && !self.is_root {
             let why = format!("{reason}; newuidmap gets no rights of its own here (no_new_privs)");
@@ -264,6 +267,8 @@ impl Place {
 }
 
 const UIDMAP: &str = "uidmap (elsewhere: shadow-utils)";
+const UIDMAP_AND_RANGE: &str = "uidmap (elsewhere: shadow-utils) and a range of ids for the user \
+                                (/etc/subuid and /etc/subgid)";
 const RANGE: &str = "a range of ids for the user (/etc/subuid and /etc/subgid)";
 const SUBIDS: &str =
     "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$USER\"";
@@ -277,14 +282,39 @@ fn lacking(capabilities: &BTreeSet<&str>) -> String {
 
 /// Whether a folder is on the layers of a container: on a mounted overlay.
 fn is_on_layers(mounts: &str, folder: &Path) -> bool {
-    let mount = |line: &str| {
+    mount_of(mounts, folder).is_some_and(|mount| mount.kind == "overlay")
+}
+
+/// Whether the root is a whole disk, as a machine's own is: one that was made of an image has the image's
+/// marks.
+fn is_on_a_disk(mounts: &str) -> bool {
+    let root = mount_of(mounts, Path::new("/"));
+    root.is_some_and(|mount| mount.root == "/" && mount.source.starts_with("/dev/"))
+}
+
+/// A line of `/proc/self/mountinfo`.
+struct MountLine<'a> {
+    /// What of the file system is mounted.
+    root: &'a str,
+    at: &'a str,
+    kind: &'a str,
+    source: &'a str,
+}
+
+impl<'a> MountLine<'a> {
+    fn read(line: &'a str) -> Option<Self> {
         let (before, after) = line.split_once(" - ")?;
-        let at = before.split(' ').nth(4)?.to_owned();
-        Some((at, after.split(' ').next()?.to_owned()))
-    };
-    // Of mounts at one place the last is seen.
-    let above = mounts.lines().filter_map(mount).filter(|(at, _)| folder.starts_with(at));
-    above.max_by_key(|(at, _)| at.len()).is_some_and(|(_, kind)| kind == "overlay")
+        let mut before = before.split(' ').skip(3);
+        let (root, at) = (before.next()?, before.next()?);
+        let mut after = after.split(' ');
+        Some(Self { root, at, kind: after.next()?, source: after.next()? })
+    }
+}
+
+/// The mount that a folder is on. Of those at one place the last is seen.
+fn mount_of<'a>(mounts: &'a str, folder: &Path) -> Option<MountLine<'a>> {
+    let all = mounts.lines().filter_map(MountLine::read);
+    all.filter(|mount| folder.starts_with(mount.at)).max_by_key(|mount| mount.at.len())
 }
 
 impl Fix {
@@ -299,6 +329,12 @@ impl Fix {
     /// Whether it has the store in another folder.
     pub(super) fn moves_store(&self) -> bool {
         self.folder
+    }
+
+    /// What of it lets root do what it may.
+    pub(super) fn of_filters(&self) -> Self {
+        let Self { without_filter, without_profile, .. } = *self;
+        Self { without_filter, without_profile, ..Self::default() }
     }
 
     /// With what another one changes.
@@ -606,6 +642,23 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_whose_disk_was_made_of_a_containers_image_is_none() {
+        let disk = "1 0 254:0 / / rw - ext4 /dev/vda rw\n";
+        let part = "1 0 254:0 /var/lib/docker/vfs/dir/a / rw - ext4 /dev/vda rw\n";
+        for (mounts, marked, expected) in [
+            (disk, true, false),
+            (disk, false, false),
+            (part, true, true),
+            (part, false, false),
+            ("1 0 0:5 / / rw - overlay overlay rw\n", false, true),
+        ] {
+            let root = Root::of(0, DOCKERS, 0).with("proc/self/mountinfo", mounts);
+            let root = if marked { root.with(".dockerenv", "") } else { root };
+            assert_eq!(root.place("/").in_container, expected, "{mounts} {marked}");
+        }
+    }
+
+    #[test]
     fn layers_that_cannot_be_mounted_need_another_folder() {
         let fault = refused(Stage::Overlay, "mount the layers", libc::EINVAL);
         let host = Root::of(1000, 0, 0);
@@ -629,6 +682,10 @@ mod tests {
             "sudo apt-get install uidmap (elsewhere: shadow-utils)"
         );
         let (_, fix) = said(&container.place("/volume"), Isolation::NsSubuid, &none);
-        assert_eq!(fix, "put uidmap (elsewhere: shadow-utils) into the image");
+        assert_eq!(
+            fix,
+            "put uidmap (elsewhere: shadow-utils) and a range of ids for the user (/etc/subuid and \
+             /etc/subgid) into the image"
+        );
     }
 }

@@ -81,11 +81,9 @@ impl Findings {
             }
             None => "here Go packages are built, and no RUN of a Dockerfile is executed".to_owned(),
         };
-        let better = self.better_than(steps).and_then(|it| Some((it.isolation, it.fix.as_ref()?)));
-        match better {
-            Some((isolation, fix)) => {
-                format!("{line}; for {isolation} ({}): {fix}", isolation.runs())
-            }
+        let better = self.better_than(steps).filter(|finding| finding.fix.is_some());
+        match better.map(|finding| finding.isolation) {
+            Some(better) => format!("{line}; better: {better} ({}), by its fix", better.runs()),
             None => line,
         }
     }
@@ -156,7 +154,11 @@ fn add_what_namespaces_need(trials: &mut [Trial]) {
                 with(fix)
             }
             (Isolation::NsSubuid, None, Some((_, fix))) => with(fix),
-            (Isolation::NsRoot | Isolation::Ns, Some((_, fix)), _) if needs_layers => with(fix),
+            (Isolation::Ns, Some((_, fix)), _) if needs_layers => with(fix),
+            // Root needs no user namespace, and the same mounts.
+            (Isolation::NsRoot, Some((_, Some(fix))), _) if needs_layers => {
+                with(&Some(fix.of_filters()))
+            }
             _ => own,
         };
     }
@@ -337,14 +339,14 @@ pub(super) mod tests {
         for (working, expected) in [
             (
                 &[Isolation::Toolchain][..],
-                "here Go packages are built, and no RUN of a Dockerfile is executed; for ns \
-                 (everything; file owners are recorded): switch it on",
+                "here Go packages are built, and no RUN of a Dockerfile is executed; better: ns \
+                 (everything; file owners are recorded), by its fix",
             ),
             (
                 &[Isolation::InContainer, Isolation::Toolchain],
                 "here Go packages and Dockerfiles are built, steps by in-container: most steps, as \
-                 root of the container that gondola runs in; steps are no boundary; for ns \
-                 (everything; file owners are recorded): switch it on",
+                 root of the container that gondola runs in; steps are no boundary; better: ns \
+                 (everything; file owners are recorded), by its fix",
             ),
             (
                 &[Isolation::NsRoot, Isolation::Ns],

@@ -199,6 +199,7 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     ];
     let ran: Run = executor(&sandbox, &words).success();
     assert!(ran.stdout.contains("COPY hello.txt /"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("no --cache"), "{}", ran.stdout);
     ran.says("--dryrun: nothing is built, so --tar-path, --oci-layout-path, --digest-file writes");
     for path in ["app.tar", "layout", "new"] {
         assert!(!sandbox.path(path).exists(), "{path}");

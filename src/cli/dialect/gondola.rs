@@ -491,6 +491,7 @@ fn request(args: &BuildArgs, source: Source, environment: &Environment) -> Resul
         Source::Prebuilt(_) => (
             Caches {
                 off: args.no_cache,
+                off_by: None,
                 longest_age: None,
                 pull: false,
                 explain: result.explain,
@@ -526,6 +527,7 @@ fn caches(args: &BuildArgs, environment: &Environment) -> Result<Caches> {
     Ok(Caches {
         explain: args.result.explain,
         off: args.no_cache,
+        off_by: None,
         longest_age: None,
         pull: args.pull,
         scope: if args.no_shared_caches {

@@ -213,6 +213,7 @@ pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild>
         source: Source::Dockerfile(Box::new(source)),
         caches: Caches {
             off: args.cache != Some(true),
+            off_by: Some("no --cache"),
             longest_age: Some(cache::longest_age(args)?),
             pull: true,
             explain: explains,

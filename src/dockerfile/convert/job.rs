@@ -60,6 +60,8 @@ pub enum FileSource {
 pub struct CachePolicy {
     /// No result is used.
     pub off: bool,
+    /// What says so, where that is not `--no-cache`.
+    pub off_by: Option<&'static str>,
     /// Results that the store remembers count for this long; for ever where nothing is said.
     pub longest_age: Option<Duration>,
     /// Stages whose results are not used, in lower case.

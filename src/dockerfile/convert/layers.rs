@@ -1,15 +1,18 @@
 //! Which layers become of what steps added: one for each, or one for all; with or without some paths.
 
+use std::io::{Cursor, Read as _};
 use std::sync::Arc;
 
 use super::job::LayerChoice;
 use crate::blocking::blocking;
 use crate::dockerfile::context::{Archive, open_archive, read_archive};
 use crate::engine::{LayerRecord, Packer, Snapshot, Solver, StepOutput};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{BlobLocation, Layer};
-use crate::layer::{Below, Content, Merge, TreePath};
+use crate::layer::{Below, Content, Merge, TreePath, Whiteout, decompress, detect, entries};
 use crate::oci::History;
+use crate::registry::BlobSource as _;
+use crate::transport::concurrently;
 
 /// The files of a stage with the layers that were asked for; `history` says then which of its entries
 /// have one.
@@ -26,15 +29,14 @@ pub(super) async fn chosen(
     let packer = Arc::new(Packer { transport, encoding, threads: options.cores });
     let below = if snapshot.base.is_some() { Below::Layers } else { Below::Nothing };
     let size = if choice.single { snapshot.steps.len() } else { 1 };
+    let store = &packer.transport.store;
+    let layers = snapshot.steps.iter().map(|step| step.stored_layer(store));
+    let layers: Vec<Layer> = concurrently(layers, packer.transport.jobs).await?;
     let mut steps = Vec::new();
     // For each step, whether it has a layer.
     let mut kept = Vec::new();
-    for group in snapshot.steps.chunks(size) {
-        let mut layers = Vec::new();
-        for step in group {
-            layers.push(step.stored_layer(&packer.transport.store).await?);
-        }
-        let (packer, without) = (packer.clone(), choice.without.clone());
+    for (group, layers) in snapshot.steps.chunks(size).zip(layers.chunks(size)) {
+        let (packer, layers, without) = (packer.clone(), layers.to_vec(), choice.without.clone());
         let outcome = blocking(move || rewrite(&packer, &layers, below, &without)).await?;
         let last = &group[group.len() - 1];
         let step = match outcome {
@@ -72,6 +74,12 @@ fn rewrite(
     below: Below,
     without: &[TreePath],
 ) -> Result<Outcome> {
+    // Most layers have nothing that is left out: their contents are not looked at.
+    if let [only] = layers
+        && !has_any(only, without)?
+    {
+        return Ok(Outcome::Same);
+    }
     let mut merge = Merge::over(below);
     // Large files wait in folders until they are packed.
     let mut folders = Vec::new();
@@ -81,14 +89,33 @@ fn rewrite(
         merge.add(&unpacked.tree, &unpacked.implied)?;
         folders.push(folder);
     }
-    if !merge.leave_out(without) && layers.len() == 1 {
-        return Ok(Outcome::Same);
-    }
+    merge.leave_out(without);
     let tree = merge.into_tree()?;
     if tree.is_empty() {
         return Ok(Outcome::Nothing);
     }
     packer.pack("single layer", &tree).map(Outcome::Other)
+}
+
+/// Whether a layer has any of these paths, or says something of them.
+fn has_any(layer: &Layer, without: &[TreePath]) -> Result<bool> {
+    let mut blob = layer.blob.open()?;
+    let action = || format!("read layer {}", layer.blob.descriptor.digest);
+    let mut start = [0; 4];
+    let known = blob.read(&mut start).cannot(action)?;
+    let whole = Cursor::new(start).take(known as u64).chain(blob);
+    for entry in entries(decompress(detect(&start[..known]), whole)?) {
+        let entry = entry?;
+        let path = match entry.whiteout() {
+            Some(Whiteout::Removed(path)) => Some(path),
+            Some(Whiteout::Opaque(folder)) => folder,
+            None => entry.tree_path()?,
+        };
+        if path.is_some_and(|path| without.iter().any(|it| path == *it || path.is_below(it))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn open(layer: &Layer) -> Result<Archive> {
