@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Network,
     /// A child process such as `go` ended with a failure of its own.
     Program,
+    /// A program of a build's step ended with this exit code.
+    Exited(u8),
     /// What was asked for exists in the format but not in gondola or on this machine.
     Unsupported,
     /// Ctrl-C or SIGTERM. Exit code 130.

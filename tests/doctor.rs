@@ -12,7 +12,10 @@ use std::process::Command;
 
 use fs_err as fs;
 use serde_json::Value;
-use support::{BaseImage, Ranged, Registry, Run, Sandbox, install, need, program, root};
+use support::{
+    BaseImage, Docker, GONDOLA, Ranged, Registry, Run, Sandbox, install, need,
+    program, root,
+};
 
 #[test]
 fn doctor_tells_of_every_isolation_why_it_does_not_work_and_what_to_do() {
@@ -20,7 +23,11 @@ fn doctor_tells_of_every_isolation_why_it_does_not_work_and_what_to_do() {
     let text = sandbox.gondola(&["doctor"]).success().stdout;
     let json = sandbox.gondola(&["doctor", "--json"]).success().stdout;
     let findings: Value = serde_json::from_str(&json).unwrap();
-    let findings = findings.as_array().unwrap();
+    let (verdict, findings) = findings.as_array().unwrap().split_last().unwrap();
+    let summary = verdict["summary"].as_str().unwrap();
+    assert!(text.ends_with(&format!("\n\n{summary}\n")), "{summary} in {text}");
+    let steps = findings.iter().find(|found| found["works"] == true).unwrap()["isolation"].clone();
+    assert!(verdict["steps"].is_null() || verdict["steps"] == steps, "{verdict}");
     let isolations: Vec<&str> =
         findings.iter().map(|found| found["isolation"].as_str().unwrap()).collect();
     assert_eq!(
@@ -72,7 +79,8 @@ fn a_store_that_cannot_be_written_to_is_a_finding() {
     assert!(text.contains("\ntoolchain "), "{text}");
     let json = Run::of(&mut doctor(&["--json"])).success().stdout;
     let findings: Value = serde_json::from_str(&json).unwrap();
-    let (last, isolations) = findings.as_array().unwrap().split_last().unwrap();
+    let (_, findings) = findings.as_array().unwrap().split_last().unwrap();
+    let (last, isolations) = findings.split_last().unwrap();
     assert_eq!(last["store"], sandbox.store().to_str().unwrap());
     assert_eq!(last["works"], false);
     assert_eq!(isolations.len(), 7);
@@ -174,4 +182,72 @@ fn only_the_sandbox_that_fails_by_itself_is_forgotten() {
     assert!(!ranged.exists(), "{:?}", remembered(&sandbox));
     assert_eq!(others(remembered(&sandbox)), others(known));
     run(&[]).code(127);
+}
+
+/// A container in which an isolation does not work, until the fix is followed.
+struct Place {
+    options: &'static [&'static str],
+    isolation: &'static str,
+    /// What the fix must have, so that it is the one that is meant.
+    fix: &'static str,
+}
+
+#[test]
+fn a_fix_that_is_proposed_helps_in_the_next_container() {
+    let busybox = need!(program("busybox"));
+    let docker = need!(Docker::start());
+    let sandbox = Sandbox::new();
+    let image = docker.image_with_gondola(&sandbox.path("image"), &[]);
+    let context = sandbox.path("context");
+    fs::create_dir_all(&context).unwrap();
+    fs::copy(busybox, context.join("busybox")).unwrap();
+    let steps = "FROM scratch\nCOPY busybox /bin/sh\nCOPY --chown=5:6 busybox /d/f\n\
+                 RUN [\"/bin/sh\", \"-c\", \"echo built >/x\"]\n";
+    fs::write(context.join("Dockerfile"), steps).unwrap();
+    let source = format!("--volume={}:/context:ro", context.display());
+    let usual = ["run", "--rm", "--network=none", "--env=HOME=/tmp", "--env=GONDOLA_HOME=/tmp/s"];
+    let command = |options: &[&str], words: &[&str]| {
+        let all = [&usual[..], &[source.as_str()], options, &[image.as_str(), GONDOLA], words];
+        Run::of(&mut docker.command(&all.concat()))
+    };
+    let found = |options: &[&str], isolation: &str| {
+        let json = command(options, &["doctor", "--json"]).success().stdout;
+        let findings: Value = serde_json::from_str(&json).unwrap();
+        let all = findings.as_array().unwrap();
+        let found = all.iter().find(|found| found["isolation"] == isolation).unwrap().clone();
+        (found, all.last().unwrap()["summary"].as_str().unwrap().to_owned())
+    };
+    for Place { options, isolation, fix } in [
+        Place { options: &[], isolation: "ns", fix: "seccomp=unconfined" },
+        Place { options: &[], isolation: "ns-root", fix: "--cap-add SYS_ADMIN" },
+        Place { options: &["--user=4321"], isolation: "ns", fix: "--tmpfs /store" },
+        Place { options: &["--user=4321"], isolation: "in-container", fix: "--user 0" },
+        Place { options: &["--cap-drop=ALL"], isolation: "in-container", fix: "--cap-add CHOWN" },
+        Place {
+            options: &["--security-opt=seccomp=unconfined"],
+            isolation: "ns",
+            fix: "--volume gondola:/store",
+        },
+    ] {
+        let case = format!("{isolation} with {options:?}");
+        let (before, summary) = found(options, isolation);
+        assert_eq!(before["works"], false, "{case}: {before}");
+        let told = before["fix"].as_str().unwrap();
+        assert!(told.contains(fix), "{case}: {told}");
+        if isolation == "ns" {
+            let better = "better: ns (everything; file owners are recorded), by its fix";
+            assert!(summary.ends_with(better), "{case}: {summary}");
+        }
+        let words = told.strip_prefix("docker run ").unwrap().split(';').next().unwrap();
+        let words: Vec<&str> = words.split(' ').collect();
+        let with = [options, &words].concat();
+        let (after, _) = found(&with, isolation);
+        assert_eq!(after["works"], true, "{case}: {after} with {with:?}");
+        let sandbox = format!("--sandbox={isolation}");
+        let build = ["build", "-t", "x", "-f", "/context/Dockerfile", &sandbox, "/context"];
+        command(&with, &build).success();
+    }
+    let (ids, _) = found(&[], "ns-subuid");
+    assert_ne!(ids["fix"].as_str().map(|fix| fix.starts_with("sudo")), Some(true), "{ids}");
+    assert!(ids["reason"].as_str().unwrap().contains("system-call filter"), "{ids}");
 }

@@ -445,7 +445,15 @@ fn request(folder: PathBuf, variables: &BTreeMap<String, String>) -> (BuildConte
     let patterns = vec!["./cmd/server".to_owned()];
     let target = Target { patterns, prebuilt: Vec::new(), grouping: Grouping::Separate, settings };
     let programs = Programs { folder, targets: vec![target], overrides: Vec::new(), created: 0 };
-    let caches = Caches { off: false, pull: false, explain: false, scope: None, are_shared: true };
+    let caches = Caches {
+        off: false,
+        off_by: None,
+        longest_age: None,
+        pull: false,
+        explain: false,
+        scope: None,
+        are_shared: true,
+    };
     let source = Source::GoPackages(programs);
     let isolation = IsolationRequest::default();
     (context, Request { source, caches, isolation, outputs: Outputs::default() })

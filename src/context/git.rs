@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result, nearest};
 use crate::literal;
-use crate::secret;
+use crate::secret::{self, Secret};
 
 /// A repository, and which of its trees is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,26 @@ pub struct GitSource {
     pub keep_git_dir: Option<bool>,
     /// Whether its submodules are fetched, where the address says that.
     pub submodules: Option<bool>,
+    /// User and password, where they stand elsewhere than in the address.
+    pub login: Option<(String, Secret)>,
+    /// How much of the history is fetched.
+    pub history: FetchedHistory,
+    /// Whether the server's certificate is not looked at.
+    pub unverified: bool,
     /// What is wrong with the query of its address.
     wrong: Option<String>,
+}
+
+/// How much of a repository's history is fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FetchedHistory {
+    /// As little as the server can give.
+    #[default]
+    Least,
+    /// So many commits, if the server can give a part.
+    Commits(u32),
+    /// All of it, with tags.
+    All,
 }
 
 /// What the query of an address can say.
@@ -60,6 +78,9 @@ impl GitSource {
             folder: None,
             keep_git_dir: None,
             submodules: None,
+            login: None,
+            history: FetchedHistory::Least,
+            unverified: false,
             wrong: None,
         }
     }
@@ -179,6 +200,12 @@ impl GitSource {
     fn access(&self, folder: &Path) -> Option<Access> {
         let mut url = url::Url::parse(&self.remote).ok()?;
         let is_web = matches!(url.scheme(), "http" | "https");
+        if let Some((user, password)) = self.login.as_ref().filter(|_| is_web) {
+            // Neither can fail for an address with a host.
+            let _ = url.set_username(user);
+            let _ = url.set_password(Some(password.reveal()));
+        }
+        let asked = self.login.is_some();
         if !is_web || url.username().is_empty() && url.password().is_none() {
             return None;
         }
@@ -186,7 +213,8 @@ impl GitSource {
         let user = percent_encoding::percent_decode_str(url.username()).decode_utf8_lossy();
         let mut settings = format!("[credential \"{origin}\"]\n\tusername = {}\n", quoted(&user));
         let mut login = None;
-        if let Some(password) = url.password() {
+        // An empty one is one, too, where it was given: a token in the place of a user has no password.
+        if let Some(password) = url.password().or(asked.then_some("")) {
             let file = folder.join(LOGIN).display().to_string().replace('\'', "'\\''");
             let helper = quoted(&format!("store --file='{file}'"));
             // The empty one forgets the user's own, which would be told the password, too.
@@ -314,7 +342,12 @@ impl Git<'_> {
     async fn fetch<'a>(&self, wanted: &'a str) -> Result<&'a str> {
         let (quiet, origin) = ("--quiet", "origin");
         // Not every server can give a part of the history, or a commit that no branch points to.
-        for depth in [Some("--depth=1"), None] {
+        let depth = match self.source.history {
+            FetchedHistory::Least => Some("--depth=1".to_owned()),
+            FetchedHistory::Commits(count) => Some(format!("--depth={count}")),
+            FetchedHistory::All => Some("--tags".to_owned()),
+        };
+        for depth in [depth.as_deref(), None] {
             let words = ["fetch", quiet].into_iter().chain(depth).chain([origin, wanted]);
             if self.run(&words.collect::<Vec<_>>()).await.is_ok() {
                 return Ok("FETCH_HEAD");
@@ -353,6 +386,9 @@ impl Git<'_> {
         }
         command.args(arguments).current_dir(&self.folder).env_clear().envs(self.variables);
         command.env("GIT_TERMINAL_PROMPT", "0").env_remove("GIT_DIR").env_remove("GIT_WORK_TREE");
+        if self.source.unverified {
+            command.env("GIT_SSL_NO_VERIFY", "1");
+        }
         command.stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(|error| {
             let hint = "install git: it is what fetches repositories";

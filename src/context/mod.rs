@@ -15,9 +15,9 @@ pub mod ignore;
 mod known;
 
 pub use archive::{
-    Unpacked, archive as as_archive, below as folder_of_archive, open as open_archive,
+    Archive, Unpacked, archive as as_archive, below as folder_of_archive, open as open_archive,
     read as read_archive,
 };
 pub use digests::Digests;
 pub use folder::{Folder, open as open_folder};
-pub use git::{Checkout, GitSource};
+pub use git::{Checkout, FetchedHistory, GitSource};

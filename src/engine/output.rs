@@ -77,6 +77,9 @@ struct StepRecord {
     created: String,
     layer: LayerRecord,
     kept: Option<String>,
+    /// When it really was executed, in seconds since 1970. Earlier versions did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    executed: Option<i64>,
     /// What messages call the step, for people. Earlier versions did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instruction: Option<String>,
@@ -112,6 +115,8 @@ pub struct StepOutput {
     pub basis: Basis,
     /// When it was executed, as histories write it.
     pub created: String,
+    /// When it really was executed, in seconds since 1970, where that is known.
+    executed: Option<i64>,
     /// What it added, where that was made by this process and without a sandbox.
     pub tree: Option<Arc<Tree>>,
     #[expect(dead_code, reason = "it holds the contents of the tree's files until it is dropped")]
@@ -134,12 +139,13 @@ impl StepOutput {
     /// A step whose layer is packed, or is being packed.
     pub fn new(key: String, created: String, layer: Packing, kept: Option<String>) -> Self {
         let (kept, basis, guards) = (Mutex::new(kept), Basis::Key, Vec::new());
-        let (tree, label, elsewhere, before) = (None, None, None, None);
+        let (executed, tree, label, elsewhere, before) = (None, None, None, None, None);
         let (is_of_program, made_of) = (false, OnceLock::new());
         Self {
             key,
             basis,
             created,
+            executed,
             tree,
             guards,
             layer,
@@ -152,9 +158,20 @@ impl StepOutput {
         }
     }
 
+    /// A layer that is there, and that no key leads to.
+    pub fn of_layer(layer: LayerRecord, created: String) -> Self {
+        Self::new(layer.diff_id.to_string(), created, packed(layer), None)
+    }
+
     /// What stands for a step that was planned and not executed: it has no layer.
     pub(super) fn planned(key: String) -> Self {
         Self::new(key, String::new(), watch::channel(None).1, None)
+    }
+
+    /// A step that was executed then, in seconds since 1970.
+    #[must_use]
+    pub fn executed_at(self, time: i64) -> Self {
+        Self { executed: Some(time), ..self }
     }
 
     /// A step that messages call so.
@@ -231,25 +248,32 @@ impl StepOutput {
 
     /// A step whose layer must be fetched before it is used.
     pub fn elsewhere(entry: Entry, backend: Arc<dyn Backend>) -> Self {
-        let Entry { key, created, layer, made_of, .. } = entry;
+        let Entry { key, created, executed, layer, made_of } = entry;
         let elsewhere = Some(Elsewhere { backend, fetched: OnceCell::new() });
-        let output = Self { elsewhere, ..Self::new(key, created, packed(layer), None) };
+        let output = Self::new(key, created, packed(layer), None).executed_at(executed);
         output.set_made_of(made_of);
-        output
+        Self { elsewhere, ..output }
     }
 
-    /// A step that was executed before, where that is known and its layer is here.
-    pub(super) fn remembered(store: &Store, key: &str, basis: Basis) -> Result<Option<Self>> {
+    /// A step that was executed before, where that is known and its layer is here. Where there is an
+    /// `oldest` time, one that was executed earlier counts as absent, or at a time that nobody knows.
+    pub(super) fn remembered(
+        store: &Store,
+        key: &str,
+        basis: Basis,
+        oldest: Option<i64>,
+    ) -> Result<Option<Self>> {
         let Some(record) = basis.record_key(key) else { return Ok(None) };
         let Some(record) = store.get_record::<StepRecord>(STEPS, &record) else { return Ok(None) };
-        if !record.layer.is_in(store)? {
+        let is_old = oldest.is_some_and(|oldest| record.executed.is_none_or(|at| at < oldest));
+        if is_old || !record.layer.is_in(store)? {
             return Ok(None);
         }
-        let StepRecord { created, layer, kept, instruction, made_of } = record;
+        let StepRecord { created, layer, kept, executed, instruction, made_of } = record;
         let label = instruction;
         let output = Self::new(key.to_owned(), created, packed(layer), kept).on(basis);
         output.set_made_of(made_of);
-        Ok(Some(Self { label, ..output }))
+        Ok(Some(Self { executed, label, ..output }))
     }
 
     /// What is known of a step that was executed before, whether its layer is here or not.
@@ -261,9 +285,9 @@ impl StepOutput {
     /// Takes note of the step for later builds.
     pub fn remember(&self, store: &Store, layer: &LayerRecord) -> Result<()> {
         let (created, layer) = (self.created.clone(), layer.clone());
-        let (kept, instruction) = (self.kept(), self.label.clone());
+        let (kept, executed, instruction) = (self.kept(), self.executed, self.label.clone());
         let made_of = self.made_of().map(str::to_owned);
-        let record = StepRecord { created, layer, kept, instruction, made_of };
+        let record = StepRecord { created, layer, kept, executed, instruction, made_of };
         match self.basis.record_key(&self.key) {
             Some(key) => store.put_record(STEPS, &key, &record),
             None => Ok(()),

@@ -9,6 +9,7 @@ mod versions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -69,6 +70,8 @@ pub struct SolveOptions {
     pub epoch: Option<i64>,
     /// The present, in seconds since 1970.
     pub now: i64,
+    /// Results that the store remembers count for this long; for ever where nothing is said.
+    pub longest_age: Option<Duration>,
     /// How many things can usefully run at once.
     pub cores: usize,
     /// Whether it is told how each output came to be.
@@ -84,6 +87,12 @@ impl SolveOptions {
     /// The time as configurations write it.
     pub fn created(&self) -> String {
         jiff::Timestamp::from_second(self.time()).unwrap_or_default().to_string()
+    }
+
+    /// Results that were executed before this count as absent, in seconds since 1970.
+    fn oldest(&self) -> Option<i64> {
+        let age = self.longest_age?;
+        Some(self.now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -449,7 +458,8 @@ impl Solver {
         let own = kept.is_none().then(|| tree.clone());
         let created = self.options.created();
         let output = StepOutput::new(wanted.key.to_owned(), created, receiver, kept).on(basis);
-        let output = output.of_kind(wanted.kind).instead_of(self.made(wanted.kind, wanted.key));
+        let output = output.executed_at(self.options.now).of_kind(wanted.kind);
+        let output = output.instead_of(self.made(wanted.kind, wanted.key));
         let output = Arc::new(output.holding(own, guards).with_label(wanted.label));
         let packing = self.pack((tree, wanted.versions.clone()), output.clone(), sender);
         let backend = self.backend.clone().filter(|backend| backend.keeps(wanted.kind));

@@ -64,7 +64,11 @@ pub(super) fn failure(program: &str, exit: &Exit, last: &VecDeque<String>) -> Er
     } else {
         format!("{how}, and said last:\n  {}", lines.join("\n  "))
     };
-    Error::new(ErrorKind::Program, action).because(quoted)
+    let kind = match exit {
+        Exit::Code(code) => ErrorKind::Exited(*code),
+        _ => ErrorKind::Program,
+    };
+    Error::new(kind, action).because(quoted)
 }
 
 /// Passes on what a command writes, line by line; gives the last lines.

@@ -18,6 +18,7 @@ mod encoding;
 mod entry;
 mod header;
 mod key;
+mod merge;
 mod packed;
 mod path;
 mod read;
@@ -34,6 +35,7 @@ pub use content::{Content, ContentHash, FileContent, FileReader};
 pub use encoding::Encoding;
 pub use entry::{Entry, EntryKind};
 pub use key::content_key;
+pub use merge::{Below, Merge};
 pub use packed::{FindHashes, IntoIter, Iter};
 pub use path::{TreePath, Whiteout};
 pub use read::{

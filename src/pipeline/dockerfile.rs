@@ -121,6 +121,8 @@ fn job(source: DockerfileSource, caches: Caches, outputs: &Outputs) -> Job {
         annotations: packaging.annotations,
         cache: CachePolicy {
             off: caches.off,
+            off_by: caches.off_by,
+            longest_age: caches.longest_age,
             off_in: source.execute_in,
             pull: caches.pull,
             repository: source.cache,

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use dry_run::plan as dry_run;
-pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published, check_file};
+pub use publish::{ImmutableTags, KanikoFiles, Outputs, Published, check_file, push};
 pub use request::{
     BaseChoice, Caches, DockerfileSource, Grouping, ImageSettings, Override, Packaging, Prebuilt,
     Programs, Request, Settings, Source, Target, ToolchainChoice,

@@ -179,7 +179,7 @@ impl Outputs {
             transport::write(place, &named, &context.transport).await?;
         }
         if self.push {
-            self.push_all(&named, context).await?;
+            push(&named, self.immutable_tags, &context.transport).await?;
         }
         if !self.push && self.places.is_empty() {
             transport::write(&Location::Store(None), &named, &context.transport).await?;
@@ -193,24 +193,6 @@ impl Outputs {
             Some(Published { pinned: built.pinned()?, materials: built.materials.clone() })
         });
         Ok(published.collect())
-    }
-
-    async fn push_all(&self, images: &[TaggedArtifact], context: &BuildContext) -> Result<()> {
-        if self.immutable_tags == ImmutableTags::Fail {
-            return transport::push(images, &context.transport).await;
-        }
-        for image in images {
-            for name in &image.references {
-                let one = TaggedArtifact { references: vec![name.clone()], ..image.clone() };
-                match transport::push(&[one], &context.transport).await {
-                    Err(error) if is_immutable(&error) => {
-                        context.transport.reporter.warn(format!("{name} stays as it is: {error}"));
-                    }
-                    pushed => pushed?,
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether anything is written where the user said: on this machine, outside of the store.
@@ -271,6 +253,29 @@ fn same_file(path: &Path) -> PathBuf {
         (Some(folder), Some(name)) => folder.join(name),
         _ => path.to_owned(),
     }
+}
+
+/// Pushes images under all of their names.
+pub async fn push(
+    images: &[TaggedArtifact],
+    immutable_tags: ImmutableTags,
+    context: &transport::Context,
+) -> Result<()> {
+    if immutable_tags == ImmutableTags::Fail {
+        return transport::push(images, context).await;
+    }
+    for image in images {
+        for name in &image.references {
+            let one = TaggedArtifact { references: vec![name.clone()], ..image.clone() };
+            match transport::push(&[one], context).await {
+                Err(error) if is_immutable(&error) => {
+                    context.reporter.warn(format!("{name} stays as it is: {error}"));
+                }
+                pushed => pushed?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Finds out whether a file for a result can be written. A place that can never be one is wrong usage.

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::Secret;
 use super::docker_config::{DockerConfig, Lookup};
 use super::helper::Helper;
+use super::host_variables;
 use super::identity::Login;
 use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,12 +26,18 @@ const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 /// 3. `$DOCKER_CONFIG/config.json`, then `~/.docker/config.json`,
 /// 4. `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json`,
 ///    `~/.config/containers/auth.json`,
-/// 5. the variables that GitHub and GitLab set in their jobs.
+/// 5. variables that have the registry's name in theirs, and helpers, where that was asked for
+///    ([`Credentials::with_variables`], [`Credentials::with_helper`]),
+/// 6. the variables that GitHub and GitLab set in their jobs.
 ///
 /// Files are read when the first registry asks for credentials, and once.
 #[derive(Clone, Default)]
 pub struct Credentials {
     given: Vec<(String, Login)>,
+    /// What the names of variables begin with that have a registry's name in theirs.
+    prefix: Option<&'static str>,
+    /// Helpers, and the domains of registries that they are for.
+    asked_helpers: Vec<(&'static str, &'static [&'static str])>,
     environment: BTreeMap<String, String>,
     known: Arc<Sources>,
 }
@@ -86,6 +93,19 @@ impl Credentials {
         self
     }
 
+    /// Looks into variables whose names are made of `prefix` and the registry's name, too.
+    #[must_use]
+    pub fn with_variables(self, prefix: &'static str) -> Self {
+        Self { prefix: Some(prefix), ..self }
+    }
+
+    /// Asks a helper, too, for registries in these domains.
+    #[must_use]
+    pub fn with_helper(mut self, name: &'static str, domains: &'static [&'static str]) -> Self {
+        self.asked_helpers.push((name, domains));
+        self
+    }
+
     /// Finds the credentials for a repository. A helper that fails is no error: most of what is
     /// pulled needs no credentials.
     pub(super) async fn find(&self, registry: &str, path: &str) -> Result<FoundLogin> {
@@ -114,6 +134,17 @@ impl Credentials {
                 return Ok(FoundLogin { login, note, of_job: false });
             }
         }
+        if let Some((login, [user, password])) = self.variables_for(registry) {
+            let note = Some(format!("check {user} and {password}, which were used"));
+            return Ok(FoundLogin { login, note, of_job: false });
+        }
+        if let Some(name) = self.helper_for(registry) {
+            match self.ask(name.to_owned(), registry.to_owned()).await {
+                Ok(Some(login)) => return Ok(FoundLogin { login, note, of_job: false }),
+                Ok(None) => {}
+                Err(error) => note = Some(error.to_string()),
+            }
+        }
         let Some((login, names)) = job_login(&self.environment, registry) else {
             return Ok(FoundLogin { login: Login::Anonymous, note, of_job: false });
         };
@@ -133,10 +164,26 @@ impl Credentials {
         if self.given.iter().any(is_given) || job_login(&self.environment, registry).is_some() {
             return true;
         }
+        if self.variables_for(registry).is_some() || self.helper_for(registry).is_some() {
+            return true;
+        }
         let files = self.files().await.unwrap_or_default();
         files.iter().any(|source| {
             !matches!(source.config.find(registry, path), Ok(Lookup::Nothing) | Err(_))
         })
+    }
+
+    fn variables_for(&self, registry: &str) -> Option<(Login, [String; 2])> {
+        host_variables::login(&self.environment, self.prefix?, registry)
+    }
+
+    fn helper_for(&self, registry: &str) -> Option<&'static str> {
+        let is_in = |domain: &&str| {
+            let before = registry.strip_suffix(*domain);
+            before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        };
+        let mut all = self.asked_helpers.iter();
+        all.find(|(_, domains)| domains.iter().any(is_in)).map(|(name, _)| *name)
     }
 
     /// Forgets what helpers said: it may have expired.
@@ -296,6 +343,20 @@ mod tests {
         {
             Login::Password { user, .. } => user,
             other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_helper_that_was_asked_for_is_asked_for_its_domains_alone() {
+        let credentials = Credentials::anonymous().with_helper("gcr", &["gcr.io", "pkg.dev"]);
+        for (registry, expected) in [
+            ("gcr.io", Some("gcr")),
+            ("eu.gcr.io", Some("gcr")),
+            ("europe-docker.pkg.dev", Some("gcr")),
+            ("notgcr.io", None),
+            ("gcr.io.example.com", None),
+        ] {
+            assert_eq!(credentials.helper_for(registry), expected, "{registry}");
         }
     }
 

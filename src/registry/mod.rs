@@ -35,6 +35,7 @@ mod folder;
 mod growing;
 mod helper;
 mod host_name;
+mod host_variables;
 mod identity;
 mod known_blobs;
 mod listing;
@@ -73,6 +74,7 @@ pub use mirrors::{MirrorRule, Mirrors};
 pub use options::{Options, Timeouts};
 pub use push::Pushed;
 pub use retry::RetryPolicy;
+pub use tls::{check_authority, check_client_certificate};
 /// A password or token.
 pub type Secret = crate::secret::Secret;
 

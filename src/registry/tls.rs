@@ -301,12 +301,40 @@ fn authorities(folder: &Path) -> Result<Vec<CertificateDer<'static>>> {
     for file in files_in(folder)?.iter().filter(|file| has_extension(file, "crt")) {
         let certificates = certificates(file)?;
         if certificates.is_empty() {
-            return Err(Error::new(ErrorKind::Invalid, format!("read {}", file.display()))
-                .because("there is no certificate in it"));
+            return Err(without_certificate(file));
         }
         found.extend(certificates);
     }
     Ok(found)
+}
+
+/// Makes sure that a file has a certificate that can be trusted.
+pub fn check_authority(file: &Path) -> Result<()> {
+    if certificates(file)?.is_empty() {
+        return Err(without_certificate(file));
+    }
+    Ok(())
+}
+
+/// Makes sure that a certificate can be shown with a key.
+pub fn check_client_certificate(certificate: &Path, key: &Path) -> Result<()> {
+    let Identity { chain, key, file } = identity(certificate.to_owned(), key)?;
+    if chain.is_empty() {
+        return Err(without_certificate(&file));
+    }
+    let nobody = RootCertStore::empty();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::new(ErrorKind::Network, "set up TLS").caused_by(error))?
+        .with_root_certificates(nobody)
+        .with_client_auth_cert(chain, key);
+    config.map(drop).cannot(|| format!("use the certificate {}", file.display()))
+}
+
+fn without_certificate(file: &Path) -> Error {
+    Error::new(ErrorKind::Invalid, format!("read {}", file.display()))
+        .because("there is no certificate in it")
 }
 
 struct Identity {
@@ -321,13 +349,17 @@ fn client_identity(folder: &Path) -> Result<Option<Identity>> {
     let Some(file) = files.into_iter().find(|file| has_extension(file, "cert")) else {
         return Ok(None);
     };
+    let key = file.with_extension("key");
+    identity(file, &key).map(Some)
+}
+
+fn identity(file: PathBuf, path: &Path) -> Result<Identity> {
     let chain = certificates(&file)?;
-    let path = file.with_extension("key");
     let action = || format!("read {}", path.display());
-    let text = disk::read(&path, LARGEST_FILE).cannot(action)?;
+    let text = disk::read(path, LARGEST_FILE).cannot(action)?;
     let key = PrivateKeyDer::from_pem_slice(&text)
         .map_err(|error| Error::new(ErrorKind::Invalid, action()).because(error))?;
-    Ok(Some(Identity { chain, key, file }))
+    Ok(Identity { chain, key, file })
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {

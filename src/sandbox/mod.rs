@@ -28,6 +28,7 @@
 //! Absent on purpose: cgroups (never required), and 32-bit system calls (a program that makes one
 //! is killed).
 
+mod advice;
 mod channel;
 mod choose;
 mod closed_stdout;

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
+use super::advice::{Fix, Place};
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exit::Exit;
 use super::helper::SELF_TEST;
@@ -52,13 +52,8 @@ impl Findings {
     /// One line: which isolation runs, and why not a better one.
     pub fn summary(&self) -> String {
         let Some(best) = self.best() else { return "no sandbox works here".to_owned() };
-        // That nobody is root is no defect.
-        let better = self
-            .0
-            .iter()
-            .find(|f| !f.works && f.isolation < best && f.isolation != Isolation::NsRoot);
         let mut line = format!("sandbox {best}: {}", best.runs());
-        if let Some(finding) = better {
+        if let Some(finding) = self.better_than(Some(best)) {
             let reason = finding.reason.as_deref().unwrap_or("it does not work");
             line = format!("{line}; not {}: {reason}", finding.isolation);
             if let Some(fix) = &finding.fix {
@@ -66,6 +61,39 @@ impl Findings {
             }
         }
         line
+    }
+
+    /// What executes steps of Dockerfiles.
+    pub fn of_steps(&self) -> Option<Isolation> {
+        self.best().filter(|best| *best < Isolation::Toolchain)
+    }
+
+    /// One line: what is built here, by which isolation, and what to change for more.
+    pub fn verdict(&self) -> String {
+        let steps = self.of_steps();
+        let line = match steps {
+            Some(best) => {
+                format!(
+                    "here Go packages and Dockerfiles are built, steps by {best}: {}",
+                    best.runs()
+                )
+            }
+            None => "here Go packages are built, and no RUN of a Dockerfile is executed".to_owned(),
+        };
+        let better = self.better_than(steps).filter(|finding| finding.fix.is_some());
+        match better.map(|finding| finding.isolation) {
+            Some(better) => format!("{line}; better: {better} ({}), by its fix", better.runs()),
+            None => line,
+        }
+    }
+
+    /// The one to ask for where it does not work: what needs the least for everything comes first. That
+    /// nobody is root is no defect.
+    fn better_than(&self, best: Option<Isolation>) -> Option<&Finding> {
+        let order = [Isolation::Ns, Isolation::NsCopy, Isolation::NsSubuid];
+        let is_better = |isolation: &Isolation| best.is_none_or(|best| *isolation < best);
+        let found = order.into_iter().filter(is_better).filter_map(|it| self.of(it));
+        found.into_iter().find(|finding| !finding.works)
     }
 }
 
@@ -81,14 +109,61 @@ pub struct ProbeOptions<'a> {
 
 /// Tries every isolation once.
 pub fn probe(options: &ProbeOptions<'_>) -> Result<Findings> {
-    Isolation::ALL
-        .into_iter()
-        .map(|isolation| try_one(options, isolation))
-        .collect::<Result<_>>()
-        .map(Findings)
+    let place = Place::here(options.folder);
+    let trial = |isolation| trial(options, &place, isolation);
+    let mut trials: Vec<Trial> = Isolation::ALL.into_iter().map(trial).collect::<Result<_>>()?;
+    add_what_namespaces_need(&mut trials);
+    Ok(Findings(trials.into_iter().map(|trial| trial.told(&place)).collect()))
 }
 
 pub(super) fn try_one(options: &ProbeOptions<'_>, isolation: Isolation) -> Result<Finding> {
+    let place = Place::here(options.folder);
+    Ok(trial(options, &place, isolation)?.told(&place))
+}
+
+/// What came of a trial.
+struct Trial {
+    finding: Finding,
+    fix: Option<Fix>,
+}
+
+impl Trial {
+    /// Says what is to be changed as it is told.
+    fn told(self, place: &Place) -> Finding {
+        let fix = self.fix.and_then(|fix| fix.text(place)).or(self.finding.fix);
+        Finding { fix, ..self.finding }
+    }
+}
+
+/// What needs more than namespaces gets no further than these do: a fix of its own alone cannot help.
+fn add_what_namespaces_need(trials: &mut [Trial]) {
+    let failed = |isolation: Isolation, trials: &[Trial]| {
+        let found = trials.iter().find(|trial| trial.finding.isolation == isolation);
+        let found = found.filter(|trial| !trial.finding.works);
+        found.map(|trial| (trial.finding.reason.clone(), trial.fix.clone()))
+    };
+    let (copy, layers) = (failed(Isolation::NsCopy, trials), failed(Isolation::Ns, trials));
+    for trial in trials.iter_mut().filter(|trial| !trial.finding.works) {
+        let own = trial.fix.take();
+        let with = |other: &Option<Fix>| Some(own.clone().unwrap_or_default().and(other.as_ref()?));
+        let needs_layers = own.as_ref().is_some_and(Fix::moves_store);
+        trial.fix = match (trial.finding.isolation, &copy, &layers) {
+            (Isolation::NsSubuid, Some((reason, fix)), _) => {
+                trial.finding.reason.clone_from(reason);
+                with(fix)
+            }
+            (Isolation::NsSubuid, None, Some((_, fix))) => with(fix),
+            (Isolation::Ns, Some((_, fix)), _) if needs_layers => with(fix),
+            // Root needs no user namespace, and the same mounts.
+            (Isolation::NsRoot, Some((_, Some(fix))), _) if needs_layers => {
+                with(&Some(fix.of_filters()))
+            }
+            _ => own,
+        };
+    }
+}
+
+fn trial(options: &ProbeOptions<'_>, place: &Place, isolation: Isolation) -> Result<Trial> {
     // Every isolation gets folders of its own: each leaves other traces in them.
     let scratch = tempfile::Builder::new()
         .prefix("sandbox-probe-")
@@ -97,8 +172,14 @@ pub(super) fn try_one(options: &ProbeOptions<'_>, isolation: Isolation) -> Resul
     let outcome = rehearse(options.launcher, isolation, scratch.path());
     open_for_removal(scratch.path());
     Ok(match outcome {
-        Ok(confinement) => weakness(isolation, confinement),
-        Err(fault) => explain(isolation, fault),
+        Ok(confinement) => weakness(place, isolation, confinement),
+        Err(fault) => {
+            let lasts = fault.lasts();
+            let (reason, fix) = place.explain(isolation, &fault);
+            let finding =
+                Finding { isolation, works: false, reason: Some(reason), fix: None, lasts };
+            Trial { finding, fix }
+        }
     })
 }
 
@@ -200,7 +281,14 @@ fn rehearse_proot(launcher: &Launcher, scratch: &Path) -> Attempt<()> {
 }
 
 /// An isolation that works, with what Landlock could not add.
-fn weakness(isolation: Isolation, confinement: Confinement) -> Finding {
+fn weakness(place: &Place, isolation: Isolation, confinement: Confinement) -> Trial {
+    if isolation == Isolation::InContainer
+        && let Some((reason, fix)) = place.weakness()
+    {
+        let (reason, lasts) = (Some(reason), true);
+        let finding = Finding { isolation, works: true, reason, fix: None, lasts };
+        return Trial { finding, fix };
+    }
     let reason = match (isolation, confinement) {
         (_, Confinement::Full) | (Isolation::InContainer | Isolation::Proot, _) => None,
         (Isolation::Toolchain, Confinement::Partial) => {
@@ -214,123 +302,8 @@ fn weakness(isolation: Isolation, confinement: Confinement) -> Finding {
         }
     };
     let fix = reason.map(|_| "Linux 6.12 or newer with Landlock".to_owned());
-    Finding { isolation, works: true, reason: reason.map(str::to_owned), fix, lasts: true }
-}
-
-fn explain(isolation: Isolation, fault: Fault) -> Finding {
-    let lasts = fault.lasts();
-    let is_root = rustix::process::geteuid().is_root();
-    let (reason, fix) = match (isolation, fault.stage) {
-        // Whatever it was that failed first: without it nothing of this works.
-        (Isolation::NsRoot, _) if is_root && lacks(&[ADMIN]).is_some() => {
-            explain_capability(ADMIN.1)
-        }
-        (Isolation::NsRoot, Stage::Namespaces) => {
-            ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
-        }
-        (Isolation::NsRoot, Stage::Overlay) if !is_root => {
-            ("it needs real root (CAP_SYS_ADMIN)".to_owned(), None)
-        }
-        (Isolation::InContainer, Stage::Mounts) if !is_root => {
-            ("it needs root, at least a container's".to_owned(), None)
-        }
-        (Isolation::InContainer, Stage::Mounts) if lacks(&OF_CONTAINER).is_some() => {
-            explain_capability(lacks(&OF_CONTAINER).unwrap_or_default())
-        }
-        (Isolation::Proot, Stage::IdMap) => {
-            (fault.reason, Some("install proot 5.4 or newer".to_owned()))
-        }
-        (_, Stage::Namespaces) => explain_namespaces(fault.errno, &fault.reason),
-        (_, Stage::IdMap)
-            if is_root && fault.errno == Some(libc::EPERM) && lacks(&[OWN_ID]).is_some() =>
-        {
-            let reason =
-                "root of this container lacks CAP_SETFCAP, without which it has no user namespace";
-            let fix = "run as another user: docker run --user 1000; Kubernetes: securityContext: {runAsUser: 1000}";
-            (reason.to_owned(), Some(fix.to_owned()))
-        }
-        (Isolation::NsSubuid, Stage::IdMap) => explain_id_map(&fault),
-        (_, Stage::IdMap | Stage::Mounts | Stage::Privileges) if restricted_by_apparmor() => {
-            by_apparmor()
-        }
-        (_, Stage::Overlay) => {
-            let reason = format!("layers cannot be mounted: {}", fault.reason);
-            (reason, Some("set GONDOLA_HOME to a folder on ext4, xfs, btrfs or tmpfs".to_owned()))
-        }
-        _ => (format!("cannot {}: {}", fault.action, fault.reason), None),
-    };
-    Finding { isolation, works: false, reason: Some(reason), fix, lasts }
-}
-
-/// What root needs to make namespaces and to mount layers.
-const ADMIN: (CapabilitySet, &str) = (CapabilitySet::SYS_ADMIN, "SYS_ADMIN");
-/// What root of a container needs to change the root directory, and to make devices where nobody can
-/// answer for them.
-const OF_CONTAINER: [(CapabilitySet, &str); 2] =
-    [(CapabilitySet::SYS_CHROOT, "SYS_CHROOT"), (CapabilitySet::MKNOD, "MKNOD")];
-
-/// What root needs to map its own id into a user namespace.
-const OWN_ID: (CapabilitySet, &str) = (CapabilitySet::SETFCAP, "SETFCAP");
-
-/// The first of these that this process lacks.
-fn lacks(needed: &[(CapabilitySet, &'static str)]) -> Option<&'static str> {
-    let held = rustix::thread::capabilities(None).ok()?.effective;
-    needed.iter().find(|(one, _)| !held.contains(*one)).map(|(_, name)| *name)
-}
-
-fn explain_capability(name: &str) -> (String, Option<String>) {
-    let fix = format!(
-        "docker run --cap-add {name}; Kubernetes: securityContext: {{capabilities: {{add: [{name}]}}}}; \
-         GitLab's runner: cap_add = [\"{name}\"] of [runners.docker]"
-    );
-    (format!("root of this container lacks CAP_{name}"), Some(fix))
-}
-
-fn explain_id_map(fault: &Fault) -> (String, Option<String>) {
-    let fix = if fault.reason.contains("no such program") {
-        "sudo apt-get install uidmap (elsewhere: shadow-utils)".to_owned()
-    } else {
-        "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$USER\"".to_owned()
-    };
-    (format!("cannot {}: {}", fault.action, fault.reason), Some(fix))
-}
-
-fn explain_namespaces(errno: Option<i32>, reason: &str) -> (String, Option<String>) {
-    let setting = |path: &str| fs_err::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let (why, fix) = match errno {
-        Some(libc::ENOSPC) => (
-            "user namespaces are switched off or used up",
-            "sudo sysctl -w user.max_user_namespaces=28633",
-        ),
-        Some(libc::EINVAL | libc::ENOSYS) => {
-            ("this kernel has no user namespaces", "a kernel with CONFIG_USER_NS")
-        }
-        _ if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" => (
-            "user namespaces are switched off for users",
-            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
-        ),
-        _ if restricted_by_apparmor() => {
-            return by_apparmor();
-        }
-        _ if setting("/proc/self/status").lines().any(|line| line == "Seccomp:\t2") => (
-            "user namespaces are blocked by a system-call filter, as in a container",
-            "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined; \
-             Kubernetes: securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked}; \
-             GitLab's runner: the same as security_opt of [runners.docker]",
-        ),
-        _ => return (format!("user namespaces cannot be made: {reason}"), None),
-    };
-    (why.to_owned(), Some(fix.to_owned()))
-}
-
-fn restricted_by_apparmor() -> bool {
-    let path = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
-    fs_err::read_to_string(path).is_ok_and(|text| text.trim() == "1")
-}
-
-fn by_apparmor() -> (String, Option<String>) {
-    let fix = "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
-    ("user namespaces are blocked by AppArmor".to_owned(), Some(fix.to_owned()))
+    let reason = reason.map(str::to_owned);
+    Trial { finding: Finding { isolation, works: true, reason, fix, lasts: true }, fix: None }
 }
 
 #[cfg(test)]
@@ -354,8 +327,51 @@ pub(super) mod tests {
         let line = findings(&[Isolation::Toolchain]).summary();
         assert_eq!(
             line,
-            "sandbox toolchain: Go packages, and go commands in RUN; not ns-subuid: no ns-subuid"
+            "sandbox toolchain: Go packages, and go commands in RUN; not ns: no ns; fix: switch it on"
         );
         assert_eq!(findings(&[]).summary(), "no sandbox works here");
+        let line = findings(&[Isolation::Ns, Isolation::NsCopy]).summary();
+        let expected =
+            "sandbox ns: everything; file owners are recorded; not ns-subuid: no ns-subuid";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn the_verdict_says_what_is_built_by_which_isolation_and_how_to_get_more() {
+        for (working, expected) in [
+            (
+                &[Isolation::Toolchain][..],
+                "here Go packages are built, and no RUN of a Dockerfile is executed; better: ns \
+                 (everything; file owners are recorded), by its fix",
+            ),
+            (
+                &[Isolation::InContainer, Isolation::Toolchain],
+                "here Go packages and Dockerfiles are built, steps by in-container: most steps, as \
+                 root of the container that gondola runs in; steps are no boundary; better: ns \
+                 (everything; file owners are recorded), by its fix",
+            ),
+            (
+                &[Isolation::NsRoot, Isolation::Ns],
+                "here Go packages and Dockerfiles are built, steps by ns-root: everything",
+            ),
+        ] {
+            assert_eq!(findings(working).verdict(), expected);
+        }
+    }
+
+    #[test]
+    fn a_fix_for_ids_is_none_where_there_are_no_namespaces() {
+        let trial = |isolation, reason: &str, fix: Option<Fix>| {
+            let (works, reason) = (false, Some(reason.to_owned()));
+            Trial { finding: Finding { isolation, works, reason, fix: None, lasts: true }, fix }
+        };
+        let uidmap = || trial(Isolation::NsSubuid, "no newuidmap", Some(Fix::default()));
+        let mut trials = [uidmap(), trial(Isolation::NsCopy, "no namespaces", None)];
+        add_what_namespaces_need(&mut trials);
+        assert_eq!(trials[0].finding.reason.as_deref(), Some("no namespaces"));
+        assert_eq!(trials[0].fix, None);
+        let mut trials = [uidmap()];
+        add_what_namespaces_need(&mut trials);
+        assert_eq!(trials[0].fix, Some(Fix::default()));
     }
 }

@@ -12,8 +12,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gondola::context::GitSource;
 use gondola::dockerfile::convert::{
-    CachePolicy, ContextSource, FileSource, ImagePlatform, Job, NamedContext, Recipe, SecretSource,
-    Tools, build,
+    CachePolicy, ContextSource, FileSource, ImagePlatform, Job, LayerChoice, NamedContext, Recipe,
+    SecretSource, Tools, build,
 };
 use gondola::engine::materials::{BaseImage, Revision};
 use gondola::engine::op::{Action, Input, MountKind};
@@ -137,6 +137,7 @@ fn job(scratch: &Path) -> Job {
             ("base".to_owned(), NamedContext::Image(base)),
         ]),
         target: None,
+        also: Vec::new(),
         arguments: BTreeMap::new(),
         secrets: BTreeMap::from([
             ("token".to_owned(), SecretSource::Value("hunter2".to_owned())),
@@ -151,6 +152,7 @@ fn job(scratch: &Path) -> Job {
         epoch: Some(1_700_000_000),
         now: 1_700_000_001,
         manifest_format: None,
+        layers: LayerChoice::default(),
         shell_on_failure: false,
     };
     Job {

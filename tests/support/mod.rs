@@ -64,4 +64,4 @@ pub use slow::Slow;
 pub use state::state;
 pub use terminal::Terminal;
 pub use tls::Certificates;
-pub use tokens::{PASSWORD, TokenServer, USER};
+pub use tokens::{PASSWORD, TokenServer, USER, basic};

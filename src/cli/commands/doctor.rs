@@ -32,6 +32,15 @@ struct NoStore {
     fix: &'static str,
 }
 
+/// What is built here, of all that was found.
+#[derive(Serialize)]
+struct Verdict {
+    /// One line for people.
+    summary: String,
+    /// What executes steps of Dockerfiles, where something does.
+    steps: Option<Isolation>,
+}
+
 /// What to do about a store that cannot be used.
 const STORE_FIX: &str = "set GONDOLA_HOME, or --store, to a folder that can be written to";
 
@@ -73,12 +82,14 @@ fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
         if let Some(no_store) = &no_store {
             all.push(serde_json::to_value(no_store).cannot(action)?);
         }
+        let verdict = Verdict { summary: findings.verdict(), steps: findings.of_steps() };
+        all.push(serde_json::to_value(verdict).cannot(action)?);
         let text = serde_json::to_string_pretty(&all).cannot(action)?;
         return print(&format!("{text}\n"));
     }
     let rows: String = findings.0.iter().map(row).collect();
     let store = no_store.as_ref().map(store_row).unwrap_or_default();
-    print(&format!("{rows}{store}\n{}\n", findings.summary()))
+    print(&format!("{rows}{store}\n{}\n", findings.verdict()))
 }
 
 /// As [`row`], for the store.

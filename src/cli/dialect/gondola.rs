@@ -371,6 +371,8 @@ fn request(args: &BuildArgs, source: Source, environment: &Environment) -> Resul
         Source::Prebuilt(_) => (
             Caches {
                 off: args.no_cache,
+                off_by: None,
+                longest_age: None,
                 pull: false,
                 explain: result.explain,
                 scope: None,
@@ -405,6 +407,8 @@ fn caches(args: &BuildArgs, environment: &Environment) -> Result<Caches> {
     Ok(Caches {
         explain: args.result.explain,
         off: args.no_cache,
+        off_by: None,
+        longest_age: None,
         pull: args.pull,
         scope: if args.no_shared_caches {
             None

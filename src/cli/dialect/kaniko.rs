@@ -2,12 +2,16 @@
 
 mod cache;
 mod context;
+mod credentials;
 mod flags;
+mod layers;
+pub mod push;
 mod registries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+pub use self::credentials::CredentialPlaces;
 pub use self::flags::KanikoArgs;
 pub use self::registries::Registries;
 use super::input;
@@ -36,10 +40,12 @@ use crate::transport::Location;
 pub struct KanikoBuild {
     /// The build.
     pub request: Request,
-    /// Whether the image is built, or only its Dockerfile checked.
+    /// Whether the image is built, or only said how.
     pub purpose: Purpose,
     /// How registries are spoken to.
     pub registries: Registries,
+    /// Where credentials are looked for.
+    pub credentials: CredentialPlaces,
     /// What to tell the user, a line each.
     pub notes: Vec<String>,
 }
@@ -49,21 +55,32 @@ pub struct KanikoBuild {
 pub enum Purpose {
     /// To build the image.
     Build,
-    /// To check the Dockerfile, `--dryrun`.
-    Check,
+    /// To say what would be done, `--dryrun`.
+    Plan,
 }
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Log {
     /// Errors and warnings only.
     quiet: bool,
     /// As JSON.
     json: bool,
+    /// In lines without escape codes.
+    plain: bool,
+    /// Also why steps are executed.
+    explains: bool,
+    /// With the date and the time of the day.
+    dated: bool,
 }
 
-/// Where results of steps are unless they are to be shared.
-const LOCAL: &str = "without --cache=true results of steps are kept in the local store alone";
+/// What is used of earlier builds where nothing is said.
+const UNUSED: &str = "without --cache=true no results of earlier builds are used";
+/// Why steps need no other way to find changes.
+const NO_SCAN: &str = "changes are read from the file system's own record, nothing is scanned";
+/// Why nothing must be cleaned.
+const OWN_FOLDERS: &str = "the build happens in folders of its own, which always go";
 
 const fn all(name: &'static str) -> Flag {
     Flag::new(name, Effect::Applies)
@@ -75,43 +92,47 @@ const fn ignored(name: &'static str, why: &'static str) -> Flag {
 }
 
 /// What each flag does.
-pub static FLAGS: [Flag; 67] = [
+pub static FLAGS: [Flag; 68] = [
+    all("words"),
     all("cache"),
-    Flag::new("cache-copy-layers", Effect::AppliesWith("cache", LOCAL)),
-    Flag::new("cache-run-layers", Effect::AppliesWith("cache", LOCAL)),
+    Flag::new("cache-copy-layers", Effect::AppliesWith("cache", UNUSED)),
+    Flag::new("cache-run-layers", Effect::AppliesWith("cache", UNUSED)),
     ignored("compressed-caching", "memory does not grow with the layers"),
-    ignored("cleanup", "the build happens in folders of its own, which always go"),
-    ignored("pre-cleanup", "the build happens in folders of its own"),
+    ignored("cleanup", OWN_FOLDERS),
+    ignored("pre-cleanup", OWN_FOLDERS),
     all("dryrun"),
     ignored("force", "building outside of a container is what gondola does"),
     ignored("force-build-metadata", "metadata is always kept"),
-    ignored("ignore-var-run", "/var/run belongs to the image, whatever is mounted here"),
-    ignored("whitelist-var-run", "/var/run belongs to the image, whatever is mounted here"),
+    all("ignore-var-run"),
+    all("whitelist-var-run"),
     all("insecure"),
     all("insecure-pull"),
-    ignored("log-timestamp", "lines carry the time since the start"),
-    ignored("materialize", "the build does not touch this file system"),
+    all("log-timestamp"),
+    Flag::new(
+        "materialize",
+        Effect::Refused(
+            "the build does not touch this file system",
+            "write --oci-layout-path DIR, and unpack it where you want the files",
+        ),
+    ),
     all("no-push"),
     all("no-push-cache"),
     all("no-shared-caches"),
     ignored("preserve-context", "the build does not touch the context"),
     all("push-ignore-immutable-tag-errors"),
     all("reproducible"),
-    ignored("single-snapshot", "every instruction keeps a layer of its own"),
+    all("single-snapshot"),
     all("skip-default-registry-fallback"),
     ignored("skip-push-permission-check", "the push itself finds out"),
     all("skip-tls-verify"),
     all("skip-tls-verify-pull"),
     ignored("skip-unused-stages", "stages that are not needed are never built"),
-    ignored(
-        "use-new-run",
-        "changes are read from the file system's own record, nothing is scanned",
-    ),
+    ignored("use-new-run", NO_SCAN),
     all("bucket"),
-    ignored("cache-dir", "base images are kept in the local store"),
-    Flag::new("cache-repo", Effect::AppliesWith("cache", LOCAL)),
+    ignored("cache-dir", "base images are kept in the folder that --store names"),
+    Flag::new("cache-repo", Effect::AppliesWith("cache", UNUSED)),
     all("cache-scope"),
-    Flag::new("cache-ttl", Effect::AppliesWith("cache", LOCAL)),
+    Flag::new("cache-ttl", Effect::AppliesWith("cache", UNUSED)),
     all("compression"),
     all("compression-level"),
     all("context"),
@@ -124,22 +145,19 @@ pub static FLAGS: [Flag; 67] = [
     ignored("image-fs-extract-retry", "unpacking a verified layer again changes nothing"),
     all("image-name-with-digest-file"),
     all("image-name-tag-with-digest-file"),
-    ignored("kaniko-dir", "there is no such folder; --store names that of gondola"),
+    all("kaniko-dir"),
     all("log-format"),
     all("oci-layout-path"),
     all("push-retry"),
-    ignored(
-        "snapshot-mode",
-        "changes are read from the file system's own record, nothing is scanned",
-    ),
+    ignored("snapshot-mode", NO_SCAN),
     all("tar-path"),
     all("verbosity"),
     all("annotation"),
     all("build-arg"),
-    ignored("credential-helpers", "helpers are those that docker's config.json names"),
+    all("credential-helpers"),
     all("destination"),
     all("git"),
-    ignored("ignore-path", "only what a step writes comes into its layer, so the paths stay in"),
+    all("ignore-path"),
     all("insecure-registry"),
     all("label"),
     all("registry-certificate"),
@@ -155,14 +173,18 @@ pub static FLAGS: [Flag; 67] = [
 pub fn check(build: &Noted<KanikoArgs>, environment: &Environment) -> Result<()> {
     let (args, variables) = (&build.args, &environment.variables);
     table::check(&FLAGS, &build.typed, FrontEnd::Dockerfile)?;
-    let (push, destinations) = push(args, variables)?;
+    let (push, destinations) = pushed_to(args, variables)?;
     cache::translate(args, &destinations, push)?;
     packaging(args, &destinations)?;
+    layers::translate(args)?;
     context::choose(args, variables).map(|_| ())
 }
 
 /// Whether the image is pushed, and what it is called.
-fn push(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<(bool, Vec<Reference>)> {
+fn pushed_to(
+    args: &KanikoArgs,
+    variables: &BTreeMap<String, String>,
+) -> Result<(bool, Vec<Reference>)> {
     let push = !no_push(args, variables)?;
     let destinations = destinations(args)?;
     if push && destinations.is_empty() {
@@ -176,36 +198,56 @@ fn push(args: &KanikoArgs, variables: &BTreeMap<String, String>) -> Result<(bool
 pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild> {
     let (args, variables) = (&build.args, &session.environment.variables);
     let mut notes = table::check(&FLAGS, &build.typed, FrontEnd::Dockerfile)?;
-    let (push, destinations) = push(args, variables)?;
-    if args.target.len() > 1 {
-        notes.push(format!(
-            "--target: the stage {} is built, the others only as far as it needs them",
-            args.target[0]
-        ));
-    }
+    let (push, destinations) = pushed_to(args, variables)?;
     let cache = cache::translate(args, &destinations, push)?;
-    let pushed_to = destinations.iter().filter(|_| push).map(Reference::registry);
+    let hosts = destinations.iter().filter(|_| push).map(Reference::registry);
     let cache_host = cache.as_ref().map(|cache| cache.repository.registry());
-    let pushed: Vec<&str> = pushed_to.chain(cache_host).collect();
+    let pushed: Vec<&str> = hosts.chain(cache_host).collect();
     let registries = registries::translate(args, variables, &pushed)?;
-    log(args)?;
+    let credentials = credentials::translate(args, &session.environment)?;
+    let Log { explains, .. } = log(args)?;
     let outputs = outputs(args, push, &destinations, &session.environment)?;
     let source = source(session, args, (&destinations, cache))?;
     let scope = args.cache_scope.as_deref().filter(|name| !name.is_empty());
-    let request = Request {
+    let mut request = Request {
         source: Source::Dockerfile(Box::new(source)),
         caches: Caches {
-            off: args.cache == Some(false),
-            pull: false,
-            explain: false,
+            off: args.cache != Some(true),
+            off_by: Some("no --cache"),
+            longest_age: Some(cache::longest_age(args)?),
+            pull: true,
+            explain: explains,
             scope: session.environment.cache_scope(scope)?,
             are_shared: !args.no_shared_caches.unwrap_or(false),
         },
         isolation: IsolationRequest::default(),
         outputs,
     };
-    let purpose = if args.dryrun == Some(true) { Purpose::Check } else { Purpose::Build };
-    Ok(KanikoBuild { request, purpose, registries, notes })
+    let purpose = if args.dryrun == Some(true) { Purpose::Plan } else { Purpose::Build };
+    if purpose == Purpose::Plan {
+        notes.extend(unwritten(&request.outputs));
+        // Their folders would be made, and are not.
+        request.outputs.kaniko = KanikoFiles::default();
+    }
+    Ok(KanikoBuild { request, purpose, registries, credentials, notes })
+}
+
+/// What a dry run does not write. The words of a pipeline stay as they are for it.
+fn unwritten(outputs: &Outputs) -> Option<String> {
+    let KanikoFiles { digest, names, tagged_names } = &outputs.kaniko;
+    let files = [
+        ("--digest-file", digest),
+        ("--image-name-with-digest-file", names),
+        ("--image-name-tag-with-digest-file", tagged_names),
+    ];
+    let files = files.into_iter().filter(|(_, file)| file.is_some()).map(|(flag, _)| flag);
+    let places = outputs.places.iter().map(|place| match place {
+        Location::Layout { .. } => "--oci-layout-path",
+        _ => "--tar-path",
+    });
+    let flags: Vec<&str> = places.chain(files).collect();
+    let flags = flags.join(", ");
+    (!flags.is_empty()).then(|| format!("--dryrun: nothing is built, so {flags} writes no file"))
 }
 
 /// The Dockerfile, and what it is built with.
@@ -227,6 +269,8 @@ fn source(
     let secrets = grammars::secret::all(environment, &session.reporter, &args.secret)?;
     let packaging = packaging(args, destinations)?;
     let manifest_format = manifest_format(args)?;
+    let layers = layers::translate(args)?;
+    let mut targets = args.target.iter().filter(|target| !target.is_empty()).cloned();
     // Last, because it may read standard input.
     let context = context::choose(args, &environment.variables)?.open(session)?;
     let name = golang::image_name(&context::name(&context));
@@ -234,7 +278,8 @@ fn source(
         file: file(environment, &context, dockerfile),
         context,
         contexts: BTreeMap::new(),
-        target: args.target.first().filter(|target| !target.is_empty()).cloned(),
+        target: targets.next(),
+        also: targets.collect(),
         epoch: input::epoch(&arguments)?.or(args.reproducible.unwrap_or(false).then_some(0)),
         arguments,
         secrets,
@@ -246,6 +291,7 @@ fn source(
         go_cache: true,
         now: input::now(environment),
         manifest_format,
+        layers,
         shell_on_failure: false,
     };
     Ok(DockerfileSource { recipe, execute_in: BTreeSet::new(), cache, name, packaging })
@@ -341,14 +387,18 @@ fn outputs(
     let layout = layout.map(|folder| Location::Layout { folder, tag: None });
     Ok(Outputs {
         push,
-        immutable_tags: match args.push_ignore_immutable_tag_errors {
-            Some(true) => ImmutableTags::Keep,
-            _ => ImmutableTags::Fail,
-        },
+        immutable_tags: immutable_tags(args),
         places: tar.into_iter().chain(layout).collect(),
         kaniko,
         ..Outputs::default()
     })
+}
+
+fn immutable_tags(args: &KanikoArgs) -> ImmutableTags {
+    match args.push_ignore_immutable_tag_errors {
+        Some(true) => ImmutableTags::Keep,
+        _ => ImmutableTags::Fail,
+    }
 }
 
 /// Values of `ARG`s; a name alone takes its value from the environment, and is empty without one.
@@ -384,27 +434,31 @@ pub fn progress(args: &KanikoArgs, otherwise: ProgressMode) -> ProgressMode {
     match log(args) {
         Ok(Log { quiet: true, .. }) => ProgressMode::Quiet,
         Ok(Log { json: true, .. }) => ProgressMode::Json,
+        Ok(Log { dated: true, .. }) => ProgressMode::Dated,
+        Ok(Log { plain: true, .. }) => ProgressMode::Plain,
         _ => otherwise,
     }
 }
 
 fn log(args: &KanikoArgs) -> Result<Log> {
-    let quiet = match args.verbosity.as_deref().unwrap_or("info") {
-        "trace" | "debug" | "info" => false,
-        "warn" | "warning" | "error" | "fatal" | "panic" => true,
+    let (explains, quiet) = match args.verbosity.as_deref().unwrap_or("info") {
+        "trace" | "debug" => (true, false),
+        "info" => (false, false),
+        "warn" | "warning" | "error" | "fatal" | "panic" => (false, true),
         other => {
             return Err(usage(format!("use --verbosity {other}"), "there is no such level")
                 .hint("expected trace, debug, info, warn, error, fatal or panic"));
         }
     };
-    let json = match args.log_format.as_deref().unwrap_or("color") {
-        "text" | "color" => false,
-        "json" => true,
+    let (plain, json) = match args.log_format.as_deref().unwrap_or("color") {
+        "text" => (true, false),
+        "color" => (false, false),
+        "json" => (false, true),
         other => {
             return Err(usage(format!("use --log-format {other}"), "expected text, color or json"));
         }
     };
-    Ok(Log { quiet, json })
+    Ok(Log { quiet, json, plain, explains, dated: args.log_timestamp == Some(true) })
 }
 
 #[cfg(test)]

@@ -44,10 +44,13 @@ pub(super) fn session(environment: Environment) -> Session {
 
 #[test]
 fn a_program_called_executor_takes_kanikos_flags() {
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 8] = [
         (&["/kaniko/executor", "--no-push"], &["/kaniko/executor", "kaniko", "--no-push"]),
         (&["executor"], &["executor", "kaniko"]),
         (&["executor", "version"], &["executor", "version"]),
+        (&["executor", "login", "r"], &["executor", "login", "r"]),
+        (&["executor", "push", "a"], &["executor", "kaniko", "push", "a"]),
+        (&["gondola", "kaniko", "login", "r"], &["gondola", "login", "r"]),
         (&["gondola", "build"], &["gondola", "build"]),
         (&[], &["gondola"]),
     ];
@@ -70,6 +73,7 @@ fn project() -> tempfile::TempDir {
     write("context/Dockerfile", "FROM scratch\n");
     write("other.yaml", "image: {env: {OTHER: file}}\n");
     write("variables", "OF_A_FILE=1\n");
+    write("kaniko/.docker/config.json", "{}");
     folder
 }
 
@@ -442,7 +446,7 @@ fn kaniko_value(name: &str) -> (&'static str, &'static [&'static str], &'static 
         "cache-repo" => ("r.test/c", &["--cache"], "\"r.test\""),
         "cache-ttl" => ("2h", CACHE, "longest_age: Some(7200s)"),
         "cache-scope" => ("x", &[], "scope: Some("),
-        "dryrun" => ("", &[], "purpose: Check"),
+        "dryrun" => ("", &[], "purpose: Plan"),
         "insecure" | "skip-tls-verify" => ("", PUSH, "insecure: {\"r.test\"}"),
         "insecure-pull" | "skip-tls-verify-pull" => ("", &[], "insecure_pull: true"),
         "no-push" => ("true", PUSH, "push: false"),
@@ -481,9 +485,28 @@ fn kaniko_value(name: &str) -> (&'static str, &'static [&'static str], &'static 
         "registry-client-cert" => ("r.test=/c,/k", &[], "certificate: \"/c\", key: \"/k\""),
         "registry-map" => ("a.test=b.test", &[], "\"b.test\""),
         "registry-mirror" => ("m.test", &[], "\"m.test\""),
+        "ignore-var-run" | "whitelist-var-run" => ("false", &[], "without: []"),
+        "ignore-path" => ("/left/out", &[], "left/out"),
+        "single-snapshot" => ("", &[], "single: true"),
+        "log-timestamp" => ("", &[], "shown as Dated"),
+        "kaniko-dir" => ("kaniko", &[], "/kaniko/.docker\")"),
+        "credential-helpers" => ("env", &[], "helpers: {Env}"),
         "secret" => ("id=a,src=program", &[], "secrets: {\"a\":"),
         "target" => ("x", &[], "target: Some(\"x\")"),
         other => panic!("{other} has no value here"),
+    }
+}
+
+#[test]
+fn help_says_of_kanikos_flags_which_have_no_effect_and_which_are_refused() {
+    let program = Cli::command();
+    let command = program.find_subcommand("kaniko").unwrap();
+    for flag in &kaniko::FLAGS {
+        let help = argument(command, flag.name).get_help().unwrap().to_string();
+        let begins = |word: &str| help.starts_with(word);
+        let effect = flag.effect(FrontEnd::Dockerfile);
+        assert_eq!(begins("Has no effect: "), matches!(effect, Effect::Ignored(_)), "{help}");
+        assert_eq!(begins("Refused: "), matches!(effect, Effect::Refused(..)), "{help}");
     }
 }
 
@@ -503,7 +526,9 @@ fn every_flag_of_kaniko_that_applies_comes_into_its_build() {
     };
     let mut wrong = Vec::new();
     for flag in &kaniko::FLAGS {
-        if matches!(flag.effect(FrontEnd::Dockerfile), Some(Effect::Ignored(_))) {
+        let effect = flag.effect(FrontEnd::Dockerfile);
+        // Words are of commands that build nothing.
+        if matches!(effect, Some(Effect::Ignored(_) | Effect::Refused(..))) || flag.name == "words" {
             continue;
         }
         let (value, others, says) = kaniko_value(flag.name);
@@ -530,21 +555,31 @@ fn every_flag_of_kaniko_does_what_its_row_says() {
         let Typed::Kaniko(build) = typed("kaniko", &words).unwrap() else { unreachable!() };
         let environment =
             Environment { folder: project.path().to_owned(), ..Environment::with(&[]) };
-        kaniko::read(&session(environment), &build).unwrap().notes
+        kaniko::read(&session(environment), &build).map(|read| read.notes)
     };
     let program = Cli::command();
     let command = program.find_subcommand("kaniko").unwrap();
     for flag in &kaniko::FLAGS {
         let is_switch =
             argument(command, flag.name).get_num_args().is_some_and(|n| n.min_values() == 0);
-        let word =
-            if is_switch { format!("--{}", flag.name) } else { format!("--{}=2h", flag.name) };
+        let word = match flag.name {
+            "snapshot-mode" => "--snapshot-mode=redo".to_owned(),
+            "image-fs-extract-retry" => "--image-fs-extract-retry=2".to_owned(),
+            name if is_switch => format!("--{name}"),
+            name => format!("--{name}=2h"),
+        };
         let note = |why: &str| format!("--{} is accepted and has no effect: {why}", flag.name);
         match flag.effect(FrontEnd::Dockerfile).unwrap() {
-            Effect::Ignored(why) => assert_eq!(read(&[&word]), [note(why)]),
+            Effect::Ignored(why) => assert_eq!(read(&[&word]).unwrap(), [note(why)]),
             Effect::AppliesWith(switch, why) => {
-                assert_eq!(read(&[&word]), [note(why)]);
-                assert_eq!(read(&[&word, &format!("--{switch}")]), [""; 0], "{word}");
+                assert_eq!(read(&[&word]).unwrap(), [note(why)]);
+                let with = read(&[&word, &format!("--{switch}")]).unwrap();
+                assert_eq!(with, [""; 0], "{word}");
+            }
+            Effect::Refused(why, instead) => {
+                let error = read(&[&word]).unwrap_err();
+                let expected = format!("cannot use --{}: {why}; hint: {instead}", flag.name);
+                assert_eq!(error.to_string(), expected);
             }
             effect => assert_eq!(effect, Effect::Applies, "{word}"),
         }

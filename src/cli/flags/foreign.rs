@@ -4,6 +4,7 @@
 mod build;
 mod commands;
 mod containers;
+mod kaniko;
 mod others;
 #[cfg(test)]
 mod walk;
@@ -59,7 +60,7 @@ pub fn subcommand(command: &str, word: &str) -> Option<Error> {
 
 /// The flags of all tables.
 fn flags() -> impl Iterator<Item = &'static Words> {
-    [build::FLAGS, containers::FLAGS, others::FLAGS].into_iter().flatten()
+    [build::FLAGS, containers::FLAGS, kaniko::FLAGS, others::FLAGS].into_iter().flatten()
 }
 
 fn answer(
@@ -119,8 +120,8 @@ mod tests {
                 if !entry.behind.is_empty() && !entry.behind.contains(&command.get_name()) {
                     continue;
                 }
-                // Kaniko's flags stand in a table of their own.
-                if command.get_name() == "kaniko" {
+                // What is said of all commands is about others' own flags.
+                if command.get_name() == "kaniko" && entry.behind.is_empty() {
                     continue;
                 }
                 let own = flags_of(command);

@@ -210,7 +210,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Changed => "changed",
         ErrorKind::Io => "io",
         ErrorKind::Network => "network",
-        ErrorKind::Program => "program",
+        ErrorKind::Program | ErrorKind::Exited(_) => "program",
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Interrupted => "interrupted",
     }

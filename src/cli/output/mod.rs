@@ -32,6 +32,7 @@ pub use self::json::Json;
 pub use self::plain::Plain;
 pub use self::quiet::Quiet;
 pub use self::timings::{About, Timings};
+use super::environment;
 use crate::error::Error;
 use crate::progress::{Event, Progress};
 
@@ -45,6 +46,9 @@ pub enum ProgressMode {
     Tty,
     /// One line per finished task, with times and sizes.
     Plain,
+    /// The same with the date and the time of the day in each line, as kaniko writes it.
+    #[value(skip)]
+    Dated,
     /// One JSON object per event and line.
     Json,
     /// Warnings and errors only.
@@ -100,6 +104,7 @@ pub fn view(
         ProgressMode::Json => Arc::new(Json::new(clock, out)),
         ProgressMode::Quiet => Arc::new(Quiet::new(out)),
         ProgressMode::Auto | ProgressMode::Plain => Arc::new(Plain::new(clock, out)),
+        ProgressMode::Dated => Arc::new(Plain::dated(clock, environment::clock(), out)),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Plain {
 
 struct Shared {
     clock: Clock,
+    /// When the command began, where lines carry the time of the day.
+    began: Option<jiff::Timestamp>,
     out: Lines,
     state: Mutex<State>,
     closed: Condvar,
@@ -53,8 +55,17 @@ struct State {
 impl Plain {
     /// Writes to `out`.
     pub fn new(clock: Clock, out: Lines) -> Self {
-        let shared =
-            Arc::new(Shared { clock, out, state: Mutex::default(), closed: Condvar::new() });
+        Self::with(clock, None, out)
+    }
+
+    /// The same with the date and the time of the day in each line; the command began then.
+    pub fn dated(clock: Clock, began: jiff::Timestamp, out: Lines) -> Self {
+        Self::with(clock, Some(began), out)
+    }
+
+    fn with(clock: Clock, began: Option<jiff::Timestamp>, out: Lines) -> Self {
+        let (state, closed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { clock, began, out, state, closed });
         let inner = Arc::clone(&shared);
         // Without a thread there are no signs of life, and nothing else is lost.
         let watcher = std::thread::Builder::new()
@@ -66,13 +77,35 @@ impl Plain {
 }
 
 impl Shared {
+    /// What stands in front of a line.
+    fn stamp(&self, now: Duration) -> String {
+        match self.began.map(|began| began.saturating_add(now)) {
+            Some(Ok(time)) => format!("{time:.0} "),
+            Some(Err(_)) | None => stamp(now),
+        }
+    }
+
+    /// Writes a line with its time.
+    fn put(&self, now: Duration, line: &str) {
+        self.out.put(&format!("{}{line}", self.stamp(now)));
+    }
+
+    /// Writes a line that has none where times count from the start.
+    fn say(&self, now: Duration, line: &str) {
+        match self.began {
+            Some(_) => self.put(now, line),
+            None => self.out.put(line),
+        }
+    }
+
     fn watch(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while !state.closed {
             let waited = self.closed.wait_timeout(state, LOOK_EVERY);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            for line in state.signs_of_life((self.clock)()) {
-                self.out.put(&line);
+            let now = (self.clock)();
+            for line in state.signs_of_life(now) {
+                self.put(now, &line);
             }
         }
     }
@@ -94,7 +127,7 @@ impl State {
                 (some, None) => format!(", {}", human::bytes(some)),
                 (some, Some(all)) => format!(", {} of {}", human::bytes(some), human::bytes(all)),
             };
-            lines.push(format!("{}{}: running for {age}{bytes}", stamp(now), task.title()));
+            lines.push(format!("{}: running for {age}{bytes}", task.title()));
         }
         lines
     }
@@ -110,18 +143,20 @@ impl Progress for Plain {
             }
             Change::Ended(ended) => {
                 state.due.remove(&ended.id);
-                self.shared.out.put(&format!("{}{}", stamp(now), ended_line(&ended)));
+                self.shared.put(now, &ended_line(&ended));
             }
             Change::Line(_, label, text) => {
-                self.shared.out.put(&format!("{}{label} {}", stamp(now), human::line(&text)));
+                self.shared.put(now, &format!("{label} {}", human::line(&text)));
             }
             Change::Explained(explanation) => {
                 let text = explanation.text();
-                self.shared.out.put(&format!("explain: {}", human::line(&text)));
+                self.shared.say(now, &format!("explain: {}", human::line(&text)));
             }
-            Change::Note(text) => self.shared.out.put(&format!("note: {}", human::block(&text))),
+            Change::Note(text) => {
+                self.shared.say(now, &format!("note: {}", human::block(&text)));
+            }
             Change::Warning(text) => {
-                self.shared.out.put(&format!("warning: {}", human::block(&text)));
+                self.shared.say(now, &format!("warning: {}", human::block(&text)));
             }
             Change::Advanced(_) | Change::Nothing => {}
         }
@@ -131,7 +166,8 @@ impl Progress for Plain {
 impl View for Plain {
     fn fail(&self, error: &Error) {
         self.close();
-        self.shared.out.put(&format!("error: {}", human::block(&error.to_string())));
+        let now = (self.shared.clock)();
+        self.shared.say(now, &format!("error: {}", human::block(&error.to_string())));
     }
 
     fn close(&self) {
@@ -225,7 +261,7 @@ error: cannot find go
         state.due.insert(TaskId(1), FIRST_SIGN);
         let mut at = |seconds| state.signs_of_life(Duration::from_secs(seconds));
         assert_eq!(at(4), [""; 0]);
-        assert_eq!(at(5), ["[5.0s] download golang: running for 5.0s, 40.1 MB of 254 MB"]);
+        assert_eq!(at(5), ["download golang: running for 5.0s, 40.1 MB of 254 MB"]);
         assert_eq!(at(34), [""; 0]);
         assert_eq!(at(36).len(), 1);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::context::GitSource;
 use crate::engine::{SecretSource, SolveOptions, StepKind, Table};
-use crate::layer::Encoding;
+use crate::layer::{Encoding, TreePath};
 use crate::oci::{MediaType, Platform, Repository};
 use crate::sandbox::{Limit, Network};
 use crate::store::CacheScope;
@@ -60,6 +60,10 @@ pub enum FileSource {
 pub struct CachePolicy {
     /// No result is used.
     pub off: bool,
+    /// What says so, where that is not `--no-cache`.
+    pub off_by: Option<&'static str>,
+    /// Results that the store remembers count for this long; for ever where nothing is said.
+    pub longest_age: Option<Duration>,
     /// Stages whose results are not used, in lower case.
     pub off_in: BTreeSet<String>,
     /// Tags of bases are looked up again.
@@ -116,6 +120,8 @@ pub struct Recipe {
     pub contexts: BTreeMap<String, NamedContext>,
     /// `--target`: the stage to build, unless it is the last one.
     pub target: Option<String>,
+    /// Stages that are built, too, and make no image.
+    pub also: Vec<String>,
     /// `--build-arg`: values of `ARG`s.
     pub arguments: BTreeMap<String, String>,
     /// `--secret`: what steps may mount as a secret.
@@ -139,8 +145,19 @@ pub struct Recipe {
     /// The media type of manifests, which says whether images are OCI's or Docker's; that of the
     /// base where nothing is said.
     pub manifest_format: Option<MediaType>,
+    /// Which layers become of what steps add.
+    pub layers: LayerChoice,
     /// Whether a failed step ends in a shell.
     pub shell_on_failure: bool,
+}
+
+/// Which layers become of what steps add to the base.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayerChoice {
+    /// Whether all of them become one.
+    pub single: bool,
+    /// Paths that are left out, with all that is below them.
+    pub without: Vec<TreePath>,
 }
 
 /// A build of one Dockerfile.
@@ -212,6 +229,7 @@ impl Job {
             encoding: self.encoding,
             epoch: self.recipe.epoch,
             now: self.recipe.now,
+            longest_age: self.cache.longest_age,
             cores: tools.cores,
             explain: self.explain,
         }

@@ -20,6 +20,7 @@ mod exec;
 mod failure;
 mod interpret;
 mod job;
+mod layers;
 mod plan;
 mod planned;
 mod platform;
@@ -34,8 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use job::{
-    CachePolicy, CacheRepository, ContextSource, FileSource, ImagePlatform, Job, NamedContext,
-    Recipe, Tools,
+    CachePolicy, CacheRepository, ContextSource, FileSource, ImagePlatform, Job, LayerChoice,
+    NamedContext, Recipe, Tools,
 };
 
 pub use plan::plan;

@@ -10,7 +10,7 @@ use super::converted::changes_files;
 use super::failure::Failure;
 use super::job::{ImagePlatform, Job, NamedContext, Tools};
 use super::planned::PlannedStep;
-use super::{Common, base};
+use super::{Common, base, layers};
 use crate::dockerfile::config;
 use crate::dockerfile::diagnostic::Diagnostics;
 use crate::dockerfile::instruction::Instruction;
@@ -54,6 +54,8 @@ pub(super) struct PlatformBuild<'a> {
     pub globals: Globals,
     pub graph: Graph,
     pub target: usize,
+    /// Other stages that are built.
+    also: Vec<usize>,
     needed: Vec<usize>,
     bases: BTreeMap<usize, Base>,
     ends: Vec<OnceCell<Option<Arc<StageEnd>>>>,
@@ -85,6 +87,8 @@ impl<'a> PlatformBuild<'a> {
         let graph = Graph::build(file, &globals, &inputs, &names);
         let graph = graph.map_err(Diagnostics::into_error)?;
         let target = graph.target(job.recipe.target.as_deref())?;
+        let also = job.recipe.also.iter().map(|name| graph.target(Some(name)));
+        let also = also.collect::<Result<_>>()?;
         for name in job.cache.off_in.iter().filter(|name| !name.is_empty()) {
             let option = "--no-cache-filter";
             graph.named(name, option, &format!("use {option} {name}"))?;
@@ -97,6 +101,7 @@ impl<'a> PlatformBuild<'a> {
             globals,
             graph,
             target,
+            also,
             needed: Vec::new(),
             bases: BTreeMap::new(),
             ends,
@@ -109,7 +114,13 @@ impl<'a> PlatformBuild<'a> {
     /// Looks up the bases of all stages that are needed; their triggers may need more.
     async fn find_bases(&mut self) -> Result<()> {
         loop {
-            let needed = self.graph.needed(self.target).map_err(Diagnostics::into_error)?;
+            // Those below stand above in the file.
+            let mut needed = BTreeSet::new();
+            for &target in [&self.target].into_iter().chain(&self.also) {
+                let of_one = self.graph.needed(target).map_err(Diagnostics::into_error)?;
+                needed.extend(of_one);
+            }
+            let needed: Vec<usize> = needed.into_iter().collect();
             let new: Vec<usize> =
                 needed.iter().copied().filter(|stage| !self.bases.contains_key(stage)).collect();
             self.needed = needed;
@@ -349,12 +360,15 @@ impl<'a> PlatformBuild<'a> {
 
     /// Puts the image together.
     async fn finish(&self, end: &StageEnd) -> Result<Image> {
-        let mut draft = self.common.solver.draft(&end.snapshot).await?;
+        let mut config = end.config.clone();
+        let choice = &self.common.job.recipe.layers;
+        let snapshot =
+            layers::chosen(&self.common.solver, &end.snapshot, (choice, &mut config.history));
+        let mut draft = self.common.solver.draft(&snapshot.await?).await?;
         if let Some(family) = &self.common.job.recipe.manifest_format {
             draft = draft.in_family(family.clone())?;
         }
         let diff_ids = std::mem::take(&mut draft.config().rootfs.diff_ids);
-        let mut config = end.config.clone();
         let asked = match self.common.job.image_platform {
             ImagePlatform::OfBase => None,
             ImagePlatform::AsRequested => Some(&self.inputs.target),

@@ -48,7 +48,7 @@ impl<'a> Stage<'a> {
         let name = node.name.clone().unwrap_or_else(|| index.to_string());
         let off_here = [name, index.to_string()].iter().any(|it| job.cache.off_in.contains(it));
         let passed_over = match (job.cache.off, off_here) {
-            (true, _) => Some("--no-cache"),
+            (true, _) => Some(job.cache.off_by.unwrap_or("--no-cache")),
             (false, true) => Some("--no-cache-filter"),
             (false, false) => None,
         };

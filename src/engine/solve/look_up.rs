@@ -94,7 +94,8 @@ impl Solver {
         let versions = wanted.versions.now();
         for basis in Basis::known(&self.table.scope) {
             let store = &self.options.transport.store;
-            let found = StepOutput::remembered(store, wanted.key, basis)?;
+            let oldest = self.options.oldest();
+            let found = StepOutput::remembered(store, wanted.key, basis, oldest)?;
             if let Some(found) = found.filter(|found| found.fits(versions.as_deref())) {
                 let found = self.perhaps_made(found.of_kind(wanted.kind));
                 return Ok(Some((Arc::new(found), Origin::Store)));

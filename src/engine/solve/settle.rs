@@ -92,8 +92,9 @@ impl Solver {
 
     /// Whether the output for a key is known, here or to other machines.
     async fn has_output(&self, key: &str) -> Result<bool> {
+        let (store, oldest) = (&self.options.transport.store, self.options.oldest());
         for basis in Basis::known(&self.table.scope) {
-            if StepOutput::remembered(&self.options.transport.store, key, basis)?.is_some() {
+            if StepOutput::remembered(store, key, basis, oldest)?.is_some() {
                 return Ok(true);
             }
         }

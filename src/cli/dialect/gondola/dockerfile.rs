@@ -8,7 +8,7 @@ use crate::cli::dialect::input;
 use crate::cli::flags::{self, context, pair};
 use crate::cli::proxies;
 use crate::cli::session::Session;
-use crate::dockerfile::convert::{CacheRepository, ContextSource, FileSource, Recipe};
+use crate::dockerfile::convert::{CacheRepository, ContextSource, FileSource, LayerChoice, Recipe};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::{DockerfileSource, Packaging};
@@ -32,6 +32,7 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
         context,
         contexts: named.collect::<Result<_>>()?,
         target: own.target.clone(),
+        also: Vec::new(),
         epoch: input::epoch(&arguments)?,
         arguments,
         secrets: flags::secret::all(environment, &session.reporter, &own.secret)?,
@@ -44,6 +45,7 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
         go_cache: !own.no_go_cache,
         now: input::now(environment),
         manifest_format: None,
+        layers: LayerChoice::default(),
         shell_on_failure: own.shell_on_failure,
     };
     Ok(DockerfileSource {

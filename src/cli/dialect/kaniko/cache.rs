@@ -18,7 +18,7 @@ pub(super) fn translate(
     destinations: &[Reference],
     push: bool,
 ) -> Result<Option<CacheRepository>> {
-    let longest_age = age(args.cache_ttl.as_deref())?;
+    let longest_age = longest_age(args)?;
     if args.cache != Some(true) {
         return Ok(None);
     }
@@ -44,8 +44,10 @@ pub(super) fn translate(
     }))
 }
 
-fn age(text: Option<&str>) -> Result<Duration> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(USUAL_AGE) };
+/// How long results are used, also those that this machine keeps.
+pub(super) fn longest_age(args: &KanikoArgs) -> Result<Duration> {
+    let text = args.cache_ttl.as_deref().filter(|text| !text.is_empty());
+    let Some(text) = text else { return Ok(USUAL_AGE) };
     literal::duration(text)
         .map_err(|why| usage(format!("use --cache-ttl {}", text.escape_debug()), why))
 }

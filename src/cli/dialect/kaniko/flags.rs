@@ -12,6 +12,7 @@ macro_rules! flags {
             switches { $($(#[$switch_doc:meta])* $switch:ident,)* }
             values { $($(#[$value_doc:meta])* $value:ident $(($($value_arg:tt)*))?,)* }
             lists { $($(#[$list_doc:meta])* $list:ident $(($($list_arg:tt)*))?,)* }
+            positional { $(#[$word_doc:meta])* $words:ident }
         }
     ) => {
         $(#[$struct_doc])*
@@ -29,6 +30,9 @@ macro_rules! flags {
             $($(#[$list_doc])*
             #[arg(long, allow_hyphen_values = true, action = ArgAction::Append $(, $($list_arg)*)?)]
             pub $list: Vec<String>,)*
+            $(#[$word_doc])*
+            #[arg(value_name = "COMMAND")]
+            pub $words: Vec<String>,
         }
     };
 }
@@ -37,7 +41,7 @@ flags! {
     /// Arguments of `gondola kaniko`, and of gondola when it is called `executor`.
     pub struct KanikoArgs {
         switches {
-            /// Reuse results of earlier builds, and share them through --cache-repo; false reuses none
+            /// Reuse results of earlier builds, and share them through --cache-repo; without it every step is executed
             cache,
             /// With --cache, share the results of COPY and ADD; false leaves them out
             cache_copy_layers,
@@ -45,27 +49,27 @@ flags! {
             cache_run_layers,
             /// Has no effect: memory does not grow with the layers
             compressed_caching,
-            /// Has no effect: the build happens in folders of its own
+            /// Has no effect: the build happens in folders of its own, which always go
             cleanup,
-            /// Has no effect: the build happens in folders of its own
+            /// Has no effect: the build happens in folders of its own, which always go
             pre_cleanup,
-            /// Check the Dockerfile, and build nothing
+            /// Say what would be built and executed, and do nothing of it
             dryrun,
             /// Has no effect: builds need no container around them
             force,
             /// Has no effect: metadata is always kept
             force_build_metadata,
-            /// Has no effect: /var/run belongs to the image
+            /// Leave /var/run out of what steps add [default: true]; false keeps it
             ignore_var_run,
-            /// Has no effect: the old name of --ignore-var-run
+            /// The old name of --ignore-var-run
             whitelist_var_run,
             /// Push over plain http, or https with an unknown certificate
             insecure,
             /// Pull over plain http, or https with an unknown certificate
             insecure_pull,
-            /// Has no effect: lines carry the time since the start
+            /// Begin each line of the log with the date and the time
             log_timestamp,
-            /// Has no effect: the build does not touch this file system
+            /// Refused: the build does not touch this file system; write --oci-layout-path
             materialize,
             /// Build the image, and do not push it
             no_push,
@@ -79,7 +83,7 @@ flags! {
             push_ignore_immutable_tag_errors,
             /// Set all times in the image to 1970-01-01
             reproducible,
-            /// Has no effect: every instruction has a layer of its own
+            /// Put all that the steps add into one layer
             single_snapshot,
             /// Pull from the mirrors only, and never from the registry behind them
             skip_default_registry_fallback,
@@ -95,21 +99,21 @@ flags! {
             use_new_run,
         }
         values {
-            /// Bucket of the context, where --context is not given
+            /// Context in the place of --context: gs:// and s3:// are refused, with the command that fetches them
             bucket(value_name = "BUCKET", short = 'b'),
-            /// Has no effect: base images are kept in the local store
+            /// Has no effect: base images are kept in the folder that --store names
             cache_dir(value_name = "DIR"),
             /// Repository through which results of steps are shared [default: DESTINATION/cache]
             cache_repo(value_name = "REPOSITORY"),
             /// Share Go caches with builds that give the same name, instead of those of the same CI ref or folder (gondola's own flag)
             cache_scope(value_name = "NAME"),
-            /// Reuse shared results for this long, such as 6h [default: 336h]
+            /// With --cache, reuse results for this long, such as 6h [default: 336h]
             cache_ttl(value_name = "TIME"),
             /// Compression of new layers: gzip or zstd
             compression(value_name = "HOW"),
             /// Level of compression: 1-9 for gzip, 1-19 for zstd
             compression_level(value_name = "N"),
-            /// Context: a folder, dir://PATH, tar://FILE, tar://stdin or git://HOST/REPOSITORY
+            /// Context: a folder, dir://PATH, tar://FILE, tar://stdin, git://HOST/REPOSITORY[#REFERENCE[#COMMIT]] or https://HOST/FILE.tar.gz [default: /workspace/]
             context(value_name = "CONTEXT", short = 'c'),
             /// Folder below the context to use instead of it
             context_sub_path(value_name = "DIR"),
@@ -129,9 +133,9 @@ flags! {
             image_name_with_digest_file(value_name = "FILE"),
             /// Write NAME:TAG@DIGEST of each destination to a file
             image_name_tag_with_digest_file(value_name = "FILE"),
-            /// Has no effect: --store names the folder of gondola
+            /// Folder of kaniko: credentials are read from .docker/config.json in it [default: /kaniko]
             kaniko_dir(value_name = "DIR"),
-            /// Format of the log: text, color or json
+            /// Format of the log: text has no escape codes, color has bars on a terminal, json an object per line
             log_format(value_name = "FORMAT"),
             /// Write an OCI image layout to a folder
             oci_layout_path(value_name = "DIR"),
@@ -141,7 +145,7 @@ flags! {
             snapshot_mode(value_name = "MODE", alias = "snapshotMode"),
             /// Write an archive for docker load to a file
             tar_path(value_name = "FILE", alias = "tarPath"),
-            /// Level of the log: trace, debug, info, warn, error, fatal or panic
+            /// Level of the log: trace and debug say why steps are executed, info is the usual one, warn, error, fatal and panic show warnings and errors alone
             verbosity(value_name = "LEVEL", short = 'v'),
         }
         lists {
@@ -149,13 +153,13 @@ flags! {
             annotation(value_name = "NAME=VALUE"),
             /// Set an ARG; without a value, it is the environment's; repeatable
             build_arg(value_name = "NAME[=VALUE]"),
-            /// Has no effect: helpers are those that docker's config.json names; repeatable
+            /// Look for credentials there: env, google, ecr, acr, gitlab; an empty one for none of them [default: all that are installed]; repeatable
             credential_helpers(value_name = "NAME"),
             /// Push to this name; repeatable
             destination(value_name = "NAME", short = 'd'),
-            /// Option for a git context: branch=NAME; single-branch=, depth= and recurse-submodules= have no effect; repeatable
+            /// Option for a git context: branch=NAME, depth=N, recurse-submodules=true; single-branch= has no effect; repeatable
             git(value_name = "OPTION"),
-            /// Has no effect: a layer holds only what its step wrote; repeatable
+            /// Leave this path, and all below it, out of what steps add; repeatable
             ignore_path(value_name = "PATH"),
             /// Allow plain http, or https with an unknown certificate, for this registry; repeatable
             insecure_registry(value_name = "HOST[:PORT]"),
@@ -173,8 +177,12 @@ flags! {
             secret(value_name = "SECRET"),
             /// Do not check the certificate of this registry; repeatable
             skip_tls_verify_registry(value_name = "HOST[:PORT]"),
-            /// Build this stage instead of the last one
+            /// Build this stage instead of the last one; of several, separated by commas, the first makes the image
             target(value_name = "STAGE", value_delimiter = ','),
+        }
+        positional {
+            /// "push PATH": push an archive of docker save, or an OCI image layout, to each --destination. "login REGISTRY": store credentials
+            words
         }
     }
 }

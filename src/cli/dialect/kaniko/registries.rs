@@ -49,6 +49,8 @@ pub(super) fn translate(
     if args.insecure == Some(true) || args.skip_tls_verify == Some(true) {
         insecure.extend(pushed.iter().map(|&host| host.to_owned()));
     }
+    // It has no effect, and is a number all the same.
+    attempts("--image-fs-extract-retry", args.image_fs_extract_retry.as_deref())?;
     let attempts = attempts("--push-retry", args.push_retry.as_deref())?
         .max(attempts("--image-download-retry", args.image_download_retry.as_deref())?);
     Ok(Registries {

@@ -6,7 +6,7 @@ use super::context::ContextChoice;
 use super::*;
 use crate::cli::dialect::tests::{Typed, session, typed};
 use crate::dockerfile::convert::{SecretSource, StepKind};
-use crate::registry::{MirrorRule, Mirrors};
+use crate::registry::{MirrorRule, Mirrors, Secret};
 
 fn read_in(words: &[&str], variables: &[(&str, &str)]) -> Result<KanikoBuild> {
     let Typed::Kaniko(args) = typed("kaniko", words).unwrap() else { unreachable!("asked for") };
@@ -88,7 +88,6 @@ fn every_flag_of_kaniko_is_taken() {
         "cache-run-layers",
         "skip-push-permission-check",
         "preserve-context",
-        "materialize",
         "dryrun",
         "force-build-metadata",
         "skip-unused-stages",
@@ -105,7 +104,6 @@ fn every_flag_of_kaniko_is_taken() {
         ("dockerfile", "D"),
         ("context", "dir://."),
         ("context-sub-path", "x"),
-        ("bucket", "b"),
         ("snapshot-mode", "redo"),
         ("custom-platform", "linux/amd64"),
         ("image-fs-extract-retry", "3"),
@@ -140,7 +138,7 @@ fn every_flag_of_kaniko_is_taken() {
         ("registry-client-cert", "r.test=/c,/k"),
         ("registry-map", "a.test=b.test;c.test=d.test/x"),
         ("registry-mirror", "m.test"),
-        ("credential-helpers", "ecr"),
+        ("credential-helpers", "env"),
     ];
     for switch in switches {
         for value in ["", "=true", "=false", "=1", "=F"] {
@@ -151,8 +149,11 @@ fn every_flag_of_kaniko_is_taken() {
         read(&["-c", ".", "-d", "r.test/a", &format!("--{flag}"), value]);
         read(&["-c", ".", "-d", "r.test/a", &format!("--{flag}={value}")]);
     }
-    assert_eq!(switches.len() + values.len(), 68);
-    read(&["-v", "warn", "-f", "x", "-c", "y", "-b", "z", "-d", "r.test/a", "-d=r.test/b"]);
+    // Of the two others one is refused, and one excludes --context.
+    assert_eq!(switches.len() + values.len(), 66);
+    read(&["-d", "r.test/a", "--materialize=false", "--bucket=tar://b"]);
+    read(&["-v", "warn", "-f", "x", "-c", "y", "-d", "r.test/a", "-d=r.test/b"]);
+    read(&["-b", "tar://z", "-d", "r.test/a"]);
     let again =
         read(&["-d", "r.test/a", "--cache=false", "--cache", "--dockerfile=a", "--dockerfile=b"]);
     assert!(!again.request.caches.off);
@@ -166,28 +167,24 @@ fn flags_of_kanikos_own_design_get_one_note_each() {
     let build = read(&[
         "--no-push",
         "--snapshot-mode=redo",
-        "--single-snapshot",
         "--use-new-run",
         "--compressed-caching=false",
         "--cleanup",
-        "--ignore-var-run=false",
-        "--ignore-path=/x",
-        "--ignore-path=/y",
+        "--pre-cleanup",
         "--force",
-        "--kaniko-dir=/k",
+        "--force",
+        "--cache-dir=/c",
     ]);
     let flags: BTreeSet<_> =
         build.notes.iter().map(|note| note.split(' ').next().unwrap()).collect();
     let expected = BTreeSet::from([
         "--snapshot-mode",
-        "--single-snapshot",
         "--use-new-run",
         "--compressed-caching",
         "--cleanup",
-        "--ignore-var-run",
-        "--ignore-path",
+        "--pre-cleanup",
         "--force",
-        "--kaniko-dir",
+        "--cache-dir",
     ]);
     assert_eq!(flags, expected);
 }
@@ -197,44 +194,103 @@ fn chosen(words: &[&str], variables: &[(&str, &str)]) -> ContextChoice {
     context::choose(&build.args, &Environment::with(variables).variables).unwrap()
 }
 
+/// A context as the test below writes it.
+fn shown(choice: ContextChoice) -> String {
+    match choice {
+        ContextChoice::Folder(path) => path.display().to_string(),
+        ContextChoice::Archive(path, below) => format!("archive {} {below:?}", path.display()),
+        ContextChoice::Stdin(below) => format!("stdin {below:?}"),
+        ContextChoice::Git(git) => git.address,
+        ContextChoice::Address(address) => address,
+    }
+}
+
 #[test]
 fn contexts_are_folders_archives_and_repositories() {
-    let cases: [(&[&str], ContextChoice); 10] = [
-        (&[], ContextChoice::Folder("/workspace/".into())),
-        (&["-c", "."], ContextChoice::Folder(".".into())),
-        (&["-c", "dir://x", "--context-sub-path", "a/b"], ContextChoice::Folder("x/a/b".into())),
-        (&["-c", "tar:///x.tar.gz"], ContextChoice::Archive("/x.tar.gz".into(), None)),
+    const COMMIT: &str = "0123456789012345678901234567890123456789";
+    let exact = format!("git://h.test/a#{COMMIT}");
+    let as_it_is = format!("https://h.test/a.git?keep-git-dir=1&submodules=0#{COMMIT}");
+    let cases: [(&[&str], &str); 15] = [
+        (&[], "/workspace/"),
+        (&["-c", "."], "."),
+        (&["-c", "dir://x", "--context-sub-path", "a/b"], "x/a/b"),
+        (&["-c", "tar:///x.tar.gz"], "archive /x.tar.gz None"),
+        (&["-c", "tar://stdin", "--context-sub-path=a"], "stdin Some(\"a\")"),
+        (&["-c", "https://h.test/x.tar.gz"], "https://h.test/x.tar.gz"),
+        (&["-b", "https://h.test/x.tar.gz"], "https://h.test/x.tar.gz"),
         (
-            &["-c", "tar://stdin", "--context-sub-path=a"],
-            ContextChoice::Stdin(Some("a".to_owned())),
+            &["-c", "https://a.blob.core.windows.net/c/x?sig=1"],
+            "https://a.blob.core.windows.net/c/x?sig=1",
         ),
         (
             &["-c", "git://github.com/a/b.git"],
-            ContextChoice::Git("https://github.com/a/b.git".to_owned()),
+            "https://github.com/a/b.git?keep-git-dir=1&submodules=0",
         ),
         (
-            &["-c", "git://host.test/a/b#refs/heads/main"],
-            ContextChoice::Git("https://host.test/a/b.git#refs/heads/main".to_owned()),
+            &["-c", "git://host.test/a/b#refs/heads/main", "--git=recurse-submodules=true"],
+            "https://host.test/a/b.git?keep-git-dir=1&submodules=1#refs/heads/main",
         ),
         (
             &["-c", "git://host.test/a.git#main#0123abc", "--context-sub-path", "x"],
-            ContextChoice::Git("https://host.test/a.git#0123abc:x".to_owned()),
+            "https://host.test/a.git?keep-git-dir=1&submodules=0#0123abc:x",
         ),
         (
-            &["-c", "git://host.test/a.git", "--git=branch=dev", "--git", "single-branch=true"],
-            ContextChoice::Git("https://host.test/a.git#dev".to_owned()),
+            &[
+                "-c",
+                "git://host.test/a.git#main",
+                "--git=branch=dev",
+                "--git",
+                "single-branch=true",
+            ],
+            "https://host.test/a.git?keep-git-dir=1&submodules=0#dev",
         ),
+        (
+            &["-c", "git://h.test/a.git", "--git=recurse-submodules=false,branch=a,b,depth=1"],
+            "https://h.test/a.git?keep-git-dir=1&submodules=0#a,b",
+        ),
+        (&["-c", &exact, "--git=branch=dev"], &as_it_is),
         (
             &["-c", "git://host.test/a.git", "--context-sub-path", "x"],
-            ContextChoice::Git("https://host.test/a.git#:x".to_owned()),
+            "https://host.test/a.git?keep-git-dir=1&submodules=0#:x",
         ),
     ];
     for (words, expected) in cases {
         let words: Vec<_> = words.iter().copied().chain(["--no-push"]).collect();
-        assert_eq!(chosen(&words, &[]), expected, "{words:?}");
+        assert_eq!(shown(chosen(&words, &[])), expected, "{words:?}");
     }
     let plain = chosen(&["-c", "git://host.test/a.git"], &[("GIT_PULL_METHOD", "http")]);
-    assert_eq!(plain, ContextChoice::Git("http://host.test/a.git".to_owned()));
+    assert!(shown(plain).starts_with("http://host.test/a.git?"));
+}
+
+#[test]
+fn a_repository_is_fetched_as_its_options_and_variables_say() {
+    let git = |words: &[&str], variables: &[(&str, &str)]| {
+        let words = [&["-c", "git://h.test/a", "--no-push"], words].concat();
+        match chosen(&words, variables) {
+            ContextChoice::Git(git) => git,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(git(&[], &[]).depth, None);
+    assert_eq!(git(&["--git=recurse-submodules=false,depth=1"], &[]).depth, Some(1));
+    assert_eq!(git(&["--git=depth=7", "--git", "depth=0"], &[]).depth, None);
+    assert!(git(&["--git=insecure-skip-tls=true"], &[]).unverified);
+    let user = ("GIT_USERNAME", "me");
+    let password = ("GIT_PASSWORD", "hunter2");
+    let login = |user: &str, password: &str| Some((user.to_owned(), Secret::new(password)));
+    assert_eq!(git(&[], &[]).login, None);
+    assert_eq!(git(&[], &[user, password]).login, login("me", "hunter2"));
+    let token = git(&[], &[user, password, ("GIT_TOKEN", "hunter3")]);
+    assert_eq!(token.login, login("hunter3", ""));
+    for (option, why) in [
+        ("depth=x", "expected a whole number"),
+        ("recurse-submodules=perhaps", "recurse-submodules=perhaps"),
+        ("brnch=x", "git contexts have no such option"),
+        ("depth", "expected a whole number"),
+    ] {
+        let error = refused(&["--no-push", "-c", "git://x.test/a", "--git", option]);
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 #[test]
@@ -250,9 +306,11 @@ fn contexts_in_object_storage_are_refused_with_the_way_around() {
         ),
         (
             "https://a.blob.core.windows.net/c/x.tar.gz",
-            "curl -fsSL https://a.blob.core.windows.net/c/x.tar.gz |",
+            "az storage blob download --blob-url https://a.blob.core.windows.net/c/x.tar.gz",
         ),
-        ("ftp://x", "expected a folder, dir://, tar://, git:// or tar://stdin"),
+        ("az://c/x.tar.gz", "expected a folder, dir://, tar://, tar://stdin, git:// or https://"),
+        ("ftp://x", "expected a folder, dir://, tar://, tar://stdin, git:// or https://"),
+        ("http://x.test/a.tar.gz", "curl -fsSL http://x.test/a.tar.gz | gondola kaniko"),
     ];
     for (context, hint) in cases {
         let error = refused(&["--no-push", "-c", context]);
@@ -260,6 +318,11 @@ fn contexts_in_object_storage_are_refused_with_the_way_around() {
     }
     let error = refused(&["--no-push", "--bucket", "b/x.tar.gz"]);
     assert!(error.contains("gsutil cat gs://b/x.tar.gz"), "{error}");
+    let error = refused(&["--no-push", "-b", "b", "-c", "."]);
+    assert!(error.contains("cannot use --bucket with --context"), "{error}");
+    let address = "https://h.test/a.tar.gz";
+    let error = refused(&["--no-push", "-c", address, "--context-sub-path=x"]);
+    assert!(error.contains("curl -fsSL https://h.test/a.tar.gz |"), "{error}");
 }
 
 #[test]
@@ -360,7 +423,12 @@ fn secrets_are_files_or_variables() {
 
 #[test]
 fn what_cannot_be_done_is_said_before_anything_is() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 18] = [
+        (&["--no-push", "--snapshot-mode=fast"], "expected full, redo or time"),
+        (&["--no-push", "--ignore-path=.."], "write a path of the image"),
+        (&["--no-push", "--materialize"], "write --oci-layout-path DIR"),
+        (&["--no-push", "--credential-helpers=x"], "expected env, google, ecr, acr or gitlab"),
+        (&["--no-push", "--credential-helpers=ecr"], "no program docker-credential-ecr-login"),
         (&[], "no --destination says where to; hint: add --destination NAME, or --no-push"),
         (&["-d", "UPPER"], "cannot read image name"),
         (&["--no-push", "--image-name-with-digest-file=/x"], "no --destination gives it one"),
@@ -378,6 +446,7 @@ fn what_cannot_be_done_is_said_before_anything_is() {
         (&["--no-push", "--image-format=x"], "expected docker or oci"),
         (&["--no-push", "--verbosity=loud"], "there is no such level"),
         (&["--no-push", "--push-retry=x"], "expected a whole number"),
+        (&["--no-push", "--image-fs-extract-retry=x"], "expected a whole number"),
         (
             &["--no-push", "-c", "git://x.test/a", "--git=brnch=x"],
             "git contexts have no such option",
@@ -409,6 +478,113 @@ fn compression_and_logs_have_their_levels() {
         let Typed::Kaniko(build) = typed("kaniko", words).unwrap() else { unreachable!() };
         super::log(&build.args).unwrap()
     };
-    assert_eq!(log(&["-v", "error"]), Log { quiet: true, json: false });
-    assert_eq!(log(&["--log-format=json"]), Log { quiet: false, json: true });
+    assert_eq!(log(&["-v", "error"]), Log { quiet: true, ..Log::default() });
+    assert_eq!(log(&["--log-format=json"]), Log { json: true, ..Log::default() });
+    assert_eq!(log(&["--log-format=text"]), Log { plain: true, ..Log::default() });
+    assert_eq!(log(&["--verbosity=debug"]), Log { explains: true, ..Log::default() });
+    assert!(read(&["--no-push", "-v", "trace"]).request.caches.explain);
+    assert!(!read(&["--no-push", "-v", "info"]).request.caches.explain);
+    assert_eq!(log(&["--log-timestamp"]), Log { dated: true, ..Log::default() });
+}
+
+#[test]
+fn nothing_of_earlier_builds_counts_without_the_cache_and_bases_are_looked_up_each_time() {
+    let caches = |words: &[&str]| read(&[&["-d", "r.test/a"], words].concat()).request.caches;
+    for (words, off) in [
+        (&[][..], true),
+        (&["--cache=false"], true),
+        (&["--cache"], false),
+        (&["--cache=true", "--cache-ttl=2h"], false),
+    ] {
+        let caches = caches(words);
+        assert_eq!((caches.off, caches.pull), (off, true), "{words:?}");
+    }
+    let hours = |words: &[&str]| caches(words).longest_age.unwrap().as_secs() / 3600;
+    assert_eq!((hours(&["--cache"]), hours(&["--cache", "--cache-ttl=2h"])), (336, 2));
+}
+
+#[test]
+fn what_is_left_out_of_layers_is_said_by_three_flags() {
+    let layers =
+        |words: &[&str]| read(&[&["--no-push"], words].concat()).source().recipe.layers.clone();
+    let without =
+        |words: &[&str]| layers(words).without.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(without(&[]), ["var/run"]);
+    assert_eq!(without(&["--whitelist-var-run"]), ["var/run"]);
+    assert_eq!(without(&["--ignore-var-run=false"]), [""; 0]);
+    assert_eq!(without(&["--whitelist-var-run=false"]), [""; 0]);
+    assert_eq!(without(&["--ignore-path=/x/", "--ignore-path", "y"]), ["var/run", "x", "y"]);
+    assert!(layers(&["--single-snapshot"]).single && !layers(&[]).single);
+}
+
+#[test]
+fn several_targets_are_built_and_the_first_makes_the_image() {
+    for words in [&["--target=prod,test"][..], &["--target", "prod", "--target=test"]] {
+        let build = read(&[&["--no-push"], words].concat());
+        let recipe = &build.source().recipe;
+        assert_eq!(
+            (recipe.target.as_deref(), &recipe.also[..]),
+            (Some("prod"), &["test".to_owned()][..])
+        );
+        assert_eq!(build.notes, [""; 0]);
+    }
+}
+
+#[test]
+fn credentials_are_looked_for_where_kaniko_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(".docker/config.json");
+    fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+    fs_err::write(&file, "{}").unwrap();
+    let at = folder.path().to_str().unwrap();
+    let places = |words: &[&str], variables: &[(&str, &str)]| {
+        read_in(&[&["--no-push"], words].concat(), variables).unwrap().credentials
+    };
+    let found = Some(folder.path().join(".docker"));
+    assert_eq!(places(&["--kaniko-dir", at], &[]).docker_folder, found);
+    assert_eq!(places(&[], &[("KANIKO_DIR", at)]).docker_folder, found);
+    let both = [("KANIKO_DIR", at), ("DOCKER_CONFIG", "/other")];
+    assert_eq!(places(&[], &both).docker_folder, None);
+    assert_eq!(places(&["--kaniko-dir=/nowhere"], &[]).docker_folder, None);
+    let helpers = |words: &[&str]| format!("{:?}", places(words, &[]).helpers);
+    assert_eq!(helpers(&[]), "{Env, Gitlab}");
+    assert_eq!(helpers(&["--credential-helpers="]), "{}");
+    assert_eq!(helpers(&["--credential-helpers=env"]), "{Env}");
+    fs_err::write(folder.path().join("docker-credential-ecr-login"), "").unwrap();
+    let ecr = places(&["--credential-helpers=ecr"], &[("PATH", at)]).helpers;
+    assert_eq!(format!("{ecr:?}"), "{Ecr}");
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_says_so() {
+    let words = ["--no-push", "-d=r.test/a", "--dryrun", "--tar-path=/t", "--digest-file=/d"];
+    let build = read(&words);
+    assert_eq!(build.purpose, Purpose::Plan);
+    let note = "--dryrun: nothing is built, so --tar-path, --digest-file writes no file";
+    assert_eq!(build.notes, [note]);
+}
+
+#[test]
+fn a_push_has_one_image_and_the_flags_about_registries() {
+    let push = |words: &[&str]| {
+        let Typed::Kaniko(args) = typed("kaniko", words).unwrap() else { unreachable!() };
+        push::read(&session(Environment::with(&[])), &args).map_err(|error| error.to_string())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().to_str().unwrap();
+    let read = push(&["push", at, "-d", "r.test/a", "-d=r.test/b:1", "--insecure"]).unwrap();
+    assert_eq!(read.image, Location::Layout { folder: folder.path().to_owned(), tag: None });
+    assert_eq!((read.destinations.len(), read.registries.insecure.len()), (2, 1));
+    let cases: [(&[&str], &str); 6] = [
+        (&["push", at], "no --destination says where to"),
+        (&["push", "-d", "r.test/a"], "gondola kaniko push PATH --destination NAME"),
+        (&["push", at, at, "-d", "r.test/a"], "expected the path of one image"),
+        (&["push", "/nowhere", "-d", "r.test/a"], "there is no such file or folder"),
+        (&["push", at, "-d", "r.test/a", "-f", "x"], "cannot use --dockerfile with push"),
+        (&[".", "-d", "r.test/a"], "write --context ."),
+    ];
+    for (words, expected) in cases {
+        let error = push(words).unwrap_err();
+        assert!(error.contains(expected), "{words:?}: {error}");
+    }
 }

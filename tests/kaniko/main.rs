@@ -2,7 +2,11 @@
 
 #![cfg(test)]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod effects;
+mod places;
 
 use std::process::{Command, Stdio};
 
@@ -300,6 +304,16 @@ fn what_kaniko_fetches_and_gondola_does_not_is_refused_before_anything_happens()
         .says("aws s3 cp s3://bucket/x.tar.gz - | gondola kaniko --context tar://stdin");
     executor(&sandbox, &["--context=."]).code(2).says("--destination");
     executor(&sandbox, &["--no-such-flag"]).code(2).says("--no-such-flag");
+    for (word, instead) in [
+        ("-t=x", "write --destination NAME"),
+        ("--push", "--no-push builds without a push"),
+        ("--platform=linux/arm64", "write --custom-platform"),
+        ("--no-cache", "kaniko reuses nothing unless it is told to"),
+        ("--iidfile=x", "write --digest-file FILE"),
+        ("--squash", "write --single-snapshot"),
+    ] {
+        executor(&sandbox, &[word]).code(2).says(instead);
+    }
     assert!(executor(&sandbox, &["version"]).success().stdout.contains("gondola"));
     assert!(!sandbox.store().exists());
 }
