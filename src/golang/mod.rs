@@ -27,6 +27,7 @@ mod group;
 mod image;
 mod launch;
 mod lock;
+mod missing;
 mod modfile;
 mod name;
 mod packages;
@@ -45,6 +46,7 @@ mod version;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::error::Result;
 use crate::progress::Reporter;
 use crate::sandbox::Launcher;
 use crate::transport::Context;
@@ -55,6 +57,7 @@ pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModuleMode};
 pub use freshness::{Check, Record, Recorded, StartedAt, Trace};
 pub use image::{Images, Need, Unpacked};
+pub use missing::missing_modules;
 pub use name::{image_name, program_name};
 pub use packages::Package;
 pub use presence::{has_program, has_sources};
@@ -81,6 +84,11 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// Where this machine's Go keeps modules.
+    pub fn modules_folder(&self) -> Result<Option<PathBuf>> {
+        Ok(environment::modules_folder(&environment::allowed(&self.variables)?))
+    }
+
     /// What runs `go build` with these flags.
     pub fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
         let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());

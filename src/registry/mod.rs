@@ -58,6 +58,7 @@ mod sender;
 mod testing;
 mod tls;
 mod token;
+mod unreachable;
 mod upload;
 mod upload_strategy;
 mod waiting;

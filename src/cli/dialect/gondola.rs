@@ -5,6 +5,7 @@
 
 mod dockerfile;
 mod front_end;
+mod overlooked;
 mod packages;
 
 use std::path::PathBuf;
@@ -466,7 +467,13 @@ pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
     let source = match front_end {
         FrontEnd::Dockerfile => Source::Dockerfile(Box::new(dockerfile::source(session, args)?)),
         FrontEnd::Prebuilt => Source::Prebuilt(packages::programs(args, environment)?),
-        _ => Source::GoPackages(packages::programs(args, environment)?),
+        _ => {
+            let programs = packages::programs(args, environment)?;
+            for note in overlooked::notes(args, environment, &programs) {
+                session.reporter.note(note);
+            }
+            Source::GoPackages(programs)
+        }
     };
     Ok(Asked { request: request(args, source, environment)?, choice, notes })
 }
