@@ -41,6 +41,13 @@ impl Environment {
         })
     }
 
+    /// The same, in which the go command opens no connection.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.variables.insert("GOPROXY".to_owned(), "off".to_owned());
+        self
+    }
+
     /// A variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())

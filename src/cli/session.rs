@@ -65,6 +65,7 @@ impl Session {
         environment: Environment,
         passing: Option<PassingStore>,
     ) -> Self {
+        let environment = if global.offline { environment.offline() } else { environment };
         let clock = output::clock();
         let mode = if global.quiet { ProgressMode::Quiet } else { global.progress };
         let on_terminal = std::io::stderr().is_terminal();

@@ -112,13 +112,12 @@ impl Patterns {
         self.list.is_empty()
     }
 
-    /// Whether something in a folder that matches may be brought back.
+    /// Whether something in a folder that matches may be brought back; `.` is all of the context.
     pub fn may_bring_back_below(&self, folder: &str) -> bool {
-        self.brings_back
-            && self
-                .list
-                .iter()
-                .any(|pattern| pattern.brings_back && pattern.may_reach_below(folder))
+        let reaches = |pattern: &Pattern| {
+            pattern.brings_back && (folder == "." || pattern.may_reach_below(folder))
+        };
+        self.brings_back && self.list.iter().any(reaches)
     }
 
     /// Whether something in a folder may match.

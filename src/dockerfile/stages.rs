@@ -27,6 +27,9 @@ pub enum Origin {
     Image(Reference),
 }
 
+/// What is wrong with a base that comes out as nothing.
+pub(super) const EMPTY_BASE: &str = "the base's name is empty";
+
 /// A stage in the graph.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -285,6 +288,11 @@ impl Graph {
 }
 
 impl Node {
+    /// What it copies and mounts from beside its base.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.uses.iter().filter_map(|each| each.origin.as_ref().ok())
+    }
+
     /// Stands for a stage whose `FROM` is wrong while the rest is looked at.
     fn unusable(from: &From) -> Self {
         Self {
@@ -325,7 +333,7 @@ impl FromReader<'_> {
         if !expanded.text.is_empty() {
             return Ok(expanded.text);
         }
-        Err(self.blank(&from.base, &expanded, "the base's name is empty"))
+        Err(self.blank(&from.base, &expanded, EMPTY_BASE))
     }
 
     fn platform(&self, from: &From) -> std::result::Result<Option<Platform>, Diagnostic> {

@@ -84,8 +84,12 @@ impl Exec {
             mounted.guards.push(Arc::new(Mutex::new(fork)));
         }
         go_cache::mount(executor, &isolated.unpacker, (op, &self.inputs), &mut mounted).await?;
-        let spec = spec(op, &self.inputs, &mut mounted)?;
+        let mut spec = spec(op, &self.inputs, &mut mounted)?;
         let tools = &executor.tools;
+        if tools.transport.client.is_offline() {
+            // The step's key says which network it has: what was executed with one is found all the same.
+            spec.network = Network::None;
+        }
         let foreign = (!op.platform.satisfies(tools.host())).then(|| op.platform.to_string());
         let chosen = isolated.chosen.clone();
         let guards = std::mem::take(&mut mounted.guards);

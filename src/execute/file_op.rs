@@ -328,6 +328,7 @@ async fn add_repository(
     git: &GitSource,
     add: &AddOp,
 ) -> Result<Gathered, OpError> {
+    executor.tools.transport.check_online(&git.display_name())?;
     let checkout = git.check_out(&executor.tools.variables, add.keep_git_dir).await?;
     if let Some(wanted) = &add.checksum
         && !checkout.commit.starts_with(wanted)

@@ -69,6 +69,12 @@ pub(super) async fn mount(
     mounted.with_caches = own.with_caches;
     mounted.variables.extend(own.variables);
     mounted.guards.extend(own.guards);
+    if mounted.with_caches && compiles_all(&op.argv) {
+        executor.note_once(
+            "go build -a compiles everything each time, whatever is in Go's cache; without -a only what \
+             changed is compiled",
+        );
+    }
     Ok(())
 }
 
@@ -80,6 +86,20 @@ pub(super) async fn folders(
     let unpacker = executor.unpacker(Isolation::Toolchain);
     let step = Step::of(executor, &unpacker, (op, inputs)).await?;
     blocking_or(move || step.go_folders()).await
+}
+
+/// Whether a command has the go command pass over its cache.
+fn compiles_all(argv: &[String]) -> bool {
+    let mut commands = argv.iter().flat_map(|text| text.split(['&', ';', '|', '\n']));
+    commands.any(|command| {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let is_build = |pair: &[&str]| {
+            pair[0].rsplit('/').next() == Some("go")
+                && matches!(pair[1], "build" | "install" | "test")
+        };
+        let at = words.windows(2).position(is_build);
+        at.is_some_and(|at| words[at + 2..].iter().any(|word| matches!(*word, "-a" | "-a=true")))
+    })
 }
 
 /// Takes note of a step that may have put modules into the cache, and says once that they are not in

@@ -61,9 +61,10 @@ impl FromStr for Asset {
 impl Asset {
     /// Puts the file or folder into a tree, owned by root and modified at `mtime`.
     ///
-    /// A symbolic link in a folder stays one, and must not lead out of that folder; one that is
-    /// named as the source is followed. Whatever is swapped meanwhile, nothing is read from outside
-    /// of the folder, or in the place of the file that was found: that is an error of the kind
+    /// A symbolic link in a folder stays one. One that leads out of that folder is followed as long as
+    /// it stays in the project: the repository or module that `dir` is in. One that is named as the
+    /// source is followed. Whatever is swapped meanwhile, nothing is read from outside
+    /// of them, or in the place of the file that was found: that is an error of the kind
     /// [`ErrorKind::Changed`], here or when the tree is read.
     pub fn add_to(&self, tree: &mut Tree, dir: &Path, mtime: i64) -> Result<()> {
         let source = dir.join(&self.source);
@@ -77,7 +78,8 @@ impl Asset {
         let added = if is_folder {
             let target = Target::parse(&self.target)?;
             let held = HeldFolder::open(&path).cannot(action)?;
-            Walk { asset: self, held: Arc::new(held), tree, mtime }.folder(&[], &target)
+            Walk { asset: self, held: Arc::new(held), tree, mtime, dir, links: 0 }
+                .folder(&[], &target)
         } else {
             let target = match self.target.strip_suffix('/') {
                 Some(folder) => {
@@ -89,7 +91,8 @@ impl Asset {
             let folder = path.parent().unwrap_or(Path::new("/"));
             let held = HeldFolder::open(folder).cannot(action)?;
             let name = path.file_name().unwrap_or_default().as_bytes();
-            Walk { asset: self, held: Arc::new(held), tree, mtime }.lone_file(name, &target)
+            Walk { asset: self, held: Arc::new(held), tree, mtime, dir, links: 0 }
+                .lone_file(name, &target)
         };
         added.cannot(action)
     }
@@ -134,6 +137,23 @@ struct Walk<'a> {
     held: Arc<HeldFolder>,
     tree: &'a mut Tree,
     mtime: i64,
+    /// The folder that is built from.
+    dir: &'a Path,
+    /// How many links were followed on the way to this folder.
+    links: usize,
+}
+
+/// So many links are followed, each in what the one before leads to: a circle has no end.
+const MOST_LINKS: usize = 8;
+
+/// The repository, workspace or module that a folder is in.
+fn project_of(dir: &Path) -> Option<PathBuf> {
+    let whole = fs_err::canonicalize(dir).ok()?;
+    let with = |names: &[&str]| {
+        let has = |at: &&Path| names.iter().any(|name| at.join(name).exists());
+        whole.ancestors().find(has).map(Path::to_owned)
+    };
+    with(&[".git"]).or_else(|| with(&["go.work"])).or_else(|| with(&["go.mod"]))
 }
 
 impl Walk<'_> {
@@ -196,15 +216,50 @@ impl Walk<'_> {
         target: &Target,
     ) -> Result<()> {
         let (folder, leads_to_path) = (OsStr::from_bytes(folder), OsStr::from_bytes(&leads_to));
-        if !stays_inside(Path::new(folder), Path::new(leads_to_path)) {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                format!("keep the link {}", self.held.display(path).display()),
-            )
-            .because(format!("it leads out of the folder, to {}", leads_to_path.display()))
-            .hint("make it relative and within the folder, or add its target by itself"));
+        if stays_inside(Path::new(folder), Path::new(leads_to_path)) && self.links == 0 {
+            return self.insert(target, Entry::symlink(leads_to));
         }
-        self.insert(target, Entry::symlink(leads_to))
+        let shown = self.held.display(path);
+        let refuse = |why: String| {
+            let action = format!("keep the link {}", shown.display());
+            let hint = "make it relative and within the folder, or add its target by itself";
+            Err(Error::new(ErrorKind::Invalid, action).because(why).hint(hint))
+        };
+        let Some((project, found)) = self.in_project(&shown) else {
+            return refuse(format!("it leads out of the folder, to {}", leads_to_path.display()));
+        };
+        if self.links == MOST_LINKS || shown.starts_with(project.join(&found)) {
+            return refuse(format!("it leads in a circle, to {}", leads_to_path.display()));
+        }
+        self.follow(&project, &found, target)
+    }
+
+    /// Where in the project a link leads to: the project's folder, and the path in it.
+    fn in_project(&self, link: &Path) -> Option<(PathBuf, PathBuf)> {
+        let project = project_of(self.dir)?;
+        let whole = fs_err::canonicalize(link).ok()?;
+        let found = whole.strip_prefix(&project).ok()?.to_owned();
+        Some((project, found))
+    }
+
+    /// Adds what a link leads to in its place.
+    fn follow(&mut self, project: &Path, found: &Path, target: &Target) -> Result<()> {
+        let held = Arc::new(HeldFolder::open(project).cannot(|| "open the project")?);
+        let (asset, mtime, dir, links) = (self.asset, self.mtime, self.dir, self.links + 1);
+        let mut walk = Walk { asset, held, tree: self.tree, mtime, dir, links };
+        let parent = found.parent().unwrap_or(Path::new("")).as_os_str().as_bytes();
+        let Some(name) = found.file_name().map(OsStrExt::as_bytes) else {
+            return walk.folder(&[], target);
+        };
+        let open = walk.held.folder(parent).map_err(|error| walk.changed(parent, Some(error)))?;
+        let path = join(parent, name);
+        let stat = open.look(Some(name)).cannot(|| "find its kind")?;
+        let stat = stat.ok_or_else(|| walk.changed(&path, None))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => walk.folder(&path, target),
+            FileType::Symlink => Err(walk.changed(&path, None)),
+            kind => walk.file(&path, &stat, kind, target),
+        }
     }
 
     /// The error about a file that changed since it was looked at.
@@ -368,6 +423,45 @@ mod tests {
         let folder = folder();
         symlink("secret", folder.path().join("named")).unwrap();
         assert_eq!(add(folder.path(), &["named:/s"]).unwrap(), ["0644 s f 4"]);
+    }
+
+    #[test]
+    fn a_link_that_stays_in_the_project_is_followed() {
+        let folder = folder();
+        let path = |name: &str| folder.path().join(name);
+        fs_err::create_dir_all(path("app")).unwrap();
+        fs_err::write(path("app/go.mod"), "module m\n").unwrap();
+        fs_err::rename(path("site"), path("app/site")).unwrap();
+        fs_err::create_dir(path("app/shared")).unwrap();
+        fs_err::write(path("app/shared/f"), "text").unwrap();
+        symlink("f", path("app/shared/g")).unwrap();
+        symlink("../shared", path("app/site/folder")).unwrap();
+        symlink("../shared/f", path("app/site/file")).unwrap();
+        let listed = add(&path("app"), &["site:/srv"]).unwrap();
+        for line in [
+            "0644 srv/file f 4",
+            "0755 srv/folder d",
+            "0644 srv/folder/f f 4",
+            "0644 srv/folder/g f 4",
+        ] {
+            assert!(listed.contains(&line.to_owned()), "{line}: {listed:?}");
+        }
+        for (leads_to, why) in [
+            ("../../secret", "leads out of the folder"),
+            ("/etc/passwd", "leads out of the folder"),
+            ("..", "leads in a circle"),
+            ("../site", "leads in a circle"),
+        ] {
+            symlink(leads_to, path("app/site/link")).unwrap();
+            let text = add(&path("app"), &["site:/srv"]).unwrap_err().to_string();
+            assert!(text.contains(why), "{leads_to}: {text}");
+            fs_err::remove_file(path("app/site/link")).unwrap();
+        }
+        // The module is a part of a repository.
+        fs_err::create_dir(path(".git")).unwrap();
+        symlink("../../secret", path("app/site/link")).unwrap();
+        let listed = add(&path("app"), &["site:/srv"]).unwrap();
+        assert!(listed.contains(&"0644 srv/link f 4".to_owned()), "{listed:?}");
     }
 
     /// The contents of all files in a tree.

@@ -183,7 +183,7 @@ const CONFIGURATION: &str = "XDG_CONFIG_HOME";
 const DEFAULT_PROXY: &str = "https://proxy.golang.org,direct";
 
 /// Where `go` keeps modules.
-fn modules_folder(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+pub(super) fn modules_folder(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
     let get = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let of_path = || get("GOPATH")?.split(':').next().map(|path| Path::new(path).join("pkg/mod"));
     let of_home = || Some(Path::new(get("HOME")?).join("go/pkg/mod"));

@@ -49,6 +49,20 @@ impl Builder {
         self.run(workdir, arguments, platform, (Phase::Build, lock)).await
     }
 
+    /// Whether all that packages are made of can be found, as it is asked without a network.
+    pub async fn finds_all(
+        &self,
+        workdir: &Path,
+        packages: &[String],
+        platform: &Platform,
+    ) -> Result<bool> {
+        let mut list = ["list", "-deps", "-f", "{{\"\"}}"].map(str::to_owned).to_vec();
+        list.extend(self.flags.arguments());
+        list.push("--".to_owned());
+        list.extend_from_slice(packages);
+        Ok(self.run(workdir, &list, platform, (Phase::Build, None)).await?.success)
+    }
+
     fn lacks_modules(&self, said: &str) -> bool {
         let modules = self.toolchain.variable("GOMODCACHE");
         let is_about_modules = |line: &str| modules.is_some_and(|folder| line.contains(folder));

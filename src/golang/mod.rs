@@ -28,6 +28,7 @@ mod image;
 mod launch;
 mod lock;
 mod materials;
+mod missing;
 mod modfile;
 mod name;
 mod packages;
@@ -47,6 +48,7 @@ mod version;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::error::Result;
 use crate::progress::Reporter;
 use crate::sandbox::Launcher;
 use crate::transport::Context;
@@ -57,6 +59,7 @@ pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModuleMode};
 pub use freshness::{Check, Record, Recorded, StartedAt, Trace};
 pub use image::{Images, Need, Unpacked, take_out};
+pub use missing::missing_modules;
 pub use modfile::{replacing_folders, used_folders};
 pub use name::{image_name, program_name};
 pub use packages::Package;
@@ -84,6 +87,11 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// Where this machine's Go keeps modules.
+    pub fn modules_folder(&self) -> Result<Option<PathBuf>> {
+        Ok(environment::modules_folder(&environment::allowed(&self.variables)?))
+    }
+
     /// What runs `go build` with these flags.
     pub fn builder(&self, toolchain: &Toolchain, flags: &BuildFlags) -> Builder {
         let (out_dir, reporter) = (self.programs.clone(), self.transport.reporter.clone());

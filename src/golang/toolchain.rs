@@ -238,6 +238,11 @@ impl Toolchain {
         hash.finalize().to_hex().to_string()
     }
 
+    /// Where it keeps modules.
+    pub fn modules_folder(&self) -> Option<PathBuf> {
+        environment::modules_folder(&self.environment)
+    }
+
     /// A variable as the go command sees it.
     pub(super) fn variable(&self, key: &str) -> Option<&str> {
         self.environment.get(key).map(String::as_str)

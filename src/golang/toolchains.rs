@@ -97,6 +97,16 @@ impl Toolchains {
         self.absent.iter().find(|(known, _)| *known == wanted).map(|(_, place)| place)
     }
 
+    /// The images whose Go is wanted and is not here.
+    pub fn all_absent(&self) -> impl Iterator<Item = &Location> {
+        self.absent.iter().map(|(_, place)| place)
+    }
+
+    /// The first that was found.
+    pub fn first(&self) -> Option<&Toolchain> {
+        self.found.first().map(|(_, toolchain)| toolchain)
+    }
+
     /// Has those of this machine write below a folder, and nowhere else.
     pub fn write_below(&mut self, folder: &Path) -> Result<()> {
         for (_, toolchain) in &mut self.found {
@@ -201,10 +211,17 @@ impl Search<'_> {
     async fn of_image(&self, place: &Location, modules: &Modules) -> Result<Toolchain> {
         let images = self.images()?;
         let isolation = self.isolation(place)?;
+        let is_offline = self.tools.transport.client.is_offline();
+        if is_offline {
+            // Until it is found.
+            let _ = self.absent.set(place.clone());
+        }
         let pinned = self.pinned(place, modules).await?;
         let found = self.of_pinned(&pinned.place, &images, isolation).await?;
         // Only now: an image that is of no use leaves no trace.
-        if let Some(lock) = pinned.unwritten.as_ref().filter(|_| !self.request.is_dry_run) {
+        if let Some(lock) =
+            pinned.unwritten.as_ref().filter(|_| !self.request.is_dry_run && !is_offline)
+        {
             self.keep(lock, &pinned.place);
         }
         Ok(found)
@@ -322,6 +339,11 @@ impl Search<'_> {
     /// Asks the registry what a tag stands for, and keeps the document that it names.
     async fn look_up(&self, name: &Reference) -> Result<Digest> {
         let transport = &self.tools.transport;
+        if transport.client.is_offline()
+            && let Some(known) = transport::known_tag(name, transport)?
+        {
+            return Ok(known.digest);
+        }
         let task = transport.reporter.start(TaskKind::Resolve, name.familiar(), None);
         let pulled = transport.client.manifest(name).await?;
         transport.store.put(&pulled.bytes).cannot(|| format!("keep the manifest of {name}"))?;

@@ -43,7 +43,7 @@ pub use read::{
     look_inside,
 };
 pub use tree::Tree;
-pub use write::{LayerInfo, WriteOptions, archive_size, write};
+pub use write::{LayerInfo, WriteOptions, archive_size, compress_archive, write};
 
 /// The number of the layer format. It goes up whenever an equal tree gives other bytes.
 pub const FORMAT: u32 = 1;

@@ -1,11 +1,11 @@
 //! From a tree to a compressed archive, in one pass.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use super::compress::{self, Input};
 use super::header::{self, BLOCK};
 use super::{Content, Encoding, Entry, EntryKind, FileReader, Tree, TreePath};
-use crate::error::Result;
+use crate::error::{Cannot as _, Result};
 use crate::oci::{Compression, Digest};
 
 /// How a layer is written.
@@ -47,6 +47,33 @@ pub fn write<W: Write + Send>(
     tree.check_links()?;
     let streamed = compress::stream(options.encoding, options.threads, out, |input| {
         append_tree(tree, progress, input)
+    })?;
+    let (diff_id, uncompressed_size) = streamed.plain;
+    let (digest, size) = streamed.compressed;
+    let compression = options.encoding.compression();
+    Ok(LayerInfo { digest, size, diff_id, uncompressed_size, compression })
+}
+
+/// Compresses an archive that is there already as [`write()`] compresses the one that it makes. The error
+/// of `progress`, which is told of the bytes that were read, ends it.
+pub fn compress_archive<W: Write + Send>(
+    mut archive: impl Read,
+    options: &WriteOptions,
+    progress: &dyn Fn(u64) -> Result<()>,
+    out: W,
+) -> Result<LayerInfo> {
+    let streamed = compress::stream(options.encoding, options.threads, out, |input| {
+        loop {
+            match archive.read(input.room()?) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    input.advance(count);
+                    progress(count as u64)?;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).cannot(|| "read an archive"),
+            }
+        }
     })?;
     let (diff_id, uncompressed_size) = streamed.plain;
     let (digest, size) = streamed.compressed;

@@ -174,7 +174,20 @@ fn needed(settings: &Settings, context: &BuildContext) -> PlatformSet {
     }
 }
 
+/// Whether images are made for a platform that a base offers, where it was not asked for by name.
+fn is_built_for(platform: &Platform) -> bool {
+    !platform.is_unknown() && platform.os == "linux"
+}
+
 impl Base {
+    /// The platforms that are on offer, and that `all` passes over.
+    fn passed_over(&self) -> Vec<String> {
+        let Self::Found(base) = self else { return Vec::new() };
+        let offered = base.artifact.images().into_iter().map(|image| image.platform());
+        let other = offered.filter(|platform| !platform.is_unknown() && !is_built_for(platform));
+        other.map(Platform::to_string).collect()
+    }
+
     /// What it is and is called, where it is an image.
     pub(super) fn image(&self) -> Option<BaseImage> {
         let Self::Found(found) = self else { return None };
@@ -200,7 +213,15 @@ impl Base {
         let artifact = transport::read(&place, platforms, &context.transport).await?;
         task.done();
         let key = format!("{place} {platforms:?}");
-        Ok(Self::Found(Box::new(FoundBase { place, artifact, key })))
+        let found = Self::Found(Box::new(FoundBase { place, artifact, key }));
+        let passed_over = found.passed_over();
+        if *platforms == PlatformSet::All && !passed_over.is_empty() {
+            context.transport.reporter.note(format!(
+                "nothing is built for {}, which the base offers, too",
+                passed_over.join(", ")
+            ));
+        }
+        Ok(found)
     }
 
     /// The platforms to build for: those wanted, or those on offer.
@@ -210,7 +231,7 @@ impl Base {
             (Some(PlatformSet::Listed(listed)), _) => listed.clone(),
             (Some(PlatformSet::All), Self::Found(base)) => {
                 let offered = base.artifact.images().into_iter().map(|i| i.platform().clone());
-                offered.filter(|platform| !platform.is_unknown()).collect()
+                offered.filter(is_built_for).collect()
             }
             (Some(PlatformSet::All), Self::Static | Self::Scratch) => {
                 let parse = |name: &str| name.parse().expect("written in this file");

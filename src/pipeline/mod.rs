@@ -12,6 +12,7 @@ pub mod documents;
 mod dry_run;
 mod early_push;
 mod materials;
+mod offline;
 mod planned;
 mod programs;
 mod publish;

@@ -17,15 +17,17 @@ use super::base::Bases;
 use super::compatibility;
 use super::early_push::EarlyPush;
 use super::materials::MaterialsSource;
+use super::offline;
 use super::{BuildContext, Built, Outputs, Published};
-use crate::blocking::joined;
+use crate::blocking::{blocking, joined};
 use crate::cache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::go_build::{self, Compiled, GoBuild};
 use crate::golang::plan::{self, BuildGroup, ImagePlan, Plan};
 use crate::golang::request::{ProgramRequest, Settings};
-use crate::golang::{Toolchains, Tools};
+use crate::golang::{Asset, Toolchains, Tools};
 use crate::image::{Artifact, Image};
+use crate::layer::Tree;
 use crate::oci::Platform;
 use crate::store::ScopeName;
 
@@ -44,6 +46,7 @@ pub(super) async fn build(
         (None, scope) => context.programs.join(scope.map_or("", ScopeName::as_str)),
     };
     let tools = &context.go_tools(programs);
+    offline::check(context, tools, request).await?;
     let mut access = outputs.ask_for_access(
         context,
         request.programs.targets.iter().flat_map(|target| &target.settings.packaging.tags),
@@ -58,6 +61,7 @@ pub(super) async fn build(
     for image_plan in &plan.image_plans {
         outputs.check_name(&image_plan.name, &image_plan.settings.packaging.tags)?;
     }
+    check_added_files(request, &plan).await?;
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.binaries.packages().is_empty());
     toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
@@ -134,6 +138,22 @@ impl Groups {
         }
         Ok(())
     }
+}
+
+/// Finds out before anything is compiled whether all files that are added can be.
+async fn check_added_files(request: &ProgramRequest, plan: &Plan) -> Result<()> {
+    let mut assets: Vec<Asset> = Vec::new();
+    for asset in plan.image_plans.iter().flat_map(|image_plan| &image_plan.settings.image.assets) {
+        if !assets.contains(asset) {
+            assets.push(asset.clone());
+        }
+    }
+    let (folder, created) = (request.programs.folder.clone(), request.programs.created);
+    blocking(move || {
+        let look = |asset: &Asset| asset.add_to(&mut Tree::new(), &folder, created);
+        assets.iter().try_for_each(look)
+    })
+    .await
 }
 
 /// The images that are being put together.

@@ -1,27 +1,10 @@
 //! Mirrors under way: they are asked for a short time, and one that does not answer is not asked again.
 
-use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 
 use super::client::Client;
 use super::failure::{Cause, Failure, NetworkError, Outcome};
 use crate::oci::Repository;
-
-/// Mirrors that could not be reached in this run, by host.
-#[derive(Default)]
-pub(super) struct Unreachable(Mutex<BTreeSet<String>>);
-
-impl Unreachable {
-    fn has(&self, host: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
-    }
-
-    /// Takes note of one; whether that is news.
-    fn add(&self, host: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned())
-    }
-}
 
 impl Client {
     /// What a mirror has; nothing where it has not what is asked for, or cannot be reached. For what it

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 
-use super::asking_mirrors::Unreachable;
 use super::exchange::{Exchange, Host};
 use super::failure::Outcome;
 use super::known_blobs::KnownBlobs;
 use super::payload::Buffers;
 use super::request::{Request, Target};
 use super::scopes::need;
+use super::unreachable::Unreachable;
 use super::{Access, Options, response::Response};
 use crate::error::Result;
 use crate::oci::Repository;

@@ -59,6 +59,7 @@ mod sender;
 mod testing;
 mod tls;
 mod token;
+mod unreachable;
 mod upload;
 mod upload_strategy;
 mod waiting;

@@ -252,7 +252,10 @@ fn memory_files<'a>(
 ) -> Attempt<Vec<(&'a str, OwnedFd)>> {
     let action = || "keep files in memory";
     let options = [("mode", "700")];
-    let scratch = new_mount("tmpfs", &options, DATA).at(Stage::Mounts, action)?;
+    // A secret that somebody may execute is a program.
+    let is_program = |source: &Source<'_>| matches!(source.mount, Mount::Secret { mode, .. } if mode & 0o111 != 0);
+    let attributes = if requested.iter().any(is_program) { PLAIN } else { DATA };
+    let scratch = new_mount("tmpfs", &options, attributes).at(Stage::Mounts, action)?;
     let spot = system_folder(root, "dev")?;
     attach(scratch.as_fd(), spot.fd.as_fd()).at(Stage::Mounts, action)?;
     for (index, source) in requested.iter_mut().enumerate() {
@@ -262,7 +265,13 @@ fn memory_files<'a>(
                 .at(Stage::Mounts, || format!("keep the secret for {} in memory", source.target))?;
             own(&file, *uid, *gid);
             let tree = clone_tree(scratch.as_fd(), &name).at(Stage::Mounts, action)?;
-            set_attributes(&tree, MountAttrFlags::MOUNT_ATTR_RDONLY).at(Stage::Mounts, action)?;
+            let no_exec = if mode & 0o111 == 0 {
+                MountAttrFlags::MOUNT_ATTR_NOEXEC
+            } else {
+                MountAttrFlags::empty()
+            };
+            let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | no_exec;
+            set_attributes(&tree, attributes).at(Stage::Mounts, action)?;
             source.tree = Some(tree);
         }
     }

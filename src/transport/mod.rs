@@ -10,12 +10,14 @@
 //! Reading fetches documents alone: layers stay where they are until somebody needs their bytes.
 //! Writing changes what others see in its last step, and a failure before leaves nothing.
 //!
-//! Bytes are never rewritten on the way: an image has the same digest everywhere. So an image with
-//! Docker's media types keeps them in a layout, where older readers do not find it by its name.
+//! Bytes are rewritten on the way only where that is asked for, by [`compress()`]: an image has the same
+//! digest everywhere. So an image with Docker's media types keeps them in a layout, where older readers do
+//! not find it by its name.
 
 mod archive;
 mod assemble;
 mod blob_progress;
+mod compress;
 mod docker_item;
 mod entries;
 mod evict_corrupt;
@@ -25,6 +27,7 @@ mod files;
 mod layout;
 mod load;
 mod location;
+mod offline;
 mod push;
 mod read;
 mod registry;
@@ -34,9 +37,12 @@ mod watch;
 mod write;
 
 pub(crate) use blob_progress::BlobProgress;
+pub use compress::{Compress, compress};
 pub use fetch_blobs::fetch_blobs;
 pub use location::{ContainerEngine, Location, RefName};
+pub use offline::{Missing, check_missing, is_here};
 pub use read::{read, read_all};
+pub use registry::known_tag;
 pub use store::{find_in_store, read_from_store};
 pub use write::{check, check_compression, push, write};
 

@@ -18,6 +18,9 @@ use crate::oci::{
 };
 use crate::registry::FoundManifest;
 
+/// The kind of the store's records that say what tags stood for.
+const TAGS: &str = "tag";
+
 /// Reads the image called `reference` from its registry.
 pub(super) async fn read(
     reference: &Reference,
@@ -47,6 +50,15 @@ pub(super) async fn read(
     select(whole, platforms, &reference.to_string())
 }
 
+/// What a tag stood for when a registry was last asked, or what the image of that name in the store is.
+/// For commands that may not ask.
+pub fn known_tag(reference: &Reference, context: &Context) -> Result<Option<Descriptor>> {
+    match context.store.get_record(TAGS, &reference.to_string()) {
+        Some(known) => Ok(Some(known)),
+        None => context.store.resolve(reference),
+    }
+}
+
 /// A repository that is read from. Documents that were fetched once are kept in the store.
 struct Source<'a> {
     repository: Repository,
@@ -69,17 +81,35 @@ impl Source<'_> {
             return Ok((known, None));
         }
         let client = &self.context.client;
-        let pulled = match client.find(reference).await? {
+        if client.is_offline()
+            && let Some(known) = known_tag(reference, self.context)?
+            && self.known(&known.digest)?.is_some()
+        {
+            return Ok((known, None));
+        }
+        let found = client.find(reference).await?;
+        let pulled = match found {
             FoundManifest::Whole(pulled) => pulled,
             // Of what the registry says the digest alone can be checked: size and type are those of
             // the bytes.
             FoundManifest::Named(named) => match self.known(&named.digest)? {
-                Some(known) => return Ok((known, None)),
+                Some(known) => {
+                    self.note_tag(reference, &known);
+                    return Ok((known, None));
+                }
                 None => client.manifest(&self.repository.at_digest(named.digest)).await?,
             },
         };
         self.keep(&pulled.bytes);
+        self.note_tag(reference, &pulled.descriptor);
         Ok((pulled.descriptor, Some(pulled.bytes)))
+    }
+
+    /// Notes what a tag stands for, for commands without a network.
+    fn note_tag(&self, reference: &Reference, descriptor: &Descriptor) {
+        if reference.digest().is_none() {
+            let _ = self.context.store.put_record(TAGS, &reference.to_string(), descriptor);
+        }
     }
 
     /// Describes a manifest or index that is in the store.

@@ -60,6 +60,7 @@ async fn write_to(place: &Location, images: &[TaggedArtifact], context: &Context
         Location::Registry(name) => push_images(&renamed(images, Some(name))?, context).await,
         Location::Store(name) => store::write(&renamed(images, name.as_ref())?, context).await,
         Location::Layout { folder, tag } => {
+            note_docker_types(images, context);
             let export = local_export(images, tag.as_ref(), context).await?;
             let (folder, task) = (folder.clone(), start(context, place, &export));
             blocking(move |watch| {
@@ -85,6 +86,17 @@ async fn write_to(place: &Location, images: &[TaggedArtifact], context: &Context
             let task = start(context, place, &export);
             load::load(*engine, export, task, context).await
         }
+    }
+}
+
+/// Says of images that not every reader of a layout takes.
+fn note_docker_types(images: &[TaggedArtifact], context: &Context) {
+    let is_docker = |named: &TaggedArtifact| named.artifact.descriptor().media_type.is_docker();
+    if images.iter().any(is_docker) {
+        context.reporter.note(
+            "the image has Docker's types: skopeo and umoci do not find it in a layout by its tag; \
+             docker-archive: is read by all, and a base with OCI's types makes an OCI image",
+        );
     }
 }
 

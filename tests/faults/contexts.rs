@@ -110,6 +110,6 @@ fn a_query_that_is_not_understood_is_an_error() {
         .sandbox
         .write("ctx/Dockerfile", "FROM scratch\nADD https://git.test/a.git?nosuch=1 /\n");
     let folder = file.parent().unwrap_or(Path::new("/")).to_str().unwrap().to_owned();
-    let ran = all.sandbox.gondola(&["build", "-o", "oci:no:t", &folder]).code(1);
+    let ran = all.sandbox.gondola(&["build", "-o", "oci:no:t", &folder]).code(2);
     assert!(ran.stderr.contains("unknown key nosuch"), "{}", ran.stderr);
 }

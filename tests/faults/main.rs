@@ -7,5 +7,8 @@
 mod support;
 
 mod contexts;
+mod notes;
+mod offline;
 mod origin;
+mod transfers;
 mod waiting;

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use crate::cli::args::PlatformArgs;
 use crate::cli::session::{Session, check_streams, print_lines};
 use crate::error::Result;
+use crate::layer::Encoding;
 use crate::oci::PlatformSet;
-use crate::transport::{self, Location};
+use crate::transport::{self, Compress, Location};
 
 /// Arguments of `gondola copy`.
 #[derive(Debug, Args)]
@@ -21,6 +22,10 @@ pub struct CopyArgs {
     destinations: Vec<Location>,
     #[command(flatten)]
     platform: PlatformArgs,
+    /// Compress layers: gzip[:1-9], zstd[:1-19] or none. Without it, plain layers of a docker-archive: go to
+    /// a registry as gzip, and nothing else changes
+    #[arg(long, value_name = "HOW")]
+    compression: Option<Encoding>,
 }
 
 impl Runs for CopyArgs {
@@ -34,11 +39,24 @@ async fn run(session: &Session, args: CopyArgs) -> Result<()> {
     let context = session.transport()?;
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
     let source = args.source.in_folder(&session.environment.folder);
-    let images = transport::read_all(&source, &platforms, &context).await?;
+    let mut images = transport::read_all(&source, &platforms, &context).await?;
+    let threads = (&context, session.environment.cores);
+    if let Some(encoding) = args.compression {
+        transport::compress(&mut images, (encoding, Compress::All), threads).await?;
+    }
+    let is_of_docker = matches!(source, Location::DockerArchive { .. });
     let mut to_stdout = false;
     for destination in args.destinations {
         let destination = destination.in_folder(&session.environment.folder);
         to_stdout |= destination.is_stream();
+        if is_of_docker
+            && args.compression.is_none()
+            && matches!(destination, Location::Registry(_))
+        {
+            // Its manifest is made here, and nobody knows the digest.
+            let usual = (Encoding::default(), Compress::Plain);
+            transport::compress(&mut images, usual, threads).await?;
+        }
         transport::write(&destination, &images, &context).await?;
     }
     if to_stdout {

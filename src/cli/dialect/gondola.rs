@@ -5,6 +5,7 @@
 
 mod dockerfile;
 mod front_end;
+mod overlooked;
 mod packages;
 
 use std::path::PathBuf;
@@ -342,7 +343,11 @@ pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
             }
             Source::Prebuilt(programs)
         }
-        _ => Source::GoPackages(packages::programs(args, environment)?),
+        _ => {
+            let programs = packages::programs(args, environment)?;
+            notes.extend(overlooked::notes(args, environment, &programs));
+            Source::GoPackages(programs)
+        }
     };
     Ok(Asked { request: request(args, source, environment)?, choice, notes })
 }

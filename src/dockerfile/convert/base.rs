@@ -38,7 +38,7 @@ pub(super) async fn find(
 ) -> Result<Arc<Image>> {
     let store = &tools.transport.store;
     let key = format!("{name} {platform}");
-    if !job.cache.pull {
+    if !job.cache.pull || tools.transport.client.is_offline() {
         if let Some(image) = in_store(tools, name, platform).await? {
             explain(tools, job, shown, &image, (Origin::Store, "an image has this name here"));
             return Ok(Arc::new(image));
@@ -64,6 +64,16 @@ pub(super) async fn find(
     let record = Record { manifest, name: Some(name.familiar()) };
     store.put_record(RECORDS, &key, &record)?;
     Ok(Arc::new(image))
+}
+
+/// Whether an image, with its layers, can be had without a network.
+pub(super) async fn is_here(tools: &Tools, job: &Job, name: &Reference, of: &Platform) -> bool {
+    let Ok(image) = find(tools, job, (name, &name.to_string()), of).await else { return false };
+    let store = &tools.transport.store;
+    image
+        .layers
+        .iter()
+        .all(|layer| layer.remote().is_none() || store.holds(&layer.descriptor).unwrap_or(false))
 }
 
 /// Tells how a base was found, where that was asked for.

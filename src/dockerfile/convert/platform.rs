@@ -23,8 +23,8 @@ use crate::engine::op::Input;
 use crate::engine::{Provider, Snapshot};
 use crate::error::{Error, Result, nearest};
 use crate::image::Image;
-use crate::oci::{ImageConfig, Platform, Reference};
-use crate::transport::Location;
+use crate::oci::{ImageConfig, Platform, PlatformSet, Reference};
+use crate::transport::{Location, Missing, check_missing};
 
 /// What a stage begins with.
 #[derive(Clone)]
@@ -107,6 +107,9 @@ impl<'a> PlatformBuild<'a> {
             ends,
             planned: Mutex::default(),
         };
+        if common.tools.transport.client.is_offline() {
+            build.check_offline().await?;
+        }
         build.find_bases().await?;
         Ok(build)
     }
@@ -139,6 +142,37 @@ impl<'a> PlatformBuild<'a> {
                 }
                 self.bases.insert(stage, base);
             }
+        }
+    }
+
+    /// Makes sure that all images which the file names for what is needed are here.
+    async fn check_offline(&self) -> Result<()> {
+        let mut missing = Vec::new();
+        for stage in self.graph.needed(self.target).map_err(Diagnostics::into_error)? {
+            let node = &self.graph.nodes()[stage];
+            let platform = self.platform_of(stage);
+            let used = node.origins().map(|origin| ("the image", origin));
+            for (role, origin) in std::iter::once(("the base", &node.base)).chain(used) {
+                let Some(name) = self.image_named_by(origin) else { continue };
+                let (tools, job) = (&self.common.tools, &self.common.job);
+                if !base::is_here(tools, job, name, &platform).await {
+                    let wanted = PlatformSet::Listed(vec![platform.clone()]);
+                    missing.push(Missing::image(role, name, &wanted, &tools.transport.host));
+                }
+            }
+        }
+        check_missing("build without a network", missing)
+    }
+
+    /// The image of a registry that an origin is.
+    fn image_named_by<'b>(&'b self, origin: &'b Origin) -> Option<&'b Reference> {
+        match origin {
+            Origin::Image(name) => Some(name),
+            Origin::Context(context) => match self.common.job.recipe.contexts.get(context)? {
+                NamedContext::Image(Location::Registry(name)) => Some(name),
+                _ => None,
+            },
+            Origin::Scratch | Origin::Stage(_) => None,
         }
     }
 

@@ -125,6 +125,7 @@ async fn raw(tools: &Tools, source: &ContextSource, wanted: Wanted<'_>) -> Resul
                 git.display_name(),
                 None,
             );
+            tools.transport.check_online(&git.display_name())?;
             let checkout = git.check_out(&tools.variables, wanted.keep_git_dir).await?;
             task.done();
             let root = context::open_folder(checkout.root(), &shown(&git.display_name()))?;

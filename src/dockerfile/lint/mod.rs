@@ -18,7 +18,7 @@ use super::diagnostic::{Diagnostic, Level};
 use super::instruction::Dockerfile;
 use super::scope::{Globals, Inputs};
 use super::source::{Span, Word};
-use super::stages::Graph;
+use super::stages::{EMPTY_BASE, Graph};
 use crate::oci::Reference;
 
 macro_rules! rules {
@@ -163,7 +163,18 @@ pub fn lint(file: &Dockerfile, lint_context: &LintContext<'_>) -> Vec<Diagnostic
             }
             values::check(file, &graph, &globals, lint_context, &mut findings);
         }
-        Err(errors) => findings.list.extend(errors.list),
+        Err(errors) => {
+            // That a base without --build-arg is nothing was said.
+            let warned: Vec<Span> = findings
+                .list
+                .iter()
+                .filter(|found| found.rule == Some(Rule::InvalidDefaultArgInFrom.name()))
+                .map(|found| found.span)
+                .collect();
+            let is_said =
+                |error: &Diagnostic| error.message == EMPTY_BASE && warned.contains(&error.span);
+            findings.list.extend(errors.list.into_iter().filter(|error| !is_said(error)));
+        }
     }
     finish(findings)
 }

@@ -31,7 +31,7 @@ fn checked(text: &str, ignored: &[&str]) -> Vec<String> {
 
 #[test]
 fn each_rule_finds_what_it_is_for() {
-    let cases: [(&str, &[&str]); 33] = [
+    let cases: [(&str, &[&str]); 36] = [
         ("FROM a\ncopy a b\nRUN c", &["2:1 ConsistentInstructionCasing"]),
         ("from a\ncopy a b\nRUN c", &["3:1 ConsistentInstructionCasing"]),
         ("FROM a\nCopy a b", &["2:1 ConsistentInstructionCasing"]),
@@ -45,6 +45,9 @@ fn each_rule_finds_what_it_is_for() {
             "ARG V\nFROM a:$V\nFROM b",
             &["2:6 InvalidDefaultArgInFrom", "2:6 \"a:\" is no name of an image"],
         ),
+        ("ARG V\nFROM $V", &["2:6 InvalidDefaultArgInFrom"]),
+        ("ARG V=1\nFROM a\nENV X=$V", &["3:7 UndefinedVar"]),
+        ("FROM a\nENV X=$TARGETOS", &["2:7 UndefinedVar"]),
         ("FROM a\nCMD x\n", &["2:1 JSONArgsRecommended"]),
         ("FROM a\nENTRYPOINT x\n", &["2:1 JSONArgsRecommended"]),
         ("FROM a\nENV a b\nLABEL c d", &["2:5 LegacyKeyValueFormat", "3:7 LegacyKeyValueFormat"]),

@@ -247,10 +247,15 @@ impl Walk<'_> {
             }
             let names = self.state.scope.run_environment().iter().map(|(name, _)| name.as_str());
             let nearest = nearest(name, names);
-            if nearest.is_none() && !self.state.known {
+            // Such a value is nowhere in a stage that does not ask for it; a base rarely has the name.
+            let is_global = self.globals.names().any(|known| known == name);
+            if nearest.is_none() && !is_global && !self.state.known {
                 continue;
             }
             let help = match nearest {
+                _ if is_global => {
+                    format!("an ARG before FROM counts in FROM alone; repeat ARG {name} here")
+                }
                 Some(nearest) => format!("did you mean ${nearest}?"),
                 None => format!("declare it above: ARG {name}"),
             };

@@ -119,7 +119,8 @@ fn list_or_unpack(
         return unpack::unpack(file, store, watch);
     }
     let mut start = Vec::new();
-    (&mut file).take(4).read_to_end(&mut start).cannot(|| "look at its first bytes")?;
+    (&mut file).take(unpack::LOOK).read_to_end(&mut start).cannot(|| "look at its first bytes")?;
+    unpack::check_compression(&start)?;
     file.rewind().cannot(|| "look at its first bytes")?;
     match layer::detect(&start) {
         Compression::None => list(file, metadata.len()),

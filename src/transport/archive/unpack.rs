@@ -6,7 +6,7 @@ use std::io::{BufReader, Cursor, Read, Write};
 use bytes::Bytes;
 
 use super::members::{Member, Members};
-use crate::error::{Cannot, Result};
+use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::layer::{self, ArchiveReader, Limits};
 use crate::oci::{Descriptor, LARGEST_DOCUMENT, MediaType};
 use crate::store::Store;
@@ -16,6 +16,21 @@ use crate::transport::watch::Watch;
 /// How much is read at once.
 const PIECE: usize = 256 << 10;
 
+/// How many bytes tell how an archive is compressed.
+pub(super) const LOOK: u64 = 6;
+
+/// Refuses an archive that is compressed in a way that is not read here.
+pub(super) fn check_compression(start: &[u8]) -> Result<()> {
+    let program = match start {
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => "bzip2",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::Unsupported, "unpack it")
+        .because(format!("it is compressed with {program}; gzip, zstd and plain archives are read"))
+        .hint(format!("unpack it before: {program} -d FILE")))
+}
+
 /// Puts large members into the store, where unused ones are pruned, and holds small ones.
 pub(super) fn unpack<R: Read + Send>(
     mut stream: R,
@@ -23,7 +38,8 @@ pub(super) fn unpack<R: Read + Send>(
     watch: &Watch,
 ) -> Result<BTreeMap<String, Member>> {
     let mut start = Vec::new();
-    (&mut stream).take(4).read_to_end(&mut start).cannot(|| "look at its first bytes")?;
+    (&mut stream).take(LOOK).read_to_end(&mut start).cannot(|| "look at its first bytes")?;
+    check_compression(&start)?;
     let compression = layer::detect(&start);
     let whole = BufReader::with_capacity(PIECE, Cursor::new(start).chain(stream));
     let mut archive = ArchiveReader::new(layer::decompress(compression, whole)?, Limits::default());
