@@ -9,7 +9,7 @@ use crate::sandbox::{Isolation, IsolationRequest, Preference};
 /// Where programs are executed.
 pub(super) enum Place {
     /// In sandboxes.
-    Sandbox(Isolated),
+    Sandbox(Box<Isolated>),
     /// On the host's own files, confined; there few programs are.
     Host(NoSandbox),
 }
@@ -80,7 +80,7 @@ impl Executor {
                 self.tools.transport.reporter.warn(warning);
             }
             let chosen = Chosen { launcher, isolation };
-            Place::Sandbox(Isolated { chosen, unpacker: self.unpacker(isolation) })
+            Place::Sandbox(Box::new(Isolated { chosen, unpacker: self.unpacker(isolation) }))
         };
         self.place.get_or_init(begin).await
     }

@@ -89,10 +89,10 @@ impl EarlyUpload {
         }
         let cancel = self.client.cancel(&self.repository, session);
         // Whoever does not answer that is not waited for.
-        let _ = tokio::time::timeout(self.patience(), cancel).await;
+        let _ = tokio::time::timeout(self.silence(), cancel).await;
     }
 
-    fn patience(&self) -> Duration {
+    fn silence(&self) -> Duration {
         self.client.options().timeouts.early
     }
 
@@ -105,7 +105,7 @@ impl EarlyUpload {
         }
         loop {
             let moved = self.meter.moved();
-            tokio::time::sleep(self.patience()).await;
+            tokio::time::sleep(self.silence()).await;
             if self.meter.moved() == moved {
                 return;
             }

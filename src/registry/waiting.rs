@@ -28,7 +28,7 @@ impl Waiting {
 
     /// How long to wait until there may be something to tell, after a silence of `quiet`.
     pub(super) fn next_look(&self, quiet: Duration) -> Duration {
-        if quiet < self.patience { self.patience - quiet } else { BETWEEN_LINES }
+        if quiet < self.patience { self.patience.saturating_sub(quiet) } else { BETWEEN_LINES }
     }
 
     /// Tells of a host that has been silent for `quiet`.
@@ -50,7 +50,7 @@ impl Waiting {
         let mut work = std::pin::pin!(work);
         let mut quiet = Duration::ZERO;
         while quiet < limit {
-            let step = self.next_look(quiet).min(limit - quiet);
+            let step = self.next_look(quiet).min(limit.saturating_sub(quiet));
             if let Ok(output) = tokio::time::timeout(step, &mut work).await {
                 return Some(output);
             }

@@ -20,7 +20,7 @@ pub(super) fn verb(arguments: &[OsString]) -> Option<String> {
 /// The same, where a flag that there is none of stands in front of it: the first word that is a command.
 pub(super) fn first_command(arguments: &[OsString]) -> Option<String> {
     let program = Cli::command();
-    let found = arguments.iter().skip(1).filter_map(|word| program.find_subcommand(word)).next()?;
+    let found = arguments.iter().skip(1).find_map(|word| program.find_subcommand(word))?;
     Some(found.get_name().to_owned())
 }
 

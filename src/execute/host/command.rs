@@ -193,10 +193,10 @@ pub(super) fn is_trimmed(command: &GoCommand, go_flags: &str) -> bool {
     });
     let flags = by_variable.iter().map(String::as_str).chain(flags);
     let said = flags.filter_map(|flag| match named(flag) {
-        ("trimpath", value) => Some(value.is_none_or(|value| is_true(value))),
+        ("trimpath", value) => Some(value.is_none_or(is_true)),
         _ => None,
     });
-    said.last().unwrap_or(false)
+    said.fold(false, |_, last| last)
 }
 
 /// Whether a command leaves the revision of its sources out.

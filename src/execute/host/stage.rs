@@ -263,7 +263,7 @@ fn leads_out(folder: &TreePath, link: &TreePath, target: &[u8]) -> bool {
     if target.starts_with(b"/") {
         return true;
     }
-    let depth = |path: &TreePath| path.as_bytes().iter().filter(|b| **b == b'/').count();
+    let depth = |path: &TreePath| path.as_bytes().split(|b| *b == b'/').count();
     let mut left = depth(link) - depth(folder) - 1;
     for part in target.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b".")) {
         match part {
@@ -285,7 +285,7 @@ fn write(place: &Path, entry: &Entry) -> Result<()> {
             match content {
                 Content::Memory(bytes) => file.write_all(bytes).cannot(action)?,
                 Content::File(content) => {
-                    content.open()?.for_each(|piece| file.write_all(piece).cannot(action))?
+                    content.open()?.for_each(|piece| file.write_all(piece).cannot(action))?;
                 }
             }
             let mode = Permissions::from_mode((entry.mode & 0o777) | 0o600);
