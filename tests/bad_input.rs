@@ -639,6 +639,8 @@ fn flags_that_contradict_each_other_or_come_to_nothing_are_refused() {
         ("login -u me r.test", 2, "--password-stdin is missing"),
         ("login --password-stdin r.test", 2, "--username is missing, and stdin holds the password"),
         ("--bogus run x", 125, "--bogus"),
+        ("--jobs=x run x", 125, "cannot use --jobs x: expected a number"),
+        ("frobnicate run x", 2, "frobnicate"),
         (&format!("{prebuilt}{{nme}}"), 2, "{name} is all that can stand in braces"),
         ("build -t {nme} .", 2, "cannot read image name \"{nme}\": {name} is all that can stand"),
     ] {

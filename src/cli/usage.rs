@@ -30,7 +30,8 @@ pub(super) fn read(arguments: &[OsString]) -> Result<(String, Cli), ExitCode> {
             .or_else(|| value::explain(&error))
             .or_else(|| value::explain_bytes(&error, &arguments));
         // The exit code is that of the command that was meant.
-        let verb = verb.or_else(|| words::first_command(&arguments));
+        let is_flag = error.kind() != ErrorKind::InvalidSubcommand;
+        let verb = verb.or_else(|| words::first_command(&arguments).filter(|_| is_flag));
         match said {
             Some(error) => say(&error, verb.as_deref()),
             None => show(error, &arguments, verb.as_deref()),

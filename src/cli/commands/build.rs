@@ -56,13 +56,14 @@ async fn build(
     if session.global.offline {
         refuse_network(args)?;
     }
-    let engine = session.build_context()?;
     if let Some(path) = &args.result.timings {
         pipeline::check_file(&session.environment.resolve(path))?;
     }
     let asked = gondola::read(session, &build)?;
     let page = args.result.timings.as_ref().map(|page| session.environment.resolve(page));
     asked.request.outputs.check_apart(page.as_deref())?;
+    // Not before: wrong words make no store.
+    let engine = session.build_context()?;
     for note in &asked.notes {
         session.reporter.warn(note);
     }

@@ -44,7 +44,10 @@ fn run(session: &Session, args: &RmiArgs) -> Result<()> {
         let mut seen = BTreeSet::new();
         all.into_iter().flatten().filter(|name| seen.insert(name.to_string())).collect()
     };
-    store.remove_names(&names)?;
+    // There may be no store at all.
+    if !names.is_empty() {
+        store.remove_names(&names)?;
+    }
     print_lines(&names)
 }
 

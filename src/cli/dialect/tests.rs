@@ -1,6 +1,6 @@
 //! What a program's name says, and what each flag of each table really does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::{ArgAction, Command as ClapCommand, CommandFactory as _, FromArgMatches as _};
@@ -182,16 +182,29 @@ fn every_argument_has_one_row() {
     }
 }
 
-/// What a command line of `gondola build` comes to: a request and notes, as text.
-fn outcome(folder: &Path, words: &[String]) -> Result<(String, Vec<String>), (ErrorKind, String)> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+/// What a command line comes to: a request and notes, as text.
+type Outcome = Result<(String, Vec<String>), (ErrorKind, String)>;
+
+/// What a command line of `gondola build` comes to.
+fn outcome(folder: &Path, words: &[String]) -> Outcome {
+    outcome_in(&session_in(folder), &mut switch::with_values(Cli::command()), words)
+}
+
+/// A session in a folder, with nothing else.
+fn session_in(folder: &Path) -> Session {
+    session(Environment { folder: folder.to_owned(), ..Environment::with(&[]) })
+}
+
+/// The same with a session and a parser that are there: to make them takes longer than all else.
+fn outcome_in(session: &Session, program: &mut ClapCommand, words: &[String]) -> Outcome {
+    let words = ["gondola", "build"].into_iter().chain(words.iter().map(String::as_str));
     let wrong = |error: clap::Error| (ErrorKind::Usage, error.to_string());
-    let Typed::Build(build) = typed("build", &words).map_err(wrong)? else { unreachable!() };
-    let variables = BTreeMap::new();
-    let environment =
-        Environment { folder: folder.to_owned(), variables, ..Environment::with(&[]) };
-    let asked = gondola::read(&session(environment), &build)
-        .map_err(|error| (error.kind(), error.to_string()))?;
+    let matches = program.try_get_matches_from_mut(words).map_err(wrong)?;
+    let Command::Build(build) = Cli::from_arg_matches(&matches).map_err(wrong)?.command else {
+        unreachable!()
+    };
+    let asked =
+        gondola::read(session, &build).map_err(|error| (error.kind(), error.to_string()))?;
     // What is done with the request, and where the page about it goes.
     let result = &build.args.result;
     let done = (build.args.dockerfile.check, result.dry_run, result.json, &result.timings);
@@ -281,9 +294,6 @@ fn every_flag_does_for_every_front_end_what_its_row_says() {
     }
 }
 
-/// Flags of which the first says nothing where the second is there, too, and why that is right.
-const SAID_BY_ANOTHER: [(&str, &str); 0] = [];
-
 #[test]
 fn no_flag_is_lost_beside_another() {
     let project = project();
@@ -291,13 +301,15 @@ fn no_flag_is_lost_beside_another() {
     let _agent = agent.unwrap();
     let program = Cli::command();
     let command = program.find_subcommand("build").unwrap();
+    let (session, mut parser) = (session_in(project.path()), switch::with_values(Cli::command()));
     let mut lost = Vec::new();
     for front_end in gondola::FRONT_ENDS {
         let (beginning, decider) = beginning(front_end);
         let begin: Vec<String> = beginning.iter().map(|&word| word.to_owned()).collect();
-        let of = |more: &[&Vec<String>]| {
+        let mut of = |more: &[&Vec<String>]| {
             let more = more.iter().flat_map(|words| words.iter().cloned());
-            outcome(project.path(), &begin.iter().cloned().chain(more).collect::<Vec<_>>())
+            let words: Vec<String> = begin.iter().cloned().chain(more).collect();
+            outcome_in(&session, &mut parser, &words)
         };
         let Ok(plain) = of(&[]) else { panic!("{begin:?}") };
         let alone = FLAGS.iter().filter(|flag| flag.name != decider).filter_map(|flag| {
@@ -310,10 +322,7 @@ fn no_flag_is_lost_beside_another() {
         for (one, its, found) in &alone {
             for (other, others, _) in alone.iter().filter(|(other, ..)| other != one) {
                 let Ok(both) = of(&[its, others]) else { continue };
-                if both.0 == found.0
-                    && both.1.is_empty()
-                    && !SAID_BY_ANOTHER.contains(&(*other, *one))
-                {
+                if both.0 == found.0 && both.1.is_empty() {
                     lost.push(format!("{front_end:?}: --{other} beside --{one}"));
                 }
             }

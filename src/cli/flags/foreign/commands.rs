@@ -64,6 +64,13 @@ pub(super) const COMMANDS: &[Words] = &[
         "gondola stop NAME, and gondola start NAME",
     ),
     words(&[], "debug", "a container has the programs of its image", "gondola exec -it NAME sh"),
+    words(
+        &[],
+        "auto-update",
+        NO_DAEMON,
+        "gondola pull NAME, gondola rm --force CONTAINER, and gondola run NAME again",
+    ),
+    words(&[], "healthcheck", NO_DAEMON, "ask the program itself: gondola exec CONTAINER PROGRAM"),
     words(&[], "events", NO_DAEMON, "gondola ps --json, and gondola logs --follow NAME"),
     words(
         &[],

@@ -324,7 +324,7 @@ pub(super) const FLAGS: &[Words] = &[
     ),
     words(
         IN_FRONT,
-        "--policy --insecure-policy --registries.d --registries-conf",
+        "--policy --insecure-policy --registries.d",
         "no policy decides which images may be used",
         "leave it out",
     ),
@@ -333,6 +333,43 @@ pub(super) const FLAGS: &[Words] = &[
         "--override-os --override-arch --override-variant",
         "a platform is one word",
         "write --platform OS/ARCHITECTURE behind the command",
+    ),
+    words(
+        IN_FRONT,
+        "--registries-conf --registries-conf-dir --short-name-alias-conf",
+        "a variable says where registries.conf is",
+        "set CONTAINERS_REGISTRIES_CONF to a file",
+    ),
+    words(
+        IN_FRONT,
+        "-c --context --connection --url --identity --ssh --remote -r",
+        "there is no daemon to reach",
+        "leave it out",
+    ),
+    words(
+        IN_FRONT,
+        "--config",
+        "a variable says where docker's configuration is",
+        "set DOCKER_CONFIG to a folder",
+    ),
+    words(IN_FRONT, "-v", "it is a command here", "gondola version"),
+    words(
+        IN_FRONT,
+        "-l --noout --syslog",
+        "progress says what is done",
+        "write --progress plain, --progress json or --quiet",
+    ),
+    words(
+        IN_FRONT,
+        "--cgroup-manager --conmon --events-backend --hooks-dir --network-cmd-path --network-config-dir --runtime --runtime-flag --volumepath --namespace --userns-gid-map --userns-uid-map --transient-store --imagestore",
+        "containers are started in one way, and one folder holds everything",
+        "leave it out; gondola doctor says what works here",
+    ),
+    words(
+        IN_FRONT,
+        "--command-timeout",
+        "a command takes the time that it takes",
+        "write timeout TIME in front of it",
     ),
     // crane's and ko's.
     words(

@@ -10,6 +10,26 @@ use crate::cli::commands::Cli;
 /// Of a command here: the command of another tool, and its flags, as its help has them.
 const WALK: &[(&str, &str, &str)] = &[
     (
+        "",
+        "skopeo",
+        "--command-timeout --debug --insecure-policy --override-arch --override-os --override-variant --policy --registries.d --tmpdir -v",
+    ),
+    (
+        "",
+        "podman",
+        "--cgroup-manager --conmon --connection --events-backend --hooks-dir --identity --log-level --namespace --network-cmd-path --network-config-dir --noout --remote --root --runroot --runtime --runtime-flag --ssh --storage-driver --storage-opt --syslog --tmpdir --url --volumepath -c -r -v",
+    ),
+    (
+        "",
+        "buildah",
+        "--cgroup-manager --log-level --registries-conf --registries-conf-dir --root --runroot --short-name-alias-conf --storage-driver --storage-opt --userns-gid-map --userns-uid-map -v",
+    ),
+    (
+        "",
+        "docker",
+        "--config --context --debug --host --log-level --tls --tlscacert --tlscert --tlskey --tlsverify -D -H -c -l -v",
+    ),
+    (
         "copy",
         "skopeo copy",
         "--additional-tag --all --authfile --decryption-key --dest-authfile --dest-cert-dir --dest-compress --dest-compress-format --dest-compress-level --dest-creds --dest-daemon-host --dest-decompress --dest-no-creds --dest-oci-accept-uncompressed-layers --dest-password --dest-precompute-digests --dest-registry-token --dest-shared-blob-dir --dest-tls-verify --dest-username --digestfile --encrypt-layer --encryption-key --format --multi-arch --preserve-digests --quiet --remove-signatures --retry-times --sign-by --sign-by-sigstore-private-key --sign-identity --sign-passphrase-file --src-authfile --src-cert-dir --src-creds --src-daemon-host --src-no-creds --src-password --src-registry-token --src-shared-blob-dir --src-tls-verify --src-username -a -f -q",
@@ -254,7 +274,8 @@ fn every_flag_of_another_tool_is_one_of_ours_or_answered() {
     program.build();
     let mut open = Vec::new();
     for (verb, tool, words) in WALK {
-        let command = program.find_subcommand(verb).unwrap();
+        // Without a command, what stands in front of it.
+        let command = program.find_subcommand(verb).unwrap_or(&program);
         let own: BTreeSet<String> = flags_of(command);
         let unknown = words
             .split(' ')
