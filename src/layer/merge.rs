@@ -271,4 +271,125 @@ mod tests {
         assert!(!other.leave_out(&paths));
         assert_eq!(shown(&other.into_tree().unwrap()), "ab=4 dd=3");
     }
+
+    /// What is seen through layers, the lowest first: folders as such, files by their text.
+    fn seen(layers: &[&Tree]) -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, String> = BTreeMap::new();
+        for tree in layers {
+            for (path, _) in *tree {
+                match path.as_whiteout() {
+                    Some(Whiteout::Removed(gone)) => {
+                        let below = format!("{gone}/");
+                        all.retain(|it, _| *it != gone.to_string() && !it.starts_with(&below));
+                    }
+                    Some(Whiteout::Opaque(folder)) => {
+                        let below = folder.map_or_else(String::new, |folder| format!("{folder}/"));
+                        all.retain(|it, _| !it.starts_with(&below));
+                    }
+                    None => {}
+                }
+            }
+            for (path, entry) in tree.iter().filter(|(path, _)| path.as_whiteout().is_none()) {
+                let mut above = path.parent();
+                while let Some(folder) = above {
+                    let is_folder = all.get(&folder.to_string()).is_some_and(|it| it == "/");
+                    if !is_folder {
+                        all.insert(folder.to_string(), "/".to_owned());
+                    }
+                    above = folder.parent();
+                }
+                let (name, below) = (path.to_string(), format!("{path}/"));
+                let text = match &entry.kind {
+                    EntryKind::File(content) => {
+                        all.retain(|it, _| !it.starts_with(&below));
+                        String::from_utf8_lossy(&content.bytes().unwrap()).into_owned()
+                    }
+                    _ => "/".to_owned(),
+                };
+                all.insert(name, text);
+            }
+        }
+        all
+    }
+
+    /// A layer as it is written.
+    fn without_implied((tree, implied): &(Tree, BTreeSet<TreePath>)) -> Tree {
+        let mut written = Tree::new();
+        for (path, entry) in tree.iter().filter(|(path, _)| !implied.contains(path)) {
+            written.insert(path, entry).unwrap();
+        }
+        written
+    }
+
+    /// Numbers that look like chance, the same each time.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) % limit
+        }
+
+        fn path(&mut self) -> TreePath {
+            let depth = 1 + self.below(3);
+            let names: Vec<&str> = (0..depth)
+                .map(|_| ["a", "b", "c"][usize::try_from(self.below(3)).unwrap()])
+                .collect();
+            names.join("/").parse().unwrap()
+        }
+
+        /// A layer, and the folders that it only implies.
+        fn layer(&mut self, number: u64) -> (Tree, BTreeSet<TreePath>) {
+            let (mut tree, mut implied) = (Tree::new(), BTreeSet::new());
+            for _ in 0..=self.below(4) {
+                let path = self.path();
+                let kind = self.below(5);
+                let (place, entry) = match kind {
+                    0 => (path.whiteout().unwrap(), Entry::file(Bytes::new(), 0)),
+                    1 => (TreePath::opaque(Some(&path)).unwrap(), Entry::file(Bytes::new(), 0)),
+                    2 => (path.clone(), Entry::directory(0o755)),
+                    _ => (path.clone(), Entry::file(Bytes::from(format!("{number}")), 0o644)),
+                };
+                // Nothing that is there already: what one layer says twice is another matter.
+                let is_said = tree.contains(&path) || tree.contains(&path.whiteout().unwrap());
+                if is_said || tree.contains(&place) {
+                    continue;
+                }
+                let before: BTreeSet<TreePath> = tree.iter().map(|(path, _)| path).collect();
+                // Whoever marks something has the folder that it was in.
+                if tree.insert_with_parents(place.clone(), entry).is_ok() && kind > 1 {
+                    let all = tree.iter().map(|(path, _)| path);
+                    implied.extend(all.filter(|it| !before.contains(it) && *it != place));
+                }
+            }
+            (tree, implied)
+        }
+    }
+
+    #[test]
+    fn one_layer_shows_what_all_of_them_show_whatever_they_hold() {
+        for seed in 0..2000 {
+            let mut chance = Chance(seed);
+            let base = without_implied(&chance.layer(100));
+            let layers: Vec<_> = (0..2 + chance.below(3)).map(|it| chance.layer(it)).collect();
+            for below in [Below::Layers, Below::Nothing] {
+                let mut merge = Merge::over(below);
+                for (tree, implied) in &layers {
+                    merge.add(tree, implied).unwrap();
+                }
+                let merged = merge.into_tree().unwrap_or_else(|error| panic!("{seed}: {error}"));
+                let under = if below == Below::Layers { vec![&base] } else { vec![] };
+                let written: Vec<Tree> = layers.iter().map(without_implied).collect();
+                let all: Vec<&Tree> = under.iter().copied().chain(&written).collect();
+                let one: Vec<&Tree> = under.into_iter().chain([&merged]).collect();
+                let texts: Vec<String> = all.iter().map(|tree| shown(tree)).collect();
+                assert_eq!(
+                    seen(&one),
+                    seen(&all),
+                    "{seed} {below:?}: {texts:?} as {}",
+                    shown(&merged)
+                );
+            }
+        }
+    }
 }
