@@ -400,6 +400,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_command_that_compiles_everything_is_told_by_its_words() {
+        for (command, expect) in [
+            ("go build -a -o x .", true),
+            ("cd /x && CGO_ENABLED=0 /usr/local/go/bin/go install -a ./...", true),
+            ("go build -tags a .", false),
+            ("go build ./... && cp -a x y", false),
+            ("go version; tar -a x", false),
+            ("go", false),
+            ("", false),
+        ] {
+            let argv = ["/bin/sh", "-c", command].map(str::to_owned);
+            assert_eq!(compiles_all(&argv), expect, "{command}");
+        }
+    }
+
+    #[test]
     fn sources_that_reach_into_a_cache_are_told() {
         for (source, expected) in [
             ("/go/bin/app", false),
