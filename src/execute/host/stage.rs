@@ -164,6 +164,14 @@ impl Stage {
             let folder = fs_err::File::open(&place).cannot(action)?;
             rustix::fs::futimens(&folder, &seconds(entry.mtime)).cannot(action)?;
         }
+        // Held by another name, so that no file that replaces one gets its number.
+        let held = self.scratch.path().join("held");
+        fs_err::create_dir(&held).cannot(action)?;
+        let files = self.staged.iter().filter(|(_, entry)| !entry.is_directory());
+        for (number, (path, _)) in files.enumerate() {
+            let name = held.join(number.to_string());
+            fs_err::hard_link(self.path(Some(path)), name).cannot(action)?;
+        }
         let mut before = BTreeMap::new();
         for path in self.staged.keys() {
             let metadata = fs_err::symlink_metadata(self.path(Some(path))).cannot(action)?;
