@@ -514,8 +514,8 @@ fn help_says_of_kanikos_flags_which_have_no_effect_and_which_are_refused() {
         let help = argument(command, flag.name).get_help().unwrap().to_string();
         let begins = |word: &str| help.starts_with(word);
         let effect = flag.effect(FrontEnd::Dockerfile);
-        assert_eq!(begins("Has no effect: "), matches!(effect, Effect::Ignored(_)), "{help}");
-        assert_eq!(begins("Refused: "), matches!(effect, Effect::Refused(..)), "{help}");
+        assert_eq!(begins("Has no effect: "), matches!(effect, Some(Effect::Ignored(_))), "{help}");
+        assert_eq!(begins("Refused: "), matches!(effect, Some(Effect::Refused(..))), "{help}");
     }
 }
 

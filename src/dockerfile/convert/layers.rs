@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::job::LayerChoice;
 use crate::blocking::blocking;
-use crate::dockerfile::context::{Archive, open_archive, read_archive};
+use crate::context::{Archive, open_archive, read_archive};
 use crate::engine::{LayerRecord, Packer, Snapshot, Solver, StepOutput};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::image::{BlobLocation, Layer};

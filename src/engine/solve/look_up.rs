@@ -110,7 +110,7 @@ impl Solver {
     pub(super) fn is_made_of_others(&self, key: &str, versions: &Versions) -> bool {
         let (store, now) = (&self.options.transport.store, versions.now());
         Basis::known(&self.table.scope).into_iter().any(|basis| {
-            let found = StepOutput::remembered(store, key, basis).ok().flatten();
+            let found = StepOutput::remembered(store, key, basis, None).ok().flatten();
             found.is_some_and(|found| !found.fits(now.as_deref()))
         })
     }
