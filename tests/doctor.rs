@@ -13,8 +13,7 @@ use std::process::Command;
 use fs_err as fs;
 use serde_json::Value;
 use support::{
-    BaseImage, Docker, GONDOLA, Ranged, Registry, Run, Sandbox, install, need,
-    program, root,
+    BaseImage, Docker, GONDOLA, Ranged, Registry, Run, Sandbox, install, need, program, root,
 };
 
 #[test]

@@ -12,9 +12,7 @@ use std::process::{Command, Stdio};
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{
-    Docker, GONDOLA, LOCKED_DOWN, Lines, Run, Sandbox, go, need, program, root,
-};
+use support::{Docker, GONDOLA, LOCKED_DOWN, Lines, Run, Sandbox, go, need, program, root};
 
 fn finding(findings: &str, isolation: &str) -> Value {
     let findings: Value = serde_json::from_str(findings).unwrap();

@@ -183,7 +183,7 @@ impl Base {
     /// The platforms that are on offer, and that `all` passes over.
     fn passed_over(&self) -> Vec<String> {
         let Self::Found(base) = self else { return Vec::new() };
-        let offered = base.artifact.images().into_iter().map(|image| image.platform());
+        let offered = base.artifact.images().into_iter().map(Image::platform);
         let other = offered.filter(|platform| !platform.is_unknown() && !is_built_for(platform));
         other.map(Platform::to_string).collect()
     }

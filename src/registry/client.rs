@@ -99,7 +99,8 @@ impl Client {
 
     /// Sends a request that belongs to no repository.
     pub(super) async fn send_to(&self, registry: &str, request: &Request) -> Outcome<Response> {
-        self.exchange().send(&self.host_named(registry), request).await
+        // It is large, and part of every future in which something is asked.
+        Box::pin(self.exchange().send(&self.host_named(registry), request)).await
     }
 }
 

@@ -233,7 +233,6 @@ impl Sender {
             if let Some(value) = header.filter(|_| from_registry) {
                 headers.insert(AUTHORIZATION, value.clone());
             }
-            // It is large, and part of every future in which something is asked.
             let response = Box::pin(self.send_one(&url, &method, headers, &payload)).await?;
             let origin =
                 Origin { request: described.clone(), registry: to.name.clone(), from_registry };
@@ -308,7 +307,8 @@ impl Sender {
         let mut sending = std::pin::pin!(sending);
         let (mut moved, mut quiet) = (0, Duration::ZERO);
         while quiet < self.timeouts.answer {
-            let step = self.waiting.next_look(quiet).min(self.timeouts.answer.saturating_sub(quiet));
+            let step =
+                self.waiting.next_look(quiet).min(self.timeouts.answer.saturating_sub(quiet));
             if let Ok(output) = tokio::time::timeout(step, &mut sending).await {
                 return Some(output);
             }

@@ -363,7 +363,9 @@ impl Merged {
             }
             self.replace(path, number);
         }
-        linked.into_iter().for_each(|(path, file)| self.replace(path, file));
+        for (path, file) in linked {
+            self.replace(path, file);
+        }
         self.root = layer.root.or(self.root.take());
         Ok(())
     }
@@ -381,12 +383,11 @@ impl Merged {
         for (path, file) in &self.names {
             let entry = &self.files[*file];
             let is_file = matches!(entry.kind, EntryKind::File(_));
-            let entry = match first.get(file).filter(|_| is_file) {
-                Some(first) => Entry::hard_link(first.clone(), entry),
-                None => {
-                    first.insert(*file, path.clone());
-                    entry.clone()
-                }
+            let entry = if let Some(first) = first.get(file).filter(|_| is_file) {
+                Entry::hard_link(first.clone(), entry)
+            } else {
+                first.insert(*file, path.clone());
+                entry.clone()
             };
             tree.insert(path.clone(), entry)?;
         }

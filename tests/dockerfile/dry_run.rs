@@ -191,7 +191,8 @@ fn a_plan_after_an_edit_names_the_file_and_what_follows() {
 fn all_steps_on_one_that_was_never_executed_run_however_many_they_are() {
     let bench = need!(prepared());
     let file = |first: &str| {
-        let steps: String = (0..40).map(|number| format!("RUN echo {number}\n")).collect();
+        let steps: Vec<String> = (0..40).map(|number| format!("RUN echo {number}\n")).collect();
+        let steps = steps.concat();
         bench.file(&format!("FROM busybox\n{first}{steps}"));
     };
     file("COPY src /src\n");

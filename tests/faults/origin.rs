@@ -16,8 +16,11 @@ fn annotations(sandbox: &Sandbox, more: &[&str]) -> Value {
     image.manifest["annotations"].clone()
 }
 
+/// Runs git in a repository, and gives what it prints.
+type Git = Box<dyn Fn(&[&str]) -> String>;
+
 /// A module in a repository, with a first commit.
-fn repository() -> super::support::Need<(Sandbox, Box<dyn Fn(&[&str]) -> String>)> {
+fn repository() -> super::support::Need<(Sandbox, Git)> {
     go()?;
     let git = program("git")?;
     let sandbox = Sandbox::new();

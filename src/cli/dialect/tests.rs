@@ -537,7 +537,8 @@ fn every_flag_of_kaniko_that_applies_comes_into_its_build() {
     for flag in &kaniko::FLAGS {
         let effect = flag.effect(FrontEnd::Dockerfile);
         // Words are of commands that build nothing.
-        if matches!(effect, Some(Effect::Ignored(_) | Effect::Refused(..))) || flag.name == "words" {
+        if matches!(effect, Some(Effect::Ignored(_) | Effect::Refused(..))) || flag.name == "words"
+        {
             continue;
         }
         let (value, others, says) = kaniko_value(flag.name);
