@@ -276,6 +276,13 @@ impl StepOutput {
         Ok(Some(Self { executed, label, ..output }))
     }
 
+    /// What other machines are told of it, where its layer is here and it is known when it was executed.
+    pub(super) fn entry(&self) -> Option<Entry> {
+        let (key, created) = (self.key.clone(), self.created.clone());
+        let made_of = self.made_of().map(str::to_owned);
+        Some(Entry { key, created, executed: self.executed?, layer: self.packed()?, made_of })
+    }
+
     /// What is known of a step that was executed before, whether its layer is here or not.
     pub(super) fn before(store: &Store, key: &str, basis: &Basis) -> Option<Before> {
         let record = store.get_record::<StepRecord>(STEPS, &basis.record_key(key)?)?;

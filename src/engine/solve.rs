@@ -304,6 +304,9 @@ impl Solver {
         let mut origin = Origin::Store;
         let output = cell.get_or_try_init(|| async {
             if let Some((found, from)) = self.recall(wanted).await? {
+                if from == Origin::Store {
+                    self.give_known(wanted, &found);
+                }
                 origin = from;
                 return Ok::<_, E>(found);
             }
@@ -444,6 +447,25 @@ impl Solver {
         !of_cache || self.table.scope.gives_results_away()
     }
 
+    /// Where a result of a kind goes for other machines, if they may have it.
+    fn receiver(&self, kind: StepKind, of_cache: bool) -> Option<Arc<dyn Backend>> {
+        let backend = self.backend.clone().filter(|backend| backend.keeps(kind));
+        backend.filter(|_| self.gives_away(of_cache))
+    }
+
+    /// Gives other machines what was executed here before, where they do not have it.
+    fn give_known(&self, wanted: &Wanted<'_>, found: &StepOutput) {
+        let of_cache = found.basis != Basis::Key || wanted.on_cached;
+        let Some(backend) = self.receiver(wanted.kind, of_cache) else { return };
+        let Some(entry) = found.entry() else { return };
+        let definition = wanted.definition.cloned();
+        lock(&self.packing).spawn(async move {
+            if backend.find(&entry.key).await.is_none() {
+                give(backend.as_ref(), &entry, definition).await;
+            }
+        });
+    }
+
     /// Takes what an op made, and starts to pack it.
     fn take(&self, wanted: &Wanted<'_>, executed: Executed) -> Arc<StepOutput> {
         let Executed { mut tree, kept, guards, with_caches } = executed;
@@ -462,8 +484,7 @@ impl Solver {
         let output = output.instead_of(self.made(wanted.kind, wanted.key));
         let output = Arc::new(output.holding(own, guards).with_label(wanted.label));
         let packing = self.pack((tree, wanted.versions.clone()), output.clone(), sender);
-        let backend = self.backend.clone().filter(|backend| backend.keeps(wanted.kind));
-        let backend = backend.filter(|_| self.gives_away(of_cache));
+        let backend = self.receiver(wanted.kind, of_cache);
         let definition = wanted.definition.cloned();
         let (made, executed) = (output.clone(), self.options.now);
         lock(&self.packing).spawn(async move {
@@ -472,11 +493,7 @@ impl Solver {
                 let (key, created) = (made.key.clone(), made.created.clone());
                 let made_of = made.made_of().map(str::to_owned);
                 let entry = Entry { key, created, executed, layer, made_of };
-                let definition = match definition {
-                    Some(definition) => Some(definition.known_key().await),
-                    None => None,
-                };
-                backend.put(&entry, definition.as_deref()).await;
+                give(backend.as_ref(), &entry, definition).await;
             }
         });
         output
@@ -531,6 +548,15 @@ impl Solver {
     pub async fn draft(&self, snapshot: &Snapshot) -> Result<Draft> {
         snapshot.draft(&self.options.transport).await
     }
+}
+
+/// Puts a result where other machines find it, also by the definition that it was asked for with.
+async fn give(backend: &dyn Backend, entry: &Entry, definition: Option<Definition>) {
+    let definition = match definition {
+        Some(definition) => Some(definition.known_key().await),
+        None => None,
+    };
+    backend.put(entry, definition.as_deref()).await;
 }
 
 impl Snapshot {

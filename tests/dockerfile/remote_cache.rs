@@ -120,6 +120,25 @@ fn steps_that_another_machine_executed_are_not_executed_and_only_what_is_needed_
 }
 
 #[test]
+fn what_was_executed_before_results_were_shared_is_shared_too() {
+    let (mut bench, repository) = need!(prepared());
+    let more = ["--cache-repo", &repository];
+    let first = bench.build(&[]);
+    let again = bench.run(&more).success();
+    assert_eq!(hits(&again), 0, "{}", again.stderr);
+    // What is there is not sent again.
+    let written = || bench.registry.count("PUT", "/v2/cache/manifests/", &[201]);
+    let before = written();
+    bench.run(&more).success();
+    assert_eq!(written() - before, 0);
+    move_on(&mut bench, "second");
+    let ran = bench.run(&more).success();
+    assert!(hits(&ran) > 0, "{}", ran.stderr);
+    // Two of the steps would have written something else.
+    assert_eq!(image(&bench).digest, first.digest);
+}
+
+#[test]
 fn what_is_executed_on_results_of_others_goes_back_to_them() {
     let (mut bench, repository) = need!(prepared());
     let more = ["--cache-repo", &repository];
