@@ -38,7 +38,7 @@
 //! rootfs: blocking disk error oci progress layer sandbox registry store image transport
 //! engine: blocking error oci progress layer store image transport
 //! cache: blocking disk error oci progress layer registry store image transport engine
-//! context: blocking clock error glob oci secret layer store transport engine
+//! context: blocking clock error glob literal oci secret layer store transport engine
 //! golang: blocking clock disk error glob oci progress secret layer sandbox store image transport rootfs cache
 //! dockerfile: blocking disk error glob literal oci progress secret layer sandbox registry store image transport rootfs engine cache context
 //! execute: blocking disk error glob oci progress secret layer sandbox registry store image transport rootfs engine cache context golang

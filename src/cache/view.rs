@@ -42,7 +42,7 @@ pub(super) fn surveyed(store: &Store, survey: &Survey) -> Result<Vec<Entry>> {
     Ok(of_caches.collect())
 }
 
-/// The entries of all other caches. Only [`Cache::standing`](super::Cache::standing) says which of them
+/// The entries of all other caches. Only [`Cache::standing`] says which of them
 /// are in use.
 pub(super) fn walked(store: &Store) -> Vec<Entry> {
     let mut found: BTreeMap<PathBuf, Entry> = BTreeMap::new();
