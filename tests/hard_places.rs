@@ -65,7 +65,7 @@ fn root_without_the_rights_that_cri_o_takes_is_told_what_to_do() {
         "--json",
     ]);
     for (isolation, reason, fix) in
-        [("in-container", "CAP_SYS_CHROOT", "SYS_CHROOT"), ("ns", "CAP_SETFCAP", "runAsUser: 1000")]
+        [("in-container", "CAP_SYS_CHROOT", "SYS_CHROOT"), ("ns", "CAP_SETFCAP", "SETFCAP")]
     {
         let finding = finding(&said, isolation);
         assert_eq!(finding["works"], false, "{said}");

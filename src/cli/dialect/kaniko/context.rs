@@ -170,7 +170,9 @@ impl GitOptions {
             // One reference is fetched in any case.
             "single-branch" => drop(switch()?),
             _ => {
-                return Err(wrong("git contexts have no such option".to_owned())
+                // Whatever its value is, it may be a secret.
+                let action = format!("use --git {}=…", key.escape_debug());
+                return Err(usage(action, "git contexts have no such option")
                     .hint(format!("expected {}=", GIT_KEYS.join("=, "))));
             }
         }
