@@ -158,14 +158,15 @@ pub(super) async fn check_isolation(
     if plan.executes_programs() { Err(error) } else { Ok(()) }
 }
 
-/// Tries the isolation that was asked for by name.
+/// Tries the isolation that was asked for by name. There is nothing to try about the host's own files.
 pub(super) async fn try_isolation(
     launcher: Launcher,
     folder: PathBuf,
     request: IsolationRequest,
 ) -> Result<()> {
-    if !matches!(request.preference, Preference::Only(_)) {
-        return Ok(());
+    match request.preference {
+        Preference::Only(isolation) if isolation != Isolation::Toolchain => {}
+        _ => return Ok(()),
     }
     let chooser = Chooser { launcher, folder, request, needs: needs(), decided: None };
     blocking(move || chooser.choose()).await.map(drop)
