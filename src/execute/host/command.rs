@@ -153,7 +153,9 @@ pub(super) fn check_environment(environment: &BTreeMap<String, String>) -> Resul
 }
 
 fn check_variable(name: &str, value: &str) -> Result<(), Refused> {
-    if name == "GOPROXY" && value.contains("file://") {
+    // Go takes a scheme in any case, with slashes behind it or without.
+    let is_folder = |proxy: &str| proxy.trim().to_ascii_lowercase().starts_with("file:");
+    if name == "GOPROXY" && value.split([',', '|']).any(is_folder) {
         return Err(Refused::new(
             "GOPROXY names a folder of the image",
             "name a server, or vendor",
@@ -445,6 +447,7 @@ mod tests {
             "GOTOOLCHAIN=go1.99 go build",
             "GOWORK=/x/go.work go build",
             "GOPROXY=file:///x go build",
+            "GOPROXY=https://a.test,FILE:/x go build",
             "GOCACHEPROG=x go build",
             "go generate ./...",
             "go test ./...",

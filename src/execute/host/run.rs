@@ -19,9 +19,22 @@ use crate::layer::TreePath;
 use crate::sandbox::{Network, Root, Spec};
 use crate::store::ScratchFolder;
 
-/// What the network, and certificates, are set up in.
-const FOR_THE_NETWORK: [&str; 5] = [
-    "/etc",
+/// What the network is set up in, and where certificates are: no more of this machine is shown to the
+/// image's program, which may be anything.
+const FOR_THE_NETWORK: [&str; 17] = [
+    "/etc/ca-certificates",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/resolv.conf",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
     "/run/systemd/resolve",
     "/usr/lib/ssl",
     "/usr/local/share/ca-certificates",
@@ -151,9 +164,11 @@ impl Step {
         let go = self.plan.go.1.join("bin/go");
         let words = std::iter::once(text(&go)?).chain(words);
         let mut read: Vec<PathBuf> = vec![self.plan.go.1.clone()];
-        read.extend(FOR_THE_NETWORK.map(PathBuf::from));
-        let named = CERTIFICATES.iter().filter_map(|name| self.here.get(*name));
-        read.extend(named.flat_map(|list| list.split(':')).map(PathBuf::from));
+        if self.network == Network::Host {
+            read.extend(FOR_THE_NETWORK.map(PathBuf::from));
+            let named = CERTIFICATES.iter().filter_map(|name| self.here.get(*name));
+            read.extend(named.flat_map(|list| list.split(':')).map(PathBuf::from));
+        }
         let write = vec![
             self.caches.build.clone(),
             self.caches.modules.clone(),
