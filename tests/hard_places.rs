@@ -5,8 +5,10 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use fs_err as fs;
@@ -224,6 +226,54 @@ fn a_container_that_is_killed_has_no_secret_on_its_disk() {
     assert!(!holds(SECRET.as_bytes()));
 }
 
+/// Every file below a folder that is no folder, with its number and when it was changed.
+fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let (mut found, mut pending) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(path) = pending.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            pending.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let file = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
+            found.insert(path.strip_prefix(folder).unwrap().to_owned(), file);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_changed_line_copies_no_other_file_in_a_container_under_dockers_profile() {
+    let busybox = need!(program("busybox"));
+    let contained = need!(Contained::new(&busybox));
+    let store = contained.sandbox.store();
+    fs::create_dir_all(&store).unwrap();
+    let volume = format!("--volume={}:/store", store.display());
+    let options = ["--rm", "--env=GONDOLA_HOME=/store", &volume];
+    let build = || {
+        let steps = "COPY shown/file /src/file\nRUN cat /src/file >/made; rm /bin/yes\n";
+        Run::of(&mut contained.build(steps, &options)).success();
+        let trees = fs::read_dir(store.join("gondola/rootfs/working")).unwrap();
+        let trees: Vec<_> = trees.map(|tree| tree.unwrap().path().join("fs")).collect();
+        assert_eq!(trees.len(), 1, "{trees:?}");
+        files(&trees[0])
+    };
+    let before = build();
+    fs::write(contained.sandbox.path("context/shown/file"), "changed").unwrap();
+    let after = build();
+    // What the step removed the first time came back, and went again.
+    let is_other = |path: &&PathBuf| before.get(*path) != after.get(*path);
+    let other: Vec<_> = after.keys().filter(is_other).collect();
+    assert_eq!(other, [Path::new("src/file")]);
+    assert_eq!(before.len(), after.len());
+    // It is in its layer and in the tree.
+    let copies = files(&store.join("gondola/rootfs")).into_keys();
+    let copies = copies.filter(|path| path.ends_with("bin/busybox"));
+    assert_eq!(copies.count(), 2);
+    let lines = Lines::of_image(&contained.sandbox.path("result"));
+    let made = lines.lines.values().any(|line| line == "f 0644 0:0 /made changed");
+    assert!(made, "{:?}", lines.lines);
+}
+
 /// A Dockerfile whose one step runs a command of busybox.
 fn dockerfile(sandbox: &Sandbox, busybox: &Path, command: &str) {
     fs::copy(busybox, sandbox.path("busybox")).unwrap();
@@ -295,4 +345,78 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     let run = support::Run::of(&mut wrapped).code(1);
     run.says("No space left on device").says("the disk of the store is full: free some space at ");
     assert_nothing_is_left(&sandbox, &word);
+}
+
+#[test]
+fn after_a_build_was_killed_in_a_step_the_next_finds_the_right_files() {
+    let busybox = need!(program("busybox"));
+    need!(root("steps without namespaces"));
+    let sandbox = Sandbox::new();
+    let build = ["build", "-t", "x", "--progress=plain", "--sandbox=in-container", "."];
+    dockerfile(&sandbox, &busybox, "echo first >/file");
+    sandbox.gondola(&build).success();
+    let word = format!("{}", 20 + std::process::id() % 20);
+    let command = format!(
+        "echo planted >/planted; /bin/busybox chmod 700 /bin; echo started; \
+         exec /bin/busybox sleep {word}"
+    );
+    dockerfile(&sandbox, &busybox, &command);
+    let mut killed = sandbox.command(&build);
+    let mut killed = killed.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(killed.stderr.take().unwrap()).lines();
+    let said: Vec<_> =
+        lines.map_while(|line| line.ok().filter(|line| !line.ends_with("started"))).collect();
+    assert!(!said.is_empty());
+    kill_process(Pid::from_child(&killed), Signal::KILL).unwrap();
+    killed.wait().unwrap();
+    let look = "test ! -e /planted && test \"$(/bin/busybox stat -c %a /bin)\" = 755";
+    dockerfile(&sandbox, &busybox, look);
+    sandbox.gondola(&build).success();
+    // A step that fails leaves its files to the next as they were before it.
+    dockerfile(&sandbox, &busybox, "echo planted >/planted; /bin/busybox chmod 700 /bin; false");
+    sandbox.gondola(&build).code(1);
+    dockerfile(&sandbox, &busybox, &format!("{look} && true"));
+    sandbox.gondola(&build).success();
+}
+
+#[test]
+fn a_disk_that_is_full_while_files_are_put_back_makes_no_wrong_image() {
+    let busybox = need!(program("busybox"));
+    need!(root("a small file system"));
+    let mut sandbox = Sandbox::new();
+    sandbox.set("SOURCE_DATE_EPOCH", "1000");
+    dockerfile(&sandbox, &busybox, "echo first >/file; echo more >>/bin/other; rm /bin/large");
+    let text = fs::read_to_string(sandbox.path("Dockerfile")).unwrap();
+    let text = text.replace("RUN", "COPY large /bin/large\nRUN");
+    fs::write(sandbox.path("Dockerfile"), &text).unwrap();
+    fs::write(sandbox.path("large"), "1".repeat(1 << 20)).unwrap();
+    fs::write(sandbox.path("Dockerfile.next"), text.replace("first", "second")).unwrap();
+    fs::create_dir_all(sandbox.store()).unwrap();
+    // The file system is this process's alone, and goes with it.
+    let script = "build() { \"$0\" build -t x --sandbox=in-container \"$@\" .; }
+        mount -t tmpfs -o size=48m small \"$GONDOLA_HOME\" && build >&2 || exit 9
+        dd if=/dev/zero of=\"$GONDOLA_HOME/filler\" bs=4096 2>/dev/null
+        build -f Dockerfile.next >&2; echo $?
+        rm \"$GONDOLA_HOME/filler\" && build -f Dockerfile.next";
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_gondola")]);
+    wrapped.env_clear().envs(sandbox.environment()).current_dir(sandbox.work());
+    let run = support::Run::of(&mut wrapped).success();
+    let digest = |text: &str| text.trim().rsplit_once('@').unwrap().1.to_owned();
+    let mut fresh = Sandbox::new();
+    fresh.set("SOURCE_DATE_EPOCH", "1000");
+    for name in ["busybox", "large", "Dockerfile.next"] {
+        fs::copy(sandbox.path(name), fresh.path(name)).unwrap();
+    }
+    let expected = fresh.gondola(&[
+        "build",
+        "-t",
+        "x",
+        "--sandbox=in-container",
+        "-f",
+        "Dockerfile.next",
+        ".",
+    ]);
+    let expected = expected.success();
+    assert_eq!(digest(&run.stdout), digest(&expected.stdout), "{run:?}");
 }

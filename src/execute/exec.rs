@@ -103,7 +103,7 @@ impl Exec {
         let key = run.key.clone();
         let executed = blocking_or(move || {
             run.cancel.check()?;
-            let fork = rootfs.fork()?;
+            let fork = rootfs.fork_in_place()?;
             let links = fork.link(&links)?;
             let spec = Spec { root: fork.root(), ..spec };
             Execution { chosen, spec, run, shell, foreign, links, store }.run(fork, guards)
@@ -188,6 +188,8 @@ impl Execution {
         if let Some(Shell { command: shell, failed }) = self.shell.take() {
             let Self { chosen, spec, .. } = self;
             shell::keep(&failed, Failed { chosen, spec, shell, fork, guards });
+        } else {
+            fork.give_up();
         }
         Err(error)
     }

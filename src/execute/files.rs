@@ -11,6 +11,7 @@ use crate::blocking::blocking_or;
 use crate::engine::files::{Files, TreeFiles};
 use crate::engine::{Executed, Provider, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
+use crate::layer::Tree;
 use crate::rootfs::{Fork, Listing, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
 
@@ -82,11 +83,8 @@ impl Executor {
         for step in rest.iter().cloned() {
             let store = self.tools.transport.store.clone();
             rootfs = blocking_or(move || {
-                let fork = rootfs.fork()?;
-                if let Some(tree) = &step.tree {
-                    fork.apply(tree)?;
-                }
-                let (rootfs, id) = fork.keep(step.tree.as_deref())?;
+                let nothing = Tree::new();
+                let (rootfs, id) = rootfs.with(step.tree.as_deref().unwrap_or(&nothing))?;
                 step.keep(id);
                 if let Some(layer) = step.packed() {
                     step.remember(&store, &layer)?;

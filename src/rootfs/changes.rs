@@ -1,19 +1,17 @@
 //! What was written to a fork, as a tree.
 //!
-//! In an overlay the upper folder has it, in the kernel's form. A copy is compared with what it was:
-//! the change time and number of every file, which no program can set, tell whether it was touched;
-//! folders, whose change time says too much, are compared by what an archive would hold of them.
+//! In an overlay the upper folder has it, in the kernel's form. A copy is compared with what it was, see
+//! [`super::record`].
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
 
 use super::inspect::LayerDir;
+use super::record::{Snapshot, is_folder, join, nanoseconds};
 use super::view::{Links, View};
 use super::{LINKED, OwnerStorage, as_path, marks};
 use crate::error::{Cannot as _, Error, Result};
@@ -216,38 +214,34 @@ impl Diff {
         Ok(Some(entry))
     }
 
-    /// How a copy differs from what it was.
-    pub(super) fn of_copy(&self, snapshot: &Snapshot, stubs: &[Stub]) -> Result<Tree> {
+    /// How a copy differs from what it was, and everything that was touched in it, also where that left
+    /// no difference.
+    pub(super) fn of_copy(
+        &self,
+        snapshot: &Snapshot,
+        stubs: &[Stub],
+    ) -> Result<(Tree, Vec<Vec<u8>>)> {
         let (mut tree, mut links) = (Tree::new(), Links::default());
+        let mut touched = Vec::new();
         let fresh = snapshot.later_owners(&self.layer_dir.folder)?;
         let put_back = stubs.iter().filter(|stub| stub.put_back);
         let put_back: BTreeSet<&[u8]> =
             put_back.map(|stub| stub.path.as_os_str().as_bytes()).collect();
-        let mut before = snapshot.read()?;
-        let mut old = before.next()?;
-        walk(&self.layer_dir, &mut |path, stat| {
-            while let Some(known) = &old
-                && order(&known.path, path) == Ordering::Less
-            {
-                self.note_removed(&mut tree, &known.path)?;
-                old = before.next()?;
+        snapshot.compare(&self.layer_dir, &mut |met| {
+            if met.is_touched() {
+                touched.push(met.path.to_vec());
             }
-            let known = old.take_if(|known| known.path == path);
-            if known.is_some() {
-                old = before.next()?;
-            }
-            if known.as_ref().map(|known| known.state) == Some(state(&self.layer_dir, path, stat)?)
-            {
+            if !met.is_changed() {
                 return Ok(());
             }
+            let Some(stat) = met.stat else { return self.note_removed(&mut tree, met.path) };
             // Only its place was another one for a while.
-            let is_same = known.as_ref().is_some_and(|known| known.identity == identity(stat));
-            if is_same && !is_folder(stat) && put_back.contains(path) {
+            if !met.is_another() && !is_folder(stat) && put_back.contains(met.path) {
                 return Ok(());
             }
-            let path = TreePath::new(path)?;
+            let path = TreePath::new(met.path)?;
             if let Some(mut entry) = self.entry(&path, stat)? {
-                let is_new = known.is_none_or(|known| known.identity != identity(stat));
+                let is_new = met.is_another();
                 if is_new && !matches!(entry.kind, EntryKind::File(_) | EntryKind::Directory) {
                     // A line about what was there before says nothing of it.
                     self.forget_owner(&path, &fresh, &mut entry);
@@ -257,11 +251,7 @@ impl Diff {
             }
             Ok(())
         })?;
-        while let Some(known) = old {
-            self.note_removed(&mut tree, &known.path)?;
-            old = before.next()?;
-        }
-        in_order(tree)
+        Ok((in_order(tree)?, touched))
     }
 
     /// Takes back what an entry has from a line of the side table that is older than it is.
@@ -308,139 +298,6 @@ struct Parent {
     before: i128,
 }
 
-/// What a copy looked like, in a file beside it: there may be millions of entries.
-pub(super) struct Snapshot {
-    lines: File,
-    /// The size that the side table had.
-    owners: u64,
-}
-
-/// What tells whether an entry was changed.
-type State = [u8; 32];
-
-/// One line of a snapshot.
-struct SnapshotLine {
-    path: Vec<u8>,
-    state: State,
-    identity: [u8; 16],
-}
-
-impl Snapshot {
-    /// Looks at every file below a folder.
-    pub(super) fn take(folder: &Path, storage: OwnerStorage, beside: &Path) -> Result<Self> {
-        let action = || "remember what a copy looks like";
-        let layer_dir = LayerDir::open(folder.to_owned(), storage)?;
-        let mut file = BufWriter::new(tempfile::tempfile_in(beside).cannot(action)?);
-        walk(&layer_dir, &mut |path, stat| {
-            file.write_all(&state(&layer_dir, path, stat)?).cannot(action)?;
-            file.write_all(&identity(stat)).cannot(action)?;
-            file.write_all(path).cannot(action)?;
-            file.write_all(&[0]).cannot(action)
-        })?;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error).cannot(action)?;
-        let owners = fs_err::metadata(SideTable::beside(folder)).map_or(0, |found| found.len());
-        Ok(Self { lines: file, owners })
-    }
-
-    /// What was written to the side table since.
-    fn later_owners(&self, folder: &Path) -> Result<SideTable> {
-        let action = || "read the owners of a copy";
-        let mut file = match fs_err::File::open(SideTable::beside(folder)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(SideTable::default());
-            }
-            Err(error) => return Err(error).cannot(action),
-        };
-        let mut bytes = Vec::new();
-        file.seek(io::SeekFrom::Start(self.owners)).cannot(action)?;
-        file.read_to_end(&mut bytes).cannot(action)?;
-        SideTable::parse(&bytes)
-    }
-
-    fn read(&self) -> Result<Lines> {
-        let action = || "read what a copy looked like";
-        let mut file = self.lines.try_clone().cannot(action)?;
-        file.rewind().cannot(action)?;
-        Ok(Lines(BufReader::new(file)))
-    }
-}
-
-struct Lines(BufReader<File>);
-
-impl Lines {
-    fn next(&mut self) -> Result<Option<SnapshotLine>> {
-        let mut read = || -> io::Result<Option<SnapshotLine>> {
-            if self.0.fill_buf()?.is_empty() {
-                return Ok(None);
-            }
-            let (mut state, mut identity, mut path) = ([0; 32], [0; 16], Vec::new());
-            self.0.read_exact(&mut state)?;
-            self.0.read_exact(&mut identity)?;
-            self.0.read_until(0, &mut path)?;
-            path.pop();
-            Ok(Some(SnapshotLine { path, state, identity }))
-        };
-        read().cannot(|| "read what a copy looked like")
-    }
-}
-
-/// The state of an entry, hashed.
-fn state(layer_dir: &LayerDir, path: &[u8], stat: &Stat) -> Result<State> {
-    let mut hasher = blake3::Hasher::new();
-    let mut number = |number: i128| {
-        hasher.update(&number.to_le_bytes());
-    };
-    number(stat.st_mode.into());
-    if is_folder(stat) {
-        let entry = layer_dir.entry(path, stat)?;
-        let entry = entry.unwrap_or_else(|| Entry::directory(0));
-        number(nanoseconds(stat.st_mtime, stat.st_mtime_nsec));
-        number(entry.uid.into());
-        number(entry.gid.into());
-        for (name, value) in &entry.xattrs {
-            hasher.update(name.as_bytes()).update(&[0]);
-            hasher.update(&(value.len() as u64).to_le_bytes()).update(value);
-        }
-    } else {
-        number(nanoseconds(stat.st_ctime, stat.st_ctime_nsec));
-        number(stat.st_ino.into());
-        number(stat.st_size.into());
-        // A recorded owner that is not in the file itself leaves no trace there.
-        if let Some(kept) = layer_dir.owners.get(as_path(path)) {
-            hasher.update(&crate::sandbox::owner::SideTable::line(as_path(path), kept));
-        }
-    }
-    Ok(*hasher.finalize().as_bytes())
-}
-
-/// Tells a link from another one that took its place: numbers of files come again at once.
-fn identity(stat: &Stat) -> [u8; 16] {
-    let mtime = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
-    (mtime ^ (i128::from(stat.st_ino) << 64)).to_le_bytes()
-}
-
-/// Visits everything below a folder, each folder before what is in it, names in the order of bytes.
-fn walk(layer_dir: &LayerDir, visit: &mut dyn FnMut(&[u8], &Stat) -> Result<()>) -> Result<()> {
-    let mut pending: Vec<Vec<u8>> = vec![Vec::new()];
-    while let Some(path) = pending.pop() {
-        let Some(stat) = layer_dir.look(&path)? else { continue };
-        if !path.is_empty() {
-            visit(&path, &stat)?;
-        }
-        if is_folder(&stat) {
-            let names = layer_dir.names(&path)?;
-            pending.extend(names.iter().rev().map(|name| join(&path, name)));
-        }
-    }
-    Ok(())
-}
-
-/// The order in which [`walk`] meets two paths.
-fn order(a: &[u8], b: &[u8]) -> Ordering {
-    a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/'))
-}
-
 /// Whether a symbolic link leads to what is mounted for a step, and not elsewhere.
 fn is_ours(link: &Path) -> io::Result<bool> {
     let target = rustix::fs::readlink(link, Vec::new())?;
@@ -479,16 +336,4 @@ fn in_order(tree: Tree) -> Result<Tree> {
 fn broken(path: &TreePath) -> Error {
     Error::new(crate::error::ErrorKind::Invalid, format!("read {path}"))
         .because("its hard link leads nowhere")
-}
-
-fn is_folder(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    if folder.is_empty() { name.to_vec() } else { [folder, name].join(&b'/') }
-}
-
-fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<u64>) -> i128 {
-    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds.try_into().unwrap_or(0))
 }

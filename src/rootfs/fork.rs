@@ -2,38 +2,66 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 
 use super::attributes::{Attributes, Keeper, Target};
-use super::changes::{Diff, Snapshot};
+use super::changes::Diff;
+use super::gather::gather;
 use super::inspect::LayerDir;
+use super::record::Snapshot;
+use super::working::{self, Working};
 use super::{KeptLayer, LINKED, Link, OwnerStorage, Rootfs, apply, as_path, copy, unpack};
 use crate::error::{Cannot as _, Result};
 use crate::layer::{Entry, EntryKind, Tree, TreePath};
 use crate::sandbox::{Root, Stub};
 use crate::store::{FolderInfo, ScratchFolder, remove_tree};
 
+/// The folder of the files of a fork and of a layer, in theirs.
+const FILES: &str = "fs";
+
 /// A writable root file system in the making, over a [`Rootfs`]. Dropped, it vanishes.
 pub struct Fork {
     below: Rootfs,
     storage: OwnerStorage,
     scratch: ScratchFolder,
-    /// What the copy looked like when it was made; `None` for an overlay.
-    snapshot: Option<Snapshot>,
+    form: Form,
+}
+
+/// What the files of a fork are.
+enum Form {
+    /// The upper folder of an overlay.
+    Upper,
+    /// Everything.
+    Whole(Whole),
+}
+
+/// A folder with everything in it.
+struct Whole {
+    /// What it looked like when it was made.
+    snapshot: Snapshot,
+    keeping: Keeping,
+}
+
+/// What is kept of a folder with everything in it.
+enum Keeping {
+    /// The whole.
+    Whole,
+    /// The changes; the rest goes back to the store, with what was touched in it.
+    Changes(OnceLock<Vec<Vec<u8>>>),
 }
 
 impl Fork {
     pub(super) fn new(below: &Rootfs) -> Result<Self> {
         let storage = OwnerStorage::of(below.isolation);
         let scratch = below.store.scratch_folder()?;
-        let files = scratch.path().join("fs");
+        let files = scratch.path().join(FILES);
         let view = below.view()?;
         let root = view.node(b"")?;
-        let snapshot = match (&root, below.isolation.has_overlay()) {
+        match (&root, below.isolation.has_overlay()) {
             (Some(root), false) => {
                 copy::copy(root, &files, storage, copy::Contents::Copied)?;
-                Some(Snapshot::take(&files, storage, scratch.path())?)
             }
             (root, has_overlay) => {
                 let entry = root.as_ref().map(super::view::Node::entry).transpose()?.flatten();
@@ -41,23 +69,55 @@ impl Fork {
                 if has_overlay {
                     let work = scratch.path().join("work");
                     fs_err::create_dir(work).cannot(|| "make a root file system")?;
-                    None
-                } else {
-                    Some(Snapshot::take(&files, storage, scratch.path())?)
+                    return Ok(Self { below: below.clone(), storage, scratch, form: Form::Upper });
                 }
             }
-        };
-        Ok(Self { below: below.clone(), storage, scratch, snapshot })
+        }
+        let record = tempfile::tempfile_in(scratch.path());
+        let record = record.cannot(|| "remember what a copy looks like")?;
+        let snapshot = Snapshot::take(&LayerDir::open(files, storage)?, record)?;
+        let form = Form::Whole(Whole { snapshot, keeping: Keeping::Whole });
+        Ok(Self { below: below.clone(), storage, scratch, form })
+    }
+
+    /// In a working tree, where that is better than what [`Fork::new`] does.
+    pub(super) fn in_place(below: &Rootfs) -> Result<Self> {
+        let storage = OwnerStorage::of(below.isolation);
+        if !working::serves(below.isolation)
+            || below.layers.is_empty()
+            || !working::can_hide(&below.store, storage)?
+        {
+            return Self::new(below);
+        }
+        let Working { scratch, snapshot, can_return } = working::open(below, storage)?;
+        let keeping = if can_return { Keeping::Changes(OnceLock::new()) } else { Keeping::Whole };
+        let form = Form::Whole(Whole { snapshot, keeping });
+        Ok(Self { below: below.clone(), storage, scratch, form })
+    }
+
+    /// To write a tree to, and not for programs: the upper folder alone, where a layer can say what it
+    /// hides.
+    pub(super) fn unmounted(below: &Rootfs) -> Result<Self> {
+        let storage = OwnerStorage::of(below.isolation);
+        if below.isolation.has_overlay() || !working::can_hide(&below.store, storage)? {
+            return Self::new(below);
+        }
+        let scratch = below.store.scratch_folder()?;
+        let root = below.view()?.node(b"")?;
+        let entry = root.as_ref().map(super::view::Node::entry).transpose()?.flatten();
+        let entry = entry.unwrap_or_else(|| Entry::directory(0o755));
+        make_upper(&scratch.path().join(FILES), storage, &entry)?;
+        Ok(Self { below: below.clone(), storage, scratch, form: Form::Upper })
     }
 
     /// What to run a sandbox on. The store syncs nothing that can be made again, so neither is this.
     pub fn root(&self) -> Root {
-        match self.snapshot {
-            None => {
+        match self.form {
+            Form::Upper => {
                 let work = self.scratch.path().join("work");
                 Root::overlay(self.below.layers(), self.files(), work).volatile()
             }
-            Some(_) => Root::Folder(self.files()),
+            Form::Whole(_) => Root::Folder(self.files()),
         }
     }
 
@@ -70,9 +130,16 @@ impl Fork {
         let layer_dir = LayerDir::open(self.files(), self.storage)?;
         let difference = Diff::new(layer_dir, self.below.view()?);
         difference.remove_stubs(stubs, self.below.isolation)?;
-        match &self.snapshot {
-            None => difference.of_upper(),
-            Some(snapshot) => difference.of_copy(snapshot, stubs),
+        match &self.form {
+            Form::Upper => difference.of_upper(),
+            Form::Whole(Whole { snapshot, keeping }) => {
+                let (tree, found) = difference.of_copy(snapshot, stubs)?;
+                if let Keeping::Changes(touched) = keeping {
+                    // Whoever asks again finds no more than that.
+                    touched.get_or_init(|| found);
+                }
+                Ok(tree)
+            }
         }
     }
 
@@ -81,9 +148,9 @@ impl Fork {
     /// Paths are real ones, with no symbolic link on the way. Folders that the tree does not have keep
     /// their attributes and times, and are made with mode 0755 where there are none.
     pub fn apply(&self, tree: &Tree) -> Result<()> {
-        let lower = match self.snapshot {
-            None => Some(self.below.view()?),
-            Some(_) => None,
+        let lower = match self.form {
+            Form::Upper => Some(self.below.view()?),
+            Form::Whole(_) => None,
         };
         apply::apply(tree, &self.files(), self.storage, lower.as_ref())
     }
@@ -147,9 +214,9 @@ impl Fork {
     /// The merged files of the fork as they are now.
     pub fn view(&self) -> Result<super::View> {
         let layer_dir = std::sync::Arc::new(LayerDir::open(self.files(), self.storage)?);
-        let below = match self.snapshot {
-            None => Some(self.below.view()?),
-            Some(_) => None,
+        let below = match self.form {
+            Form::Upper => Some(self.below.view()?),
+            Form::Whole(_) => None,
         };
         Ok(super::View::over(layer_dir, below))
     }
@@ -161,25 +228,66 @@ impl Fork {
     /// `changes` is what [`Fork::changes`] gave or [`Fork::apply`] took, where that is known: it saves
     /// a look at every file.
     pub fn keep(self, changes: Option<&Tree>) -> Result<(Rootfs, String)> {
-        let Self { below, storage, scratch, snapshot } = self;
+        match &self.form {
+            Form::Whole(Whole { keeping: Keeping::Changes(_), .. }) => match changes {
+                Some(changes) => self.keep_changes(changes),
+                None => {
+                    let changes = self.changes(&[])?;
+                    self.keep_changes(&changes)
+                }
+            },
+            Form::Whole(_) => {
+                KeptLayer::mark_hiding(self.scratch.path())?;
+                self.keep_folder(None)
+            }
+            Form::Upper => self.keep_folder(changes),
+        }
+    }
+
+    /// Makes the fork's folder a layer.
+    fn keep_folder(self, changes: Option<&Tree>) -> Result<(Rootfs, String)> {
+        let Self { below, storage, scratch, form } = self;
         let work = scratch.path().join("work");
         remove_tree(&work).cannot(|| "keep a root file system")?;
-        if snapshot.is_some() {
-            KeptLayer::mark_hiding(scratch.path())?;
-        }
-        let id = below.store.fresh_folder_key(&scratch);
-        let needs = match snapshot {
-            None => below.layers.iter().map(|layer| layer.key.clone()).collect(),
-            Some(_) => Vec::new(),
-        };
-        let bytes = match changes.filter(|_| snapshot.is_none()) {
+        let bytes = match changes {
             Some(changes) => changes.iter().map(|(_, entry)| length(&entry)).sum(),
-            None => lengths(&scratch.path().join("fs")).cannot(|| "measure a layer")?,
+            None => lengths(&scratch.path().join(FILES)).cannot(|| "measure a layer")?,
         };
-        below.store.keep_folder(scratch, (storage.name(), &id), &FolderInfo { bytes, needs })?;
-        let mut rootfs = below;
-        rootfs.push(storage, &id)?;
-        Ok((rootfs, id))
+        let needs = match form {
+            Form::Upper => below.keys(),
+            Form::Whole(_) => Vec::new(),
+        };
+        below.keep_layer(scratch, storage, &FolderInfo { bytes, needs })
+    }
+
+    /// Makes the changes a layer, and gives the working tree back.
+    fn keep_changes(self, changes: &Tree) -> Result<(Rootfs, String)> {
+        let Self { below, storage, scratch, form } = self;
+        let layer = below.store.scratch_folder()?;
+        let (from, files) = (scratch.path().join(FILES), layer.path().join(FILES));
+        let layer_dir = LayerDir::open(from.clone(), storage)?;
+        let root = layer_dir.look(b"")?.map(|stat| layer_dir.entry(b"", &stat)).transpose()?;
+        let root = root.flatten().unwrap_or_else(|| Entry::directory(0o755));
+        make_upper(&files, storage, &root)?;
+        gather(changes, (&from, &files), storage, &below.view()?)?;
+        set_times(&files, &root)?;
+        let bytes = changes.iter().map(|(_, entry)| length(&entry)).sum();
+        let info = FolderInfo { bytes, needs: below.keys() };
+        let kept = below.clone().keep_layer(layer, storage, &info)?;
+        let Form::Whole(Whole { keeping: Keeping::Changes(touched), .. }) = form else {
+            return Ok(kept);
+        };
+        // Without the tree the next step copies its files: that is no reason to fail.
+        let _ = working::give_back(scratch, &below, touched.get().map(Vec::as_slice));
+        Ok(kept)
+    }
+
+    /// Lets everything go that a program has done, which came to its end: a working tree is of use again.
+    pub fn give_up(self) {
+        if let Form::Whole(Whole { keeping: Keeping::Changes(_), .. }) = self.form {
+            // Without the tree the next step copies its files.
+            let _ = working::give_back(self.scratch, &self.below, None);
+        }
     }
 
     /// Moves the fork into `folder`, which outlives this process and is on the store's file system, and
@@ -193,14 +301,14 @@ impl Fork {
             }
         }
         let files = folder.join("fs");
-        Ok(match self.snapshot {
-            None => Root::overlay(self.below.layers(), files, folder.join("work")),
-            Some(_) => Root::Folder(files),
+        Ok(match self.form {
+            Form::Upper => Root::overlay(self.below.layers(), files, folder.join("work")),
+            Form::Whole(_) => Root::Folder(files),
         })
     }
 
     fn files(&self) -> PathBuf {
-        self.scratch.path().join("fs")
+        self.scratch.path().join(FILES)
     }
 }
 
@@ -210,7 +318,13 @@ fn make_upper(files: &Path, storage: OwnerStorage, root: &Entry) -> Result<()> {
     let folder = fs_err::File::open(files).cannot(|| "make a root file system")?;
     let attributes = Attributes::of_entry(root);
     Keeper::new(files, storage).set(&folder, b"", &attributes, Target::Folder)?;
-    rustix::fs::futimens(&folder, &attributes.times()).cannot(|| "make a root file system")
+    set_times(files, root)
+}
+
+fn set_times(folder: &Path, entry: &Entry) -> Result<()> {
+    let action = || "make a root file system";
+    let folder = fs_err::File::open(folder).cannot(action)?;
+    rustix::fs::futimens(&folder, &Attributes::of_entry(entry).times()).cannot(action)
 }
 
 /// The length of a file; nothing else has one.

@@ -187,7 +187,8 @@ fn numbers(stat: &Stat) -> (u32, u32) {
     (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
 }
 
-fn attribute_names(file: &Path) -> io::Result<Vec<String>> {
+/// The names of the extended attributes of a file or folder.
+pub(super) fn attribute_names(file: &Path) -> io::Result<Vec<String>> {
     let mut names = vec![0; 256];
     let length = loop {
         match rustix::fs::llistxattr(file, names.as_mut_slice()) {

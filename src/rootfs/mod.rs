@@ -9,7 +9,8 @@
 //! ROOT/gondola/rootfs/<form>/step-<random>/   the same for the changes of a fork that was kept
 //!   needs         the layers that it lies on, the base first, one a line
 //! ROOT/gondola/rootfs/folder/<hash>/fs/       one folder of an image, as plain files, see [`Part`]
-//! ROOT/gondola/work/<random>/<number>/        a layer being unpacked, or a fork:
+//! ROOT/gondola/rootfs/working/tree-<random>/  a working tree that nobody uses, see [`working`]
+//! ROOT/gondola/work/<random>/<number>/        a layer being unpacked, a fork, or a working tree in use:
 //!   fs/           the upper folder of an overlay, or a copy of the whole
 //!   work/         the overlay's own
 //! ```
@@ -47,6 +48,7 @@ mod changes;
 mod copy;
 mod folders;
 mod fork;
+mod gather;
 mod hiding;
 mod inspect;
 mod links;
@@ -54,9 +56,13 @@ mod listing;
 mod marks;
 mod part;
 mod pipe;
+mod record;
+mod touched;
+mod transition;
 mod unpack;
 mod unpack_part;
 mod view;
+mod working;
 mod write;
 
 use std::ffi::OsStr;
@@ -72,9 +78,9 @@ pub use part::Part;
 pub use view::{Follow, Found, View};
 
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::TreePath;
+use crate::layer::{Tree, TreePath};
 use crate::sandbox::{Isolation, Root};
-use crate::store::Store;
+use crate::store::{FolderInfo, ScratchFolder, Store};
 use crate::transport::Context;
 use inspect::LayerDir;
 
@@ -245,6 +251,20 @@ impl Rootfs {
         Fork::new(self)
     }
 
+    /// The same for a program whose changes are kept. Where root file systems are copied, and a layer can
+    /// say what it hides, it is a working tree of the store, in which only what differs is copied.
+    pub fn fork_in_place(&self) -> Result<Fork> {
+        Fork::in_place(self)
+    }
+
+    /// With a tree on top, and the id by which [`Unpacker::kept`] finds that. Nothing is copied but the
+    /// contents of the tree.
+    pub fn with(&self, tree: &Tree) -> Result<(Self, String)> {
+        let fork = Fork::unmounted(self)?;
+        fork.apply(tree)?;
+        fork.keep(Some(tree))
+    }
+
     /// The layers, mounted for reading alone.
     ///
     /// Errs on isolations without overlays, unless there is one layer: take a fork there.
@@ -262,6 +282,24 @@ impl Rootfs {
 }
 
 impl Rootfs {
+    /// The keys of the layers, the base first.
+    fn keys(&self) -> Vec<String> {
+        self.layers.iter().map(|layer| layer.key.clone()).collect()
+    }
+
+    /// Keeps a folder as the layer on top; answers its key, too.
+    fn keep_layer(
+        mut self,
+        layer: ScratchFolder,
+        storage: OwnerStorage,
+        info: &FolderInfo,
+    ) -> Result<(Self, String)> {
+        let id = self.store.fresh_folder_key(&layer);
+        self.store.keep_folder(layer, (storage.name(), &id), info)?;
+        self.push(storage, &id)?;
+        Ok((self, id))
+    }
+
     /// Puts a layer on top that is in the store.
     fn push(&mut self, storage: OwnerStorage, key: &str) -> Result<()> {
         let layer = KeptLayer::find(&self.store, storage, key)?;

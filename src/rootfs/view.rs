@@ -217,7 +217,7 @@ pub(super) fn walk(folder: &Node, visit: &mut dyn FnMut(&Node) -> Result<()>) ->
 }
 
 /// Looks up a name in a folder of all the layers that have a part of it.
-fn child(folder: &Node, name: &[u8]) -> Result<Option<Node>> {
+pub(super) fn child(folder: &Node, name: &[u8]) -> Result<Option<Node>> {
     if !folder.is_folder() {
         return Ok(None);
     }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::file_lock::Lock;
 use super::lock::ProcessFolder;
 use super::{Store, StorePlace, absent_as_none, touch};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
 /// The file in a kept folder that says how many bytes all of it takes.
 const BYTES: &str = "bytes";
@@ -22,6 +22,8 @@ const NEEDS: &str = "needs";
 /// record mentions its key.
 const STEP: &str = "step-";
 const STEP_DIGITS: usize = 24;
+/// What keys of folders begin with that are found by what is in them.
+const TREE: &str = "tree-";
 /// How many locks the keys of folders share.
 const LOCKS: u8 = 64;
 
@@ -161,6 +163,40 @@ impl Store {
             }
         }
         Ok(Some(FolderLocks(locks)))
+    }
+
+    /// A key that no other folder has or had, for one that is found by what is in it.
+    pub fn fresh_tree_key(&self, scratch: &ScratchFolder) -> String {
+        self.fresh_folder_key(scratch).replacen(STEP, TREE, 1)
+    }
+
+    /// The folders of a kind that are kept in this store, whatever their keys, the last used first. Other
+    /// processes may take or remove them meanwhile.
+    pub fn kept_of_kind(&self, kind: &str) -> Result<Vec<PathBuf>> {
+        let list = || -> io::Result<Vec<PathBuf>> {
+            let folder = self.place(StorePlace::Unpacked).join(kind);
+            let mut found = Vec::new();
+            for entry in absent_as_none(fs_err::read_dir(folder))?.into_iter().flatten() {
+                let path = entry?.path();
+                if let Some(metadata) = absent_as_none(fs_err::symlink_metadata(&path))? {
+                    found.push((std::cmp::Reverse(metadata.modified()?), path));
+                }
+            }
+            found.sort();
+            Ok(found.into_iter().map(|(_, path)| path).collect())
+        };
+        list().cannot(|| format!("look for folders in the store {}", self.display()))
+    }
+
+    /// Makes a kept folder this process's own; `None` where it is not there any more. Nobody else finds
+    /// it from then on, and it goes with the process unless it is kept again.
+    pub fn take_folder(&self, kept: &Path) -> Result<Option<ScratchFolder>> {
+        let scratch = self.scratch_folder()?;
+        match rustix::fs::rename(kept, scratch.path()) {
+            Ok(()) => Ok(Some(scratch)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.cannot_write(error.into())),
+        }
     }
 
     /// What a kept folder needs, see [`FolderInfo::needs`].

@@ -15,4 +15,5 @@ mod parts;
 mod pulls;
 mod users;
 mod whiteouts;
+mod working;
 mod world;
