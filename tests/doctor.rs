@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -191,6 +191,84 @@ struct Place {
     fix: &'static str,
 }
 
+/// An emptyDir, and a volume of GitLab's runner: everybody may write to it.
+const STORE: [&str; 2] = ["--env=GONDOLA_HOME=/store", "--tmpfs=/store:exec,mode=1777"];
+
+/// What stands in a fix between a name and the next part.
+fn part<'a>(fix: &'a str, name: &str) -> &'a str {
+    let parts = fix.split("; ").filter_map(|part| part.strip_prefix(name));
+    parts.last().unwrap_or_else(|| panic!("no {name:?} in {fix}")).trim()
+}
+
+/// The flags of `docker run` that a fix says, sorted.
+fn by_docker(fix: &str) -> Vec<String> {
+    let mut flags = Vec::new();
+    for word in part(fix, "docker run ").split(' ') {
+        match word.strip_prefix("--") {
+            Some(_) => flags.push(word.to_owned()),
+            None => flags.last_mut().unwrap().push_str(&format!("={word}")),
+        }
+    }
+    flags.sort();
+    flags
+}
+
+/// What a runtime makes of the fields of a pod that a fix says.
+fn by_kubernetes(fix: &str) -> Vec<String> {
+    let text = part(fix, "Kubernetes: ");
+    let (fields, folder) = match text.strip_suffix("an emptyDir for GONDOLA_HOME") {
+        Some(rest) => (rest.trim_end_matches(" and "), true),
+        None => (text, false),
+    };
+    let mut flags = Vec::new();
+    let fields: Value = serde_saphyr::from_str(fields).unwrap_or(Value::Null);
+    for (name, value) in fields["securityContext"].as_object().into_iter().flatten() {
+        match (name.as_str(), value) {
+            ("runAsUser", id) => flags.push(format!("--user={id}")),
+            ("capabilities", sets) => flags.extend(strings(&sets["add"], "--cap-add=")),
+            ("seccompProfile", profile) if profile["type"] == "Unconfined" => {
+                flags.push("--security-opt=seccomp=unconfined".to_owned());
+            }
+            other => panic!("{other:?} in {fix}"),
+        }
+    }
+    assert!(folder || !flags.is_empty(), "nothing of a pod in {fix}");
+    flags.extend(STORE.iter().filter(|_| folder).map(|flag| (*flag).to_owned()));
+    flags.sort();
+    flags
+}
+
+/// What GitLab's runner makes of the settings that a fix says.
+fn by_gitlab(fix: &str) -> Vec<String> {
+    let text = part(fix, "GitLab's runner: ").strip_suffix(" of [runners.docker]").unwrap();
+    let text = text.replace(", with the variable GONDOLA_HOME: /store,", "");
+    let mut flags = Vec::new();
+    // A setting's value may have commas, and no equals signs with blanks around.
+    let mut rest = text.as_str();
+    while let Some((name, after)) = rest.split_once(" = ") {
+        let end = after.find(" = ").map_or(after.len(), |at| after[..at].rfind(", ").unwrap());
+        let value: Value = serde_json::from_str(&after[..end]).unwrap();
+        match name {
+            "user" => flags.push(format!("--user={}", value.as_str().unwrap())),
+            "cap_add" => flags.extend(strings(&value, "--cap-add=")),
+            "security_opt" => flags.extend(strings(&value, "--security-opt=")),
+            "volumes" if value == serde_json::json!(["/store"]) => {
+                flags.extend(STORE.map(str::to_owned));
+            }
+            _ => panic!("{name} in {fix}"),
+        }
+        rest = after[end..].trim_start_matches(", ");
+    }
+    assert!(rest.is_empty() && !flags.is_empty(), "{rest:?} in {fix}");
+    flags.sort();
+    flags
+}
+
+fn strings(list: &Value, mark: &str) -> Vec<String> {
+    let words = list.as_array().unwrap().iter();
+    words.map(|word| format!("{mark}{}", word.as_str().unwrap())).collect()
+}
+
 #[test]
 fn a_fix_that_is_proposed_helps_in_the_next_container() {
     let busybox = need!(program("busybox"));
@@ -237,14 +315,18 @@ fn a_fix_that_is_proposed_helps_in_the_next_container() {
             let better = "better: ns (everything; file owners are recorded), by its fix";
             assert!(summary.ends_with(better), "{case}: {summary}");
         }
-        let words = told.strip_prefix("docker run ").unwrap().split(';').next().unwrap();
-        let words: Vec<&str> = words.split(' ').collect();
-        let with = [options, &words].concat();
-        let (after, _) = found(&with, isolation);
-        assert_eq!(after["works"], true, "{case}: {after} with {with:?}");
-        let sandbox = format!("--sandbox={isolation}");
-        let build = ["build", "-t", "x", "-f", "/context/Dockerfile", &sandbox, "/context"];
-        command(&with, &build).success();
+        // Each is tried once, whoever says it.
+        let ways: BTreeSet<Vec<String>> =
+            [by_docker(told), by_kubernetes(told), by_gitlab(told)].into_iter().collect();
+        for way in ways {
+            let words: Vec<&str> = way.iter().map(String::as_str).collect();
+            let with = [options, &words].concat();
+            let (after, _) = found(&with, isolation);
+            assert_eq!(after["works"], true, "{case}: {after} with {with:?}");
+            let sandbox = format!("--sandbox={isolation}");
+            let build = ["build", "-t", "x", "-f", "/context/Dockerfile", &sandbox, "/context"];
+            command(&with, &build).success();
+        }
     }
     let (ids, _) = found(&[], "ns-subuid");
     assert_ne!(ids["fix"].as_str().map(|fix| fix.starts_with("sudo")), Some(true), "{ids}");

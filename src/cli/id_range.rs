@@ -73,7 +73,11 @@ pub(super) fn enter(
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<Entered> {
-    let choose = |request, needs| chooser((request, needs), global, environment)?.choose_at_start();
+    let choose = |request, needs| {
+        let chooser = chooser((request, needs), global, environment)?;
+        chooser.become_other_user()?;
+        chooser.choose_at_start()
+    };
     let isolation = match *need {
         Need::Nothing => None,
         Need::Isolation(request, needs) => Some(choose(request, needs)?),

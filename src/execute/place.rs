@@ -4,7 +4,7 @@ use super::{Chosen, Executor};
 use crate::blocking::blocking_or;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rootfs::Unpacker;
-use crate::sandbox::{Isolation, IsolationRequest, Preference};
+use crate::sandbox::{Isolation, IsolationRequest, Preference, other_user};
 
 /// Where programs are executed.
 pub(super) enum Place {
@@ -78,6 +78,13 @@ impl Executor {
             if !isolation.has_namespaces() {
                 let warning = format!("sandbox {isolation}: {}", isolation.runs());
                 self.tools.transport.reporter.warn(warning);
+            }
+            if let Some(user) = other_user() {
+                let note = format!(
+                    "steps and all that is written are user {user}'s: root of this container may \
+                     have no user namespace (it lacks CAP_SETFCAP), and others may"
+                );
+                self.tools.transport.reporter.note(note);
             }
             let chosen = Chosen { launcher, isolation };
             Place::Sandbox(Box::new(Isolated { chosen, unpacker: self.unpacker(isolation) }))

@@ -11,8 +11,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::error::Fault;
 use super::isolation::Isolation;
-use super::probe::{Finding, Findings, ProbeOptions, probe, try_one};
+use super::other_user;
+use super::probe::{Finding, Findings, OF_ONE_ID, ProbeOptions, probe, try_one};
 use super::spawn::Launcher;
 use super::user_namespace::holds_id_range;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
@@ -192,6 +194,28 @@ impl Chooser {
         self.choose_now(IdRange::IsSettled)
     }
 
+    /// Where this process is root of a container that may have no user namespace, and another user may:
+    /// becomes that user. Comes before anything that starts a thread.
+    ///
+    /// # Errors
+    /// Where that worked when it was tried, and does not now.
+    pub fn become_other_user(&self) -> Result<()> {
+        if !other_user::is_worth_trying() {
+            return Ok(());
+        }
+        let mut candidates = self.candidates(IdRange::IsSettled)?;
+        candidates.retain(|isolation| OF_ONE_ID.contains(isolation));
+        if candidates.is_empty()
+            || self.make_folder().is_err()
+            || !self.options().works_for_other_user(&candidates)
+        {
+            return Ok(());
+        }
+        let become_it =
+            || other_user::hand_over(&self.folder).and_then(|()| other_user::become_it());
+        become_it().map_err(Fault::into_error)
+    }
+
     fn choose_now(&self, id_range: IdRange) -> Result<Isolation> {
         if let Some(isolation) = self.decided {
             return Ok(isolation);
@@ -201,14 +225,18 @@ impl Chooser {
         if self.needs.files == Files::Hosts && candidates == [Isolation::Toolchain] {
             return Ok(Isolation::Toolchain);
         }
-        // As the store makes it: for the owner alone.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-        made.cannot(|| format!("make the folder {}", self.folder.display()))?;
+        self.make_folder()?;
         match candidates.iter().find(|isolation| self.works(**isolation)) {
             Some(isolation) => Ok(*isolation),
             // What was known is asked anew, so that the reasons are today's.
             None => self.explain(&candidates),
         }
+    }
+
+    /// Makes the folder as the store does: for the owner alone.
+    fn make_folder(&self) -> Result<()> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.cannot(|| format!("make the folder {}", self.folder.display()))
     }
 
     fn candidates(&self, id_range: IdRange) -> Result<Vec<Isolation>> {

@@ -14,6 +14,7 @@ use super::channel::{self, take_control};
 use super::control::{self, ControlSocket};
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exit::Exit;
+use super::fakeroot::{self, Outside};
 use super::id_map::write_id_map;
 use super::id_range;
 use super::identity::IdMap;
@@ -21,13 +22,13 @@ use super::init::{self, Channels};
 use super::isolation::Isolation;
 use super::join;
 use super::kernel::{self, Fork, Signals};
-use super::protocol::{HELPER, Job, NOT_TAKEN_OUT, Order, Report, StreamFds};
+use super::other_user;
+use super::probe;
+use super::protocol::{HELPER, Job, NOT_TAKEN_OUT, Order, Report, SELF_TEST, StreamFds};
+use super::reach;
 use super::spec::{Lifetime, Network};
 use super::staging::Staging;
 use super::way_out::{self, WayOut};
-
-/// The argument that makes the own binary check how it is run, for the probe of `proot`.
-pub(super) const SELF_TEST: &str = "gondola-sandbox-self-test";
 
 /// Does the work of a sandbox helper if this process was started as one; else returns at once.
 ///
@@ -41,6 +42,9 @@ pub fn reexec() -> Option<ExitCode> {
     }
     if name == way_out::MARK {
         return Some(way_out::keep());
+    }
+    if name == other_user::MARK {
+        return Some(probe::try_each(arguments));
     }
     if name == id_range::MARK {
         return id_range::become_its_root();
@@ -99,7 +103,7 @@ enum Side {
     Helper(Box<Watch>),
 }
 
-fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
+fn start(control: &UnixStream, mut job: Job, streams: StreamFds) -> Attempt<Side> {
     let action = || "start the sandbox";
     // Out of the caller's session: Ctrl-C reaches the caller alone, who decides what it means.
     rustix::process::setsid().at(Stage::Helper, action)?;
@@ -116,26 +120,37 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
     let detached = job.spec.lifetime == Lifetime::Detached;
     let staging =
         (job.isolation == Isolation::InContainer).then(|| Staging::put(&job)).transpose()?;
+    if other_user::is_it() && job.isolation.has_user_namespace() {
+        job.approached = reach::approach(&job.spec)?;
+    }
     let (gate, opener) = io::pipe().at(Stage::Helper, action)?;
     let control_path = job.spec.control.as_deref().filter(|_| !job.joins);
     let mut socket = control_path.map(|path| ControlSocket::open(path, &job)).transpose()?;
     let (requests, far) = UnixStream::pair().at(Stage::Helper, action)?;
+    let needs_fakeroot = fakeroot::is_needed(&job) && !job.joins;
+    let outside = needs_fakeroot.then(UnixStream::pair).transpose().at(Stage::Helper, action)?;
     match kernel::fork_into(namespaces).at(Stage::Namespaces, || "create namespaces")? {
         Fork::Child => {
             drop((opener, requests));
             drop(socket);
-            let channels = Channels { control, requests: far };
-            Ok(Side::Init(init::run(job, streams, &channels, (gate, staging.as_ref()))))
+            let outside = outside.map(|(_, far)| far);
+            let mut channels = Channels { control, requests: far, outside };
+            Ok(Side::Init(init::run(job, streams, &mut channels, (gate, staging.as_ref()))))
         }
         Fork::Parent(pid) => {
             drop((streams, gate, far));
             let requests = (namespaces != 0).then_some(requests);
+            let near = outside.map(|(near, _)| near);
             let let_in = let_in(control, &job, pid, socket.as_mut()).and_then(|way_out| {
+                let prepare = |near| Outside::prepare(near, &job, pid);
+                let outside = near.map(prepare).transpose()?;
                 (&opener).write_all(b"1").at(Stage::Helper, action)?;
-                Ok(way_out)
+                Ok((way_out, outside))
             });
             match let_in {
-                Ok(way_out) => {
+                Ok((way_out, outside)) => {
+                    // Process 1 notices where nobody answers, and says so.
+                    let fakeroot = outside.and_then(|outside| outside.start().ok().flatten());
                     let watch = Watch {
                         pid,
                         signals,
@@ -145,6 +160,7 @@ fn start(control: &UnixStream, job: Job, streams: StreamFds) -> Attempt<Side> {
                         socket,
                         requests,
                         way_out,
+                        fakeroot,
                         staging,
                     };
                     Ok(Side::Helper(Box::new(watch)))
@@ -220,6 +236,8 @@ struct Watch {
     requests: Option<UnixStream>,
     /// Leads out of a private network, and closes with it.
     way_out: Option<WayOut>,
+    /// The process that answers for the fakeroot, where process 1 does not.
+    fakeroot: Option<Pid>,
     /// What was put into the root file system, where nothing can be mounted.
     staging: Option<Staging>,
 }
@@ -244,6 +262,11 @@ impl Watch {
             }
         };
         drop(self.way_out);
+        if let Some(fakeroot) = self.fakeroot {
+            // It sees mounts of the sandbox.
+            let _ = kernel::send_signal(fakeroot, libc::SIGKILL);
+            let _ = waitpid(Some(fakeroot), WaitOptions::empty());
+        }
         if self.orphans {
             end_orphans();
         }

@@ -25,6 +25,7 @@ use super::path::RootFolder;
 use super::privileges;
 use super::procfs;
 use super::protocol::{Job, Report, StreamFds};
+use super::reach;
 use super::spec::{Network, Root};
 use super::staging::Staging;
 use super::stub::Stub;
@@ -39,13 +40,15 @@ pub(super) struct Channels<'a> {
     pub(super) control: &'a UnixStream,
     /// Leads to the helper.
     pub(super) requests: UnixStream,
+    /// Leads to a child that the helper makes where this process cannot answer for a fakeroot.
+    pub(super) outside: Option<UnixStream>,
 }
 
 /// Runs process 1 to its end. Success means that the caller was told everything.
 pub(super) fn run(
     job: Job,
     streams: StreamFds,
-    channels: &Channels<'_>,
+    channels: &mut Channels<'_>,
     (gate, staging): (PipeReader, Option<&Staging>),
 ) -> ExitCode {
     let end = match wait_for_gate(gate) {
@@ -89,9 +92,9 @@ fn wait_for_gate(mut gate: PipeReader) -> Attempt<bool> {
 }
 
 fn serve(
-    job: Job,
+    mut job: Job,
     streams: StreamFds,
-    channels: &Channels<'_>,
+    channels: &mut Channels<'_>,
     staging: Option<&Staging>,
 ) -> Attempt<End> {
     let action = || "start the program";
@@ -99,13 +102,18 @@ fn serve(
     let size = job.spec.terminal;
     // A changed root directory has no terminals; a mounted one has its own.
     let outer = size.filter(|_| !job.isolation.has_namespaces()).map(tty::open_pair).transpose()?;
+    job.approached.as_deref().map(reach::arrive).transpose()?;
+    if job.isolation.has_namespaces() && !job.joins {
+        name_machine(&mut job)?;
+    }
     let prepared = fakeroot::is_needed(&job).then(|| Table::open(&job)).transpose()?;
     let (stubs, identity) = enter(&job, staging)?;
     let inner = size.filter(|_| job.isolation.has_namespaces()).map(tty::open_pair).transpose()?;
     let terminal = outer.or(inner);
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
     let fakeroot =
-        prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
+        prepared.map(|table| FakerootSetup::prepare(table, &identity, channels.outside.take()));
+    let fakeroot = fakeroot.transpose()?.flatten();
     let procfs = staging.map(|staging| procfs::Server::prepare(staging, &identity));
     let procfs = procfs.transpose()?;
     let exec = Exec {
@@ -156,6 +164,18 @@ fn refused(said: &[u8]) -> Attempt<End> {
     }
 }
 
+/// Gives the sandbox its name. The filters of some containers refuse that, also in a namespace of one's
+/// own: it has the container's name then.
+fn name_machine(job: &mut Job) -> Attempt<()> {
+    match rustix::system::sethostname(job.spec.hostname.as_bytes()) {
+        Err(rustix::io::Errno::PERM) => {
+            job.spec.hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            Ok(())
+        }
+        named => named.at(Stage::Mounts, || "set the host name"),
+    }
+}
+
 /// Changes to the view that the isolation gives, and finds the user in it.
 fn enter(job: &Job, staging: Option<&Staging>) -> Attempt<(Vec<Stub>, Identity)> {
     let stubs = match job.isolation {
@@ -168,8 +188,6 @@ fn enter(job: &Job, staging: Option<&Staging>) -> Attempt<(Vec<Stub>, Identity)>
                 let _ = fs_err::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
             }
             let stubs = mounts::assemble(job)?;
-            rustix::system::sethostname(job.spec.hostname.as_bytes())
-                .at(Stage::Mounts, || "set the host name")?;
             if has_own_network {
                 // A kernel may lack IPv4; then there is no loopback to raise.
                 let _ = kernel::raise_loopback();

@@ -71,6 +71,7 @@ impl Launcher {
             ways_out: Vec::new(),
             rehearsal: false,
             joins: true,
+            approached: None,
         };
         self.start(&job, streams, &namespaces).map_err(Fault::into_error).cannot(action)
     }

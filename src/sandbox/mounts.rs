@@ -30,7 +30,7 @@ use super::stub::Stub;
 use super::way_out;
 
 /// Neither set-user-id programs nor device nodes count.
-const PLAIN: MountAttrFlags =
+pub(super) const PLAIN: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 /// Nor can anything be executed.
 const DATA: MountAttrFlags = PLAIN.union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
@@ -184,7 +184,7 @@ fn open_source(
 }
 
 /// Opens a copy of the mounts at and below a place.
-fn clone_tree(at: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
+pub(super) fn clone_tree(at: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
@@ -198,7 +198,7 @@ fn set_attributes(tree: &OwnedFd, attributes: MountAttrFlags) -> rustix::io::Res
 }
 
 /// Makes a file system, mounted nowhere yet. An option without a value is a flag.
-fn new_mount(
+pub(super) fn new_mount(
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
@@ -215,7 +215,8 @@ fn new_mount(
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-fn attach(tree: BorrowedFd<'_>, spot: BorrowedFd<'_>) -> rustix::io::Result<()> {
+/// Mounts a detached mount at a place.
+pub(super) fn attach(tree: BorrowedFd<'_>, spot: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree, "", spot, "", flags)
 }

@@ -1,7 +1,9 @@
 //! Which isolations this machine allows, found out by entering each once and doing everything short of
 //! starting a program. Settings and versions are read only to explain a failure, never to decide.
 
+use std::ffi::OsString;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,9 +11,10 @@ use serde::Serialize;
 use super::advice::{Fix, Place};
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exit::Exit;
-use super::helper::SELF_TEST;
 use super::isolation::Isolation;
+use super::other_user::{self, OTHER};
 use super::privileges::Confinement;
+use super::protocol::SELF_TEST;
 use super::spawn::{Launcher, Streams};
 use super::spec::{Access, Mount, Network, Root, Spec};
 use super::whiteout::make_whiteout;
@@ -113,7 +116,53 @@ pub fn probe(options: &ProbeOptions<'_>) -> Result<Findings> {
     let trial = |isolation| trial(options, &place, isolation);
     let mut trials: Vec<Trial> = Isolation::ALL.into_iter().map(trial).collect::<Result<_>>()?;
     add_what_namespaces_need(&mut trials);
-    Ok(Findings(trials.into_iter().map(|trial| trial.told(&place)).collect()))
+    let mut findings = Findings(trials.into_iter().map(|trial| trial.told(&place)).collect());
+    if other_user::is_worth_trying() {
+        try_as_other_user(options, &mut findings);
+    }
+    Ok(findings)
+}
+
+/// The isolations of which every user may have one where user namespaces are allowed.
+pub(super) const OF_ONE_ID: [Isolation; 2] = [Isolation::Ns, Isolation::NsCopy];
+
+/// What works for another user works for root, who can become that one.
+fn try_as_other_user(options: &ProbeOptions<'_>, findings: &mut Findings) {
+    let of_one_id = findings.0.iter_mut().filter(|found| OF_ONE_ID.contains(&found.isolation));
+    for finding in of_one_id.filter(|found| !found.works) {
+        if options.works_for_other_user(&[finding.isolation]) {
+            let reason = finding.reason.take().unwrap_or_default();
+            finding.reason = Some(format!("as user {OTHER}: {reason}, and others have one"));
+            (finding.works, finding.fix) = (true, None);
+        }
+    }
+}
+
+impl ProbeOptions<'_> {
+    /// Whether one of some isolations works for the user that root of this container can become.
+    pub(super) fn works_for_other_user(&self, isolations: &[Isolation]) -> bool {
+        let starter = (self.launcher.helper(), self.launcher.path());
+        other_user::works(starter, self.folder, isolations)
+    }
+}
+
+/// Does that user's part: a folder, a `PATH` and the names of isolations.
+pub(super) fn try_each(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut words = arguments.filter_map(|word| word.into_string().ok());
+    let (Some(folder), Some(path)) = (words.next(), words.next()) else {
+        return ExitCode::FAILURE;
+    };
+    let launcher = Launcher::new(path);
+    let options = ProbeOptions { launcher: &launcher, folder: Path::new(&folder) };
+    let works = |name: String| {
+        let isolation = name.parse().ok()?;
+        try_one(&options, isolation).ok().filter(|found| found.works)
+    };
+    if other_user::become_it().is_ok() && words.filter_map(works).next().is_some() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 pub(super) fn try_one(options: &ProbeOptions<'_>, isolation: Isolation) -> Result<Finding> {

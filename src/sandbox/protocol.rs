@@ -15,6 +15,9 @@ use super::way_out::Program;
 /// The name under which the own binary is re-executed.
 pub(super) const HELPER: &str = "gondola-sandbox-helper";
 
+/// The argument that makes the own binary check how it is run, for the probe of `proot`.
+pub(super) const SELF_TEST: &str = "gondola-sandbox-self-test";
+
 /// The exit code of a helper that could not take out what it had put into the root file system.
 pub(super) const NOT_TAKEN_OUT: u8 = 77;
 
@@ -36,6 +39,9 @@ pub(super) struct Job {
     pub(super) rehearsal: bool,
     /// Enter a running sandbox, whose namespaces come after the streams.
     pub(super) joins: bool,
+    /// The folder that the helper went to, where process 1 cannot get there by itself.
+    #[serde(skip)]
+    pub(super) approached: Option<std::path::PathBuf>,
 }
 
 /// Later messages to the helper.

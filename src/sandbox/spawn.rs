@@ -139,6 +139,7 @@ impl Launcher {
             },
             rehearsal,
             joins: false,
+            approached: None,
         };
         self.start(&job, streams, &[])
     }
@@ -214,6 +215,11 @@ impl Launcher {
         find_program(program, &self.path).ok_or_else(|| {
             Fault::new(Stage::IdMap, format!("run {program}"), "there is no such program on PATH")
         })
+    }
+
+    /// The folders of programs.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     pub(super) fn helper(&self) -> &Path {

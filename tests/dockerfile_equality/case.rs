@@ -10,8 +10,6 @@
 //! build-context: NAME=FOLDER       a folder of the folder
 //! buildah-cannot: why              buildah's result is not asked for; there is an `expected` file
 //! not-unprivileged: why            root builds it a second time instead
-//! not-in-container: why            it cannot be built as root of an ordinary container
-//! other-layers-in-container: why   there, the files are the same and the layers are not
 //! buildah-layers:                  each of buildah's steps makes a layer, as BuildKit's do
 //! ```
 //!
@@ -39,8 +37,6 @@ pub struct Case {
     build_contexts: Vec<String>,
     pub layers_in_buildah: bool,
     pub not_unprivileged: Option<String>,
-    pub not_in_container: Option<String>,
-    pub other_layers_in_container: Option<String>,
     pub buildah_cannot: Option<String>,
     pub expected: Option<Lines>,
 }
@@ -86,8 +82,6 @@ impl Case {
             "build-context" => self.build_contexts.push(value),
             "buildah-layers" => self.layers_in_buildah = true,
             "not-unprivileged" => self.not_unprivileged = Some(value),
-            "not-in-container" => self.not_in_container = Some(value),
-            "other-layers-in-container" => self.other_layers_in_container = Some(value),
             "buildah-cannot" => self.buildah_cannot = Some(value),
             _ => panic!("{}: {line:?} is not what a case file has", self.name),
         }

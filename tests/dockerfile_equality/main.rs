@@ -1,13 +1,13 @@
 //! Every Dockerfile of `fixtures/dockerfiles`, built by the program and by buildah: the resulting
 //! files and configurations are the same, line by line. Another build, by an unprivileged user, in
 //! another folder, with another umask and time zone and an empty store, gives the same digest; so does
-//! one as root of a container that docker's engine starts with its default capabilities and profile, for
-//! a sample of the cases.
+//! one as root of a container with docker's default capabilities and profile, started by docker's engine
+//! and by runc, for a sample of the cases. What comes out otherwise there is listed, with the reason.
 //!
 //! A new case is a new folder; `case.rs` says what is in it. Has no test harness, because the cases
 //! share their bases: `cargo test --test dockerfile_equality [WORD]... [-- --list]` chooses cases
 //! whose name holds a word; `-- --lines` prints what buildah makes of them, and `-- --in-container`
-//! builds all of them here and in a container, and compares nothing else.
+//! (docker's) or `-- --in-runc` builds all of them here and in a container, and compares nothing else.
 
 #![expect(clippy::unwrap_used, reason = "a test, though one without a harness")]
 #![expect(clippy::print_stdout, reason = "this is the test runner")]
@@ -28,6 +28,7 @@ use std::time::Instant;
 
 use build::World;
 use case::Case;
+use contained::Starter;
 use support::Need;
 
 fn main() -> ExitCode {
@@ -54,14 +55,26 @@ fn main() -> ExitCode {
         judged.for_each(|case| world.print_theirs(case).unwrap());
         return ExitCode::SUCCESS;
     }
-    let contained = words.iter().any(|word| word == "--in-container");
-    let check = if contained { World::check_in_container } else { World::check };
-    let results = run(&cases, &|case| check(&world, case));
+    check_names(&world);
+    let starters = [("--in-container", Starter::Docker), ("--in-runc", Starter::Runc)];
+    let starter = starters.into_iter().find(|(flag, _)| words.iter().any(|word| word == flag));
+    let results = run(&cases, &|case| match starter {
+        Some((_, starter)) => world.check_in_container(case, starter),
+        None => world.check(case),
+    });
     let count = |wanted: fn(&Outcome) -> bool| results.iter().filter(|it| wanted(it)).count();
     let failed = count(|it| matches!(it, Outcome::Failed(_)));
     let passed = count(|it| !matches!(it, Outcome::Failed(_)));
     println!("\ntest result: {passed} passed; {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What is listed of containers must be there.
+fn check_names(world: &World) {
+    let all: Vec<String> = Case::all().into_iter().map(|case| case.name).collect();
+    let named = world.exceptions().cases().chain(contained::SAMPLE);
+    let unknown: Vec<&str> = named.filter(|name| !all.iter().any(|case| case == name)).collect();
+    assert!(unknown.is_empty(), "there are no such cases: {unknown:?}");
 }
 
 fn is_chosen(case: &Case, words: &[String]) -> bool {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::need::{Missing, Need, program, root, run, succeed};
@@ -77,23 +78,38 @@ pub const LOCKED_DOWN: [&str; 8] = [
 /// Where the program is in [`Docker::image_with_gondola`].
 pub const GONDOLA: &str = "/usr/bin/gondola";
 
+/// Writes the program, further files, what all of them are linked to and nothing else into a folder.
+pub fn tree_with_gondola(tree: &Path, further: &[(&Path, &str)]) {
+    let binary = Path::new(env!("CARGO_BIN_EXE_gondola"));
+    let programs = [&[(binary, GONDOLA)], further].concat();
+    let libraries = programs.iter().flat_map(|(file, _)| libraries(file));
+    let libraries: Vec<_> = libraries.map(|file| (file.clone(), file)).collect();
+    let libraries = libraries.iter().map(|(file, name)| (file.as_path(), name.to_str().unwrap()));
+    for (file, name) in libraries.chain(programs.iter().copied()) {
+        let target = tree.join(name.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(file, target).unwrap();
+    }
+    for folder in ["root", "tmp"] {
+        fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    fs::set_permissions(tree.join("root"), Permissions::from_mode(0o700)).unwrap();
+    // A mount there takes its permissions.
+    fs::set_permissions(tree.join("tmp"), Permissions::from_mode(0o1777)).unwrap();
+}
+
+/// The libraries that a program is linked to; a static one, or what is no program, has none.
+pub fn libraries(program: &Path) -> Vec<PathBuf> {
+    let output = Command::new("ldd").arg(program).output().expect("ldd is part of every system");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+}
+
 impl Docker {
     /// Makes a container image with the program, what it is linked to, further files and nothing else.
     pub fn image_with_gondola(&self, folder: &Path, further: &[(&Path, &str)]) -> String {
         let tree = folder.join("tree");
-        let binary = Path::new(env!("CARGO_BIN_EXE_gondola"));
-        let linked = run("ldd", &[binary]);
-        let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
-        let libraries = libraries.map(|file| (Path::new(file), file));
-        let all = libraries.chain([(binary, GONDOLA)]).chain(further.iter().copied());
-        for (file, name) in all {
-            let target = tree.join(name.trim_start_matches('/'));
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::copy(file, target).unwrap();
-        }
-        fs::create_dir_all(tree.join("tmp")).unwrap();
-        // A mount there takes its permissions.
-        fs::set_permissions(tree.join("tmp"), Permissions::from_mode(0o1777)).unwrap();
+        tree_with_gondola(&tree, further);
         let archive = folder.join("image.tar");
         run("tar", &["-C", tree.to_str().unwrap(), "-cf", archive.to_str().unwrap(), "."]);
         self.docker(&["import", archive.to_str().unwrap(), "gondola:test"]);
@@ -131,6 +147,13 @@ impl Docker {
     /// Runs `docker` and returns what it prints.
     pub fn docker(&self, arguments: &[&str]) -> String {
         succeed(&mut self.command(arguments))
+    }
+
+    /// The configuration by which the engine has its runtime start a running container.
+    pub fn runtime_config(&self, container: &str) -> Value {
+        let tasks = self.containerd.folder.path().join("state/io.containerd.runtime.v2.task/moby");
+        let text = fs::read(tasks.join(container).join("config.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
     }
 
     /// Loads an archive.

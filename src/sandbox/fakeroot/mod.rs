@@ -18,6 +18,7 @@
 mod creation;
 mod files;
 mod ids;
+mod outside;
 mod table;
 pub(super) mod target;
 
@@ -31,6 +32,7 @@ use rustix::thread::CapabilitySet;
 use self::creation::Creation;
 use self::files::Form;
 use self::ids::{Credentials, Registry, Triple};
+pub(super) use self::outside::Outside;
 pub(super) use self::table::Table;
 use self::target::{Target, low, read_string};
 use super::channel;
@@ -73,24 +75,34 @@ pub(super) fn attach(fakeroot: &UnixStream) -> Attempt<()> {
 
 /// A fakeroot that is about to begin.
 pub(super) struct FakerootSetup {
-    near: UnixStream,
     far: UnixStream,
+    /// What a thread of this process needs; nothing where the helper sees to it.
+    own: Option<Own>,
+}
+
+struct Own {
+    near: UnixStream,
     registry: Registry,
     table: Table,
 }
 
 impl FakerootSetup {
-    /// Makes ready to answer a process that begins as somebody.
-    pub(super) fn prepare(table: Table, identity: &Identity) -> Attempt<Option<Self>> {
-        if !knows_processes() {
-            return Ok(None);
+    /// Makes ready to answer a process that begins as somebody: here, or by way of a socket to the helper.
+    pub(super) fn prepare(
+        table: Table,
+        identity: &Identity,
+        outside: Option<UnixStream>,
+    ) -> Attempt<Option<Self>> {
+        if knows_processes() {
+            let pair = UnixStream::pair().at(Stage::Privileges, || "record the owners of files")?;
+            let registry =
+                outside::registry_of(identity.uid, identity.gid, identity.groups.clone());
+            let own = Own { near: pair.0, registry, table };
+            return Ok(Some(Self { far: pair.1, own: Some(own) }));
         }
-        let pair = UnixStream::pair().at(Stage::Privileges, || "record the owners of files")?;
-        let mut further = identity.groups.clone();
-        further.sort_unstable();
-        let (users, groups) = (Triple::all(identity.uid), Triple::all(identity.gid));
-        let registry = Registry::new(Credentials { users, groups, further });
-        Ok(Some(Self { near: pair.0, far: pair.1, registry, table }))
+        let Some(far) = outside else { return Ok(None) };
+        outside::ask(&far, identity)?;
+        Ok(Some(Self { far, own: None }))
     }
 
     /// The end for the process whose calls are to be answered.
@@ -100,9 +112,10 @@ impl FakerootSetup {
 
     /// Starts the thread that answers, once that process attaches. No process is forked any more.
     pub(super) fn start(self) -> Attempt<()> {
-        let Self { near, far, registry, table } = self;
+        let Self { far, own } = self;
         // So that the end of a process that never attaches is seen.
         drop(far);
+        let Some(Own { near, registry, table }) = own else { return Ok(()) };
         let work = move || {
             if let Ok(Some(((), mut fds))) = channel::receive::<()>(&near)
                 && let Some(listener) = fds.pop()
