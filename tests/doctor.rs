@@ -264,6 +264,19 @@ fn by_gitlab(fix: &str) -> Vec<String> {
     flags
 }
 
+/// Has systemd read the settings of a service that a fix says, where there is one to ask.
+fn check_service(sandbox: &Sandbox, fix: &str) {
+    let settings = part(fix, "systemd: ").strip_suffix(" of [Service]").unwrap();
+    let settings = settings.replace(", ", "\n");
+    let unit = format!("[Unit]\nDescription=x\n[Service]\nExecStart=/bin/true\n{settings}\n");
+    let file = sandbox.write("fix.service", unit);
+    if let Ok(analyze) = program("systemd-analyze") {
+        let read = Run::of(Command::new(analyze).arg("verify").arg(file)).success();
+        // Unknown settings are no failure.
+        assert!(!read.stderr.contains("fix.service"), "{settings}: {}", read.stderr);
+    }
+}
+
 fn strings(list: &Value, mark: &str) -> Vec<String> {
     let words = list.as_array().unwrap().iter();
     words.map(|word| format!("{mark}{}", word.as_str().unwrap())).collect()
@@ -314,6 +327,9 @@ fn a_fix_that_is_proposed_helps_in_the_next_container() {
         if isolation == "ns" {
             let better = "better: ns (everything; file owners are recorded), by its fix";
             assert!(summary.ends_with(better), "{case}: {summary}");
+        }
+        if told.contains("systemd: ") {
+            check_service(&sandbox, told);
         }
         // Each is tried once, whoever says it.
         let ways: BTreeSet<Vec<String>> =

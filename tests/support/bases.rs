@@ -12,6 +12,7 @@ use gondola::oci::{Digest, canonical_json};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::engine::libraries;
 use super::need::{Missing, Need, describe, program, root, run, succeed};
 use super::programs::install;
 use super::registry::Registry;
@@ -37,6 +38,8 @@ pub enum Base {
     Golang,
     /// A Debian with certificates, git, make and the machine's Go: what the official image is.
     DebianGolang,
+    /// [`Base::Debian`] with the machine's Python, Node.js, Java and cargo.
+    Programs,
     /// Certificates, `/etc/passwd`, `/tmp`: what distroless/static is.
     Static,
 }
@@ -62,6 +65,7 @@ impl Base {
             Self::Debian => "debian",
             Self::Golang => "golang",
             Self::DebianGolang => "debian-golang",
+            Self::Programs => "programs",
             Self::Static => "static",
         }
     }
@@ -71,7 +75,9 @@ impl Base {
         let go = ["GOPATH=/go", "GOTOOLCHAIN=local"];
         match self {
             Self::Busybox => json!({"Env": [format!("PATH={USUAL_PATH}")], "Cmd": ["sh"]}),
-            Self::Debian => json!({"Env": [format!("PATH={USUAL_PATH}")], "Cmd": ["bash"]}),
+            Self::Debian | Self::Programs => {
+                json!({"Env": [format!("PATH={USUAL_PATH}")], "Cmd": ["bash"]})
+            }
             Self::Golang => json!({
                 "Env": [go_path, go[0], go[1], "CGO_ENABLED=0"], "Cmd": ["sh"], "WorkingDir": "/go",
             }),
@@ -131,6 +137,7 @@ impl Bases {
                 let debian = debian_with(&["ca-certificates", "git", "make"])?;
                 vec![debian, toolchain()?, certificates(work.path())]
             }
+            Base::Programs => vec![debian()?, programs()?],
             Base::Static => vec![static_files(work.path())],
         };
         let layout = work.path().join("layout");
@@ -354,6 +361,50 @@ fn index(folder: &Path) -> String {
         format!("{fields}Filename: ./{name}\nSize: {}\nSHA256: {}\n", bytes.len(), sha256.hex())
     };
     files.iter().map(section).collect::<Vec<_>>().join("\n")
+}
+
+/// Programs of the machine, which has the release of the Debian below, with their libraries.
+fn programs() -> Need<Layer> {
+    let node = program("node")?;
+    let java = fs::canonicalize(program("java")?).unwrap();
+    let python = Path::new("/usr/bin/python3");
+    let python = fs::canonicalize(python)
+        .map_err(|_| Missing::because("/usr/bin/python3 is not installed"))?;
+    let (cargo, java_home) = (Path::new(env!("CARGO")), java.ancestors().nth(2).unwrap());
+    let modules = Path::new("/usr/lib").join(python.file_name().unwrap());
+    kept("programs", |root| {
+        let copy = |file: &Path, name: &str| {
+            let target = root.join(name.trim_start_matches('/'));
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            run("cp", &["-rL", file.to_str().unwrap(), target.to_str().unwrap()]);
+        };
+        let found = [(node.as_path(), "node"), (&python, "python3"), (cargo, "cargo")];
+        for (file, name) in found {
+            copy(file, &format!("/usr/local/bin/{name}"));
+        }
+        copy(&modules, modules.to_str().unwrap());
+        for folder in ["bin", "conf", "lib"] {
+            for entry in fs::read_dir(java_home.join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                // A link to sources that are not installed leads nowhere.
+                if path.exists() {
+                    copy(&path, path.to_str().unwrap());
+                }
+            }
+        }
+        let link = root.join("usr/local/bin/java");
+        std::os::unix::fs::symlink(&java, link).unwrap();
+        for file in found.into_iter().map(|(file, _)| file).chain([java.as_path()]) {
+            // The folders of libraries are links to those below /usr. Java's own are where they were.
+            let linked = libraries(file).into_iter().filter(|it| !it.starts_with(java_home));
+            for library in linked.filter(|it| !it.starts_with("/lib64")) {
+                let folder = fs::canonicalize(library.parent().unwrap()).unwrap();
+                let place = folder.join(library.file_name().unwrap());
+                copy(&library, place.to_str().unwrap());
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The machine's Go in `/usr/local/go` and an empty `/go`, without what no build needs.
