@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::base::{Base, static_draft};
 use super::early_push::EarlyPush;
 use super::{BuildContext, Packaging, Settings};
-use crate::engine::{Follow, Packer, Reuse};
+use crate::engine::{Follow, Making, Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::Asset;
 use crate::golang::go_build::ImageBinary;
@@ -44,6 +44,16 @@ pub(super) struct Parts {
     pub use_cache: bool,
     /// Where the layer of the binaries goes while it is made.
     pub early_push: Option<EarlyPush>,
+    /// Whether the binaries were compiled just now: then they are made again and again.
+    pub was_compiled: bool,
+}
+
+impl Parts {
+    /// What its layer of binaries is one of a series of.
+    fn series(&self) -> Option<String> {
+        let Self { name, platform, folder, .. } = self;
+        self.was_compiled.then(|| format!("{name} for {platform} in {}", folder.display()))
+    }
 }
 
 /// Layers that several images of a build have; each is made, or looked up, once.
@@ -91,9 +101,7 @@ pub(super) fn assemble(
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
-    let name = format!("{} {}", parts.name, parts.platform);
-    let early_push = parts.early_push.as_ref();
-    let layer = settled_layer(context, parts, &name, || binary_tree(parts), early_push)?;
+    let layer = binary_layer(context, parts, &format!("{} {}", parts.name, parts.platform))?;
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
     draft.push_layer(
         layer,
@@ -101,6 +109,16 @@ pub(super) fn assemble(
     );
     configure(&mut draft, parts);
     Ok(draft.finish())
+}
+
+fn binary_layer(context: &BuildContext, parts: &Parts, name: &str) -> Result<Layer> {
+    let follow = parts.early_push.as_ref().map(|early| move |file| early.follow(file));
+    let series = parts.series();
+    let making = Making {
+        follow: follow.as_ref().map(|follow| follow as Follow<'_>),
+        series: series.as_deref(),
+    };
+    settled_layer(context, parts, name, || binary_tree(parts), making)
 }
 
 fn static_base_layer(
@@ -114,7 +132,7 @@ fn static_base_layer(
         return Ok(layer.clone());
     }
     let tree = static_base::tree(parts.created);
-    let layer = store_layer(context, parts, "static base", tree, None)?;
+    let layer = store_layer(context, parts, "static base", tree, Making::default())?;
     known.push((encoding, layer.clone()));
     Ok(layer)
 }
@@ -137,7 +155,7 @@ fn asset_layer(context: &BuildContext, parts: &Parts, shared: &SharedLayers) -> 
         places.replace(found);
         Ok(tree)
     };
-    let layer = settled_layer(context, parts, &name, look, None)?;
+    let layer = settled_layer(context, parts, &name, look, Making::default())?;
     let made = AssetLayer { places: places.into_inner(), layer: layer.clone() };
     known.push((of, made));
     Ok(layer)
@@ -282,11 +300,11 @@ fn settled_layer(
     parts: &Parts,
     name: &str,
     tree: impl Fn() -> Result<Tree>,
-    early_push: Option<&EarlyPush>,
+    making: Making<'_>,
 ) -> Result<Layer> {
     let mut repeats = REPEATS;
     loop {
-        match tree().and_then(|tree| store_layer(context, parts, name, tree, early_push)) {
+        match tree().and_then(|tree| store_layer(context, parts, name, tree, making)) {
             Err(error) if error.kind() == ErrorKind::Changed && repeats > 0 => repeats -= 1,
             made => return made,
         }
@@ -299,17 +317,15 @@ fn store_layer(
     parts: &Parts,
     name: &str,
     tree: Tree,
-    early_push: Option<&EarlyPush>,
+    making: Making<'_>,
 ) -> Result<Layer> {
     let packer = Packer {
         transport: context.transport.clone(),
         encoding: parts.settings.packaging.encoding,
         threads: context.cores,
     };
-    let follow = early_push.map(|early| move |file| early.follow(file));
-    let follow = follow.as_ref().map(|follow| follow as Follow<'_>);
     let reuse = Reuse::of(parts.use_cache);
-    let record = packer.find_or_pack_followed(name, tree, reuse, follow)?;
+    let record = packer.find_or_make(name, tree, reuse, making)?;
     Ok(record.layer(&context.transport.store))
 }
 
@@ -371,6 +387,7 @@ mod tests {
             folder: folder.to_owned(),
             use_cache: true,
             early_push: None,
+            was_compiled: false,
         }
     }
 

@@ -210,6 +210,7 @@ impl<'a> Assembly<'a> {
                 folder: self.request.programs.folder.clone(),
                 use_cache: !self.request.caches.off,
                 early_push: is_new.then(early_push).flatten(),
+                was_compiled: compiled.was_compiled,
             };
             let (context, turn) = (self.context.clone(), self.turn.clone());
             let shared = self.shared.clone();
