@@ -291,6 +291,43 @@ async fn a_program_has_the_hash_of_its_bytes_compiled_left_alone_or_recalled() {
 }
 
 #[tokio::test]
+async fn folders_of_others_are_looked_at_while_go_works() {
+    let bench = Bench::empty();
+    bench.write("go.mod", "module example.com/app\n\ngo 1.22\n\nrequire example.com/dep v1.0.0\n");
+    let vendored = "# example.com/dep v1.0.0\n## explicit; go 1.22\nexample.com/dep\n";
+    bench.write("vendor/modules.txt", vendored);
+    let write = |dep: &str, main: &str| {
+        let dep = format!("package dep\n\nconst Name = \"{dep}\"\n");
+        bench.write("vendor/example.com/dep/dep.go", &dep);
+        let main = format!(
+            "package main\n\nimport \"example.com/dep\"\n\nfunc main() {{ println(dep.Name, {main}) }}\n"
+        );
+        bench.write("main.go", &main);
+    };
+    write("a", "1");
+    let inputs = record(&bench, ".", &["."]).await;
+    let packages = bench.list(&["."]).await.unwrap();
+    bench.write(
+        "main.go",
+        &fs_err::read_to_string(bench.dir().join("main.go")).unwrap().replace('1', "2"),
+    );
+    for (is_other, expected) in [(false, "a 2\n"), (true, "b 3\n")] {
+        if is_other {
+            write("b", "3");
+        }
+        let since = settle(&bench);
+        let check = inputs.check_before_compiling();
+        assert!(matches!(&check, Check::ContentsOnly(paths) if paths.len() == 1), "{check:?}");
+        let recorded = Recorded::new(&inputs, since, &[]);
+        let built = bench.builder.compile_recorded(&packages, &bench.platform, Some(&recorded));
+        let built = built.await.unwrap();
+        assert_eq!(go::output(&built.binaries[0].path), expected);
+        // Where they were others, go was asked what it reads.
+        assert_eq!(built.traces.len(), usize::from(is_other));
+    }
+}
+
+#[tokio::test]
 async fn an_edit_within_one_tick_and_of_the_same_length_is_not_missed() {
     let bench = module();
     let text = |value: usize| format!("package local\n\nconst Name = \"{value:05}\"\n");

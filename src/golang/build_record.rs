@@ -274,14 +274,14 @@ fn changed(path: &Path, folder: &Path) -> String {
 /// moved on: else it would seem to change while it is compiled.
 fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Check> {
     for _ in 0..WAITS {
-        match inputs.check() {
+        match inputs.check_before_compiling() {
             Check::ContentsOnly(paths) if paths.iter().any(|path| since.is_not_after(path)) => {}
             found => return Ok(found),
         }
         std::thread::sleep(WAIT);
         *since = StartedAt::now(&builder.out_dir)?;
     }
-    Ok(inputs.check())
+    Ok(inputs.check_before_compiling())
 }
 
 /// Every package once, in the order in which lists name them.
