@@ -112,26 +112,51 @@ pub fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Ima
     Ok(ImageBinary { name, origin: "prebuilt".to_owned(), path: found.path.clone(), content: None })
 }
 
+/// What a plan needs, by how it comes to be.
+pub struct Sorted {
+    known: Vec<Compiled>,
+    unknown: Vec<GoBuild>,
+}
+
+impl Sorted {
+    /// Whether anything is compiled.
+    pub fn is_compiled(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+}
+
+/// Finds out what of a plan must be compiled.
+pub fn sort(tools: &Tools, plan: &Plan, platforms: &PlatformsOf<'_>) -> Result<Sorted> {
+    let mut sorted = Sorted { known: Vec::new(), unknown: Vec::new() };
+    for go_build in go_builds(plan, platforms)? {
+        match known(tools, plan, &go_build) {
+            Some(compiled) => sorted.known.push(compiled),
+            None => sorted.unknown.push(go_build),
+        }
+    }
+    Ok(sorted)
+}
+
 /// Starts every compilation that the plan needs.
 pub fn start(
     tools: &Tools,
     plan: &Plan,
-    platforms: &PlatformsOf<'_>,
+    Sorted { known, unknown }: Sorted,
     toolchains: &Toolchains,
     request: &ProgramRequest,
-) -> Result<JoinSet<Result<Arc<Compiled>>>> {
+) -> JoinSet<Result<Arc<Compiled>>> {
     let (mut running, explain) = (JoinSet::new(), request.caches.explain);
+    for compiled in known {
+        if explain {
+            let go_build = &compiled.go_build;
+            explanation(tools, go_build, Origin::Store, vec!["unchanged".to_owned()]);
+        }
+        running.spawn(std::future::ready(Ok(Arc::new(compiled))));
+    }
     // Several compilers at once fill the gaps that linking leaves.
     let turns = Arc::new(Semaphore::new(tools.cores.max(1)));
-    for go_build in go_builds(plan, platforms)? {
+    for go_build in unknown {
         let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
-        if let Some(compiled) = known(tools, plan, &go_build) {
-            if explain {
-                explanation(tools, &go_build, Origin::Store, vec!["unchanged".to_owned()]);
-            }
-            running.spawn(std::future::ready(Ok(Arc::new(compiled))));
-            continue;
-        }
         if explain {
             let store = &tools.transport.store;
             let why = freshness.map(|it| it.why(store, request, &go_build.packages));
@@ -150,7 +175,7 @@ pub fn start(
             Ok(Arc::new(Compiled::made(go_build, built)))
         });
     }
-    Ok(running)
+    running
 }
 
 /// Tells how the programs of a compilation came to be.
