@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::{Blob, BlobLocation, Layer};
-use crate::layer::{self, EarlierLayer, Encoding, LayerInfo, Pieces, Tree, WriteOptions};
+use crate::layer::{self, Aids, EarlierLayer, Encoding, LayerInfo, Pieces, Tree, WriteOptions};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::TaskKind;
 use crate::store::{Ingest, Store};
@@ -77,12 +77,15 @@ impl LayerRecord {
 }
 
 /// Is told of a layer while it is written. Where it is dropped before, there is no layer.
-pub trait Follower: Send {
+pub trait Follower: Send + Sync {
     /// So many bytes are there.
-    fn written(&mut self, bytes: u64);
+    fn written(&self, bytes: u64);
+
+    /// The archive in it was read to its end, and has this digest.
+    fn archived(&self, diff_id: &Digest);
 
     /// The layer is whole, and in the store.
-    fn made(&mut self, digest: &Digest);
+    fn made(&self, digest: &Digest);
 }
 
 /// Begins to follow the layer that is written to a file.
@@ -101,7 +104,7 @@ pub struct Making<'a> {
 /// Writes to the store, and tells who follows.
 struct Followed<'a> {
     ingest: &'a mut Ingest,
-    follower: Option<&'a mut (dyn Follower + 'static)>,
+    follower: Option<&'a dyn Follower>,
     bytes: u64,
 }
 
@@ -109,7 +112,7 @@ impl Write for Followed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.ingest.write(bytes)?;
         self.bytes += count as u64;
-        if let Some(follower) = &mut self.follower {
+        if let Some(follower) = self.follower {
             follower.written(self.bytes);
         }
         Ok(count)
@@ -149,15 +152,16 @@ impl Packer {
         let options = WriteOptions { encoding: self.encoding, threads: self.threads };
         let mut ingest = store.ingest_unhashed()?;
         // Without a second handle nobody reads along, and nothing else changes.
-        let mut follower = follow.and_then(|follow| Some(follow(ingest.shared_file().ok()?)));
-        let out = Followed { ingest: &mut ingest, follower: follower.as_deref_mut(), bytes: 0 };
+        let follower = follow.and_then(|follow| Some(follow(ingest.shared_file().ok()?)));
+        let follower = follower.as_deref();
+        let out = Followed { ingest: &mut ingest, follower, bytes: 0 };
         let advance = |bytes| task.advance(bytes);
-        let (info, pieces) = match earlier {
-            Some(earlier) => layer::write_beside(tree, &options, earlier, &advance, out)?,
-            None => (layer::write(tree, &options, &advance, out)?, Pieces::default()),
-        };
+        let tell = follower.map(|follower| move |diff_id: &Digest| follower.archived(diff_id));
+        let on_diff_id = tell.as_ref().map(|tell| tell as &dyn Fn(&Digest));
+        let aids = Aids { earlier, on_diff_id };
+        let (info, pieces) = layer::write_with(tree, &options, aids, &advance, out)?;
         ingest.commit_as(&info.digest, info.size)?;
-        if let Some(follower) = &mut follower {
+        if let Some(follower) = follower {
             follower.made(&info.digest);
         }
         task.done();

@@ -46,7 +46,7 @@ pub use read::{
     look_inside,
 };
 pub use tree::Tree;
-pub use write::{LayerInfo, WriteOptions, archive_size, compress_archive, write, write_beside};
+pub use write::{Aids, LayerInfo, WriteOptions, archive_size, compress_archive, write, write_with};
 
 /// The number of the layer format. It goes up whenever an equal tree gives other bytes.
 pub const FORMAT: u32 = 1;

@@ -19,6 +19,15 @@ pub struct WriteOptions {
     pub threads: usize,
 }
 
+/// What is at hand while a layer is written. Its bytes do not depend on it.
+#[derive(Clone, Copy, Default)]
+pub struct Aids<'a> {
+    /// A layer that may have pieces of it.
+    pub earlier: Option<&'a EarlierLayer>,
+    /// Is told the digest of the archive as soon as all of it was read: not all of it is compressed then.
+    pub on_diff_id: Option<&'a dyn Fn(&Digest)>,
+}
+
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerInfo {
@@ -46,32 +55,24 @@ pub fn write<W: Write + Send>(
     progress: &dyn Fn(u64),
     out: W,
 ) -> Result<LayerInfo> {
-    let streamed = write_streamed(tree, (options, None), progress, out)?;
-    Ok(info(streamed, options).0)
+    write_with(tree, options, Aids::default(), progress, out).map(|(info, _)| info)
 }
 
-/// The same, with what an earlier layer has of it. Answers the layer's own pieces, too; there are none
-/// where pieces depend on each other.
-pub fn write_beside<W: Write + Send>(
+/// The same, with what is at hand. Answers the layer's own pieces, too, where an earlier layer was looked
+/// into; there are none where pieces depend on each other.
+pub fn write_with<W: Write + Send>(
     tree: &Tree,
     options: &WriteOptions,
-    earlier: &EarlierLayer,
+    aids: Aids<'_>,
     progress: &dyn Fn(u64),
     out: W,
 ) -> Result<(LayerInfo, Pieces)> {
-    let earlier = Some(earlier).filter(|_| options.encoding.has_pieces());
-    Ok(info(write_streamed(tree, (options, earlier), progress, out)?, options))
-}
-
-fn write_streamed<W: Write + Send>(
-    tree: &Tree,
-    (options, earlier): (&WriteOptions, Option<&EarlierLayer>),
-    progress: &dyn Fn(u64),
-    out: W,
-) -> Result<Streamed> {
     tree.check_links()?;
-    let how = How { encoding: options.encoding, threads: options.threads, earlier };
-    compress::stream(how, out, |input| append_tree(tree, progress, input))
+    let WriteOptions { encoding, threads } = *options;
+    let earlier = aids.earlier.filter(|_| encoding.has_pieces());
+    let how = How { encoding, threads, earlier, on_diff_id: aids.on_diff_id };
+    let streamed = compress::stream(how, out, |input| append_tree(tree, progress, input))?;
+    Ok(info(streamed, options))
 }
 
 fn info(streamed: Streamed, options: &WriteOptions) -> (LayerInfo, Pieces) {
@@ -89,7 +90,8 @@ pub fn compress_archive<W: Write + Send>(
     progress: &dyn Fn(u64) -> Result<()>,
     out: W,
 ) -> Result<LayerInfo> {
-    let how = How { encoding: options.encoding, threads: options.threads, earlier: None };
+    let WriteOptions { encoding, threads } = *options;
+    let how = How { encoding, threads, earlier: None, on_diff_id: None };
     let streamed = compress::stream(how, out, |input| {
         loop {
             match archive.read(input.room()?) {
@@ -271,14 +273,19 @@ zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 9
         let mut file = tempfile::tempfile().unwrap();
         let options = WriteOptions { encoding, threads: 2 };
         let none = EarlierLayer::default();
-        let (_, pieces) = write_beside(tree, &options, &none, &|_| (), &mut file).unwrap();
+        let aids = Aids { earlier: Some(&none), on_diff_id: None };
+        let (_, pieces) = write_with(tree, &options, aids, &|_| (), &mut file).unwrap();
         (file, pieces)
     }
 
     fn beside(tree: &Tree, encoding: Encoding, earlier: &EarlierLayer) -> (LayerInfo, Vec<u8>) {
         let mut out = Vec::new();
         let options = WriteOptions { encoding, threads: 2 };
-        let (info, pieces) = write_beside(tree, &options, earlier, &|_| (), &mut out).unwrap();
+        let told = std::cell::RefCell::new(Vec::new());
+        let tell = |diff_id: &Digest| told.borrow_mut().push(diff_id.clone());
+        let aids = Aids { earlier: Some(earlier), on_diff_id: Some(&tell) };
+        let (info, pieces) = write_with(tree, &options, aids, &|_| (), &mut out).unwrap();
+        assert_eq!(*told.borrow(), std::slice::from_ref(&info.diff_id));
         let expected = if encoding.has_pieces() { 4 } else { 0 };
         assert_eq!(pieces.0.len(), expected, "{encoding}");
         (info, out)

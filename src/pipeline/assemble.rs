@@ -4,16 +4,18 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::base::{Base, static_draft};
-use super::early_push::EarlyPush;
+use super::early_push::{ConfigOf, EarlyPush};
 use super::{BuildContext, Packaging, Settings};
 use crate::engine::{Follow, Making, Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::Asset;
 use crate::golang::go_build::ImageBinary;
-use crate::image::{Draft, Image, Layer, static_base};
+use crate::image::{Blob, Draft, Image, Layer, static_base};
 use crate::layer::{Content, Encoding, Entry, Tree};
-use crate::oci::{History, Platform};
+use crate::oci::{Descriptor, History, MediaType, Platform};
 
 /// The folder of an image that binaries are put into.
 const BINARY_FOLDER: &str = "usr/local/bin";
@@ -101,24 +103,44 @@ pub(super) fn assemble(
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
-    let layer = binary_layer(context, parts, &format!("{} {}", parts.name, parts.platform))?;
-    let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
-    draft.push_layer(
-        layer,
-        history(parts, &origins.join(" "), &format!("on {}", parts.base.name())),
-    );
-    configure(&mut draft, parts);
-    Ok(draft.finish())
+    let layer = binary_layer(context, parts, &draft)?;
+    Ok(finished(draft, parts, layer))
 }
 
-fn binary_layer(context: &BuildContext, parts: &Parts, name: &str) -> Result<Layer> {
-    let follow = parts.early_push.as_ref().map(|early| move |file| early.follow(file));
+/// The image, once it has its last layer.
+fn finished(mut draft: Draft, parts: &Parts, layer: Layer) -> Image {
+    let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
+    let comment = format!("on {}", parts.base.name());
+    draft.push_layer(layer, history(parts, &origins.join(" "), &comment));
+    configure(&mut draft, parts);
+    draft.finish()
+}
+
+/// What makes the image's configuration of the diff ID of its last layer alone.
+fn config_of(draft: &Draft, parts: &Parts) -> ConfigOf {
+    let (draft, parts) = (draft.clone(), parts.clone());
+    Box::new(move |diff_id| {
+        let compression = parts.settings.packaging.encoding.compression();
+        let media_type = MediaType::layer_for(&MediaType::OCI_MANIFEST, compression);
+        // Of the layer itself a configuration says nothing more.
+        let blob = Blob::in_memory(Descriptor::of(media_type, b""), Bytes::new());
+        let layer = Layer { blob, diff_id: diff_id.clone() };
+        finished(draft.clone(), &parts, layer).config_blob()
+    })
+}
+
+fn binary_layer(context: &BuildContext, parts: &Parts, draft: &Draft) -> Result<Layer> {
+    let follow = parts
+        .early_push
+        .as_ref()
+        .map(|early| move |file| early.follow(file, draft.layers(), config_of(draft, parts)));
     let series = parts.series();
     let making = Making {
         follow: follow.as_ref().map(|follow| follow as Follow<'_>),
         series: series.as_deref(),
     };
-    settled_layer(context, parts, name, || binary_tree(parts), making)
+    let name = format!("{} {}", parts.name, parts.platform);
+    settled_layer(context, parts, &name, || binary_tree(parts), making)
 }
 
 fn static_base_layer(
@@ -336,7 +358,7 @@ mod tests {
     use std::path::Path;
     use std::rc::Rc;
 
-    use crate::image::{Blob, BlobLocation};
+    use crate::image::BlobLocation;
     use crate::layer::boundary::hooked;
     use crate::pipeline::{BaseChoice, ImageSettings, ToolchainChoice};
     use crate::progress::Reporter;

@@ -45,6 +45,8 @@ pub(super) struct How<'a> {
     pub(super) threads: usize,
     /// What has pieces of it already. Only for encodings whose pieces do not depend on each other.
     pub(super) earlier: Option<&'a EarlierLayer>,
+    /// Is told the digest of the archive when all of it went in.
+    pub(super) on_diff_id: Option<&'a dyn Fn(&Digest)>,
 }
 
 /// What went through: before compression, and after.
@@ -62,7 +64,7 @@ pub(super) fn stream<W: Write + Send>(
     produce: impl FnOnce(&mut Input) -> Result<()>,
 ) -> Result<Streamed> {
     match how.encoding {
-        Encoding::None => stream_plain(out, produce),
+        Encoding::None => stream_plain(how, out, produce),
         // Its pieces depend on each other.
         Encoding::Gzip { single_member: true, .. } => {
             stream_encoded(How { threads: 1, ..how }, out, produce)
@@ -84,6 +86,7 @@ fn encoder(encoding: Encoding) -> Result<Box<dyn Encoder>> {
 }
 
 fn stream_plain<W: Write + Send>(
+    how: How<'_>,
     out: W,
     produce: impl FnOnce(&mut Input) -> Result<()>,
 ) -> Result<Streamed> {
@@ -104,11 +107,14 @@ fn stream_plain<W: Write + Send>(
         merge(produced, writing.join().expect("the writing thread does not panic"))
     })?;
     let pieces = Pieces::default();
+    if let Some(tell) = how.on_diff_id {
+        tell(&written.0);
+    }
     Ok(Streamed { plain: written.clone(), compressed: written, pieces })
 }
 
 fn stream_encoded<W: Write + Send>(
-    How { encoding, threads: workers, earlier }: How<'_>,
+    How { encoding, threads: workers, earlier, on_diff_id }: How<'_>,
     out: W,
     produce: impl FnOnce(&mut Input) -> Result<()>,
 ) -> Result<Streamed> {
@@ -135,6 +141,9 @@ fn stream_encoded<W: Write + Send>(
         });
         drop((order, jobs, plain));
         let plain = hashing.join().expect("the hashing thread does not panic");
+        if let (Ok(()), Some(tell)) = (&produced, on_diff_id) {
+            tell(&plain.0);
+        }
         let written = writing.join().expect("the writing thread does not panic");
         let (compressed, pieces) = merge(produced, written)?;
         Ok(Streamed { plain, compressed, pieces })
