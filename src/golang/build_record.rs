@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::Built;
 use super::freshness::{Check, Record, Recorded, StartedAt, Trace};
-use super::materials::{self, Compilation};
+use super::materials::{self, Compilation, Reasons};
 use super::packages::Package;
 use super::programs::Program;
 use super::request::ProgramRequest;
@@ -138,13 +138,13 @@ impl Freshness {
         store: &Store,
         request: &ProgramRequest,
         packages: &[Package],
-    ) -> Vec<String> {
+    ) -> Reasons {
         let found = match &self.why[..] {
             [] => vec!["what was kept of it is gone".to_owned()],
             why => why.to_owned(),
         };
         if request.caches.off {
-            return found;
+            return Reasons::found(found);
         }
         materials::why(store, &self.compilation(request, packages), &self.since, found)
     }

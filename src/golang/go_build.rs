@@ -149,7 +149,7 @@ pub fn start(
     for compiled in known {
         if explain {
             let go_build = &compiled.go_build;
-            explanation(tools, go_build, Origin::Store, vec!["unchanged".to_owned()]);
+            explain_each(tools, go_build, Origin::Store, |_| vec!["unchanged".to_owned()]);
         }
         running.spawn(std::future::ready(Ok(Arc::new(compiled))));
     }
@@ -160,8 +160,9 @@ pub fn start(
         if explain {
             let store = &tools.transport.store;
             let why = freshness.map(|it| it.why(store, request, &go_build.packages));
-            let why = why.unwrap_or_default();
-            explanation(tools, &go_build, Origin::Executed, why);
+            let why = |package: &Package| why.as_ref().map(|why| why.of(package));
+            let why = |package: &Package| why(package).unwrap_or_default();
+            explain_each(tools, &go_build, Origin::Executed, why);
         }
         let recorded = freshness
             .and_then(|freshness| freshness.recorded(&go_build.packages, &go_build.platform));
@@ -178,15 +179,18 @@ pub fn start(
     running
 }
 
-/// Tells how the programs of a compilation came to be.
-fn explanation(tools: &Tools, go_build: &GoBuild, origin: Origin, why: Vec<String>) {
-    if go_build.packages.is_empty() {
-        return;
+/// Tells how each program of a compilation came to be.
+fn explain_each(
+    tools: &Tools,
+    go_build: &GoBuild,
+    origin: Origin,
+    why: impl Fn(&Package) -> Vec<String>,
+) {
+    for package in &go_build.packages {
+        let name = format!("{} for {}", package.program_name(), go_build.platform);
+        let (kind, why) = (TaskKind::Compile, why(package));
+        tools.transport.reporter.explain(Explanation { kind, name, origin, why });
     }
-    let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
-    let name = format!("{} for {}", names.join(", "), go_build.platform);
-    let kind = TaskKind::Compile;
-    tools.transport.reporter.explain(Explanation { kind, name, origin, why });
 }
 
 /// What needs no compiler: nothing at all, or programs that are known to be current.

@@ -59,6 +59,7 @@ pub use compile::{Binary, Built};
 pub use flags::{BuildFlags, ModuleMode};
 pub use freshness::{Check, Record, Recorded, StartedAt, Trace};
 pub use image::{Images, Need, Unpacked, take_out};
+pub use materials::Reasons;
 pub use missing::missing_modules;
 pub use modfile::{replacing_folders, used_folders};
 pub use name::{image_name, program_name};

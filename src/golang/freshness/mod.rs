@@ -29,6 +29,7 @@ mod source;
 mod sources;
 mod stat;
 mod trace;
+mod users;
 
 use std::collections::BTreeMap;
 use std::io;
