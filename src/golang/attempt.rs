@@ -64,7 +64,7 @@ impl Builder {
         mut recorded: Option<&Recorded>,
         lend: impl Fn(),
     ) -> Result<Option<Trace>> {
-        let mut builder = self.clone();
+        let mut builder = self.with_room(recorded);
         let mut before = Before::default();
         let (mut repeats, mut for_others) = (0, 0);
         loop {

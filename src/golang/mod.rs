@@ -28,6 +28,7 @@ mod image;
 mod launch;
 mod lock;
 mod materials;
+mod memory;
 mod missing;
 mod modfile;
 mod name;
