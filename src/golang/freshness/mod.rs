@@ -182,9 +182,10 @@ impl Record {
     }
 
     /// The record of a build that began at `since` after a check had given [`Check::Touched`] or
-    /// [`Check::ContentsOnly`]; none if more than that changed since then.
+    /// [`Check::ContentsOnly`]; none if more than that changed since then in one's own folders.
     pub fn refreshed(&self, since: &StartedAt) -> Option<Self> {
-        if matches!(self.check(), Check::Stale(_)) {
+        // The folders of others are kept as they were: where they are not any more, the next check says so.
+        if matches!(self.check_own(), Check::Stale(_)) {
             return None;
         }
         let mut settled = Settled::new(since);
