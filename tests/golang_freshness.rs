@@ -290,6 +290,50 @@ async fn a_program_has_the_hash_of_its_bytes_compiled_left_alone_or_recalled() {
     }
 }
 
+/// Whether 2 GiB are free for each processor.
+fn has_room() -> bool {
+    let text = fs_err::read_to_string("/proc/meminfo").unwrap();
+    let free = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    let free: u64 = free.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    free / std::thread::available_parallelism().unwrap().get() as u64 > 2 << 20
+}
+
+#[tokio::test]
+async fn go_collects_less_garbage_where_little_is_compiled_again_and_nobody_says_how_often() {
+    if !has_room() {
+        eprintln!("skipped: there are no 2 GiB of memory for each processor");
+        return;
+    }
+    let mut bench = Bench::new("multi");
+    let (log, tool) = (bench.folder.path().join("log"), bench.folder.path().join("tool"));
+    let script = format!("#!/bin/sh\necho \"$GOGC\" >> {}\nexec \"$@\"\n", log.display());
+    fs_err::write(&tool, script).unwrap();
+    fs_err::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    bench.builder.flags.flags = vec![format!("-toolexec={}", tool.display())];
+    let packages = bench.list(&["./cmd/server"]).await.unwrap();
+    let since = settle(&bench);
+    let built = bench.builder.compile(&packages, &bench.platform).await.unwrap();
+    let inputs = record_since(&bench, ".", &["./cmd/server"], &since).await;
+    let mut text = 0;
+    for (own, expected) in [(None, "400"), (Some("77"), "77")] {
+        let read = fs_err::read_to_string(&log).unwrap();
+        assert!(text > 0 || read.lines().all(str::is_empty), "at first: {read}");
+        fs_err::remove_file(&log).unwrap();
+        text += 1;
+        let main = format!("package main\n\nfunc main() {{ println({text}) }}\n");
+        bench.write("cmd/server/main.go", &main);
+        bench.builder.flags.env.extend(own.map(|own| ("GOGC".to_owned(), own.to_owned())));
+        let recorded = Recorded::new(&inputs, settle(&bench), &built.programs);
+        let compiled = bench.builder.compile_recorded(&packages, &bench.platform, Some(&recorded));
+        drop(compiled.await.unwrap());
+        let read = fs_err::read_to_string(&log).unwrap();
+        assert!(
+            read.lines().all(|line| line == expected) && !read.is_empty(),
+            "{expected}: {read}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn folders_of_others_are_looked_at_while_go_works() {
     let bench = Bench::empty();
