@@ -89,7 +89,7 @@ impl Origin {
 pub struct Explanation {
     /// What kind of work it is.
     pub kind: TaskKind,
-    /// What it is about, as its task is called.
+    /// What it is about. Of what is compiled together each has its own.
     pub name: String,
     /// How it came to be.
     pub origin: Origin,

@@ -79,6 +79,52 @@ fn why_compiled(sandbox: &Sandbox, more: &[&str]) -> String {
     line.rsplit_once("executed: ").unwrap_or_else(|| panic!("{line}")).1.to_owned()
 }
 
+#[test]
+fn each_package_says_for_itself_why_it_is_compiled() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.write("go.mod", "module example.com/m\n\ngo 1.21\n");
+    let main = |name: &str, of: &str, text: &str| {
+        let needed = format!("import \"example.com/m/{of}\"\n\nvar _ = {of}.Name");
+        let text = format!("package main\n\n{needed}\n\nfunc main() {{ println(\"{text}\") }}\n");
+        sandbox.write(&format!("cmd/{name}/main.go"), text);
+    };
+    let library = |name: &str, imports: &str, value: u8| {
+        let text = format!("package {name}\n\n{imports}\n\nconst Name = {value}\n");
+        sandbox.write(&format!("{name}/{name}.go"), text);
+    };
+    main("one", "base", "1");
+    main("two", "above", "2");
+    library("base", "", 1);
+    library("above", "import \"example.com/m/base\"\n\nvar _ = base.Name", 1);
+    let explained = |patterns: &[&str]| {
+        let arguments = ["build", "--explain"];
+        let ran = sandbox.gondola(&[&arguments, patterns].concat()).success();
+        let why = |name: &str| {
+            let begin = format!("explain: compile {name} for ");
+            let line = ran.stderr.lines().find(|line| line.starts_with(&begin));
+            let line = line.unwrap_or_else(|| panic!("{}", ran.stderr));
+            line.splitn(3, ": ").nth(2).unwrap().to_owned()
+        };
+        [why("one"), why("two")]
+    };
+    let both = &["./cmd/one", "./cmd/two"][..];
+    let first = "executed: it is compiled for the first time";
+    let others = "executed: nothing it is made of changed, and it is compiled together with others";
+    assert_eq!(explained(both), [first, first]);
+    main("one", "base", "3");
+    assert_eq!(explained(both), ["executed: cmd/one/main.go changed", others]);
+    // By what is known without asking go again.
+    main("two", "above", "4");
+    assert_eq!(explained(both), [others, "executed: cmd/two/main.go changed"]);
+    library("above", "import \"example.com/m/base\"\n\nvar _ = base.Name", 2);
+    assert_eq!(explained(both), [others, "executed: above/above.go changed"]);
+    library("base", "", 2);
+    let changed = "executed: base/base.go changed";
+    assert_eq!(explained(both), [changed, changed]);
+    assert_eq!(explained(both), ["found in the store: unchanged"; 2]);
+}
+
 /// A package that needs a vendored module of this version.
 fn module_that_needs(sandbox: &Sandbox, version: &str) {
     let module = "module example.com/hello\n\ngo 1.21\n\nrequire example.com/dep";

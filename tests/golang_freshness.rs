@@ -290,6 +290,87 @@ async fn a_program_has_the_hash_of_its_bytes_compiled_left_alone_or_recalled() {
     }
 }
 
+/// Whether 2 GiB are free for each processor.
+fn has_room() -> bool {
+    let text = fs_err::read_to_string("/proc/meminfo").unwrap();
+    let free = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    let free: u64 = free.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    free / std::thread::available_parallelism().unwrap().get() as u64 > 2 << 20
+}
+
+#[tokio::test]
+async fn go_collects_less_garbage_where_little_is_compiled_again_and_nobody_says_how_often() {
+    if !has_room() {
+        eprintln!("skipped: there are no 2 GiB of memory for each processor");
+        return;
+    }
+    let mut bench = Bench::new("multi");
+    let (log, tool) = (bench.folder.path().join("log"), bench.folder.path().join("tool"));
+    let script = format!("#!/bin/sh\necho \"$GOGC\" >> {}\nexec \"$@\"\n", log.display());
+    fs_err::write(&tool, script).unwrap();
+    fs_err::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    bench.builder.flags.flags = vec![format!("-toolexec={}", tool.display())];
+    let packages = bench.list(&["./cmd/server"]).await.unwrap();
+    let since = settle(&bench);
+    let built = bench.builder.compile(&packages, &bench.platform).await.unwrap();
+    let inputs = record_since(&bench, ".", &["./cmd/server"], &since).await;
+    let mut text = 0;
+    for (own, expected) in [(None, "400"), (Some("77"), "77")] {
+        let read = fs_err::read_to_string(&log).unwrap();
+        assert!(text > 0 || read.lines().all(str::is_empty), "at first: {read}");
+        fs_err::remove_file(&log).unwrap();
+        text += 1;
+        let main = format!("package main\n\nfunc main() {{ println({text}) }}\n");
+        bench.write("cmd/server/main.go", &main);
+        bench.builder.flags.env.extend(own.map(|own| ("GOGC".to_owned(), own.to_owned())));
+        let recorded = Recorded::new(&inputs, settle(&bench), &built.programs);
+        let compiled = bench.builder.compile_recorded(&packages, &bench.platform, Some(&recorded));
+        drop(compiled.await.unwrap());
+        let read = fs_err::read_to_string(&log).unwrap();
+        assert!(
+            read.lines().all(|line| line == expected) && !read.is_empty(),
+            "{expected}: {read}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn folders_of_others_are_looked_at_while_go_works() {
+    let bench = Bench::empty();
+    bench.write("go.mod", "module example.com/app\n\ngo 1.22\n\nrequire example.com/dep v1.0.0\n");
+    let vendored = "# example.com/dep v1.0.0\n## explicit; go 1.22\nexample.com/dep\n";
+    bench.write("vendor/modules.txt", vendored);
+    let write = |dep: &str, main: &str| {
+        let dep = format!("package dep\n\nconst Name = \"{dep}\"\n");
+        bench.write("vendor/example.com/dep/dep.go", &dep);
+        let main = format!(
+            "package main\n\nimport \"example.com/dep\"\n\nfunc main() {{ println(dep.Name, {main}) }}\n"
+        );
+        bench.write("main.go", &main);
+    };
+    write("a", "1");
+    let inputs = record(&bench, ".", &["."]).await;
+    let packages = bench.list(&["."]).await.unwrap();
+    bench.write(
+        "main.go",
+        &fs_err::read_to_string(bench.dir().join("main.go")).unwrap().replace('1', "2"),
+    );
+    for (is_other, expected) in [(false, "a 2\n"), (true, "b 3\n")] {
+        if is_other {
+            write("b", "3");
+        }
+        let since = settle(&bench);
+        let check = inputs.check_before_compiling();
+        assert!(matches!(&check, Check::ContentsOnly(paths) if paths.len() == 1), "{check:?}");
+        let recorded = Recorded::new(&inputs, since, &[]);
+        let built = bench.builder.compile_recorded(&packages, &bench.platform, Some(&recorded));
+        let built = built.await.unwrap();
+        assert_eq!(go::output(&built.binaries[0].path), expected);
+        // Where they were others, go was asked what it reads.
+        assert_eq!(built.traces.len(), usize::from(is_other));
+    }
+}
+
 #[tokio::test]
 async fn an_edit_within_one_tick_and_of_the_same_length_is_not_missed() {
     let bench = module();

@@ -148,6 +148,23 @@ fn the_metadata_of_an_image_and_of_an_index() {
 }
 
 #[test]
+fn the_metadata_of_an_image_that_nobody_named_has_the_name_that_it_got() {
+    let sandbox = Sandbox::new();
+    sandbox.write("ctx/Dockerfile", "FROM scratch\nLABEL a=b\n");
+    let built = sandbox.gondola(&["build", "--metadata-file", "meta.json", "ctx"]).success();
+    let text = fs_err::read_to_string(sandbox.path("meta.json")).unwrap();
+    let metadata: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(metadata["image.name"], "docker.io/library/ctx:latest");
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    assert_eq!(built.line(), format!("docker.io/library/ctx:latest@{digest}"));
+    sandbox.gondola(&["inspect", "ctx"]).success();
+    // Every key is docker's.
+    let keys: Vec<&String> = metadata.as_object().unwrap().keys().collect();
+    let known = ["containerimage.config.digest", "containerimage.descriptor"];
+    assert_eq!(keys, [&known[..], &["containerimage.digest", "image.name"]].concat());
+}
+
+#[test]
 fn the_metadata_of_several_images() {
     need!(go());
     let sandbox = Sandbox::new();

@@ -92,6 +92,7 @@ impl Cache for LookUps {
             }
             "base-files" => "the loaders and libraries of a base".to_owned(),
             "build" => "what a build of Go packages reads".to_owned(),
+            "layer-pieces" => "the pieces of the last layer of a program".to_owned(),
             "program-materials" => "what programs were compiled of".to_owned(),
             "step-materials" => "what steps were made of".to_owned(),
             "toolchain" => "where the Go of an image is".to_owned(),

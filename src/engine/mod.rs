@@ -57,7 +57,7 @@ pub use materials::Materials;
 pub use notebook::Place;
 pub use op::{Op, StepKind};
 pub use output::{Executed, Guard, NotPacked, Packing, StepOutput};
-pub use pack::{Follow, Follower, LayerRecord, Packer, Reuse};
+pub use pack::{Follow, Follower, LayerRecord, Making, Packer, Reuse};
 pub use read_file::ReadFile;
 pub use snapshot::Snapshot;
 pub use solve::{Fate, PlannedStep, Planner, SolveOptions, Solver, Step};

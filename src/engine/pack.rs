@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::{Blob, BlobLocation, Layer};
-use crate::layer::{self, Encoding, LayerInfo, Tree, WriteOptions};
+use crate::layer::{self, Aids, EarlierLayer, Encoding, LayerInfo, Pieces, Tree, WriteOptions};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::TaskKind;
 use crate::store::{Ingest, Store};
@@ -15,6 +15,8 @@ use crate::transport::Context;
 
 /// The kind of the store's records that hold layers by the keys of their contents.
 const LAYERS: &str = "layer";
+/// The kind of the store's records that hold the pieces of the last layer of something.
+const PIECES: &str = "layer-pieces";
 
 /// What is remembered of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,13 @@ struct FoundByContent<'a> {
     #[serde(flatten)]
     layer: &'a LayerRecord,
     of: &'a str,
+}
+
+/// What is remembered of the last layer of something that is made again and again.
+#[derive(Serialize, Deserialize)]
+struct LastLayer {
+    digest: Digest,
+    pieces: Pieces,
 }
 
 impl LayerRecord {
@@ -68,21 +77,34 @@ impl LayerRecord {
 }
 
 /// Is told of a layer while it is written. Where it is dropped before, there is no layer.
-pub trait Follower: Send {
+pub trait Follower: Send + Sync {
     /// So many bytes are there.
-    fn written(&mut self, bytes: u64);
+    fn written(&self, bytes: u64);
+
+    /// The archive in it was read to its end, and has this digest.
+    fn archived(&self, diff_id: &Digest);
 
     /// The layer is whole, and in the store.
-    fn made(&mut self, digest: &Digest);
+    fn made(&self, digest: &Digest);
 }
 
 /// Begins to follow the layer that is written to a file.
 pub type Follow<'a> = &'a dyn Fn(File) -> Box<dyn Follower>;
 
+/// How a layer is made where no equal one is there.
+#[derive(Clone, Copy, Default)]
+pub struct Making<'a> {
+    /// Who is told of it meanwhile.
+    pub follow: Option<Follow<'a>>,
+    /// What it is the layer of, where that is made again and again and differs little from one time to the
+    /// next: then what stayed the same is not compressed again.
+    pub series: Option<&'a str>,
+}
+
 /// Writes to the store, and tells who follows.
 struct Followed<'a> {
     ingest: &'a mut Ingest,
-    follower: Option<&'a mut (dyn Follower + 'static)>,
+    follower: Option<&'a dyn Follower>,
     bytes: u64,
 }
 
@@ -90,7 +112,7 @@ impl Write for Followed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.ingest.write(bytes)?;
         self.bytes += count as u64;
-        if let Some(follower) = &mut self.follower {
+        if let Some(follower) = self.follower {
             follower.written(self.bytes);
         }
         Ok(count)
@@ -115,43 +137,59 @@ pub struct Packer {
 impl Packer {
     /// Makes a layer of a tree; `name` is what progress calls it.
     pub fn pack(&self, name: &str, tree: &Tree) -> Result<LayerRecord> {
-        self.pack_followed(name, tree, None)
+        Ok(self.pack_beside(name, tree, None, None)?.0)
     }
 
-    fn pack_followed(
+    fn pack_beside(
         &self,
         name: &str,
         tree: &Tree,
         follow: Option<Follow<'_>>,
-    ) -> Result<LayerRecord> {
+        earlier: Option<&EarlierLayer>,
+    ) -> Result<(LayerRecord, Pieces)> {
         let Context { store, reporter, .. } = &self.transport;
         let task = reporter.start(TaskKind::Layer, name, Some(tree.content_size()));
         let options = WriteOptions { encoding: self.encoding, threads: self.threads };
         let mut ingest = store.ingest_unhashed()?;
         // Without a second handle nobody reads along, and nothing else changes.
-        let mut follower = follow.and_then(|follow| Some(follow(ingest.shared_file().ok()?)));
-        let out = Followed { ingest: &mut ingest, follower: follower.as_deref_mut(), bytes: 0 };
-        let info = layer::write(tree, &options, &|bytes| task.advance(bytes), out)?;
+        let follower = follow.and_then(|follow| Some(follow(ingest.shared_file().ok()?)));
+        let follower = follower.as_deref();
+        let out = Followed { ingest: &mut ingest, follower, bytes: 0 };
+        let advance = |bytes| task.advance(bytes);
+        let tell = follower.map(|follower| move |diff_id: &Digest| follower.archived(diff_id));
+        let on_diff_id = tell.as_ref().map(|tell| tell as &dyn Fn(&Digest));
+        let aids = Aids { earlier, on_diff_id };
+        let (info, pieces) = layer::write_with(tree, &options, aids, &advance, out)?;
         ingest.commit_as(&info.digest, info.size)?;
-        if let Some(follower) = &mut follower {
+        if let Some(follower) = follower {
             follower.made(&info.digest);
         }
         task.done();
-        Ok(LayerRecord::of(info))
+        Ok((LayerRecord::of(info), pieces))
+    }
+
+    /// The last layer of a series; one without pieces where there is none.
+    fn last_of(&self, key: &str) -> EarlierLayer {
+        let store = &self.transport.store;
+        let open = |last: LastLayer| {
+            let file = fs_err::File::open(store.blob_path(&last.digest)).ok()?;
+            Some(EarlierLayer::new(file.into_parts().0, last.pieces))
+        };
+        store.get_record(PIECES, key).and_then(open).unwrap_or_default()
     }
 
     /// Finds the layer that was made of an equal tree, or makes one. Files are read to tell.
     pub fn find_or_pack(&self, name: &str, tree: Tree, reuse: Reuse) -> Result<LayerRecord> {
-        self.find_or_pack_followed(name, tree, reuse, None)
+        self.find_or_make(name, tree, reuse, Making::default())
     }
 
-    /// The same; a layer that is made is told to who follows it.
-    pub fn find_or_pack_followed(
+    /// The same; where one is made, in this way.
+    pub fn find_or_make(
         &self,
         name: &str,
         mut tree: Tree,
         reuse: Reuse,
-        follow: Option<Follow<'_>>,
+        Making { follow, series }: Making<'_>,
     ) -> Result<LayerRecord> {
         let Context { store, reporter, .. } = &self.transport;
         let key = layer::content_key(&mut tree, &self.encoding)?;
@@ -162,8 +200,19 @@ impl Packer {
             reporter.start(TaskKind::Layer, name, None).skipped("cached");
             return Ok(record);
         }
-        let record = self.pack_followed(name, &tree, follow)?;
+        // What an earlier layer has is of use only to one that is compressed alike.
+        let series = series.map(|of| format!("{of} {} {}", self.encoding, layer::FORMAT));
+        let earlier = series.as_ref().map(|series| match reuse {
+            Reuse::Found => self.last_of(series),
+            Reuse::Nothing => EarlierLayer::default(),
+        });
+        let (record, pieces) = self.pack_beside(name, &tree, follow, earlier.as_ref())?;
         store.put_record(LAYERS, &key, &FoundByContent { layer: &record, of: name })?;
+        if let Some(series) = series {
+            let last = LastLayer { digest: record.digest.clone(), pieces };
+            // Without it the next one is compressed whole.
+            let _ = store.put_record(PIECES, &series, &last);
+        }
         Ok(record)
     }
 }

@@ -14,6 +14,7 @@ use super::freshness::{Before, Recorded, Sources, StartedAt, Trace};
 use super::gocache::Ongoing;
 use super::group::Group;
 use super::packages::Package;
+use crate::blocking::blocking;
 use crate::clock::Clock;
 use crate::error::{Cannot, Error, Result};
 
@@ -46,6 +47,8 @@ enum Outcome {
     Right(Option<Trace>),
     /// A source changed.
     Changed(PathBuf, Sources),
+    /// A folder of others was another one already: what go read is not known.
+    Outdated,
     /// Another build's sources changed, and what that one compiled may have been used here.
     OthersChanged,
     /// Its sources could not be listed.
@@ -61,13 +64,17 @@ impl Builder {
         mut recorded: Option<&Recorded>,
         lend: impl Fn(),
     ) -> Result<Option<Trace>> {
-        let mut builder = self.clone();
+        let mut builder = self.with_room(recorded);
         let mut before = Before::default();
         let (mut repeats, mut for_others) = (0, 0);
         loop {
             lend();
             let fault = match builder.attempt(group, recorded.take(), &before).await? {
                 Outcome::Right(trace) => return Ok(trace),
+                Outcome::Outdated => {
+                    group.remove_programs()?;
+                    continue;
+                }
                 Outcome::OthersChanged if for_others < REPEATS_FOR_OTHERS => {
                     for_others += 1;
                     None
@@ -108,11 +115,20 @@ impl Builder {
     ) -> Result<Outcome> {
         let ongoing = self.build_cache().and_then(|cache| Ongoing::begin(&cache));
         let Ran { since, output, found, before } = match recorded {
-            Some(Recorded { sources, since, .. }) => {
+            Some(Recorded { sources, since, others, .. }) => {
                 let sources = self.with_named_files(sources.clone(), group);
                 note(ongoing.as_ref(), &sources, since)?;
                 let before = sources.before();
-                let output = self.go_build(group, lock(ongoing.as_ref())).await?;
+                let others = others.clone();
+                let (output, are_unchanged) = tokio::join!(
+                    self.go_build(group, lock(ongoing.as_ref())),
+                    blocking(move || Ok(others.are_unchanged())),
+                );
+                let output = output?;
+                if !are_unchanged? {
+                    ongoing.map(Ongoing::purge).transpose()?;
+                    return Ok(Outcome::Outdated);
+                }
                 Ran { since: *since, output, found: Ok((sources, None)), before }
             }
             None => self.traced_build(group, ongoing.as_ref(), before).await?,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::Built;
 use super::freshness::{Check, Record, Recorded, StartedAt, Trace};
-use super::materials::{self, Compilation};
+use super::materials::{self, Compilation, Reasons};
 use super::packages::Package;
 use super::programs::Program;
 use super::request::ProgramRequest;
@@ -138,13 +138,13 @@ impl Freshness {
         store: &Store,
         request: &ProgramRequest,
         packages: &[Package],
-    ) -> Vec<String> {
+    ) -> Reasons {
         let found = match &self.why[..] {
             [] => vec!["what was kept of it is gone".to_owned()],
             why => why.to_owned(),
         };
         if request.caches.off {
-            return found;
+            return Reasons::found(found);
         }
         materials::why(store, &self.compilation(request, packages), &self.since, found)
     }
@@ -274,14 +274,14 @@ fn changed(path: &Path, folder: &Path) -> String {
 /// moved on: else it would seem to change while it is compiled.
 fn check(inputs: &Record, builder: &Builder, since: &mut StartedAt) -> Result<Check> {
     for _ in 0..WAITS {
-        match inputs.check() {
+        match inputs.check_before_compiling() {
             Check::ContentsOnly(paths) if paths.iter().any(|path| since.is_not_after(path)) => {}
             found => return Ok(found),
         }
         std::thread::sleep(WAIT);
         *since = StartedAt::now(&builder.out_dir)?;
     }
-    Ok(inputs.check())
+    Ok(inputs.check_before_compiling())
 }
 
 /// Every package once, in the order in which lists name them.

@@ -112,31 +112,57 @@ pub fn prebuilt_binary(prebuilt: &[Prebuilt], platform: &Platform) -> Result<Ima
     Ok(ImageBinary { name, origin: "prebuilt".to_owned(), path: found.path.clone(), content: None })
 }
 
+/// What a plan needs, by how it comes to be.
+pub struct Sorted {
+    known: Vec<Compiled>,
+    unknown: Vec<GoBuild>,
+}
+
+impl Sorted {
+    /// Whether anything is compiled.
+    pub fn is_compiled(&self) -> bool {
+        !self.unknown.is_empty()
+    }
+}
+
+/// Finds out what of a plan must be compiled.
+pub fn sort(tools: &Tools, plan: &Plan, platforms: &PlatformsOf<'_>) -> Result<Sorted> {
+    let mut sorted = Sorted { known: Vec::new(), unknown: Vec::new() };
+    for go_build in go_builds(plan, platforms)? {
+        match known(tools, plan, &go_build) {
+            Some(compiled) => sorted.known.push(compiled),
+            None => sorted.unknown.push(go_build),
+        }
+    }
+    Ok(sorted)
+}
+
 /// Starts every compilation that the plan needs.
 pub fn start(
     tools: &Tools,
     plan: &Plan,
-    platforms: &PlatformsOf<'_>,
+    Sorted { known, unknown }: Sorted,
     toolchains: &Toolchains,
     request: &ProgramRequest,
-) -> Result<JoinSet<Result<Arc<Compiled>>>> {
+) -> JoinSet<Result<Arc<Compiled>>> {
     let (mut running, explain) = (JoinSet::new(), request.caches.explain);
+    for compiled in known {
+        if explain {
+            let go_build = &compiled.go_build;
+            explain_each(tools, go_build, Origin::Store, |_| vec!["unchanged".to_owned()]);
+        }
+        running.spawn(std::future::ready(Ok(Arc::new(compiled))));
+    }
     // Several compilers at once fill the gaps that linking leaves.
     let turns = Arc::new(Semaphore::new(tools.cores.max(1)));
-    for go_build in go_builds(plan, platforms)? {
+    for go_build in unknown {
         let freshness = go_build.build_group.map(|index| &plan.build_groups[index].freshness);
-        if let Some(compiled) = known(tools, plan, &go_build) {
-            if explain {
-                explanation(tools, &go_build, Origin::Store, vec!["unchanged".to_owned()]);
-            }
-            running.spawn(std::future::ready(Ok(Arc::new(compiled))));
-            continue;
-        }
         if explain {
             let store = &tools.transport.store;
             let why = freshness.map(|it| it.why(store, request, &go_build.packages));
-            let why = why.unwrap_or_default();
-            explanation(tools, &go_build, Origin::Executed, why);
+            let why = |package: &Package| why.as_ref().map(|why| why.of(package));
+            let why = |package: &Package| why(package).unwrap_or_default();
+            explain_each(tools, &go_build, Origin::Executed, why);
         }
         let recorded = freshness
             .and_then(|freshness| freshness.recorded(&go_build.packages, &go_build.platform));
@@ -150,18 +176,21 @@ pub fn start(
             Ok(Arc::new(Compiled::made(go_build, built)))
         });
     }
-    Ok(running)
+    running
 }
 
-/// Tells how the programs of a compilation came to be.
-fn explanation(tools: &Tools, go_build: &GoBuild, origin: Origin, why: Vec<String>) {
-    if go_build.packages.is_empty() {
-        return;
+/// Tells how each program of a compilation came to be.
+fn explain_each(
+    tools: &Tools,
+    go_build: &GoBuild,
+    origin: Origin,
+    why: impl Fn(&Package) -> Vec<String>,
+) {
+    for package in &go_build.packages {
+        let name = format!("{} for {}", package.program_name(), go_build.platform);
+        let (kind, why) = (TaskKind::Compile, why(package));
+        tools.transport.reporter.explain(Explanation { kind, name, origin, why });
     }
-    let names: Vec<&str> = go_build.packages.iter().map(Package::program_name).collect();
-    let name = format!("{} for {}", names.join(", "), go_build.platform);
-    let kind = TaskKind::Compile;
-    tools.transport.reporter.explain(Explanation { kind, name, origin, why });
 }
 
 /// What needs no compiler: nothing at all, or programs that are known to be current.

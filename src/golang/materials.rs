@@ -5,7 +5,7 @@
 //! paths as they are. Nothing is looked up by it but explanations.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,12 @@ use crate::store::{Notes, Store};
 
 /// The kind of the store's records that hold materials.
 const RECORDS: &str = "program-materials";
+
+/// What is said of a package of which nothing changed, while something of others did.
+const WITH_OTHERS: &str = "nothing it is made of changed, and it is compiled together with others";
+
+/// What fields of packages begin with.
+const PACKAGE: &str = "the package ";
 
 /// What is said of programs that an earlier build made of the same.
 const SAME: &str =
@@ -62,32 +68,61 @@ pub(super) fn keep(store: &Store, of: &Compilation<'_>, read: &Record) -> Result
     notes.keep(&of.place(&notes, first), &materials)
 }
 
+/// Why packages that are compiled together are.
+pub struct Reasons {
+    /// What a look at the record of the last build found.
+    found: Vec<String>,
+    nearest: Option<Compared>,
+    /// The folder that is built.
+    folder: PathBuf,
+}
+
+/// What an earlier build was made of, beside what this one is.
+struct Compared {
+    age: usize,
+    before: Materials,
+    now: Materials,
+}
+
+impl Reasons {
+    /// Those that are known without a look at earlier builds.
+    pub(super) fn found(found: Vec<String>) -> Self {
+        Self { found, nearest: None, folder: PathBuf::new() }
+    }
+
+    /// Why one of the packages is compiled.
+    pub fn of(&self, package: &Package) -> Vec<String> {
+        let Some(Compared { age, before, now }) = &self.nearest else { return self.found.clone() };
+        match (now.differences(before, &self.folder, None).is_empty(), age) {
+            (false, _) => {
+                let own = now.differences(before, &self.folder, Some(&package.import_path));
+                if own.is_empty() { vec![WITH_OTHERS.to_owned()] } else { own }
+            }
+            // It differs in what is not compared, such as a file of a module that is downloaded.
+            (true, 0) => self.found.clone(),
+            (true, _) => vec![SAME.to_owned()],
+        }
+    }
+}
+
 /// Says why packages are compiled. `found` is what a look at the record of the last build found.
 pub(super) fn why(
     store: &Store,
     of: &Compilation<'_>,
     since: &StartedAt,
     found: Vec<String>,
-) -> Vec<String> {
+) -> Reasons {
     let (Some(first), Ok(notes)) = (of.packages.first(), Notes::open(store, RECORDS)) else {
-        return found;
+        return Reasons::found(found);
     };
     let earlier: Vec<Materials> = notes.at(&of.place(&notes, first));
     let asked = of.asked(&notes);
     let compared = earlier.into_iter().enumerate().map(|(age, before)| {
         let now = Materials { asked: asked.clone(), read: before.read.now(since) };
-        (age, now.nearness(&before, of.folder), now.differences(&before, of.folder))
+        Compared { age, before, now }
     });
-    let Some((age, _, differences)) = nearest(compared.collect(), |(_, nearness, _)| *nearness)
-    else {
-        return found;
-    };
-    match (differences.is_empty(), age) {
-        (false, _) => differences,
-        // It differs in what is not compared, such as a file of a module that is downloaded.
-        (true, 0) => found,
-        (true, _) => vec![SAME.to_owned()],
-    }
+    let nearness = |of_one: &Compared| of_one.now.nearness(&of_one.before, of.folder);
+    Reasons { found, nearest: nearest(compared.collect(), nearness), folder: of.folder.to_owned() }
 }
 
 impl Compilation<'_> {
@@ -103,7 +138,7 @@ impl Compilation<'_> {
             fields.insert(name, notes.hash(&[value.as_bytes()]));
         };
         for package in self.packages {
-            add(format!("the package {}", package.import_path), "");
+            add(format!("{PACKAGE}{}", package.import_path), "");
         }
         for platform in self.platforms {
             add(format!("the platform {platform}"), "");
@@ -164,16 +199,28 @@ fn named_flags(flags: &BuildFlags) -> BTreeMap<String, String> {
     all
 }
 
+impl Asked {
+    /// The fields that are of one package, or of all.
+    fn fields_of(&self, package: Option<&str>) -> BTreeMap<String, String> {
+        let is_own = |(name, _): &(&String, &String)| match (package, name.strip_prefix(PACKAGE)) {
+            (Some(package), Some(path)) => package == path,
+            _ => true,
+        };
+        let own = self.fields.iter().filter(is_own);
+        own.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
 impl Materials {
     fn nearness(&self, before: &Self, folder: &Path) -> Nearness {
-        let files = |of: &Self| of.read.files(folder, Documents::None);
+        let files = |of: &Self| of.read.files(folder, Documents::None, None);
         let of_go = Nearness::default().and(self.asked.version == before.asked.version);
         let of_fields = of_go.and_of(&before.asked.fields, &self.asked.fields);
         of_fields.and_of(&files(before), &files(self))
     }
 
-    /// What differs from another time, for people.
-    fn differences(&self, before: &Self, folder: &Path) -> Vec<String> {
+    /// What differs from another time, for people: for all packages, or for one.
+    fn differences(&self, before: &Self, folder: &Path, package: Option<&str>) -> Vec<String> {
         let mut all = Vec::new();
         if self.asked.version != before.asked.version {
             all.push(format!("Go moved from {} to {}", before.asked.version, self.asked.version));
@@ -183,7 +230,8 @@ impl Materials {
         {
             all.push(format!("the image of Go moved from {from} to {to}"));
         }
-        let mut fields = changes(&before.asked.fields, &self.asked.fields);
+        let fields = |of: &Self| of.asked.fields_of(package);
+        let mut fields = changes(&fields(before), &fields(self));
         let of_go = format!("{INSTALLATION} ");
         if !all.is_empty() || fields.len() > 1 {
             fields.retain(|change| !change.starts_with(&of_go));
@@ -192,7 +240,7 @@ impl Materials {
         let moves = moves(before.read.modules(), self.read.modules());
         let without = if moves.is_empty() { Documents::None } else { Documents::OfModules };
         all.extend(moves);
-        let files = |of: &Self| of.read.files(folder, without);
+        let files = |of: &Self| of.read.files(folder, without, package);
         all.extend(changes(&files(before), &files(self)));
         all
     }
@@ -257,7 +305,7 @@ mod tests {
             ),
             (of("go1.25.0", &[(INSTALLATION, "2"), ("--ldflags", "2")]), "--ldflags changed"),
         ] {
-            assert_eq!(now.differences(&before, Path::new("/")), [expected]);
+            assert_eq!(now.differences(&before, Path::new("/"), None), [expected]);
         }
     }
 

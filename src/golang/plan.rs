@@ -8,6 +8,7 @@ use super::Tools;
 use super::build_record::Freshness;
 use super::compile::Built;
 use super::flags::BuildFlags;
+use super::materials::Reasons;
 use super::name::image_name;
 use super::packages::Package;
 use super::request::{
@@ -66,12 +67,7 @@ impl BuildGroup {
     }
 
     /// Why `packages` of it are compiled, where they are.
-    pub fn why(
-        &self,
-        tools: &Tools,
-        request: &ProgramRequest,
-        packages: &[Package],
-    ) -> Vec<String> {
+    pub fn why(&self, tools: &Tools, request: &ProgramRequest, packages: &[Package]) -> Reasons {
         self.freshness.why(&tools.transport.store, request, packages)
     }
 

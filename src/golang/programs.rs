@@ -147,7 +147,7 @@ pub struct Program {
     /// a program that it left alone.
     build_id: Option<String>,
     /// The hash of its bytes: the layer that has it is found without reading it.
-    #[serde(with = "hexadecimal")]
+    #[serde(with = "crate::layer::hexadecimal")]
     contents: ContentHash,
 }
 
@@ -232,23 +232,6 @@ impl Program {
     /// The hash of its bytes.
     pub(super) fn contents(&self) -> ContentHash {
         self.contents
-    }
-}
-
-/// A hash as text.
-mod hexadecimal {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::layer::ContentHash;
-
-    pub(super) fn serialize<S: Serializer>(hash: &ContentHash, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&blake3::Hash::from_bytes(*hash).to_hex())
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<ContentHash, D::Error> {
-        let text = String::deserialize(from)?;
-        blake3::Hash::from_hex(text).map(Into::into).map_err(D::Error::custom)
     }
 }
 

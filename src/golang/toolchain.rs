@@ -124,6 +124,11 @@ impl Toolchain {
         Ok(Self { writes_below: Some(folder.to_owned()), ..self })
     }
 
+    /// Sets a variable of its processes that has no say in what they make.
+    pub(super) fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
     /// The `go` program, without symbolic links or wrappers in between.
     pub fn program(&self) -> &Path {
         &self.go

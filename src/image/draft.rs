@@ -61,6 +61,11 @@ impl Draft {
         self.config.history.push(History { empty_layer: false, ..history });
     }
 
+    /// The layers that it has, the lowest first.
+    pub fn layers(&self) -> &[Blob] {
+        &self.layers
+    }
+
     /// The same in the family (OCI or Docker) that a manifest's media type belongs to.
     ///
     /// Errs with [`ErrorKind::Unsupported`] where Docker's family does not know how a layer is

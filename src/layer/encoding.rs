@@ -43,6 +43,11 @@ impl Encoding {
         }
     }
 
+    /// Whether what a piece of an archive becomes depends on that piece alone.
+    pub(super) fn has_pieces(self) -> bool {
+        matches!(self, Self::Gzip { single_member: false, .. } | Self::Zstd { .. })
+    }
+
     /// The same with gzip in a single member; other kinds stay as they are.
     #[must_use]
     pub fn in_single_member(self) -> Self {

@@ -17,10 +17,12 @@ mod content;
 mod encoding;
 mod entry;
 mod header;
+pub mod hexadecimal;
 mod key;
 mod merge;
 mod packed;
 mod path;
+mod pieces;
 mod read;
 #[cfg(test)]
 mod sample;
@@ -38,12 +40,13 @@ pub use key::content_key;
 pub use merge::{Below, Merge};
 pub use packed::{FindHashes, IntoIter, Iter};
 pub use path::{TreePath, Whiteout};
+pub use pieces::{EarlierLayer, Pieces};
 pub use read::{
     ArchiveReader, Inside, Limits, ListedEntry, ListedKind, decompress, detect, diff_id, entries,
     look_inside,
 };
 pub use tree::Tree;
-pub use write::{LayerInfo, WriteOptions, archive_size, compress_archive, write};
+pub use write::{Aids, LayerInfo, WriteOptions, archive_size, compress_archive, write, write_with};
 
 /// The number of the layer format. It goes up whenever an equal tree gives other bytes.
 pub const FORMAT: u32 = 1;

@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 
-use super::compress::{self, Input};
+use super::compress::{self, How, Input, Streamed};
 use super::header::{self, BLOCK};
-use super::{Content, Encoding, Entry, EntryKind, FileReader, Tree, TreePath};
+use super::{
+    Content, EarlierLayer, Encoding, Entry, EntryKind, FileReader, Pieces, Tree, TreePath,
+};
 use crate::error::{Cannot as _, Result};
 use crate::oci::{Compression, Digest};
 
@@ -15,6 +17,15 @@ pub struct WriteOptions {
     pub encoding: Encoding,
     /// How many threads compress. The bytes written do not depend on it.
     pub threads: usize,
+}
+
+/// What is at hand while a layer is written. Its bytes do not depend on it.
+#[derive(Clone, Copy, Default)]
+pub struct Aids<'a> {
+    /// A layer that may have pieces of it.
+    pub earlier: Option<&'a EarlierLayer>,
+    /// Is told the digest of the archive as soon as all of it was read: not all of it is compressed then.
+    pub on_diff_id: Option<&'a dyn Fn(&Digest)>,
 }
 
 /// What was written.
@@ -44,14 +55,31 @@ pub fn write<W: Write + Send>(
     progress: &dyn Fn(u64),
     out: W,
 ) -> Result<LayerInfo> {
+    write_with(tree, options, Aids::default(), progress, out).map(|(info, _)| info)
+}
+
+/// The same, with what is at hand. Answers the layer's own pieces, too, where an earlier layer was looked
+/// into; there are none where pieces depend on each other.
+pub fn write_with<W: Write + Send>(
+    tree: &Tree,
+    options: &WriteOptions,
+    aids: Aids<'_>,
+    progress: &dyn Fn(u64),
+    out: W,
+) -> Result<(LayerInfo, Pieces)> {
     tree.check_links()?;
-    let streamed = compress::stream(options.encoding, options.threads, out, |input| {
-        append_tree(tree, progress, input)
-    })?;
-    let (diff_id, uncompressed_size) = streamed.plain;
-    let (digest, size) = streamed.compressed;
+    let WriteOptions { encoding, threads } = *options;
+    let earlier = aids.earlier.filter(|_| encoding.has_pieces());
+    let how = How { encoding, threads, earlier, on_diff_id: aids.on_diff_id };
+    let streamed = compress::stream(how, out, |input| append_tree(tree, progress, input))?;
+    Ok(info(streamed, options))
+}
+
+fn info(streamed: Streamed, options: &WriteOptions) -> (LayerInfo, Pieces) {
+    let Streamed { plain: (diff_id, uncompressed_size), compressed: (digest, size), pieces } =
+        streamed;
     let compression = options.encoding.compression();
-    Ok(LayerInfo { digest, size, diff_id, uncompressed_size, compression })
+    (LayerInfo { digest, size, diff_id, uncompressed_size, compression }, pieces)
 }
 
 /// Compresses an archive that is there already as [`write()`] compresses the one that it makes. The error
@@ -62,7 +90,9 @@ pub fn compress_archive<W: Write + Send>(
     progress: &dyn Fn(u64) -> Result<()>,
     out: W,
 ) -> Result<LayerInfo> {
-    let streamed = compress::stream(options.encoding, options.threads, out, |input| {
+    let WriteOptions { encoding, threads } = *options;
+    let how = How { encoding, threads, earlier: None, on_diff_id: None };
+    let streamed = compress::stream(how, out, |input| {
         loop {
             match archive.read(input.room()?) {
                 Ok(0) => return Ok(()),
@@ -75,10 +105,7 @@ pub fn compress_archive<W: Write + Send>(
             }
         }
     })?;
-    let (diff_id, uncompressed_size) = streamed.plain;
-    let (digest, size) = streamed.compressed;
-    let compression = options.encoding.compression();
-    Ok(LayerInfo { digest, size, diff_id, uncompressed_size, compression })
+    Ok(info(streamed, options).0)
 }
 
 /// The size of the archive that [`write()`] makes of `tree`, before compression.
@@ -230,6 +257,72 @@ zstd:3 sha256:f57b242feb0dfe29c634c8ebce19f10328dae07f8d476121a58b503b7c2ac6f4 9
                 assert!(written(&tree, encoding, threads).1 == layer, "{encoding} {threads}");
             }
         }
+    }
+
+    /// A tree of four pieces, the second of which depends on `byte`.
+    fn of_pieces(byte: u8) -> Tree {
+        let mut content = sample::text(7 << 19);
+        content[3 << 19] = byte;
+        let mut tree = Tree::new();
+        tree.insert("a".parse().unwrap(), Entry::file(content, 0o644)).unwrap();
+        tree
+    }
+
+    /// A layer in a file, with its pieces.
+    fn in_file(tree: &Tree, encoding: Encoding) -> (std::fs::File, Pieces) {
+        let mut file = tempfile::tempfile().unwrap();
+        let options = WriteOptions { encoding, threads: 2 };
+        let none = EarlierLayer::default();
+        let aids = Aids { earlier: Some(&none), on_diff_id: None };
+        let (_, pieces) = write_with(tree, &options, aids, &|_| (), &mut file).unwrap();
+        (file, pieces)
+    }
+
+    fn beside(tree: &Tree, encoding: Encoding, earlier: &EarlierLayer) -> (LayerInfo, Vec<u8>) {
+        let mut out = Vec::new();
+        let options = WriteOptions { encoding, threads: 2 };
+        let told = std::cell::RefCell::new(Vec::new());
+        let tell = |diff_id: &Digest| told.borrow_mut().push(diff_id.clone());
+        let aids = Aids { earlier: Some(earlier), on_diff_id: Some(&tell) };
+        let (info, pieces) = write_with(tree, &options, aids, &|_| (), &mut out).unwrap();
+        assert_eq!(*told.borrow(), std::slice::from_ref(&info.diff_id));
+        let expected = if encoding.has_pieces() { 4 } else { 0 };
+        assert_eq!(pieces.0.len(), expected, "{encoding}");
+        (info, out)
+    }
+
+    #[test]
+    fn a_layer_beside_an_earlier_one_has_the_bytes_that_it_has_alone() {
+        for encoding in ENCODINGS {
+            let alone = written(&of_pieces(b'2'), encoding, 2);
+            let (file, pieces) = in_file(&of_pieces(b'1'), encoding);
+            // However it was written down meanwhile.
+            let pieces = serde_json::from_str(&serde_json::to_string(&pieces).unwrap()).unwrap();
+            let earlier = EarlierLayer::new(file, pieces);
+            assert_eq!(beside(&of_pieces(b'2'), encoding, &earlier), alone, "{encoding}");
+        }
+    }
+
+    #[test]
+    fn pieces_that_are_there_are_taken_unless_they_are_damaged() {
+        use std::os::unix::fs::FileExt as _;
+        let fast = Encoding::Gzip { level: 1, single_member: false };
+        let small = Encoding::Gzip { level: 9, single_member: false };
+        let [of_fast, of_small] = [fast, small].map(|of| written(&of_pieces(b'2'), of, 2));
+        // By a layer of another level it can be told where a piece is from.
+        let (file, pieces) = in_file(&of_pieces(b'1'), small);
+        let damaged = file.try_clone().unwrap();
+        let earlier = EarlierLayer::new(file, pieces);
+        let (info, mixed) = beside(&of_pieces(b'2'), fast, &earlier);
+        assert_eq!(info.diff_id, of_fast.0.diff_id);
+        let sizes = [of_small.1.len(), mixed.len(), of_fast.1.len()];
+        assert!(sizes.is_sorted() && sizes[0] < sizes[1] && sizes[1] < sizes[2], "{sizes:?}");
+        for at in 0..damaged.metadata().unwrap().len() / 1000 {
+            damaged.write_all_at(b"damage", 1000 * at).unwrap();
+        }
+        assert_eq!(beside(&of_pieces(b'2'), fast, &earlier), of_fast);
+        damaged.set_len(0).unwrap();
+        assert_eq!(beside(&of_pieces(b'2'), fast, &earlier), of_fast);
     }
 
     #[test]

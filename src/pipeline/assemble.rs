@@ -4,16 +4,18 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::base::{Base, static_draft};
-use super::early_push::EarlyPush;
+use super::early_push::{ConfigOf, EarlyPush};
 use super::{BuildContext, Packaging, Settings};
-use crate::engine::{Follow, Packer, Reuse};
+use crate::engine::{Follow, Making, Packer, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang::Asset;
 use crate::golang::go_build::ImageBinary;
-use crate::image::{Draft, Image, Layer, static_base};
+use crate::image::{Blob, Draft, Image, Layer, static_base};
 use crate::layer::{Content, Encoding, Entry, Tree};
-use crate::oci::{History, Platform};
+use crate::oci::{Descriptor, History, MediaType, Platform};
 
 /// The folder of an image that binaries are put into.
 const BINARY_FOLDER: &str = "usr/local/bin";
@@ -44,6 +46,16 @@ pub(super) struct Parts {
     pub use_cache: bool,
     /// Where the layer of the binaries goes while it is made.
     pub early_push: Option<EarlyPush>,
+    /// Whether the binaries were compiled just now: then they are made again and again.
+    pub was_compiled: bool,
+}
+
+impl Parts {
+    /// What its layer of binaries is one of a series of.
+    fn series(&self) -> Option<String> {
+        let Self { name, platform, folder, .. } = self;
+        self.was_compiled.then(|| format!("{name} for {platform} in {}", folder.display()))
+    }
 }
 
 /// Layers that several images of a build have; each is made, or looked up, once.
@@ -91,16 +103,44 @@ pub(super) fn assemble(
         let targets: Vec<&str> = assets.iter().map(|asset| asset.target.as_str()).collect();
         draft.push_layer(layer, history(parts, "added files", &targets.join(" ")));
     }
-    let name = format!("{} {}", parts.name, parts.platform);
-    let early_push = parts.early_push.as_ref();
-    let layer = settled_layer(context, parts, &name, || binary_tree(parts), early_push)?;
+    let layer = binary_layer(context, parts, &draft)?;
+    Ok(finished(draft, parts, layer))
+}
+
+/// The image, once it has its last layer.
+fn finished(mut draft: Draft, parts: &Parts, layer: Layer) -> Image {
     let origins: Vec<&str> = parts.binaries.iter().map(|b| b.origin.as_str()).collect();
-    draft.push_layer(
-        layer,
-        history(parts, &origins.join(" "), &format!("on {}", parts.base.name())),
-    );
+    let comment = format!("on {}", parts.base.name());
+    draft.push_layer(layer, history(parts, &origins.join(" "), &comment));
     configure(&mut draft, parts);
-    Ok(draft.finish())
+    draft.finish()
+}
+
+/// What makes the image's configuration of the diff ID of its last layer alone.
+fn config_of(draft: &Draft, parts: &Parts) -> ConfigOf {
+    let (draft, parts) = (draft.clone(), parts.clone());
+    Box::new(move |diff_id| {
+        let compression = parts.settings.packaging.encoding.compression();
+        let media_type = MediaType::layer_for(&MediaType::OCI_MANIFEST, compression);
+        // Of the layer itself a configuration says nothing more.
+        let blob = Blob::in_memory(Descriptor::of(media_type, b""), Bytes::new());
+        let layer = Layer { blob, diff_id: diff_id.clone() };
+        finished(draft.clone(), &parts, layer).config_blob()
+    })
+}
+
+fn binary_layer(context: &BuildContext, parts: &Parts, draft: &Draft) -> Result<Layer> {
+    let follow = parts
+        .early_push
+        .as_ref()
+        .map(|early| move |file| early.follow(file, draft.layers(), config_of(draft, parts)));
+    let series = parts.series();
+    let making = Making {
+        follow: follow.as_ref().map(|follow| follow as Follow<'_>),
+        series: series.as_deref(),
+    };
+    let name = format!("{} {}", parts.name, parts.platform);
+    settled_layer(context, parts, &name, || binary_tree(parts), making)
 }
 
 fn static_base_layer(
@@ -114,7 +154,7 @@ fn static_base_layer(
         return Ok(layer.clone());
     }
     let tree = static_base::tree(parts.created);
-    let layer = store_layer(context, parts, "static base", tree, None)?;
+    let layer = store_layer(context, parts, "static base", tree, Making::default())?;
     known.push((encoding, layer.clone()));
     Ok(layer)
 }
@@ -137,7 +177,7 @@ fn asset_layer(context: &BuildContext, parts: &Parts, shared: &SharedLayers) -> 
         places.replace(found);
         Ok(tree)
     };
-    let layer = settled_layer(context, parts, &name, look, None)?;
+    let layer = settled_layer(context, parts, &name, look, Making::default())?;
     let made = AssetLayer { places: places.into_inner(), layer: layer.clone() };
     known.push((of, made));
     Ok(layer)
@@ -282,11 +322,11 @@ fn settled_layer(
     parts: &Parts,
     name: &str,
     tree: impl Fn() -> Result<Tree>,
-    early_push: Option<&EarlyPush>,
+    making: Making<'_>,
 ) -> Result<Layer> {
     let mut repeats = REPEATS;
     loop {
-        match tree().and_then(|tree| store_layer(context, parts, name, tree, early_push)) {
+        match tree().and_then(|tree| store_layer(context, parts, name, tree, making)) {
             Err(error) if error.kind() == ErrorKind::Changed && repeats > 0 => repeats -= 1,
             made => return made,
         }
@@ -299,17 +339,15 @@ fn store_layer(
     parts: &Parts,
     name: &str,
     tree: Tree,
-    early_push: Option<&EarlyPush>,
+    making: Making<'_>,
 ) -> Result<Layer> {
     let packer = Packer {
         transport: context.transport.clone(),
         encoding: parts.settings.packaging.encoding,
         threads: context.cores,
     };
-    let follow = early_push.map(|early| move |file| early.follow(file));
-    let follow = follow.as_ref().map(|follow| follow as Follow<'_>);
     let reuse = Reuse::of(parts.use_cache);
-    let record = packer.find_or_pack_followed(name, tree, reuse, follow)?;
+    let record = packer.find_or_make(name, tree, reuse, making)?;
     Ok(record.layer(&context.transport.store))
 }
 
@@ -320,7 +358,7 @@ mod tests {
     use std::path::Path;
     use std::rc::Rc;
 
-    use crate::image::{Blob, BlobLocation};
+    use crate::image::BlobLocation;
     use crate::layer::boundary::hooked;
     use crate::pipeline::{BaseChoice, ImageSettings, ToolchainChoice};
     use crate::progress::Reporter;
@@ -371,6 +409,7 @@ mod tests {
             folder: folder.to_owned(),
             use_cache: true,
             early_push: None,
+            was_compiled: false,
         }
     }
 

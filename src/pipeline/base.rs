@@ -16,7 +16,7 @@ use crate::transport::{self, Location};
 const RECORDS: &str = "program-base";
 
 /// What a base was.
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     digest: Digest,
     /// Its name, for people.
@@ -96,7 +96,10 @@ impl Bases {
         for found in self.found() {
             let name = found.place.reference().map(Reference::familiar);
             let seen = Seen { digest: found.artifact.digest().clone(), name };
-            let _ = context.transport.store.put_record(RECORDS, &found.key, &seen);
+            let store = &context.transport.store;
+            if store.get_record(RECORDS, &found.key).as_ref() != Some(&seen) {
+                let _ = store.put_record(RECORDS, &found.key, &seen);
+            }
         }
     }
 
@@ -184,7 +187,7 @@ impl Base {
     fn passed_over(&self) -> Vec<String> {
         let Self::Found(base) = self else { return Vec::new() };
         let offered = base.artifact.images().into_iter().map(Image::platform);
-        let other = offered.filter(|platform| !platform.is_unknown() && !is_built_for(platform));
+        let other = offered.filter(|platform| platform.os != "linux" && !platform.is_unknown());
         other.map(Platform::to_string).collect()
     }
 

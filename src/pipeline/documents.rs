@@ -44,6 +44,9 @@
 //! | `containerimage.config.digest` | digest of the configuration; absent for an index |
 //! | `image.name` | the names in full, with commas between them |
 //!
+//! Docker's has no `image.name` where nobody gave a name. Here every image gets one, under which the store has
+//! it, and that stands there.
+//!
 //! Scripts read these keys of what `docker buildx build` writes, and some take every key for an image's:
 //! so there is none of our own, and no version.
 

@@ -218,9 +218,13 @@ impl Parts<'_> {
             group.is_some_and(|group| group.is_current(&go_build.packages, &go_build.platform));
         let why = |group: &BuildGroup| group.why(self.tools, self.request, &go_build.packages);
         let (state, why) = match (absent, group) {
-            (Some(_), _) => (State::Unknown, vec![NOT_FETCHED.to_owned()]),
-            _ if is_current => (State::Known, Vec::new()),
-            (None, group) => (State::Runs, group.map(why).unwrap_or_default()),
+            (Some(_), _) => (State::Unknown, None),
+            _ if is_current => (State::Known, None),
+            (None, group) => (State::Runs, group.map(why)),
+        };
+        let why = |package: &Package| match state {
+            State::Unknown => vec![NOT_FETCHED.to_owned()],
+            _ => why.as_ref().map(|why| why.of(package)).unwrap_or_default(),
         };
         let found = || planned_toolchain(self.toolchains.get(&settings.toolchain, &settings.go));
         let toolchain = absent.map_or_else(found, absent_toolchain);
@@ -230,7 +234,7 @@ impl Parts<'_> {
             file: None,
             toolchain: Some(toolchain.clone()),
             state,
-            why: why.clone(),
+            why: why(package),
         };
         packages.iter().map(program).collect()
     }

@@ -61,11 +61,15 @@ pub(super) async fn build(
     for image_plan in &plan.image_plans {
         outputs.check_name(&image_plan.name, &image_plan.settings.packaging.tags)?;
     }
-    check_added_files(request, &plan).await?;
+    let sorted = go_build::sort(tools, &plan, &platforms)?;
+    if sorted.is_compiled() {
+        // Else the layer that has them is what comes first.
+        check_added_files(request, &plan).await?;
+    }
     let compiled =
         plan.image_plans.iter().filter(|image_plan| !image_plan.binaries.packages().is_empty());
     toolchains.find(tools, request, compiled.map(|image_plan| &image_plan.settings)).await?;
-    let mut compiling = go_build::start(tools, &plan, &platforms, &toolchains, request)?;
+    let mut compiling = go_build::start(tools, &plan, sorted, &toolchains, request);
     bases.find(context, plan.image_plans.iter().map(|image_plan| &image_plan.settings)).await?;
     if request.caches.explain {
         bases.explain(context);
@@ -210,6 +214,7 @@ impl<'a> Assembly<'a> {
                 folder: self.request.programs.folder.clone(),
                 use_cache: !self.request.caches.off,
                 early_push: is_new.then(early_push).flatten(),
+                was_compiled: compiled.was_compiled,
             };
             let (context, turn) = (self.context.clone(), self.turn.clone());
             let shared = self.shared.clone();

@@ -24,9 +24,9 @@ use super::request::{Request, Target};
 use super::scopes::need;
 use super::upload::{self, Session};
 use super::upload_strategy::UploadStrategy;
-use super::{Access, OnBytes};
+use super::{Access, BlobSource, OnBytes};
 use crate::error::{Error, ErrorKind};
-use crate::oci::{Digest, Repository};
+use crate::oci::{Descriptor, Digest, Repository};
 
 /// Where less than this is left to send, it is not asked whether the registry has the blob.
 const REST: u64 = 1 << 20;
@@ -58,6 +58,40 @@ impl Client {
             upload.run().await;
             ended.send_replace(true);
         });
+    }
+
+    /// Begins to bring a small blob into a repository. Whoever pushes it later waits for that, and does
+    /// it himself where it failed. Must be called where tasks can be started.
+    pub fn push_early(
+        &self,
+        repository: &Repository,
+        descriptor: Descriptor,
+        source: Arc<dyn BlobSource>,
+    ) {
+        let (client, repository) = (self.clone(), repository.clone());
+        tokio::spawn(async move {
+            let nobody: OnBytes = Arc::new(|_| {});
+            let _ = client.push_blob(&repository, &descriptor, source, &[], nobody).await;
+        });
+    }
+
+    /// Begins to ask whether a repository has blobs: whoever pushes one that it has need not ask. Must be
+    /// called where tasks can be started.
+    pub fn look_early(&self, repository: &Repository, digests: Vec<Digest>) {
+        let (client, repository) = (self.clone(), repository.clone());
+        tokio::spawn(async move {
+            for digest in digests {
+                let found = client.ask_for_blob(&repository, &digest, Access::Push).await;
+                if matches!(found, Ok(Some(_))) {
+                    client.known_blobs().add(&repository, &digest);
+                }
+            }
+        });
+    }
+
+    /// Whether a blob was made, and is sent to a repository, by [`Self::push_while_made`].
+    pub fn is_sent_while_made(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.known_blobs().is_early(repository, digest)
     }
 
     /// Waits for the end of what was begun so.
@@ -162,9 +196,9 @@ impl EarlyUpload {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Give, Got, NO_ANSWER, Server, client, options};
-    use super::super::{BlobSource, Options, Pushed, Timeouts};
+    use super::super::{Options, Pushed, Timeouts};
     use super::*;
-    use crate::oci::{Descriptor, MediaType};
+    use crate::oci::MediaType;
     use std::fs::File;
     use std::io::{Read, Write};
 
@@ -306,6 +340,35 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(server.lines().iter().all(|line| !line.starts_with("PUT")));
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_and_sent_early_is_not_asked_and_sent_again() {
+        let base = Digest::of(b"base");
+        let there = format!("/blobs/{base}");
+        let server = Server::start(move |got, base| match got.line.ends_with(&there) {
+            true => (200, Vec::new(), bytes::Bytes::new()),
+            false => registry(202)(got, base),
+        })
+        .await;
+        let (client, to) = (client(), server.repository("a"));
+        client.look_early(&to, vec![base.clone(), Digest::of(b"elsewhere")]);
+        while server.lines().len() < 2 || !client.known_blobs().has(&to, &base) {
+            tokio::task::yield_now().await;
+        }
+        let push = async |bytes: &'static [u8]| {
+            let descriptor = Descriptor::of(MediaType::OCI_LAYER, bytes);
+            let source = Arc::new(Source(bytes.to_vec()));
+            client.push_blob(&to, &descriptor, source, &[], Arc::new(|_| {})).await.unwrap()
+        };
+        assert_eq!(push(b"base").await, Pushed::Exists);
+        assert_eq!(verbs(&server), ["HEAD", "HEAD"]);
+        let config = Descriptor::of(MediaType::OCI_CONFIG, b"config");
+        client.push_early(&to, config, Arc::new(Source(b"config".to_vec())));
+        // Whoever is first sends it, and the other one waits.
+        push(b"config").await;
+        assert_eq!(push(b"config").await, Pushed::Exists);
+        assert_eq!(verbs(&server), ["HEAD", "HEAD", "HEAD", "POST", "PUT"]);
     }
 
     #[tokio::test]

@@ -30,6 +30,12 @@ struct Early {
     end: watch::Receiver<bool>,
 }
 
+impl Early {
+    fn is_of(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.repository == *repository && self.growth.borrow().digest.as_ref() == Some(digest)
+    }
+}
+
 type Flight = Arc<tokio::sync::Mutex<()>>;
 
 impl KnownBlobs {
@@ -73,17 +79,20 @@ impl KnownBlobs {
         self.early().push(Early { repository, growth, end });
     }
 
+    /// Whether a blob was made, and began to be sent meanwhile.
+    pub(super) fn is_early(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.early().iter().any(|early| early.is_of(repository, digest))
+    }
+
     /// Waits for the end of what was begun while the blob was made; answers whether it is there now for
     /// that.
     pub(super) async fn early_has_ended(&self, repository: &Repository, digest: &Digest) -> bool {
-        let is_it = |early: &Early| {
-            early.repository == *repository && early.growth.borrow().digest.as_ref() == Some(digest)
-        };
-        let end = self.early().iter().find(|early| is_it(early)).map(|early| early.end.clone());
+        let is_it = |early: &&Early| early.is_of(repository, digest);
+        let end = self.early().iter().find(is_it).map(|early| early.end.clone());
         let Some(mut end) = end else { return false };
         // A sender that is gone has ended, too.
         let _ = end.wait_for(|ended| *ended).await;
-        self.early().retain(|early| !is_it(early));
+        self.early().retain(|early| !early.is_of(repository, digest));
         self.has(repository, digest)
     }
 

@@ -19,24 +19,28 @@ use crate::registry::{BlobSource, Pushed};
 
 /// Pushes each image under its names, to the registries that they say.
 pub(super) async fn push(images: &[TaggedArtifact], context: &Context) -> Result<()> {
-    let targets = outdated(images, context).await?;
-    if targets.is_empty() {
-        return Ok(());
-    }
-    push_blobs(&targets, context).await?;
+    // A name can hardly stand for an image with a layer that was made just now: what it stands for is
+    // asked while the rest of the image is sent.
+    let (new, others): (Vec<_>, Vec<_>) =
+        targets(images)?.into_iter().partition(|target| target.is_new(context));
+    let others = outdated(others, context).await?;
+    let candidates = [others.clone(), new.clone()].concat();
+    let (new, ()) = tokio::try_join!(outdated(new, context), push_blobs(&candidates, context))?;
+    let targets = [others, new].concat();
     push_manifests(&targets, context).await?;
     concurrently(targets.iter().map(|target| target.push_root(context)), context.jobs()).await?;
     Ok(())
 }
 
-/// One name that must be pushed.
+/// One name that is pushed.
+#[derive(Clone, Copy)]
 struct Target<'a> {
     artifact: &'a Artifact,
     name: &'a Reference,
 }
 
-/// The names that do not stand for their image yet.
-async fn outdated<'a>(images: &'a [TaggedArtifact], context: &Context) -> Result<Vec<Target<'a>>> {
+/// Every name once, of images that are whole.
+fn targets(images: &[TaggedArtifact]) -> Result<Vec<Target<'_>>> {
     let (mut targets, mut seen) = (Vec::new(), BTreeSet::new());
     for named in images {
         check_whole(&named.artifact)?;
@@ -52,6 +56,11 @@ async fn outdated<'a>(images: &'a [TaggedArtifact], context: &Context) -> Result
             }
         }
     }
+    Ok(targets)
+}
+
+/// The names that do not stand for their image yet.
+async fn outdated<'a>(targets: Vec<Target<'a>>, context: &Context) -> Result<Vec<Target<'a>>> {
     let current = targets.iter().map(|target| target.is_current(context));
     let current = concurrently(current, context.jobs()).await?;
     let outdated = targets.into_iter().zip(current).filter(|(_, is_current)| !is_current);
@@ -68,6 +77,12 @@ impl Target<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a layer of it was sent while it was made.
+    fn is_new(&self, context: &Context) -> bool {
+        let is_sent = |digest| context.client.is_sent_while_made(self.name.repository(), digest);
+        self.artifact.blobs().iter().any(|blob| is_sent(&blob.descriptor.digest))
     }
 
     async fn is_current(&self, context: &Context) -> Result<bool> {

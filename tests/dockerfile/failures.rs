@@ -25,6 +25,25 @@ fn mistakes_are_told_with_their_line_before_anything_is_executed() {
 }
 
 #[test]
+fn a_step_for_another_processor_is_told_when_the_first_step_begins() {
+    let bench = need!(Bench::new());
+    bench.file("FROM scratch\nCOPY Dockerfile /x\nRUN [\"/x\"]\n");
+    let said = "Dockerfile:3: what this step executes is for linux/s390x, and this machine is ";
+    let ran = bench.run(&["--platform", "linux/s390x", "--progress", "plain"]).code(1);
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    let at = |part: &str| lines.iter().position(|line| line.contains(part));
+    let (told, failed) = (at(said), at("Dockerfile:3:1: error: "));
+    assert!(told.is_some() && told < failed, "{}", ran.stderr);
+    // What is known is not executed, and nothing is told of it.
+    bench.file("FROM scratch\nCOPY Dockerfile /x\n");
+    let ran = bench.run(&["--platform", "linux/s390x"]).success();
+    assert!(!ran.stderr.contains("emulator"), "{}", ran.stderr);
+    bench.file("FROM scratch\nCOPY Dockerfile /x\nRUN [\"/x\"]\n");
+    let ran = bench.run(&[]);
+    assert!(!ran.stderr.contains("emulator"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_failing_step_says_which_how_and_what_it_wrote_last() {
     let bench = need!(Bench::new());
     bench

@@ -18,6 +18,7 @@ mod converted;
 mod copy;
 mod exec;
 mod failure;
+mod foreign;
 mod interpret;
 mod job;
 mod layers;

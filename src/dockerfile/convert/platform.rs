@@ -344,6 +344,9 @@ impl<'a> PlatformBuild<'a> {
     async fn fetch_bases(&self) {
         let solver = &self.common.solver;
         solver.until_begun().await;
+        if let Some(step) = self.foreign_step() {
+            self.common.tools.transport.reporter.note(step);
+        }
         let changes = |stage: &&usize| {
             let instructions = &self.common.file.stages[**stage].instructions;
             instructions.iter().any(|instruction| changes_files(&instruction.kind))

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 
 use super::source;
 use super::stat::{Contents, Fingerprint, Kind, Name, OpenFolder, StartedAt, is_file};
+use super::users::Users;
 use crate::disk;
 use crate::golang::documents::{PROFILE, is_source};
 
@@ -98,6 +99,9 @@ pub(super) struct Folder {
     files: Vec<File>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     folders: Vec<String>,
+    /// The packages that need it, where not all may: for explanations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    users: Option<Users>,
 }
 
 /// A file in a folder; there may be many thousands, so the names in JSON are short.
@@ -167,7 +171,8 @@ impl Folder {
             files.push(file);
         }
         let stat = Fingerprint::of(&stat);
-        Ok((Self { path: path.to_owned(), rules, stat, files, folders }, unsettled))
+        let (path, users) = (path.to_owned(), None);
+        Ok((Self { path, rules, stat, files, folders, users }, unsettled))
     }
 
     /// Its rules, if a compiler reads anything in it.
@@ -177,7 +182,18 @@ impl Folder {
 
     /// Reads the folder again, by the same rules, and what changed in it.
     pub(super) fn reread(&self, since: &StartedAt) -> io::Result<(Self, bool)> {
-        Self::read_beside(&self.path, self.rules.clone(), since, &self.files)
+        let read = Self::read_beside(&self.path, self.rules.clone(), since, &self.files);
+        read.map(|(again, unsettled)| (again.used_by(self.users.clone()), unsettled))
+    }
+
+    /// The same, with the packages that need it.
+    pub(super) fn used_by(self, users: Option<Users>) -> Self {
+        Self { users, ..self }
+    }
+
+    /// Whether a package may need it.
+    pub(super) fn may_be_used_by(&self, number: usize) -> bool {
+        self.users.as_ref().is_none_or(|users| users.have(number))
     }
 
     /// The folder without anything in it.

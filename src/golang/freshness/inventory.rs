@@ -24,6 +24,9 @@ pub(in crate::golang) struct Inventory {
     lone: Vec<Lone>,
     /// The versions that `go.mod` files name, by what has them.
     modules: BTreeMap<String, String>,
+    /// The import paths of the packages that were built.
+    #[serde(default)]
+    packages: Vec<String>,
 }
 
 impl Inventory {
@@ -34,7 +37,9 @@ impl Inventory {
             name.is_some_and(|name| DOCUMENTS.contains(&name))
         };
         let lone: Vec<Lone> = record.lone.iter().filter(is_document).cloned().collect();
-        Self { folders: record.folders.clone(), modules: modules(&lone), lone }
+        let packages = record.packages.iter().map(|package| package.import_path.clone());
+        let (folders, packages) = (record.folders.clone(), packages.collect());
+        Self { folders, modules: modules(&lone), lone, packages }
     }
 
     /// The same folders and documents as they are now.
@@ -46,18 +51,28 @@ impl Inventory {
         // What cannot be read is as good as not there.
         let lone = self.lone.iter().filter_map(|lone| Some(Lone::read(&lone.path, since).ok()?.0));
         let lone: Vec<Lone> = lone.collect();
-        Self { folders: folders.collect(), modules: modules(&lone), lone }
+        let (modules, packages) = (modules(&lone), self.packages.clone());
+        Self { folders: folders.collect(), modules, lone, packages }
     }
 
     /// The files, by their paths in a folder, with what stands for what is in them. Documents are left out
-    /// that say nothing but which versions there are, where `without` these.
+    /// that say nothing but which versions there are, where `without` these, and files that a package has
+    /// nothing to do with, where they are those `of` one.
     pub(in crate::golang) fn files(
         &self,
         folder: &Path,
         without: Documents,
+        of: Option<&str>,
     ) -> BTreeMap<String, String> {
         let shown = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
-        let of_folders = self.folders.iter().flat_map(|of| {
+        let number = |path: &str| self.packages.iter().position(|package| package == path);
+        // A package that was not there then had no folder of its own.
+        let number = of.map(|path| number(path).unwrap_or(self.packages.len()));
+        let folders = self
+            .folders
+            .iter()
+            .filter(|folder| number.is_none_or(|number| folder.may_be_used_by(number)));
+        let of_folders = folders.flat_map(|of| {
             of.files_for_compilers().map(|(name, contents)| (of.path.join(name), contents))
         });
         let lone = self.lone.iter().filter(|lone| lone.is_there());

@@ -29,6 +29,7 @@ mod source;
 mod sources;
 mod stat;
 mod trace;
+mod users;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -137,8 +138,29 @@ impl Record {
 
     /// Compares what the build read with what is there now. Starts no process.
     pub fn check(&self) -> Check {
+        self.with_others(self.check_own())
+    }
+
+    /// The same; but where programs must be compiled in any case, the folders of others are not looked at.
+    /// That is done meanwhile: see [`Recorded`].
+    pub fn check_before_compiling(&self) -> Check {
+        match self.check_own() {
+            Check::ContentsOnly(paths) if !paths.is_empty() => Check::ContentsOnly(paths),
+            own => self.with_others(own),
+        }
+    }
+
+    /// What a check comes to if the folders of others are looked at, too.
+    fn with_others(&self, own: Check) -> Check {
+        match own {
+            Check::Stale(why) => Check::Stale(why),
+            own => check_sealed(&self.sealed).map_or_else(Check::Stale, |()| own),
+        }
+    }
+
+    fn check_own(&self) -> Check {
         let mut changes = Changes::default();
-        match self.compare(&mut changes) {
+        match self.compare_own(&mut changes) {
             Err(why) => Check::Stale(why),
             Ok(()) if !changes.contents.is_empty() || self.is_partial => {
                 Check::ContentsOnly(changes.contents)
@@ -148,7 +170,7 @@ impl Record {
         }
     }
 
-    fn compare(&self, changes: &mut Changes) -> Result<(), Stale> {
+    fn compare_own(&self, changes: &mut Changes) -> Result<(), Stale> {
         if self.format != FORMAT {
             return Err("the record has another form".to_owned());
         }
@@ -156,35 +178,14 @@ impl Record {
             return Err(why.clone());
         }
         self.lone.iter().try_for_each(|lone| lone.check(changes))?;
-        self.folders.iter().try_for_each(|folder| folder.check(changes))?;
-        self.check_sealed()
-    }
-
-    /// Looks at the folders of others, of which large programs have thousands, on all processors.
-    fn check_sealed(&self) -> Result<(), Stale> {
-        let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        let share = self.sealed.len().div_ceil(threads).max(SMALLEST_SHARE);
-        let mut shares = self.sealed.chunks(share);
-        let own = shares.next().unwrap_or_default();
-        thread::scope(|scope| {
-            let check = |share: &[Sealed]| share.iter().try_for_each(Sealed::check);
-            let start =
-                |share| (share, thread::Builder::new().spawn_scoped(scope, move || check(share)));
-            let others: Vec<_> = shares.map(start).collect();
-            let own = check(own);
-            let others = others.into_iter().map(|(share, other)| match other {
-                Ok(other) => other.join().expect("no check panics"),
-                // The system gives no more threads.
-                Err(_) => check(share),
-            });
-            others.fold(own, Result::and)
-        })
+        self.folders.iter().try_for_each(|folder| folder.check(changes))
     }
 
     /// The record of a build that began at `since` after a check had given [`Check::Touched`] or
-    /// [`Check::ContentsOnly`]; none if more than that changed since then.
+    /// [`Check::ContentsOnly`]; none if more than that changed since then in one's own folders.
     pub fn refreshed(&self, since: &StartedAt) -> Option<Self> {
-        if matches!(self.check(), Check::Stale(_)) {
+        // The folders of others are kept as they were: where they are not any more, the next check says so.
+        if matches!(self.check_own(), Check::Stale(_)) {
             return None;
         }
         let mut settled = Settled::new(since);
@@ -200,6 +201,32 @@ impl Record {
         let lone = self.lone.iter().map(read).collect::<io::Result<_>>().ok()?;
         Some(Self { worthless: settled.worthless, folders, lone, ..self.clone() })
     }
+}
+
+/// Looks at the folders of others.
+fn check_sealed(sealed: &[Sealed]) -> Result<(), Stale> {
+    let stale = first_of(sealed, &|share| share.iter().find_map(|of| of.check().err()));
+    stale.map_or(Ok(()), Err)
+}
+
+/// Looks for something in a list of folders, of which large programs have thousands, on all processors.
+fn first_of<T: Sync, R: Send>(all: &[T], find: &(impl Fn(&[T]) -> Option<R> + Sync)) -> Option<R> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = all.len().div_ceil(threads).max(SMALLEST_SHARE);
+    let mut shares = all.chunks(share);
+    let own = shares.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let start =
+            |share| (share, thread::Builder::new().spawn_scoped(scope, move || find(share)));
+        let others: Vec<_> = shares.map(start).collect();
+        let own = find(own);
+        let others = others.into_iter().map(|(share, other)| match other {
+            Ok(other) => other.join().expect("no look panics"),
+            // The system gives no more threads.
+            Err(_) => find(share),
+        });
+        others.fold(own, Option::or)
+    })
 }
 
 /// Whether a name matches one element of a pattern of `//go:embed`.

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 use serde::{Deserialize, Serialize};
 
+use super::first_of;
 use super::folder::{Rules, Sealed};
 use super::stat::{Contents, Kind, Name, OpenFolder, StartedAt, is_file};
 use crate::clock::Clock;
@@ -79,9 +80,13 @@ impl Sources {
         if let Some(path) = self.files.iter().find(is_new) {
             return Some(path.clone());
         }
-        self.sealed.iter().find_map(|(path, names)| {
-            let changed = || Sealed::has_changed(path, names, since).unwrap_or(true);
-            way.changed(path).or_else(|| changed().then(|| path.clone()))
+        let sealed: Vec<(&PathBuf, &Vec<String>)> = self.sealed.iter().collect();
+        first_of(&sealed, &|share| {
+            let mut way = Way::new(since);
+            share.iter().find_map(|(path, names)| {
+                let changed = || Sealed::has_changed(path, names, since).unwrap_or(true);
+                way.changed(path).or_else(|| changed().then(|| path.to_path_buf()))
+            })
         })
     }
 

@@ -19,6 +19,7 @@ use crate::oci::Platform;
 use super::folder::{Folder, Lone, Rules, Sealed, UNEMBEDDABLE};
 use super::sources::Sources;
 use super::stat::{Kind, OpenFolder, StartedAt};
+use super::users::{Needs, Node};
 use super::{FORMAT, Record, Settled, matches};
 
 /// Which folders and files a build reads, without their states.
@@ -34,6 +35,7 @@ pub struct Trace {
     /// The folders of main modules and of modules that replace others.
     modules: BTreeSet<PathBuf>,
     walks: BTreeSet<PathBuf>,
+    needs: Needs,
     /// Whether a workspace is in force, so that one walk goes through several modules.
     has_workspace: bool,
     /// Whether the toolchain's files cannot differ while its identity is the same.
@@ -53,6 +55,8 @@ struct Seal {
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
 struct Dependency {
+    import_path: String,
+    imports: Vec<String>,
     dir: PathBuf,
     root: PathBuf,
     standard: bool,
@@ -101,9 +105,9 @@ struct Files {
     embed_files: Vec<String>,
 }
 
-const FIELDS: &str = "-json=Dir,Root,Standard,Module,EmbedPatterns,GoFiles,CgoFiles,CFiles,\
-                      CXXFiles,MFiles,HFiles,FFiles,SFiles,SwigFiles,SwigCXXFiles,SysoFiles,\
-                      EmbedFiles";
+const FIELDS: &str = "-json=ImportPath,Imports,Dir,Root,Standard,Module,EmbedPatterns,GoFiles,\
+                      CgoFiles,CFiles,CXXFiles,MFiles,HFiles,FFiles,SFiles,SwigFiles,SwigCXXFiles,\
+                      SysoFiles,EmbedFiles";
 
 impl Builder {
     /// Finds out which folders and files the build of `packages` reads, on all of `platforms`.
@@ -132,7 +136,12 @@ impl Builder {
     ) -> Result<Trace> {
         let mut trace =
             Trace { is_toolchain_pinned: self.toolchain.is_pinned(), ..Trace::default() };
-        for dependency in self.dependencies(packages, platform).await? {
+        let dependencies = self.dependencies(packages, platform).await?;
+        // The standard library needs nothing else.
+        let others = dependencies.iter().filter(|dependency| !dependency.standard);
+        let nodes: Vec<Node<'_>> = others.map(Dependency::node).collect();
+        trace.needs = Needs::of(packages, &nodes);
+        for dependency in dependencies {
             trace.add(dependency);
         }
         Ok(trace)
@@ -203,6 +212,12 @@ impl Builder {
     }
 }
 
+impl Dependency {
+    fn node(&self) -> Node<'_> {
+        Node { import_path: &self.import_path, folder: &self.dir, imports: &self.imports }
+    }
+}
+
 impl Trace {
     /// Takes in what another build reads.
     pub(in crate::golang) fn merge(&mut self, other: Self) {
@@ -217,6 +232,7 @@ impl Trace {
         self.lone.extend(other.lone);
         self.embeds.extend(other.embeds);
         self.modules.extend(other.modules);
+        self.needs.merge(other.needs);
     }
 
     /// The files that compilers read.
@@ -400,7 +416,10 @@ impl Trace {
         let mut settled = Settled::new(since);
         let mut folders = Vec::with_capacity(self.folders.len());
         for (path, rules) in self.folders {
-            folders.push(settled.take(&path, Folder::read(&path, rules, since))?);
+            let is_read = rules.are_read();
+            let folder = settled.take(&path, Folder::read(&path, rules, since))?;
+            let users = is_read.then(|| self.needs.users(&path, &self.packages)).flatten();
+            folders.push(folder.used_by(users));
         }
         let mut lone = Vec::with_capacity(self.lone.len());
         for path in self.lone {

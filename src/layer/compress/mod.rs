@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::Encoding;
+use super::pieces::{EarlierLayer, Piece, Pieces};
 use super::stage::{Block, Pool, hash, spawn};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::oci::{Digest, Hasher};
@@ -37,24 +38,41 @@ trait Encoder: Send {
     fn encode(&mut self, piece: &[u8], last: bool, out: &mut Block) -> io::Result<()>;
 }
 
+/// How an archive is compressed.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    pub(super) encoding: Encoding,
+    pub(super) threads: usize,
+    /// What has pieces of it already. Only for encodings whose pieces do not depend on each other.
+    pub(super) earlier: Option<&'a EarlierLayer>,
+    /// Is told the digest of the archive when all of it went in.
+    pub(super) on_diff_id: Option<&'a dyn Fn(&Digest)>,
+}
+
 /// What went through: before compression, and after.
 pub(super) struct Streamed {
     pub(super) plain: (Digest, u64),
     pub(super) compressed: (Digest, u64),
+    /// None where no earlier layer was looked into.
+    pub(super) pieces: Pieces,
 }
 
 /// Compresses what `produce` puts in, and writes it to `out`.
 pub(super) fn stream<W: Write + Send>(
-    encoding: Encoding,
-    threads: usize,
+    how: How<'_>,
     out: W,
     produce: impl FnOnce(&mut Input) -> Result<()>,
 ) -> Result<Streamed> {
-    match encoding {
-        Encoding::None => stream_plain(out, produce),
+    match how.encoding {
+        Encoding::None => stream_plain(how, out, produce),
         // Its pieces depend on each other.
-        Encoding::Gzip { single_member: true, .. } => stream_encoded(encoding, 1, out, produce),
-        _ => stream_encoded(encoding, threads.clamp(1, MOST_WORKERS), out, produce),
+        Encoding::Gzip { single_member: true, .. } => {
+            stream_encoded(How { threads: 1, ..how }, out, produce)
+        }
+        _ => {
+            let threads = how.threads.clamp(1, MOST_WORKERS);
+            stream_encoded(How { threads, ..how }, out, produce)
+        }
     }
 }
 
@@ -68,6 +86,7 @@ fn encoder(encoding: Encoding) -> Result<Box<dyn Encoder>> {
 }
 
 fn stream_plain<W: Write + Send>(
+    how: How<'_>,
     out: W,
     produce: impl FnOnce(&mut Input) -> Result<()>,
 ) -> Result<Streamed> {
@@ -87,12 +106,15 @@ fn stream_plain<W: Write + Send>(
         drop(sender);
         merge(produced, writing.join().expect("the writing thread does not panic"))
     })?;
-    Ok(Streamed { plain: written.clone(), compressed: written })
+    let pieces = Pieces::default();
+    if let Some(tell) = how.on_diff_id {
+        tell(&written.0);
+    }
+    Ok(Streamed { plain: written.clone(), compressed: written, pieces })
 }
 
 fn stream_encoded<W: Write + Send>(
-    encoding: Encoding,
-    workers: usize,
+    How { encoding, threads: workers, earlier, on_diff_id }: How<'_>,
     out: W,
     produce: impl FnOnce(&mut Input) -> Result<()>,
 ) -> Result<Streamed> {
@@ -106,7 +128,8 @@ fn stream_encoded<W: Write + Send>(
         let queue = Arc::new(Mutex::new(queue));
         for encoder in encoders {
             let queue = queue.clone();
-            spawn(scope, move || work(&queue, encoder, inputs, outputs))?;
+            let worker = Worker { encoder, inputs, outputs, earlier };
+            spawn(scope, move || worker.work(&queue))?;
         }
         drop(queue);
         let writing = spawn(scope, move || collect(ordered, outputs, out))?;
@@ -118,8 +141,12 @@ fn stream_encoded<W: Write + Send>(
         });
         drop((order, jobs, plain));
         let plain = hashing.join().expect("the hashing thread does not panic");
+        if let (Ok(()), Some(tell)) = (&produced, on_diff_id) {
+            tell(&plain.0);
+        }
         let written = writing.join().expect("the writing thread does not panic");
-        Ok(Streamed { plain, compressed: merge(produced, written)? })
+        let (compressed, pieces) = merge(produced, written)?;
+        Ok(Streamed { plain, compressed, pieces })
     })
 }
 
@@ -127,36 +154,66 @@ fn stream_encoded<W: Write + Send>(
 struct Job {
     piece: Arc<Block>,
     last: bool,
-    done: SyncSender<io::Result<Block>>,
+    done: SyncSender<io::Result<Compressed>>,
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>, mut encoder: Box<dyn Encoder>, inputs: &Pool, outputs: &Pool) {
-    loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { piece, last, done }) = next else { return };
-        let mut out = outputs.take();
-        out.reset(encoder.bound());
-        let result = encoder.encode(piece.bytes(), last, &mut out).map(|()| out);
-        inputs.release(piece);
-        // The collector may be gone after a failure; then the result is not needed.
-        drop(done.send(result));
+/// A piece that was compressed.
+struct Compressed {
+    block: Block,
+    /// What it is known by, where an earlier layer is looked into.
+    piece: Option<Piece>,
+}
+
+/// Compresses pieces on a thread of its own.
+struct Worker<'a> {
+    encoder: Box<dyn Encoder>,
+    inputs: &'a Pool,
+    outputs: &'a Pool,
+    earlier: Option<&'a EarlierLayer>,
+}
+
+impl Worker<'_> {
+    fn work(mut self, jobs: &Mutex<Receiver<Job>>) {
+        loop {
+            let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(Job { piece, last, done }) = next else { return };
+            let result = self.compress(piece.bytes(), last);
+            self.inputs.release(piece);
+            // The collector may be gone after a failure; then the result is not needed.
+            drop(done.send(result));
+        }
+    }
+
+    fn compress(&mut self, piece: &[u8], last: bool) -> io::Result<Compressed> {
+        let mut block = self.outputs.take();
+        block.reset(self.encoder.bound());
+        let plain = self.earlier.map(|_| *blake3::hash(piece).as_bytes());
+        if let (Some(earlier), Some(plain)) = (self.earlier, &plain)
+            && let Some(taken) = earlier.take(plain, &mut block)
+        {
+            return Ok(Compressed { block, piece: Some(taken) });
+        }
+        self.encoder.encode(piece, last, &mut block)?;
+        let piece = plain.map(|plain| Piece::new(plain, block.bytes()));
+        Ok(Compressed { block, piece })
     }
 }
 
 /// Writes the compressed pieces in the order in which they were produced.
 fn collect<W: Write>(
-    ordered: Receiver<Receiver<io::Result<Block>>>,
+    ordered: Receiver<Receiver<io::Result<Compressed>>>,
     outputs: &Pool,
     out: W,
-) -> Result<(Digest, u64)> {
-    let mut output = Output::new(out);
+) -> Result<((Digest, u64), Pieces)> {
+    let (mut output, mut pieces) = (Output::new(out), Pieces::default());
     for result in ordered {
-        let block = result.recv().expect("a worker answers each job");
-        let block = block.cannot(|| "compress a layer")?;
+        let compressed = result.recv().expect("a worker answers each job");
+        let Compressed { block, piece } = compressed.cannot(|| "compress a layer")?;
         output.write(block.bytes())?;
         outputs.give(block);
+        pieces.0.extend(piece);
     }
-    output.finish()
+    Ok((output.finish()?, pieces))
 }
 
 /// Hashes what it writes.
