@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use support::{
-    BaseImage, HttpServer, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need, root,
-    run,
+    BaseImage, HttpServer, Need, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need,
+    program, root, run,
 };
 
 /// The names in a folder, hidden ones too.
@@ -560,30 +560,145 @@ fn a_folder_without_a_module_is_a_program_wherever_it_is() {
     fails(build("../empty"), 1, &["neither a Dockerfile nor a Go program"]);
 }
 
+/// Command lines that read, refuse or explain, and their exit codes: at least one of each command. `@` stands
+/// for a registry that has nothing.
+const READERS: [(&str, i32); 57] = [
+    ("--help", 0),
+    ("--version", 0),
+    ("frobnicate", 2),
+    ("build --help", 0),
+    ("build --json ctx", 2),
+    ("build --nosuch ctx", 2),
+    ("build --secret x ctx", 2),
+    ("build --platform x ctx", 2),
+    ("build --mod=vendor ctx", 2),
+    ("build -t A/B ctx", 2),
+    ("build -f nosuch ctx", 1),
+    ("build wrong", 2),
+    ("build ./nowhere", 1),
+    ("build --check ctx", 0),
+    ("build --dry-run ctx", 0),
+    ("build --offline --push ctx", 2),
+    ("run --help", 0),
+    ("run -p x y", 125),
+    ("ps", 0),
+    ("ps -a --json", 0),
+    ("logs x", 1),
+    ("stop x", 1),
+    ("start x", 1),
+    ("restart x", 1),
+    ("exec x y", 125),
+    ("rm x", 1),
+    ("stats --no-stream", 0),
+    ("stats x", 1),
+    ("shim x", 1),
+    ("kaniko", 2),
+    ("kaniko --help", 0),
+    ("kaniko --no-push --dryrun -c ctx", 0),
+    ("kaniko --no-push --materialize -c ctx", 2),
+    ("kaniko --no-push -c ctx --secret x", 2),
+    ("push @/x", 1),
+    ("pull @/x", 1),
+    ("copy oci:nowhere oci:there", 1),
+    ("copy @/x oci:there", 1),
+    ("tag x y", 1),
+    ("images", 0),
+    ("ls --json", 0),
+    ("rmi --all", 0),
+    ("rmi x", 1),
+    ("inspect x:", 2),
+    ("inspect @/x", 1),
+    ("inspect --files oci:image", 0),
+    ("inspect --files --json @/image:v1", 0),
+    ("login @", 2),
+    ("logout @", 0),
+    ("cache du --json", 0),
+    ("cache verify", 0),
+    ("cache prune", 0),
+    ("cache prune --all --dry-run", 0),
+    ("doctor", 0),
+    ("doctor --json", 0),
+    ("completions bash", 0),
+    ("version --json", 0),
+];
+
+/// What the command lines read.
+fn write_what_is_read(sandbox: &Sandbox, registry: &Registry) -> Need<()> {
+    sandbox.write("ctx/Dockerfile", "FROM scratch\nCOPY Dockerfile /\nRUN [\"/nothing\"]\n");
+    sandbox.write("wrong/Dockerfile", "FROM scratch\nNONSENSE\n");
+    sandbox.write("one/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let name = registry.image("image:v1");
+    sandbox.gondola(&["build", "--push", "-t", &name, "-o", "oci:image", "one"]).success();
+    fs_err::remove_dir_all(sandbox.store()).unwrap();
+    Ok(())
+}
+
 #[test]
-fn reading_makes_no_store() {
+fn what_reads_or_refuses_or_explains_leaves_no_file() {
+    let registry = need!(Registry::plain());
+    let mut sandbox = Sandbox::new();
+    need!(write_what_is_read(&sandbox, &registry));
+    sandbox.unset("GONDOLA_HOME");
+    let help = sandbox.gondola(&["--help"]).success().stdout;
+    let listed = help.split("Commands:\n").nth(1).unwrap().lines();
+    let listed = listed.take_while(|line| !line.is_empty());
+    for verb in listed.map(|line| line.split_whitespace().next().unwrap()) {
+        let is_walked = READERS.iter().any(|(line, _)| line.split(' ').next() == Some(verb));
+        assert!(is_walked, "{verb} is not walked");
+    }
+    let before = listing(&sandbox.work());
+    for (line, code) in READERS {
+        let line = line.replace('@', &registry.host());
+        let words: Vec<&str> = line.split(' ').collect();
+        sandbox.gondola(&words).code(code);
+        assert_eq!(listing(&sandbox.home()), [""; 0], "{line}");
+        assert_eq!(listing(&sandbox.work()), before, "{line}");
+    }
+}
+
+#[test]
+fn what_reads_or_refuses_or_explains_needs_no_home_that_can_be_written_to() {
+    use std::os::unix::fs::PermissionsExt as _;
+    need!(root("becoming another user"));
+    let setpriv = need!(program("setpriv"));
+    let registry = need!(Registry::plain());
+    let mut sandbox = Sandbox::new();
+    need!(write_what_is_read(&sandbox, &registry));
+    sandbox.unset("GONDOLA_HOME");
+    let readable = std::fs::Permissions::from_mode(0o755);
+    fs_err::set_permissions(sandbox.work().parent().unwrap(), readable).unwrap();
+    run("chmod", &["-R", "a+rX", sandbox.work().to_str().unwrap()]);
+    let copy = sandbox.work().parent().unwrap().join("gondola");
+    support::install(env!("CARGO_BIN_EXE_gondola"), &copy);
+    for (line, code) in READERS {
+        let line = line.replace('@', &registry.host());
+        let mut command = Command::new(&setpriv);
+        command.args(["--reuid=54321", "--regid=54321", "--clear-groups"]).arg(&copy);
+        command.args(line.split(' ')).current_dir(sandbox.work());
+        let ran = Run::of(command.env_clear().envs(sandbox.environment()).stdin(Stdio::null()));
+        let ran = ran.code(code);
+        let is_of_home = ran.stderr.contains("Permission denied");
+        // What would have to be kept is not.
+        let writes = line.starts_with("pull");
+        assert!(writes || !is_of_home, "{line}: {}", ran.stderr);
+        assert_eq!(listing(&sandbox.home()), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_store_that_is_empty_stays_so() {
     let sandbox = Sandbox::new();
+    fs_err::create_dir_all(sandbox.store()).unwrap();
+    sandbox.write("ctx/Dockerfile", "FROM scratch\nRUN [\"/nothing\"]\n");
     for (words, code) in [
         (&["images"][..], 0),
-        (&["ls", "--json"], 0),
-        (&["ps", "-a"], 0),
-        (&["cache", "du", "--json"], 0),
-        (&["cache", "verify"], 0),
-        (&["rmi", "--all"], 0),
-        (&["rmi", "x"], 1),
-        (&["logs", "x"], 1),
-        (&["stop", "x"], 1),
-        (&["start", "x"], 1),
-        (&["rm", "x"], 1),
-        (&["exec", "x", "y"], 125),
+        (&["doctor"], 0),
+        (&["build", "--secret", "x", "ctx"], 2),
+        (&["build", "-f", "nosuch", "ctx"], 1),
     ] {
         sandbox.gondola(words).code(code);
-        assert!(!sandbox.store().exists(), "{words:?}");
+        assert_eq!(listing(&sandbox.store()), [""; 0], "{words:?}");
     }
-    // A folder that is there and empty stays so.
-    fs_err::create_dir_all(sandbox.store()).unwrap();
-    sandbox.gondola(&["images"]).success();
-    assert_eq!(listing(&sandbox.store()), [""; 0]);
     sandbox.gondola(&["ls", "r.test/app"]).success().says("tags of a registry are not listed");
 }
 

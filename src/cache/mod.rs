@@ -183,23 +183,25 @@ fn prune_those(
     now: SystemTime,
     is_meant: &dyn Fn(&Entry) -> bool,
 ) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
+    if !store.is_there()? {
+        return Ok(pruned);
+    }
     // Walks take long, and nobody should wait for them.
     let mut entries = view::walked(store);
     for entry in &mut entries {
         entry.standing =
             named(entry.cache).map_or(entry.standing, |c| c.standing(store, &entry.path));
     }
-    let mut collector = store.collect()?;
+    // What is only looked at keeps nobody waiting, and need not be writable.
+    let collector = (!policy.dry_run).then(|| store.collect()).transpose()?;
     entries.extend(view::surveyed(store, &store.survey()?)?);
     entries.retain(is_meant);
     let chosen = policy::choose(entries, policy, now);
-    let mut pruned = Pruned::default();
-    if policy.dry_run {
-        for entry in &chosen {
-            pruned.count(entry);
-        }
+    let Some(mut collector) = collector else {
+        chosen.iter().for_each(|entry| pruned.count(entry));
         return Ok(pruned);
-    }
+    };
     for entry in &chosen {
         let cache = named(entry.cache).expect("entries have the name of their cache");
         if cache.remove(&mut collector, store, entry)? {

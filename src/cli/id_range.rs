@@ -8,9 +8,10 @@ use super::args::GlobalArgs;
 use super::environment::Environment;
 use super::sandbox::{chooser, remembering_launcher};
 use crate::container::Containers;
-use crate::error::Result;
+use crate::disk::room_near;
+use crate::error::{Cannot as _, Result};
 use crate::rootfs::OwnerStorage;
-use crate::sandbox::{Files, Isolation, IsolationRequest, Needs};
+use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Needs};
 use crate::store::StorePlace;
 
 /// Where the store has folders whose files belong to a range of ids, which only its root can remove.
@@ -67,21 +68,32 @@ pub(super) fn of_root() -> Needs {
     Needs::new(Files::OwnRoot).with_owners()
 }
 
+/// Chooses what may turn out not to be needed: where there is no store yet none is made for it, and what was
+/// tried is not remembered.
+fn try_out(chooser: Chooser) -> Result<Isolation> {
+    if StorePlace::LayoutFile.of(&chooser.folder).exists() {
+        return chooser.choose_at_start();
+    }
+    let room = room_near(&chooser.folder).cannot(|| "make a folder to try the sandbox in")?;
+    let launcher = chooser.launcher.clone().forgetful();
+    Chooser { launcher, folder: room.path().to_owned(), ..chooser }.choose_at_start()
+}
+
 /// Chooses the sandbox of a command that needs one, and enters the range of ids that it needs.
 pub(super) fn enter(
     need: &Need,
     global: &GlobalArgs,
     environment: &Environment,
 ) -> Result<Entered> {
-    let choose = |request, needs| {
+    let wanted = |request, needs| {
         let chooser = chooser((request, needs), global, environment)?;
         chooser.become_other_user()?;
-        chooser.choose_at_start()
+        Ok(chooser)
     };
     let isolation = match *need {
         Need::Nothing => None,
-        Need::Isolation(request, needs) => Some(choose(request, needs)?),
-        Need::Perhaps(request, needs) => choose(request, needs).ok(),
+        Need::Isolation(request, needs) => Some(wanted(request, needs)?.choose_at_start()?),
+        Need::Perhaps(request, needs) => wanted(request, needs).and_then(try_out).ok(),
         Need::IdRange => Some(Isolation::NsSubuid),
     };
     if isolation == Some(Isolation::NsSubuid) {

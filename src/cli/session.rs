@@ -76,7 +76,8 @@ impl Session {
         Self { verb, global, environment, view, reporter, timings, store: OnceLock::new(), passing }
     }
 
-    /// Opens the store, and keeps what this run uses from being collected.
+    /// Opens the store, and keeps what this run uses from being collected. Where there is none the first that
+    /// writes makes it.
     pub(super) fn store(&self) -> Result<Store> {
         if let Some(store) = self.store.get() {
             return Ok(store.clone());
@@ -86,15 +87,21 @@ impl Session {
         Ok(self.store.get_or_init(|| store).clone())
     }
 
-    /// The store for what only reads: where there is none, none is made.
-    pub(super) fn existing_store(&self) -> Result<Store> {
-        let store = Store::open_to_read(&self.global.store_folder(&self.environment)?)?;
-        if store.is_there()? { self.store() } else { Ok(store) }
+    /// The store for what only reads, but may have to fetch what it reads: where nothing can be kept, that
+    /// goes with the run.
+    pub(super) fn reading_store(&self) -> Result<Store> {
+        if self.store.get().is_none() {
+            let store = Store::open_as_it_is(&self.global.store_folder(&self.environment)?)?;
+            if !store.is_writable()? {
+                self.leave_store()?;
+            }
+        }
+        self.store()
     }
 
     /// The containers of the store; where there is none, none are made.
     pub(super) fn containers(&self) -> Result<Containers> {
-        Ok(Containers::open(self.existing_store()?.root()))
+        Ok(Containers::open(self.store()?.root()))
     }
 
     /// Has the command leave the store as it is: what it writes goes with the run. To be called before the

@@ -6,6 +6,7 @@
 //! is not taken; the caller names the path.
 
 mod result;
+mod room;
 mod unfinished;
 
 use std::io::{self, Read as _};
@@ -17,6 +18,7 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::OFlags;
 
 pub use result::{ResultFile, WrittenResult};
+pub use room::room_near;
 pub use unfinished::{Unfinished, is_unfinished};
 
 /// Opens a regular file for reading.

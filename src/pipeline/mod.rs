@@ -83,6 +83,7 @@ pub async fn build(
     match source {
         Source::GoPackages(programs) | Source::Prebuilt(programs) => {
             let request = ProgramRequest::new(programs, caches, isolation);
+            context.transport.store.make_if_writable()?;
             programs::build(context, &request, &outputs).await
         }
         Source::Dockerfile(source) => {

@@ -121,6 +121,8 @@ struct Inner {
 
 /// What a handle knows of its own right to write.
 enum Session {
+    /// There is no store yet; the first that writes makes it.
+    Unmade,
     /// Nothing was used yet.
     Unstarted,
     /// The handle has a lease.
@@ -144,25 +146,29 @@ impl Store {
         Self::open_in_format(root, format::FORMAT)
     }
 
-    /// The same, but a store that is not there and cannot be made has nothing in it.
+    /// The same, but a store that is not there has nothing in it, and is made by the first that writes to it.
     pub fn open_as_it_is(root: &Path) -> Result<Self> {
         let store = Self::at(root, format::FORMAT)?;
-        match store.make_if_missing() {
-            Err(error) if is_unwritable(&error) && !store.has_layout_file()? => {
-                *store.session() = Session::Unwritable;
-            }
-            made => made?,
+        if store.has_layout_file()? {
+            store.make_if_missing()?;
+        } else {
+            *store.session() = Session::Unmade;
         }
         Ok(store)
     }
 
-    /// The same for what only reads: a store that is not there has nothing in it, and none is made.
-    pub fn open_to_read(root: &Path) -> Result<Self> {
-        let store = Self::at(root, format::FORMAT)?;
-        if !store.is_there()? {
-            *store.session() = Session::Unwritable;
+    /// Makes the store where there is none and one can be made: for those that write to folders in it by
+    /// themselves.
+    pub fn make_if_writable(&self) -> Result<()> {
+        match self.make_now() {
+            Err(error) if is_unwritable(&error) => Ok(()),
+            made => made,
         }
-        Ok(store)
+    }
+
+    /// Whether anything can be written to it. A store that is not there yet is none that can.
+    pub fn is_writable(&self) -> Result<bool> {
+        Ok(self.held_if_writable()?.is_some())
     }
 
     /// Whether there is a store in its folder.
@@ -194,6 +200,19 @@ impl Store {
         let found = store.read_format(ours)?;
         store.0.found.store(found, Ordering::Relaxed);
         Ok(store)
+    }
+
+    /// Makes the store if nobody has yet; the folders first, so that others can go on beside this.
+    fn make_now(&self) -> Result<()> {
+        {
+            let mut session = self.session();
+            if !matches!(*session, Session::Unmade) {
+                return Ok(());
+            }
+            self.make_folders()?;
+            *session = Session::Unstarted;
+        }
+        self.make_if_missing()
     }
 
     fn make_if_missing(&self) -> Result<()> {
@@ -298,6 +317,7 @@ impl Store {
 
     /// The lease of this handle, which begins here if it has not yet.
     fn held(&self) -> Result<Arc<ProcessFolder>> {
+        self.make_now()?;
         let mut session = self.session();
         if let Session::Leased(held) = &*session {
             return Ok(held.clone());
@@ -314,7 +334,13 @@ impl Store {
 
     /// The lease of this handle, or `None` where the store can only be read.
     fn held_if_writable(&self) -> Result<Option<Arc<ProcessFolder>>> {
-        if matches!(*self.session(), Session::Unwritable) {
+        let is_unmade = match *self.session() {
+            Session::Unwritable => return Ok(None),
+            Session::Unmade => true,
+            Session::Unstarted | Session::Leased(_) => false,
+        };
+        // Another process may have made it meanwhile.
+        if is_unmade && !self.has_layout_file()? {
             return Ok(None);
         }
         match self.held() {
@@ -382,13 +408,7 @@ impl Store {
 
     /// Makes the folders, then `index.json`, and `oci-layout` last, which says that all is there.
     fn make_layout(&self) -> Result<()> {
-        for folder in [
-            self.place(StorePlace::Blobs).join("sha256"),
-            self.place(StorePlace::Work),
-            self.place(StorePlace::Records),
-        ] {
-            self.make_folder(&folder)?;
-        }
+        self.make_folders()?;
         let _lock = Lock::exclusive(&self.place(StorePlace::IndexLock))
             .map_err(|e| self.cannot_write(e))?;
         if self.has_layout_file()? {
@@ -402,6 +422,12 @@ impl Store {
         }
         let layout = LayoutFile { version: LAYOUT_VERSION.to_owned() };
         self.replace_durably(&self.place(StorePlace::LayoutFile), &canonical_json(&layout))
+    }
+
+    fn make_folders(&self) -> Result<()> {
+        let blobs = self.place(StorePlace::Blobs).join("sha256");
+        let folders = [blobs, self.place(StorePlace::Work), self.place(StorePlace::Records)];
+        folders.iter().try_for_each(|folder| self.make_folder(folder))
     }
 
     fn make_folder(&self, folder: &Path) -> Result<()> {

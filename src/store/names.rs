@@ -101,6 +101,7 @@ impl Store {
 
     /// Replaces `index.json` by an edited one, alone among all processes.
     fn edit_index(&self, edit: impl FnOnce(&mut Index)) -> Result<()> {
+        self.held()?;
         let _lock = Lock::exclusive(&self.place(StorePlace::IndexLock))
             .map_err(|e| self.cannot_write(e))?;
         let before = self.index()?;

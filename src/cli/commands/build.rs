@@ -21,9 +21,9 @@ impl Runs for Noted<BuildArgs> {
     /// unless it is to be in a range of ids.
     fn need(&self, _: &GlobalArgs, environment: &Environment) -> Result<Need> {
         let request = self.args.sandbox.request()?;
-        // What is wrong with the flags is told later.
-        let choice = gondola::choose(self, &environment.folder).ok();
-        let is_dockerfile = choice.is_some_and(|choice| choice.front_end == FrontEnd::Dockerfile);
+        // What is wrong with the flags is told before anything is tried.
+        let front_end = gondola::chosen(self, &environment.folder)?;
+        let is_dockerfile = front_end == FrontEnd::Dockerfile;
         let executes = !self.args.dockerfile.check && !self.args.result.dry_run;
         Ok(if !executes {
             Need::Nothing
@@ -62,7 +62,10 @@ async fn build(
     let asked = gondola::read(session, &build)?;
     let page = args.result.timings.as_ref().map(|page| session.environment.resolve(page));
     asked.request.outputs.check_apart(page.as_deref())?;
-    // Not before: wrong words make no store.
+    if args.dockerfile.check {
+        // Bases that it asks for are kept where others are kept already.
+        session.reading_store()?;
+    }
     let engine = session.build_context()?;
     for note in &asked.notes {
         session.reporter.warn(note);

@@ -92,7 +92,7 @@ fn run(session: &Session, args: &CacheArgs) -> Result<()> {
 }
 
 fn du(session: &Session, is_verbose: bool, as_json: bool) -> Result<()> {
-    let store = session.existing_store()?;
+    let store = session.store()?;
     let view = View::take(&store)?;
     let entries = is_verbose.then(|| described(&store, &view)).transpose()?;
     if as_json {
@@ -287,7 +287,7 @@ impl Removed {
 }
 
 fn verify(session: &Session) -> Result<()> {
-    let store = session.existing_store()?;
+    let store = session.store()?;
     let found = store.verify()?;
     if found.is_clean() {
         let (count, bytes) = (found.scanned.count, human::bytes(found.scanned.bytes));

@@ -3,13 +3,15 @@
 
 use super::Runs;
 use crate::sandbox::Isolation;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::cli::session::{Session, print};
+use crate::disk::room_near;
 use crate::error::{Cannot as _, Result};
 use crate::sandbox::{Finding, Launcher, ProbeOptions, probe};
 use crate::store::Store;
@@ -51,23 +53,21 @@ impl Runs for DoctorArgs {
     }
 }
 
-/// Tries every isolation of the sandbox once, in the store's folder; where there can be none, in a
-/// temporary one.
+/// Tries every isolation of the sandbox once, in the store's folder; where there is none yet, in a temporary
+/// one beside where it would be, and where there can be none, in one elsewhere.
 fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
     let launcher = Launcher::new(session.environment.get("PATH").unwrap_or_default());
     // One that can only be read has no room for root file systems.
-    let store = session.global.store_folder(&session.environment);
-    let store = store.and_then(|folder| Store::open(&folder));
-    let store = store.and_then(|store| store.lease().map(|_| store));
-    let temporary = store.is_err().then(tempfile::tempdir).transpose();
+    let room = session.global.store_folder(&session.environment).and_then(|folder| room(&folder));
+    let temporary = room.is_err().then(tempfile::tempdir).transpose();
     let temporary = temporary.cannot(|| "make a folder to try the sandbox in")?;
-    let folder = match (&store, &temporary) {
-        (Ok(store), _) => store.root(),
-        (Err(_), Some(temporary)) => temporary.path(),
+    let folder = match (&room, &temporary) {
+        (Ok(Room::Store(store)), _) => store.root(),
+        (Ok(Room::Beside(folder)), _) | (Err(_), Some(folder)) => folder.path(),
         (Err(_), None) => unreachable!("one is made where there is no store"),
     };
     let findings = probe(&ProbeOptions { launcher: &launcher, folder })?;
-    let no_store = store.err().map(|error| NoStore {
+    let no_store = room.err().map(|error| NoStore {
         store: session.global.store_folder(&session.environment).ok(),
         works: false,
         reason: error.to_string(),
@@ -90,6 +90,24 @@ fn run(session: &Session, args: &DoctorArgs) -> Result<()> {
     let rows: String = findings.0.iter().map(row).collect();
     let store = no_store.as_ref().map(store_row).unwrap_or_default();
     print(&format!("{rows}{store}\n{}\n", findings.verdict()))
+}
+
+/// Where the sandbox is tried.
+enum Room {
+    /// In the store.
+    Store(Store),
+    /// On its file system: there is no store yet.
+    Beside(TempDir),
+}
+
+/// Room on the file system of a store, which is not made. Errs where it could not be written to.
+fn room(folder: &Path) -> Result<Room> {
+    let store = Store::open_as_it_is(folder)?;
+    if store.is_there()? {
+        return store.lease().map(|_| Room::Store(store));
+    }
+    let room = room_near(folder).cannot(|| format!("write to the store {}", folder.display()));
+    room.map(Room::Beside).map_err(|error| error.hint(STORE_FIX))
 }
 
 /// As [`row`], for the store.

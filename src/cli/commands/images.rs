@@ -37,7 +37,7 @@ impl Runs for ImagesArgs {
 }
 
 fn run(session: &Session, args: &ImagesArgs) -> Result<()> {
-    let store = session.existing_store()?;
+    let store = session.store()?;
     let mut names = store.names()?;
     names.sort_by(|a, b| a.0.cmp(&b.0));
     if let Some(filter) = &args.filter {

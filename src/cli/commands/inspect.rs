@@ -42,6 +42,7 @@ impl Runs for InspectArgs {
 }
 
 async fn run(session: &Session, args: InspectArgs) -> Result<()> {
+    session.reading_store()?;
     let context = session.transport()?;
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
     let mut artifact = find(&args.image, &platforms, &context).await?;

@@ -34,7 +34,7 @@ impl Runs for RmiArgs {
 }
 
 fn run(session: &Session, args: &RmiArgs) -> Result<()> {
-    let store = session.existing_store()?;
+    let store = session.store()?;
     let held = store.names()?;
     let names: Vec<Reference> = if args.all {
         held.into_iter().map(|(name, _)| name).collect()

@@ -118,6 +118,7 @@ async fn prepare(
     let options = &request.options;
     session.note_passing_store();
     let context = session.transport()?;
+    context.store.make_if_writable()?;
     // A name that is taken is told before anything is pulled.
     let containers = Containers::open(context.store.root());
     let new = containers.reserve(request.name.as_deref())?;

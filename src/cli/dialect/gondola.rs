@@ -8,7 +8,7 @@ mod front_end;
 mod overlooked;
 mod packages;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, ValueHint};
@@ -326,6 +326,12 @@ pub struct Asked {
 /// What is said of `--explain` where nothing is compiled, and no base looked up.
 const NOTHING_TO_EXPLAIN: &str = "--explain is accepted and has no effect: the programs are built already, and \
                                   their base is here";
+
+/// The front end that a command line means; errs where its flags do not go with that.
+pub fn chosen(build: &Noted<BuildArgs>, folder: &Path) -> Result<FrontEnd> {
+    let front_end = choose(build, folder)?.front_end;
+    table::check(&FLAGS, &build.typed, front_end).map(|_| front_end)
+}
 
 /// What a command line asks for.
 pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {

@@ -80,6 +80,8 @@ pub async fn build(
     platforms: &[Platform],
 ) -> Result<Outcome> {
     let mut common = begin(tools, executor, job, platforms, Purpose::Build).await?;
+    // What cannot be begun leaves no store behind.
+    tools.transport.store.make_if_writable()?;
     let mut images = execute(&common, platforms, Attempt::First).await;
     let mut changes = 0;
     while let Err(error) = &images {
