@@ -5,13 +5,16 @@
 //! Go's duration   90s   1h30m   1.5h   250ms
 //! duration        the same, and days: 7d, 1d12h
 //! switch          true, 1, t, TRUE …
+//! fields          type=bind,"source=/a,b"   a line of CSV
 //! signal          SIGTERM, TERM, 15, SIGRTMIN+3
 //! ```
 
+mod csv;
 mod signal;
 
 use std::time::Duration;
 
+pub use csv::fields;
 pub use signal::{signal, signal_name};
 
 /// The letters of units, each 1024 times the one before.

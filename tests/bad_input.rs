@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal};
 use support::{
     BaseImage, HttpServer, Need, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need,
     program, root, run,
@@ -792,9 +793,108 @@ fn a_result_that_nobody_can_get_is_an_error() {
         Run::of(command.args(["-c", script, "sh"]).arg(program))
     };
     let closed = shell("exec \"$1\" build -q --prebuilt app -t a >&-");
-    closed.code(1).says("cannot write the result to stdout: Bad file descriptor");
+    closed.code(2).says("cannot write the result to stdout: it is closed");
+    // Nothing was built, or sent, before that was noticed.
+    assert!(!sandbox.path("store").join("index.json").exists());
     shell("exec \"$1\" build --prebuilt app -o oci-archive:- >&-").code(2).says("it is closed");
     // Where there is no result, none is lost.
     shell("exec \"$1\" ps -q >&-").success();
     shell("exec \"$1\" images >/dev/null").success();
+}
+
+/// Fills a pipe that nobody reads.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+    while rustix::io::write(&writer, b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
+/// Whether a process has said what a signal does to it.
+fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
+    let caught = u64::from_str_radix(caught.unwrap_or("0").trim(), 16).unwrap();
+    caught >> (signal.as_raw() - 1) & 1 == 1
+}
+
+#[test]
+fn a_reader_that_has_stopped_keeps_nobody_from_ending_the_program() {
+    let sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let (reader, writer) = full_pipe();
+        // The server answers never, so that the build is at work when the signal comes.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("{}/base:1", silent.local_addr().unwrap());
+        let mut command = sandbox.command(&["build", "--prebuilt", "app", "--base", &base]);
+        command.stdout(Stdio::null()).stderr(writer);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        while !catches(child.id(), signal) && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        rustix::process::kill_process(Pid::from_child(&child), signal).unwrap();
+        // The harness ends a test that hangs.
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        drop(reader);
+    }
+}
+
+#[test]
+fn a_pipe_that_does_not_block_gets_the_whole_result() {
+    use std::io::Read as _;
+
+    let sandbox = Sandbox::new();
+    let noise = (0..750_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes());
+    sandbox.write("app", noise.collect::<Vec<u8>>());
+    sandbox.gondola(&["build", "--prebuilt", "app", "-t", "app"]).success();
+    for arguments in [&["completions", "bash"][..], &["copy", "store:app", "docker-archive:-"]] {
+        let expected = sandbox.command(arguments).output().unwrap();
+        assert!(expected.status.success(), "{arguments:?}");
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let mut command = sandbox.command(arguments);
+        let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+        drop(command);
+        let mut found = Vec::new();
+        reader.read_to_end(&mut found).unwrap();
+        assert!(child.wait().unwrap().success(), "{arguments:?}");
+        assert!(found == expected.stdout, "{arguments:?}");
+        assert!(found.len() > 64 << 10, "{arguments:?}: too little to fill a pipe");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_named_with_the_way_out() {
+    let mut sandbox = Sandbox::new();
+    sandbox.write("app", "x");
+    sandbox.write("Dockerfile", "FROM scratch\nCOPY app /\n");
+    let place = "/proc/self/nowhere/store";
+    sandbox.set("GONDOLA_HOME", place);
+    let tag: &[&str] = &["tag", "a", "b"];
+    for arguments in [&["build", "--prebuilt", "app"][..], &["build", "-f", "Dockerfile"], tag] {
+        let ran = sandbox.gondola(arguments);
+        if arguments == tag {
+            // It only looks for an image, and there is none.
+            ran.code(1);
+        } else {
+            fails(ran, 1, &[place, "set GONDOLA_HOME to a folder that can be"]);
+        }
+    }
+}
+
+#[test]
+fn flags_that_all_commands_have_are_known_to_each() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.gondola(&["cache"]).code(2);
+    assert!(
+        help.stderr.contains("Usage: ") && !help.stderr.contains("[default: false]"),
+        "{}",
+        help.stderr
+    );
+    sandbox.gondola(&["build", "--stor", "x"]).code(2).says("--store");
+    sandbox.gondola(&["-q", "kaniko", "version"]).success();
 }

@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            let error = limits::explain(error);
+            let error = session.explain(limits::explain(error));
             session.view.fail(&error);
             // Any other code may be the program's.
             let ours = ends_with_program(&session.verb) && error.kind() != ErrorKind::Interrupted;

@@ -71,7 +71,7 @@ impl Drop for PassingStore {
 }
 
 /// Whether a store can be made or changed in a folder.
-fn is_writable(folder: &Path) -> bool {
+pub(super) fn is_writable(folder: &Path) -> bool {
     // What the store writes to first; the rest was made with it.
     let work = StorePlace::Work.of(folder);
     let there = [work.as_path()].into_iter().chain(folder.ancestors());

@@ -10,16 +10,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
 use super::flags::{pair, registry as registries};
 use super::limits;
 use super::output::{self, About, Fanout, ProgressMode, Timings, View};
-use super::passing_store::PassingStore;
+use super::passing_store::{PassingStore, is_writable};
 use crate::cache::keep_within;
 use crate::container::Containers;
+use crate::disk::stream::{Stdout, hurry};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
 use crate::pipeline::BuildContext;
@@ -116,6 +120,23 @@ impl Session {
     pub(super) fn store_to_read(&self) -> Result<Option<Store>> {
         let passing = self.passing.as_ref();
         passing.map(|passing| Store::open_as_it_is(&passing.instead_of)).transpose()
+    }
+
+    /// Adds to an error of the system which store it may come from, where that cannot be written to.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let is_refusal = error.kind() == ErrorKind::Io
+            && error.next_move().is_none()
+            && self.passing.is_none()
+            && error.os_error().map(Errno::from_raw_os_error).is_some_and(|number| {
+                [Errno::ACCESS, Errno::NOENT, Errno::PERM, Errno::ROFS].contains(&number)
+            });
+        match self.global.store_folder(&self.environment) {
+            Ok(folder) if is_refusal && !is_writable(&folder) => error.hint(format!(
+                "the store {} can neither be made nor written to: set GONDOLA_HOME to a folder that can be",
+                folder.display()
+            )),
+            _ => error,
+        }
     }
 
     /// Says which store takes the place of the user's own.
@@ -237,33 +258,53 @@ pub(super) async fn until_interrupted<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     // Before the work begins: until then signals end the program at once.
-    let (mut own, mut others) = (Interruption::listen()?, Interruption::listen()?);
+    let mut own = Interruption::listen()?;
     let noticed = Arc::new(AtomicBool::new(false));
-    let (also, view) = (noticed.clone(), session.view.clone());
-    let verb = session.verb.clone();
-    let last_resort = tokio::spawn(async move {
-        let name = others.comes().await;
-        tokio::time::sleep(PATIENCE).await;
-        if !also.load(Ordering::Relaxed) {
-            leave(&*view, &interrupted(&verb, name));
-        }
-    });
+    let _until_then = last_resort(session, noticed.clone())?;
     let interruption = async {
         let name = own.comes().await;
         // Told before the work is dropped, which may take a moment.
         noticed.store(true, Ordering::Relaxed);
         name
     };
-    let outcome = tokio::select! {
+    tokio::select! {
         outcome = work => outcome,
         name = interruption => Err(interrupted(&session.verb, name)),
+    }
+}
+
+/// Has a thread of its own notice signals, until the answer is dropped: all others may wait for whoever
+/// reads what this process writes, or for a disk.
+fn last_resort(session: &Session, noticed: Arc<AtomicBool>) -> Result<oneshot::Sender<()>> {
+    let action = || "listen for signals";
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().cannot(action)?;
+    let mut interruption = {
+        let _context = runtime.enter();
+        Interruption::listen()?
     };
-    last_resort.abort();
-    outcome
+    let (until_then, mut is_over) = oneshot::channel();
+    let (view, verb) = (session.view.clone(), session.verb.clone());
+    let watch = async move {
+        let name = tokio::select! {
+            name = interruption.comes() => name,
+            _ = &mut is_over => return,
+        };
+        hurry();
+        tokio::select! {
+            () = tokio::time::sleep(PATIENCE) => {}
+            _ = &mut is_over => return,
+        }
+        if !noticed.load(Ordering::Relaxed) {
+            leave(&*view, &interrupted(&verb, name));
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(move || runtime.block_on(watch)).cannot(action)?;
+    Ok(until_then)
 }
 
 fn interrupted(verb: &str, name: &str) -> Error {
-    Error::new(ErrorKind::Interrupted, verb).because(format!("{name} came"))
+    Error::new(ErrorKind::Interrupted, format!("finish gondola {verb}")).because(format!("{name} came"))
 }
 
 /// Ends the process where its main thread does not.
@@ -321,6 +362,16 @@ pub(super) fn check_streams<'a>(places: impl IntoIterator<Item = &'a Location>) 
     Ok(())
 }
 
+/// Refuses to begin what takes long, or cannot be taken back, and has a result that nobody would get.
+pub(super) fn check_stdout() -> Result<()> {
+    if !stdout_was_closed() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Usage, "write the result to stdout")
+        .because("it is closed")
+        .hint("send it to a file, or to /dev/null"))
+}
+
 /// Writes results to stdout, one on a line.
 pub(super) fn print_lines<T: Display>(results: impl IntoIterator<Item = T>) -> Result<()> {
     let mut text = String::new();
@@ -338,13 +389,13 @@ pub(super) fn print(text: &str) -> Result<()> {
 
 /// The same of a result that is not all in memory.
 pub(super) fn print_from(text: &mut impl std::io::Read) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = Stdout;
     let mut buffer = vec![0; 64 << 10];
     let mut write_all = || {
         loop {
             match text.read(&mut buffer)? {
                 0 => return stdout.flush(),
-                _ if stdout_was_closed() => return Err(rustix::io::Errno::BADF.into()),
+                _ if stdout_was_closed() => return Err(Errno::BADF.into()),
                 count => stdout.write_all(&buffer[..count])?,
             }
         }

@@ -15,6 +15,7 @@ use super::commands::Cli;
 use super::flags::{foreign, switch};
 use super::output::{self, ProgressMode};
 use super::{USAGE, usage_code};
+use crate::disk::stream::Stderr;
 use crate::error::Error;
 use crate::secret;
 
@@ -86,13 +87,19 @@ fn is_shown(flag: &str, verb: Option<&str>) -> bool {
     let program = Cli::command();
     let command = verb.and_then(|verb| program.find_subcommand(verb)).unwrap_or(&program);
     let name = flag.trim_start_matches('-').split(['=', ' ', '[']).next().unwrap_or_default();
-    let mut own = command.get_arguments();
-    own.any(|argument| argument.get_long() == Some(name) && !argument.is_hide_set())
+    // Those of the program itself are every command's.
+    let mut all = command.get_arguments().chain(program.get_arguments());
+    all.any(|argument| argument.get_long() == Some(name) && !argument.is_hide_set())
 }
 
 /// Prints the message of the parser: help and versions to stdout, mistakes to stderr. What it quotes has no
 /// users and queries of addresses.
 fn show(mut error: clap::Error, arguments: &[OsString], verb: Option<&str>) -> ExitCode {
+    let is_missing = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_missing && let Some(help) = help(arguments) {
+        let _ = Stderr.write_all(help.render().to_string().as_bytes());
+        return ExitCode::from(usage_code(verb));
+    }
     if error.kind() == ErrorKind::DisplayHelp {
         error = help(arguments).unwrap_or(error);
     }
@@ -113,7 +120,7 @@ fn show(mut error: clap::Error, arguments: &[OsString], verb: Option<&str>) -> E
     // A closed pipe is no reason to fail: whoever reads has read enough.
     let _ = if error.use_stderr() {
         let text = without_values_of_switches(&error.render().to_string());
-        std::io::stderr().lock().write_all(text.as_bytes())
+        Stderr.write_all(text.as_bytes())
     } else {
         error.print()
     };
@@ -121,10 +128,12 @@ fn show(mut error: clap::Error, arguments: &[OsString], verb: Option<&str>) -> E
     ExitCode::from(if code == USAGE { usage_code(verb) } else { code })
 }
 
-/// The help that was asked for, in which switches stand without a value.
+/// The help that was asked for, or is shown where a command is missing, in which switches stand without a
+/// value.
 fn help(arguments: &[OsString]) -> Option<clap::Error> {
     let is_help = |word: &&OsString| *word == "--help" || *word == "-h";
-    let asked = arguments.iter().find(is_help)?;
+    let short = OsString::from("-h");
+    let asked = arguments.iter().find(is_help).unwrap_or(&short);
     let others = arguments.iter().filter(|word| !is_help(word));
     let program = switch::with_values(Cli::command()).ignore_errors(true);
     let matches = program.try_get_matches_from(others).ok()?;

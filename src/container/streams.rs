@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::log::{Lines, Log, Stream};
 use super::terminal::{RawMode, input_is_terminal};
+use crate::disk::stream::write_all;
 use crate::error::{Cannot as _, Result};
 use crate::sandbox::{Child, Streams};
 
@@ -196,19 +197,6 @@ fn carry_input(to: &OwnedFd, end: Option<u8>) {
             _ => return,
         }
     }
-}
-
-/// Writes everything, also to a descriptor that somebody made non-blocking.
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(to, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => await_one(to, PollFlags::OUT),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn await_one(fd: BorrowedFd<'_>, what: PollFlags) {

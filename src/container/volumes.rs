@@ -78,8 +78,9 @@ impl Volume {
         let mut kind = "volume";
         let (mut source, mut target, mut access) = (None, None, Access::ReadWrite);
         let (mut size_bytes, mut mode) = (None, TMPFS_MODE);
-        for field in text.split(',') {
-            match field.split_once('=').unwrap_or((field, "true")) {
+        let fields = literal::fields(text).ok_or_else(|| wrong("its quotes do not match"))?;
+        for field in &fields {
+            match field.split_once('=').unwrap_or((field.as_str(), "true")) {
                 ("type", value) => kind = value,
                 ("source" | "src", value) => source = Some(PathBuf::from(value)),
                 ("target" | "destination" | "dst", value) => {
@@ -205,6 +206,8 @@ mod tests {
         let Volume::Host { access: Access::ReadOnly, make: false, .. } = bind else {
             panic!("{bind:?}")
         };
+        let comma = Volume::mount(r#"type=bind,"source=/a,b",target=/x"#).unwrap();
+        assert!(matches!(comma, Volume::Host { source, .. } if source == Path::new("/a,b")));
         let tmpfs = |size_bytes, mode| Volume::Tmpfs { target: "/t".to_owned(), size_bytes, mode };
         assert_eq!(Volume::tmpfs("/t").unwrap(), tmpfs(None, 0o1777));
         assert_eq!(Volume::tmpfs("/t:size=64m,mode=700").unwrap(), tmpfs(Some(64 << 20), 0o700));
@@ -213,6 +216,8 @@ mod tests {
         for bad in ["t", "/t:sise=1", "/t:size=x", "/t:mode=9"] {
             assert!(Volume::tmpfs(bad).is_err(), "{bad}");
         }
+        let quote = Volume::mount(r#"type=bind,"source=/a"b,target=/x"#).unwrap_err().to_string();
+        assert!(quote.contains("quotes do not match"), "{quote}");
         for bad in ["", "type=bind,target=/b", "type=nfs,target=/b", "source=x,target=/b", "x=y"] {
             assert!(Volume::mount(bad).is_err(), "{bad}");
         }

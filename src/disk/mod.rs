@@ -7,6 +7,7 @@
 
 mod result;
 mod room;
+pub mod stream;
 mod unfinished;
 
 use std::io::{self, Read as _};

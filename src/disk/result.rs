@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::{Unfinished, is_descriptor, refusal};
+use super::{Unfinished, is_descriptor, refusal, stream};
 
 /// A file for a result, ready before the result is known: that it cannot be written is told before
 /// anything is done that stays.
@@ -96,7 +97,7 @@ impl WrittenResult {
     /// Puts the result into its place.
     pub fn show(self) -> io::Result<()> {
         match self.0 {
-            Target::Opened(mut file) => file.write_all(&self.1),
+            Target::Opened(file) => Ok(stream::write_all(file.as_fd(), &self.1)?),
             Target::Replaced { unfinished, path } => unfinished.persist(&path),
         }
     }

@@ -31,8 +31,17 @@ pub struct Table {
     pub shares_caches: bool,
     /// The time that is written wherever one is needed, in seconds since 1970.
     pub time: i64,
-    /// Whether a failed step ends in a shell.
-    pub shell_on_failure: bool,
+    /// What comes of a step that fails.
+    pub on_failure: OnFailure,
+}
+
+/// What comes of a step that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The build ends, with this as the user's next move.
+    End(Option<&'static str>),
+    /// The build ends in a shell where the step failed.
+    Shell,
 }
 
 /// What a secret is.

@@ -51,7 +51,7 @@ pub use backend::{Backend, Entry};
 pub use basis::Basis;
 pub use cancel::CancelToken;
 pub use execute::{
-    Execute, InPart, Inputs, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
+    Execute, InPart, Inputs, OnFailure, OpError, Part, Prepared, Provider, Run, SecretSource, Table,
 };
 pub use materials::Materials;
 pub use notebook::Place;

@@ -13,7 +13,7 @@ use super::shell::{self, Failed, FirstFailed};
 use super::{Chosen, Executor, files, go_cache, go_modules, host};
 use crate::blocking::blocking_or;
 use crate::engine::op::{self, Action, ExecOp};
-use crate::engine::{Executed, Guard, Inputs, Op, OpError, Prepared, ReadFile, Run};
+use crate::engine::{Executed, Guard, Inputs, OnFailure, Op, OpError, Prepared, ReadFile, Run};
 use crate::error::{Error, Result};
 use crate::rootfs::Fork;
 use crate::sandbox::{Access, Exit, LowPorts, Network, Root, Spec, Stub};
@@ -93,10 +93,8 @@ impl Exec {
         let foreign = (!op.platform.satisfies(tools.host())).then(|| op.platform.to_string());
         let chosen = isolated.chosen.clone();
         let guards = std::mem::take(&mut mounted.guards);
-        let shell = self
-            .inputs
-            .table
-            .shell_on_failure
+        let on_failure = self.inputs.table.on_failure;
+        let shell = (on_failure == OnFailure::Shell)
             .then(|| Shell { command: op.shell.clone(), failed: executor.failed.clone() });
         let links = std::mem::take(&mut mounted.links);
         let store = tools.transport.store.clone();
@@ -106,7 +104,8 @@ impl Exec {
             let fork = rootfs.fork_in_place()?;
             let links = fork.link(&links)?;
             let spec = Spec { root: fork.root(), ..spec };
-            Execution { chosen, spec, run, shell, foreign, links, store }.run(fork, guards)
+            Execution { chosen, spec, run, shell, on_failure, foreign, links, store }
+                .run(fork, guards)
         });
         let executed: Result<Executed> = executed.await;
         let with_caches = mounted.with_caches;
@@ -162,6 +161,7 @@ struct Execution {
     run: Run,
     /// The shell that a failure ends in.
     shell: Option<Shell>,
+    on_failure: OnFailure,
     /// The platform of the command, where it is not this machine's.
     foreign: Option<String>,
     /// What was made in the fork to lead to mounts.
@@ -208,8 +208,10 @@ impl Execution {
                  GONDOLA_HOME to a folder on another disk",
                 self.store.root().display()
             )),
-            _ if self.shell.is_some() => error,
-            _ => error.hint("--shell-on-failure opens a shell where it failed"),
+            _ => match self.on_failure {
+                OnFailure::End(Some(next_move)) => error.hint(next_move),
+                OnFailure::End(None) | OnFailure::Shell => error,
+            },
         }
     }
 }

@@ -52,13 +52,11 @@ impl Content {
     /// Stands for the regular file at `path`, with the size that it has now.
     pub fn from_file(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let metadata = fs_err::metadata(&path).cannot(|| "put a file into a layer")?;
+        let action = || format!("read the file {}", path.display());
+        let metadata = fs_err::metadata(&path).cannot(action)?;
         // What is read is no link: one that is named is followed here, once.
-        let path = if path.is_symlink() {
-            fs_err::canonicalize(path).cannot(|| "put a file into a layer")?
-        } else {
-            path
-        };
+        let real = path.is_symlink().then(|| fs_err::canonicalize(&path)).transpose();
+        let path = real.cannot(action)?.unwrap_or(path);
         disk::expect_regular(&metadata, u64::MAX).map_err(|error| {
             let action = format!("put {} into a layer as a file", path.display());
             Error::new(ErrorKind::Invalid, action).because(error)

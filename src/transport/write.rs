@@ -9,6 +9,7 @@ use super::location::is_stream;
 use super::push::push as push_images;
 use super::watch::{Watch, blocking};
 use super::{Context, Location, RefName, assemble, fetch_blobs, layout, load, store};
+use crate::disk::stream::Stdout;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::image::TaggedArtifact;
 use crate::oci::{Compression, Reference};
@@ -123,7 +124,7 @@ async fn write_archive(
     blocking(move |watch| {
         let progress = |bytes| step(&task, watch, bytes);
         if is_stream(&file) {
-            archive::to_writer(&export, std::io::stdout().lock(), &progress)
+            archive::to_writer(&export, Stdout, &progress)
                 .cannot(|| "write the archive to standard output")?;
         } else {
             archive::to_file(&export, &file, &progress)?;

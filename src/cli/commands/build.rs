@@ -10,7 +10,7 @@ use crate::cli::flags::table::FrontEnd;
 use crate::cli::flags::typed::Noted;
 use crate::cli::id_range::{Need, of_root};
 use crate::cli::output::plan;
-use crate::cli::session::{Session, check_streams, print, print_lines};
+use crate::cli::session::{Session, check_stdout, check_streams, print, print_lines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline;
 use crate::sandbox::{Isolation, Preference};
@@ -48,6 +48,7 @@ async fn build(
 ) -> Result<()> {
     let args = &build.args;
     check_streams(&args.result.output)?;
+    check_stdout()?;
     // Before anything is built: bad input changes nothing.
     let keep = session.environment.store_keep()?;
     if args.result.dry_run {

@@ -14,7 +14,7 @@ use crate::cli::flags::typed::Noted;
 use crate::cli::id_range::{Need, of_root};
 use crate::cli::limits;
 use crate::cli::output::{ProgressMode, plan};
-use crate::cli::session::{Session, print, print_lines};
+use crate::cli::session::{Session, check_stdout, print, print_lines};
 use crate::error::{Cannot as _, ErrorKind, Result};
 use crate::image::TaggedArtifact;
 use crate::oci::PlatformSet;
@@ -60,6 +60,7 @@ async fn build(
     isolation: Option<Isolation>,
 ) -> Result<()> {
     let keep = session.environment.store_keep()?;
+    check_stdout()?;
     if args.args.dryrun == Some(true) {
         session.leave_store()?;
     }
@@ -69,7 +70,11 @@ async fn build(
     }
     let certificates = certificates(&build.registries)?;
     let engine = BuildContext {
-        transport: transport(session, (&build.registries, &build.credentials), &certificates)?,
+        transport: transport(
+            session,
+            (&build.registries, &build.credentials),
+            certificates.as_ref(),
+        )?,
         ..session.build_context()?
     };
     if build.purpose == Purpose::Plan {
@@ -86,9 +91,10 @@ async fn build(
 
 /// Pushes an image that was built before.
 async fn push(session: &Session, args: Noted<KanikoArgs>) -> Result<()> {
+    check_stdout()?;
     let push = kaniko::push::read(session, &args)?;
     let certificates = certificates(&push.registries)?;
-    let context = transport(session, (&push.registries, &push.credentials), &certificates)?;
+    let context = transport(session, (&push.registries, &push.credentials), certificates.as_ref())?;
     let artifact = transport::read(&push.image, &PlatformSet::All, &context).await?;
     let digest = artifact.digest().clone();
     let named = TaggedArtifact { artifact, references: push.destinations.clone() };
@@ -109,7 +115,10 @@ fn make_folders(files: &KanikoFiles) -> Result<()> {
 }
 
 /// A folder like docker's `certs.d` with what was named for single registries.
-fn certificates(registries: &Registries) -> Result<TempDir> {
+fn certificates(registries: &Registries) -> Result<Option<TempDir>> {
+    if registries.certificates.is_empty() && registries.client_certificates.is_empty() {
+        return Ok(None);
+    }
     let all = tempfile::tempdir().cannot(|| "make a folder for certificates")?;
     let put = |host: &str, file: &Path, name: &str| -> Result<()> {
         let folder = all.path().join(host);
@@ -127,14 +136,14 @@ fn certificates(registries: &Registries) -> Result<TempDir> {
         put(host, &files.certificate, "client.cert")?;
         put(host, &files.key, "client.key")?;
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// The store, and a client that speaks to registries as kaniko's flags say.
 fn transport(
     session: &Session,
     (registries, places): (&Registries, &CredentialPlaces),
-    certificates: &TempDir,
+    certificates: Option<&TempDir>,
 ) -> Result<transport::Context> {
     let mut options = session.registry_options()?;
     options.credentials = places.credentials(&session.environment.variables);
@@ -142,7 +151,7 @@ fn transport(
     if registries.insecure_pull {
         options.insecure.push("*".to_owned());
     }
-    options.certificate_dirs.insert(0, certificates.path().to_owned());
+    options.certificate_dirs.splice(0..0, certificates.map(|folder| folder.path().to_owned()));
     options.mirrors = registries.mirrors.clone().over(options.mirrors);
     if let Some(attempts) = registries.attempts {
         options.retry.attempts = attempts;

@@ -4,11 +4,13 @@ use super::Runs;
 use crate::sandbox::Isolation;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::cli::environment;
 use crate::cli::session::Session;
 use crate::container::{Entry, Selection, Stream, read_log};
+use crate::disk::stream::{Stderr, Stdout};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::literal;
 
@@ -71,8 +73,8 @@ impl Shown {
     /// Writes an entry to the stream that it came from.
     fn write(&mut self, entry: &Entry) -> Result<()> {
         let (index, written) = match entry.stream {
-            Stream::Output => (0, self.write_to(0, entry, &mut std::io::stdout().lock())),
-            Stream::Error => (1, self.write_to(1, entry, &mut std::io::stderr().lock())),
+            Stream::Output => (0, self.write_to(0, entry, Stdout)),
+            Stream::Error => (1, self.write_to(1, entry, Stderr)),
         };
         self.begun[index] = !entry.text.ends_with(b"\n");
         match written {
@@ -87,8 +89,9 @@ impl Shown {
         &self,
         stream: usize,
         entry: &Entry,
-        out: &mut dyn std::io::Write,
+        out: impl std::io::Write,
     ) -> std::io::Result<()> {
+        let mut out = std::io::BufWriter::new(out);
         if self.timestamps && !self.begun[stream] {
             write!(out, "{:.9} ", entry.time)?;
         }

@@ -23,6 +23,7 @@ use crate::cli::output::ProgressMode;
 use crate::cli::proxies;
 use crate::cli::session::Session;
 use crate::dockerfile::convert::{CacheRepository, ContextSource, FileSource, Recipe};
+use crate::engine::OnFailure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::golang;
 use crate::layer::Encoding;
@@ -292,7 +293,7 @@ fn source(
         now: input::now(environment),
         manifest_format,
         layers,
-        shell_on_failure: false,
+        on_failure: OnFailure::End(None),
     };
     Ok(DockerfileSource { recipe, execute_in: BTreeSet::new(), cache, name, packaging })
 }

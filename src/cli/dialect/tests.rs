@@ -1,4 +1,4 @@
-//! What a program's name says, and what each flag of each table really does.
+//! What each flag of each table really does.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -40,23 +40,6 @@ pub(super) fn session(environment: Environment) -> Session {
     let matches = Cli::command().get_matches_from(["gondola", "version"]);
     let global = Cli::from_arg_matches(&matches).unwrap().global;
     Session::new("build".to_owned(), global, environment, None)
-}
-
-#[test]
-fn a_program_called_executor_takes_kanikos_flags() {
-    let cases: [(&[&str], &[&str]); 8] = [
-        (&["/kaniko/executor", "--no-push"], &["/kaniko/executor", "kaniko", "--no-push"]),
-        (&["executor"], &["executor", "kaniko"]),
-        (&["executor", "version"], &["executor", "version"]),
-        (&["executor", "login", "r"], &["executor", "login", "r"]),
-        (&["executor", "push", "a"], &["executor", "kaniko", "push", "a"]),
-        (&["gondola", "kaniko", "login", "r"], &["gondola", "login", "r"]),
-        (&["gondola", "build"], &["gondola", "build"]),
-        (&[], &["gondola"]),
-    ];
-    for (given, expected) in cases {
-        assert_eq!(arguments(given.iter().map(OsString::from).collect()), expected);
-    }
 }
 
 /// A folder with a package, a program and a Dockerfile.

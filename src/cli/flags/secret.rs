@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{fields, refuse};
+use super::refuse;
 use crate::cli::environment::Environment;
 use crate::disk;
 use crate::dockerfile::convert::SecretSource;
 use crate::error::{Cannot as _, Error, Result};
+use crate::literal;
 use crate::progress::Reporter;
 
 /// A secret as it is typed.
@@ -49,7 +50,7 @@ pub fn all(
 /// an id alone stands for the variable of that name where it is set, else for the file.
 fn parse(environment: &Environment, text: &str) -> Result<Typed> {
     let (mut id, mut file, mut variable, mut is_variable) = (None, None, None, false);
-    for field in fields(text).ok_or_else(|| wrong("its quotes do not match"))? {
+    for field in literal::fields(text).ok_or_else(|| wrong("its quotes do not match"))? {
         let Some((key, value)) = field.split_once('=') else {
             return Err(wrong("a part of it is no KEY=VALUE"));
         };

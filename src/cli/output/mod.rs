@@ -33,6 +33,7 @@ pub use self::plain::Plain;
 pub use self::quiet::Quiet;
 pub use self::timings::{About, Timings};
 use super::environment;
+use crate::disk::stream::Stderr;
 use crate::error::Error;
 use crate::progress::{Event, Progress};
 
@@ -98,7 +99,7 @@ pub fn view(
     env: &BTreeMap<String, String>,
     clock: Clock,
 ) -> Arc<dyn View> {
-    let out = Lines::new(std::io::stderr());
+    let out = Lines::new(Stderr);
     match mode.decide(stderr_is_terminal, env) {
         ProgressMode::Tty => Arc::new(Bars::on_stderr(Paint::from_env(env), clock, out)),
         ProgressMode::Json => Arc::new(Json::new(clock, out)),

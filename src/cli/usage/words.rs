@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, CommandFactory as _};
 
 use crate::cli::commands::Cli;
+use crate::cli::flags::spelling::{spellings, takes_value};
 use crate::cli::flags::{foreign, switch};
 use crate::error::Error;
 
@@ -37,19 +38,6 @@ fn flags_with_values(arguments: &[OsString]) -> BTreeSet<String> {
         below = below.and_then(|(_, matches)| matches.subcommand());
     }
     found
-}
-
-/// Whether the word behind a flag is its value.
-fn takes_value(flag: &Arg) -> bool {
-    let takes = matches!(flag.get_action(), ArgAction::Set | ArgAction::Append);
-    takes && !flag.is_positional() && !flag.is_require_equals_set()
-}
-
-fn spellings(flag: &Arg) -> Vec<String> {
-    let long = flag.get_long().into_iter().chain(flag.get_all_aliases().unwrap_or_default());
-    let short =
-        flag.get_short().into_iter().chain(flag.get_all_short_aliases().unwrap_or_default());
-    long.map(|name| format!("--{name}")).chain(short.map(|letter| format!("-{letter}"))).collect()
 }
 
 /// The arguments with a value that begins with a dash and a digit behind the equals sign of its flag: the

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::context::GitSource;
-use crate::engine::{SecretSource, SolveOptions, StepKind, Table};
+use crate::engine::{OnFailure, SecretSource, SolveOptions, StepKind, Table};
 use crate::layer::{Encoding, TreePath};
 use crate::oci::{MediaType, Platform, Repository};
 use crate::sandbox::{Limit, Network};
@@ -147,8 +147,8 @@ pub struct Recipe {
     pub manifest_format: Option<MediaType>,
     /// Which layers become of what steps add.
     pub layers: LayerChoice,
-    /// Whether a failed step ends in a shell.
-    pub shell_on_failure: bool,
+    /// What comes of a step that fails.
+    pub on_failure: OnFailure,
 }
 
 /// Which layers become of what steps add to the base.
@@ -218,7 +218,7 @@ impl Job {
             scope,
             shares_caches: self.shares_caches,
             time: self.time(),
-            shell_on_failure: self.recipe.shell_on_failure,
+            on_failure: self.recipe.on_failure,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::cli::flags::{self, context, pair};
 use crate::cli::proxies;
 use crate::cli::session::Session;
 use crate::dockerfile::convert::{CacheRepository, ContextSource, FileSource, LayerChoice, Recipe};
+use crate::engine::OnFailure;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 use crate::golang;
 use crate::pipeline::{DockerfileSource, Packaging};
@@ -46,7 +47,11 @@ pub fn source(session: &Session, args: &BuildArgs) -> Result<DockerfileSource> {
         now: input::now(environment),
         manifest_format: None,
         layers: LayerChoice::default(),
-        shell_on_failure: own.shell_on_failure,
+        on_failure: if own.shell_on_failure {
+            OnFailure::Shell
+        } else {
+            OnFailure::End(Some("--shell-on-failure opens a shell where it failed"))
+        },
     };
     Ok(DockerfileSource {
         recipe,
