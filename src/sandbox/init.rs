@@ -106,7 +106,8 @@ fn serve(
     let (mut refusals, refuse) = io::pipe().at(Stage::Helper, action)?;
     let fakeroot =
         prepared.map(|table| FakerootSetup::prepare(table, &identity)).transpose()?.flatten();
-    let procfs = staging.map(|staging| procfs::Server::prepare(staging, &identity));
+    let procfs = staging
+        .map(|staging| procfs::Server::prepare(staging, &identity, exec::kept_capabilities(&job)));
     let procfs = procfs.transpose()?;
     let exec = Exec {
         job: &job,
