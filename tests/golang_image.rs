@@ -10,36 +10,39 @@ use std::process::Command;
 use fs_err as fs;
 use gondola::oci::Digest;
 use support::{GolangImage, HttpServer, Need, Registry, Run, Sandbox, archive, go, need};
-use support::{program, root, run};
+use support::{Namespaces, program, root, run, without_landlock};
 
 /// Variables that hold no Go, and what the program needs.
 fn without_go(sandbox: &mut Sandbox) {
     sandbox.set("PATH", "/usr/bin:/bin").unset("GOCACHE").unset("GOMODCACHE");
 }
 
-/// The folder of a store that holds the caches of these tests.
-fn caches(store: &Path) -> PathBuf {
+/// GOCACHE of an image's Go in a store, in the scope of these tests.
+fn build_cache(store: &Path, image: &Digest) -> PathBuf {
     let scope = gondola::store::CacheScope::named("tests").unwrap();
-    store.join("go").join(scope.name().unwrap().as_str())
+    let store = gondola::store::Store::open(store).unwrap();
+    let of_scope = gondola::cache::gocache::GoCache::of_scope(&store, &scope).unwrap();
+    of_scope.of_image(image).build_cache()
 }
 
-/// Has the store's GOCACHE be this machine's, where the standard library is compiled already.
-fn share_cache(sandbox: &mut Sandbox) {
+/// Has GOCACHE of an image in a store be this machine's, where the standard library is compiled already.
+fn share_cache(sandbox: &mut Sandbox, store: &Path, image: &Digest) {
     let Some(cache) = sandbox.environment().get("GOCACHE").cloned() else { return };
-    sandbox.set("GONDOLA_CACHE_SCOPE", "tests");
     fs::create_dir_all(&cache).unwrap();
-    fs::create_dir_all(caches(&sandbox.store())).unwrap();
-    std::os::unix::fs::symlink(cache, caches(&sandbox.store()).join("build")).unwrap();
+    let link = build_cache(store, image);
+    fs::create_dir_all(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(cache, link).unwrap();
 }
 
 /// A sandbox without Go, and the layout of an image that has this machine's.
 fn bench() -> Need<(Sandbox, PathBuf)> {
     let image = GolangImage::of_this_machine()?;
     let mut sandbox = Sandbox::new();
-    share_cache(&mut sandbox);
+    sandbox.set("GONDOLA_CACHE_SCOPE", "tests");
+    let (layout, store) = (sandbox.path("golang"), sandbox.store());
+    let image = image.write(&layout);
+    share_cache(&mut sandbox, &store, &image);
     without_go(&mut sandbox);
-    let layout = sandbox.path("golang");
-    image.write(&layout);
     Ok((sandbox, layout))
 }
 
@@ -184,13 +187,16 @@ fn a_tag_is_looked_up_once_and_again_on_demand() {
     // A store that was never there gets the locked image, not the tag's.
     let mut fresh = sandbox.command(&["build", "-t", "hello", "--go", &name]);
     fresh.current_dir(sandbox.path("hello")).env("GONDOLA_HOME", sandbox.path("store-2"));
-    let other = caches(&sandbox.path("store-2"));
-    fs::create_dir_all(&other).unwrap();
-    let shared = fs::read_link(caches(&sandbox.store()).join("build")).unwrap();
-    std::os::unix::fs::symlink(shared, other.join("build")).unwrap();
+    let other = build_cache(&sandbox.path("store-2"), &old);
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    let shared = fs::read_link(build_cache(&sandbox.store(), &old)).unwrap();
+    std::os::unix::fs::symlink(&shared, other).unwrap();
     assert_eq!(Run::of(&mut fresh).success().line(), locked.line());
     assert_eq!(registry.count("GET", "/manifests/1.26", &[200]), 1);
 
+    let moved_to = build_cache(&sandbox.store(), &new);
+    fs::create_dir_all(moved_to.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(shared, moved_to).unwrap();
     build(&sandbox, &["--go", &name, "--pull"]).success().says(&new.to_string());
     assert_eq!(lock_file(&sandbox), format!("# ours\nzzz:1@{old}\n{name}@{new}\n"));
 
@@ -239,6 +245,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 )
 
 func reached(err error) string {
@@ -253,6 +260,20 @@ func try(path string) string {
 	return reached(err)
 }
 
+// sockets says which sockets with a path can be reached: a stream, and datagrams by one of a pair.
+func sockets(stream, datagrams string) string {
+	connection, err := net.Dial("unix", stream)
+	if err == nil {
+		connection.Close()
+	}
+	said := reached(err)
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_DGRAM, 0)
+	if err == nil {
+		err = syscall.Sendto(pair[0], []byte("x"), 0, &syscall.SockaddrUnix{Name: datagrams})
+	}
+	return said + "," + reached(err)
+}
+
 func main() {
 	text, _ := os.ReadFile(os.Getenv("GOROOT") + "/ask")
 	ask := strings.Fields(string(text))
@@ -260,8 +281,8 @@ func main() {
 	if err == nil {
 		connection.Close()
 	}
-	report := fmt.Sprintf("network=%s netrc=%s other=%s source=%s private=%q token=%q\n",
-		reached(err), try(ask[1]), try(ask[2]), try("go.mod"),
+	report := fmt.Sprintf("network=%s netrc=%s other=%s source=%s sockets=%s keys=%s hosts=%s private=%q token=%q\n",
+		reached(err), try(ask[1]), try(ask[2]), try("go.mod"), sockets(ask[3], ask[4]), try("/etc/shadow"), try("/etc/hosts"),
 		os.Getenv("GOPRIVATE"), os.Getenv("TOKEN"))
 	cache, modules := os.Getenv("GOCACHE")+"/told", os.Getenv("GOMODCACHE")+"/told"
 	if os.Getenv("GOPROXY") != "off" {
@@ -298,7 +319,11 @@ fn network_and_credentials_are_there_while_modules_are_fetched_and_never_else() 
     let netrc = sandbox.home().join(".netrc");
     fs::write(&netrc, "machine example.com login me password secret\n").unwrap();
     let other = sandbox.write("other", "not a source");
-    let ask = format!("{} {} {}", registry.host(), netrc.display(), other.display());
+    let (stream, datagrams) = (sandbox.path("stream"), sandbox.path("datagrams"));
+    let _stream = std::os::unix::net::UnixListener::bind(&stream).unwrap();
+    let _datagrams = std::os::unix::net::UnixDatagram::bind(&datagrams).unwrap();
+    let files = [&netrc, &other, &stream, &datagrams].map(|path| path.display().to_string());
+    let ask = format!("{} {}", registry.host(), files.join(" "));
     let layer = archive(&[
         ("usr/local/go/VERSION", 0o644, b"go1.99.0\n"),
         ("usr/local/go/bin/go", 0o755, &fs::read(&binary).unwrap()),
@@ -310,16 +335,103 @@ fn network_and_credentials_are_there_while_modules_are_fetched_and_never_else() 
     sandbox.set("GOPRIVATE", "example.com").set("TOKEN", "secret").unset("GOPROXY");
 
     let run = build(&sandbox, &["--go", "oci:../golang"]).code(1);
-    let offline = "network=no netrc=no other=no source=yes private=\"\" token=\"\"";
+    let offline = "network=no netrc=no other=no source=yes sockets=no,no keys=no hosts=no private=\"\" token=\"\"";
     for line in [
         format!("build: {offline}"),
-        "fetch: network=yes netrc=yes other=no source=yes private=\"example.com\" token=\"\""
+        "fetch: network=yes netrc=yes other=no source=yes sockets=no,no keys=no hosts=yes private=\"example.com\" token=\"\""
             .to_owned(),
         format!("again: {offline}"),
         "build writes modules=no sources=no counts=off".to_owned(),
     ] {
         assert!(run.stderr.contains(&line), "no {line} in {}", run.stderr);
     }
+}
+
+/// A toolchain that reads and writes its caches, and never builds anything.
+const POISONER: &str = r#"
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	name, _ := os.ReadFile(os.Getenv("GOROOT") + "/name")
+	for _, cache := range []string{os.Getenv("GOCACHE"), os.Getenv("GOMODCACHE")} {
+		found, _ := os.ReadFile(cache + "/planted")
+		err := os.WriteFile(cache+"/planted", name, 0o644)
+		fmt.Fprintf(os.Stderr, "%s found %q, writes: %t\n", name, found, err == nil)
+	}
+	_, err := os.Create(os.Getenv("GOROOT") + "/planted")
+	fmt.Fprintf(os.Stderr, "%s changes itself: %t\n", name, err == nil)
+	os.Exit(1)
+}
+"#;
+
+#[test]
+fn what_one_image_s_go_leaves_in_its_caches_no_other_one_finds() {
+    let go = need!(go());
+    let mut sandbox = Sandbox::new();
+    let source = sandbox.write("poisoner/main.go", POISONER);
+    let binary = sandbox.path("poisoner/go");
+    let mut compile = Command::new(go);
+    compile.envs(sandbox.environment()).env("CGO_ENABLED", "0");
+    compile.args(["build", "-o"]).arg(&binary).arg(source);
+    Run::of(&mut compile).success();
+    for name in ["one", "other"] {
+        let layer = archive(&[
+            ("usr/local/go/VERSION", 0o644, b"go1.99.0\n"),
+            ("usr/local/go/bin/go", 0o755, &fs::read(&binary).unwrap()),
+            ("usr/local/go/name", 0o644, name.as_bytes()),
+        ]);
+        let layer = sandbox.write(&format!("{name}.tar"), layer);
+        GolangImage::with_layer(layer).write(&sandbox.path(name));
+    }
+    sandbox.go_module("hello", "hi");
+    without_go(&mut sandbox);
+    // All of them in one scope.
+    sandbox.set("GONDOLA_CACHE_SCOPE", "tests");
+    let one = build(&sandbox, &["--go", "oci:../one"]).code(1);
+    assert!(one.stderr.contains("one found \"\", writes: true"), "{}", one.stderr);
+    assert!(one.stderr.contains("one changes itself: false"), "{}", one.stderr);
+    let again = build(&sandbox, &["--go", "oci:../one"]).code(1);
+    assert!(again.stderr.contains("one found \"one\""), "{}", again.stderr);
+    let other = build(&sandbox, &["--go", "oci:../other"]).code(1);
+    assert!(other.stderr.contains("other found \"\", writes: true"), "{}", other.stderr);
+    assert!(!other.stderr.contains("found \"one\""), "{}", other.stderr);
+}
+
+#[test]
+fn without_landlock_an_image_s_go_runs_in_a_namespace_or_not_at_all() {
+    need!(root("building in namespaces"));
+    let (sandbox, _) = need!(bench());
+    sandbox.go_module("hello", "hi");
+    let arguments = ["--go", "oci:../golang", "--no-cache"];
+    let expect = build(&sandbox, &arguments).success();
+    if sandboxes(&sandbox) != ["toolchain"] {
+        let inside = without_landlock(Namespaces::Allowed, || build(&sandbox, &arguments));
+        assert_eq!(inside.success().line(), expect.line());
+    }
+    // Of a store that knows nothing of earlier trials.
+    let other = sandbox.path("other-store");
+    let without = |arguments: &[&str]| {
+        let mut command = sandbox.command(&["build", "-t", "hello"]);
+        command.args(arguments).current_dir(sandbox.path("hello")).env("GONDOLA_HOME", &other);
+        without_landlock(Namespaces::Refused, || Run::of(&mut command))
+    };
+    let refused = without(&arguments).code(1).says("no Landlock to confine its Go by");
+    assert!(refused.stderr.contains("hint: "), "{}", refused.stderr);
+    // Whoever says so accepts it.
+    let accepted = without(&[&arguments[..], &["--sandbox", "toolchain"]].concat());
+    assert_eq!(accepted.success().line(), expect.line());
+    let doctor = without_landlock(Namespaces::Refused, || sandbox.gondola(&["doctor", "--json"]));
+    let findings: serde_json::Value = serde_json::from_str(&doctor.success().stdout).unwrap();
+    let mut findings = findings.as_array().unwrap().iter();
+    let finding = findings.find(|finding| finding["isolation"] == "toolchain").unwrap();
+    assert_eq!(finding["works"], false, "{finding}");
+    assert!(finding["reason"].as_str().unwrap().contains("no Landlock"), "{finding}");
+    assert!(finding["fix"].as_str().unwrap().contains("--sandbox toolchain"), "{finding}");
 }
 
 /// Serves the module `example.com/dep` as a proxy does.
@@ -392,7 +504,7 @@ fn modules_are_fetched_where_they_are_missing_and_kept() {
 fn toolchains_and_their_caches_are_counted_and_pruned() {
     let (sandbox, _) = need!(bench());
     // A cache of its own: this test removes it.
-    fs::remove_file(caches(&sandbox.store()).join("build")).unwrap();
+    fs::remove_dir_all(sandbox.store().join("go")).unwrap();
     sandbox.write("hello/go.mod", "module example.com/hello\n\ngo 1.21\n");
     sandbox.write("hello/main.go", "package main\n\nfunc main() {}\n");
     let built = build(&sandbox, &["--go", "oci:../golang"]).success();

@@ -13,8 +13,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 use serde_json::Value;
 use support::{
-    Docker, GolangImage, HttpServer, LOCKED_DOWN, Need, Run, Sandbox, Stored, go, need, program,
-    root, run,
+    Docker, GolangImage, HttpServer, LOCKED_DOWN, Namespaces, Need, Run, Sandbox, Stored, go, need,
+    program, root, run, without_landlock,
 };
 
 /// Steps that only move files, on a base with users, links and hard links.
@@ -297,7 +297,7 @@ fn go_commands_give_the_same_layers_without_a_sandbox() {
 }
 
 /// Steps that are not executed without a sandbox, with words of why and of what to do.
-const REFUSED: [(&str, &str, &str); 18] = [
+const REFUSED: [(&str, &str, &str); 20] = [
     ("RUN go build", "without -trimpath", "help: go build -trimpath"),
     ("RUN go build -trimpath -o $OUT", "$ takes a shell", "help: write the value"),
     ("RUN go build -trimpath; ls", "';' takes a shell", "help: write words"),
@@ -327,6 +327,16 @@ const REFUSED: [(&str, &str, &str); 18] = [
     ("WORKDIR /\nRUN go build -trimpath", "/ is the whole image", "help: WORKDIR /src"),
     ("RUN <<EOF\ngo version\ngo env\nEOF", "a second line takes a shell", "help: write words"),
     ("ENV GOPROXY=file:///p\nRUN go mod download", "GOPROXY names a folder", "help: name a server"),
+    (
+        "COPY <<EOF go.mod\nmodule m\n\ngo 1.21\n\nreplace x => /far/y\nEOF\nRUN go build -trimpath",
+        "/app/go.mod:5 leads to /far/y, which is another folder on this machine",
+        "help: write ../far/y there",
+    ),
+    (
+        "COPY <<EOF go.work\ngo 1.21\nuse .\nuse ../../../far/y\nEOF\nRUN go build -trimpath",
+        "/app/go.work:3 leads to ../../../far/y, above the root",
+        "help: write ../far/y there",
+    ),
     ("RUN ls /", "--sandbox toolchain asks for none", "help: --sandbox auto"),
 ];
 
@@ -354,6 +364,47 @@ fn other_steps_are_refused_with_what_to_do() {
     arguments.extend(["--sandbox=toolchain", "ctx"]);
     // Without a package of C code it does not matter.
     sandbox.gondola(&arguments).success();
+}
+
+#[test]
+fn links_that_lead_out_by_way_of_others_are_refused() {
+    need!(root("making a base"));
+    let sandbox = Sandbox::new();
+    need!(make_bases(&sandbox));
+    sandbox.write("ctx/go.mod", "module example.com/hello\n\ngo 1.21\n");
+    sandbox.write("ctx/main.go", "package main\n\nfunc main() {}\n");
+    fs::create_dir(sandbox.path("ctx/a")).unwrap();
+    std::os::unix::fs::symlink("..", sandbox.path("ctx/a/up")).unwrap();
+    // By their texts both stay in the folder.
+    std::os::unix::fs::symlink("a/up/../etc/passwd", sandbox.path("ctx/more.go")).unwrap();
+    sandbox
+        .write("cases/it", "FROM golang\nWORKDIR /app\nCOPY . .\nRUN go build -trimpath -o /x .\n");
+    let here = contexts("");
+    let mut arguments = arguments("cases/it", "oci:out", &here);
+    arguments.extend(["--sandbox=toolchain", "ctx"]);
+    let refused = sandbox.gondola(&arguments).code(1);
+    let refused = refused.says("cannot use /app/more.go: it leads to a/up/../etc/passwd");
+    refused.says("leave the link out");
+    fs::remove_file(sandbox.path("ctx/more.go")).unwrap();
+    sandbox.gondola(&arguments).success();
+}
+
+#[test]
+fn without_landlock_go_commands_are_executed_only_where_that_is_asked_for() {
+    need!(root("making a base"));
+    let sandbox = Sandbox::new();
+    need!(make_bases(&sandbox));
+    write_context(&sandbox);
+    sandbox
+        .write("cases/it", "FROM golang\nWORKDIR /app\nCOPY . .\nRUN go build -trimpath -o /x .\n");
+    let here = contexts("");
+    let mut arguments = arguments("cases/it", "oci:out", &here);
+    arguments.push("ctx");
+    let refused = without_landlock(Namespaces::Refused, || sandbox.gondola(&arguments));
+    let refused = refused.code(1).says("this kernel has no Landlock").says("no sandbox: ");
+    refused.says("--sandbox toolchain, which runs it all the same");
+    arguments.push("--sandbox=toolchain");
+    without_landlock(Namespaces::Refused, || sandbox.gondola(&arguments)).success();
 }
 
 /// A program that writes the archive of a module.

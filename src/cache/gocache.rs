@@ -2,10 +2,11 @@
 //!
 //! Flags, C code and the image itself, all of which a project chooses, run code that may write there,
 //! and `go` does not check modules that are unpacked already. So neither the compiled standard library
-//! nor modules are shared between scopes, which costs each scope its first build.
+//! nor modules are shared between scopes, nor between the images of one: what one Go compiled or unpacked no
+//! other takes for its own. That costs each its first build.
 //!
 //! ```text
-//! STORE/go/<scope>/
+//! STORE/go/<scope and image>/
 //!   in-use                  locked by every build, so that nothing is removed under it;
 //!                           mtime = the last build
 //!   about                   whose it is, for people
@@ -64,6 +65,19 @@ impl GoCache {
         };
         let folder = store.place(StorePlace::GoCaches).join(name.as_str());
         Ok(Self { folder, about: Some(scope.display().to_owned()), _scratch: None })
+    }
+
+    /// That of one image's Go among those of a scope: it is somebody's program, and writes what it likes.
+    #[must_use]
+    pub fn of_image(&self, image: &Digest) -> Self {
+        let scope = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = blake3::hash(format!("{scope}\n{image}").as_bytes()).to_hex();
+        let about = |about: &String| format!("{about}, by Go of image {}", &image.hex()[..12]);
+        Self {
+            folder: self.folder.with_file_name(&name.as_str()[..32]),
+            about: self.about.as_ref().map(about),
+            _scratch: self._scratch.clone(),
+        }
     }
 
     /// The build cache.
@@ -257,6 +271,25 @@ mod tests {
         // Nothing but our own notes was left.
         assert_eq!(freed(Policy::default()), 4);
         assert!(!cache.folder.exists());
+    }
+
+    #[test]
+    fn each_image_has_caches_of_its_own_in_each_scope() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let of = |scope: &str, image: &str| {
+            let scope = CacheScope::named(scope).unwrap();
+            GoCache::of_scope(&store, &scope).unwrap().of_image(&Digest::of(image.as_bytes()))
+        };
+        let all = [of("a", "x"), of("a", "y"), of("b", "x")];
+        let folders: std::collections::BTreeSet<PathBuf> =
+            all.iter().flat_map(|cache| [cache.build_cache(), cache.modules()]).collect();
+        assert_eq!(folders.len(), 6);
+        assert_eq!(of("a", "x").modules(), all[0].modules());
+        for folder in folders {
+            let relative = folder.strip_prefix(store.root()).unwrap();
+            assert!(scope_of(relative).is_some(), "{relative:?}");
+        }
     }
 
     #[test]

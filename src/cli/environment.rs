@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use crate::config::{self, UserConfig};
 use crate::error::{Cannot, Error, ErrorKind, Result};
+use crate::golang;
 use crate::literal;
 use crate::store::CacheScope;
 
@@ -44,7 +45,9 @@ impl Environment {
     /// The same, in which the go command opens no connection.
     #[must_use]
     pub fn offline(mut self) -> Self {
-        self.variables.insert("GOPROXY".to_owned(), "off".to_owned());
+        for (name, value) in golang::OFFLINE {
+            self.variables.insert(name.to_owned(), value.to_owned());
+        }
         self
     }
 
@@ -158,6 +161,16 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offline_modules_of_ones_own_are_not_fetched_either() {
+        let private =
+            Environment::with(&[("GOPRIVATE", "r.test"), ("GOPROXY", "direct")]).offline();
+        assert_eq!(private.get("GOPROXY"), Some("off"));
+        // What this leaves out is fetched without a proxy; it is GOPRIVATE where nothing is said.
+        assert_eq!(private.get("GONOPROXY"), Some("none"));
+        assert_eq!(private.get("GOVCS"), Some("*:off"));
+    }
 
     #[test]
     fn the_store_is_where_the_first_of_three_variables_says() {

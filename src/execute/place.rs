@@ -4,7 +4,7 @@ use super::{Chosen, Executor};
 use crate::blocking::blocking_or;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rootfs::Unpacker;
-use crate::sandbox::{Isolation, IsolationRequest, Preference, other_user};
+use crate::sandbox::{Isolation, IsolationRequest, Preference, Unconfined, other_user};
 
 /// Where programs are executed.
 pub(super) enum Place {
@@ -30,20 +30,32 @@ pub(super) struct NoSandbox {
     fix: Option<String>,
     /// Whether a program may be executed all the same.
     pub may_execute: bool,
+    /// Whether that goes where nothing confines it to some files.
+    pub unconfined: Unconfined,
 }
 
 impl NoSandbox {
     fn of(error: &Error, request: IsolationRequest) -> Self {
         let fix = error.next_move().map(str::to_owned);
         let (kind, why) = (error.kind(), error.message());
-        Self { kind, why, fix, may_execute: request.allows_hosts_files() }
+        Self::because(kind, why, fix, request)
     }
 
     /// The user wants none.
     fn wanted(request: IsolationRequest) -> Self {
         let why = "cannot isolate a step: --sandbox toolchain asks for none".to_owned();
         let (kind, fix) = (ErrorKind::Unsupported, Some("--sandbox auto".to_owned()));
-        Self { kind, why, fix, may_execute: request.allows_hosts_files() }
+        Self::because(kind, why, fix, request)
+    }
+
+    fn because(
+        kind: ErrorKind,
+        why: String,
+        fix: Option<String>,
+        request: IsolationRequest,
+    ) -> Self {
+        let (may_execute, unconfined) = (request.allows_hosts_files(), request.unconfined());
+        Self { kind, why, fix, may_execute, unconfined }
     }
 
     /// Why, without what was tried.

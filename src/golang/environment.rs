@@ -69,6 +69,16 @@ const ALLOWED: [&str; 56] = [
     "no_proxy",
 ];
 
+/// What has the go command open no connection: no proxy, for no module the way past it, and no version
+/// control.
+pub const OFFLINE: [(&str, &str); 3] =
+    [("GOPROXY", "off"), ("GONOPROXY", "none"), ("GOVCS", "*:off")];
+
+/// Whether variables say all of [`OFFLINE`].
+pub(super) fn is_offline(environment: &BTreeMap<String, String>) -> bool {
+    OFFLINE.iter().all(|(name, value)| environment.get(*name).is_some_and(|set| set == value))
+}
+
 /// Numbered variables by which continuous integration hands git its configuration.
 const ALLOWED_PREFIXES: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
 

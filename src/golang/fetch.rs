@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Builder;
 use super::command::{self, Output};
+use super::environment::is_offline;
 use super::launch::{Call, Phase};
 use super::packages::explain;
 use crate::error::Result;
@@ -39,6 +40,8 @@ impl Builder {
     ) -> Result<Output> {
         let output = self.run(workdir, arguments, platform, (Phase::Build, lock)).await?;
         match self.toolchain.fetching() {
+            // It would have the network and the user's credentials for nothing.
+            Some(fetching) if is_offline(&fetching.environment) => return Ok(output),
             Some(fetching) if !output.success && self.lacks_modules(&output.stderr) => {
                 // What others are fetching need not be fetched twice.
                 let _turn = fetching.turn.lock().await;

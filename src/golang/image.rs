@@ -17,7 +17,7 @@ use crate::image::Image;
 use crate::oci::{ContainerConfig, Digest};
 use crate::progress::TaskKind;
 use crate::rootfs::{Follow, Part, Rootfs, Unpacker};
-use crate::sandbox::{Isolation, Launcher};
+use crate::sandbox::{Isolation, Launcher, Unconfined};
 use crate::transport::Context;
 
 /// Where Go is in images whose configuration does not say it.
@@ -37,12 +37,14 @@ const HARMLESS: [&str; 3] = ["GOGC", "GOMAXPROCS", "GOMEMLIMIT"];
 pub struct Images {
     /// Where images come from.
     pub context: Context,
-    /// Where caches are kept.
+    /// Where the caches of the scope are kept, beside each other those of images.
     pub go_cache: GoCache,
     /// The user's environment: it says how modules are fetched, and nothing about builds.
     pub variables: BTreeMap<String, String>,
     /// Starts confined processes.
     pub launcher: Launcher,
+    /// Whether these run where nothing confines them.
+    pub unconfined: Unconfined,
     /// How many things can usefully run at once.
     pub cores: usize,
 }
@@ -104,7 +106,8 @@ impl Images {
         name: &str,
         (isolation, need): (Isolation, Need),
     ) -> Result<Toolchain> {
-        let in_use = self.go_cache.use_now()?;
+        let go_cache = self.go_cache.of_image(image.manifest.digest());
+        let in_use = go_cache.use_now()?;
         let rootfs = self.unpacker(isolation).unpack(image).await?;
         let view = rootfs.view()?;
         let config = &image.config.value().config;
@@ -122,8 +125,8 @@ impl Images {
         let version = version.ok_or_else(|| no_version(image.manifest.digest()))?;
         // The go command does not see when the image's C headers and libraries are others.
         let cache = match need {
-            Need::Go => self.go_cache.build_cache(),
-            Need::Everything => self.go_cache.build_cache_of(image.manifest.digest())?,
+            Need::Go => go_cache.build_cache(),
+            Need::Everything => go_cache.build_cache_of(image.manifest.digest())?,
         };
         self.toolchain_inside(image, (rootfs, cache), (root, version), in_use)
     }
@@ -135,7 +138,8 @@ impl Images {
         (root, version): (String, String),
         in_use: InUse,
     ) -> Result<Toolchain> {
-        let session = self.session(in_use)?;
+        let go_cache = self.go_cache.of_image(image.manifest.digest());
+        let session = self.session(&go_cache, in_use)?;
         let temporary = session.temporary.path().to_owned();
         let allowed = environment::allowed(&self.variables)?;
         let digest = image.manifest.digest().clone();
@@ -147,13 +151,13 @@ impl Images {
             rootfs,
             copy,
             scratch: vec![cache.clone(), temporary.clone()],
-            modules: self.go_cache.go_path(),
+            modules: go_cache.go_path(),
             home: allowed.get("HOME").map(PathBuf::from),
             for_fetching: for_fetching(&allowed, &[]),
         };
         let path = image.config.value().config.env_value("PATH").unwrap_or(DEFAULT_PATH);
         let root = PathBuf::from(root);
-        let mut environment = self.environment(&root, &temporary);
+        let mut environment = self.environment(&go_cache, &root, &temporary);
         environment.insert("PATH".to_owned(), format!("{}:{path}", root.join("bin").display()));
         environment.insert("GOCACHE".to_owned(), cache.display().to_string());
         let fetching = fetching(&root, path, allowed);
@@ -162,10 +166,10 @@ impl Images {
         Ok(toolchain.with_fetching(fetching))
     }
 
-    fn session(&self, in_use: InUse) -> Result<Session> {
+    fn session(&self, go_cache: &GoCache, in_use: InUse) -> Result<Session> {
         let temporary = self.context.store.temporary_folder()?;
         environment::prepare_home(temporary.path())?;
-        Ok(Session { temporary, _in_use: in_use, _go_cache: self.go_cache.clone() })
+        Ok(Session { temporary, _in_use: in_use, _go_cache: go_cache.clone() })
     }
 
     fn unpacker(&self, isolation: Isolation) -> Unpacker {
@@ -197,20 +201,22 @@ impl Images {
     }
 
     fn toolchain(&self, root: PathBuf, image: &Digest) -> Result<Toolchain> {
-        let in_use = self.go_cache.use_now()?;
+        let go_cache = self.go_cache.of_image(image);
+        let in_use = go_cache.use_now()?;
         let version = read_version(&root).ok_or_else(|| no_version(image))?;
-        let session = self.session(in_use)?;
+        let session = self.session(&go_cache, in_use)?;
         let temporary = session.temporary.path();
         let allowed = environment::allowed(&self.variables)?;
         let confined = Confined {
             launcher: self.launcher.clone(),
+            unconfined: self.unconfined,
             root: root.clone(),
-            scratch: vec![self.go_cache.build_cache(), temporary.to_owned()],
-            modules: self.go_cache.go_path(),
+            scratch: vec![go_cache.build_cache(), temporary.to_owned()],
+            modules: go_cache.go_path(),
             home: allowed.get("HOME").map(PathBuf::from),
             for_fetching: for_fetching(&allowed, &["PATH"]),
         };
-        let environment = self.environment(&root, temporary);
+        let environment = self.environment(&go_cache, &root, temporary);
         let path = allowed.get("PATH").cloned().unwrap_or_default();
         let fetching = fetching(&root, &path, allowed);
         let origin = Origin::Image { digest: image.clone(), _session: Arc::new(session) };
@@ -218,14 +224,19 @@ impl Images {
             .with_fetching(fetching))
     }
 
-    fn environment(&self, root: &Path, temporary: &Path) -> BTreeMap<String, String> {
+    fn environment(
+        &self,
+        go_cache: &GoCache,
+        root: &Path,
+        temporary: &Path,
+    ) -> BTreeMap<String, String> {
         let text = |path: &Path| path.display().to_string();
         let fixed = [
             ("GOROOT", text(root)),
             ("PATH", text(&root.join("bin"))),
-            ("GOCACHE", text(&self.go_cache.build_cache())),
-            ("GOPATH", text(&self.go_cache.go_path())),
-            ("GOMODCACHE", text(&self.go_cache.modules())),
+            ("GOCACHE", text(&go_cache.build_cache())),
+            ("GOPATH", text(&go_cache.go_path())),
+            ("GOMODCACHE", text(&go_cache.modules())),
             ("HOME", text(temporary)),
             ("TMPDIR", text(temporary)),
         ];

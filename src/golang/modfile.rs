@@ -2,24 +2,44 @@
 
 /// The folders that a `go.work` uses, as written.
 pub fn used_folders(text: &str) -> Vec<String> {
-    directives(text)
-        .into_iter()
-        .filter_map(|words| match &words[..] {
-            [verb, folder, ..] if verb == "use" => Some(folder.clone()),
-            _ => None,
-        })
-        .collect()
+    directives(text).iter().filter_map(|words| used_folder(words)).collect()
+}
+
+fn used_folder(words: &[String]) -> Option<String> {
+    match words {
+        [verb, folder, ..] if verb == "use" => Some(folder.clone()),
+        _ => None,
+    }
 }
 
 /// The folders that replace modules, as written.
 pub fn replacing_folders(text: &str) -> Vec<String> {
-    let folder = |words: Vec<String>| {
-        let arrow = words.iter().position(|word| word == "=>")?;
-        // A module has a version after its path; a folder has none.
-        let [target] = &words[arrow + 1..] else { return None };
-        (words[0] == "replace").then(|| target.clone())
+    directives(text).iter().filter_map(|words| replacing_folder(words)).collect()
+}
+
+fn replacing_folder(words: &[String]) -> Option<String> {
+    let arrow = words.iter().position(|word| word == "=>")?;
+    // A module has a version after its path; a folder has none.
+    let [target] = &words[arrow + 1..] else { return None };
+    (words[0] == "replace").then(|| target.clone())
+}
+
+/// A line that leads to another folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderLine {
+    /// Its number, from one.
+    pub number: usize,
+    /// The folder, as written.
+    pub folder: String,
+}
+
+/// The lines of a `go.mod` or `go.work` that lead to other folders.
+pub fn folder_lines(text: &str) -> Vec<FolderLine> {
+    let line = |(number, words): (usize, Vec<String>)| {
+        let folder = used_folder(&words).or_else(|| replacing_folder(&words))?;
+        Some(FolderLine { number, folder })
     };
-    directives(text).into_iter().filter_map(folder).collect()
+    numbered(text).into_iter().filter_map(line).collect()
 }
 
 /// The versions that a `go.mod` names, by what has them: modules, what replaces them, and Go.
@@ -42,21 +62,26 @@ pub(super) fn versions(text: &str) -> Vec<(String, String)> {
 
 /// Each directive as words, with the verb of a block put before each of its lines.
 pub(super) fn directives(text: &str) -> Vec<Vec<String>> {
+    numbered(text).into_iter().map(|(_, words)| words).collect()
+}
+
+/// As [`directives`], each with the number of its line.
+fn numbered(text: &str) -> Vec<(usize, Vec<String>)> {
     let mut directives = Vec::new();
     let mut block: Option<String> = None;
-    for line in text.lines() {
+    for (line, number) in text.lines().zip(1..) {
         let mut words = words(line);
         match (words.first().map(String::as_str), &block) {
             (None, _) => {}
             (Some(")"), _) => block = None,
             (Some(_), Some(verb)) => {
                 words.insert(0, verb.clone());
-                directives.push(words);
+                directives.push((number, words));
             }
             (Some(_), None) if words.last().is_some_and(|word| word == "(") => {
                 block = Some(words.swap_remove(0));
             }
-            (Some(_), None) => directives.push(words),
+            (Some(_), None) => directives.push((number, words)),
         }
     }
     directives
@@ -90,6 +115,10 @@ mod tests {
                       \tc => example.com/c v1.2.3\n)\nrequire (\n\td => ./d\n)\n\
                       // replace e => ./e\n";
         assert_eq!(replacing_folders(module), ["../a", "./b"]);
+        let line =
+            |(number, folder): (usize, &str)| FolderLine { number, folder: folder.to_owned() };
+        assert_eq!(folder_lines(module), [(2, "../a"), (4, "./b")].map(line));
+        assert_eq!(folder_lines(work)[..2], [(2, "./a"), (4, "./b")].map(line));
         let module = "module x\ngo 1.24\nrequire a v1.0.0 // indirect\nrequire (\n\tb v2.0.0\n)\n\
                       replace a v1.0.0 => ../a\nreplace b => c v1.2.3\n";
         let named = |name: &str, version: &str| (name.to_owned(), version.to_owned());

@@ -16,7 +16,7 @@ use crate::cache::gocache::GoCache;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::{Digest, PlatformSet, Reference};
 use crate::progress::TaskKind;
-use crate::sandbox::{Chooser, Files, Isolation, Needs};
+use crate::sandbox::{Chooser, Files, Isolation, Needs, Unconfined, can_confine_files};
 use crate::transport::{self, Location};
 
 /// The kind of the store's records that say where an image's Go is.
@@ -267,7 +267,10 @@ impl Search<'_> {
     /// The sandbox for builds in the image's root file system; none for its Go alone, confined.
     fn isolation(&self, place: &Location) -> Result<Option<Isolation>> {
         let request = self.request.isolation;
+        let is_bound = request.unconfined() == Unconfined::Accepted || can_confine_files();
         let files = match (self.need, request.asks_for_root()) {
+            // An image's Go is somebody else's program: nothing less confines it here.
+            (Need::Go, _) if !is_bound => Files::OwnRoot,
             (Need::Go, false) => Files::Hosts,
             (Need::Go, true) => Files::OwnRootOrHosts,
             (Need::Everything, _) => Files::OwnRoot,
@@ -280,6 +283,7 @@ impl Search<'_> {
             decided: None,
         };
         let with = match self.need {
+            Need::Go if !is_bound => ", as this kernel has no Landlock to confine its Go by",
             Need::Go => "",
             Need::Everything => ", with its C compiler and git",
         };
@@ -311,6 +315,7 @@ impl Search<'_> {
             go_cache: go_cache.clone(),
             variables,
             launcher: self.tools.launcher.clone(),
+            unconfined: self.request.isolation.unconfined(),
             cores: self.tools.cores,
         })
     }

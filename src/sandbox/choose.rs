@@ -16,6 +16,7 @@ use super::isolation::Isolation;
 use super::other_user;
 use super::probe::{Finding, Findings, OF_ONE_ID, ProbeOptions, probe, try_one};
 use super::spawn::Launcher;
+use super::spec::Unconfined;
 use super::user_namespace::holds_id_range;
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
 
@@ -71,6 +72,15 @@ impl IsolationRequest {
             Preference::Only(isolation) => isolation != Isolation::Toolchain,
             Preference::Auto => true,
             Preference::Unstated => self.minimum.is_some_and(|least| least < Isolation::Toolchain),
+        }
+    }
+
+    /// Whether a program of somebody else may run on the host's own files where nothing confines it: that
+    /// isolation was asked for by its name.
+    pub fn unconfined(self) -> Unconfined {
+        match self.preference {
+            Preference::Only(Isolation::Toolchain) => Unconfined::Accepted,
+            Preference::Only(_) | Preference::Auto | Preference::Unstated => Unconfined::Refused,
         }
     }
 
@@ -262,7 +272,7 @@ impl Chooser {
     /// Whether an isolation works, as an earlier trial found or a new one does.
     fn works(&self, isolation: Isolation) -> bool {
         if isolation == Isolation::Toolchain {
-            // It confines as far as the kernel can, and never refuses to.
+            // Without Landlock it refuses to start what nobody accepted the risk of.
             return true;
         }
         let trials = self.launcher.trials();

@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
+/// Why a program of somebody else does not run on the host's files.
+pub const NO_LANDLOCK: &str =
+    "this kernel has no Landlock, without which it would have all rights of this user";
+/// What to do about that.
+pub const NO_LANDLOCK_FIX: &str =
+    "use Linux 5.13 or newer with Landlock on, or --sandbox toolchain, which runs it all the same";
+
 /// The step of entering a sandbox that failed. The probe explains a missing isolation by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
@@ -29,6 +36,8 @@ pub(super) enum Stage {
     Limits,
     /// Leading out of a network.
     Network,
+    /// Confining a process to a few of the host's files.
+    Confinement,
     /// What the caller asked for cannot be had on this isolation.
     Request,
 }
@@ -63,6 +72,7 @@ impl Fault {
             | Stage::Terminal
             | Stage::Limits
             | Stage::Network
+            | Stage::Confinement
             | Stage::Request => false,
         }
     }
@@ -89,12 +99,13 @@ impl Fault {
     /// The error that the caller sees.
     pub(super) fn into_error(self) -> Error {
         let kind = match (self.stage, self.errno) {
-            (Stage::Request | Stage::Network, _) => ErrorKind::Unsupported,
+            (Stage::Request | Stage::Network | Stage::Confinement, _) => ErrorKind::Unsupported,
             (Stage::User, None) => ErrorKind::NotFound,
             (_, Some(libc::EPERM | libc::EACCES)) => ErrorKind::Denied,
             _ => ErrorKind::Io,
         };
-        Error::new(kind, self.action).because(self.reason)
+        let error = Error::new(kind, self.action).because(self.reason);
+        if self.stage == Stage::Confinement { error.hint(NO_LANDLOCK_FIX) } else { error }
     }
 }
 

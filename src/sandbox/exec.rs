@@ -12,7 +12,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use super::error::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, NO_LANDLOCK, Stage};
 use super::fakeroot;
 use super::id_map::write_single_map;
 use super::identity::{IdMap, Identity};
@@ -23,7 +23,7 @@ use super::privileges::{self, Confinement};
 use super::procfs;
 use super::protocol::{Job, StreamFds};
 use super::seccomp::{self, Sockets};
-use super::spec::{LowPorts, Mount, Network, Root};
+use super::spec::{Access, LowPorts, Mount, Network, Root, Unconfined};
 use super::staging::Staging;
 
 /// Docker's, for an image that sets none.
@@ -165,7 +165,8 @@ fn become_user(exec: &Exec<'_>) -> Attempt<()> {
     privileges::keep_capabilities(kept)
 }
 
-fn kept_capabilities(job: &Job) -> CapabilitySet {
+/// The capabilities that root of a sandbox has, of those that this process has.
+pub(super) fn kept_capabilities(job: &Job) -> CapabilitySet {
     let mut kept = privileges::DOCKER_CAPABILITIES;
     if job.isolation == Isolation::InContainer {
         // With it, a changed root directory can be left again.
@@ -236,6 +237,11 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Ready> {
     let sockets = match (&job.spec.root, job.isolation) {
         (Root::Host { read, write }, _) => {
             confinement = privileges::confine_files(read, write, network)?;
+            let is_accepted = job.rehearsal || job.spec.unconfined == Unconfined::Accepted;
+            if confinement == Confinement::Absent && !is_accepted {
+                let action = "confine a program to the files that it needs";
+                return Err(Fault::new(Stage::Confinement, action, NO_LANDLOCK));
+            }
             match network {
                 Network::Host => Sockets::Internet,
                 Network::None | Network::Private => Sockets::None,
@@ -250,7 +256,12 @@ fn restrict(exec: &Exec<'_>) -> Attempt<Ready> {
             Sockets::Docker
         }
     };
-    seccomp::install(sockets)?;
+    // Elsewhere all files are the sandbox's own.
+    let attributes = match job.spec.root {
+        Root::Host { .. } => job.spec.attributes,
+        Root::Overlay { .. } | Root::Folder(_) => Access::ReadWrite,
+    };
+    seccomp::install(sockets, attributes)?;
     Ok(Ready { confinement, has_proc })
 }
 

@@ -114,7 +114,8 @@ fn serve(
     let fakeroot =
         prepared.map(|table| FakerootSetup::prepare(table, &identity, channels.outside.take()));
     let fakeroot = fakeroot.transpose()?.flatten();
-    let procfs = staging.map(|staging| procfs::Server::prepare(staging, &identity));
+    let procfs = staging
+        .map(|staging| procfs::Server::prepare(staging, &identity, exec::kept_capabilities(&job)));
     let procfs = procfs.transpose()?;
     let exec = Exec {
         job: &job,

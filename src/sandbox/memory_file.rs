@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, Stat, Uid};
+use rustix::fs::{Gid, MemfdFlags, Mode, OFlags, SealFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::fakeroot::target::own_name;
@@ -42,9 +42,13 @@ impl MemoryFile {
         content: &[u8],
         rights: Rights,
     ) -> io::Result<Self> {
-        let memory = rustix::fs::memfd_create(c"secret", MemfdFlags::CLOEXEC)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create(c"secret", flags)?;
         let memory = std::fs::File::from(memory);
         memory.write_all_at(content, 0)?;
+        // Whoever has it open could open it once more, by its number, to write.
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&memory, seals)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let stand_in = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
         let stand_in = std::fs::File::from(stand_in);
@@ -137,6 +141,14 @@ mod tests {
         assert_eq!(file.open(OFlags::RDWR).err(), Some(Errno::ROFS));
         assert_eq!(file.open(OFlags::WRONLY | OFlags::TRUNC).err(), Some(Errno::ROFS));
         assert_eq!(file.open(OFlags::CREATE | OFlags::EXCL).err(), Some(Errno::EXIST));
+        // By the number of an open one.
+        let opened = file.open(OFlags::RDONLY).unwrap();
+        let again = rustix::fs::open(own_name(&opened), OFlags::RDWR, Mode::empty());
+        if let Ok(again) = again {
+            let again = std::fs::File::from(again);
+            again.write_all_at(b"changed", 0).unwrap_err();
+            again.set_len(0).unwrap_err();
+        }
         let stat = rustix::fs::fstat(file.look().unwrap()).unwrap();
         assert_eq!((stat.st_size, stat.st_mode & 0o777), (7, 0o400));
     }

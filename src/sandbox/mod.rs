@@ -16,6 +16,11 @@
 //! What holds on every isolation: no new privileges, at most the capabilities that Docker gives (on the
 //! host's network without that to listen in on it), the system calls that Docker's default profile
 //! allows, no open file but the three standard streams.
+//! What holds on the host's own files: a process reads, writes and executes what it is shown alone, and makes
+//! no socket but those of the internet (with the host's network): neither an abstract one nor one that has a
+//! path. Without Landlock none is started, unless the caller accepts that. Landlock knows no rule for the
+//! modes, owners, times and attributes of files: a process that is to change none of its own is kept from all of
+//! them but times.
 //! What holds with namespaces on top: no file of the host but the root file system and the mounts
 //! that were asked for; masked `/proc`; no host process seen or signalled; no abstract socket of
 //! the host reached (with the host's network this needs Landlock, Linux 6.12).
@@ -39,6 +44,7 @@ mod error;
 mod exit;
 mod file_size;
 mod helper;
+mod hosts_files;
 mod id_map;
 mod id_range;
 mod identity;
@@ -79,17 +85,20 @@ mod whiteout;
 pub use choose::{Chooser, Files, IsolationRequest, Needs, Preference};
 pub use closed_stdout::stdout_was_closed;
 pub use connector::Connector;
+pub use error::{NO_LANDLOCK, NO_LANDLOCK_FIX};
 pub use exit::Exit;
 pub use file_size::survive_file_size_limit;
 pub use helper::reexec;
+pub use hosts_files::{FOR_PROGRAMS, FOR_THE_NETWORK};
 pub use isolation::Isolation;
 pub use join::Join;
 pub use limit::Limit;
 pub use other_user::other_user;
+pub use privileges::can_confine_files;
 pub use probe::{Finding, Findings, ProbeOptions, probe};
 pub use spawn::{Child, Launcher, Signaller, Streams, keep_descriptors};
 pub use spec::{
-    Access, Changes, Durability, Lifetime, LowPorts, Mount, Network, Root, Secret, Spec,
+    Access, Changes, Durability, Lifetime, LowPorts, Mount, Network, Root, Secret, Spec, Unconfined,
 };
 pub use stub::Stub;
 pub use tty::{RawMode, WindowSize, relay, window_size};

@@ -5,16 +5,34 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 use seccompiler::sock_filter;
 
 /// A system call that waits.
 pub(super) struct Call {
     id: u64,
+    listener: Arc<OwnedFd>,
     /// The thread that makes it.
     pub(super) thread: u32,
     pub(super) number: i64,
     pub(super) arguments: [u64; 6],
+}
+
+impl Call {
+    /// Whether it still waits. While it does its thread is the one that made it; after that the number of the
+    /// thread may be another one's.
+    pub(super) fn is_pending(&self) -> bool {
+        let request = libc::SECCOMP_IOCTL_NOTIF_ID_VALID;
+        #[expect(unsafe_code, reason = "no safe wrapper makes this request")]
+        // SAFETY: the kernel reads the number, which outlives the call.
+        let result = unsafe { libc::ioctl(self.listener.as_raw_fd(), request, &raw const self.id) };
+        result == 0
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_pending() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+    }
 }
 
 /// What becomes of a call.
@@ -76,7 +94,7 @@ pub(super) fn wake_at_once(listener: &OwnedFd) {
 }
 
 /// Waits for the next call. `None` when nobody is left who could make one.
-pub(super) fn receive(listener: &OwnedFd) -> io::Result<Option<Call>> {
+pub(super) fn receive(listener: &Arc<OwnedFd>) -> io::Result<Option<Call>> {
     loop {
         #[expect(unsafe_code, reason = "the kernel asks for zeroes")]
         // SAFETY: the structure is made of integers alone.
@@ -89,7 +107,8 @@ pub(super) fn receive(listener: &OwnedFd) -> io::Result<Option<Call>> {
             Ok(()) => {
                 let number = i64::from(record.data.nr);
                 let (id, thread, arguments) = (record.id, record.pid, record.data.args);
-                return Ok(Some(Call { id, thread, number, arguments }));
+                let listener = listener.clone();
+                return Ok(Some(Call { id, listener, thread, number, arguments }));
             }
             // The caller was killed before it could be asked, or this thread was interrupted.
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
@@ -111,13 +130,13 @@ fn is_abandoned(listener: &OwnedFd) -> bool {
 }
 
 /// Answers a call. One whose maker has gone needs none.
-pub(super) fn respond(listener: &OwnedFd, call: &Call, reply: Answer) {
+pub(super) fn respond(call: &Call, reply: Answer) {
     let (val, error, flags) = match reply {
         Answer::Value(value) => (value, 0, 0),
         Answer::Error(number) => (0, -number, 0),
         Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE),
         Answer::Descriptor { file, close_on_exec } => {
-            respond_with_descriptor(listener, call, &file, close_on_exec);
+            respond_with_descriptor(call, &file, close_on_exec);
             return;
         }
     };
@@ -126,11 +145,12 @@ pub(super) fn respond(listener: &OwnedFd, call: &Call, reply: Answer) {
     let request = libc::SECCOMP_IOCTL_NOTIF_SEND;
     #[expect(unsafe_code, reason = "no safe wrapper makes this request")]
     // SAFETY: `response` is of the type that the request names and outlives the call.
-    let _ = unsafe { libc::ioctl(listener.as_raw_fd(), request, &raw const response) };
+    let _ = unsafe { libc::ioctl(call.listener.as_raw_fd(), request, &raw const response) };
 }
 
-/// Gives the maker of a call a descriptor, which the call returns.
-fn respond_with_descriptor(listener: &OwnedFd, call: &Call, fd: &OwnedFd, close_on_exec: bool) {
+/// Gives the maker of a call a descriptor, which the call returns. The kernel does so only while the call
+/// waits.
+fn respond_with_descriptor(call: &Call, fd: &OwnedFd, close_on_exec: bool) {
     let flag = u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).expect("one low bit");
     let newfd_flags = if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 };
     let srcfd = fd.as_raw_fd().cast_unsigned();
@@ -139,25 +159,32 @@ fn respond_with_descriptor(listener: &OwnedFd, call: &Call, fd: &OwnedFd, close_
     let addition = libc::seccomp_notif_addfd { id, flags: flag, srcfd, newfd, newfd_flags };
     #[expect(unsafe_code, reason = "no safe wrapper makes this request")]
     // SAFETY: `addition` is of the type that the request names and outlives the call.
-    let result = unsafe { libc::ioctl(listener.as_raw_fd(), request, &raw const addition) };
+    let result = unsafe { libc::ioctl(call.listener.as_raw_fd(), request, &raw const addition) };
     if result < 0 {
         let number = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-        respond(listener, call, Answer::Error(number));
+        respond(call, Answer::Error(number));
     }
 }
 
-/// Reads memory of another process; less than asked for where the rest does not exist.
-pub(super) fn read_memory(thread: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
-    or_by_file(read_directly(thread, address, into), || {
+/// Reads memory of the process that makes a call; less than asked for where the rest does not exist. Errs
+/// where the call is over: what was read may be another one's.
+pub(super) fn read_memory(call: &Call, address: u64, into: &mut [u8]) -> io::Result<usize> {
+    let thread = call.thread;
+    let count = or_by_file(read_directly(thread, address, into), || {
         let memory = fs_err::File::open(format!("/proc/{thread}/mem"))?;
         memory.file().read_at(into, address)
-    })
+    })?;
+    call.check().map(|()| count)
 }
 
-/// Writes memory of another process, the whole slice.
-pub(super) fn write_memory(thread: u32, address: u64, from: &[u8]) -> io::Result<()> {
+/// Writes memory of the process that makes a call, the whole slice. Errs where the call is over.
+pub(super) fn write_memory(call: &Call, address: u64, from: &[u8]) -> io::Result<()> {
+    let thread = call.thread;
+    call.check()?;
     or_by_file(write_directly(thread, address, from), || {
         let memory = fs_err::OpenOptions::new().write(true).open(format!("/proc/{thread}/mem"))?;
+        // Of what was opened it is known now whose it is.
+        call.check()?;
         memory.file().write_all_at(from, address)
     })
 }
@@ -274,6 +301,49 @@ pub(super) fn set_realtime_limit(thread: u32, current: u64, greatest: u64) -> io
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Has `getppid` of a thread wait; answers where the thread is, and how to end it.
+    fn waiting_call() -> (Arc<OwnedFd>, std::thread::JoinHandle<i32>) {
+        let (send, receive) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let op = |code: u32, jt, jf, k: u32| {
+                let code = u16::try_from(code).unwrap();
+                sock_filter { code, jt, jf, k }
+            };
+            let number = u32::try_from(libc::SYS_getppid).unwrap();
+            let program = [
+                op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+                op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+                op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+                op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+            ];
+            rustix::thread::set_no_new_privs(true).unwrap();
+            send.send(install(&program).unwrap()).unwrap();
+            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
+        });
+        (Arc::new(receive.recv().unwrap()), thread)
+    }
+
+    #[test]
+    fn memory_of_a_process_whose_call_is_over_is_left_alone() {
+        let (listener, thread) = waiting_call();
+        let call = receive(&listener).unwrap().unwrap();
+        let place = Box::new(*b"before");
+        let address = std::ptr::from_ref(&*place) as u64;
+        let mut found = [0; 6];
+        assert!(call.is_pending());
+        assert_eq!(read_memory(&call, address, &mut found).unwrap(), 6);
+        assert_eq!(&found, b"before");
+        write_memory(&call, address, b"during").unwrap();
+        respond(&call, Answer::Value(7));
+        assert_eq!(thread.join().unwrap(), 7);
+        assert!(!call.is_pending());
+        let over = Some(libc::ESRCH);
+        assert_eq!(read_memory(&call, address, &mut found).unwrap_err().raw_os_error(), over);
+        assert_eq!(write_memory(&call, address, b"after!").unwrap_err().raw_os_error(), over);
+        let place = std::hint::black_box(place);
+        assert_eq!(&*place, b"during");
+    }
 
     #[test]
     fn memory_is_reached_by_its_file_where_the_direct_way_is_refused() {

@@ -1,11 +1,15 @@
 //! Takes rights away: capabilities, Landlock, and the filter of [`super::seccomp`].
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath,
+    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    path_beneath_rules,
 };
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::error::{At as _, Attempt, Fault, Stage};
@@ -72,13 +76,22 @@ pub(super) fn bound_capabilities(keep: CapabilitySet) -> Attempt<()> {
 
 /// Gives up every capability of this process but those in `keep` that it holds.
 pub(super) fn keep_capabilities(keep: CapabilitySet) -> Attempt<()> {
+    limit_capabilities(keep, keep)
+}
+
+/// Gives up every capability of this thread but those that it holds and may have: a part of these is in
+/// force.
+pub(super) fn limit_capabilities(
+    permitted: CapabilitySet,
+    effective: CapabilitySet,
+) -> Attempt<()> {
     let action = || "drop capabilities";
     let held = rustix::thread::capabilities(None).at(Stage::Privileges, action)?;
     // Kernels without ambient capabilities have none to clear.
     let _ = rustix::thread::clear_ambient_capability_set();
-    let kept = held.permitted & keep;
-    let sets =
-        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    let permitted = held.permitted & permitted;
+    let effective = permitted & effective;
+    let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).at(Stage::Privileges, action)
 }
 
@@ -96,12 +109,19 @@ pub(super) fn scope_sockets() -> Attempt<Confinement> {
     restrict(ruleset)
 }
 
+/// Whether the kernel confines processes to some of the host's files.
+pub fn can_confine_files() -> bool {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    ruleset.handle_access(AccessFs::from_all(ABI::V1)).and_then(Ruleset::create).is_ok()
+}
+
 /// Confines a process on the host's files to two lists of paths.
 pub(super) fn confine_files(
     read: &[PathBuf],
     write: &[PathBuf],
     network: Network,
 ) -> Attempt<Confinement> {
+    let written = without_links(write)?;
     let ruleset = (|| {
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
@@ -110,15 +130,40 @@ pub(super) fn confine_files(
         if network != Network::Host {
             ruleset = ruleset.handle_access(AccessNet::from_all(LANDLOCK))?;
         }
-        let write = write.iter().map(PathBuf::as_path);
         let devices = DEVICES.iter().map(Path::new);
         ruleset
             .create()?
             .add_rules(path_beneath_rules(read, AccessFs::from_read(LANDLOCK)))?
-            .add_rules(path_beneath_rules(write, AccessFs::from_all(LANDLOCK)))?
+            .add_rules(written.into_iter().map(Ok::<_, RulesetError>))?
             .add_rules(path_beneath_rules(devices, AccessFs::from_file(LANDLOCK)))
     })();
     restrict(ruleset)
+}
+
+/// The rules for what may be written to. Each place is opened here, once, with no link on the way to it:
+/// where earlier processes might write to the folder that it is in, they could have put one there.
+fn without_links(paths: &[PathBuf]) -> Attempt<Vec<PathBeneath<OwnedFd>>> {
+    let mut rules = Vec::new();
+    for path in paths {
+        let action = || format!("let a process write to {}", path.display());
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let opened = match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
+            // What is not there, or cannot be reached, cannot be let in.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => continue,
+            Err(Errno::LOOP) => {
+                let reason = "a symbolic link is on the way to it";
+                return Err(Fault::new(Stage::Request, action(), reason));
+            }
+            opened => opened.at(Stage::Privileges, action)?,
+        };
+        let stat = rustix::fs::fstat(&opened).at(Stage::Privileges, action)?;
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let all: BitFlags<AccessFs> = AccessFs::from_all(LANDLOCK);
+        let access = if is_folder { all } else { all & AccessFs::from_file(LANDLOCK) };
+        rules.push(PathBeneath::new(opened, access));
+    }
+    Ok(rules)
 }
 
 fn restrict(ruleset: Result<landlock::RulesetCreated, RulesetError>) -> Attempt<Confinement> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::advice::{Fix, Place};
-use super::error::{At as _, Attempt, Fault, Stage};
+use super::error::{At as _, Attempt, Fault, NO_LANDLOCK, NO_LANDLOCK_FIX, Stage};
 use super::exit::Exit;
 use super::isolation::Isolation;
 use super::other_user::{self, OTHER};
@@ -296,9 +296,7 @@ fn root(isolation: Isolation, scratch: &Path) -> Attempt<Root> {
         Ok(path)
     };
     Ok(match isolation {
-        Isolation::Toolchain => {
-            Root::Host { read: Vec::new(), write: vec![scratch.to_owned(), "/".into()] }
-        }
+        Isolation::Toolchain => Root::Host { read: Vec::new(), write: vec!["/".into()] },
         _ if isolation.has_overlay() => Root::overlay(
             vec![folder("base")?, folder("layer")?],
             folder("upper")?,
@@ -338,13 +336,15 @@ fn weakness(place: &Place, isolation: Isolation, confinement: Confinement) -> Tr
         let finding = Finding { isolation, works: true, reason, fix: None, lasts };
         return Trial { finding, fix };
     }
+    if (isolation, confinement) == (Isolation::Toolchain, Confinement::Absent) {
+        let (reason, fix) = (Some(NO_LANDLOCK.to_owned()), Some(NO_LANDLOCK_FIX.to_owned()));
+        let finding = Finding { isolation, works: false, reason, fix, lasts: true };
+        return Trial { finding, fix: None };
+    }
     let reason = match (isolation, confinement) {
         (_, Confinement::Full) | (Isolation::InContainer | Isolation::Proot, _) => None,
         (Isolation::Toolchain, Confinement::Partial) => {
             Some("Landlock here lacks rules that newer kernels have")
-        }
-        (Isolation::Toolchain, Confinement::Absent) => {
-            Some("without Landlock the host's files are not confined")
         }
         _ => {
             Some("with the host's network its abstract sockets can be reached (no Landlock scope)")

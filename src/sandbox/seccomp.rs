@@ -8,6 +8,7 @@ use seccompiler::{
 };
 
 use super::error::{Attempt, Fault, Stage};
+use super::spec::Access;
 use super::syscalls::{EVERYWHERE, HERE, HERE_RECENT, LAST_KNOWN, RECENT};
 
 /// Every `CLONE_NEW*` flag: a sandboxed process makes no namespaces.
@@ -24,25 +25,52 @@ const REFUSED_SOCKETS: [u64; 2] = [libc::AF_ALG as u64, libc::AF_VSOCK as u64];
 pub(super) enum Sockets {
     /// Those that Docker allows: a network namespace or Landlock does the rest.
     Docker,
-    /// Those of the internet, of this machine, and what name look-ups ask the kernel.
+    /// Those of the internet, and what name look-ups ask the kernel. None of this machine's: Landlock
+    /// knows no rule for those that have a path, and whoever reaches docker's is root.
     Internet,
     /// None at all.
     None,
 }
 
+/// The calls that change who may do what with a file, for which Landlock knows no rule.
+const OF_ATTRIBUTES: &[i64] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    452, // fchmodat2
+    463, // setxattrat
+    466, // removexattrat
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+];
+
 /// Installs the filters on this thread for good. Needs `no_new_privs`.
-pub(super) fn install(sockets: Sockets) -> Attempt<()> {
-    for program in [allowed(sockets)?, unknown()?] {
+pub(super) fn install(sockets: Sockets, attributes: Access) -> Attempt<()> {
+    for program in [allowed(sockets, attributes)?, unknown()?] {
         seccompiler::apply_filter(&program).map_err(|error| fault(error.to_string()))?;
     }
     Ok(())
 }
 
 /// The allow list: whatever is not on it fails with EPERM.
-fn allowed(sockets: Sockets) -> Attempt<BpfProgram> {
+fn allowed(sockets: Sockets, attributes: Access) -> Attempt<BpfProgram> {
     let lists = [EVERYWHERE, RECENT, HERE, HERE_RECENT];
     let plain = lists.into_iter().flatten().map(|number| (*number, Vec::new()));
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = plain.collect();
+    if attributes == Access::ReadOnly {
+        rules.retain(|call, _| !OF_ATTRIBUTES.contains(call));
+    }
     // Allowed here so that the second filter's answer, ENOSYS, is the one that counts.
     rules.insert(libc::SYS_clone3, Vec::new());
     let masked = SeccompCmpOp::MaskedEq(NAMESPACES);
@@ -51,6 +79,12 @@ fn allowed(sockets: Sockets) -> Attempt<BpfProgram> {
     rules.insert(libc::SYS_personality, personalities.collect::<Attempt<_>>()?);
     if let Some(socket_rules) = socket_rules(sockets)? {
         rules.insert(libc::SYS_socket, socket_rules);
+    }
+    if sockets != Sockets::Docker {
+        // One of a pair for datagrams sends to whatever has a path, too; a connected one stays connected.
+        let connected = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].into_iter();
+        let pairs = connected.map(|kind| rule(vec![is_socket_type(kind.cast_unsigned())?]));
+        rules.insert(libc::SYS_socketpair, pairs.collect::<Attempt<_>>()?);
     }
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture()?);
@@ -65,7 +99,7 @@ fn socket_rules(sockets: Sockets) -> Attempt<Option<Vec<SeccompRule>>> {
             Ok(Some(vec![rule(conditions.collect::<Attempt<_>>()?)?]))
         }
         Sockets::Internet => {
-            let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+            let families = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
             let families = families.into_iter().map(|family| u64::from(family.cast_unsigned()));
             families.map(|family| rule(vec![equal(family)?])).collect::<Attempt<_>>().map(Some)
         }
@@ -155,6 +189,12 @@ fn argument(operator: SeccompCmpOp, value: u64) -> Attempt<SeccompCondition> {
     SeccompCondition::new(0, SeccompCmpArgLen::Dword, operator, value).map_err(backend)
 }
 
+/// A condition on the type of a socket, the second argument, whose upper bits are flags.
+fn is_socket_type(kind: u32) -> Attempt<SeccompCondition> {
+    let masked = SeccompCmpOp::MaskedEq(0xf);
+    SeccompCondition::new(1, SeccompCmpArgLen::Dword, masked, kind.into()).map_err(backend)
+}
+
 fn architecture() -> Attempt<TargetArch> {
     let name = std::env::consts::ARCH;
     name.try_into().map_err(|_| fault(format!("there is no list for {name}")))
@@ -208,7 +248,7 @@ mod tests {
     #[test]
     fn every_choice_of_sockets_fits_the_kernels_bound_on_a_filter() {
         for sockets in [Sockets::Docker, Sockets::Internet, Sockets::None] {
-            assert!(allowed(sockets).unwrap().len() <= 4096);
+            assert!(allowed(sockets, Access::ReadWrite).unwrap().len() <= 4096);
         }
     }
 }

@@ -29,6 +29,13 @@ pub struct Spec {
     pub user: String,
     /// Further things to mount; a shorter target is mounted first.
     pub mounts: Vec<Mount>,
+    /// What becomes of it on the host's files ([`Root::Host`]) where nothing can confine it to them.
+    #[serde(default)]
+    pub unconfined: Unconfined,
+    /// Whether it may change modes, owners and attributes on the host's files: Landlock has no rule for
+    /// that, so a process that may can do so to whatever its user may.
+    #[serde(default = "all_access")]
+    pub attributes: Access,
     /// Which network it has.
     pub network: Network,
     /// Whether its root may listen on the low ports of the host's network.
@@ -60,6 +67,10 @@ pub struct Spec {
     pub control: Option<PathBuf>,
 }
 
+fn all_access() -> Access {
+    Access::ReadWrite
+}
+
 impl Spec {
     /// A process with an empty environment, the host's network and no mounts, run as root in `/`.
     pub fn new(root: Root, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -71,6 +82,8 @@ impl Spec {
             cwd: "/".to_owned(),
             user: String::new(),
             mounts: Vec::new(),
+            unconfined: Unconfined::default(),
+            attributes: all_access(),
             network: Network::Host,
             low_ports: LowPorts::default(),
             hostname: "gondola".to_owned(),
@@ -103,7 +116,8 @@ pub enum Root {
     Host {
         /// Files and folders that may be read and executed.
         read: Vec<PathBuf>,
-        /// Files and folders that may be written, too.
+        /// Files and folders that may be written, too. No symbolic link is on the way to any: whoever may
+        /// write to the folder of one would say what is written to.
         write: Vec<PathBuf>,
     },
 }
@@ -228,6 +242,16 @@ impl Mount {
 
 /// The content of a file that is never printed.
 pub type Secret = crate::secret::Secret<[u8]>;
+
+/// Whether a process on the host's files runs where the kernel has no Landlock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unconfined {
+    /// It does not.
+    #[default]
+    Refused,
+    /// It does, with all rights of its user, who asked for that.
+    Accepted,
+}
 
 /// Which network a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

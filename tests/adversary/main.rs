@@ -15,8 +15,10 @@
 mod archive;
 mod escapes;
 mod fifos;
+mod foreign_go;
 mod inside;
 mod kills;
+mod pods;
 mod processes;
 mod races;
 mod scopes;
@@ -38,7 +40,7 @@ use world::{Findings, Session};
 /// A name, and what is done: what could not be held off is noted in the findings.
 type Attack = (&'static str, fn(&Session, &mut Findings) -> Need<()>);
 
-const ATTACKS: [&[Attack]; 9] = [
+const ATTACKS: [&[Attack]; 11] = [
     races::ATTACKS,
     swaps::ATTACKS,
     scopes::ATTACKS,
@@ -46,6 +48,8 @@ const ATTACKS: [&[Attack]; 9] = [
     fifos::ATTACKS,
     tars::ATTACKS,
     escapes::ATTACKS,
+    foreign_go::ATTACKS,
+    pods::ATTACKS,
     kills::ATTACKS,
     processes::ATTACKS,
 ];

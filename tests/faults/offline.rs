@@ -147,6 +147,23 @@ fn a_dockerfile_without_a_network_has_its_bases_and_steps_or_says_what_it_lacks(
 }
 
 #[test]
+fn modules_that_no_proxy_may_see_are_not_fetched_past_it() {
+    need!(go());
+    let mut sandbox = Sandbox::new();
+    sandbox.set("GOPRIVATE", "r.test").set("GIT_TERMINAL_PROMPT", "0");
+    sandbox.write(
+        "hello/go.mod",
+        "module example.com/hello\n\ngo 1.21\n\nrequire r.test/dep v1.0.0\n",
+    );
+    let main = "package main\n\nimport _ \"r.test/dep\"\n\nfunc main() {}\n";
+    sandbox.write("hello/main.go", main);
+    let words = ["build", "--offline", "--base", "scratch", "-o", "oci:out:t", "./hello"];
+    let (ran, connections) = need!(traced(&sandbox, &words));
+    ran.code(1);
+    assert_eq!(connections, [""; 0]);
+}
+
+#[test]
 fn no_command_opens_a_connection_that_may_not() {
     let mut sandbox = Sandbox::new();
     sandbox.set("HTTPS_PROXY", "http://127.0.0.1:1").set("GIT_TERMINAL_PROMPT", "0");

@@ -27,6 +27,7 @@ mod files;
 mod golang;
 mod http;
 mod image;
+mod kernels;
 mod need;
 mod programs;
 mod ranged;
@@ -51,6 +52,7 @@ pub use files::Lines;
 pub use golang::{GolangImage, archive};
 pub use http::{HttpServer, Reply};
 pub use image::{BaseImage, Entry, ReadImage, Stored};
+pub use kernels::{Namespaces, without_landlock};
 pub(crate) use need::need;
 pub use need::{
     Missing, Need, all_asked_for, describe, only, program, required, root, run, succeed,

@@ -9,6 +9,7 @@
 //! that of its own distribution into build IDs, so that no rewriting of paths makes up for others. What
 //! cannot be the same, and what might execute code, is refused with what to do about it.
 
+mod cache_folder;
 mod command;
 mod go_root;
 mod line;
@@ -18,7 +19,7 @@ mod sources;
 mod stage;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::mounts::{self, Mounted};
@@ -30,7 +31,10 @@ use crate::engine::op::{ExecOp, Network as OpNetwork};
 use crate::engine::{Executed, Inputs, OpError, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::Platform;
-use crate::sandbox::{Isolation, Mount, Network};
+use crate::sandbox::{
+    Isolation, Mount, NO_LANDLOCK, NO_LANDLOCK_FIX, Network, Unconfined, can_confine_files,
+};
+use cache_folder::CacheFolder;
 use line::{NotHere, Refused};
 use plan::{Facts, Plan, is_of_go};
 use run::Step;
@@ -46,7 +50,10 @@ pub(super) async fn execute(
     if !none.may_execute || !is_of_go(op) {
         return Err(none.error().into());
     }
-    let executed = begin(executor, (op, inputs), run).await;
+    let executed = match none.unconfined {
+        Unconfined::Refused if !can_confine_files() => Err(no_landlock().into()),
+        unconfined => begin(executor, (op, inputs), unconfined, run).await,
+    };
     executed.map_err(|wrong| match wrong {
         Wrong { error: NotHere::Failed(error), lost } => OpError { lost, ..OpError::from(error) },
         Wrong { error: NotHere::Refused(refused), .. } => refusal(refused, none).into(),
@@ -80,6 +87,7 @@ impl From<Error> for Wrong {
 async fn begin(
     executor: &Executor,
     (op, inputs): (&ExecOp, &Inputs),
+    unconfined: Unconfined,
     run: Run,
 ) -> Result<Executed, Wrong> {
     let plan = plan_of(executor, op, inputs).await?;
@@ -87,7 +95,7 @@ async fn begin(
     let folders = go_cache::folders(executor, (op, inputs)).await?;
     executor.note_once(
         "no sandbox works here: go commands are executed by the image's own Go on this machine, confined \
-         as far as its kernel can",
+         to the files that they need",
     );
     let store = &executor.tools.transport.store;
     let (stage, home) = (Stage::new(store.scratch_folder()?)?, store.scratch_folder()?);
@@ -102,9 +110,11 @@ async fn begin(
         plan,
         caches,
         network: match op.network {
-            OpNetwork::Host => Network::Host,
-            OpNetwork::None | OpNetwork::Private => Network::None,
+            // The step's key says which network it has: what was executed with one is found all the same.
+            OpNetwork::Host if !executor.tools.transport.client.is_offline() => Network::Host,
+            OpNetwork::Host | OpNetwork::None | OpNetwork::Private => Network::None,
         },
+        unconfined,
         here: executor.tools.variables.clone(),
         proxies: inputs.variables.clone(),
     };
@@ -165,10 +175,15 @@ async fn caches_of(executor: &Executor, op: &ExecOp, inputs: &Inputs) -> Result<
     Ok(mounted)
 }
 
+/// Why an image's Go does not run here: it is somebody else's program, as those of other steps are.
+fn no_landlock() -> Refused {
+    Refused::new(NO_LANDLOCK, NO_LANDLOCK_FIX)
+}
+
 /// Where Go's caches are on this machine.
 struct Caches {
-    build: PathBuf,
-    modules: PathBuf,
+    build: CacheFolder,
+    modules: CacheFolder,
 }
 
 impl Caches {
@@ -181,10 +196,13 @@ impl Caches {
         let mut found = Vec::new();
         for (kind, folder) in folders {
             let own = mounted.go.iter().find(|(known, _)| known == kind);
-            match own.map(|(_, place)| place.clone()).or_else(|| asked_for(mounted, folder)) {
+            match own
+                .map(|(_, place)| CacheFolder::whole(place.clone()))
+                .or_else(|| asked_for(mounted, folder))
+            {
                 Some(place) => found.push(place),
                 // Nothing is written there.
-                None if !plan.uses_caches() => found.push(home.join(kind)),
+                None if !plan.uses_caches() => found.push(CacheFolder::whole(home.join(kind))),
                 None => {
                     let why = format!("what go writes to {folder} becomes a part of the image");
                     let fix = "leave --no-go-cache out, and have nothing read or mounted there";
@@ -192,18 +210,21 @@ impl Caches {
                 }
             }
         }
-        let [build, modules] = <[PathBuf; 2]>::try_from(found).unwrap_or_default();
-        Ok(Self { build, modules })
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(build), Some(modules)) => Ok(Self { build, modules }),
+            _ => unreachable!("a step has two caches"),
+        }
     }
 }
 
 /// The cache that a step asks for at a folder or above it.
-fn asked_for(mounted: &Mounted, folder: &str) -> Option<PathBuf> {
+fn asked_for(mounted: &Mounted, folder: &str) -> Option<CacheFolder> {
     mounted.mounts.iter().find_map(|mount| match mount {
         Mount::Own { source, target, .. } => {
             let rest = folder.strip_prefix(target.trim_end_matches('/'))?;
             let is_there = rest.is_empty() || rest.starts_with('/');
-            is_there.then(|| source.join(rest.trim_start_matches('/')))
+            is_there.then(|| CacheFolder::part(source.clone(), rest))
         }
         _ => None,
     })

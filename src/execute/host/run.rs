@@ -16,30 +16,9 @@ use crate::execute::Chosen;
 use crate::execute::attend::{Ended, attend, failure};
 use crate::glob::in_folder;
 use crate::layer::TreePath;
-use crate::sandbox::{Network, Root, Spec};
+use crate::sandbox::{Access, FOR_THE_NETWORK, Network, Root, Spec, Unconfined};
 use crate::store::ScratchFolder;
 
-/// What the network is set up in, and where certificates are: no more of this machine is shown to the
-/// image's program, which may be anything.
-const FOR_THE_NETWORK: [&str; 17] = [
-    "/etc/ca-certificates",
-    "/etc/gai.conf",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/nsswitch.conf",
-    "/etc/pki/ca-trust",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/tls/cert.pem",
-    "/etc/pki/tls/certs",
-    "/etc/resolv.conf",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/certs",
-    "/run/systemd/resolve",
-    "/usr/lib/ssl",
-    "/usr/local/share/ca-certificates",
-    "/usr/share/ca-certificates",
-];
 /// The machine's own variables that say where certificates are.
 const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Marks a package with C code in what go says.
@@ -54,6 +33,8 @@ pub(super) struct Step {
     pub plan: Plan,
     pub caches: Caches,
     pub network: Network,
+    /// Whether they run where nothing confines them.
+    pub unconfined: Unconfined,
     /// The machine's own variables.
     pub here: BTreeMap<String, String>,
     /// Variables that the step gets unless it has them.
@@ -98,7 +79,7 @@ impl Step {
         self.stage.begin()?;
         // Only what is there can be let in: of a cache mount for more than Go's, its part may not be.
         for cache in [&self.caches.build, &self.caches.modules] {
-            fs_err::create_dir_all(cache).cannot(|| "make a cache of Go")?;
+            cache.make()?;
         }
         // What go counts for its makers is nobody's.
         let counts = self.home.path().join(".config/go/telemetry");
@@ -169,17 +150,18 @@ impl Step {
             let named = CERTIFICATES.iter().filter_map(|name| self.here.get(*name));
             read.extend(named.flat_map(|list| list.split(':')).map(PathBuf::from));
         }
-        let write = vec![
-            self.caches.build.clone(),
-            self.caches.modules.clone(),
-            self.stage.path(None),
-            self.home.path().to_owned(),
-        ];
+        // The user's own links lead to the store; in a cache of a step's they are what a step put there.
+        let own = [self.stage.path(None), self.home.path().to_owned()];
+        let own = own.into_iter().map(fs_err::canonicalize).collect::<std::io::Result<Vec<_>>>();
+        let mut write = own.cannot(|| "find the files of a step")?;
+        write.extend([self.caches.build.path()?, self.caches.modules.path()?]);
         let mut spec = Spec::new(Root::Host { read, write }, words);
         spec.cwd = text(&self.stage.path(Some(&self.plan.folder)))?;
         spec.env = self.environment(planned)?;
         spec.env.insert("PWD".to_owned(), spec.cwd.clone());
         spec.network = self.network;
+        spec.unconfined = self.unconfined;
+        spec.attributes = Access::ReadOnly;
         Ok(spec)
     }
 
@@ -194,9 +176,9 @@ impl Step {
             environment.insert("CGO_ENABLED".to_owned(), with_c.to_owned());
         }
         for (name, value) in [
-            ("GOCACHE", text(&caches.build)?),
+            ("GOCACHE", text(&caches.build.path()?)?),
             ("GOENV", "off".to_owned()),
-            ("GOMODCACHE", text(&caches.modules)?),
+            ("GOMODCACHE", text(&caches.modules.path()?)?),
             ("GOPATH", staged(&plan.go_path)?),
             ("GOROOT", text(&plan.go.1)?),
             // Another one would be fetched and executed.

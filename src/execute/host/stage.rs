@@ -87,11 +87,8 @@ impl Stage {
                         self.make_folder(&path, node.entry)?;
                         pending.push(path);
                     }
-                    EntryKind::Symlink(target) if leads_out(folder, &path, target) => {
-                        let target = String::from_utf8_lossy(target).into_owned();
-                        return Err(Error::new(ErrorKind::Unsupported, format!("use /{path}"))
-                            .because(format!("it leads to {target}, out of /{folder}"))
-                            .hint("leave the link out (.dockerignore), or build where a sandbox works"));
+                    EntryKind::Symlink(target) if leads_out(files, folder, (&path, target))? => {
+                        return Err(leaving(&path, target, &format!("out of /{folder}")));
                     }
                     EntryKind::File(_) | EntryKind::Symlink(_) => found.push((path, node.entry)),
                     _ => {}
@@ -112,11 +109,17 @@ impl Stage {
         for folder in above.into_iter().rev() {
             match files.node(Some(&folder))? {
                 Some(node) if node.entry.is_directory() => self.make_folder(&folder, node.entry)?,
+                Some(Node { entry: Entry { kind: EntryKind::Symlink(target), .. }, .. }) => {
+                    return Err(leaving(&folder, &target, "and is a place to write to"));
+                }
                 // It is made, or refused, by whoever writes there.
                 _ => return Ok(()),
             }
         }
         let Some(node) = files.node(Some(path))? else { return Ok(()) };
+        if let EntryKind::Symlink(target) = &node.entry.kind {
+            return Err(leaving(path, target, "and is a place to write to"));
+        }
         if !node.entry.is_directory() {
             return self.write_files(files, vec![(path.clone(), node.entry)]);
         }
@@ -266,21 +269,57 @@ impl Stage {
     }
 }
 
-/// Whether a link leads out of a folder, as far as its target says.
-fn leads_out(folder: &TreePath, link: &TreePath, target: &[u8]) -> bool {
-    if target.starts_with(b"/") {
-        return true;
-    }
-    let depth = |path: &TreePath| path.as_bytes().split(|b| *b == b'/').count();
-    let mut left = depth(link) - depth(folder) - 1;
-    for part in target.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b".")) {
-        match part {
-            b".." if left == 0 => return true,
-            b".." => left -= 1,
-            _ => left += 1,
+/// Whether a link leads out of a folder anywhere on its way: through whatever links, and also where it
+/// comes back. What is not there yet is taken as written.
+///
+/// What decides are the files of the step, which nobody changes; they are copied to where nobody else writes.
+fn leads_out(
+    files: &dyn Files,
+    folder: &TreePath,
+    (link, target): (&TreePath, &[u8]),
+) -> Result<bool> {
+    let (mut at, mut links) = (link.parent(), 0);
+    let mut left: Vec<Vec<u8>> = Vec::new();
+    let mut target = target.to_vec();
+    loop {
+        if target.starts_with(b"/") {
+            return Ok(true);
+        }
+        let parts = target.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."));
+        left.extend(parts.rev().map(<[u8]>::to_vec));
+        target = loop {
+            let Some(part) = left.pop() else { return Ok(false) };
+            if part == b".." {
+                match &at {
+                    Some(place) if place != folder => at = place.parent(),
+                    _ => return Ok(true),
+                }
+                continue;
+            }
+            let next = join(at.as_ref(), &part)?;
+            let kind = files.node(Some(&next))?.map(|node| node.entry.kind);
+            if let Some(EntryKind::Symlink(target)) = kind {
+                break target;
+            }
+            at = Some(next);
+        };
+        links += 1;
+        // The kernel follows no more, in a step as here.
+        if links > MOST_LINKS {
+            return Ok(false);
         }
     }
-    false
+}
+
+/// How many links the kernel follows.
+const MOST_LINKS: usize = 40;
+
+/// Why a link is not copied: here it leads to files of this machine.
+fn leaving(path: &TreePath, target: &[u8], why: &str) -> Error {
+    let target = String::from_utf8_lossy(target);
+    Error::new(ErrorKind::Unsupported, format!("use /{path}"))
+        .because(format!("it leads to {}, {why}", target.escape_debug()))
+        .hint("leave the link out (.dockerignore), or build where a sandbox works")
 }
 
 /// Writes a file or link.
@@ -388,7 +427,17 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_out_are_told() {
+    fn links_that_lead_out_are_told_by_where_they_lead() {
+        let image = files(&[
+            ("app/a/up", Entry::symlink("..")),
+            ("app/a/b/c/x", Entry::file("x", 0o644)),
+            ("app/here", Entry::symlink(".")),
+            ("app/far", Entry::symlink("/etc")),
+            ("app/one", Entry::symlink("two")),
+            ("app/two", Entry::symlink("one")),
+            ("app/deep", Entry::symlink("a/b/c")),
+            ("etc/passwd", Entry::file("x", 0o644)),
+        ]);
         for (link, target, expected) in [
             ("app/x", "y", false),
             ("app/x", "../app/y", true),
@@ -396,8 +445,39 @@ mod tests {
             ("app/a/x", "../y", false),
             ("app/a/x", "../../y", true),
             ("app/a/x", "./..//b/../c", false),
+            // By its text each of these stays.
+            ("app/x", "a/up/../etc/passwd", true),
+            ("app/x", "a/up/a/b", false),
+            ("app/x", "here/here/../etc", true),
+            ("app/x", "far/passwd", true),
+            ("app/x", "deep/../../up/y", false),
+            ("app/x", "deep/../../up/../y", true),
+            ("app/x", "one", false),
+            ("app/x", "not-there/../../y", true),
         ] {
-            assert_eq!(leads_out(&path("app"), &path(link), target.as_bytes()), expected, "{link}");
+            let (folder, link) = (path("app"), path(link));
+            let found = leads_out(&image, &folder, (&link, target.as_bytes())).unwrap();
+            assert_eq!(found, expected, "{link} -> {target}");
+        }
+    }
+
+    #[test]
+    fn a_chain_of_links_and_a_link_to_write_to_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let image = files(&[
+            ("app/a/up", Entry::symlink("..")),
+            ("app/x.go", Entry::symlink("a/up/../etc/passwd")),
+            ("go/bin", Entry::symlink("/usr/bin")),
+            ("go/pkg", Entry::symlink("../../../../etc")),
+        ]);
+        let mut stage = Stage::new(store.scratch_folder().unwrap()).unwrap();
+        let error = stage.put_whole(&image, &path("app")).unwrap_err().to_string();
+        assert!(error.contains("cannot use /app/x.go: it leads to a/up/../etc/passwd"), "{error}");
+        for (place, link) in [("go/bin", "go/bin"), ("go/pkg/x", "go/pkg")] {
+            let error = stage.put_place(&image, &path(place)).unwrap_err().to_string();
+            assert!(error.contains(&format!("cannot use /{link}: it leads to ")), "{error}");
+            assert!(stage.path(Some(&path(link))).symlink_metadata().is_err());
         }
     }
 }

@@ -13,18 +13,16 @@ use crate::blocking::joined;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::golang::scope::source_folders;
 use crate::sandbox::{
-    Access, Child, Exit, Isolation, Launcher, Network, Root, Signaller, Spec, Streams,
+    Access, Child, Exit, FOR_PROGRAMS, FOR_THE_NETWORK, Isolation, Launcher, Network, Root,
+    Signaller, Spec, Streams, Unconfined,
 };
-
-/// What programs and their libraries, and the settings of the network, are found in. git and ssh are
-/// needed for modules that no proxy has.
-const FOR_FETCHING: [&str; 8] =
-    ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt", "/run/systemd/resolve"];
 
 /// Starts processes on this machine's own files that may use a few of them only.
 #[derive(Debug)]
 pub(in crate::golang) struct Confined {
     pub launcher: Launcher,
+    /// Whether it runs where nothing confines it.
+    pub unconfined: Unconfined,
     /// Where the toolchain is.
     pub root: PathBuf,
     /// Written by every process: GOCACHE, and the temporary folder.
@@ -52,7 +50,9 @@ impl Confined {
             Phase::Build => read.push(self.modules.clone()),
             Phase::Fetch => {
                 write.push(self.modules.clone());
-                read.extend(FOR_FETCHING.map(PathBuf::from));
+                // git and ssh are needed for modules that no proxy has.
+                let of_host = FOR_THE_NETWORK.iter().chain(&FOR_PROGRAMS);
+                read.extend(of_host.map(PathBuf::from));
                 read.extend(self.for_fetching.clone());
                 let home = self.home.iter();
                 read.extend(home.flat_map(|home| CREDENTIALS.map(|name| home.join(name))));
@@ -62,7 +62,16 @@ impl Confined {
             Access::ReadOnly => read.extend(sources),
             Access::ReadWrite => write.extend(sources),
         }
-        spec(call, Root::Host { read, write })
+        // The user's own links lead to them; a process cannot write to the folders that these are in.
+        let real = |path: PathBuf| fs_err::canonicalize(&path).unwrap_or(path);
+        let write = write.into_iter().map(real).collect();
+        let spec = spec(call, Root::Host { read, write })?;
+        // git cannot do without; go can.
+        let attributes = match call.phase {
+            Phase::Build => Access::ReadOnly,
+            Phase::Fetch => Access::ReadWrite,
+        };
+        Ok(Spec { unconfined: self.unconfined, attributes, ..spec })
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::super::notify::{self, Answer};
+use super::super::notify::{self, Answer, Call};
 use super::super::owner::{
     CAPABILITY_XATTR, DEVICE_XATTR, Device, DeviceKind, Kept, OWNER_XATTR, Owner,
 };
@@ -113,7 +113,7 @@ impl Fakeroot {
     /// Describes a file, if anything is kept about it; else the kernel does.
     pub(super) fn describe(
         &self,
-        thread: u32,
+        call: &Call,
         target: &Target,
         address: u64,
         form: Form,
@@ -133,7 +133,7 @@ impl Fakeroot {
         }
         .map_err(error)?;
         patch(&mut bytes, form, owner, kept.device);
-        notify::write_memory(thread, address, &bytes).map_err(error)?;
+        notify::write_memory(call, address, &bytes).map_err(error)?;
         Ok(Answer::Value(0))
     }
 
@@ -187,7 +187,7 @@ fn is_folder(stat: &Stat) -> bool {
 }
 
 /// What a process takes away from the permissions of files that it makes.
-pub(super) fn umask(thread: u32) -> u32 {
+pub(in crate::sandbox) fn umask(thread: u32) -> u32 {
     let status = fs_err::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)

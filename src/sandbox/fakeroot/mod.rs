@@ -25,12 +25,14 @@ pub(super) mod target;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use self::creation::Creation;
 use self::files::Form;
+pub(super) use self::files::umask;
 use self::ids::{Credentials, Registry, Triple};
 pub(super) use self::outside::Outside;
 pub(super) use self::table::Table;
@@ -121,6 +123,7 @@ impl FakerootSetup {
                 && let Some(listener) = fds.pop()
                 && privileges::keep_capabilities(CAPABILITIES).is_ok()
             {
+                let listener = Arc::new(listener);
                 Fakeroot { listener, registry, table, changed_roots: false }.serve();
             }
         };
@@ -131,7 +134,7 @@ impl FakerootSetup {
 
 /// Answers calls.
 struct Fakeroot {
-    listener: OwnedFd,
+    listener: Arc<OwnedFd>,
     registry: Registry,
     table: Table,
     /// Whether any process has changed its root directory.
@@ -144,7 +147,7 @@ impl Fakeroot {
         // The end of process 1 ends this thread, too.
         while let Ok(Some(call)) = notify::receive(&self.listener) {
             let reply = self.answer(&call).unwrap_or_else(Answer::from);
-            notify::respond(&self.listener, &call, reply);
+            notify::respond(&call, reply);
         }
     }
 
@@ -156,61 +159,65 @@ impl Fakeroot {
         let word = |at: usize| low(arguments[at]);
         match *kind {
             Kind::Owner(place, first) => {
-                let target = place.find(thread, arguments)?;
+                let target = place.find(call)?;
                 let wanted = (id(arguments[first]), id(arguments[first + 1]));
                 self.change_owner(thread, &target, wanted)
             }
             Kind::Describe(place, buffer) => {
-                let target = place.find(thread, arguments)?;
-                self.describe(thread, &target, arguments[buffer], Form::Stat)
+                let target = place.find(call)?;
+                self.describe(call, &target, arguments[buffer], Form::Stat)
             }
             Kind::Statx => {
-                let target = Place::At { path: 1, flags: Some(2) }.find(thread, arguments)?;
+                let target = Place::At { path: 1, flags: Some(2) }.find(call)?;
                 let form = Form::Statx { flags: word(2), mask: word(3).cast_unsigned() };
-                self.describe(thread, &target, arguments[4], form)
+                self.describe(call, &target, arguments[4], form)
             }
             Kind::Device(place, mode) => {
-                let target = place.find(thread, arguments)?;
+                let target = place.find(call)?;
                 let node = (word(mode).cast_unsigned(), arguments[mode + 1]);
                 self.make_device(thread, &target, node)
             }
             Kind::File(place, flags) => {
                 let mode = word(flags + 1).cast_unsigned();
                 let creation = Creation::File { flags: word(flags), mode };
-                self.create(thread, &place.find(thread, arguments)?, &creation)
+                self.create(thread, &place.find(call)?, &creation)
             }
             Kind::Creat => {
                 let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
                 let creation = Creation::File { flags, mode: word(1).cast_unsigned() };
-                self.create(thread, &Place::Link(0).find(thread, arguments)?, &creation)
+                self.create(thread, &Place::Link(0).find(call)?, &creation)
             }
             Kind::Folder(place, mode) => {
                 let creation = Creation::Folder { mode: word(mode).cast_unsigned() };
-                self.create(thread, &place.find(thread, arguments)?, &creation)
+                self.create(thread, &place.find(call)?, &creation)
             }
             Kind::Symlink(place) => {
-                let to = read_string(thread, arguments[0])?.into_bytes();
-                self.create(thread, &place.find(thread, arguments)?, &Creation::Link { to })
+                let to = read_string(call, arguments[0])?.into_bytes();
+                self.create(thread, &place.find(call)?, &Creation::Link { to })
             }
             Kind::Chroot => {
                 self.changed_roots = true;
                 Ok(Answer::Continue)
             }
-            Kind::Ids(kind) => self.ids(thread, kind, [arguments[0], arguments[1], arguments[2]]),
+            Kind::Ids(kind) => self.ids(call, kind),
         }
     }
 
-    fn ids(&mut self, thread: u32, kind: Ids, arguments: [u64; 3]) -> rustix::io::Result<Answer> {
+    fn ids(&mut self, call: &Call, kind: Ids) -> rustix::io::Result<Answer> {
+        let thread = call.thread;
         let failed = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
         let old = self.registry.of(thread);
-        if let Some(answer) = tell(old, thread, kind, arguments)? {
+        if let Some(answer) = tell(old, call, kind)? {
             // Whoever never changed anything hears it from the kernel, but for the further groups:
             // no namespace of one id has these.
             let known = matches!(kind, Ids::Further) || self.registry.changed(thread).is_some();
             return Ok(if known { answer } else { Answer::Continue });
         }
-        let new = changed(old, thread, kind, arguments)?;
+        let new = changed(old, call, kind)?;
         if new != *old {
+            if !call.is_pending() {
+                return Err(Errno::SRCH);
+            }
             self.registry.change(thread, new).map_err(failed)?;
         }
         Ok(Answer::Value(0))
@@ -231,16 +238,17 @@ enum Place {
 }
 
 impl Place {
-    fn find(self, thread: u32, arguments: &[u64; 6]) -> rustix::io::Result<Target> {
+    fn find(self, call: &Call) -> rustix::io::Result<Target> {
+        let arguments = &call.arguments;
         match self {
-            Self::Path(at) => Target::path(thread, arguments[at], true),
-            Self::Link(at) => Target::path(thread, arguments[at], false),
-            Self::Descriptor => Ok(Target::descriptor(thread, arguments[0])),
+            Self::Path(at) => Target::path(call, arguments[at], true),
+            Self::Link(at) => Target::path(call, arguments[at], false),
+            Self::Descriptor => Ok(Target::descriptor(call.thread, arguments[0])),
             Self::At { path, flags } => {
                 let flags = flags.map_or(libc::AT_SYMLINK_NOFOLLOW, |at| low(arguments[at]));
                 let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
                 let folder = low(arguments[path - 1]).into();
-                let target = Target::at(thread, folder, arguments[path], follow)?;
+                let target = Target::at(call, folder, arguments[path], follow)?;
                 // Else an empty path means nothing.
                 if target.is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
                     return Err(Errno::NOENT);
@@ -258,19 +266,15 @@ fn id(argument: u64) -> Option<u32> {
 }
 
 /// What a call that asks for ids is told; `None` for one that sets some.
-fn tell(
-    who: &Credentials,
-    thread: u32,
-    kind: Ids,
-    arguments: [u64; 3],
-) -> rustix::io::Result<Option<Answer>> {
+fn tell(who: &Credentials, call: &Call, kind: Ids) -> rustix::io::Result<Option<Answer>> {
+    let arguments = &call.arguments;
     let write = |address: u64, ids: &[u32]| {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_ne_bytes()).collect();
-        notify::write_memory(thread, address, &bytes).map_err(|_| Errno::FAULT)
+        notify::write_memory(call, address, &bytes).map_err(|_| Errno::FAULT)
     };
     let three = |ids: Triple| {
-        for (address, id) in arguments.into_iter().zip([ids.real, ids.effective, ids.saved]) {
-            write(address, &[id])?;
+        for (address, id) in arguments.iter().zip([ids.real, ids.effective, ids.saved]) {
+            write(*address, &[id])?;
         }
         Ok(Some(Answer::Value(0)))
     };
@@ -299,14 +303,9 @@ fn tell(
 }
 
 /// The credentials after a call that sets some.
-fn changed(
-    old: &Credentials,
-    thread: u32,
-    kind: Ids,
-    arguments: [u64; 3],
-) -> rustix::io::Result<Credentials> {
-    let root = old.is_root();
-    let [first, second, third] = arguments.map(id);
+fn changed(old: &Credentials, call: &Call, kind: Ids) -> rustix::io::Result<Credentials> {
+    let (root, arguments) = (old.is_root(), &call.arguments);
+    let [first, second, third] = [0, 1, 2].map(|at: usize| id(arguments[at]));
     let given = |id: Option<u32>| id.ok_or(Errno::INVAL);
     let users =
         |set: Option<Triple>| Ok(Credentials { users: set.ok_or(Errno::PERM)?, ..old.clone() });
@@ -321,7 +320,7 @@ fn changed(
         Ids::SetGroups => groups(old.groups.set([first, second, third], root)),
         _ if !root => Err(Errno::PERM),
         _ => {
-            let mut further = read_groups(thread, arguments[0], arguments[1])?;
+            let mut further = read_groups(call, arguments[0], arguments[1])?;
             further.sort_unstable();
             Ok(Credentials { further, ..old.clone() })
         }
@@ -331,14 +330,14 @@ fn changed(
 /// The most groups that the kernel takes.
 const MOST_GROUPS: usize = 65536;
 
-fn read_groups(thread: u32, count: u64, address: u64) -> rustix::io::Result<Vec<u32>> {
+fn read_groups(call: &Call, count: u64, address: u64) -> rustix::io::Result<Vec<u32>> {
     let count = usize::try_from(low(count)).map_err(|_| Errno::INVAL)?;
     if count > MOST_GROUPS {
         return Err(Errno::INVAL);
     }
     let mut bytes = vec![0; count * 4];
     if !bytes.is_empty() {
-        let read = notify::read_memory(thread, address, &mut bytes);
+        let read = notify::read_memory(call, address, &mut bytes);
         if !read.is_ok_and(|read| read == count * 4) {
             return Err(Errno::FAULT);
         }

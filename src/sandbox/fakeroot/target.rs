@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::super::notify;
+use super::super::notify::{self, Call};
 
 /// The longest path, with the zero byte at its end.
 const LONGEST_PATH: usize = 4096;
@@ -44,24 +44,24 @@ impl Target {
     }
 
     /// A path in the memory of the process, relative to its working directory.
-    pub(super) fn path(thread: u32, address: u64, follow: bool) -> rustix::io::Result<Self> {
-        Self::at(thread, libc::AT_FDCWD.into(), address, follow)
+    pub(super) fn path(call: &Call, address: u64, follow: bool) -> rustix::io::Result<Self> {
+        Self::at(call, libc::AT_FDCWD.into(), address, follow)
     }
 
     /// A path in the memory of the process, relative to one of its descriptors.
     pub(super) fn at(
-        thread: u32,
+        call: &Call,
         folder: i64,
         address: u64,
         follow: bool,
     ) -> rustix::io::Result<Self> {
-        let path = read_string(thread, address)?;
+        let path = read_string(call, address)?;
         let base = match low(folder.cast_unsigned()) {
             _ if path.as_bytes().starts_with(b"/") => Base::Root,
             libc::AT_FDCWD => Base::Folder,
             number => Base::Descriptor(number),
         };
-        Ok(Self { thread, base, path, follow })
+        Ok(Self { thread: call.thread, base, path, follow })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -162,14 +162,14 @@ pub(in crate::sandbox) fn low(argument: u64) -> i32 {
 }
 
 /// Reads a string that ends with a zero byte, page by page: the next one may not exist.
-pub(in crate::sandbox) fn read_string(thread: u32, address: u64) -> rustix::io::Result<CString> {
+pub(in crate::sandbox) fn read_string(call: &Call, address: u64) -> rustix::io::Result<CString> {
     let fault = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::FAULT);
     let mut bytes = Vec::new();
     while bytes.len() < LONGEST_PATH {
         let from = address.checked_add(bytes.len() as u64).ok_or(Errno::FAULT)?;
         let room = usize::try_from(PAGE - from % PAGE).expect("a page is small");
         let mut page = [0; 4096];
-        let count = notify::read_memory(thread, from, &mut page[..room]).map_err(fault)?;
+        let count = notify::read_memory(call, from, &mut page[..room]).map_err(fault)?;
         if let Some(end) = page[..count].iter().position(|byte| *byte == 0) {
             bytes.extend(&page[..end]);
             return CString::new(bytes).map_err(|_| Errno::INVAL);
