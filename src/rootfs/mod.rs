@@ -49,6 +49,7 @@ mod folders;
 mod fork;
 mod hiding;
 mod inspect;
+mod kept_listing;
 mod links;
 mod listing;
 mod marks;
