@@ -287,6 +287,97 @@ fn files_are_moved_without_a_sandbox_and_without_unpacking_a_base() {
     });
 }
 
+/// What is unpacked in the store.
+fn unpacked(sandbox: &Sandbox) -> Vec<String> {
+    let forms = fs::read_dir(sandbox.store().join("gondola/rootfs"));
+    let folders =
+        forms.into_iter().flatten().flat_map(|form| fs::read_dir(form.unwrap().path()).unwrap());
+    folders.map(|folder| folder.unwrap().path().display().to_string()).collect()
+}
+
+/// Builds a case, and gives its layers.
+fn built(sandbox: &Sandbox, name: &str) -> Vec<String> {
+    let (file, to) = (format!("cases/{name}"), format!("oci:out/{name}"));
+    let _ = fs::remove_dir_all(sandbox.path("out"));
+    let contexts = contexts("");
+    let mut arguments = arguments(&file, &to, &contexts);
+    arguments.extend(["--sandbox=ns", "ctx"]);
+    sandbox.gondola(&arguments).success();
+    layers(&sandbox.path(&format!("out/{name}")))
+}
+
+#[test]
+fn no_base_is_unpacked_for_files_where_a_sandbox_works_and_layers_are_those_of_one_that_is() {
+    need!(root("making a base"));
+    let mut sandbox = Sandbox::new();
+    sandbox.set("SOURCE_DATE_EPOCH", "1700000000");
+    need!(make_bases(&sandbox));
+    write_context(&sandbox);
+    for (name, text) in COPIES {
+        sandbox.write(&format!("cases/{name}"), text);
+    }
+    sandbox.write("cases/program", "FROM base\nRUN [\"/bin/busybox\", \"true\"]\n");
+    fs::remove_dir_all(sandbox.store()).unwrap();
+    // The second time it is remembered what the base holds.
+    for text in ["package main // one\n", "package main // two\n"] {
+        sandbox.write("ctx/main.go", text);
+        for (name, _) in COPIES {
+            let looked_at = built(&sandbox, name);
+            assert_eq!(unpacked(&sandbox), [""; 0], "{name}");
+            let plain = sandbox.store().display().to_string();
+            sandbox.set("GONDOLA_HOME", &format!("{plain}-unpacked"));
+            let program = built(&sandbox, "program");
+            assert!(!program.is_empty());
+            let in_root = built(&sandbox, name);
+            sandbox.set("GONDOLA_HOME", &plain);
+            assert_eq!(looked_at, in_root, "{name}");
+        }
+    }
+    let there = format!("{}-unpacked", sandbox.store().display());
+    assert!(Path::new(&there).join("gondola/rootfs").exists());
+    fs::remove_dir_all(there).unwrap();
+}
+
+/// Files behind programs whose results are known, and how many folders are unpacked for them: those of the base
+/// and of each program are, where a program follows.
+const BEHIND: [(&str, &str, bool); 4] = [
+    (
+        "behind",
+        "FROM base\nRUN echo x >/srv/y\nCOPY --chown=app main.go /link/z\nWORKDIR /link/w\n",
+        false,
+    ),
+    ("stage", "FROM base AS one\nRUN echo x >/srv/y\nFROM one\nCOPY main.go /link/z\n", false),
+    ("before", "FROM base\nCOPY main.go /link/z\nRUN cat /srv/real/z >/srv/y\n", true),
+    (
+        "above",
+        "FROM base AS one\nCOPY main.go /link/z\nFROM one\nRUN cat /srv/real/z >/srv/y\n",
+        true,
+    ),
+];
+
+#[test]
+fn files_behind_the_last_program_take_no_root_file_system() {
+    need!(root("making a base"));
+    let mut sandbox = Sandbox::new();
+    sandbox.set("SOURCE_DATE_EPOCH", "1700000000");
+    need!(make_bases(&sandbox));
+    write_context(&sandbox);
+    for (name, text, unpacks) in BEHIND {
+        sandbox.write(&format!("cases/{name}"), text);
+        sandbox.write("ctx/main.go", "one\n");
+        fs::remove_dir_all(sandbox.store()).unwrap();
+        built(&sandbox, name);
+        assert_ne!(unpacked(&sandbox), [""; 0], "{name}");
+        // Another machine, or one on which it was removed.
+        fs::remove_dir_all(sandbox.store().join("gondola/rootfs")).unwrap();
+        sandbox.write("ctx/main.go", "two\n");
+        let again = built(&sandbox, name);
+        assert_eq!(!unpacked(&sandbox).is_empty(), unpacks, "{name}: {:?}", unpacked(&sandbox));
+        fs::remove_dir_all(sandbox.store()).unwrap();
+        assert_eq!(again, built(&sandbox, name), "{name}");
+    }
+}
+
 #[test]
 fn go_commands_give_the_same_layers_without_a_sandbox() {
     compare(&PROGRAMS, |said| {
@@ -297,7 +388,19 @@ fn go_commands_give_the_same_layers_without_a_sandbox() {
 }
 
 /// Steps that are not executed without a sandbox, with words of why and of what to do.
-const REFUSED: [(&str, &str, &str); 20] = [
+const REFUSED: [(&str, &str, &str); 24] = [
+    (
+        "ARG TARGETOS\nRUN GOOS=$TARGETOS go build -trimpath",
+        "$ takes a shell",
+        "help: put ENV GOOS=$TARGETOS in front of the step, and leave GOOS out here",
+    ),
+    (
+        "ARG TARGETARCH\nRUN CGO_ENABLED=0 GOARCH=\"${TARGETARCH}\" go build -trimpath",
+        "$ takes a shell",
+        "help: put ENV GOARCH=$TARGETARCH in front of the step",
+    ),
+    ("RUN GOOS=$(uname) go build -trimpath", "$ takes a shell", "help: write words"),
+    ("RUN GOOS=${A:-linux} go build -trimpath", "$ takes a shell", "help: write words"),
     ("RUN go build", "without -trimpath", "help: go build -trimpath"),
     ("RUN go build -trimpath -o $OUT", "$ takes a shell", "help: write the value"),
     ("RUN go build -trimpath; ls", "';' takes a shell", "help: write words"),

@@ -91,6 +91,7 @@ impl Cache for LookUps {
                 said("name").unwrap_or_else(|| "what the name of a base stands for".to_owned())
             }
             "base-files" => "the loaders and libraries of a base".to_owned(),
+            "listing" => "which files an image has".to_owned(),
             "build" => "what a build of Go packages reads".to_owned(),
             "layer-pieces" => "the pieces of the last layer of a program".to_owned(),
             "program-materials" => "what programs were compiled of".to_owned(),

@@ -34,14 +34,22 @@ pub(crate) async fn download(
     url: &str,
     wanted: Option<&Digest>,
 ) -> Result<Download> {
-    let store = &transport.store;
-    let known: Option<Download> = store.get_record(DOWNLOADS, url);
-    let known =
-        known.filter(|known| store.has(&known.digest).is_ok_and(|size| size == Some(known.size)));
-    match known {
+    match known(transport, url) {
         Some(known) if wanted == Some(&known.digest) || transport.client.is_offline() => Ok(known),
         known => fetch(transport, url, known).await,
     }
+}
+
+/// What was downloaded from an address before, if it is here still.
+fn known(transport: &transport::Context, url: &str) -> Option<Download> {
+    let store = &transport.store;
+    let known: Option<Download> = store.get_record(DOWNLOADS, url);
+    known.filter(|known| store.has(&known.digest).is_ok_and(|size| size == Some(known.size)))
+}
+
+/// Whether an address was downloaded before, so that no connection is needed for what it gave then.
+pub(crate) fn is_here(transport: &transport::Context, url: &str) -> bool {
+    known(transport, url).is_some()
 }
 
 async fn fetch(

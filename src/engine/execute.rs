@@ -83,6 +83,9 @@ pub struct Inputs {
     pub base: Snapshot,
     /// The files that it reads.
     pub files: BTreeMap<Input, Provider>,
+    /// Whether a program may be executed on the files that come of it, so that a root file system is worth
+    /// making.
+    pub programs_follow: bool,
     /// Variables that a program gets unless the op sets them: they change no result.
     pub variables: Vec<(String, String)>,
     /// What people are told, once, where a program got the variable of [`super::op::Alternative`].
@@ -180,6 +183,10 @@ pub trait Execute: Send + Sync {
 
     /// Gets ready to work on files before somebody needs them. Errors come again when somebody does.
     fn warm_up<'a>(&'a self, files: &'a Snapshot) -> BoxFuture<'a, ()>;
+
+    /// Takes note that programs may be executed on files: whoever only looks at them shares what is made for
+    /// that.
+    fn expect_programs_on(&self, files: &Snapshot);
 
     /// Takes note that an image will be kept here whose base this is: its layers are stored as they
     /// come, and not fetched a second time.

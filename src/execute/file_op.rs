@@ -131,7 +131,7 @@ async fn make_folder(
     path: String,
     user: String,
 ) -> Result<Executed, OpError> {
-    let files = executor.files(&inputs.base).await?;
+    let files = executor.base_of(inputs).await?;
     let time = inputs.table.time;
     blocking_or(move || {
         let owner = copy::owner(&user, files.as_ref())?;
@@ -208,7 +208,7 @@ async fn place(
     inputs: &Inputs,
     read: Gathered,
 ) -> Result<Executed, OpError> {
-    let files = executor.files(&inputs.base).await?;
+    let files = executor.base_of(inputs).await?;
     let time = inputs.table.time;
     let programs = executor.tools.path().to_owned();
     let reporter = executor.tools.transport.reporter.clone();

@@ -9,35 +9,57 @@ use super::place::Place;
 use super::{Executor, lock};
 use crate::blocking::blocking_or;
 use crate::engine::files::{Files, TreeFiles};
-use crate::engine::{Executed, Provider, Snapshot};
+use crate::engine::{Executed, Inputs, Provider, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::Tree;
 use crate::rootfs::{Fork, Listing, Rootfs, Unpacker};
 use crate::sandbox::{Root, Stub};
 
+/// What files are wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A program gets them as its root file system, now or later.
+    Root,
+    /// Somebody looks at them.
+    Look,
+}
+
 impl Executor {
-    /// The files that an op reads. This is what unpacks.
+    /// The files that an op reads.
     pub(super) async fn files_of(&self, provider: &Provider) -> Result<Arc<dyn Files>> {
         match provider {
             Provider::Folder(files) => Ok(files.clone()),
-            Provider::Snapshot(snapshot) => self.files(snapshot).await,
+            Provider::Snapshot(snapshot) => self.files(snapshot, Wanted::Look).await,
         }
     }
 
-    /// The files of a snapshot for looking at. Makes a root file system only of what was not made by
-    /// this process without one; where there can be none, files are listed, and not unpacked.
-    pub(super) async fn files(&self, snapshot: &Snapshot) -> Result<Arc<dyn Files>> {
+    /// The files that an op works on.
+    pub(super) async fn base_of(&self, inputs: &Inputs) -> Result<Arc<dyn Files>> {
+        let wanted = if inputs.programs_follow { Wanted::Root } else { Wanted::Look };
+        self.files(&inputs.base, wanted).await
+    }
+
+    /// The files of a snapshot for looking at. Makes a root file system only where one is wanted anyway, and
+    /// only of what was not made by this process without one; else, and where there can be none, files are
+    /// listed, and not unpacked.
+    pub(super) async fn files(
+        &self,
+        snapshot: &Snapshot,
+        wanted: Wanted,
+    ) -> Result<Arc<dyn Files>> {
         let own = snapshot.steps.iter().rev().take_while(|step| step.tree.is_some()).count();
         let below = snapshot.up_to(snapshot.steps.len() - own);
         let view: Arc<dyn Files> = if below.base.is_none() && below.steps.is_empty() {
             Arc::new(TreeFiles::default())
         } else {
             match self.place().await {
-                Place::Sandbox(_) => {
+                Place::Sandbox(isolated)
+                    if wanted == Wanted::Root || self.has_root(&isolated.unpacker, &below)? =>
+                {
                     let rootfs = self.rootfs(&below).await?;
                     Arc::new(ViewFiles(blocking_or(move || rootfs.view()).await?))
                 }
-                Place::Host(_) => self.listed(&below).await?,
+                Place::Sandbox(_) | Place::Host(_) => self.listed(&below).await?,
             }
         };
         if own == 0 {
@@ -45,6 +67,18 @@ impl Executor {
         }
         let steps = snapshot.steps[snapshot.steps.len() - own..].to_vec();
         Ok(Arc::new(Merged { steps, below: view }))
+    }
+
+    /// Whether a snapshot has a root file system, or gets one in any case.
+    fn has_root(&self, unpacker: &Unpacker, snapshot: &Snapshot) -> Result<bool> {
+        let (key, steps) = (&snapshot.key, snapshot.steps.len());
+        if lock(&self.roots).contains_key(key) || lock(&self.expected).contains(key) {
+            return Ok(true);
+        }
+        match (&snapshot.base, steps) {
+            (Some(base), 0) => unpacker.has(base),
+            _ => Ok(kept(unpacker, snapshot)?.0 == steps),
+        }
     }
 
     /// The files of a snapshot where nothing is unpacked.

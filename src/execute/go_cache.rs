@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Executor;
+use super::files::Wanted;
 use super::levels::{self, Opened};
 use super::mounts::{self, Mounted};
 use crate::blocking::blocking_or;
@@ -144,7 +145,7 @@ impl Step {
         unpacker: &Unpacker,
         (op, inputs): (&ExecOp, &Inputs),
     ) -> Result<Self> {
-        let files = executor.files(&inputs.base).await?;
+        let files = executor.files(&inputs.base, Wanted::Root).await?;
         let unpacker = unpacker.clone();
         let caches = executor.caches(&inputs.table);
         Ok(Self {

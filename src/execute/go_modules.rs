@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::Executor;
+use super::files::Wanted;
 use super::go_cache::{has_go, text};
 use crate::blocking::blocking_or;
 use crate::engine::Inputs;
@@ -37,7 +38,7 @@ pub(super) async fn are_optional(
     op: &ExecOp,
     inputs: &Inputs,
 ) -> Result<bool> {
-    let files = executor.files(&inputs.base).await?;
+    let files = executor.files(&inputs.base, Wanted::Root).await?;
     let mut binds = Vec::new();
     for mount in &op.mounts {
         if let MountKind::Bind { from, source } = &mount.kind {

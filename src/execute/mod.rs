@@ -5,9 +5,10 @@
 //!   Copy ─► select ─► digest ─► place ────────────────────────────────────────┼─► Executed
 //!   Take, MakeFolder ─────────────────────────────────────────────────────────┘
 //! ```
-//! A root file system is made only for what needs one: a program, or a look at the files of an image.
-//! What was made by this process without one is looked at as it is. Where no sandbox works, nothing is
-//! unpacked: files are listed, and programs of Go alone are executed, on the host.
+//! A root file system is made only for what needs one: a program. Files that no program is executed on are
+//! looked at where they are: in a root file system that is there already, as this process made them, or listed
+//! in their layers. Where no sandbox works, nothing is unpacked, and programs of Go alone are executed, on the
+//! host.
 
 mod agent;
 mod attend;
@@ -98,6 +99,8 @@ struct Executor {
     listed: Mutex<BTreeMap<String, Arc<OnceCell<Arc<ListedFiles>>>>>,
     /// Copies of files of contexts that steps see, by what stands for them in keys.
     context_files: Mutex<BTreeMap<String, Arc<OnceCell<Arc<ContextFiles>>>>>,
+    /// The keys of snapshots on which programs may be executed.
+    expected: Mutex<BTreeSet<String>>,
     /// Bases whose layers become those of an image that is kept here.
     stored: Mutex<BTreeSet<Digest>>,
     /// The step that failed, if a shell is to be opened there.
@@ -116,6 +119,7 @@ impl LocalExecutor {
             caches: OnceLock::new(),
             roots: Mutex::default(),
             context_files: Mutex::default(),
+            expected: Mutex::default(),
             stored: Mutex::default(),
             failed: FirstFailed::default(),
             noted: Mutex::default(),
@@ -148,6 +152,10 @@ impl Execute for LocalExecutor {
             let _ = self.0.rootfs(files).await;
         }
         .boxed()
+    }
+
+    fn expect_programs_on(&self, files: &Snapshot) {
+        lock(&self.0.expected).insert(files.key.clone());
     }
 
     fn store_layers_of(&self, base: &Image) {

@@ -74,6 +74,8 @@ pub(super) enum Cause {
     TimedOut,
     /// The certificate is not signed by an issuer that is trusted.
     UnknownIssuer,
+    /// The registry wants a certificate of ours, and took none that it was shown, if any.
+    OurCertificate(Refused),
     /// TLS failed in another way.
     Tls(String),
     /// No connection is opened, as was asked for.
@@ -252,6 +254,7 @@ impl NetworkError {
                      or allow it with --insecure-registry {host}"
                 ),
             ),
+            Cause::OurCertificate(refused) => refused.told(host),
             Cause::Tls(text) => (
                 format!("TLS with {host} failed: {text}"),
                 format!(
@@ -295,6 +298,7 @@ impl Cause {
             }
             Self::UnknownName
             | Self::UnknownIssuer
+            | Self::OurCertificate(_)
             | Self::Tls(_)
             | Self::Offline
             | Self::ProxyDenied(_) => false,
@@ -376,8 +380,64 @@ impl Cause {
         use rustls::{CertificateError, Error as Tls};
         match error {
             Tls::InvalidCertificate(CertificateError::UnknownIssuer) => Self::UnknownIssuer,
+            Tls::AlertReceived(alert) if let Some(refused) = Refused::of(*alert) => {
+                Self::OurCertificate(refused)
+            }
             Tls::InvalidMessage(_) => Self::Tls("the answer is not TLS".to_owned()),
             other => Self::Tls(shortened(&other.to_string())),
+        }
+    }
+}
+
+/// What a registry says of the certificate that it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There was none.
+    Missing,
+    /// It does not count any more.
+    Expired,
+    /// Nobody whom the registry trusts signed it.
+    UnknownIssuer,
+    /// It is not taken, and no reason is given that helps.
+    Other,
+}
+
+impl Refused {
+    fn of(alert: rustls::AlertDescription) -> Option<Self> {
+        use rustls::AlertDescription as Alert;
+        match alert {
+            Alert::CertificateRequired | Alert::NoCertificate => Some(Self::Missing),
+            Alert::CertificateExpired => Some(Self::Expired),
+            Alert::UnknownCA => Some(Self::UnknownIssuer),
+            Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied => Some(Self::Other),
+            _ => None,
+        }
+    }
+
+    /// Why nothing is had of the host, and what to do about it.
+    fn told(self, host: &str) -> (String, String) {
+        let place = format!("certs.d/{host}/client.cert");
+        match self {
+            Self::Missing => (
+                format!("{host} asks for a certificate, and got none"),
+                format!("put one at /etc/docker/{place}, and its key beside it as client.key"),
+            ),
+            Self::Expired => (
+                format!("{host} refuses the certificate that it was shown: it has expired"),
+                format!("have {place} renewed by whoever signed it"),
+            ),
+            Self::UnknownIssuer => (
+                format!("{host} does not know who signed the certificate that it was shown"),
+                format!("put one at {place} that the registry's authority signed"),
+            ),
+            Self::Other => (
+                format!("{host} refuses the certificate that it was shown, or misses one"),
+                format!("check {place}: openssl x509 -noout -text -in FILE"),
+            ),
         }
     }
 }

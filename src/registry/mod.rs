@@ -22,6 +22,7 @@ mod asking_mirrors;
 mod auth;
 mod challenge;
 mod client;
+mod client_certificate;
 mod connections;
 mod container_proxies;
 mod credentials;
@@ -45,6 +46,7 @@ mod manifest;
 mod mirrors;
 mod options;
 mod payload;
+mod pem;
 mod presence;
 mod proxy;
 mod pull;
@@ -65,6 +67,7 @@ mod upload_strategy;
 mod waiting;
 
 pub use client::Client;
+pub use client_certificate::check_client_certificate;
 pub use container_proxies::container_proxies;
 pub use credentials::Credentials;
 pub use download::Downloaded;
@@ -75,7 +78,7 @@ pub use mirrors::{MirrorRule, Mirrors};
 pub use options::{Options, Timeouts};
 pub use push::Pushed;
 pub use retry::RetryPolicy;
-pub use tls::{check_authority, check_client_certificate};
+pub use tls::check_authority;
 /// A password or token.
 pub type Secret = crate::secret::Secret;
 

@@ -195,6 +195,12 @@ impl Sender {
             let outcome = self.follow(to, &url, url.clone(), request, header).await;
             let is_last = index + 1 == candidates.len();
             match outcome {
+                // Whoever asks for a certificate of ours speaks TLS, and complains of anything else.
+                Err(Failure::Network(breakdown))
+                    if matches!(breakdown.cause, Cause::OurCertificate(_)) =>
+                {
+                    return Err(Failure::Network(breakdown));
+                }
                 Err(failure) if is_last => return Err(more_telling(first, failure)),
                 Err(Failure::Network(breakdown)) => {
                     first = first.or(Some(Failure::Network(breakdown)));

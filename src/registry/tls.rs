@@ -14,20 +14,17 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
+use super::client_certificate::ClientCertificate;
 use super::folder::{files_in, has_extension};
-use crate::disk;
+use super::pem::{certificates, without_certificate};
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::docker_hub;
-
-/// The longest file of certificates: bundles of all authorities have some hundred kilobytes.
-const LARGEST_FILE: u64 = 16 << 20;
 
 /// Where systems keep the authorities that they trust, in one file.
 const BUNDLES: [&str; 6] = [
@@ -71,24 +68,22 @@ pub(super) fn config(
         Trust::Public => Some(&[][..]),
         Trust::Private(folders) => Some(folders.as_slice()),
     };
-    let mut identity = None;
+    let mut certificate = None;
     let verifier: Arc<dyn ServerCertVerifier> = match folders {
         None => Arc::new(NoVerifier(provider)),
         Some(folders) => {
             let mut listed = Vec::new();
             for folder in folders {
                 listed.extend(authorities(folder)?);
-                identity = identity.or(client_identity(folder)?);
+                certificate = certificate.or(client_certificate(folder, &provider)?);
             }
             Arc::new(Verifier::new(provider, listed, environment.clone())?)
         }
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = match identity {
+    let mut config = match certificate {
         None => builder.with_no_client_auth(),
-        Some(Identity { chain, key, file }) => builder
-            .with_client_auth_cert(chain, key)
-            .cannot(|| format!("use the certificate {}", file.display()))?,
+        Some(certificate) => builder.with_client_cert_resolver(certificate.resolver()),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -316,57 +311,16 @@ pub fn check_authority(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a certificate can be shown with a key.
-pub fn check_client_certificate(certificate: &Path, key: &Path) -> Result<()> {
-    let Identity { chain, key, file } = identity(certificate.to_owned(), key)?;
-    if chain.is_empty() {
-        return Err(without_certificate(&file));
-    }
-    let nobody = RootCertStore::empty();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::new(ErrorKind::Network, "set up TLS").caused_by(error))?
-        .with_root_certificates(nobody)
-        .with_client_auth_cert(chain, key);
-    config.map(drop).cannot(|| format!("use the certificate {}", file.display()))
-}
-
-fn without_certificate(file: &Path) -> Error {
-    Error::new(ErrorKind::Invalid, format!("read {}", file.display()))
-        .because("there is no certificate in it")
-}
-
-struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    file: PathBuf,
-}
-
 /// Our own certificate and key in a folder of `certs.d`.
-fn client_identity(folder: &Path) -> Result<Option<Identity>> {
+fn client_certificate(
+    folder: &Path,
+    provider: &CryptoProvider,
+) -> Result<Option<ClientCertificate>> {
     let files = files_in(folder)?;
     let Some(file) = files.into_iter().find(|file| has_extension(file, "cert")) else {
         return Ok(None);
     };
-    let key = file.with_extension("key");
-    identity(file, &key).map(Some)
-}
-
-fn identity(file: PathBuf, path: &Path) -> Result<Identity> {
-    let chain = certificates(&file)?;
-    let action = || format!("read {}", path.display());
-    let text = disk::read(path, LARGEST_FILE).cannot(action)?;
-    let key = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|error| Error::new(ErrorKind::Invalid, action()).because(error))?;
-    Ok(Identity { chain, key, file })
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let action = || format!("read certificates from {}", file.display());
-    let text = disk::read(file, LARGEST_FILE).cannot(action)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    all.map_err(|error| Error::new(ErrorKind::Invalid, action()).because(error))
+    ClientCertificate::read(&file, &file.with_extension("key"), provider).map(Some)
 }
 
 #[cfg(test)]
@@ -393,6 +347,7 @@ mod tests {
 
     #[test]
     fn certificates_are_read_from_files_alone() {
+        let provider = rustls::crypto::ring::default_provider();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.crt");
         std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
@@ -405,7 +360,7 @@ mod tests {
         let error = machine_authorities(&named).unwrap_err().to_string();
         assert!(error.contains("ca.crt: it is a named pipe"), "{error}");
         fs_err::rename(&file, folder.path().join("client.cert")).unwrap();
-        let error = client_identity(folder.path()).err().unwrap().to_string();
+        let error = client_certificate(folder.path(), &provider).err().unwrap().to_string();
         assert!(error.contains("client.cert: it is a named pipe"), "{error}");
     }
 
@@ -419,14 +374,15 @@ mod tests {
 
     #[test]
     fn files_without_certificates_are_named() {
+        let provider = rustls::crypto::ring::default_provider();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ca.crt");
         fs_err::write(&file, "hello").unwrap();
         let error = authorities(folder.path()).unwrap_err().to_string();
         assert!(error.contains("ca.crt: there is no certificate in it"), "{error}");
         fs_err::rename(&file, folder.path().join("client.cert")).unwrap();
-        let error = client_identity(folder.path()).err().unwrap().to_string();
-        assert!(error.contains("client.key"), "{error}");
+        let error = client_certificate(folder.path(), &provider).err().unwrap().to_string();
+        assert!(error.contains("client.cert: there is no certificate in it"), "{error}");
         let named = BTreeMap::from([("SSL_CERT_FILE".to_owned(), "/nowhere.pem".to_owned())]);
         let error = machine_authorities(&named).unwrap_err().to_string();
         assert!(error.contains("/nowhere.pem"), "{error}");

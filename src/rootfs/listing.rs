@@ -1,8 +1,8 @@
 //! The merged files of an image, listed and not unpacked.
 //!
-//! Layers are read to their ends for what is in them; nothing is written but the contents of files that
-//! somebody asks for. This needs no rights and no space, and takes longer for each content: it is for
-//! places where no root file system can be used anyway. What is in a layer means the same as where it is
+//! Layers are read to their ends for what is in them, once: that is remembered (see `kept_listing`). Nothing else is
+//! written but the contents of files that somebody asks for. This needs no rights and no space, and takes longer
+//! for each content: it is for files that no program is executed on. What is in a layer means the same as where it is
 //! unpacked: see the module's root, "Layers".
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::hiding::{Name, whiteout};
+use super::kept_listing::{self, Places};
 use super::marks;
 use super::unpack::{LIMITS, diff_ids};
 use crate::blocking::blocking;
@@ -52,15 +53,20 @@ impl Listing {
         let layers: Vec<Blob> =
             artifact.images().first().map(|image| image.layers.clone()).unwrap_or_default();
         let scratch = context.store.scratch_folder()?;
+        let store = context.store.clone();
         blocking(move || {
+            let fetched = Mutex::default();
+            if let Some((tree, root)) = kept_listing::recall(&store, &diff_ids, scratch.path()) {
+                return Ok(Self { layers, tree: Arc::new(tree), root, scratch, fetched });
+            }
             let mut merged = Merged::default();
             for (number, (blob, diff_id)) in layers.iter().zip(&diff_ids).enumerate() {
                 let layer = read_layer(blob, diff_id, &Places { folder: scratch.path(), number })?;
                 merged.put(layer)?;
             }
             let tree = Arc::new(merged.tree()?);
-            let fetched = Mutex::default();
             let root = merged.root.unwrap_or_else(|| Entry::directory(0o755));
+            kept_listing::remember(&store, &diff_ids, (&tree, &root), scratch.path())?;
             Ok(Self { layers, tree, root, scratch, fetched })
         })
         .await
@@ -83,7 +89,7 @@ impl Listing {
         for entry in entries {
             let EntryKind::File(Content::File(file)) = &entry.kind else { continue };
             let path = file.path();
-            if let Some((layer, number)) = place_of(&path, self.scratch.path())
+            if let Some((layer, number)) = Places::number_of(&path, self.scratch.path())
                 && !fetched.contains(&path)
             {
                 missing.entry(layer).or_default().insert(number, path);
@@ -95,25 +101,6 @@ impl Listing {
         }
         Ok(())
     }
-}
-
-/// Where the contents of a layer's files will be.
-struct Places<'a> {
-    folder: &'a Path,
-    number: usize,
-}
-
-impl Places<'_> {
-    fn of(&self, entry: u64) -> PathBuf {
-        self.folder.join(format!("{}-{entry}", self.number))
-    }
-}
-
-/// The layer and the entry of a place in a folder.
-fn place_of(path: &Path, folder: &Path) -> Option<(usize, u64)> {
-    let name = path.strip_prefix(folder).ok()?.to_str()?;
-    let (layer, entry) = name.split_once('-')?;
-    Some((layer.parse().ok()?, entry.parse().ok()?))
 }
 
 /// Writes the contents of some entries of a layer, by their numbers.

@@ -51,6 +51,7 @@ mod fork;
 mod gather;
 mod hiding;
 mod inspect;
+mod kept_listing;
 mod links;
 mod listing;
 mod marks;

@@ -83,6 +83,14 @@ impl Unpacker {
         self.unpack_all(image, Blobs::Stored).await
     }
 
+    /// Whether all of an image is unpacked already.
+    pub fn has(&self, image: &Image) -> Result<bool> {
+        let chain = chain(image)?;
+        let keys: Vec<&str> = chain.iter().map(Digest::hex).collect();
+        let found = self.found(OwnerStorage::of(self.isolation), &keys)?;
+        Ok(found.iter().all(Option::is_some))
+    }
+
     async fn unpack_all(&self, image: &Image, blobs: Blobs) -> Result<Rootfs> {
         let storage = OwnerStorage::of(self.isolation);
         let chain = chain(image)?;

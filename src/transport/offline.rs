@@ -34,8 +34,13 @@ impl Missing {
 }
 
 /// Fails where something is missing; the error names everything.
-pub fn check_missing(action: &str, mut missing: Vec<Missing>) -> Result<()> {
-    missing.dedup();
+pub fn check_missing(action: &str, all: Vec<Missing>) -> Result<()> {
+    let mut missing: Vec<Missing> = Vec::new();
+    for one in all {
+        if !missing.contains(&one) {
+            missing.push(one);
+        }
+    }
     let many = match missing.len() {
         0 => return Ok(()),
         1 => "one thing is not here, which this command fetches".to_owned(),
@@ -89,6 +94,7 @@ mod tests {
         );
         let two =
             vec![image("r.test/a", "linux/arm64"), image("r.test/b", "linux/amd64,linux/arm64")];
+        let two = [&two[..], &two[..1]].concat();
         let error = check_missing("build", two).unwrap_err().to_string();
         assert!(error.contains("2 things are not here"), "{error}");
         assert!(error.contains("gondola pull --platform linux/arm64 r.test/a"), "{error}");

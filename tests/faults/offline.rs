@@ -2,7 +2,13 @@
 
 use std::process::Command;
 
-use super::support::{BaseImage, Busybox, Need, Registry, Run, Sandbox, go, need, program};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Response;
+
+use super::support::{
+    BaseImage, Busybox, HttpServer, Need, Registry, Run, Sandbox, go, need, program,
+};
 
 /// Runs the program, and gives the calls by which it and its children opened connections to other
 /// machines, or to this one's ports.
@@ -135,7 +141,7 @@ fn a_dockerfile_without_a_network_has_its_bases_and_steps_or_says_what_it_lacks(
     for (file, says) in [
         (
             "FROM scratch\nADD http://r.test/f /f\n",
-            "r.test is not asked: --offline opens no connection",
+            "one thing is not here, which this command fetches:\n  the address http://r.test/f: gondola build",
         ),
         ("FROM scratch\nADD https://r.test/a.git /f\n", "--offline opens no connection"),
     ] {
@@ -161,6 +167,72 @@ fn modules_that_no_proxy_may_see_are_not_fetched_past_it() {
     let (ran, connections) = need!(traced(&sandbox, &words));
     ran.code(1);
     assert_eq!(connections, [""; 0]);
+}
+
+#[test]
+fn all_that_a_dockerfile_lacks_is_told_at_once_for_all_platforms_before_a_step() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "ctx/Dockerfile",
+        "# syntax=r.test/syntax:1\nARG BASE=r.test/base\nFROM --platform=$BUILDPLATFORM r.test/tools AS tools\n\
+         RUN [\"/never\"]\nFROM scratch AS files\nARG FROM=http://r.test\nENV NAME=f\nCOPY Dockerfile /\n\
+         ADD $FROM/$NAME /f\nADD https://r.test/a.git#v1 /g\nONBUILD ADD http://r.test/later /l\n\
+         FROM files\nARG TOKEN\nADD http://r.test/f http://r.test/$TOKEN /two/\nCOPY --from=r.test/copied /x /x\n\
+         RUN --mount=from=r.test/mounted,target=/m --mount=from=named,target=/c [\"/never\"]\n\
+         COPY --from=tools /x /y\nFROM $BASE\nCOPY --from=2 / /\n\
+         FROM r.test/unused\nADD http://r.test/unused /\n",
+    );
+    let words = [
+        "build",
+        "--offline",
+        "--platform=linux/amd64,linux/arm64",
+        "--build-context=named=https://r.test/context.git",
+        "--build-context=other=http://r.test/other.tar",
+        "--build-arg=TOKEN=hunter2",
+        "--target=3",
+        "-o=oci:out",
+        "ctx",
+    ];
+    let (ran, connections) = need!(traced(&sandbox, &words));
+    let ran = ran.code(1);
+    assert_eq!(connections, [""; 0]);
+    let host = if cfg!(target_arch = "x86_64") { "" } else { " --platform linux/arm64" };
+    let both = "--platform linux/amd64,linux/arm64";
+    let lines = [
+        format!("the base r.test/tools:latest: gondola pull{host} r.test/tools:latest"),
+        format!("the base r.test/base:latest: gondola pull {both} r.test/base:latest"),
+        format!("the image r.test/copied:latest: gondola pull {both} r.test/copied:latest"),
+        format!("the image r.test/mounted:latest: gondola pull {both} r.test/mounted:latest"),
+        "the context named, which is https://r.test/context.git: git clone it, and".to_owned(),
+        "the context other, which is http://r.test/other.tar: gondola build, without".to_owned(),
+        "the address http://r.test/f: gondola build, without --offline".to_owned(),
+        "the address http://r.test/later: gondola build, without --offline".to_owned(),
+        "the repository https://r.test/a.git: git clone it, and".to_owned(),
+        "the address http://r.test/$TOKEN: gondola build, without --offline".to_owned(),
+    ];
+    for line in &lines {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+    }
+    let says = format!("{} things are not here", lines.len());
+    assert!(ran.stderr.contains(&says), "{says}: {}", ran.stderr);
+    assert!(!ran.stderr.contains("hunter2") && !ran.stderr.contains("COPY"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_was_downloaded_before_is_added_without_a_network() {
+    let server = HttpServer::start(None, |_| async {
+        let body = Full::new(Bytes::from("hello")).map_err(|never| match never {});
+        Ok(Response::new(body.boxed_unsync()))
+    });
+    let sandbox = Sandbox::new();
+    let address = server.address().to_string();
+    sandbox.write("ctx/Dockerfile", format!("FROM scratch\nADD http://{address}/f /f\n"));
+    sandbox.gondola(&["build", "ctx"]).success();
+    drop(server);
+    sandbox.write("ctx/Dockerfile", format!("FROM scratch\nADD http://{address}/f /again\n"));
+    sandbox.gondola(&["build", "--offline", "ctx"]).success();
+    sandbox.write("ctx/Dockerfile", format!("FROM scratch\nADD http://{address}/other /again\n"));
+    sandbox.gondola(&["build", "--offline", "ctx"]).code(1).says("/other: gondola build, without");
 }
 
 #[test]

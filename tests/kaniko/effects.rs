@@ -224,3 +224,45 @@ fn each_line_has_the_time_of_the_day_where_that_is_asked_for() {
     let dated = lines(&["--log-timestamp"]);
     assert!(!dated.is_empty() && dated.lines().all(is_dated), "{dated}");
 }
+
+#[test]
+fn the_log_has_the_form_and_the_level_that_are_asked_for() {
+    let sandbox = Sandbox::new();
+    context(&sandbox);
+    let log = |words: &[&str]| {
+        let usual = ["-c", "ctx", "-f", "deploy/Dockerfile", "--no-push", "--force"];
+        executor(&sandbox, &[&usual[..], words].concat()).success().stderr
+    };
+    let is_object = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+    let why = "no --cache";
+    let plain = log(&["--log-format=text"]);
+    assert!(plain.contains("COPY hello.txt") && !plain.contains(why), "{plain}");
+    assert!(!plain.lines().any(is_object) && !plain.contains('\u{1b}'), "{plain}");
+    let objects = log(&["--log-format=json"]);
+    assert!(objects.contains("COPY hello.txt") && objects.lines().all(is_object), "{objects}");
+    let quiet = log(&["--verbosity=error"]);
+    assert!(!quiet.contains("COPY hello.txt"), "{quiet}");
+    let detailed = log(&["--verbosity", "debug"]);
+    assert!(detailed.contains(why), "{detailed}");
+}
+
+#[test]
+fn a_secret_is_seen_by_the_step_that_mounts_it_and_by_nobody_else() {
+    let registry = need!(Registry::plain());
+    let mut sandbox = Sandbox::new();
+    let base = registry.image("library/busybox:latest");
+    need!(Busybox::default().push(&sandbox.path("base"), &base));
+    sandbox.write("token", "hunter2");
+    sandbox.set("TOKEN", "hunter3");
+    let file = format!(
+        "FROM {base}\nRUN --mount=type=secret,id=a --mount=type=secret,id=b \
+         cat /run/secrets/a /run/secrets/b | sha256sum >/sum\n"
+    );
+    sandbox.write("ctx/Dockerfile", file);
+    let words = ["-c", "ctx", "--secret=id=a,src=token", "--secret", "id=b,env=TOKEN"];
+    let image = built(&sandbox, &words);
+    let expected = gondola::oci::Digest::of(b"hunter2hunter3");
+    let sum = String::from_utf8_lossy(&image.files()["sum"].bytes).into_owned();
+    assert_eq!(sum.split(' ').next(), Some(expected.hex()));
+    assert!(!image.files().contains_key("run/secrets/a"));
+}

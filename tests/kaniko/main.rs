@@ -6,7 +6,10 @@
 mod support;
 
 mod effects;
+mod flags;
 mod places;
+mod registries;
+mod submodules;
 
 use std::process::{Command, Stdio};
 
@@ -190,6 +193,9 @@ fn the_cache_repository_serves_machines_that_begin_with_nothing() {
     assert_eq!(writes(), 1);
     assert_ne!(second.1, first.1);
     assert_eq!(second.1, without_copies.1);
+    let third = format!("--cache-repo={}", registry.image("third"));
+    let alone = ["--no-push", "--cache=true", &third, "--cache-run-layers=false"];
+    assert_ne!(build(&alone).1, build(&alone).1);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct RegistryOptions {
     pub auth: RegistryAuth,
     /// Whether it speaks TLS, with a certificate of an unknown authority.
     pub tls: bool,
+    /// Whether, with TLS, it wants a certificate of whoever asks, which its own authority signed.
+    pub asks_for_certificate: bool,
     /// Whether its `Location` headers are relative.
     pub relative_urls: bool,
 }
@@ -118,6 +120,11 @@ impl Registry {
         self.certificates.as_ref().expect("a registry with TLS").authority()
     }
 
+    /// The certificates of a registry with TLS.
+    pub fn certificates(&self) -> &Certificates {
+        self.certificates.as_ref().expect("a registry with TLS")
+    }
+
     /// The token server of a registry with tokens.
     pub fn tokens(&self) -> &TokenServer {
         self.tokens.as_ref().expect("a registry with tokens")
@@ -181,7 +188,13 @@ fn listening(printed: &str) -> Option<String> {
 fn http_section(options: RegistryOptions, certificates: Option<&Certificates>) -> String {
     let tls = certificates.map_or_else(String::new, |files| {
         let (certificate, key) = (files.certificate(), files.key());
-        format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display())
+        let of_clients = if options.asks_for_certificate {
+            format!(", clientcas: [{}]", files.authority().display())
+        } else {
+            String::new()
+        };
+        let (certificate, key) = (certificate.display(), key.display());
+        format!("  tls: {{certificate: {certificate}, key: {key}{of_clients}}}\n")
     });
     format!("http:\n  addr: 127.0.0.1:0\n  relativeurls: {}\n{tls}", options.relative_urls)
 }

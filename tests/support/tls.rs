@@ -69,6 +69,33 @@ impl Certificates {
         Arc::new(config)
     }
 
+    /// Has the authority sign a certificate of somebody who asks, and writes `NAME.cert` and `NAME.key` to a
+    /// folder. `version_1` has it without any extension; of negative `days` it has expired.
+    pub fn sign(&self, folder: &Path, name: &str, (version_1, days): (bool, i32)) -> Need<()> {
+        let openssl = program("openssl")?;
+        fs::create_dir_all(folder).unwrap();
+        let at = |name: &str| folder.join(name).to_str().expect("a UTF-8 path").to_owned();
+        let (request, key) = (at("request"), at(&format!("{name}.key")));
+        let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let asked = ["req", "-subj", "/CN=somebody", "-keyout", &key, "-out", &request];
+        run(&openssl, &[asked.as_slice(), &curve].concat());
+        fs::write(at("extensions"), "basicConstraints=CA:FALSE\n").unwrap();
+        let (authority, authority_key) = (self.authority(), self.path("ca.key"));
+        let authority = authority.to_str().expect("a UTF-8 path");
+        let authority_key = authority_key.to_str().expect("a UTF-8 path");
+        let (days, signed) = (days.to_string(), at(&format!("{name}.cert")));
+        let sign = ["x509", "-req", "-days", &days, "-in", &request, "-CA", authority];
+        let sign = [&sign[..], &["-CAkey", authority_key, "-set_serial", "7"], &["-out", &signed]];
+        let extensions = at("extensions");
+        let extensions = ["-extfile", &extensions];
+        let more = if version_1 { &[][..] } else { &extensions[..] };
+        run(&openssl, &[&sign.concat()[..], more].concat());
+        for scratch in ["request", "extensions"] {
+            fs::remove_file(folder.join(scratch)).unwrap();
+        }
+        Ok(())
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Tools};
+use crate::dockerfile::config;
+use crate::dockerfile::diagnostic::Diagnostics;
+use crate::dockerfile::instruction::Instruction;
+use crate::dockerfile::parse;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Blob, BlobLocation, Image};
 use crate::oci::{
@@ -74,6 +78,16 @@ pub(super) async fn is_here(tools: &Tools, job: &Job, name: &Reference, of: &Pla
         .layers
         .iter()
         .all(|layer| layer.remote().is_none() || store.holds(&layer.descriptor).unwrap_or(false))
+}
+
+/// The instructions that a base wants to be executed first.
+pub(super) fn triggers(image: &Image) -> Result<Vec<Instruction>> {
+    let mut config = image.config.value().clone();
+    let texts = config::take_triggers(&mut config);
+    let parsed = texts
+        .iter()
+        .map(|text| parse::trigger("ONBUILD of the base", text).map_err(Diagnostics::into_error));
+    parsed.collect()
 }
 
 /// Tells how a base was found, where that was asked for.

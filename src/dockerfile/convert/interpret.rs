@@ -106,7 +106,9 @@ impl Stage<'_> {
         match &instruction.kind {
             Kind::Run(run) => {
                 let converted = exec::exec(self, run).await?;
-                self.step(instruction, converted).await
+                self.step(instruction, converted).await?;
+                self.build.note_program(self.index);
+                Ok(())
             }
             Kind::Copy(copy) => {
                 let converted = copy::copy(self, copy).await?;

@@ -22,6 +22,7 @@ mod foreign;
 mod interpret;
 mod job;
 mod layers;
+mod offline;
 mod plan;
 mod planned;
 mod platform;
@@ -31,6 +32,7 @@ mod scope;
 mod sources;
 mod stage;
 mod unused;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,16 +51,18 @@ use super::diagnostic::Diagnostics;
 use super::instruction::Dockerfile;
 use super::lint::{self, LintContext};
 use super::source::Source;
-use super::{Diagnostic, Level};
+use super::{Diagnostic, Level, Origin};
 use crate::context::ignore::Patterns;
 use crate::engine::{Backend, Execute, Materials, Planner, Solver};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::oci::Platform;
+use crate::transport::Missing;
 use job::NamedContext as Named;
 use platform::PlatformBuild;
 use remote::Remote;
 use sources::Opened;
+use variables::BaseVariables;
 
 /// What a build comes to.
 #[derive(Clone, Debug)]
@@ -130,9 +134,12 @@ async fn begin(
     if let Some(platform) = platforms.first() {
         warn(tools, &job, &file, &context.ignored, platform).map_err(Diagnostics::into_error)?;
     }
-    let mut contexts = BTreeMap::new();
+    let (mut contexts, mut missing) = (BTreeMap::new(), Vec::new());
     for (name, named) in &job.recipe.contexts {
-        if let Named::Files(source) = named {
+        let Named::Files(source) = named else { continue };
+        if let Some(absent) = offline::missing_context(tools, name, source) {
+            missing.push(absent);
+        } else {
             contexts.insert(name.clone(), sources::open_named(tools, name, source).await?);
         }
     }
@@ -142,7 +149,7 @@ async fn begin(
     let solver = Solver::new(job.solve_options(tools), executor, table, backend);
     let planner = (purpose == Purpose::Plan).then(Planner::default);
     let (tools, several) = (tools.clone(), platforms.len() > 1);
-    Ok(Common { solver, planner, remote, tools, job, file, context, contexts, several })
+    Ok(Common { solver, planner, remote, tools, job, file, context, contexts, missing, several })
 }
 
 /// How often a build begins again because files changed while they were read. What came out before
@@ -180,12 +187,24 @@ async fn prepare<'a>(
     attempt: Attempt,
 ) -> Result<Vec<PlatformBuild<'a>>> {
     let builds =
-        platforms.iter().map(|platform| PlatformBuild::prepare(common, platform, interpret::run));
-    let builds = futures_util::future::try_join_all(builds).await?;
+        platforms.iter().map(|platform| PlatformBuild::begin(common, platform, interpret::run));
+    let mut builds = builds.collect::<Result<Vec<_>>>()?;
+    let is_offline = common.tools.transport.client.is_offline();
+    if is_offline {
+        offline::check(&builds, &common.missing).await?;
+    }
+    futures_util::future::try_join_all(builds.iter_mut().map(PlatformBuild::find_bases)).await?;
+    if is_offline {
+        // Triggers of bases, and variables that these set, may name more.
+        offline::check(&builds, &common.missing).await?;
+    }
     if attempt == Attempt::First {
         let triggers: Vec<_> = builds.iter().flat_map(PlatformBuild::triggers).collect();
         for unused in unused::arguments(&common.job, &common.file, &triggers) {
             common.tools.transport.reporter.warn(unused);
+        }
+        if let Some(build) = builds.first() {
+            warn_of_variables(build).map_err(Diagnostics::into_error)?;
         }
     }
     Ok(builds)
@@ -197,12 +216,20 @@ pub async fn check(tools: &Tools, job: Job, platform: &Platform) -> Result<Vec<(
     let inputs = platform::inputs(tools, &job, platform);
     let names = job.recipe.contexts.keys().cloned().collect();
     let ignored = |path: &str| leaves_out(&context.ignored, path);
-    let found = super::check(&source, &lint_context(&inputs, &names, &ignored));
+    let known = match super::parse(&source) {
+        Ok(file) => variables::look_up(tools, &job, (&file, &inputs)).await,
+        // Of such a file nothing is executed.
+        Err(_) => BaseVariables::default(),
+    };
+    let environment = |base: &Origin| known.of(base);
+    let lint_context = lint_context(&inputs, &names, &ignored);
+    let lint_context = LintContext { environment: &environment, ..lint_context };
+    let found = super::check(&source, &lint_context);
     Ok(found.iter().map(|found| (found.level, found.render(&source))).collect())
 }
 
-/// Reports what the linter warns of; errs with that where the file or the command line makes errors
-/// of it. Other errors come to light when the file is executed.
+/// Reports what the linter warns of, but for what the variables of bases decide; errs with that where the
+/// file or the command line makes errors of it. Other errors come to light when the file is executed.
 fn warn(
     tools: &Tools,
     job: &Job,
@@ -218,14 +245,37 @@ fn warn(
         return fail(vec![wrong]);
     }
     let mut found = lint::lint(file, &lint_context(&inputs, &names, &ignored));
-    found.retain(|found| found.rule.is_some());
+    found.retain(|found| found.rule.is_some() && !lint::is_of_variable(found));
+    report(tools, file, found)
+}
+
+/// Reports findings; errs with all of them where one is an error.
+fn report(tools: &Tools, file: &Dockerfile, found: Vec<Diagnostic>) -> Result<(), Diagnostics> {
     if found.iter().any(|found| found.level == Level::Error) {
-        return fail(found);
+        return Err(Diagnostics { source: file.source.clone(), list: found });
     }
     for found in found {
         tools.transport.reporter.warn(found.render(&file.source));
     }
     Ok(())
+}
+
+/// Reports variables that nobody sets: not the file, not the command line, and not a base, which were
+/// looked up for this.
+fn warn_of_variables(build: &PlatformBuild<'_>) -> Result<(), Diagnostics> {
+    let Common { tools, job, file, context, .. } = build.common;
+    let names = job.recipe.contexts.keys().cloned().collect();
+    let ignored = |path: &str| leaves_out(&context.ignored, path);
+    let known = build.base_variables();
+    let environment = |base: &Origin| known.of(base);
+    let lint_context = LintContext {
+        environment: &environment,
+        stages: Some(build.needed()),
+        ..lint_context(&build.inputs, &names, &ignored)
+    };
+    let found = lint::undefined_variables(file, &build.graph, &build.globals, &lint_context);
+    let fail = |wrong| Diagnostics { source: file.source.clone(), list: vec![wrong] };
+    report(tools, file, found.map_err(fail)?)
 }
 
 fn lint_context<'a>(
@@ -253,6 +303,8 @@ struct Common {
     file: Dockerfile,
     context: Opened,
     contexts: BTreeMap<String, Opened>,
+    /// Contexts that are not here, where no connection is opened.
+    missing: Vec<Missing>,
     /// Whether messages name the platform.
     several: bool,
 }

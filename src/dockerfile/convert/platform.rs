@@ -1,20 +1,19 @@
 //! One platform's build: its variables, its graph, its bases, and its image at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::converted::changes_files;
 use super::failure::Failure;
 use super::job::{ImagePlatform, Job, NamedContext, Tools};
 use super::planned::PlannedStep;
+use super::variables::BaseVariables;
 use super::{Common, base, layers};
-use crate::dockerfile::config;
 use crate::dockerfile::diagnostic::Diagnostics;
-use crate::dockerfile::instruction::Instruction;
-use crate::dockerfile::parse;
+use crate::dockerfile::instruction::{Instruction, Kind};
 use crate::dockerfile::source::Span;
 use crate::dockerfile::{Diagnostic, Globals, Graph, Inputs, Origin, Scope};
 use crate::engine::files::{Files, TreeFiles};
@@ -23,8 +22,8 @@ use crate::engine::op::Input;
 use crate::engine::{Provider, Snapshot};
 use crate::error::{Error, Result, nearest};
 use crate::image::Image;
-use crate::oci::{ImageConfig, Platform, PlatformSet, Reference};
-use crate::transport::{Location, Missing, check_missing};
+use crate::oci::{ImageConfig, Platform, Reference};
+use crate::transport::Location;
 
 /// What a stage begins with.
 #[derive(Clone)]
@@ -59,6 +58,8 @@ pub(super) struct PlatformBuild<'a> {
     needed: Vec<usize>,
     bases: BTreeMap<usize, Base>,
     ends: Vec<OnceCell<Option<Arc<StageEnd>>>>,
+    /// How many programs of each stage have their results.
+    programs_done: Vec<AtomicUsize>,
     /// The steps of stages that were planned, and not executed.
     planned: Mutex<BTreeMap<usize, Vec<PlannedStep>>>,
 }
@@ -74,12 +75,8 @@ pub(super) fn inputs(tools: &Tools, job: &Job, platform: &Platform) -> Inputs {
 }
 
 impl<'a> PlatformBuild<'a> {
-    /// Finds out what is needed, and looks its bases up.
-    pub(super) async fn prepare(
-        common: &'a Common,
-        platform: &Platform,
-        run: RunStage,
-    ) -> Result<Self> {
+    /// Finds out what is needed, as far as the file says it.
+    pub(super) fn begin(common: &'a Common, platform: &Platform, run: RunStage) -> Result<Self> {
         let (job, file) = (&common.job, &common.file);
         let inputs = inputs(&common.tools, job, platform);
         let globals = Globals::evaluate(file, &inputs).map_err(Diagnostics::into_error)?;
@@ -94,7 +91,7 @@ impl<'a> PlatformBuild<'a> {
             graph.named(name, option, &format!("use {option} {name}"))?;
         }
         let ends = file.stages.iter().map(|_| OnceCell::new()).collect();
-        let mut build = Self {
+        Ok(Self {
             common,
             run,
             inputs,
@@ -105,25 +102,16 @@ impl<'a> PlatformBuild<'a> {
             needed: Vec::new(),
             bases: BTreeMap::new(),
             ends,
+            programs_done: file.stages.iter().map(|_| AtomicUsize::new(0)).collect(),
             planned: Mutex::default(),
-        };
-        if common.tools.transport.client.is_offline() {
-            build.check_offline().await?;
-        }
-        build.find_bases().await?;
-        Ok(build)
+        })
     }
 
     /// Looks up the bases of all stages that are needed; their triggers may need more.
-    async fn find_bases(&mut self) -> Result<()> {
+    pub(super) async fn find_bases(&mut self) -> Result<()> {
         loop {
             // Those below stand above in the file.
-            let mut needed = BTreeSet::new();
-            for &target in [&self.target].into_iter().chain(&self.also) {
-                let of_one = self.graph.needed(target).map_err(Diagnostics::into_error)?;
-                needed.extend(of_one);
-            }
-            let needed: Vec<usize> = needed.into_iter().collect();
+            let needed: Vec<usize> = self.all_needed()?.into_iter().collect();
             let new: Vec<usize> =
                 needed.iter().copied().filter(|stage| !self.bases.contains_key(stage)).collect();
             self.needed = needed;
@@ -136,7 +124,7 @@ impl<'a> PlatformBuild<'a> {
                 if let Base::Image(image) = &base
                     && !self.graph.nodes()[stage].replaced
                 {
-                    let triggers = triggers(image)?;
+                    let triggers = base::triggers(image)?;
                     let from = self.common.file.stages[stage].from.base.span;
                     self.graph.add_triggers(stage, from, triggers);
                 }
@@ -145,34 +133,20 @@ impl<'a> PlatformBuild<'a> {
         }
     }
 
-    /// Makes sure that all images which the file names for what is needed are here.
-    async fn check_offline(&self) -> Result<()> {
-        let mut missing = Vec::new();
-        for stage in self.graph.needed(self.target).map_err(Diagnostics::into_error)? {
-            let node = &self.graph.nodes()[stage];
-            let platform = self.platform_of(stage);
-            let used = node.origins().map(|origin| ("the image", origin));
-            for (role, origin) in std::iter::once(("the base", &node.base)).chain(used) {
-                let Some(name) = self.image_named_by(origin) else { continue };
-                let (tools, job) = (&self.common.tools, &self.common.job);
-                if !base::is_here(tools, job, name, &platform).await {
-                    let wanted = PlatformSet::Listed(vec![platform.clone()]);
-                    missing.push(Missing::image(role, name, &wanted, &tools.transport.host));
-                }
-            }
+    /// The stages that are needed, as far as it is known: triggers of bases may need more.
+    pub(super) fn all_needed(&self) -> Result<BTreeSet<usize>> {
+        let mut needed = BTreeSet::new();
+        for &target in [&self.target].into_iter().chain(&self.also) {
+            needed.extend(self.graph.needed(target).map_err(Diagnostics::into_error)?);
         }
-        check_missing("build without a network", missing)
+        Ok(needed)
     }
 
-    /// The image of a registry that an origin is.
-    fn image_named_by<'b>(&'b self, origin: &'b Origin) -> Option<&'b Reference> {
-        match origin {
-            Origin::Image(name) => Some(name),
-            Origin::Context(context) => match self.common.job.recipe.contexts.get(context)? {
-                NamedContext::Image(Location::Registry(name)) => Some(name),
-                _ => None,
-            },
-            Origin::Scratch | Origin::Stage(_) => None,
+    /// The variables that a stage has from its base, as far as that was looked up.
+    pub(super) fn environment_of(&self, stage: usize) -> Vec<String> {
+        match self.bases.get(&stage) {
+            Some(Base::Image(image)) => image.config.value().config.env.clone(),
+            _ => Vec::new(),
         }
     }
 
@@ -246,6 +220,20 @@ impl<'a> PlatformBuild<'a> {
             (_, Some(opened)) => Ok(Outside::Files(local(name), opened.files.clone())),
             _ => Ok(Outside::empty(name)),
         }
+    }
+
+    /// The variables that stages have from their bases.
+    pub(super) fn base_variables(&self) -> BaseVariables {
+        let mut known = BaseVariables::default();
+        for (&stage, base) in &self.bases {
+            let origin = &self.graph.nodes()[stage].base;
+            match base {
+                Base::Image(image) => known.add_image(origin, image, &self.inputs),
+                Base::Files(..) => known.add_files(origin),
+                Base::Scratch | Base::Stage(_) => {}
+            }
+        }
+        known
     }
 
     /// What the bases of all stages want to be executed first.
@@ -330,6 +318,9 @@ impl<'a> PlatformBuild<'a> {
         {
             self.common.solver.executor().store_layers_of(&base);
         }
+        for base in self.bases_of_programs() {
+            self.common.solver.executor().expect_programs_on(&base);
+        }
         let stages = self.needed.iter().map(|&stage| self.stage(stage));
         tokio::select! {
             executed = futures_util::future::try_join_all(stages) => drop(executed?),
@@ -339,7 +330,58 @@ impl<'a> PlatformBuild<'a> {
         self.finish(&end).await
     }
 
-    /// Unpacks the bases of all stages while the first steps are executed. Never ends: a stage that needs
+    /// The bases that programs are executed on from here on.
+    fn bases_of_programs(&self) -> Vec<Snapshot> {
+        let runs = |stage: &&usize| self.programs_follow(**stage);
+        let bases = self.needed.iter().filter(runs).filter_map(|&stage| match self.base(stage) {
+            Base::Image(image) => Some(Snapshot::of_image(image)),
+            _ => None,
+        });
+        bases.collect()
+    }
+
+    /// Takes note that a program of a stage has its result.
+    pub(super) fn note_program(&self, stage: usize) {
+        self.programs_done[stage].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether programs are executed on the files of a stage from here on, in it or in those that stand on it.
+    pub(super) fn programs_follow(&self, stage: usize) -> bool {
+        self.programs_left(stage) > 0 || self.runs_above(stage)
+    }
+
+    /// How many programs a stage executes from here on.
+    fn programs_left(&self, stage: usize) -> usize {
+        let done = self.programs_done[stage].load(Ordering::Relaxed);
+        self.programs_in(stage).saturating_sub(done)
+    }
+
+    /// How many programs a stage executes.
+    fn programs_in(&self, stage: usize) -> usize {
+        let node = &self.graph.nodes()[stage];
+        if node.replaced {
+            return 0;
+        }
+        let all = node.triggers.iter().chain(&self.common.file.stages[stage].instructions);
+        all.filter(|instruction| matches!(instruction.kind, Kind::Run(_))).count()
+    }
+
+    /// Whether a stage that is needed and stands on this one executes a program.
+    fn runs_above(&self, stage: usize) -> bool {
+        let nodes = self.graph.nodes();
+        let stands_on = |mut at: usize| {
+            while let Origin::Stage(below) = nodes[at].base {
+                if below == stage {
+                    return true;
+                }
+                at = below;
+            }
+            false
+        };
+        self.needed.iter().any(|&above| stands_on(above) && self.programs_left(above) > 0)
+    }
+
+    /// Unpacks the bases of all stages that execute programs while the first steps are executed. Never ends: a stage that needs
     /// a base reports its failure.
     async fn fetch_bases(&self) {
         let solver = &self.common.solver;
@@ -347,16 +389,7 @@ impl<'a> PlatformBuild<'a> {
         if let Some(step) = self.foreign_step() {
             self.common.tools.transport.reporter.note(step);
         }
-        let changes = |stage: &&usize| {
-            let instructions = &self.common.file.stages[**stage].instructions;
-            instructions.iter().any(|instruction| changes_files(&instruction.kind))
-        };
-        let bases =
-            self.needed.iter().filter(changes).filter_map(|&stage| match self.base(stage) {
-                Base::Image(image) => Some(Snapshot::of_image(image)),
-                _ => None,
-            });
-        let bases: Vec<Snapshot> = bases.collect();
+        let bases = self.bases_of_programs();
         let unpacking = bases.iter().map(|base| solver.executor().warm_up(base));
         futures_util::future::join_all(unpacking).await;
         std::future::pending::<()>().await;
@@ -460,16 +493,6 @@ impl Outside {
 /// What ops call a folder of whoever builds.
 fn local(name: &str) -> Input {
     Input::Local(format!("local:{name}"))
-}
-
-/// The instructions that a base wants to be executed first.
-fn triggers(image: &Image) -> Result<Vec<Instruction>> {
-    let mut config = image.config.value().clone();
-    let texts = config::take_triggers(&mut config);
-    let parsed = texts
-        .iter()
-        .map(|text| parse::trigger("ONBUILD of the base", text).map_err(Diagnostics::into_error));
-    parsed.collect()
 }
 
 #[cfg(test)]

@@ -127,7 +127,8 @@ impl<'a> Stage<'a> {
         let Converted { action, files, variables, alternative_note, text, spans } = converted;
         let Common { solver, planner, .. } = self.build.common;
         let (op, base, table) = (self.op(action), self.snapshot.clone(), solver.table().clone());
-        let inputs = Inputs { base, files, variables, alternative_note, table };
+        let programs_follow = self.build.programs_follow(self.index);
+        let inputs = Inputs { base, files, programs_follow, variables, alternative_note, table };
         let (passed_over, place) = (self.passed_over, self.place(written));
         let step = Step { op, inputs, label, passed_over, place };
         let output = match planner {

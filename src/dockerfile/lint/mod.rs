@@ -18,8 +18,7 @@ use super::diagnostic::{Diagnostic, Level};
 use super::instruction::Dockerfile;
 use super::scope::{Globals, Inputs};
 use super::source::{Span, Word};
-use super::stages::{EMPTY_BASE, Graph};
-use crate::oci::Reference;
+use super::stages::{EMPTY_BASE, Graph, Origin};
 
 macro_rules! rules {
     ($($(#[$documentation:meta])* $name:ident,)*) => {
@@ -103,8 +102,8 @@ pub struct LintContext<'a> {
     pub contexts: &'a BTreeSet<String>,
     /// Only these stages matter, by index; without it, all.
     pub stages: Option<&'a [usize]>,
-    /// The variables of a base image, if they are known.
-    pub environment: &'a dyn Fn(&Reference) -> Option<Vec<String>>,
+    /// The variables that a stage has from a base outside of the file, if they are known.
+    pub environment: &'a dyn Fn(&Origin) -> Option<Vec<String>>,
     /// Tells whether ignore rules leave out a cleaned path of the context (`.` is all of it) for
     /// certain: rules with exceptions leave nothing out for certain.
     pub ignored: &'a dyn Fn(&str) -> bool,
@@ -177,6 +176,25 @@ pub fn lint(file: &Dockerfile, lint_context: &LintContext<'_>) -> Vec<Diagnostic
         }
     }
     finish(findings)
+}
+
+/// The findings of [`Rule::UndefinedVar`] alone, of a file that has no errors: these take the variables of its bases,
+/// which are looked up long after all else was found.
+pub(super) fn undefined_variables(
+    file: &Dockerfile,
+    graph: &Graph,
+    globals: &Globals,
+    lint_context: &LintContext<'_>,
+) -> Result<Vec<Diagnostic>, Diagnostic> {
+    let mut findings = begin(file, lint_context)?;
+    values::check(file, graph, globals, lint_context, &mut findings);
+    findings.list.retain(is_of_variable);
+    Ok(finish(findings))
+}
+
+/// Whether a finding is that a variable is not set.
+pub(super) fn is_of_variable(found: &Diagnostic) -> bool {
+    found.rule == Some(Rule::UndefinedVar.name())
 }
 
 /// Checks what can be checked of a file that has errors.

@@ -5,7 +5,8 @@ use crate::dockerfile::source::Source;
 use crate::dockerfile::{check, parse};
 
 /// What the base images of these tests have set.
-fn environment(reference: &Reference) -> Option<Vec<String>> {
+fn environment(base: &Origin) -> Option<Vec<String>> {
+    let Origin::Image(reference) = base else { return None };
     (reference.repository().path() == "library/alpine").then(|| vec!["PATH=/bin".to_owned()])
 }
 

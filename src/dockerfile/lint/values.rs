@@ -149,8 +149,8 @@ pub(super) fn check(
 fn fresh(escape: char, origin: &Origin, lint_context: &LintContext<'_>) -> State {
     let environment = match origin {
         Origin::Scratch => Some(Vec::new()),
-        Origin::Image(reference) => (lint_context.environment)(reference),
-        Origin::Stage(_) | Origin::Context(_) => None,
+        Origin::Image(_) | Origin::Context(_) => (lint_context.environment)(origin),
+        Origin::Stage(_) => None,
     };
     State {
         known: environment.is_some(),

@@ -60,10 +60,7 @@ impl Word {
     /// A name and a value, where that is what the word is in front of a command.
     pub(super) fn assignment(&self) -> Option<(&str, &str)> {
         let (name, value) = self.text.split_once('=')?;
-        let mut letters = name.chars();
-        let is_name = letters.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
-            && letters.all(|c| c == '_' || c.is_ascii_alphanumeric());
-        (is_name && name.len() < self.plain).then_some((name, value))
+        (is_name(name) && name.len() < self.plain).then_some((name, value))
     }
 }
 
@@ -105,7 +102,7 @@ impl Reader<'_> {
                     self.end_word();
                     self.end_command()?;
                 }
-                '$' | '`' => return Err(variable()),
+                '$' | '`' => return Err(self.variable(c)),
                 '#' if self.word.is_none() => return Err(beyond("a comment")),
                 '~' if self.word.as_ref().is_none_or(|word| word.text.ends_with(['=', ':'])) => {
                     return Err(beyond("~"));
@@ -140,7 +137,7 @@ impl Reader<'_> {
         loop {
             match self.rest.next() {
                 Some('"') => break,
-                Some('$' | '`') => return Err(variable()),
+                Some(c @ ('$' | '`')) => return Err(self.variable(c)),
                 Some('\\') => match self.rest.next() {
                     Some('\n') => {}
                     Some(c @ ('"' | '\\' | '$' | '`')) => text.push(c),
@@ -153,6 +150,33 @@ impl Reader<'_> {
         }
         self.push_quoted(&text);
         Ok(())
+    }
+
+    /// What is said of the variable, or the program, that comes next.
+    fn variable(&self, sign: char) -> Refused {
+        if sign == '`' {
+            return beyond("`");
+        }
+        let mut rest = self.rest.clone();
+        let is_braced = rest.next_if_eq(&'{').is_some();
+        let mut name = String::new();
+        while let Some(c) = rest.next_if(|c| *c == '_' || c.is_ascii_alphanumeric()) {
+            name.push(c);
+        }
+        let is_whole = !is_braced || rest.next() == Some('}');
+        if name.is_empty() || !is_whole {
+            return beyond("$");
+        }
+        // A file expands it in ENV, and go reads that.
+        let set = self.word.as_ref().and_then(|word| word.text.strip_suffix('='));
+        let fix = match set {
+            Some(set) if is_name(set) => {
+                format!("put ENV {set}=${name} in front of the step, and leave {set} out here")
+            }
+            _ => "write the value itself, or give it to the step by ENV or ARG: go reads GOOS, GOARCH, GOFLAGS"
+                .to_owned(),
+        };
+        Refused::new("$ takes a shell", fix)
     }
 
     fn push_plain(&mut self, c: char) {
@@ -189,11 +213,11 @@ fn beyond(what: &str) -> Refused {
     )
 }
 
-fn variable() -> Refused {
-    Refused::new(
-        "$ takes a shell",
-        "write the value itself, or give it to the step by ENV or ARG: go reads GOOS, GOARCH, GOFLAGS",
-    )
+/// Whether a variable can have this name.
+fn is_name(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
+        && letters.all(|c| c == '_' || c.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

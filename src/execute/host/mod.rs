@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::files::Wanted;
 use super::mounts::{self, Mounted};
 use super::place::NoSandbox;
 use super::{Chosen, Executor, go_cache};
@@ -142,7 +143,7 @@ async fn begin(
 async fn plan_of(executor: &Executor, op: &ExecOp, inputs: &Inputs) -> Result<Plan, NotHere> {
     let host = executor.tools.host().clone();
     let commands = plan::commands(op, &host)?;
-    let files = executor.files(&inputs.base).await?;
+    let files = executor.files(&inputs.base, Wanted::Look).await?;
     let variables: BTreeMap<String, String> = op.environment.iter().cloned().collect();
     let own = Arc::new((op.clone(), variables, host));
     let root = {
