@@ -8,6 +8,10 @@ use crate::store::{Store, StorePlace};
 
 /// The kind of folders that are parts of images, see `rootfs::Part`: the Go of an image.
 const PARTS: &str = "folder";
+/// The kind of folders that steps work in where nothing can be mounted, see `rootfs::working`, and the file
+/// in them that names their layers.
+const WORKING: &str = "working";
+const CHAIN: &str = "chain";
 
 /// Layers of images as folders.
 pub(super) struct Unpacked;
@@ -24,7 +28,16 @@ impl Cache for Unpacked {
         file.starts_with(StorePlace::Unpacked.path()).then(|| EntryPath::alone(file))
     }
 
-    fn describe(&self, _: &Store, entry: &Entry, names: &Names) -> String {
+    fn describe(&self, store: &Store, entry: &Entry, names: &Names) -> String {
+        if entry.path.parent().is_some_and(|kind| kind.ends_with(WORKING)) {
+            let chain = super::about(&store.root().join(&entry.path).join(CHAIN));
+            let chain = chain.unwrap_or_default();
+            let of = chain.lines().rev().find_map(|key| names.folders.get(key));
+            return of.map_or_else(
+                || "files that steps work on".to_owned(),
+                |of| format!("files that steps work on, over {of}"),
+            );
+        }
         let key = entry.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let of = names.folders.get(key).cloned();
         of.unwrap_or_else(|| format!("layers {}", key.get(..12).unwrap_or(key)))

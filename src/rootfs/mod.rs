@@ -9,7 +9,7 @@
 //! ROOT/gondola/rootfs/<form>/step-<random>/   the same for the changes of a fork that was kept
 //!   needs         the layers that it lies on, the base first, one a line
 //! ROOT/gondola/rootfs/folder/<hash>/fs/       one folder of an image, as plain files, see [`Part`]
-//! ROOT/gondola/rootfs/working/tree-<random>/  a working tree that nobody uses, see [`working`]
+//! ROOT/gondola/rootfs/working/tree-<random>/  a working tree that nobody uses, see `working`
 //! ROOT/gondola/work/<random>/<number>/        a layer being unpacked, a fork, or a working tree in use:
 //!   fs/           the upper folder of an overlay, or a copy of the whole
 //!   work/         the overlay's own

@@ -25,6 +25,8 @@ use crate::sandbox::owner::SideTable;
 
 /// How long to wait before looking again whether the clock has gone on.
 const PAUSE: Duration = Duration::from_millis(1);
+/// So often it is looked: some file systems know seconds alone, or two of them.
+const MOST_PAUSES: usize = 2500;
 /// A time that is further ahead of the clock comes of a clock that was set back.
 const AHEAD_NANOSECONDS: i128 = 3_000_000_000;
 
@@ -210,14 +212,15 @@ fn wait_until_later(file: &File, newest: i128) -> io::Result<()> {
         last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
         last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
     };
-    loop {
+    for _ in 0..MOST_PAUSES {
         rustix::fs::futimens(file, &now)?;
         let time = changed(&rustix::fs::fstat(file)?);
         if time > newest || newest > time + AHEAD_NANOSECONDS {
-            return Ok(());
+            break;
         }
         sleep(PAUSE);
     }
+    Ok(())
 }
 
 fn size_of_owners(layer_dir: &LayerDir) -> u64 {
@@ -275,9 +278,10 @@ fn state(layer_dir: &LayerDir, path: &[u8], stat: &Stat) -> Result<State> {
 /// Tells a link from another one that took its place, for numbers of files come again at once; and a
 /// folder that was touched.
 fn identity(stat: &Stat) -> Identity {
-    let time = match is_folder(stat) {
-        true => changed(stat),
-        false => nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+    let time = if is_folder(stat) {
+        changed(stat)
+    } else {
+        nanoseconds(stat.st_mtime, stat.st_mtime_nsec)
     };
     (time ^ (i128::from(stat.st_ino) << 64)).to_le_bytes()
 }

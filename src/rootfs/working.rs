@@ -75,13 +75,13 @@ pub(super) fn open(rootfs: &Rootfs, storage: OwnerStorage) -> Result<Working> {
     let store = &rootfs.store;
     let view = rootfs.view()?;
     for place in nearest(rootfs, storage)? {
-        let Some(scratch) = store.take_folder(&place)? else { continue };
+        // Another user's cannot be taken, nor what somebody took meanwhile.
+        let Ok(Some(scratch)) = store.take_folder(&place) else { continue };
         match bring(&scratch, rootfs, storage, &view) {
             Ok(Some(snapshot)) => return Ok(Working { scratch, snapshot, can_return: true }),
-            // It cannot be told from a broken one. Its space may be what a copy needs.
-            Ok(None) | Err(_) => {
-                remove_tree(scratch.path()).cannot(|| "remove a working tree")?;
-            }
+            // It cannot be told from a broken one, and its space may be what a copy needs. What cannot be
+            // removed now goes with the process.
+            Ok(None) | Err(_) => drop(remove_tree(scratch.path())),
         }
     }
     make(rootfs, storage, &view)

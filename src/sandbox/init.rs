@@ -251,13 +251,16 @@ fn open_folder(job: &Job) -> Attempt<OwnedFd> {
 
 /// Reaps everything and passes every signal to `program`, until that one ends.
 fn wait_for(program: Pid, signals: &Signals, requests: &UnixStream) -> Exit {
+    // Where there is no network of its own, nobody is at the other end: a closed one is always ready.
+    let mut is_open = true;
     loop {
         let readable = PollFlags::IN;
         let mut watched = [PollFd::new(signals, readable), PollFd::new(requests, readable)];
+        let count = if is_open { 2 } else { 1 };
         // Interrupted or not, the signals say what happened.
-        let _ = poll(&mut watched, None);
+        let _ = poll(&mut watched[..count], None);
         if watched[1].revents().contains(readable) {
-            serve_connect_request(requests);
+            is_open = serve_connect_request(requests);
         }
         while let Ok(Some(signal)) = signals.next() {
             if signal.number != libc::SIGCHLD {
@@ -272,12 +275,17 @@ fn wait_for(program: Pid, signals: &Signals, requests: &UnixStream) -> Exit {
     }
 }
 
-fn serve_connect_request(requests: &UnixStream) {
-    // When the helper is gone, so is this process.
-    if let Ok(Some((request, mut fds))) = channel::receive::<ConnectRequest>(requests)
-        && let Some(reply) = fds.pop()
-    {
-        connect::serve(request.port, &reply.into());
+/// Answers whether there may be further requests.
+fn serve_connect_request(requests: &UnixStream) -> bool {
+    match channel::receive::<ConnectRequest>(requests) {
+        Ok(Some((request, mut fds))) => {
+            if let Some(reply) = fds.pop() {
+                connect::serve(request.port, &reply.into());
+            }
+            true
+        }
+        // What is broken stays so.
+        Ok(None) | Err(_) => false,
     }
 }
 
@@ -285,5 +293,20 @@ fn exit(status: WaitStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(u8::try_from(code).unwrap_or(u8::MAX)),
         (None, signal) => Exit::Signal(signal.unwrap_or(libc::SIGKILL)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_again_whose_end_is_closed() {
+        let (requests, far) = UnixStream::pair().unwrap();
+        drop(far);
+        assert!(!serve_connect_request(&requests));
+        let (requests, far) = UnixStream::pair().unwrap();
+        drop(far.shutdown(std::net::Shutdown::Write));
+        assert!(!serve_connect_request(&requests));
     }
 }
