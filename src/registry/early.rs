@@ -346,9 +346,11 @@ mod tests {
     async fn what_was_asked_and_sent_early_is_not_asked_and_sent_again() {
         let base = Digest::of(b"base");
         let there = format!("/blobs/{base}");
-        let server = Server::start(move |got, base| match got.line.ends_with(&there) {
-            true => (200, Vec::new(), bytes::Bytes::new()),
-            false => registry(202)(got, base),
+        let server = Server::start(move |got, base| {
+            if got.line.ends_with(&there) {
+                return (200, Vec::new(), bytes::Bytes::new());
+            }
+            registry(202)(got, base)
         })
         .await;
         let (client, to) = (client(), server.repository("a"));
