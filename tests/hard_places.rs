@@ -221,8 +221,8 @@ fn a_container_that_is_killed_has_no_secret_on_its_disk() {
     build.wait().unwrap();
     let disk = contained.docker.command(&["export", "killed"]).output().unwrap().stdout;
     let holds = |text: &[u8]| disk.windows(text.len()).any(|part| part == text);
-    // What a step is run on is there, its secret is not.
-    assert!(holds(b"run/secrets/token"));
+    // What a step is run on is there, its secret is not. Where the secret was may be cleared already.
+    assert!(holds(b"/fs/bin/busybox"));
     assert!(!holds(SECRET.as_bytes()));
 }
 
