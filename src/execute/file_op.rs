@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::Executor;
 use super::context_files::read_files;
+use super::files::Wanted;
 use crate::blocking::blocking_or;
 use crate::context::copy::{self, Chmod, Destination, Inside, Selected, Selection};
 use crate::context::download::{self, is_remote};
@@ -142,7 +143,7 @@ async fn make_folder(
 
 /// Finds all files of a folder or archive.
 async fn taken(executor: &Executor, inputs: &Inputs, from: &Input) -> Result<Gathered> {
-    let files = executor.files_of(inputs.get(from)?).await?;
+    let files = executor.files_of(inputs.get(from)?, Wanted::Look).await?;
     let everything = Selection { sources: vec!["/".to_owned()], ..Selection::default() };
     blocking_or(move || {
         let mut selected = copy::select(files.as_ref(), &everything)?;
@@ -168,7 +169,7 @@ async fn take(inputs: &Inputs, read: Gathered) -> Result<Executed, OpError> {
 
 /// Finds what is copied.
 async fn copied(executor: &Executor, inputs: &Inputs, op: &CopyOp) -> Result<Gathered, OpError> {
-    let files = executor.files_of(inputs.get(&op.from)?).await?;
+    let files = executor.files_of(inputs.get(&op.from)?, Wanted::Look).await?;
     let mut selection = selection(op, Vec::new())?;
     let sources = op.sources.clone();
     blocking_or(move || {
@@ -285,7 +286,7 @@ async fn add_local(
     source: &str,
     unpack: bool,
 ) -> Result<Gathered, OpError> {
-    let files = executor.files_of(inputs.get(&op.from)?).await?;
+    let files = executor.files_of(inputs.get(&op.from)?, Wanted::Look).await?;
     let selection = selection(op, vec![source.to_owned()])?;
     blocking_or(move || {
         let mut selected = copy::select(files.as_ref(), &selection)?;

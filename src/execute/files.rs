@@ -25,11 +25,16 @@ pub(super) enum Wanted {
 }
 
 impl Executor {
-    /// The files that an op reads.
-    pub(super) async fn files_of(&self, provider: &Provider) -> Result<Arc<dyn Files>> {
+    /// The files that an op reads. What is only looked at has to be brought before it is read, see
+    /// [`Files::bring`].
+    pub(super) async fn files_of(
+        &self,
+        provider: &Provider,
+        wanted: Wanted,
+    ) -> Result<Arc<dyn Files>> {
         match provider {
             Provider::Folder(files) => Ok(files.clone()),
-            Provider::Snapshot(snapshot) => self.files(snapshot, Wanted::Look).await,
+            Provider::Snapshot(snapshot) => self.files(snapshot, wanted).await,
         }
     }
 

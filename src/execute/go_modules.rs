@@ -42,7 +42,7 @@ pub(super) async fn are_optional(
     let mut binds = Vec::new();
     for mount in &op.mounts {
         if let MountKind::Bind { from, source } = &mount.kind {
-            let files = executor.files_of(inputs.get(from)?).await?;
+            let files = executor.files_of(inputs.get(from)?, Wanted::Root).await?;
             binds.push(Bind { target: mount.target.clone(), source: source.clone(), files });
         }
     }

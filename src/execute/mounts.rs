@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Executor;
 use super::agent::Agent;
 use super::context_files::{copied, folder_of, read_files};
+use super::files::Wanted;
 use super::lock;
 use crate::blocking::blocking_or;
 use crate::cache::mounts::{self as cache_mounts, Modules};
@@ -194,7 +195,7 @@ impl Mounted {
             // What a step writes to it goes away with the copy.
             Some(bind) => blocking_or(move || copied(&unpacker, bind.selected.clone())).await?,
             None => {
-                let files = executor.files_of(provider).await?;
+                let files = executor.files_of(provider, Wanted::Root).await?;
                 let source = source.to_owned();
                 blocking_or(move || copied(&unpacker, select(files.as_ref(), &source)?)).await?
             }
@@ -286,7 +287,9 @@ async fn cache_of(
         unreachable!("it was asked which kind of mount it is")
     };
     let (seed, source) = match seed {
-        Some((from, source)) => (Some(executor.files_of(inputs.get(from)?).await?), source.clone()),
+        Some((from, source)) => {
+            (Some(executor.files_of(inputs.get(from)?, Wanted::Root).await?), source.clone())
+        }
         None => (None, String::new()),
     };
     let unpacker = unpacker.clone();

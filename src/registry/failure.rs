@@ -436,7 +436,10 @@ impl Refused {
             ),
             Self::Other => (
                 format!("{host} refuses the certificate that it was shown, or misses one"),
-                format!("check {place}: openssl x509 -noout -text -in FILE"),
+                format!(
+                    "put one that its authority signed at /etc/docker/{place}, and its key beside it as client.key; \
+                     one that is there may have expired: openssl x509 -noout -text -in FILE"
+                ),
             ),
         }
     }

@@ -216,6 +216,8 @@ fn all_that_a_dockerfile_lacks_is_told_at_once_for_all_platforms_before_a_step()
     let says = format!("{} things are not here", lines.len());
     assert!(ran.stderr.contains(&says), "{says}: {}", ran.stderr);
     assert!(!ran.stderr.contains("hunter2") && !ran.stderr.contains("COPY"), "{}", ran.stderr);
+    // Refused before anything is kept.
+    assert!(!sandbox.store().exists());
 }
 
 #[test]

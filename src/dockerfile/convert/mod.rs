@@ -84,8 +84,6 @@ pub async fn build(
     platforms: &[Platform],
 ) -> Result<Outcome> {
     let mut common = begin(tools, executor, job, platforms, Purpose::Build).await?;
-    // What cannot be begun leaves no store behind.
-    tools.transport.store.make_if_writable()?;
     let mut images = execute(&common, platforms, Attempt::First).await;
     let mut changes = 0;
     while let Err(error) = &images {
@@ -174,6 +172,8 @@ enum Attempt {
 /// Executes everything once, and packs and keeps what was executed, also where something failed.
 async fn execute(common: &Common, platforms: &[Platform], attempt: Attempt) -> Result<Vec<Image>> {
     let builds = prepare(common, platforms, attempt).await?;
+    // What cannot be begun leaves no store behind.
+    common.tools.transport.store.make_if_writable()?;
     let images = builds.iter().map(PlatformBuild::execute);
     let images = futures_util::future::try_join_all(images).await;
     common.solver.finish_packing().await;
