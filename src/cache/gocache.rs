@@ -43,7 +43,7 @@ pub const OWN: &str = "gondola";
 pub struct GoCache {
     folder: PathBuf,
     about: Option<String>,
-    _scratch: Option<Arc<ScratchFolder>>,
+    scratch: Option<Arc<ScratchFolder>>,
 }
 
 /// Keeps others from removing what is in use, until it is dropped.
@@ -53,7 +53,7 @@ pub struct InUse(#[expect(dead_code, reason = "closing the file is what unlocks"
 impl GoCache {
     /// Uses a folder, made when it is first needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), about: None, _scratch: None }
+        Self { folder: folder.into(), about: None, scratch: None }
     }
 
     /// That of a scope; one that ends with the build is in a folder that goes with it.
@@ -61,10 +61,10 @@ impl GoCache {
         let Some(name) = scope.name() else {
             let scratch = store.scratch_folder()?;
             let folder = scratch.path().join("go");
-            return Ok(Self { folder, about: None, _scratch: Some(Arc::new(scratch)) });
+            return Ok(Self { folder, about: None, scratch: Some(Arc::new(scratch)) });
         };
         let folder = store.place(StorePlace::GoCaches).join(name.as_str());
-        Ok(Self { folder, about: Some(scope.display().to_owned()), _scratch: None })
+        Ok(Self { folder, about: Some(scope.display().to_owned()), scratch: None })
     }
 
     /// That of one image's Go among those of a scope: it is somebody's program, and writes what it likes.
@@ -76,7 +76,7 @@ impl GoCache {
         Self {
             folder: self.folder.with_file_name(&name.as_str()[..32]),
             about: self.about.as_ref().map(about),
-            _scratch: self._scratch.clone(),
+            scratch: self.scratch.clone(),
         }
     }
 

@@ -277,15 +277,7 @@ impl Answering {
         let Some(path) = self.files.absolute(thread, name) else { return Ok(Answer::Continue) };
         let name = Name { files: &self.files, thread, path: &path };
         let word = |at: usize| low(arguments[at]);
-        let follow = match *kind {
-            Kind::Open { flags } => word(flags) & libc::O_NOFOLLOW == 0,
-            Kind::OpenHow => read_how(call)?.0 & libc::O_NOFOLLOW == 0,
-            Kind::Create | Kind::Access { .. } => true,
-            Kind::ReadLink { .. } => false,
-            Kind::Describe { follow, .. } => follow.follows(arguments),
-            Kind::DescribeMore => word(2) & libc::AT_SYMLINK_NOFOLLOW == 0,
-            Kind::Attributes { follow } => follow,
-        };
+        let follow = follows(*kind, call)?;
         let Some(found) = name.find(follow)? else { return Ok(Answer::Continue) };
         // Whoever is answered gets what he may have himself, and no more.
         if User::of_thread(thread).as_ref() != Some(own) || !call.is_pending() {
@@ -532,6 +524,20 @@ fn settled(answer: Result<Answer, Unanswered>) -> Answer {
 fn write(call: &Call, address: u64, bytes: &[u8]) -> Result<Answer, Unanswered> {
     notify::write_memory(call, address, bytes)?;
     Ok(Answer::Value(0))
+}
+
+/// Whether a call follows the last part of its path where that is a link.
+fn follows(kind: Kind, call: &Call) -> Result<bool, Unanswered> {
+    let word = |at: usize| low(call.arguments[at]);
+    Ok(match kind {
+        Kind::Open { flags } => word(flags) & libc::O_NOFOLLOW == 0,
+        Kind::OpenHow => read_how(call)?.0 & libc::O_NOFOLLOW == 0,
+        Kind::Create | Kind::Access { .. } => true,
+        Kind::ReadLink { .. } => false,
+        Kind::Describe { follow, .. } => follow.follows(&call.arguments),
+        Kind::DescribeMore => word(2) & libc::AT_SYMLINK_NOFOLLOW == 0,
+        Kind::Attributes { follow } => follow,
+    })
 }
 
 /// The flags and the mode of `struct open_how`, the third argument.
