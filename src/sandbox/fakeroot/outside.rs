@@ -9,6 +9,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, Signal};
@@ -95,6 +96,7 @@ impl Outside {
         let attached = channel::receive::<()>(&near).at(Stage::Privileges, action)?;
         if let Some(listener) = attached.and_then(|((), mut fds)| fds.pop()) {
             privileges::keep_capabilities(CAPABILITIES)?;
+            let listener = Arc::new(listener);
             Fakeroot { listener, registry, table, changed_roots: false }.serve();
         }
         Ok(())
