@@ -142,7 +142,7 @@ fn start(control: &UnixStream, mut job: Job, streams: StreamFds) -> Attempt<Side
             let requests = (namespaces != 0).then_some(requests);
             let near = outside.map(|(near, _)| near);
             let let_in = let_in(control, &job, pid, socket.as_mut()).and_then(|way_out| {
-                let prepare = |near| Outside::prepare(near, &job, pid);
+                let prepare = |near| Outside::prepare(near, pid);
                 let outside = near.map(prepare).transpose()?;
                 (&opener).write_all(b"1").at(Stage::Helper, action)?;
                 Ok((way_out, outside))
@@ -150,7 +150,7 @@ fn start(control: &UnixStream, mut job: Job, streams: StreamFds) -> Attempt<Side
             match let_in {
                 Ok((way_out, outside)) => {
                     // Process 1 notices where nobody answers, and says so.
-                    let fakeroot = outside.and_then(|outside| outside.start().ok().flatten());
+                    let fakeroot = outside.and_then(|outside| outside.start(&job).ok().flatten());
                     let watch = Watch {
                         pid,
                         signals,

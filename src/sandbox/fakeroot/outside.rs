@@ -40,34 +40,33 @@ pub(super) fn ask(outside: &UnixStream, identity: &Identity) -> Attempt<()> {
 pub(in super::super) struct Outside {
     /// Leads to process 1, and later to the program.
     near: UnixStream,
-    table: Table,
     /// Of the users first, then of the mounts.
     namespaces: [OwnedFd; 2],
 }
 
 impl Outside {
     /// Opens what process 1 hides later.
-    pub(in super::super) fn prepare(near: UnixStream, job: &Job, pid: Pid) -> Attempt<Self> {
+    pub(in super::super) fn prepare(near: UnixStream, pid: Pid) -> Attempt<Self> {
         let open = |name: &str| {
             let path = format!("/proc/{}/ns/{name}", pid.as_raw_nonzero());
             let file = fs_err::File::open(path).at(Stage::Privileges, || ACTION)?;
             Ok(OwnedFd::from(file.into_parts().0))
         };
-        let namespaces = [open("user")?, open("mnt")?];
-        Ok(Self { near, table: Table::open(job)?, namespaces })
+        Ok(Self { near, namespaces: [open("user")?, open("mnt")?] })
     }
 
     /// Waits until process 1 knows its `/proc`, and starts a child that answers where that is needed.
     /// Process 1 goes on meanwhile.
-    pub(in super::super) fn start(self) -> Attempt<Option<Pid>> {
+    pub(in super::super) fn start(self, job: &Job) -> Attempt<Option<Pid>> {
         let action = || ACTION;
         let asked = channel::receive::<Ids>(&self.near).at(Stage::Privileges, action)?;
         let Some((ids, _)) = asked else { return Ok(None) };
+        let table = Table::open(job)?;
         match kernel::fork_into(0).at(Stage::Privileges, action)? {
             Fork::Parent(child) => Ok(Some(child)),
             Fork::Child => {
                 // Whoever is not answered sees that nobody is there.
-                let code = i32::from(self.answer(ids).is_err());
+                let code = i32::from(self.answer(ids, table).is_err());
                 #[expect(
                     clippy::exit,
                     reason = "all that the helper holds is the helper's to end"
@@ -77,9 +76,9 @@ impl Outside {
         }
     }
 
-    fn answer(self, (uid, gid, groups): Ids) -> Attempt<()> {
+    fn answer(self, (uid, gid, groups): Ids, table: Table) -> Attempt<()> {
         let action = || ACTION;
-        let Self { near, table, namespaces: [users, mounts] } = self;
+        let Self { near, namespaces: [users, mounts] } = self;
         for (namespace, kind) in
             [(users, LinkNameSpaceType::User), (mounts, LinkNameSpaceType::Mount)]
         {
