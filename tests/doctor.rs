@@ -206,7 +206,7 @@ fn by_docker(fix: &str) -> Vec<String> {
     for word in part(fix, "docker run ").split(' ') {
         match word.strip_prefix("--") {
             Some(_) => flags.push(word.to_owned()),
-            None => flags.last_mut().unwrap().push_str(&format!("={word}")),
+            None => flags.last_mut().unwrap().extend(["=", word]),
         }
     }
     flags.sort();

@@ -199,7 +199,9 @@ fn prune_those(
     entries.retain(is_meant);
     let chosen = policy::choose(entries, policy, now);
     let Some(mut collector) = collector else {
-        chosen.iter().for_each(|entry| pruned.count(entry));
+        for entry in &chosen {
+            pruned.count(entry);
+        }
         return Ok(pruned);
     };
     for entry in &chosen {

@@ -70,13 +70,13 @@ pub(super) fn of_root() -> Needs {
 
 /// Chooses what may turn out not to be needed: where there is no store yet none is made for it, and what was
 /// tried is not remembered.
-fn try_out(chooser: Chooser) -> Result<Isolation> {
+fn try_out(chooser: &Chooser) -> Result<Isolation> {
     if StorePlace::LayoutFile.of(&chooser.folder).exists() {
         return chooser.choose_at_start();
     }
     let room = room_near(&chooser.folder).cannot(|| "make a folder to try the sandbox in")?;
     let launcher = chooser.launcher.clone().forgetful();
-    Chooser { launcher, folder: room.path().to_owned(), ..chooser }.choose_at_start()
+    Chooser { launcher, folder: room.path().to_owned(), ..*chooser }.choose_at_start()
 }
 
 /// Chooses the sandbox of a command that needs one, and enters the range of ids that it needs.
@@ -93,7 +93,9 @@ pub(super) fn enter(
     let isolation = match *need {
         Need::Nothing => None,
         Need::Isolation(request, needs) => Some(wanted(request, needs)?.choose_at_start()?),
-        Need::Perhaps(request, needs) => wanted(request, needs).and_then(try_out).ok(),
+        Need::Perhaps(request, needs) => {
+            wanted(request, needs).and_then(|chooser| try_out(&chooser)).ok()
+        }
         Need::IdRange => Some(Isolation::NsSubuid),
     };
     if isolation == Some(Isolation::NsSubuid) {

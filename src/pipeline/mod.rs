@@ -90,7 +90,7 @@ pub async fn build(
             let asked = (&*source, &caches);
             dockerfile::check_isolation(context, (isolation, chosen), asked, &outputs).await?;
             let executor = dockerfile::executor(context, isolation, chosen);
-            dockerfile::build(context, executor, (*source, caches), &outputs).await
+            Box::pin(dockerfile::build(context, executor, (*source, caches), &outputs)).await
         }
     }
 }

@@ -141,7 +141,7 @@ impl<'a> Facts<'a> {
 /// Values in DER, one behind the other.
 struct Der<'a>(&'a [u8]);
 
-impl<'a> Der<'a> {
+impl Der<'_> {
     /// The next value, which has this tag.
     fn next(&mut self, tag: u8) -> Option<Self> {
         self.any().filter(|(found, _)| *found == tag).map(|(_, value)| value)

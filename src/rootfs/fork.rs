@@ -229,13 +229,14 @@ impl Fork {
     /// a look at every file.
     pub fn keep(self, changes: Option<&Tree>) -> Result<(Rootfs, String)> {
         match &self.form {
-            Form::Whole(Whole { keeping: Keeping::Changes(_), .. }) => match changes {
-                Some(changes) => self.keep_changes(changes),
-                None => {
+            Form::Whole(Whole { keeping: Keeping::Changes(_), .. }) => {
+                if let Some(changes) = changes {
+                    self.keep_changes(changes)
+                } else {
                     let changes = self.changes(&[])?;
                     self.keep_changes(&changes)
                 }
-            },
+            }
             Form::Whole(_) => {
                 KeptLayer::mark_hiding(self.scratch.path())?;
                 self.keep_folder(None)

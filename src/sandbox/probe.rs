@@ -154,11 +154,11 @@ pub(super) fn try_each(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let launcher = Launcher::new(path);
     let options = ProbeOptions { launcher: &launcher, folder: Path::new(&folder) };
-    let works = |name: String| {
+    let is_usable = |name: String| {
         let isolation = name.parse().ok()?;
         try_one(&options, isolation).ok().filter(|found| found.works)
     };
-    if other_user::become_it().is_ok() && words.filter_map(works).next().is_some() {
+    if other_user::become_it().is_ok() && words.find_map(is_usable).is_some() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

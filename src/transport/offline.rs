@@ -92,8 +92,7 @@ mod tests {
             "cannot build: --offline opens no connection, and one thing is not here, which this \
              command fetches:\n  the base golang:1.27: gondola pull golang:1.27"
         );
-        let two =
-            vec![image("r.test/a", "linux/arm64"), image("r.test/b", "linux/amd64,linux/arm64")];
+        let two = [image("r.test/a", "linux/arm64"), image("r.test/b", "linux/amd64,linux/arm64")];
         let two = [&two[..], &two[..1]].concat();
         let error = check_missing("build", two).unwrap_err().to_string();
         assert!(error.contains("2 things are not here"), "{error}");

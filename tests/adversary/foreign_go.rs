@@ -187,7 +187,7 @@ fn planted_links(_: &Session, findings: &mut Findings) -> Need<()> {
     let sandbox = Sandbox::new();
     let outside = sandbox.path("outside");
     fs::create_dir(&outside).unwrap();
-    let asked = vec![
+    let asked = [
         format!("link {} $GOMODCACHE/evil", outside.display()),
         format!("write {}/planted", outside.display()),
         "write $GOCACHE/planted".to_owned(),

@@ -89,9 +89,9 @@ fn answers(session: &Session, findings: &mut Findings) -> Need<()> {
     bench.sandbox.write("token", "token");
     let attempts = attempts(&canary);
     let mut script = String::from("cd /work\n");
-    for (name, command) in &attempts {
-        script += &format!("( {command}; ) 2>&1 | tail -n 1 | sed 's|^|>> {name} = |'\n");
-    }
+    script.extend(attempts.iter().map(|(name, command)| {
+        format!("( {command}; ) 2>&1 | tail -n 1 | sed 's|^|>> {name} = |'\n")
+    }));
     let up = "../".repeat(12);
     let file = format!(
         "FROM busybox\nRUN mkdir /work && cd /work && ln -s {canary} absolute && \

@@ -18,7 +18,7 @@ use gondola::dockerfile::convert::{
 use gondola::engine::materials::{BaseImage, Revision};
 use gondola::engine::op::{Action, Input, MountKind};
 use gondola::engine::{
-    Execute, Executed, Inputs, Materials, Op, OpError, Prepared, ReadFile, Run, Snapshot,
+    Execute, Executed, Inputs, Materials, OnFailure, Op, OpError, Prepared, ReadFile, Run, Snapshot,
 };
 use gondola::error::Result;
 use gondola::image::Image;
@@ -155,7 +155,7 @@ fn job(scratch: &Path) -> Job {
         now: 1_700_000_001,
         manifest_format: None,
         layers: LayerChoice::default(),
-        shell_on_failure: false,
+        on_failure: OnFailure::End(None),
     };
     Job {
         recipe,

@@ -64,7 +64,7 @@ impl Runc {
         let mut line = format!("exec \"$0\" --root '{}/state' exec", self.folder.path().display());
         line.extend(named.iter().map(|name| format!(" --env {name}=\"${name}\"")));
         line.extend(others.iter().map(|(name, value)| format!(" --env {name}='{value}'")));
-        line.push_str(&format!(" {} {program} \"$@\"", self.id));
+        line.extend([" ", &self.id, " ", program, " \"$@\""]);
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &line]).arg(&self.program);
         command

@@ -85,7 +85,7 @@ impl Sources {
             let mut way = Way::new(since);
             share.iter().find_map(|(path, names)| {
                 let changed = || Sealed::has_changed(path, names, since).unwrap_or(true);
-                way.changed(path).or_else(|| changed().then(|| path.to_path_buf()))
+                way.changed(path).or_else(|| changed().then(|| (*path).clone()))
             })
         })
     }

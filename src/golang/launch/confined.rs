@@ -63,8 +63,8 @@ impl Confined {
             Access::ReadWrite => write.extend(sources),
         }
         // The user's own links lead to them; a process cannot write to the folders that these are in.
-        let real = |path: PathBuf| fs_err::canonicalize(&path).unwrap_or(path);
-        let write = write.into_iter().map(real).collect();
+        let followed = |path: PathBuf| fs_err::canonicalize(&path).unwrap_or(path);
+        let write = write.into_iter().map(followed).collect();
         let spec = spec(call, Root::Host { read, write })?;
         // git cannot do without; go can.
         let attributes = match call.phase {
