@@ -7,6 +7,7 @@ mod dockerfile;
 mod front_end;
 mod overlooked;
 mod packages;
+mod settings_file;
 
 use std::path::PathBuf;
 
