@@ -93,8 +93,19 @@ impl Session {
     }
 
     /// The containers of the store; where there is none, none are made.
+    ///
+    /// This begins no lease: what a container needs is kept by its own list, and whoever shows, joins or
+    /// keeps one may live for weeks.
     pub(super) fn containers(&self) -> Result<Containers> {
-        Ok(Containers::open(self.existing_store()?.root()))
+        let store = Store::open_to_read(&self.global.store_folder(&self.environment)?)?;
+        Ok(Containers::open(store.root()))
+    }
+
+    /// Lets everything go that this run used of the store: from now on what it needs is kept without it.
+    pub(super) fn end_use_of_store(&self) {
+        if let Some(store) = self.store.get() {
+            store.end_lease();
+        }
     }
 
     /// Has the command leave the store as it is: what it writes goes with the run. To be called before the
