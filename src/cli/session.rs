@@ -16,9 +16,9 @@ use super::args::GlobalArgs;
 use super::environment::Environment;
 use super::flags::{pair, registry as registries};
 use super::limits;
-use super::output::{self, About, Fanout, ProgressMode, Timings, View};
+use super::output::{self, About, Fanout, ProgressMode, Timings, View, human};
 use super::passing_store::PassingStore;
-use crate::cache::keep_within;
+use crate::cache::{Bounded, keep_within};
 use crate::container::Containers;
 use crate::error::{Cannot, Error, ErrorKind, Result};
 use crate::oci::Platform;
@@ -52,6 +52,8 @@ pub(super) struct Session {
     pub view: Arc<dyn View>,
     /// What tells others of progress.
     pub reporter: Reporter,
+    /// Why the command has no rights over files of a range of ids, where it needs some.
+    pub lacks: Option<Error>,
     timings: Arc<Timings>,
     /// Its lease lasts as long as the handle.
     store: OnceLock<Store>,
@@ -73,7 +75,8 @@ impl Session {
         let timings = Arc::new(Timings::new(clock));
         let readers = Fanout::new(vec![view.clone(), timings.clone()]);
         let reporter = Reporter::new(Arc::new(readers));
-        Self { verb, global, environment, view, reporter, timings, store: OnceLock::new(), passing }
+        let store = OnceLock::new();
+        Self { verb, global, environment, view, reporter, lacks: None, timings, store, passing }
     }
 
     /// Opens the store, and keeps what this run uses from being collected.
@@ -168,8 +171,16 @@ impl Session {
         let began = std::time::Instant::now();
         let is_over = || began.elapsed() >= BOUND_TIME;
         let kept = self.store().and_then(|store| keep_within(&store, keep, &is_over));
-        if let Err(error) = kept {
-            self.reporter.warn(format!("the store may be larger than asked for: {error}"));
+        match kept {
+            Err(error) => {
+                self.reporter.warn(format!("the store may be larger than asked for: {error}"));
+            }
+            Ok(Bounded { of_others: bytes @ 1.., .. }) => self.reporter.note(format!(
+                "the store is larger than asked for: {} of it are files of a range of ids, which \
+                 gondola cache prune --keep {keep} removes",
+                human::bytes(bytes)
+            )),
+            Ok(_) => {}
         }
     }
 
