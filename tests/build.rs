@@ -362,6 +362,49 @@ fn gondola_yaml_says_the_same_and_the_command_line_wins() {
 }
 
 #[test]
+fn the_settings_of_a_folder_count_wherever_it_is_built_from() {
+    need!(go());
+    let sandbox = Sandbox::new();
+    sandbox.go_module("hello", "hi");
+    sandbox.write("hello/web/page", "<p>hi");
+    let yaml = "base: scratch\nimage: {ports: [\"83\"], user: \"77\", add: [\"web:/srv/web\"]}\n\
+                builds:\n  - {package: ., image: {cmd: [serve]}}\n";
+    sandbox.write("hello/gondola.yaml", yaml);
+    let built = |folder: &str, word: &str| {
+        let out = sandbox.path("out");
+        let _ = fs_err::remove_dir_all(&out);
+        let place = format!("oci:{}:t", out.display());
+        let mut command = sandbox.command(&["build", "-o", &place, word]);
+        let ran = Run::of(command.current_dir(sandbox.path(folder))).success();
+        (Stored::folder(&out).image(Some("t")), ran)
+    };
+    let (inside, _) = built("hello", ".");
+    assert_eq!(inside.config["config"]["User"], "77");
+    assert!(inside.config["config"]["ExposedPorts"]["83/tcp"].is_object());
+    assert_eq!(inside.config["config"]["Cmd"][0], "serve");
+    for word in ["hello", "./hello/"] {
+        assert_eq!(built("", word).0.digest, inside.digest, "{word}");
+    }
+    // The note says what is true, also where a Dockerfile lies beside the program.
+    sandbox.write("hello/Dockerfile", "FROM scratch\n");
+    let (image, ran) = built("", "hello");
+    assert_eq!(image.config["config"]["User"], "77");
+    ran.says("hello/gondola.yaml says how the Go program of hello is built");
+    // That of the folder goes before the one here, which is said.
+    sandbox.write("gondola.yaml", "image: {user: \"5\"}\n");
+    let (image, ran) = built("", "hello");
+    assert_eq!(image.config["config"]["User"], "77");
+    ran.says("gondola.yaml here is not read: hello/gondola.yaml goes before it");
+    fs_err::remove_file(sandbox.path("hello/gondola.yaml")).unwrap();
+    let (image, _) = built("", "hello");
+    assert_eq!(image.config["config"]["User"], "5");
+    // A link that leads nowhere is an error, as a Dockerfile's is.
+    std::os::unix::fs::symlink("nowhere", sandbox.path("hello/gondola.yaml")).unwrap();
+    let lost = "cannot read hello/gondola.yaml: it is a link that leads to no file";
+    sandbox.gondola(&["build", "hello"]).code(1).says(lost);
+}
+
+#[test]
 fn an_entry_of_builds_is_found_however_it_is_spelled() {
     need!(go());
     let sandbox = Sandbox::new();

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::content::Images;
-use super::{Cache as _, Entry, EntryPath, Facts, modified, named, owner};
+use super::{Cache as _, Entry, EntryPath, Facts, is_of_others, modified, named, owner};
 use crate::error::Result;
 use crate::store::{Collector, Size, Standing, Store, StorePlace, unpacked_bytes, walk_on};
 
@@ -55,6 +55,9 @@ struct Progress {
     open: Option<Candidate>,
     /// The oldest entries.
     oldest: Vec<Candidate>,
+    /// The bytes of those that were left because they belong to a range of ids.
+    #[serde(default)]
+    of_others: u64,
 }
 
 /// An entry, as the walk saw it.
@@ -67,9 +70,19 @@ struct Candidate {
     used: Duration,
 }
 
+/// What came of a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounded {
+    /// Whether the caches are within it.
+    pub is_done: bool,
+    /// The bytes that would go, where nothing else does any more, but belong to a range of ids: this
+    /// process is not its root.
+    pub of_others: u64,
+}
+
 /// Removes the least recently used of all caches until they have at most `keep` bytes, or until
-/// `is_over` says so. Answers whether it came to an end.
-pub fn keep_within(store: &Store, keep: u64, is_over: &dyn Fn() -> bool) -> Result<bool> {
+/// `is_over` says so.
+pub fn keep_within(store: &Store, keep: u64, is_over: &dyn Fn() -> bool) -> Result<Bounded> {
     let note = store.place(StorePlace::Bound);
     let mut progress = Progress::read(&note);
     progress.scan(store, is_over)?;
@@ -77,13 +90,15 @@ pub fn keep_within(store: &Store, keep: u64, is_over: &dyn Fn() -> bool) -> Resu
         progress.remove(store, keep, is_over)?;
     }
     let is_done = progress.is_whole && progress.total <= keep;
-    if is_done || (progress.is_whole && progress.oldest.is_empty()) {
+    let is_at_its_end = is_done || (progress.is_whole && progress.oldest.is_empty());
+    if is_at_its_end {
         // What is not there is removed; the next time begins anew.
         let _ = fs_err::remove_file(&note);
     } else {
         progress.write(store, &note)?;
     }
-    Ok(is_done)
+    let is_stuck = is_at_its_end && !is_done;
+    Ok(Bounded { is_done, of_others: if is_stuck { progress.of_others } else { 0 } })
 }
 
 impl Progress {
@@ -185,7 +200,12 @@ impl Progress {
             }
             next += 1;
             let used = UNIX_EPOCH + candidate.used;
-            if !keepers.keep(&candidate.path, used) && remove(&mut collector, store, candidate)? {
+            if keepers.keep(&candidate.path, used) {
+                continue;
+            }
+            if is_of_others(&candidate.path) {
+                self.of_others += candidate.bytes;
+            } else if remove(&mut collector, store, candidate)? {
                 self.total = self.total.saturating_sub(candidate.bytes);
             }
         }
@@ -206,7 +226,7 @@ fn remove(collector: &mut Collector, store: &Store, candidate: &Candidate) -> Re
     if of.is_none_or(|of| of.path != candidate.path || last_use(store, &of) != Some(used)) {
         return Ok(false);
     }
-    if is_of_others(&candidate.path) || cache.standing(store, &candidate.path) != Standing::Useful {
+    if cache.standing(store, &candidate.path) != Standing::Useful {
         return Ok(false);
     }
     let size = Size::of_bytes(candidate.bytes);
@@ -217,11 +237,6 @@ fn remove(collector: &mut Collector, store: &Store, candidate: &Candidate) -> Re
 fn last_use(store: &Store, of: &EntryPath) -> Option<SystemTime> {
     let file = of.used.as_ref().and_then(|file| modified(&store.root().join(file)));
     file.or_else(|| modified(&store.root().join(&of.path)))
-}
-
-/// Whether an entry has files of a range of ids, which only its root can remove.
-fn is_of_others(entry: &Path) -> bool {
-    entry.iter().any(|part| part == "mapped") && !rustix::process::geteuid().is_root()
 }
 
 /// A file's bytes, divided among its names.
@@ -267,10 +282,10 @@ mod tests {
     fn the_oldest_go_until_the_caches_are_within_the_bound() {
         let (_home, store) = store();
         let never = || false;
-        assert!(keep_within(&store, 1 << 20, &never).unwrap());
+        assert!(keep_within(&store, 1 << 20, &never).unwrap().is_done);
         assert_eq!(left(&store), 10);
         // Each has about 1100 bytes.
-        assert!(keep_within(&store, 5600, &never).unwrap());
+        assert!(keep_within(&store, 5600, &never).unwrap().is_done);
         assert_eq!(left(&store), 5);
         let names = crate::store::names(&store.place(StorePlace::Records).join("kind"));
         let times = names.iter().map(|name| {
@@ -298,7 +313,7 @@ mod tests {
                 steps.get() > 4
             };
             let before = left(&store);
-            let done = keep_within(&store, 3400, &is_over).unwrap();
+            let done = keep_within(&store, 3400, &is_over).unwrap().is_done;
             assert!(before - left(&store) <= 4, "more was done than there was time for");
             if done {
                 break;
@@ -318,7 +333,7 @@ mod tests {
             times += 1;
             let asked = Cell::new(false);
             // There was time when it began, and none since.
-            if keep_within(&store, 100_000, &|| asked.replace(true)).unwrap() {
+            if keep_within(&store, 100_000, &|| asked.replace(true)).unwrap().is_done {
                 break;
             }
             assert!(times < 80, "it comes to no end: {} are left", left(&store));
@@ -334,9 +349,9 @@ mod tests {
         let named = Descriptor::new(MediaType::OCI_MANIFEST, image.clone(), 100_000);
         store.set_names(&[("large:1".parse().unwrap(), named)]).unwrap();
         let never = || false;
-        assert!(keep_within(&store, 20_000, &never).unwrap());
+        assert!(keep_within(&store, 20_000, &never).unwrap().is_done);
         assert_eq!(left(&store), 10, "what an image has was taken from the caches");
-        assert!(!keep_within(&store, 10, &never).unwrap() || left(&store) == 0);
+        assert!(!keep_within(&store, 10, &never).unwrap().is_done || left(&store) == 0);
         assert!(store.blob_path(&image).exists());
     }
 
@@ -349,11 +364,11 @@ mod tests {
             steps.set(steps.get() + 1);
             steps.get() > 10
         };
-        assert!(!keep_within(&store, 0, &walk_alone).unwrap());
+        assert!(!keep_within(&store, 0, &walk_alone).unwrap().is_done);
         for number in 0..3_u32 {
             assert!(store.get_record::<String>("kind", &number.to_string()).is_some());
         }
-        assert!(!keep_within(&store, 0, &|| false).unwrap());
+        assert!(!keep_within(&store, 0, &|| false).unwrap().is_done);
         assert_eq!(left(&store), 3);
     }
 }

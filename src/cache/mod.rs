@@ -31,7 +31,7 @@ mod view;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use bound::keep_within;
+pub use bound::{Bounded, keep_within};
 pub use choice::Caches;
 pub use describe::Describer;
 pub use policy::{Policy, Pruned, Usage};
@@ -197,6 +197,14 @@ fn prune_those(
     let collector = (!policy.dry_run).then(|| store.collect()).transpose()?;
     entries.extend(view::surveyed(store, &store.survey()?)?);
     entries.retain(is_meant);
+    if entries.iter().any(|entry| is_of_others(&entry.path)) {
+        let chosen = policy::choose(entries.clone(), policy, now);
+        pruned.of_others = Usage::of(chosen.iter().filter(|entry| is_of_others(&entry.path)));
+        // They take up room, and stay.
+        for entry in entries.iter_mut().filter(|entry| is_of_others(&entry.path)) {
+            entry.standing = entry.standing.stays();
+        }
+    }
     let chosen = policy::choose(entries, policy, now);
     let Some(mut collector) = collector else {
         for entry in &chosen {
@@ -212,6 +220,12 @@ fn prune_those(
     }
     collector.finish();
     Ok(pruned)
+}
+
+/// Whether something below the store's folder has files of a range of ids, which only its root can remove,
+/// and this process is not that.
+pub fn is_of_others(path: &Path) -> bool {
+    path.iter().any(|part| part == "mapped") && !rustix::process::geteuid().is_root()
 }
 
 /// How long a note of a use is good enough.

@@ -37,6 +37,9 @@ pub struct Pruned {
     pub entries: Vec<Entry>,
     /// The bytes that are free then.
     pub bytes: u64,
+    /// What the policy would remove, and what stays because it belongs to a range of ids whose root this
+    /// process is not.
+    pub of_others: Usage,
     freed: Freed,
 }
 

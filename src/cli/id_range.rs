@@ -2,14 +2,15 @@
 //! ids where that is it. This comes before anything that starts a thread, so nothing is shown and the
 //! store is not opened yet.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::args::GlobalArgs;
 use super::environment::Environment;
 use super::sandbox::{chooser, remembering_launcher};
 use crate::container::Containers;
-use crate::disk::room_near;
-use crate::error::{Cannot as _, Result};
+use crate::disk::{self, room_near};
+use crate::error::{Cannot as _, Error, Result};
 use crate::rootfs::OwnerStorage;
 use crate::sandbox::{Chooser, Files, Isolation, IsolationRequest, Needs};
 use crate::store::StorePlace;
@@ -21,6 +22,9 @@ const WITH_MAPPED: [StorePlace; 2] = [StorePlace::Unpacked, StorePlace::CacheMou
 pub(super) enum Entered {
     /// It does, with the sandbox that was chosen where it needs one.
     Here(Option<Isolation>),
+    /// It does, without the rights over a range of ids that it needs for a part of its work, for this
+    /// reason.
+    Lacking(Error),
     /// It has run in another one, which left this code.
     Left(ExitCode),
 }
@@ -35,6 +39,12 @@ pub(super) enum Need {
     Perhaps(IsolationRequest, Needs),
     /// The rights over files that belong to a range of ids.
     IdRange,
+    /// The rights over all files of the store, as far as there are any to be had: without them the command
+    /// leaves alone what it has none over.
+    StoreFiles {
+        /// Whether some belong to a range of ids.
+        of_range: bool,
+    },
 }
 
 impl Need {
@@ -51,15 +61,31 @@ impl Need {
         Ok(if mapped { Self::IdRange } else { Self::Nothing })
     }
 
-    /// What is needed to remove what the store has unpacked.
-    pub(super) fn of_removal(global: &GlobalArgs, environment: &Environment) -> Result<Self> {
+    /// What is needed to see and to remove whatever the store has.
+    pub(super) fn of_store_files(global: &GlobalArgs, environment: &Environment) -> Result<Self> {
+        // Root sees and removes whatever it is.
+        if rustix::process::geteuid().is_root() {
+            return Ok(Self::Nothing);
+        }
         let store = global.store_folder(environment)?;
-        let is_there = WITH_MAPPED
-            .iter()
-            .any(|place| place.of(&store).join(OwnerStorage::Mapped.name()).is_dir());
-        // Root removes whatever it is.
-        let is_needed = is_there && !rustix::process::geteuid().is_root();
-        Ok(if is_needed { Self::IdRange } else { Self::Nothing })
+        let of_range = mapped_folders(&store).next().is_some();
+        // Where steps may have left folders that their own user cannot read.
+        let has_mounts = has_anything(&StorePlace::CacheMounts.of(&store));
+        Ok(if of_range || has_mounts { Self::StoreFiles { of_range } } else { Self::Nothing })
+    }
+}
+
+/// The folders of a store with files of a range of ids. Those that were emptied stay, and do not count.
+pub(super) fn mapped_folders(store: &Path) -> impl Iterator<Item = PathBuf> {
+    let all = WITH_MAPPED.map(|place| place.of(store).join(OwnerStorage::Mapped.name()));
+    all.into_iter().filter(|folder| has_anything(folder))
+}
+
+/// Whether there is something in a folder; one that cannot be read has something.
+fn has_anything(folder: &Path) -> bool {
+    match fs_err::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => !disk::is_absence(&error),
     }
 }
 
@@ -97,6 +123,9 @@ pub(super) fn enter(
             wanted(request, needs).and_then(|chooser| try_out(&chooser)).ok()
         }
         Need::IdRange => Some(Isolation::NsSubuid),
+        Need::StoreFiles { of_range } => {
+            return Ok(enter_for_files(of_range, global, environment));
+        }
     };
     if isolation == Some(Isolation::NsSubuid) {
         let launcher = remembering_launcher(global, environment);
@@ -105,4 +134,21 @@ pub(super) fn enter(
         }
     }
     Ok(Entered::Here(isolation))
+}
+
+/// Enters where there are more rights over the store's files, if there is such a place.
+fn enter_for_files(of_range: bool, global: &GlobalArgs, environment: &Environment) -> Entered {
+    let launcher = remembering_launcher(global, environment);
+    let arguments = &environment.arguments;
+    let range = if of_range { launcher.enter_id_range(arguments) } else { Ok(None) };
+    match range {
+        Ok(Some(code)) => return Entered::Left(code),
+        Ok(None) if of_range => return Entered::Here(None),
+        _ => {}
+    }
+    match (launcher.enter_own_namespace(arguments), range) {
+        (Some(code), _) => Entered::Left(code),
+        (None, Err(error)) => Entered::Lacking(error),
+        (None, Ok(_)) => Entered::Here(None),
+    }
 }

@@ -65,10 +65,14 @@ pub fn main() -> ExitCode {
         }
         Err(error) => (None, Err(error)),
     };
-    let session = Session::new(verb, global, environment, passing);
+    let mut session = Session::new(verb, global, environment, passing);
     let outcome = entered.and_then(|entered| match entered {
         Entered::Left(code) => Ok(code),
         Entered::Here(isolation) => command.run(&session, isolation),
+        Entered::Lacking(error) => {
+            session.lacks = Some(error);
+            command.run(&session, None)
+        }
     });
     session.view.close();
     match outcome {

@@ -19,9 +19,9 @@ use super::args::GlobalArgs;
 use super::environment::Environment;
 use super::flags::{pair, registry as registries};
 use super::limits;
-use super::output::{self, About, Fanout, ProgressMode, Timings, View};
+use super::output::{self, About, Fanout, ProgressMode, Timings, View, human};
 use super::passing_store::{PassingStore, is_writable};
-use crate::cache::keep_within;
+use crate::cache::{Bounded, keep_within};
 use crate::container::Containers;
 use crate::disk::stream::{Stdout, hurry};
 use crate::error::{Cannot, Error, ErrorKind, Result};
@@ -56,6 +56,8 @@ pub(super) struct Session {
     pub view: Arc<dyn View>,
     /// What tells others of progress.
     pub reporter: Reporter,
+    /// Why the command has no rights over files of a range of ids, where it needs some.
+    pub lacks: Option<Error>,
     timings: Arc<Timings>,
     /// Its lease lasts as long as the handle.
     store: OnceLock<Store>,
@@ -77,7 +79,8 @@ impl Session {
         let timings = Arc::new(Timings::new(clock));
         let readers = Fanout::new(vec![view.clone(), timings.clone()]);
         let reporter = Reporter::new(Arc::new(readers));
-        Self { verb, global, environment, view, reporter, timings, store: OnceLock::new(), passing }
+        let store = OnceLock::new();
+        Self { verb, global, environment, view, reporter, lacks: None, timings, store, passing }
     }
 
     /// Opens the store, and keeps what this run uses from being collected. Where there is none the first that
@@ -104,8 +107,19 @@ impl Session {
     }
 
     /// The containers of the store; where there is none, none are made.
+    ///
+    /// This begins no lease: what a container needs is kept by its own list, and whoever shows, joins or
+    /// keeps one may live for weeks.
     pub(super) fn containers(&self) -> Result<Containers> {
-        Ok(Containers::open(self.store()?.root()))
+        let store = Store::open_to_read(&self.global.store_folder(&self.environment)?)?;
+        Ok(Containers::open(store.root()))
+    }
+
+    /// Lets everything go that this run used of the store: from now on what it needs is kept without it.
+    pub(super) fn end_use_of_store(&self) {
+        if let Some(store) = self.store.get() {
+            store.end_lease();
+        }
     }
 
     /// Has the command leave the store as it is: what it writes goes with the run. To be called before the
@@ -185,8 +199,16 @@ impl Session {
         let began = std::time::Instant::now();
         let is_over = || began.elapsed() >= BOUND_TIME;
         let kept = self.store().and_then(|store| keep_within(&store, keep, &is_over));
-        if let Err(error) = kept {
-            self.reporter.warn(format!("the store may be larger than asked for: {error}"));
+        match kept {
+            Err(error) => {
+                self.reporter.warn(format!("the store may be larger than asked for: {error}"));
+            }
+            Ok(Bounded { of_others: bytes @ 1.., .. }) => self.reporter.note(format!(
+                "the store is larger than asked for: {} of it are files of a range of ids, which \
+                 gondola cache prune --keep {keep} removes",
+                human::bytes(bytes)
+            )),
+            Ok(_) => {}
         }
     }
 
@@ -304,7 +326,8 @@ fn last_resort(session: &Session, noticed: Arc<AtomicBool>) -> Result<oneshot::S
 }
 
 fn interrupted(verb: &str, name: &str) -> Error {
-    Error::new(ErrorKind::Interrupted, format!("finish gondola {verb}")).because(format!("{name} came"))
+    Error::new(ErrorKind::Interrupted, format!("finish gondola {verb}"))
+        .because(format!("{name} came"))
 }
 
 /// Ends the process where its main thread does not.

@@ -250,6 +250,11 @@ impl Build {
     pub fn packages(&self) -> &[String] {
         &self.packages
     }
+
+    /// The same, to be written as they are from another folder.
+    pub fn packages_mut(&mut self) -> &mut [String] {
+        &mut self.packages
+    }
 }
 
 impl Settings {

@@ -20,11 +20,11 @@ use rustix::process::{
 };
 
 use super::error::{At as _, Attempt, Stage};
-use super::id_map::write_id_map;
+use super::id_map::{write_id_map, write_single_map};
 use super::isolation::Isolation;
 use super::kernel::{self, Signals};
 use super::spawn::Launcher;
-use super::user_namespace::holds_id_range;
+use super::user_namespace::{holds_id_range, may_look_into_any_folder};
 use crate::error::{Cannot as _, Result};
 
 /// The name under which the own binary is started again. The last part is what its help shows.
@@ -54,20 +54,57 @@ impl Launcher {
         if holds_id_range() {
             return Ok(None);
         }
-        let code = self.run_inside(arguments);
+        let map = self.subordinate_ids();
+        let code =
+            map.and_then(|map| self.run_inside(arguments, &|process| write_id_map(process, &map)));
         let code = code.map_err(|fault| self.note(Isolation::NsSubuid, fault).into_error());
         code.map(Some).cannot(|| format!("enter the sandbox {}", Isolation::NsSubuid))
     }
 
-    fn run_inside(&self, arguments: &[OsString]) -> Attempt<ExitCode> {
+    /// Makes sure that what follows may look into every folder of this user, also those that a step took
+    /// the right away to: as the same user, in a user namespace that holds this one id.
+    ///
+    /// Answers like [`Self::enter_id_range`], and `None` as well where this machine has no such
+    /// namespaces: what follows then sees what the user sees.
+    pub fn enter_own_namespace(&self, arguments: &[OsString]) -> Option<ExitCode> {
+        if may_look_into_any_folder() {
+            return None;
+        }
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let write_map = |process: Pid| {
+            let folder = format!("/proc/{}", process.as_raw_nonzero());
+            write_single_map(&folder, (uid, uid), (gid, gid))
+        };
+        self.run_inside(arguments, &write_map).ok()
+    }
+
+    /// Runs the program again in a user namespace of its own, whose map `write_map` writes.
+    fn run_inside(
+        &self,
+        arguments: &[OsString],
+        write_map: &dyn Fn(Pid) -> Attempt<()>,
+    ) -> Attempt<ExitCode> {
         let action = || format!("start {} again", self.helper().display());
-        let map = self.subordinate_ids()?;
         let signals = Signals::block(&WATCHED).at(Stage::Helper, action)?;
+        let entered = self.start_inside(arguments, write_map);
+        if entered.is_err() {
+            // This process may go on by itself.
+            let _ = kernel::unblock(&WATCHED);
+        }
+        entered.map(|pid| watch(pid, &signals))
+    }
+
+    fn start_inside(
+        &self,
+        arguments: &[OsString],
+        write_map: &dyn Fn(Pid) -> Attempt<()>,
+    ) -> Attempt<Pid> {
+        let action = || format!("start {} again", self.helper().display());
         let mut command = Command::new(self.helper());
         let child = command.arg0(MARK).args(arguments).spawn().at(Stage::Helper, action)?;
         let pid = Pid::from_child(&child);
         let let_in = wait_for_stop(pid)
-            .and_then(|()| write_id_map(pid, &map))
+            .and_then(|()| write_map(pid))
             .and_then(|()| kill_process(pid, Signal::CONT).at(Stage::Helper, action));
         if let Err(fault) = let_in {
             // It may have ended by itself.
@@ -75,7 +112,7 @@ impl Launcher {
             let _ = waitpid(Some(pid), WaitOptions::empty());
             return Err(fault);
         }
-        Ok(watch(pid, &signals))
+        Ok(pid)
     }
 }
 

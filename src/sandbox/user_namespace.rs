@@ -11,6 +11,12 @@ pub(super) fn holds_id_range() -> bool {
     may_mount && holds(&map("/proc/self/uid_map")) && holds(&map("/proc/self/gid_map"))
 }
 
+/// Whether no permission of a folder keeps this process out.
+pub(super) fn may_look_into_any_folder() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE))
+}
+
 /// Whether this process is in a user namespace other than the machine's first one.
 pub(super) fn is_in_user_namespace() -> bool {
     let map = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();

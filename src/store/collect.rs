@@ -51,6 +51,14 @@ pub enum Standing {
     Garbage,
 }
 
+impl Standing {
+    /// The same of what this process cannot remove.
+    #[must_use]
+    pub fn stays(self) -> Self {
+        if self == Self::Named { Self::Named } else { Self::InUse }
+    }
+}
+
 /// A blob, a record or something unpacked.
 #[derive(Clone, Debug)]
 pub struct Item {

@@ -257,6 +257,18 @@ impl Store {
         self.held_if_writable().map(drop)
     }
 
+    /// Ends this handle's lease: whatever it used may go from now on, unless something else keeps it, as
+    /// a container does with what it needs. What is used after that begins another lease.
+    ///
+    /// For whoever lives long and is done with the store. A [`Lease`] or an unfinished file that is still
+    /// held keeps it as it was.
+    pub fn end_lease(&self) {
+        let mut session = self.session();
+        if matches!(*session, Session::Leased(_)) {
+            *session = Session::Unstarted;
+        }
+    }
+
     /// Makes an empty folder on the store's file system. It goes when it is dropped, and what a
     /// killed process leaves of it is removed by the next.
     pub fn temporary_folder(&self) -> Result<tempfile::TempDir> {

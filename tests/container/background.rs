@@ -150,3 +150,35 @@ fn a_program_that_was_replaced_while_it_starts_a_container_finds_the_older_verb(
     assert_eq!(said("keep"), said("shim"));
     assert!(said("shim").contains("nothing"));
 }
+
+#[test]
+fn whatever_runs_keeps_what_it_needs_and_nothing_else() {
+    let world = need!(World::new(User::Own));
+    world.gondola(&["run", "-d", "--name", "web", "IMAGE", "sh", "-c", COUNTER]).success();
+    world.wait_for_log("web", "up 1");
+    let long = "echo begun; exec sleep 1000";
+    let running = [
+        world.start(&["logs", "-f", "web"], "up 1"),
+        world.start(&["stats"], "web"),
+        world.start(&["exec", "web", "sh", "-c", long], "begun"),
+        world.start(&["run", "--name", "front", "IMAGE", "sh", "-c", long], "begun"),
+    ];
+    fs::write(world.home().join("tool"), vec![b'x'; 100_000]).unwrap();
+    let build = ["build", "--base", "scratch", "--prebuilt", "tool", "-t", "tool"];
+    world.gondola(&build).success();
+    world.gondola(&["rmi", "tool"]).success();
+    world.gondola(&["cache", "prune", "--all"]).success();
+    let du = world.gondola(&["cache", "du", "--json"]).success().stdout;
+    let du: Value = serde_json::from_str(&du).unwrap();
+    for (cache, usage) in du.as_object().unwrap() {
+        if !["containers", "unpacked", "temporary"].contains(&cache.as_str()) {
+            assert!(usage["count"].as_u64().unwrap_or_default() == 0, "{cache} is held: {du}");
+        }
+    }
+    // What the two have of the image is there: of the running ones, and for another start.
+    world.gondola(&["exec", "web", "cat", "/data/seed"]).success();
+    world.gondola(&["exec", "front", "cat", "/data/seed"]).success();
+    drop(running);
+    world.gondola(&["restart", "-t", "0", "web"]).success();
+    world.wait_for_log("web", "up 2");
+}

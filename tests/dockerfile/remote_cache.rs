@@ -267,22 +267,65 @@ fn records_that_say_something_wrong_are_not_used() {
     let mut image_there = manifest.clone();
     image_there["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
     let newer = serde_json::json!({"version": 99, "records": []});
+    let nameless = serde_json::json!({"records": []});
     for (number, (manifest, list, why)) in [
         (&image_there, &good, "its configuration is"),
         (&manifest, &newer, "its version is 99"),
+        (&manifest, &nameless, "its list is none"),
         (&manifest, &Value::Null, "its list is none"),
     ]
     .into_iter()
     .enumerate()
     {
         replace(&bench, manifest, list);
+        let before = cached(&bench).0;
+        let uploads = bench.registry.uploads();
         move_on(&mut bench, &format!("other-{number}"));
         let ran = bench.run(&more).success().says("cache:steps is not used").says(why);
         assert_eq!(hits(&ran), 0, "{}", ran.stderr);
-        // The good one is there now.
         move_on(&mut bench, &format!("after-{number}"));
         let ran = bench.run(&more).success();
-        assert_eq!(hits(&ran), STEPS, "{}", ran.stderr);
+        if number < 2 {
+            // What is somebody's, or newer, stays, and nothing is brought there.
+            ran.says("it stays as it is: name another repository");
+            assert_eq!(cached(&bench).0, before, "{why}");
+            assert_eq!(bench.registry.uploads(), uploads, "{why}");
+        } else {
+            // The good one is there now.
+            assert_eq!(hits(&ran), STEPS, "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_tag_of_somebody_else_is_not_replaced_by_a_build_that_looks_nothing_up() {
+    let (mut bench, repository) = need!(prepared());
+    bench.build(&["--cache-repo", &repository]);
+    let (manifest, list) = cached(&bench);
+    let mut image_there = manifest;
+    image_there["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+    replace(&bench, &image_there, &list);
+    let source = format!("docker://{}:steps", bench.registry.image("cache"));
+    let there = || run("skopeo", &["inspect", "--raw", "--tls-verify=false", &source]);
+    let image = there();
+    move_on(&mut bench, "second");
+    let more = ["--cache-repo", &repository, "--no-cache"];
+    bench.run(&more).success().says("its configuration is");
+    assert_eq!(there(), image);
+    // An index is no manifest of ours either.
+    let entry = Descriptor::of(MediaType::OCI_MANIFEST, image.as_bytes());
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [entry],
+    });
+    let name = reference(bench.registry.host(), "cache");
+    let (client, bytes) = (client(), serde_json::to_vec(&index).unwrap());
+    let of_index = MediaType::OCI_INDEX;
+    let put = client.push_manifest(name.repository(), "steps", &of_index, bytes.into());
+    tokio::runtime::Runtime::new().unwrap().block_on(put).unwrap();
+    let index = there();
+    for more in [&more[..2], &more] {
+        bench.run(more).success().says("it is no manifest");
+        assert_eq!(there(), index);
     }
 }
 

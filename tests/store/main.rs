@@ -9,6 +9,7 @@ mod folders;
 mod formats;
 mod names;
 mod processes;
+mod ranged;
 mod records;
 mod refusals;
 

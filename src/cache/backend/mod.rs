@@ -84,13 +84,32 @@ struct List {
     records: Vec<Record>,
 }
 
+/// What is read of a list of whatever version.
+#[derive(Deserialize)]
+struct AnyList {
+    version: serde_json::Value,
+}
+
+/// Why what is in the place of a list is not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoList {
+    /// It is broken: another may take its place.
+    Broken(String),
+    /// It is of a form that this program does not know, such as a newer one: it stays as it is.
+    Unknown(String),
+}
+
 impl Records {
     /// Reads a list; says why it is none. Records with something wrong are told to `refuse` and left out.
-    pub fn read(bytes: &[u8], refuse: &mut dyn FnMut(&str, &str)) -> Result<Self, String> {
-        let list: List = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if list.version != VERSION {
-            return Err(format!("its version is {}, expected {VERSION}", list.version));
+    pub fn read(bytes: &[u8], refuse: &mut dyn FnMut(&str, &str)) -> Result<Self, NoList> {
+        let broken = |error: serde_json::Error| NoList::Broken(error.to_string());
+        // First the version alone: a newer list may have other records.
+        let AnyList { version } = serde_json::from_slice(bytes).map_err(broken)?;
+        if version != VERSION {
+            let why = format!("its version is {version}, expected {VERSION}");
+            return Err(NoList::Unknown(why));
         }
+        let list: List = serde_json::from_slice(bytes).map_err(broken)?;
         let mut records = Self::default();
         for record in list.records {
             match record.check() {
@@ -259,7 +278,8 @@ pub trait Backend: Send + Sync {
     fn display_name(&self) -> String;
 
     /// The list as it is now; an empty one where there is none yet. Errs with [`ErrorKind::Corrupt`] or
-    /// [`ErrorKind::Invalid`] where something else is there.
+    /// [`ErrorKind::Invalid`] where a broken one is there, and with [`ErrorKind::Unsupported`] where what
+    /// is there is something else, or newer.
     fn read(&self) -> BoxFuture<'_, Result<Records>>;
 
     /// Puts another list in its place. All layers that it names must be there.
@@ -305,7 +325,7 @@ pub async fn merge(backend: &dyn Backend, mut changes: Changes, now: i64) -> Res
     Ok(())
 }
 
-/// Something else in the place of the list is none.
+/// A broken list is none. What is something else stays, and is the error.
 async fn read_or_empty(backend: &dyn Backend) -> Result<Records> {
     match backend.read().await {
         Err(error) if is_wrong(&error) => Ok(Records::default()),
@@ -313,9 +333,14 @@ async fn read_or_empty(backend: &dyn Backend) -> Result<Records> {
     }
 }
 
-/// Whether what is there is not what it should be, and not out of reach.
+/// Whether what is there is broken, and not out of reach.
 pub fn is_wrong(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid)
+}
+
+/// Whether what is there is something else than a list of ours, which must stay as it is.
+pub fn is_unknown(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unsupported
 }
 
 async fn lost_layers(backend: &dyn Backend, records: &Records) -> BTreeSet<Digest> {
@@ -380,7 +405,14 @@ mod tests {
         assert_eq!(Records::read(wrong.as_bytes(), &mut refuse).unwrap().len(), 1);
         assert_eq!(refused, ["a: its time is none", "a: its layer is of no type of layers"]);
         let newer = text.replacen("\"version\":1", "\"version\":2", 1);
-        assert!(Records::read(newer.as_bytes(), &mut |_, _| {}).unwrap_err().contains("version"));
+        let other = newer.replace("\"records\":[", "\"steps\":[");
+        for newer in [newer, other] {
+            let why = "its version is 2, expected 1".to_owned();
+            let read = Records::read(newer.as_bytes(), &mut |_, _| {});
+            assert_eq!(read, Err(NoList::Unknown(why)));
+        }
+        let broken = Records::read(b"{\"records\":[]}", &mut |_, _| {});
+        assert!(matches!(broken, Err(NoList::Broken(_))), "{broken:?}");
     }
 
     #[test]

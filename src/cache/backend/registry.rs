@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 
-use super::{Backend, Records};
+use super::{Backend, NoList, Records, is_wrong};
 use crate::blocking::blocking;
 use crate::engine::LayerRecord;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,9 +52,16 @@ impl RegistryCache {
 
     async fn read_list(&self) -> Result<Records> {
         let name = self.repository.at_tag(TAG)?;
-        let Some(pulled) = self.transport.client.find_manifest(&name).await? else {
-            return Ok(Records::default());
+        let unknown = |why: String| {
+            Error::new(ErrorKind::Unsupported, format!("read {name}")).because(why).hint(
+                "it stays as it is: name another repository for the cache, or remove that tag",
+            )
         };
+        let found = self.transport.client.find_manifest(&name).await;
+        // What is no manifest that anybody could read is nothing of ours either.
+        let found = found
+            .map_err(|error| if is_wrong(&error) { unknown(error.to_string()) } else { error })?;
+        let Some(pulled) = found else { return Ok(Records::default()) };
         if let Some((digest, records)) = &*self.last()
             && *digest == pulled.descriptor.digest
         {
@@ -63,10 +70,10 @@ impl RegistryCache {
         let wrong =
             |why: String| Error::new(ErrorKind::Invalid, format!("read {name}")).because(why);
         let manifest: Manifest = serde_json::from_slice(&pulled.bytes)
-            .map_err(|error| wrong(format!("it is no manifest: {error}")))?;
+            .map_err(|error| unknown(format!("it is no manifest: {error}")))?;
         let config = manifest.config;
         if config.media_type != MediaType::new(LIST) {
-            return Err(wrong(format!(
+            return Err(unknown(format!(
                 "its configuration is {}, expected {LIST}",
                 config.media_type
             )));
@@ -81,8 +88,10 @@ impl RegistryCache {
             }
             reporter.warn(format!("step {key} of {name} is not used: {why}"));
         };
-        let records = Records::read(&bytes, &mut refuse)
-            .map_err(|why| wrong(format!("its list is none: {why}")))?;
+        let records = Records::read(&bytes, &mut refuse).map_err(|why| match why {
+            NoList::Broken(why) => wrong(format!("its list is none: {why}")),
+            NoList::Unknown(why) => unknown(why),
+        })?;
         *self.last() = Some((pulled.descriptor.digest, records.clone()));
         Ok(records)
     }

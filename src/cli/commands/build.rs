@@ -11,7 +11,7 @@ use crate::cli::flags::typed::Noted;
 use crate::cli::id_range::{Need, of_root};
 use crate::cli::output::plan;
 use crate::cli::session::{Session, check_stdout, check_streams, print, print_lines};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::pipeline;
 use crate::sandbox::{Isolation, Preference};
 use crate::transport::Location;
@@ -54,9 +54,6 @@ async fn build(
     if args.result.dry_run {
         session.leave_store()?;
     }
-    if session.global.offline {
-        refuse_network(args)?;
-    }
     if let Some(path) = &args.result.timings {
         pipeline::check_file(&session.environment.resolve(path))?;
     }
@@ -98,18 +95,4 @@ async fn build(
     }
     session.view.close();
     print_lines(published.iter().map(|image| &image.pinned))
-}
-
-/// Refuses what is nothing without a network.
-fn refuse_network(args: &BuildArgs) -> Result<()> {
-    let is_push =
-        args.result.push || args.result.output.iter().any(|to| matches!(to, Location::Registry(_)));
-    let flag = match (is_push, args.pull) {
-        (true, _) => "--push",
-        (_, true) => "--pull",
-        _ => return Ok(()),
-    };
-    Err(Error::new(ErrorKind::Usage, format!("use {flag} with --offline"))
-        .because("registries are not asked")
-        .hint("leave one of the two out"))
 }

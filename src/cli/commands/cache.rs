@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::Runs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::Environment;
-use crate::cli::id_range::Need;
+use crate::cli::id_range::{Need, mapped_folders};
 use crate::sandbox::Isolation;
 
 use clap::{Args, Subcommand};
@@ -66,16 +66,13 @@ struct PruneArgs {
     json: bool,
 }
 
-impl CacheArgs {
-    /// Whether something may be removed.
-    fn removes(&self) -> bool {
-        matches!(&self.command, CacheCommand::Prune(args) if !args.dry_run)
-    }
-}
-
 impl Runs for CacheArgs {
+    /// What is only counted is seen with the same rights as what is removed: else less would be counted.
     fn need(&self, global: &GlobalArgs, environment: &Environment) -> Result<Need> {
-        if self.removes() { Need::of_removal(global, environment) } else { Ok(Need::Nothing) }
+        match self.command {
+            CacheCommand::Verify => Ok(Need::Nothing),
+            _ => Need::of_store_files(global, environment),
+        }
     }
 
     fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
@@ -95,6 +92,8 @@ fn du(session: &Session, is_verbose: bool, as_json: bool) -> Result<()> {
     let store = session.store()?;
     let view = View::take(&store)?;
     let entries = is_verbose.then(|| described(&store, &view)).transpose()?;
+    let of_others = view.entries().iter().filter(|entry| cache::is_of_others(&entry.path));
+    tell_of_others(session, &store, &Usage::of(of_others), "are there");
     if as_json {
         let document = DiskUsage::of(&store, &view, entries);
         return print(&format!("{}\n", serde_json::to_string(&document).unwrap_or_default()));
@@ -166,7 +165,10 @@ impl DiskUsage {
 
 fn reclaimable(view: &View) -> u64 {
     use crate::store::Standing;
-    let can_go = |entry: &&Entry| matches!(entry.standing, Standing::Garbage | Standing::Useful);
+    let can_go = |entry: &&Entry| {
+        matches!(entry.standing, Standing::Garbage | Standing::Useful)
+            && !cache::is_of_others(&entry.path)
+    };
     Usage::of(view.entries().iter().filter(can_go)).bytes
 }
 
@@ -234,6 +236,20 @@ fn ago(used: Option<SystemTime>, now: SystemTime) -> String {
     age.map_or_else(String::new, |age| format!("{} ago", human::about(age)))
 }
 
+/// Says what becomes of files of a range of ids where this command has no rights over them, and what to do.
+fn tell_of_others(session: &Session, store: &Store, found: &Usage, what_of_them: &str) {
+    let Some(why) = session.lacks.as_ref().filter(|_| found.count > 0) else { return };
+    let folders: Vec<String> =
+        mapped_folders(store.root()).map(|folder| folder.display().to_string()).collect();
+    session.reporter.warn(format!(
+        "{} entries with files of a range of ids {what_of_them}, {} as far as this user sees them: {why}; give \
+         the user the range again, or remove them as root: rm -rf {}",
+        found.count,
+        human::bytes(found.bytes),
+        folders.join(" ")
+    ));
+}
+
 fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
     let store = session.store()?;
     let policy = Policy {
@@ -243,6 +259,7 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
         dry_run: args.dry_run,
     };
     let pruned = cache::prune(&store, &policy, session.environment.now)?;
+    tell_of_others(session, &store, &pruned.of_others, "stay");
     if args.json {
         let document = Removed::of(&store, &pruned, args.dry_run);
         return print(&format!("{}\n", serde_json::to_string(&document).unwrap_or_default()));

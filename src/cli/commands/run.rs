@@ -58,6 +58,8 @@ async fn run(session: &Session, request: RunRequest, isolation: Isolation) -> Re
     let (locked, foreign) =
         until_interrupted(session, Box::pin(prepare(session, &request, isolation))).await?;
     session.view.close();
+    // The container is made, and its list keeps what it needs, for however long it runs.
+    session.end_use_of_store();
     let name = locked.container().name().to_owned();
     let exit = if request.detach {
         let id = locked.container().id().clone();

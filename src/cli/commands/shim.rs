@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use super::Runs;
 use super::run::supervisor;
 use crate::cli::session::Session;
-use crate::container::{Containers, LockedContainer};
+use crate::container::LockedContainer;
 use crate::error::{Cannot as _, Result};
 use crate::sandbox::Isolation;
 
@@ -30,8 +30,7 @@ impl Runs for ShimArgs {
 /// Keeps a container whose lock came as standard input.
 async fn run(session: &Session, args: ShimArgs) -> Result<()> {
     let (lock, output) = take_streams().cannot(|| "keep the container")?;
-    let store = session.store()?;
-    let seen = Containers::open(store.root()).find(&args.id)?;
+    let seen = session.containers()?.find(&args.id)?;
     let locked = LockedContainer::handed_over(seen.container, lock)?;
     supervisor(session).run_detached(locked, output).await
 }

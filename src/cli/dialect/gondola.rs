@@ -7,12 +7,14 @@ mod dockerfile;
 mod front_end;
 mod overlooked;
 mod packages;
+mod settings_file;
 
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, Args, ValueHint};
 
+use crate::cli::dialect::input;
 use crate::cli::environment::Environment;
 use crate::cli::flags::platform;
 use crate::cli::flags::rows::FLAGS;
@@ -20,7 +22,7 @@ use crate::cli::flags::table::{self, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::sandbox::SandboxArgs;
 use crate::cli::session::Session;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::golang::ModuleMode;
 use crate::literal;
 use crate::oci::{Platform, PlatformSet};
@@ -336,6 +338,7 @@ pub fn chosen(build: &Noted<BuildArgs>, folder: &Path) -> Result<FrontEnd> {
 /// What a command line asks for.
 pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
     let environment = &session.environment;
+    refuse_offline(session, &build.args)?;
     let choice = choose(build, &environment.folder)?;
     let front_end = choice.front_end;
     let mut notes = table::check(&FLAGS, &build.typed, front_end)?;
@@ -356,6 +359,12 @@ pub fn read(session: &Session, build: &Noted<BuildArgs>) -> Result<Asked> {
         }
     };
     Ok(Asked { request: request(args, source, environment)?, choice, notes })
+}
+
+fn refuse_offline(session: &Session, args: &BuildArgs) -> Result<()> {
+    let to_registry = args.result.output.iter().any(|to| matches!(to, Location::Registry(_)));
+    let asked = [("--push", args.result.push || to_registry), ("--pull", args.pull)];
+    input::refuse_offline(session, &asked, "leave one of the two out")
 }
 
 /// A build of one Go package, as `gondola run` asks for.
@@ -410,22 +419,14 @@ fn request(args: &BuildArgs, source: Source, environment: &Environment) -> Resul
 
 /// What is used of earlier builds.
 fn caches(args: &BuildArgs, environment: &Environment) -> Result<Caches> {
-    if args.no_shared_caches && args.cache_scope.is_some() {
-        return Err(Error::new(ErrorKind::Usage, "use --cache-scope with --no-shared-caches")
-            .because("no caches are shared then")
-            .hint("leave one of them out"));
-    }
+    let are_shared = !args.no_shared_caches;
     Ok(Caches {
         explain: args.result.explain,
         off: args.no_cache,
         off_by: None,
         longest_age: None,
         pull: args.pull,
-        scope: if args.no_shared_caches {
-            None
-        } else {
-            environment.cache_scope(args.cache_scope.as_deref())?
-        },
-        are_shared: !args.no_shared_caches,
+        scope: input::cache_scope(environment, args.cache_scope.as_deref(), are_shared)?,
+        are_shared,
     })
 }

@@ -1,4 +1,4 @@
-//! What dialects read in the same way: standard input, and the time.
+//! What dialects read in the same way: standard input, the time, and which flags cannot be together.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::cli::environment::{Environment, parse_epoch};
 use crate::cli::session::Session;
 use crate::dockerfile::convert::{ContextSource, FileSource};
-use crate::error::{Cannot as _, Result};
+use crate::error::{Cannot as _, Error, ErrorKind, Result};
+use crate::store::CacheScope;
 
 /// What may be in front of an archive's or a Dockerfile's bytes on standard input at most.
 const LONGEST_INPUT: u64 = 16 << 30;
@@ -39,6 +40,32 @@ pub fn context_of_stdin(
     let (file_there, name) = (store.blob_path(&digest), "standard input".to_owned());
     let context = ContextSource::Archive { file: file_there, name, folder: None };
     Ok((context, in_context(file)?))
+}
+
+/// Whose caches a build uses: those of the scope that was typed as `--cache-scope`, or of none where
+/// nothing is shared.
+pub fn cache_scope(
+    environment: &Environment,
+    typed: Option<&str>,
+    are_shared: bool,
+) -> Result<Option<CacheScope>> {
+    match typed {
+        _ if are_shared => environment.cache_scope(typed),
+        None => Ok(None),
+        Some(_) => Err(Error::new(ErrorKind::Usage, "use --cache-scope with --no-shared-caches")
+            .because("no caches are shared then")
+            .hint("leave one of them out")),
+    }
+}
+
+/// Refuses what is nothing without a network, of flags and whether each asks for one; `instead` is the
+/// next move.
+pub fn refuse_offline(session: &Session, asked: &[(&str, bool)], instead: &str) -> Result<()> {
+    let flag = asked.iter().find(|(_, is_asked)| session.global.offline && *is_asked);
+    let Some((flag, _)) = flag else { return Ok(()) };
+    Err(Error::new(ErrorKind::Usage, format!("use {flag} with --offline"))
+        .because("registries are not asked")
+        .hint(instead))
 }
 
 /// Reads all of standard input.

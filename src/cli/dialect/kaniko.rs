@@ -11,6 +11,7 @@ mod registries;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use self::context::ContextChoice;
 pub use self::credentials::CredentialPlaces;
 pub use self::flags::KanikoArgs;
 pub use self::registries::Registries;
@@ -34,6 +35,7 @@ use crate::pipeline::{
 };
 use crate::sandbox::{IsolationRequest, Network};
 use crate::secret;
+use crate::store::CacheScope;
 use crate::transport::Location;
 
 /// A build as kaniko's flags describe it.
@@ -178,6 +180,7 @@ pub fn check(build: &Noted<KanikoArgs>, environment: &Environment) -> Result<()>
     cache::translate(args, &destinations, push)?;
     packaging(args, &destinations)?;
     layers::translate(args)?;
+    scope(args, environment)?;
     context::choose(args, variables).map(|_| ())
 }
 
@@ -200,6 +203,12 @@ pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild>
     let (args, variables) = (&build.args, &session.environment.variables);
     let mut notes = table::check(&FLAGS, &build.typed, FrontEnd::Dockerfile)?;
     let (push, destinations) = pushed_to(args, variables)?;
+    input::refuse_offline(
+        session,
+        &[("--destination", push)],
+        "add --no-push, or leave --offline out",
+    )?;
+    notes.extend(without_git(build, &context::choose(args, variables)?));
     let cache = cache::translate(args, &destinations, push)?;
     let hosts = destinations.iter().filter(|_| push).map(Reference::registry);
     let cache_host = cache.as_ref().map(|cache| cache.repository.registry());
@@ -209,7 +218,7 @@ pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild>
     let Log { explains, .. } = log(args)?;
     let outputs = outputs(args, push, &destinations, &session.environment)?;
     let source = source(session, args, (&destinations, cache))?;
-    let scope = args.cache_scope.as_deref().filter(|name| !name.is_empty());
+    let scope = scope(args, &session.environment)?;
     let mut request = Request {
         source: Source::Dockerfile(Box::new(source)),
         caches: Caches {
@@ -218,8 +227,8 @@ pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild>
             longest_age: Some(cache::longest_age(args)?),
             pull: true,
             explain: explains,
-            scope: session.environment.cache_scope(scope)?,
-            are_shared: !args.no_shared_caches.unwrap_or(false),
+            scope,
+            are_shared: are_shared(args),
         },
         isolation: IsolationRequest::default(),
         outputs,
@@ -231,6 +240,26 @@ pub fn read(session: &Session, build: &Noted<KanikoArgs>) -> Result<KanikoBuild>
         request.outputs.kaniko = KanikoFiles::default();
     }
     Ok(KanikoBuild { request, purpose, registries, credentials, notes })
+}
+
+fn are_shared(args: &KanikoArgs) -> bool {
+    !args.no_shared_caches.unwrap_or(false)
+}
+
+/// Whose caches are used.
+fn scope(args: &KanikoArgs, environment: &Environment) -> Result<Option<CacheScope>> {
+    let name = args.cache_scope.as_deref().filter(|name| !name.is_empty());
+    input::cache_scope(environment, name, are_shared(args))
+}
+
+/// What is said of `--git` where the context is no repository.
+fn without_git(build: &Noted<KanikoArgs>, context: &ContextChoice) -> Option<String> {
+    let is_for_nothing = build.typed.has("git") && !matches!(context, ContextChoice::Git(_));
+    is_for_nothing.then(|| {
+        "--git is accepted and has no effect: the context is no repository; write --context \
+         git://HOST/PATH"
+            .to_owned()
+    })
 }
 
 /// What a dry run does not write. The words of a pipeline stay as they are for it.
@@ -462,5 +491,7 @@ fn log(args: &KanikoArgs) -> Result<Log> {
     Ok(Log { quiet, json, plain, explains, dated: args.log_timestamp == Some(true) })
 }
 
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod tests;

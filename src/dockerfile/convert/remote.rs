@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use super::job::{CacheRepository, Job, Tools};
 use crate::cache::backend::registry::RegistryCache;
-use crate::cache::backend::{Backend, Changes, Record, Records, is_wrong, merge};
+use crate::cache::backend::{Backend, Changes, Record, Records, is_unknown, is_wrong, merge};
 use crate::engine::{Entry, LayerRecord, StepKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Reporter;
@@ -99,6 +99,12 @@ impl Remote {
                 Ok(records) => records,
                 Err(error) if is_wrong(&error) => {
                     self.refuse(&error);
+                    Records::default()
+                }
+                Err(error) if is_unknown(&error) => {
+                    self.refuse(&error);
+                    // No layer is brought to a place whose list stays as it is.
+                    self.state().unwritten = true;
                     Records::default()
                 }
                 Err(error) => {

@@ -4,7 +4,7 @@
 //!   flags of one kind alone        that kind
 //!   -, a repository, an address    the Dockerfile in it
 //!   several words, patterns        Go packages
-//!   a folder with gondola.yaml     the package
+//!   a folder with gondola.yaml     the package; what counts as its own says `settings_file`
 //!   a folder with a Dockerfile     the Dockerfile
 //!   any other folder               the package
 //!   no word at all                 the package here; without one, the Dockerfile here
@@ -14,7 +14,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::packages::DEFAULT_FILE;
+use super::settings_file::{self, SettingsFile};
 use super::{BuildArgs, FRONT_ENDS, dockerfile};
 use crate::cli::flags::context;
 use crate::cli::flags::rows::FLAGS;
@@ -194,8 +194,9 @@ fn by_place(place: &Place, nothing_named: bool) -> Result<Choice> {
         let note = format!("{why}; -f {} builds the {file}", folder_and(word, file));
         Choice::plain(FrontEnd::Packages).noted(note)
     };
-    if place.has_settings() {
-        return Ok(package(&format!("{DEFAULT_FILE} says how the Go program of {word} is built")));
+    if let Some(settings) = place.settings() {
+        let says = format!("{} says how the Go program of {word} is built", settings.shown);
+        return Ok(package(&says));
     }
     match (place.has_program(), nothing_named) {
         (false, _) => Choice::dockerfile(place),
@@ -282,11 +283,15 @@ impl Place {
         matches!(self, Self::Folder { folder, .. } if golang::has_program(folder))
     }
 
-    /// Whether a `gondola.yaml` is meant for the folder: it lies there, or here and a program there.
+    /// The `gondola.yaml` that is meant for the folder: it lies there, or here and a program there.
+    fn settings(&self) -> Option<SettingsFile> {
+        let Self::Folder { word, here, .. } = self else { return None };
+        let here_for_it = || settings_file::found_here(here).filter(|_| self.has_program());
+        settings_file::in_folder(word, here).or_else(here_for_it)
+    }
+
     fn has_settings(&self) -> bool {
-        let Self::Folder { folder, here, .. } = self else { return false };
-        let has_file = |folder: &Path| folder.join(DEFAULT_FILE).exists();
-        has_file(folder) || has_file(here) && self.has_program()
+        self.settings().is_some()
     }
 
     /// Refuses a folder in which there is nothing to build.
@@ -346,7 +351,10 @@ mod tests {
         };
         let here = "the Go program here is built; -f Dockerfile builds the Dockerfile".to_owned();
         let settings = |folder: &str, file: &str| {
-            let says = format!("gondola.yaml says how the Go program of {folder} is built");
+            let own = file.strip_suffix("Dockerfile").unwrap();
+            // Of a folder elsewhere that has none, the one here is meant.
+            let own = if folder == "../dp" { "" } else { own };
+            let says = format!("{own}gondola.yaml says how the Go program of {folder} is built");
             Some(format!("{says}; -f {file} builds the Dockerfile"))
         };
         let cases: [(&str, &[&str], FrontEnd, Option<String>); 21] = [
@@ -375,6 +383,24 @@ mod tests {
         for (folder, words, front_end, note) in cases {
             let choice = chosen(&all.path().join(folder), words).unwrap();
             assert_eq!((choice.front_end, choice.note), (front_end, note), "{folder} {words:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_named_gondola_yaml_that_leads_to_no_file_is_not_passed_over() {
+        let all = folders();
+        let link = all.path().join("dp/gondola.yaml");
+        std::os::unix::fs::symlink("nowhere", link).unwrap();
+        for (folder, word) in [("dp", "."), ("", "dp")] {
+            let here = all.path().join(folder);
+            let choice = chosen(&here, &[word]).unwrap();
+            assert_eq!(choice.front_end, FrontEnd::Packages, "{folder}");
+            let Typed::Build(build) = typed("build", &[word]).unwrap() else { unreachable!() };
+            let file = settings_file::of(&build.args, &here).unwrap();
+            let shown = if word == "." { "gondola.yaml" } else { "dp/gondola.yaml" };
+            let expected =
+                format!("cannot read {shown}: it is a link that leads to no file; hint: ");
+            assert!(file.check().unwrap_err().to_string().starts_with(&expected));
         }
     }
 

@@ -1,7 +1,9 @@
 //! What users of the go command and of ko are used to, and what does not count here: one note each, with
 //! what to write instead. Values are not shown.
 
-use super::BuildArgs;
+use std::path::Path;
+
+use super::{BuildArgs, settings_file};
 use crate::cli::environment::Environment;
 use crate::oci::Platform;
 use crate::pipeline::{Programs, Settings};
@@ -38,6 +40,7 @@ pub(super) fn notes(
                 .to_owned(),
         );
     }
+    notes.extend(other_settings(args, &environment.folder));
     let overrides = programs.overrides.iter().map(|entry| &entry.settings);
     let settings = programs.targets.iter().map(|target| &target.settings).chain(overrides);
     if settings.into_iter().any(has_template) {
@@ -48,6 +51,17 @@ pub(super) fn notes(
         );
     }
     notes
+}
+
+/// What is said of settings here where those of the folder that is built go before them.
+fn other_settings(args: &BuildArgs, here: &Path) -> Option<String> {
+    let read = settings_file::of(args, here).filter(|file| !file.is_named)?;
+    let other = settings_file::found_here(here)?;
+    let real = |path: &Path| fs_err::canonicalize(path).ok();
+    if real(&other.path) == real(&read.path) {
+        return None;
+    }
+    Some(format!("{} here is not read: {} goes before it", other.shown, read.shown))
 }
 
 fn note((name, instead): &(&str, &str)) -> String {

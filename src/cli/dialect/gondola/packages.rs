@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::settings_file::{self, SettingsFile};
 use super::{BuildArgs, GoArgs, ImageArgs, platform};
 use crate::cli::environment::Environment;
 use crate::cli::flags::pair;
@@ -26,9 +27,6 @@ pub fn asks_for_a_base(programs: &Programs) -> bool {
     };
     programs.targets.iter().any(|target| named(&target.settings.base))
 }
-
-/// The configuration file that is read when it exists.
-pub(super) const DEFAULT_FILE: &str = "gondola.yaml";
 
 /// The programs that `args` name.
 pub fn programs(args: &BuildArgs, environment: &Environment) -> Result<Programs> {
@@ -64,25 +62,46 @@ pub fn programs(args: &BuildArgs, environment: &Environment) -> Result<Programs>
     })
 }
 
-/// Reads the file that was named, or the one beside `go.mod` if there is one.
-fn read_file(args: &BuildArgs, folder: &Path) -> Result<GondolaYaml> {
-    let Some(path) = &args.config else {
-        let path = folder.join(DEFAULT_FILE);
-        return if path.exists() { read_consistent(&path) } else { Ok(GondolaYaml::default()) };
-    };
-    let mut file = read_consistent(&folder.join(path))?;
-    // Sources are relative to the file, and the file is elsewhere.
-    let beside = path.parent().unwrap_or(Path::new(""));
+/// Reads the file with settings, if one holds for what was typed.
+fn read_file(args: &BuildArgs, here: &Path) -> Result<GondolaYaml> {
+    let Some(found) = settings_file::of(args, here) else { return Ok(GondolaYaml::default()) };
+    found.check()?;
+    let mut file = read_consistent(&found.path)?;
+    // What the file names lies beside it, and it may be elsewhere.
     let builds = file.builds.iter_mut().map(|build| &mut build.settings);
     for settings in builds.chain([&mut file.settings]) {
         for addition in settings.image.add.iter_mut().flatten() {
-            if !addition.starts_with('/') {
-                *addition = beside.join(&*addition).display().to_string();
-            }
+            *addition = found.resolve(addition);
         }
+        if !found.is_named {
+            move_places(settings, &found);
+        }
+    }
+    let packages = file.builds.iter_mut().flat_map(config::Build::packages_mut);
+    for package in packages.filter(|package| !found.is_named && found.is_path(package)) {
+        *package = found.resolve(package);
     }
     Ok(file)
 }
+
+/// Writes where a base and a Go are, as it is from where the command line is typed.
+fn move_places(settings: &mut config::Settings, file: &SettingsFile) {
+    for text in [&mut settings.base, &mut settings.go.toolchain].into_iter().flatten() {
+        if let Some((scheme, path)) = text.split_once(':')
+            && PLACES_OF_FILES.contains(&scheme)
+            && path != "-"
+        {
+            *text = format!("{scheme}:{}", file.resolve(path));
+        }
+    }
+    let program = settings.go.toolchain.as_mut();
+    if let Some(program) = program.filter(|text| text.contains('/') && file.is_path(text)) {
+        *program = file.resolve(program);
+    }
+}
+
+/// What an image in a file or folder of this machine begins with.
+const PLACES_OF_FILES: [&str; 3] = ["oci", "oci-archive", "docker-archive"];
 
 /// Reads a file, unless it asks for what cannot be together.
 fn read_consistent(path: &Path) -> Result<GondolaYaml> {

@@ -92,6 +92,8 @@ pub(super) fn choose(
     args: &KanikoArgs,
     variables: &BTreeMap<String, String>,
 ) -> Result<ContextChoice> {
+    // Wrong ones are told whatever the context is.
+    let git_options = GitOptions::read(&args.git)?;
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (sub_path, bucket, given) =
         (set(&args.context_sub_path), set(&args.bucket), set(&args.context));
@@ -114,7 +116,7 @@ pub(super) fn choose(
         "dir" => Ok(folder(rest)),
         "tar" if rest == "stdin" => Ok(ContextChoice::Stdin(sub_path)),
         "tar" => Ok(ContextChoice::Archive(PathBuf::from(rest), sub_path)),
-        "git" => git(args, variables, rest, sub_path).map(ContextChoice::Git),
+        "git" => Ok(ContextChoice::Git(git(git_options, variables, rest, sub_path))),
         "https" if !needs_azure_key(rest) => match sub_path {
             None => Ok(ContextChoice::Address(text)),
             Some(_) => Err(remote_context(scheme, &text)),
@@ -196,12 +198,11 @@ fn options_of(text: &str) -> Vec<String> {
 /// `host/repository#reference#commit`, fetched over https unless `GIT_PULL_METHOD` says http. As kaniko
 /// has it, submodules are left out, and the history is there.
 fn git(
-    args: &KanikoArgs,
+    options: GitOptions,
     variables: &BTreeMap<String, String>,
     rest: &str,
     sub_path: Option<String>,
-) -> Result<GitContext> {
-    let options = GitOptions::read(&args.git)?;
+) -> GitContext {
     let method = match variables.get("GIT_PULL_METHOD").map(String::as_str) {
         Some("http") => "http",
         _ => "https",
@@ -223,12 +224,12 @@ fn git(
     // Without the ending, a web address could be an archive.
     let place = place.strip_suffix(".git").unwrap_or(place);
     let query = format!("keep-git-dir=1&submodules={}", u8::from(options.submodules));
-    Ok(GitContext {
+    GitContext {
         address: format!("{method}://{place}.git?{query}{fragment}"),
         login: git_login(variables),
         depth: options.depth,
         unverified: options.unverified,
-    })
+    }
 }
 
 /// Who the user is to the server of a repository: `GIT_TOKEN`, else `GIT_USERNAME` and `GIT_PASSWORD`.

@@ -2,6 +2,7 @@
 
 use super::credentials::{self, CredentialPlaces};
 use super::{FLAGS, KanikoArgs, Registries, destinations, registries, usage};
+use crate::cli::dialect::input;
 use crate::cli::flags::table::{self, FrontEnd};
 use crate::cli::flags::typed::Noted;
 use crate::cli::session::Session;
@@ -73,6 +74,8 @@ pub fn read(session: &Session, typed: &Noted<KanikoArgs>) -> Result<KanikoPush> 
         return Err(usage("push the image", "no --destination says where to")
             .hint("add --destination NAME"));
     }
+    let asked = [("--destination", true)];
+    input::refuse_offline(session, &asked, "leave --offline out: a push needs a registry")?;
     let hosts: Vec<&str> = destinations.iter().map(Reference::registry).collect();
     Ok(KanikoPush {
         immutable_tags: super::immutable_tags(args),

@@ -13,11 +13,11 @@ fn read_in(words: &[&str], variables: &[(&str, &str)]) -> Result<KanikoBuild> {
     super::read(&session(Environment::with(variables)), &args)
 }
 
-fn read(words: &[&str]) -> KanikoBuild {
+pub(super) fn read(words: &[&str]) -> KanikoBuild {
     read_in(words, &[]).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn refused(words: &[&str]) -> String {
+pub(super) fn refused(words: &[&str]) -> String {
     read_in(words, &[]).unwrap_err().to_string()
 }
 
@@ -288,8 +288,10 @@ fn a_repository_is_fetched_as_its_options_and_variables_say() {
         ("brnch=x", "git contexts have no such option"),
         ("depth", "expected a whole number"),
     ] {
-        let error = refused(&["--no-push", "-c", "git://x.test/a", "--git", option]);
-        assert!(error.contains(why), "{error}");
+        for context in ["git://x.test/a", ".", "tar://a.tar", "https://x.test/a.tar"] {
+            let error = refused(&["--no-push", "-c", context, "--git", option]);
+            assert!(error.contains(why), "{context}: {error}");
+        }
     }
 }
 
