@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal};
 use support::{
-    BaseImage, HttpServer, Need, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need,
+    BaseImage, HttpServer, Registry, RegistryAuth, RegistryOptions, Run, Sandbox, go, need,
     program, root, run,
 };
 

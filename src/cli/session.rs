@@ -111,7 +111,7 @@ impl Session {
     /// This begins no lease: what a container needs is kept by its own list, and whoever shows, joins or
     /// keeps one may live for weeks.
     pub(super) fn containers(&self) -> Result<Containers> {
-        let store = Store::open_to_read(&self.global.store_folder(&self.environment)?)?;
+        let store = Store::open_as_it_is(&self.global.store_folder(&self.environment)?)?;
         Ok(Containers::open(store.root()))
     }
 

@@ -57,8 +57,8 @@ pub(super) fn notes(
 fn other_settings(args: &BuildArgs, here: &Path) -> Option<String> {
     let read = settings_file::of(args, here).filter(|file| !file.is_named)?;
     let other = settings_file::found_here(here)?;
-    let real = |path: &Path| fs_err::canonicalize(path).ok();
-    if real(&other.path) == real(&read.path) {
+    let followed = |path: &Path| fs_err::canonicalize(path).ok();
+    if followed(&other.path) == followed(&read.path) {
         return None;
     }
     Some(format!("{} here is not read: {} goes before it", other.shown, read.shown))
