@@ -129,11 +129,20 @@ pub(super) fn enter(
     };
     if isolation == Some(Isolation::NsSubuid) {
         let launcher = remembering_launcher(global, environment);
-        if let Some(code) = launcher.enter_id_range(&environment.arguments)? {
+        let entered = launcher.enter_id_range(&environment.arguments);
+        if let Some(code) = entered.map_err(with_next_move)? {
             return Ok(Entered::Left(code));
         }
     }
     Ok(Entered::Here(isolation))
+}
+
+/// An error that always says where to look.
+fn with_next_move(error: Error) -> Error {
+    match error.next_move() {
+        Some(_) => error,
+        None => error.hint("gondola doctor says what the range of ids needs here"),
+    }
 }
 
 /// Enters where there are more rights over the store's files, if there is such a place.

@@ -149,6 +149,10 @@ fn a_user_whose_range_is_gone_frees_the_rest_and_is_told_the_next_move() {
         assert!(ran.stderr.contains(&stays), "{}", ran.stderr);
     }
     assert!(bench.cache("mapped").exists() && !bench.cache("recorded").exists());
+    // What cannot do without the range says where to look.
+    let build = ["build", "--sandbox", "ns-subuid", "--package", "."];
+    let ran = bench.without_range(&build).code(1).says("has no range for");
+    ran.says("hint: gondola doctor says what the range of ids needs here");
 }
 
 #[test]

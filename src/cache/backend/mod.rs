@@ -461,6 +461,7 @@ mod tests {
         list: Mutex<Records>,
         others: Mutex<Vec<Changes>>,
         lost: BTreeSet<Digest>,
+        is_unreadable: Option<ErrorKind>,
     }
 
     impl Backend for Contended {
@@ -470,7 +471,8 @@ mod tests {
 
         fn read(&self) -> BoxFuture<'_, Result<Records>> {
             let list = self.list.lock().unwrap().clone();
-            Box::pin(async move { Ok(list) })
+            let error = self.is_unreadable.map(|kind| Error::new(kind, "read the list"));
+            Box::pin(async move { error.map_or(Ok(list), Err) })
         }
 
         fn replace<'a>(&'a self, records: &'a Records) -> BoxFuture<'a, Result<()>> {
@@ -521,5 +523,21 @@ mod tests {
         merge(&backend, changes(&["a"]), NOW).await.unwrap();
         let list = backend.list.lock().unwrap();
         assert!(list.get("a").is_some() && list.get("lost").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_broken_list_is_replaced_and_what_is_something_else_stays() {
+        for (kind, is_replaced) in [
+            (ErrorKind::Corrupt, true),
+            (ErrorKind::Invalid, true),
+            (ErrorKind::Unsupported, false),
+            (ErrorKind::Denied, false),
+        ] {
+            let backend = Contended { is_unreadable: Some(kind), ..Contended::default() };
+            let merged = merge(&backend, changes(&["a"]), NOW).await;
+            assert_eq!(merged.is_ok(), is_replaced, "{kind:?}");
+            let is_there = backend.list.lock().unwrap().get("a").is_some();
+            assert_eq!(is_there, is_replaced, "{kind:?}");
+        }
     }
 }
