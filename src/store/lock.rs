@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use fs_err::{File, OpenOptions};
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, IFlags, RenameFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -46,6 +46,20 @@ pub(super) struct ProcessFolder {
     next: AtomicU64,
 }
 
+/// Has ext4 choose a place on the disk for the files of each process anew.
+///
+/// Else it puts those of the next process where those of the last one were, and for minutes after many files
+/// were deleted it searches long among their places for each new one. Other file systems know nothing of
+/// this, and need not.
+fn spread(work: &Path) {
+    let Ok(folder) = fs_err::File::open(work) else { return };
+    if let Ok(flags) = ioctl_getflags(&folder)
+        && !flags.contains(IFlags::TOPDIR)
+    {
+        let _ = ioctl_setflags(&folder, flags | IFlags::TOPDIR);
+    }
+}
+
 impl ProcessFolder {
     /// Makes a folder and locks its lease, then removes what dead processes left behind.
     pub(super) fn begin(work: &Path, collect_lock: &Path) -> io::Result<Self> {
@@ -53,6 +67,7 @@ impl ProcessFolder {
             // Whoever looks for dead processes holds this lock exclusively, and so never sees a
             // folder whose lease is not locked yet.
             let _lock = Lock::shared(collect_lock)?;
+            spread(work);
             let folder = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir_in(work)?;
             let path = folder.path().join(LEASE);
             let lease = Lock::exclusive(&path)?;
@@ -238,5 +253,29 @@ fn began_if_alive(lease: &Path) -> io::Result<Option<SystemTime>> {
         Ok(()) => Ok(None),
         Err(Errno::WOULDBLOCK) => Ok(Some(file.metadata()?.modified()?)),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_process_gets_another_place_on_the_disk_where_the_file_system_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let is_spread = |name: &str| {
+            let flags = ioctl_getflags(File::open(path(name)).unwrap());
+            flags.is_ok_and(|flags| flags.contains(IFlags::TOPDIR))
+        };
+        for name in ["work", "other"] {
+            fs_err::create_dir(path(name)).unwrap();
+        }
+        let other = File::open(path("other")).unwrap();
+        let can = ioctl_getflags(&other)
+            .and_then(|flags| ioctl_setflags(&other, flags | IFlags::TOPDIR))
+            .is_ok();
+        drop(ProcessFolder::begin(&path("work"), &path("lock")).unwrap());
+        assert_eq!((is_spread("work"), is_spread("other")), (can, can));
     }
 }
