@@ -39,6 +39,8 @@ pub(super) enum Need {
     Perhaps(IsolationRequest, Needs),
     /// The rights over files that belong to a range of ids.
     IdRange,
+    /// To be who made containers in user namespaces of one id.
+    Maker,
     /// The rights over all files of the store, as far as there are any to be had: without them the command
     /// leaves alone what it has none over.
     StoreFiles {
@@ -54,11 +56,22 @@ impl Need {
         global: &GlobalArgs,
         environment: &Environment,
     ) -> Result<Self> {
-        let containers = Containers::open(&global.store_folder(environment)?);
-        // What is not there is told later.
-        let mut found = names.iter().filter_map(|name| containers.find(name).ok());
-        let mapped = found.any(|seen| seen.config.isolation == Isolation::NsSubuid);
-        Ok(if mapped { Self::IdRange } else { Self::Nothing })
+        let found = isolations(names, global, environment)?;
+        Ok(if found.contains(&Isolation::NsSubuid) { Self::IdRange } else { Self::maker(&found) })
+    }
+
+    /// What is needed to go into a container that runs.
+    pub(super) fn to_join(
+        name: &str,
+        global: &GlobalArgs,
+        environment: &Environment,
+    ) -> Result<Self> {
+        Ok(Self::maker(&isolations(&[name.to_owned()], global, environment)?))
+    }
+
+    fn maker(isolations: &[Isolation]) -> Self {
+        let is_of_one_id = |isolation| matches!(isolation, &Isolation::Ns | &Isolation::NsCopy);
+        if isolations.iter().any(is_of_one_id) { Self::Maker } else { Self::Nothing }
     }
 
     /// What is needed to see and to remove whatever the store has.
@@ -76,7 +89,7 @@ impl Need {
 }
 
 /// The folders of a store with files of a range of ids. Those that were emptied stay, and do not count.
-pub(super) fn mapped_folders(store: &Path) -> impl Iterator<Item = PathBuf> {
+fn mapped_folders(store: &Path) -> impl Iterator<Item = PathBuf> {
     let all = WITH_MAPPED.map(|place| place.of(store).join(OwnerStorage::Mapped.name()));
     all.into_iter().filter(|folder| has_anything(folder))
 }
@@ -87,6 +100,17 @@ fn has_anything(folder: &Path) -> bool {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) => !disk::is_absence(&error),
     }
+}
+
+/// The isolations of containers. What is not there is told later.
+fn isolations(
+    names: &[String],
+    global: &GlobalArgs,
+    environment: &Environment,
+) -> Result<Vec<Isolation>> {
+    let containers = Containers::open(&global.store_folder(environment)?);
+    let found = names.iter().filter_map(|name| containers.find(name).ok());
+    Ok(found.map(|seen| seen.config.isolation).collect())
 }
 
 /// What executes programs of an image, in its files.
@@ -123,6 +147,10 @@ pub(super) fn enter(
             wanted(request, needs).and_then(|chooser| try_out(&chooser)).ok()
         }
         Need::IdRange => Some(Isolation::NsSubuid),
+        Need::Maker => {
+            wanted(IsolationRequest::default(), of_root())?;
+            None
+        }
         Need::StoreFiles { of_range } => {
             return Ok(enter_for_files(of_range, global, environment));
         }

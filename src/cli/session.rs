@@ -138,18 +138,25 @@ impl Session {
 
     /// Adds to an error of the system which store it may come from, where that cannot be written to.
     pub(super) fn explain(&self, error: Error) -> Error {
-        let is_refusal = error.kind() == ErrorKind::Io
-            && error.next_move().is_none()
+        let Ok(folder) = self.global.store_folder(&self.environment) else { return error };
+        let text = error.to_string();
+        let is_about_it = text.contains("the store") || text.contains(&*folder.to_string_lossy());
+        let is_refusal = error.next_move().is_none()
+            && is_about_it
             && self.passing.is_none()
             && error.os_error().map(Errno::from_raw_os_error).is_some_and(|number| {
                 [Errno::ACCESS, Errno::NOENT, Errno::PERM, Errno::ROFS].contains(&number)
             });
-        match self.global.store_folder(&self.environment) {
-            Ok(folder) if is_refusal && !is_writable(&folder) => error.hint(format!(
+        match is_refusal {
+            true if !is_writable(&folder) => error.hint(format!(
                 "the store {} can neither be made nor written to: set GONDOLA_HOME to a folder that can be",
                 folder.display()
             )),
-            _ => error,
+            true => error.hint(format!(
+                "something in the store {} belongs to another user: set GONDOLA_HOME to a folder of this one's",
+                folder.display()
+            )),
+            false => error,
         }
     }
 

@@ -115,7 +115,14 @@ impl Digests {
     /// The present, by the clock that stamps changes. The system's own runs ahead of it.
     fn now(&self) -> Result<FileState> {
         let action = || "look at the clock of the store's file system";
-        let file = tempfile::tempfile_in(self.store.root()).cannot(action)?;
+        let place = self.store.root();
+        let file = tempfile::tempfile_in(place).cannot(action).map_err(|error| {
+            let hint = format!(
+                "the store is {}: set GONDOLA_HOME to a folder that can be written to",
+                place.display()
+            );
+            error.hint(hint)
+        })?;
         let stat = fstat(&file).map_err(std::io::Error::from).cannot(action)?;
         Ok(FileState::of(&stat))
     }

@@ -95,7 +95,11 @@ fn words(line: &str) -> Vec<String> {
         let quote = rest.chars().next().filter(|c| matches!(c, '"' | '`'));
         let end = match quote {
             Some(quote) => rest[1..].find(quote).map_or(rest.len(), |at| at + 2),
-            None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
+            None if rest.starts_with(['(', ')']) => 1,
+            None => {
+                let ends = |c: char| c.is_whitespace() || matches!(c, '(' | ')');
+                rest.find(ends).unwrap_or(rest.len())
+            }
         };
         words.push(rest[..end].trim_matches(['"', '`']).to_owned());
         rest = rest[end..].trim_start();
@@ -115,6 +119,10 @@ mod tests {
                       \tc => example.com/c v1.2.3\n)\nrequire (\n\td => ./d\n)\n\
                       // replace e => ./e\n";
         assert_eq!(replacing_folders(module), ["../a", "./b"]);
+        // As Go does, whether or not there is a blank in front.
+        let close = "replace(\n\ta => ../a\n)\nuse(\n\t./b\n)\n";
+        assert_eq!(replacing_folders(close), ["../a"]);
+        assert_eq!(used_folders(close), ["./b"]);
         let line =
             |(number, folder): (usize, &str)| FolderLine { number, folder: folder.to_owned() };
         assert_eq!(folder_lines(module), [(2, "../a"), (4, "./b")].map(line));

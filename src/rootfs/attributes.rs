@@ -155,8 +155,6 @@ pub(super) struct Keeper {
     storage: OwnerStorage,
     /// Whether modes must leave the owner the right to read.
     loosens: bool,
-    /// Whom a new file belongs to.
-    own: Owner,
     /// The folder's side table, made when it is needed.
     table: Option<File>,
     folder: std::path::PathBuf,
@@ -165,10 +163,9 @@ pub(super) struct Keeper {
 impl Keeper {
     /// For the files in a layer's folder.
     pub(super) fn new(folder: &Path, storage: OwnerStorage) -> Self {
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        let own = Owner { uid: uid.as_raw(), gid: gid.as_raw() };
-        let loosens = storage == OwnerStorage::Recorded && !uid.is_root();
-        Self { storage, loosens, own, table: None, folder: folder.to_owned() }
+        let is_root = rustix::process::geteuid().is_root();
+        let loosens = storage == OwnerStorage::Recorded && !is_root;
+        Self { storage, loosens, table: None, folder: folder.to_owned() }
     }
 
     /// Sets everything on an open file or folder but the time.
@@ -180,7 +177,9 @@ impl Keeper {
         target: Target,
     ) -> Result<()> {
         let action = || format!("set the owner, mode and attributes of {}", display(path));
-        if self.storage != OwnerStorage::Recorded && attributes.owner != self.own {
+        if self.storage != OwnerStorage::Recorded
+            && !is_owned(&file, attributes.owner).cannot(action)?
+        {
             // Before the mode and the capabilities, which a change of the owner takes away.
             let (uid, gid) = ids(attributes.owner);
             match rustix::fs::fchown(&file, Some(uid), Some(gid)) {
@@ -249,7 +248,7 @@ impl Keeper {
             if attributes.owner != Owner::ROOT {
                 self.note(path, &attributes.kept(false))?;
             }
-        } else if attributes.owner != self.own {
+        } else {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             match rustix::fs::chownat(&folder, name, Some(uid), Some(gid), flags) {
                 Err(Errno::INVAL) => return Err(beyond(path, attributes.owner)),
@@ -276,6 +275,13 @@ impl Keeper {
         let table = self.table.as_mut().expect("just opened");
         table.write_all(&line).cannot(action)
     }
+}
+
+/// Whether a file is an owner's already. A new one need not be this process's: folders can pass their group
+/// on, and one that is there already had an owner before.
+fn is_owned(file: impl AsFd, owner: Owner) -> rustix::io::Result<bool> {
+    let found = rustix::fs::fstat(file)?;
+    Ok(owner == Owner { uid: found.st_uid, gid: found.st_gid })
 }
 
 fn ids(owner: Owner) -> (Uid, Gid) {

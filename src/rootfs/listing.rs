@@ -66,7 +66,8 @@ impl Listing {
             }
             let tree = Arc::new(merged.tree()?);
             let root = merged.root.unwrap_or_else(|| Entry::directory(0o755));
-            kept_listing::remember(&store, &diff_ids, (&tree, &root), scratch.path())?;
+            // Without it the next build lists the image anew.
+            let _ = kept_listing::remember(&store, &diff_ids, (&tree, &root), scratch.path());
             Ok(Self { layers, tree, root, scratch, fetched })
         })
         .await

@@ -17,7 +17,7 @@ use super::touched::Touched;
 use super::view::{Links, Node, View, child, nodes_in};
 use super::{OwnerStorage, apply, as_path, marks};
 use crate::error::{Cannot as _, Error, ErrorKind, Result};
-use crate::layer::{Tree, TreePath};
+use crate::layer::{Entry, Tree, TreePath};
 use crate::store::remove_tree;
 
 /// The attributes that a folder can have beside those of its entry, and that change what is made in it.
@@ -237,25 +237,16 @@ impl Transition<'_> {
     fn renew_root(&self) -> Result<()> {
         let action = || "renew a root file system";
         let Some(entry) = self.known[&b""[..]].entry()? else { return Ok(()) };
+        strip(self.files, Some(&entry)).cannot(action)?;
         let root = fs_err::File::open(self.files).cannot(action)?;
         let attributes = Attributes::of_entry(&entry);
         Keeper::new(self.files, self.storage).set(&root, b"", &attributes, Target::Folder)?;
         rustix::fs::futimens(&root, &attributes.times()).cannot(action)
     }
 
-    /// Takes the attributes from a folder that its entry does not have: writing it takes none away.
     fn strip(&self, path: &TreePath) -> Result<()> {
-        let place = self.place(path);
         let entry = self.nodes.get(path).map(Node::entry).transpose()?.flatten();
-        for name in super::inspect::attribute_names(&place).cannot(|| "list its attributes")? {
-            let is_wanted = entry.as_ref().is_some_and(|entry| entry.xattrs.contains_key(&name));
-            let may_go = name.starts_with("user.") || ACCESS_LISTS.contains(&name.as_str());
-            if may_go && !is_wanted {
-                rustix::fs::lremovexattr(&place, name.as_str())
-                    .cannot(|| format!("remove {name}"))?;
-            }
-        }
-        Ok(())
+        strip(&self.place(path), entry.as_ref())
     }
 
     fn look(&self, path: &TreePath) -> Result<Option<Stat>> {
@@ -266,6 +257,18 @@ impl Transition<'_> {
     fn place(&self, path: &TreePath) -> PathBuf {
         self.files.join(as_path(path.as_bytes()))
     }
+}
+
+/// Takes the attributes from a folder that its entry does not have: writing it takes none away.
+fn strip(place: &Path, entry: Option<&Entry>) -> Result<()> {
+    for name in super::inspect::attribute_names(place).cannot(|| "list its attributes")? {
+        let is_wanted = entry.is_some_and(|entry| entry.xattrs.contains_key(&name));
+        let may_go = name.starts_with("user.") || ACCESS_LISTS.contains(&name.as_str());
+        if may_go && !is_wanted {
+            rustix::fs::lremovexattr(place, name.as_str()).cannot(|| format!("remove {name}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn file_of(stat: &Stat) -> (u64, u64) {

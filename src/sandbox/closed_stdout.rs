@@ -21,6 +21,11 @@ extern "C" fn look() {
     WAS_CLOSED.store(flags < 0, Ordering::Relaxed);
 }
 
+/// Notes that it was closed when the process began that started this one again.
+pub(super) fn note_closed() {
+    WAS_CLOSED.store(true, Ordering::Relaxed);
+}
+
 /// Whether standard output was closed when the process began, so that nothing that is written there arrives.
 pub fn stdout_was_closed() -> bool {
     WAS_CLOSED.load(Ordering::Relaxed)

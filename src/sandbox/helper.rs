@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::channel::{self, take_control};
+use super::closed_stdout;
 use super::control::{self, ControlSocket};
 use super::error::{At as _, Attempt, Fault, Stage};
 use super::exit::Exit;
@@ -46,7 +47,10 @@ pub fn reexec() -> Option<ExitCode> {
     if name == other_user::MARK {
         return Some(probe::try_each(arguments));
     }
-    if name == id_range::MARK {
+    if name == id_range::MARK_WITHOUT_OUTPUT {
+        closed_stdout::note_closed();
+    }
+    if name == id_range::MARK || name == id_range::MARK_WITHOUT_OUTPUT {
         return id_range::become_its_root();
     }
     if arguments.next()? == SELF_TEST {

@@ -19,6 +19,7 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid,
 };
 
+use super::closed_stdout::stdout_was_closed;
 use super::error::{At as _, Attempt, Stage};
 use super::id_map::{write_id_map, write_single_map};
 use super::isolation::Isolation;
@@ -29,6 +30,8 @@ use crate::error::{Cannot as _, Result};
 
 /// The name under which the own binary is started again. The last part is what its help shows.
 pub(super) const MARK: &str = "/gondola-id-range/gondola";
+/// The same where standard output was closed: what the process inherits there is not what its user gave.
+pub(super) const MARK_WITHOUT_OUTPUT: &str = "/gondola-id-range/without-output/gondola";
 
 /// What ends a program. A terminal sends the first two to everyone in the foreground, and stops and
 /// continues everyone: the latter need no help.
@@ -101,7 +104,8 @@ impl Launcher {
     ) -> Attempt<Pid> {
         let action = || format!("start {} again", self.helper().display());
         let mut command = Command::new(self.helper());
-        let child = command.arg0(MARK).args(arguments).spawn().at(Stage::Helper, action)?;
+        let mark = if stdout_was_closed() { MARK_WITHOUT_OUTPUT } else { MARK };
+        let child = command.arg0(mark).args(arguments).spawn().at(Stage::Helper, action)?;
         let pid = Pid::from_child(&child);
         let let_in = wait_for_stop(pid)
             .and_then(|()| write_map(pid))

@@ -40,6 +40,9 @@ const KEPT: [CapabilitySet; 4] = [
     CapabilitySet::NET_BIND_SERVICE,
 ];
 
+/// The folders of a store, below its own.
+const OF_STORE: [&str; 2] = ["blobs", "gondola"];
+
 /// Whether this process is root that may map no ids, and may become somebody who does.
 pub(super) fn is_worth_trying() -> bool {
     let held = rustix::thread::capabilities(None).map(|sets| sets.permitted);
@@ -83,13 +86,17 @@ pub(super) fn become_it() -> Attempt<()> {
 }
 
 /// Hands over the folders of a store that root made for himself alone: within the namespace nobody has
-/// root's rights.
+/// root's rights. A folder that is neither a store nor empty stays as it is, and so does what else is in one.
 pub(super) fn hand_over(store: &Path) -> Attempt<()> {
+    let is_empty = || fs_err::read_dir(store).is_ok_and(|mut found| found.next().is_none());
+    if !store.join("oci-layout").is_file() && !is_empty() {
+        return Ok(());
+    }
     let below = |folder: &Path| {
         let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
     };
-    let first = below(store);
+    let first = OF_STORE.map(|name| store.join(name));
     let second: Vec<PathBuf> = first.iter().flat_map(|folder| below(folder)).collect();
     for path in first.iter().chain(&second).map(PathBuf::as_path).chain([store]) {
         let action = || format!("give {} to user {OTHER}", path.display());

@@ -1,5 +1,5 @@
 //! Folders that a process may not get to, for a process in a user namespace that a
-//! [user with rights of root's](super::other_user) makes: it has no such rights inside, and the store may
+//! [user with rights of root's](mod@super::other_user) makes: it has no such rights inside, and the store may
 //! be in root's home.
 //!
 //! ```text

@@ -52,13 +52,13 @@ const STEPS: [&str; 18] = [
     "echo more >> tree/z2",
     "mv srv moved",
     "rm -r tree; ln -s moved tree",
-    "chown 7:8 etc/passwd moved; chmod 700 etc",
+    "chown 7:8 etc/passwd moved; chown 3:4 etc; chmod 700 etc",
     "rm etc/new2; cp etc/passwd etc/new2; rm etc/new; ln etc/new2 etc/new",
     "touch -d @500 etc; true",
     "rm tree; mkdir -p tree/back; echo back > tree/back/z",
     "rm -r etc",
     "mkdir etc; echo again > etc/passwd; mknod null c 1 3; rm moved/pipe",
-    "chmod 711 .; touch -d @800 .",
+    "chown 3:4 .; chmod 711 .; touch -d @800 .",
     "rm etc/passwd; echo again > etc/passwd",
     "true",
 ];
@@ -302,6 +302,7 @@ fn attributes_that_a_step_gave_are_gone_with_it() {
     set("srv", "system.posix_acl_default", &list);
     set("srv", "user.overlay.opaque", b"y");
     set("srv/data", "system.posix_acl_access", &list);
+    set("", "system.posix_acl_default", &list);
     let changes = fork.changes(&[]).unwrap();
     let paths: Vec<_> = changes.iter().map(|(path, _)| path.to_string()).collect();
     assert_eq!(paths, ["etc", "etc/conf.d", "etc/conf.d/a", "srv", "srv/data"]);
@@ -314,6 +315,7 @@ fn attributes_that_a_step_gave_are_gone_with_it() {
             ("srv", "system.posix_acl_default"),
             ("srv", "user.overlay.opaque"),
             ("srv/data", "system.posix_acl_access"),
+            ("", "system.posix_acl_default"),
         ] {
             assert!(rustix::fs::getxattr(folder.join(path), name, &mut [0; 64]).is_err(), "{name}");
         }

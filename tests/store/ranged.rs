@@ -129,9 +129,9 @@ fn a_user_whose_range_is_gone_frees_the_rest_and_is_told_the_next_move() {
         return Missing::because("a user without rights gets no user namespace here").skip();
     }
     need!(program("setpriv"));
-    let stays = format!("rm -rf {}", bench.cache("mapped").parent().unwrap().display());
+    let stays = "or have root run gondola cache prune on this store";
     let du = bench.without_range(DU).success();
-    assert!(du.stderr.contains("has no range for") && du.stderr.contains(&stays), "{}", du.stderr);
+    assert!(du.stderr.contains("has no range for") && du.stderr.contains(stays), "{}", du.stderr);
     // Of the other one nothing is seen but what it is.
     assert_eq!(json(&du)["cache-mounts"]["bytes"], BOTH - 5000);
     let ran = bench.without_range(DRY).success();
@@ -146,7 +146,7 @@ fn a_user_whose_range_is_gone_frees_the_rest_and_is_told_the_next_move() {
             "{}",
             ran.stderr
         );
-        assert!(ran.stderr.contains(&stays), "{}", ran.stderr);
+        assert!(ran.stderr.contains(stays), "{}", ran.stderr);
     }
     assert!(bench.cache("mapped").exists() && !bench.cache("recorded").exists());
     // What cannot do without the range says where to look.

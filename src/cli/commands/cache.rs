@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::Runs;
 use crate::cli::args::GlobalArgs;
 use crate::cli::environment::Environment;
-use crate::cli::id_range::{Need, mapped_folders};
+use crate::cli::id_range::Need;
 use crate::sandbox::Isolation;
 
 use clap::{Args, Subcommand};
@@ -93,7 +93,7 @@ fn du(session: &Session, is_verbose: bool, as_json: bool) -> Result<()> {
     let view = View::take(&store)?;
     let entries = is_verbose.then(|| described(&store, &view)).transpose()?;
     let of_others = view.entries().iter().filter(|entry| cache::is_of_others(&entry.path));
-    tell_of_others(session, &store, &Usage::of(of_others), "are there");
+    tell_of_others(session, &Usage::of(of_others), "are there");
     if as_json {
         let document = DiskUsage::of(&store, &view, entries);
         return print(&format!("{}\n", serde_json::to_string(&document).unwrap_or_default()));
@@ -237,16 +237,13 @@ fn ago(used: Option<SystemTime>, now: SystemTime) -> String {
 }
 
 /// Says what becomes of files of a range of ids where this command has no rights over them, and what to do.
-fn tell_of_others(session: &Session, store: &Store, found: &Usage, what_of_them: &str) {
+fn tell_of_others(session: &Session, found: &Usage, what_of_them: &str) {
     let Some(why) = session.lacks.as_ref().filter(|_| found.count > 0) else { return };
-    let folders: Vec<String> =
-        mapped_folders(store.root()).map(|folder| folder.display().to_string()).collect();
     session.reporter.warn(format!(
         "{} entries with files of a range of ids {what_of_them}, {} as far as this user sees them: {why}; give \
-         the user the range again, or remove them as root: rm -rf {}",
+         the user the range again, or have root run gondola cache prune on this store",
         found.count,
         human::bytes(found.bytes),
-        folders.join(" ")
     ));
 }
 
@@ -259,7 +256,7 @@ fn prune(session: &Session, args: &PruneArgs) -> Result<()> {
         dry_run: args.dry_run,
     };
     let pruned = cache::prune(&store, &policy, session.environment.now)?;
-    tell_of_others(session, &store, &pruned.of_others, "stay");
+    tell_of_others(session, &pruned.of_others, "stay");
     if args.json {
         let document = Removed::of(&store, &pruned, args.dry_run);
         return print(&format!("{}\n", serde_json::to_string(&document).unwrap_or_default()));

@@ -6,7 +6,7 @@ use clap::Args;
 use std::process::ExitCode;
 
 use crate::cli::args::PlatformArgs;
-use crate::cli::session::{Session, check_streams, print_lines};
+use crate::cli::session::{Session, check_stdout, check_streams, print_lines};
 use crate::error::Result;
 use crate::layer::Encoding;
 use crate::oci::PlatformSet;
@@ -36,6 +36,7 @@ impl Runs for CopyArgs {
 
 async fn run(session: &Session, args: CopyArgs) -> Result<()> {
     check_streams(&args.destinations)?;
+    check_stdout()?;
     let context = session.transport()?;
     let platforms = args.platform.platform.unwrap_or(PlatformSet::All);
     let source = args.source.in_folder(&session.environment.folder);

@@ -7,6 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::run::{report, supervisor};
+use crate::cli::args::GlobalArgs;
+use crate::cli::environment::Environment;
+use crate::cli::id_range::Need;
 use crate::cli::process::{ProcessArgs, check_terminal};
 use crate::cli::session::Session;
 use crate::container::ExecRequest;
@@ -23,6 +26,11 @@ pub struct ExecArgs {
 }
 
 impl Runs for ExecArgs {
+    fn need(&self, global: &GlobalArgs, environment: &Environment) -> Result<Need> {
+        let name = self.words.first().map_or("", String::as_str);
+        Need::to_join(name, global, environment)
+    }
+
     fn run(self: Box<Self>, session: &Session, _: Option<Isolation>) -> Result<ExitCode> {
         session.finish(run(session, *self))
     }

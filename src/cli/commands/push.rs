@@ -5,7 +5,7 @@ use crate::sandbox::Isolation;
 use clap::Args;
 use std::process::ExitCode;
 
-use crate::cli::session::{Session, print_lines};
+use crate::cli::session::{Session, check_stdout, print_lines};
 use crate::error::Result;
 use crate::image::TaggedArtifact;
 use crate::layer::Encoding;
@@ -30,6 +30,7 @@ impl Runs for PushArgs {
 }
 
 async fn run(session: &Session, args: PushArgs) -> Result<()> {
+    check_stdout()?;
     let context = session.transport()?;
     for image in args.images {
         let place = Location::Store(Some(image.clone()));

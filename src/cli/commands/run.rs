@@ -12,7 +12,7 @@ use crate::cli::flags::typed::Noted;
 use crate::cli::id_range::{Need, of_root};
 use crate::cli::passing_store::WithoutStore;
 use crate::cli::process;
-use crate::cli::session::{Session, print_lines, until_interrupted};
+use crate::cli::session::{Session, check_stdout, print_lines, until_interrupted};
 use crate::container::{
     Attachment, Containers, LockedContainer, NewContainer, Options, Origin, Plan, Supervisor,
     start_detached,
@@ -52,7 +52,9 @@ impl Runs for Noted<RunArgs> {
 
 /// Runs a container on an isolation; answers the program's exit code.
 async fn run(session: &Session, request: RunRequest, isolation: Isolation) -> Result<ExitCode> {
-    if !request.detach {
+    if request.detach {
+        check_stdout()?;
+    } else {
         process::check_terminal(session, request.options.input, request.options.terminal);
     }
     let (locked, foreign) =

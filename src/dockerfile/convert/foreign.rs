@@ -16,9 +16,10 @@ impl PlatformBuild<'_> {
     pub(super) fn foreign_step(&self) -> Option<String> {
         let (host, source) = (self.common.tools.host(), self.common.source());
         let foreign = |stage: &&usize| !runs_natively(&self.platform_of(**stage), host);
-        let stage = *self.needed().iter().find(foreign)?;
-        let mut steps = self.common.file.stages[stage].instructions.iter();
-        let step = steps.find(|step| matches!(step.kind, Kind::Run(_)))?;
+        let (stage, step) = self.needed().iter().filter(foreign).find_map(|&stage| {
+            let mut steps = self.common.file.stages[stage].instructions.iter();
+            Some((stage, steps.find(|step| matches!(step.kind, Kind::Run(_)))?))
+        })?;
         if has_interpreters(Path::new(INTERPRETERS)) {
             return None;
         }
