@@ -50,6 +50,8 @@ pub(super) struct Freshness {
     /// Why the programs are compiled, where they are.
     why: Vec<String>,
     traces: Vec<Trace>,
+    /// Whether the traces tell of everything that was made.
+    is_traced: bool,
     made: Vec<(Platform, Vec<Program>)>,
 }
 
@@ -108,8 +110,19 @@ impl Freshness {
                 }
             },
         };
-        let (traces, made) = (Vec::new(), Vec::new());
-        Ok(Self { builder, platforms, patterns, key, since, known, has_record, why, traces, made })
+        Ok(Self {
+            builder,
+            platforms,
+            patterns,
+            key,
+            since,
+            known,
+            has_record,
+            why,
+            traces: Vec::new(),
+            is_traced: true,
+            made: Vec::new(),
+        })
     }
 
     /// Whether the same was built before, here.
@@ -200,6 +213,7 @@ impl Freshness {
     pub(super) fn take(&mut self, platform: &Platform, built: &Built) {
         self.made.push((platform.clone(), built.programs.clone()));
         self.traces.extend_from_slice(&built.traces);
+        self.is_traced &= built.is_traced;
     }
 
     /// Keeps what the next build can use. A failure costs that build time and nothing else.
@@ -229,27 +243,23 @@ impl Freshness {
         packages: &[Vec<Package>],
         key: &str,
     ) -> Result<Option<String>> {
-        let refreshed = match &self.known {
-            Status::Renew(record) | Status::Packages(record) => {
-                record.inputs.refreshed(&self.since)
+        let inputs = match &self.known {
+            // Where go was asked anew, such as after a change of a vendored module, what was known says less.
+            Status::Renew(record) | Status::Packages(record) if !self.is_traced => {
+                match record.inputs.refreshed(&self.since) {
+                    Some(inputs) => inputs,
+                    // What was known did not hold until the end; the next build finds out.
+                    None => return Ok(None),
+                }
             }
-            Status::Programs(_) | Status::Nothing => None,
-        };
-        let inputs = match (refreshed, &self.known) {
-            (Some(inputs), _) => inputs,
-            (None, Status::Nothing) => {
+            Status::Programs(_) => return Ok(None),
+            Status::Renew(_) | Status::Packages(_) | Status::Nothing => {
                 let (traces, patterns) = (std::mem::take(&mut self.traces), self.patterns.concat());
+                let folder = &request.programs.folder;
                 let packages = distinct(packages);
-                let trace = self.builder.complete(
-                    traces,
-                    &request.programs.folder,
-                    &patterns,
-                    &packages,
-                )?;
+                let trace = self.builder.complete(traces, folder, &patterns, &packages)?;
                 Record::of(trace, &self.since)?
             }
-            // What was known did not hold until the end; the next build finds out.
-            (None, _) => return Ok(None),
         };
         let sources = inputs.digest_of_sources(&request.programs.folder);
         // Nothing that goes wrong with explanations matters to the build.

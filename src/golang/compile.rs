@@ -39,6 +39,8 @@ pub struct Built {
     /// What was found out of their sources meanwhile; one for each `go build` that no record told of
     /// its sources.
     pub traces: Vec<Trace>,
+    /// Whether the traces tell of the sources of all of them: each `go build` has one.
+    pub(super) is_traced: bool,
     _run: Run,
 }
 
@@ -63,11 +65,13 @@ impl Builder {
         self.flags.validate()?;
         let run = Run::begin(&self.out_dir)?;
         let (mut made, mut traces) = (vec![None; packages.len()], Vec::new());
+        let mut is_traced = true;
         for (number, group) in groups(packages).into_iter().enumerate() {
             let folder = run.folder(number)?;
             let members: Vec<&Package> = group.iter().map(|&index| &packages[index]).collect();
             let members = Group { packages: &members, platform, folder: &folder };
             let (of_group, trace) = self.compile_group(&members, recorded).await?;
+            is_traced &= trace.is_some();
             traces.extend(trace);
             for (index, of_package) in group.into_iter().zip(of_group) {
                 made[index] = Some(of_package);
@@ -85,7 +89,7 @@ impl Builder {
             });
             programs.push(program);
         }
-        Ok(Built { binaries, programs, traces, _run: run })
+        Ok(Built { binaries, programs, traces, is_traced, _run: run })
     }
 
     /// Finds the programs of an earlier [`Builder::compile`] where each is still the same.
@@ -115,7 +119,7 @@ impl Builder {
             note_use_of(program.place(), now);
         }
         let (programs, traces) = (programs.to_vec(), Vec::new());
-        Some(Built { binaries, programs, traces, _run: run })
+        Some(Built { binaries, programs, traces, is_traced: false, _run: run })
     }
 
     /// Whether [`Builder::reuse`] would find the programs of an earlier compilation. Touches nothing.

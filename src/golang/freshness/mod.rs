@@ -184,7 +184,8 @@ impl Record {
     /// The record of a build that began at `since` after a check had given [`Check::Touched`] or
     /// [`Check::ContentsOnly`]; none if more than that changed since then in one's own folders.
     pub fn refreshed(&self, since: &StartedAt) -> Option<Self> {
-        // The folders of others are kept as they were: where they are not any more, the next check says so.
+        // The folders of others are kept as they were. Where they were others while go worked, go was asked what
+        // it reads, and the record is made of that; where they are others since then, the next check says so.
         if matches!(self.check_own(), Check::Stale(_)) {
             return None;
         }
