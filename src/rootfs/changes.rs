@@ -3,7 +3,7 @@
 //! In an overlay the upper folder has it, in the kernel's form. A copy is compared with what it was, see
 //! [`super::record`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -305,28 +305,32 @@ fn is_ours(link: &Path) -> io::Result<bool> {
     Ok(inside.is_some_and(|rest| rest.starts_with(b"/")))
 }
 
-/// Hard links that stand before their target, because the walk met them in another order than the
-/// archive has, change places with it.
+/// The first name of a file, in the order of the archive, becomes the file and its other names links to
+/// that, whichever of them the walk met first.
 fn in_order(tree: Tree) -> Result<Tree> {
-    if tree.hard_links().next().is_none() {
+    // The name that is first, by the one that was met first.
+    let mut moved: BTreeMap<TreePath, TreePath> = BTreeMap::new();
+    // They come in order: the first link to a target is the lowest.
+    for (path, target) in tree.hard_links() {
+        if path < target {
+            moved.entry(target).or_insert(path);
+        }
+    }
+    if moved.is_empty() {
         return Ok(tree);
     }
     let mut ordered = Tree::new();
-    let mut moved: Vec<(TreePath, TreePath)> = Vec::new();
     for (path, mut entry) in &tree {
-        if let EntryKind::HardLink(target) = &entry.kind {
-            let now = moved.iter().find(|(old, _)| old == target).map(|(_, new)| new.clone());
-            match now {
-                Some(new) => entry.kind = EntryKind::HardLink(new),
-                None if *target > path => {
-                    let first = tree.get(target).ok_or_else(|| broken(&path))?;
-                    moved.push((target.clone(), path.clone()));
-                    entry = first;
-                }
-                None => {}
-            }
-        } else if let Some((_, new)) = moved.iter().find(|(old, _)| *old == path) {
-            entry = Entry::hard_link(new.clone(), &entry);
+        let met = match &entry.kind {
+            EntryKind::HardLink(target) => target,
+            _ => &path,
+        };
+        if let Some(first) = moved.get(met) {
+            entry = if *first == path {
+                tree.get(met).ok_or_else(|| broken(&path))?
+            } else {
+                Entry::hard_link(first.clone(), &entry)
+            };
         }
         ordered.insert(path, entry)?;
     }

@@ -247,7 +247,10 @@ pub(super) fn child(folder: &Node, name: &[u8]) -> Result<Option<Node>> {
     Ok(found)
 }
 
-/// Which files of a walk are the same.
+/// Which files of a walk are the same: the name that it meets first is the file.
+///
+/// A walk in the order of a tree makes links that can be unpacked; after any other one the names have to
+/// be put in order.
 #[derive(Default)]
 pub(super) struct Links {
     first: BTreeMap<(u64, u64), (TreePath, Entry)>,
@@ -260,13 +263,12 @@ impl Links {
         if !is_file || stat.st_nlink < 2 {
             return entry;
         }
-        match self.first.get(&(stat.st_dev, stat.st_ino)) {
-            Some((first, of)) if first < path => Entry::hard_link(first.clone(), of),
-            _ => {
-                self.first.insert((stat.st_dev, stat.st_ino), (path.clone(), entry.clone()));
-                entry
-            }
+        let file = (stat.st_dev, stat.st_ino);
+        if let Some((first, of)) = self.first.get(&file) {
+            return Entry::hard_link(first.clone(), of);
         }
+        self.first.insert(file, (path.clone(), entry.clone()));
+        entry
     }
 }
 

@@ -120,6 +120,44 @@ fn what_a_step_wrote_becomes_a_tree() {
 }
 
 #[test]
+fn names_of_a_file_in_several_folders_are_links_to_the_first_of_them() {
+    need!(root("mounting as root"));
+    let busybox = need!(program("busybox"));
+    // The first name is what the others are made of. A name at the root stands behind those in `a`.
+    let names = ["a/deep/er/f", "b/f", "c", "d/e/f"];
+    for isolation in [Isolation::NsRoot, Isolation::NsCopy, Isolation::InContainer] {
+        let world = World::new();
+        let rootfs = world.layer(&base(&busybox), isolation).unwrap();
+        for made in names {
+            let fork = rootfs.fork().unwrap();
+            let others = names.iter().rev().filter(|name| **name != made);
+            let links: Vec<String> = others.map(|name| format!("$B ln /{made} /{name}")).collect();
+            let script = format!(
+                "B=/bin/busybox; $B mkdir -p /a/deep/er /b /d/e; echo 1 > /{made}; {}",
+                links.join("; ")
+            );
+            let tree = changes_of(&fork, isolation, &script);
+            let expected = [
+                "d 0755 0:0 T a",
+                "d 0755 0:0 T a/deep",
+                "d 0755 0:0 T a/deep/er",
+                "f 0644 0:0 T a/deep/er/f <2 bytes>",
+                "d 0755 0:0 T b",
+                "h 0644 0:0 T b/f => a/deep/er/f",
+                "h 0644 0:0 T c => a/deep/er/f",
+                "d 0755 0:0 T d",
+                "d 0755 0:0 T d/e",
+                "h 0644 0:0 T d/e/f => a/deep/er/f",
+            ];
+            assert_eq!(lines(&tree), expected, "{isolation}, made of {made}");
+            let file = tree.get(&"a/deep/er/f".parse().unwrap()).unwrap();
+            let EntryKind::File(content) = file.kind else { panic!("{isolation}: no file") };
+            assert_eq!(content.bytes().unwrap(), "1\n", "{isolation}");
+        }
+    }
+}
+
+#[test]
 fn a_step_that_changes_nothing_leaves_an_empty_tree() {
     need!(root("mounting as root"));
     let busybox = need!(program("busybox"));
