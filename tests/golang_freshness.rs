@@ -4,7 +4,6 @@
 
 #[path = "support/go.rs"]
 mod go;
-mod support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -12,7 +11,6 @@ use std::process::Command;
 
 use go::{Bench, copy, environment, fixture};
 use gondola::golang::{Built, Check, Record, Recorded, StartedAt, Toolchain};
-use support::Sandbox;
 
 /// A module with everything that a build can read.
 const MODULE: &[(&str, &str)] = &[
@@ -370,42 +368,6 @@ async fn folders_of_others_are_looked_at_while_go_works() {
         assert_eq!(go::output(&built.binaries[0].path), expected);
         // Where they were others, go was asked what it reads.
         assert_eq!(built.traces.len(), usize::from(is_other));
-    }
-}
-
-/// Writes two programs, of which `a` needs a vendored module.
-fn write_vendored(sandbox: &Sandbox, main: u8, vendored: u8) {
-    let module = "module ex.com/app\n\ngo 1.22\n\nrequire ex.com/v v1.0.0\n";
-    sandbox.write("go.mod", module);
-    let modules = "# ex.com/v v1.0.0\n## explicit; go 1.22\nex.com/v\n";
-    sandbox.write("vendor/modules.txt", modules);
-    sandbox.write("vendor/ex.com/v/x.go", "package v\n\nconst X = 1\n");
-    let text = format!("package v\n\nconst Y = {vendored}\n");
-    sandbox.write("vendor/ex.com/v/y.go", text);
-    let text = format!(
-        "package main\n\nimport \"ex.com/v\"\n\nfunc main() {{ println(v.X, v.Y, {main}) }}\n"
-    );
-    sandbox.write("cmd/a/main.go", text);
-    sandbox.write("cmd/c/main.go", "package main\n\nfunc main() {}\n");
-}
-
-#[test]
-fn a_change_of_ones_own_and_a_vendored_one_at_once_are_compiled_once() {
-    let sandbox = Sandbox::new();
-    let explained = |patterns: &[&str]| {
-        let ran = sandbox.gondola(&[&["build", "--explain"], patterns].concat()).success();
-        let lines = ran.stderr.lines().filter(|line| line.starts_with("explain: compile "));
-        let lines: Vec<String> = lines.map(str::to_owned).collect();
-        assert_eq!(lines.len(), patterns.len(), "{}", ran.stderr);
-        lines
-    };
-    let both = ["./cmd/a", "./cmd/c"];
-    for (main, vendored) in [(1, 1), (2, 2), (2, 3), (3, 4)] {
-        write_vendored(&sandbox, main, vendored);
-        let made = explained(&both);
-        assert!(made.iter().all(|line| line.contains(": executed: ")), "{made:?}");
-        let again = explained(&both);
-        assert!(again.iter().all(|line| line.ends_with(": unchanged")), "{again:?}");
     }
 }
 
