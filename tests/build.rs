@@ -779,10 +779,23 @@ fn a_change_of_ones_own_and_a_vendored_one_at_once_are_compiled_once() {
         lines
     };
     let both = ["./cmd/a", "./cmd/c"];
-    for (main, vendored) in [(1, 1), (2, 2), (2, 3), (3, 4)] {
+    let (first, own) = ("it is compiled for the first time", "cmd/a/main.go changed");
+    let other = "a file in vendor/ex.com/v changed";
+    let with_others = "nothing it is made of changed, and it is compiled together with others";
+    let at_once = format!("{own}; {other}");
+    for (main, vendored, why) in [
+        (1, 1, [first, first]),
+        (2, 2, [&at_once, with_others]),
+        (2, 3, [other, with_others]),
+        (3, 4, [&at_once, with_others]),
+    ] {
         write_vendored(&sandbox, main, vendored);
         let made = explained(&both);
-        assert!(made.iter().all(|line| line.contains(": executed: ")), "{made:?}");
+        for (made, why) in made.iter().zip(why) {
+            let told = made.split_once(": executed: ").map(|(_, told)| told.to_owned());
+            let place = format!("{}/", sandbox.work().display());
+            assert_eq!(told.map(|told| told.replace(&place, "")).as_deref(), Some(why), "{made}");
+        }
         let again = explained(&both);
         assert!(again.iter().all(|line| line.ends_with(": unchanged")), "{again:?}");
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::compile::Built;
-use super::freshness::{Check, Record, Recorded, StartedAt, Trace};
-use super::materials::{self, Compilation, Reasons};
+use super::freshness::{ChangedOthers, Check, Record, Recorded, StartedAt, Trace};
+use super::materials::{self, Compilation, Found, Reasons};
 use super::packages::Package;
 use super::programs::Program;
 use super::request::ProgramRequest;
@@ -47,6 +47,8 @@ pub(super) struct Freshness {
     known: Status,
     /// Whether there is a record of an earlier build, whatever it is worth.
     has_record: bool,
+    /// What an earlier build read, where that says nothing any more but why programs are compiled.
+    outdated: Option<Record>,
     /// Why the programs are compiled, where they are.
     why: Vec<String>,
     traces: Vec<Trace>,
@@ -87,7 +89,7 @@ impl Freshness {
         let known = key.as_ref().filter(|_| !request.caches.off);
         let record = known.and_then(|key| store.get_record::<BuildRecord>(RECORDS, key));
         let mut since = StartedAt::now(&builder.out_dir)?;
-        let (mut why, has_record) = (Vec::new(), record.is_some());
+        let (mut why, has_record, mut outdated) = (Vec::new(), record.is_some(), None);
         let known = match record {
             None if !request.caches.off => {
                 why.push("it is compiled for the first time".to_owned());
@@ -106,6 +108,7 @@ impl Freshness {
                 }
                 Check::Stale(what) => {
                     why.push(what);
+                    outdated = Some(record.inputs);
                     Status::Nothing
                 }
             },
@@ -118,6 +121,7 @@ impl Freshness {
             since,
             known,
             has_record,
+            outdated,
             why,
             traces: Vec::new(),
             is_traced: true,
@@ -157,8 +161,16 @@ impl Freshness {
             why => why.to_owned(),
         };
         if request.caches.off {
-            return Reasons::found(found);
+            return Reasons::of_all(found);
         }
+        let last = match &self.known {
+            Status::Programs(record) | Status::Renew(record) | Status::Packages(record) => {
+                Some(&record.inputs)
+            }
+            Status::Nothing => self.outdated.as_ref(),
+        };
+        let others = last.map(ChangedOthers::since).unwrap_or_default();
+        let found = Found { of_all: found, others };
         materials::why(store, &self.compilation(request, packages), &self.since, found)
     }
 

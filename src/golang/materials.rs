@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Builder;
 use super::flags::BuildFlags;
-use super::freshness::{Documents, Inventory, Record, StartedAt};
+use super::freshness::{ChangedOthers, Documents, Inventory, Record, StartedAt};
 use super::packages::Package;
 use crate::error::Result;
 use crate::oci::{Digest, Platform};
@@ -68,10 +68,18 @@ pub(super) fn keep(store: &Store, of: &Compilation<'_>, read: &Record) -> Result
     notes.keep(&of.place(&notes, first), &materials)
 }
 
+/// What a look at the record of the last build found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What is said of all packages.
+    pub of_all: Vec<String>,
+    /// Folders of others that changed.
+    pub others: ChangedOthers,
+}
+
 /// Why packages that are compiled together are.
 pub struct Reasons {
-    /// What a look at the record of the last build found.
-    found: Vec<String>,
+    found: Found,
     nearest: Option<Compared>,
     /// The folder that is built.
     folder: PathBuf,
@@ -86,32 +94,33 @@ struct Compared {
 
 impl Reasons {
     /// Those that are known without a look at earlier builds.
-    pub(super) fn found(found: Vec<String>) -> Self {
+    pub(super) fn of_all(found: Vec<String>) -> Self {
+        Self::found(Found { of_all: found, ..Found::default() })
+    }
+
+    fn found(found: Found) -> Self {
         Self { found, nearest: None, folder: PathBuf::new() }
     }
 
     /// Why one of the packages is compiled.
     pub fn of(&self, package: &Package) -> Vec<String> {
-        let Some(Compared { age, before, now }) = &self.nearest else { return self.found.clone() };
-        match (now.differences(before, &self.folder, None).is_empty(), age) {
-            (false, _) => {
-                let own = now.differences(before, &self.folder, Some(&package.import_path));
-                if own.is_empty() { vec![WITH_OTHERS.to_owned()] } else { own }
-            }
-            // It differs in what is not compared, such as a file of a module that is downloaded.
-            (true, 0) => self.found.clone(),
-            (true, _) => vec![SAME.to_owned()],
+        let Found { of_all, others } = &self.found;
+        let Some(Compared { age, before, now }) = &self.nearest else { return of_all.clone() };
+        // Where modules moved, that says it.
+        let tells_of_others = !others.are_none() && before.read.modules() == now.read.modules();
+        if now.differences(before, &self.folder, None).is_empty() && !tells_of_others {
+            // It differs in what is not compared.
+            return if *age == 0 { of_all.clone() } else { vec![SAME.to_owned()] };
         }
+        let mut own = now.differences(before, &self.folder, Some(&package.import_path));
+        let others = others.first_for(&package.import_path).filter(|_| tells_of_others);
+        own.extend(others.map(str::to_owned));
+        if own.is_empty() { vec![WITH_OTHERS.to_owned()] } else { own }
     }
 }
 
 /// Says why packages are compiled. `found` is what a look at the record of the last build found.
-pub(super) fn why(
-    store: &Store,
-    of: &Compilation<'_>,
-    since: &StartedAt,
-    found: Vec<String>,
-) -> Reasons {
+pub(super) fn why(store: &Store, of: &Compilation<'_>, since: &StartedAt, found: Found) -> Reasons {
     let (Some(first), Ok(notes)) = (of.packages.first(), Notes::open(store, RECORDS)) else {
         return Reasons::found(found);
     };

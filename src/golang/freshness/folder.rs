@@ -326,6 +326,9 @@ pub(super) struct Sealed {
     path: PathBuf,
     files: Vec<String>,
     stat: Fingerprint,
+    /// The packages that need it, where not all may: for explanations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    users: Option<Users>,
 }
 
 impl Sealed {
@@ -339,7 +342,17 @@ impl Sealed {
         let (stats, clock) = Self::stats(path, &files)?;
         let unsettled = stats.iter().any(|stat| since.may_precede(stat, clock));
         let stat = Fingerprint::of_all(&stats);
-        Ok((Self { path: path.to_owned(), files, stat }, unsettled))
+        Ok((Self { path: path.to_owned(), files, stat, users: None }, unsettled))
+    }
+
+    /// The same, with the packages that need it.
+    pub(super) fn used_by(self, users: Option<Users>) -> Self {
+        Self { users, ..self }
+    }
+
+    /// Whether a package may need it.
+    pub(super) fn may_be_used_by(&self, number: usize) -> bool {
+        self.users.as_ref().is_none_or(|users| users.have(number))
     }
 
     /// Whether a folder or some of its files changed at or after `since`.

@@ -24,6 +24,7 @@
 
 mod folder;
 mod inventory;
+mod others;
 mod recorded;
 mod source;
 mod sources;
@@ -47,6 +48,7 @@ use folder::{Changes, Folder, Lone, Sealed, Stale};
 use sources::Way;
 
 pub(super) use inventory::{Documents, Inventory};
+pub(super) use others::ChangedOthers;
 pub use recorded::Recorded;
 pub(super) use sources::{Before, Sources};
 pub use stat::StartedAt;

@@ -428,12 +428,13 @@ impl Trace {
         let mut sealed = Vec::with_capacity(self.sealed.len());
         for (path, seal) in self.sealed {
             let read = Sealed::read(&path, seal.files.into_iter().collect(), since)?;
-            sealed.push(if seal.is_module_cache {
+            let read = if seal.is_module_cache {
                 // A change is the go command's own.
                 read.0
             } else {
                 settled.take(&path, Ok(read))?
-            });
+            };
+            sealed.push(read.used_by(self.needs.users(&path, &self.packages)));
         }
         Ok(Record {
             format: FORMAT,
