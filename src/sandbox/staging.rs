@@ -20,9 +20,11 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, makedev,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+    Uid, makedev,
 };
 use rustix::io::Errno;
 
@@ -34,6 +36,9 @@ use super::path::{Kind, RootFolder, Spot};
 use super::protocol::Job;
 use super::spec::{Access, Mount, Root, Spec};
 use super::stub::Stub;
+
+/// A tick of the kernel's clock takes ten milliseconds at most; more, where the clock was set.
+const LONGEST_TICK: u32 = 20;
 
 /// What was put into a root file system, until it is taken out.
 pub(super) struct Staging {
@@ -111,7 +116,8 @@ impl Staging {
         for mount in mounts {
             self.put_mount(mount)?;
         }
-        self.note_times_after()
+        self.note_times_after()?;
+        self.wait_for_later().at(Stage::Mounts, || "look at the clock of the file system")
     }
 
     /// `/dev`, and folders for `/proc` and `/sys` that nothing stays in.
@@ -259,6 +265,22 @@ impl Staging {
             let fd = self.root.folder(folder).at(Stage::Mounts, action)?;
             let stat = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH);
             times.1 = time_of(&stat.at(Stage::Mounts, action)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until what a program does gets a later time than what was made for it: within a tick of the
+    /// kernel's clock nobody could tell which is which.
+    fn wait_for_later(&self) -> io::Result<()> {
+        let newest = self.times.values().map(|(_, after)| *after).max();
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let now = Timestamps { last_access: now, last_modification: now };
+        for _ in 0..LONGEST_TICK {
+            rustix::fs::utimensat(CWD, &self.aside, &now, AtFlags::empty())?;
+            if Some(time_of(&rustix::fs::stat(&self.aside)?)) > newest {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
