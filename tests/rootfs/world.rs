@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use gondola::error::{Error, Result};
@@ -91,6 +92,18 @@ pub fn list(folder: &Path) -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// What stays in a folder when what is deleted on the side is gone.
+pub fn left_in(folder: &Path) -> Vec<String> {
+    let until = Instant::now() + Duration::from_mins(1);
+    loop {
+        let left = list(folder);
+        if left.is_empty() || Instant::now() > until {
+            return left;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// One line for each file of a view: kind, mode, owner, time, path, and what is particular to it.
